@@ -1,0 +1,119 @@
+"""Settings: the argument, then the environment, then the default; each checked before anything is sent."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+import warnings
+from urllib.parse import urlsplit
+
+from .exceptions import ConfigurationError
+
+#: The platform's production API.
+DEFAULT_BASE_URL = "https://api.ai.cloudfactory.app/api/v1"
+#: Seconds to wait for a connection, and for the next bytes of an answer.
+DEFAULT_TIMEOUT = (10.0, 60.0)
+#: Items worked on at the same time, at the most.
+DEFAULT_MAX_WORKERS = 32
+#: A bound of our own: more threads than this only fight for the interpreter.
+MAX_WORKERS_LIMIT = 256
+
+#: Seconds for both halves, or the pair (connect, read).
+Timeout = float | tuple[float, float]
+
+_KEY = re.compile(r"[!-~]{1,512}")
+
+
+def api_key(value: str | None) -> str:
+    """Return the API key from the argument or CF_API_KEY. No message ever shows it."""
+    source = "The api_key argument" if value is not None else "CF_API_KEY"
+    key = os.environ.get("CF_API_KEY") if value is None else value
+    if key is None:
+        raise ConfigurationError("No API key: pass api_key=... or set CF_API_KEY.")
+    if not isinstance(key, str):
+        raise ConfigurationError(f"{source} must be a string, not {type(key).__name__}.")
+    stripped = key.strip(" \t\r\n")
+    if not stripped:
+        raise ConfigurationError(f"{source} is blank. Pass the key that CloudFactory gave you.")
+    if not _KEY.fullmatch(stripped):
+        raise ConfigurationError(
+            f"{source} has characters that cannot be part of a key (white space or control characters inside, "
+            f"anything outside ASCII) or more than 512 of them. Copy the key again, without quotes around it."
+        )
+    if stripped != key:
+        warnings.warn(f"{source} had white space around it, which was removed.", UserWarning, stacklevel=3)
+    return stripped
+
+
+def base_url(value: str | None, *, allow_insecure_http: bool = False) -> str:
+    """Return the base URL from the argument, CF_PLATFORM_BASE_URL or the default, without a trailing slash."""
+    source = "The base_url argument" if value is not None else "CF_PLATFORM_BASE_URL"
+    url = value if value is not None else os.environ.get("CF_PLATFORM_BASE_URL") or DEFAULT_BASE_URL
+    if not isinstance(url, str):
+        raise ConfigurationError(f"{source} must be a string, not {type(url).__name__}.")
+    url = url.strip().rstrip("/")
+    example = f"It looks like {DEFAULT_BASE_URL}."
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigurationError(f"{source} is not a URL. {example}") from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError(f"{source} must not hold a user name or password; the API key goes to api_key.")
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigurationError(f"{source} must begin with https:// and name a host. {example}")
+    if parts.query or parts.fragment or re.search(r"[\s\x00-\x1f]", url):
+        raise ConfigurationError(f"{source} must have no query, fragment or white space. {example}")
+    if parts.scheme == "http" and not is_loopback(host) and not allow_insecure_http:
+        raise ConfigurationError(
+            f"{source} uses plain http to {host}, which would send the API key in clear text. "
+            "Use https, or pass allow_insecure_http=True if you are sure."
+        )
+    return url
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_private(host: str) -> bool:
+    """Tell whether a host is an address that no public storage has: private, link-local or this machine."""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return is_loopback(host)
+
+
+def default_id(value: str | None, variable: str) -> str | None:
+    """Return a default id from the argument or the environment; a blank variable counts as not set."""
+    return value if value is not None else (os.environ.get(variable) or "").strip() or None
+
+
+def timeout(value: Timeout) -> tuple[float, float]:
+    """Check a timeout and return it as the pair (connect, read), both in seconds."""
+    pair = value if isinstance(value, tuple) else (value, value)
+    if len(pair) != 2 or not all(_is_duration(part) for part in pair):
+        raise ConfigurationError(
+            "timeout must be a number of seconds above 0, or a pair of them (connect, read). "
+            "There is no 'wait for ever': a stuck connection would never end."
+        )
+    return float(pair[0]), float(pair[1])
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+def max_workers(value: int) -> int:
+    """Check the number of workers: 1 to 256."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_WORKERS_LIMIT:
+        raise ConfigurationError(f"max_workers must be a whole number from 1 to {MAX_WORKERS_LIMIT}, not {value!r}.")
+    return value

@@ -1,0 +1,307 @@
+"""The errors of cfplatform: one family, so that one ``except`` can catch them all.
+
+::
+
+    CFPlatformError
+    ├── ConfigurationError (ValueError)        a setting is missing or wrong; raised before any request
+    ├── InvalidParameterError (ValueError)     an argument is wrong; raised before any request
+    ├── TransportError                         no usable answer arrived
+    │   ├── APIConnectionError (ConnectionError)
+    │   ├── APITimeoutError (TimeoutError)
+    │   └── InvalidResponseError (ValueError)  an answer arrived that cannot be what was asked for
+    ├── APIError                               the server answered with an error status
+    │   ├── BadRequestError                    400, 422
+    │   ├── AuthenticationError                401
+    │   ├── PermissionDeniedError              403 (also a PermissionError)
+    │   ├── NotFoundError                      404 (also a LookupError)
+    │   ├── ConflictError                      409
+    │   ├── RateLimitError                     429; ``retry_after`` holds the seconds to wait
+    │   └── ServerError                        5xx
+    └── DownloadError
+        ├── UnsafePathError                    a name would have led outside the destination
+        ├── IncompleteDownloadError            fewer or more bytes than announced
+        └── DestinationBusyError               another process is downloading into the folder
+
+Every error carries ``message``, ``method``, ``url`` (without its query), ``status_code``, ``request_id``,
+``response`` (a plain copy of the answer) and ``cursor`` (where a listing can be taken up again); what does not
+apply is ``None``. None of them holds the API key or a signature, and all of them can be pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Characters of a server's text that an error message repeats at the most.
+MAX_MESSAGE_LENGTH = 500
+
+_QUERY = re.compile(r"\?[^\s'\"<>)\]]*=[^\s'\"<>)\]]*")
+_SIGNED_VALUE = re.compile(
+    r"(?i)\b(X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|Signature|sig|"
+    r"AWSAccessKeyId|X-API-Key)(\"?\s*[=:]\s*\"?)[^\s&\"'<>,]+"
+)
+
+
+def blank(text: str, secret: str | None = None) -> str:
+    """Take query strings, signatures and, where given, the API key out of a text that people will see."""
+    if secret:
+        text = text.replace(secret, "***")
+    return _SIGNED_VALUE.sub(r"\1\2***", _QUERY.sub("?...", text))
+
+
+def blank_url(url: str) -> str:
+    """Return a URL without query, fragment and user info."""
+    bare = re.split(r"[?#]", url, maxsplit=1)[0]
+    return re.sub(r"//[^/@]*@", "//", bare)
+
+
+@dataclass(frozen=True)
+class ErrorResponse:
+    """What the server answered, as plain data: it holds no request, no connection and no credential.
+
+    Attributes:
+        status_code: The HTTP status.
+        headers: The answer's headers, names in lower case.
+        text: The start of the body, at most 64 KiB, with signatures blanked.
+    """
+
+    status_code: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+
+
+class CFPlatformError(Exception):
+    """Base of every error that cfplatform raises on purpose."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        method: str | None = None,
+        url: str | None = None,
+        status_code: int | None = None,
+        request_id: str | None = None,
+        response: ErrorResponse | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.method = method
+        self.url = blank_url(url) if url else None
+        self.status_code = status_code
+        self.request_id = request_id
+        self.response = response
+        #: Where to take up a listing that failed: pass it as ``cursor=``. ``None`` outside of listings.
+        self.cursor: str | None = None
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The attributes travel as state, so that a subclass may have any constructor.
+        return (_rebuild, (type(self), self.message), self.__dict__.copy())
+
+
+def _rebuild(cls: type[CFPlatformError], message: str) -> CFPlatformError:
+    error = cls.__new__(cls, message)
+    error.args = (message,)
+    return error
+
+
+class ConfigurationError(CFPlatformError, ValueError):
+    """A setting is missing or cannot be used: key, base URL, project, timeout, or a client that was closed."""
+
+
+class InvalidParameterError(CFPlatformError, ValueError):
+    """An argument was refused before any request was sent."""
+
+
+class TransportError(CFPlatformError):
+    """The request got no usable answer."""
+
+
+class APIConnectionError(TransportError, ConnectionError):
+    """No connection could be made, or it broke before the answer was there."""
+
+
+class APITimeoutError(TransportError, TimeoutError):
+    """The server did not answer in time; see the ``timeout`` argument of the client."""
+
+
+class InvalidResponseError(TransportError, ValueError):
+    """The answer cannot be what was asked for: not JSON, cut short, a redirect, or without its ``items``."""
+
+
+class APIError(CFPlatformError):
+    """The server answered with an error status that has no class of its own."""
+
+
+class BadRequestError(APIError):
+    """400 or 422: the server refused the arguments."""
+
+
+class AuthenticationError(APIError):
+    """401: the API key is missing, wrong or expired."""
+
+
+class PermissionDeniedError(APIError, PermissionError):
+    """403: the API key is known but may not do this."""
+
+
+class NotFoundError(APIError, LookupError):
+    """404: there is no such object, or the API key cannot see it."""
+
+
+class ConflictError(APIError):
+    """409: the object exists already, or something else is in the way."""
+
+
+class RateLimitError(APIError):
+    """429: too many requests. ``retry_after`` holds the seconds that the server asked to wait, if it said."""
+
+    retry_after: float | None = None
+
+
+class ServerError(APIError):
+    """5xx: the platform failed; repeating has not helped."""
+
+
+class DownloadError(CFPlatformError):
+    """A download failed for a reason of its own.
+
+    Attributes:
+        failures: For the error of :meth:`DownloadSummary.raise_for_failures`, the failed results.
+    """
+
+    failures: Sequence[Any] = ()
+
+
+class UnsafePathError(DownloadError):
+    """A name from the server or a link on disk would have led outside the destination."""
+
+
+class IncompleteDownloadError(DownloadError):
+    """The number of bytes received is not the number that the server announced."""
+
+
+class DestinationBusyError(DownloadError):
+    """Another process is downloading into the same destination."""
+
+
+def to_dict(error: BaseException) -> dict[str, Any]:
+    """Write an error down as plain data, for the state file."""
+    kept = {name: getattr(error, name, None) for name in ("method", "url", "status_code", "request_id")}
+    return {"type": type(error).__name__, "message": str(error), **kept}
+
+
+def from_dict(data: Mapping[str, Any]) -> CFPlatformError:
+    """Rebuild an error from what :func:`to_dict` wrote; one of an unknown type becomes the base class."""
+    cls = globals().get(str(data.get("type")))
+    if not (isinstance(cls, type) and issubclass(cls, CFPlatformError)):
+        cls = CFPlatformError
+    error = cls(str(data.get("message")))
+    for name in ("method", "url", "status_code", "request_id"):
+        setattr(error, name, data.get(name))
+    return error
+
+
+_BY_STATUS: dict[int, tuple[type[APIError], str]] = {
+    400: (BadRequestError, "Check the arguments of the call."),
+    401: (
+        AuthenticationError,
+        "Check the API key: the api_key argument or CF_API_KEY. It must belong to the environment of the base URL.",
+    ),
+    403: (PermissionDeniedError, "The API key is not allowed to do this. Check the project and space ids."),
+    404: (NotFoundError, "Check the ids, and that the API key belongs to the account that owns them."),
+    409: (ConflictError, "It exists already or is in use. Look it up before you try again."),
+    422: (BadRequestError, "Check the arguments of the call."),
+    429: (RateLimitError, "Wait and try again, or use fewer workers."),
+}
+_SERVER_ERROR_HINT = "The platform had a fault. Try again later; what is finished is kept."
+
+
+def error_from_response(
+    status_code: int,
+    *,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes = b"",
+    retry_after: float | None = None,
+    secret: str | None = None,
+    hint: str | None = None,
+) -> APIError:
+    """Build the error that belongs to an answer.
+
+    Args:
+        status_code: The answer's status.
+        method: The method of the request.
+        url: The URL of the request; its query is dropped.
+        headers: The answer's headers.
+        body: The start of the answer's body.
+        retry_after: Seconds that the server asked to wait, already parsed.
+        secret: The API key, which is blanked wherever the server repeats it.
+        hint: What to do, where that is not what the status usually asks for.
+    """
+    plain = {name.lower(): blank(value, secret) for name, value in headers.items()}
+    text = blank(body[:65536].decode("utf-8", "replace"), secret)
+    cls, usual_hint = _BY_STATUS.get(
+        status_code, (ServerError, _SERVER_ERROR_HINT) if status_code >= 500 else (APIError, "")
+    )
+    request_id = plain.get("x-request-id") or plain.get("x-amz-request-id")
+    words = server_words(text, plain.get("content-type", "")) or "the server gave no reason"
+    where = blank_url(url)
+    message = f"{method} {where} failed with status {status_code}: {words.rstrip('.')}. {hint or usual_hint}".rstrip()
+    if retry_after is not None:
+        message += f" The server asks to wait {retry_after:g} s."
+    if request_id:
+        message += f" (request id {request_id})"
+    error = cls(
+        message,
+        method=method,
+        url=where,
+        status_code=status_code,
+        request_id=request_id,
+        response=ErrorResponse(status_code, plain, text),
+    )
+    if isinstance(error, RateLimitError):
+        error.retry_after = retry_after
+    return error
+
+
+def server_words(text: str, content_type: str = "") -> str:
+    """Find what a server's error body says, whatever its form: JSON, S3-style XML, HTML or text; ``""`` if nothing."""
+    stripped = text.strip()
+    words = ""
+    if stripped[:1] in "{[":
+        words = _words_in_json(stripped)
+    elif "<Code>" in stripped:
+        found = re.findall(r"<(?:Code|Message)>([^<]*)</", stripped)
+        words = ": ".join(part.strip() for part in found[:2])
+    elif stripped[:1] == "<" or "html" in content_type:
+        title = re.search(r"(?is)<title[^>]*>(.*?)</title>", stripped)
+        words = "an HTML page" + (f" titled {title.group(1).strip()!r}" if title else "")
+        words = words if stripped else ""
+    words = " ".join((words or stripped).split())
+    words = "".join(ch if ch.isprintable() else "\ufffd" for ch in words)
+    return words if len(words) <= MAX_MESSAGE_LENGTH else words[: MAX_MESSAGE_LENGTH - 3] + "..."
+
+
+def _words_in_json(text: str) -> str:
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    if isinstance(body, list):
+        body = body[0] if body and isinstance(body[0], dict) else {}
+    if not isinstance(body, dict):
+        return ""
+    if isinstance(body.get("error"), dict):
+        body = {**body, **body["error"]}
+    for key in ("message", "error", "detail", "title"):
+        if isinstance(body.get(key), str) and body[key].strip():
+            code = body.get("code")
+            return f"{body[key]} [{code}]" if isinstance(code, str) and code else str(body[key])
+    return ""

@@ -1,0 +1,185 @@
+"""Arguments to query parameters: every check that can be made before a request, and the platform's limits."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from . import timestamps
+from .exceptions import InvalidParameterError
+
+#: Items in one page, at the most (published reference). The platform's own default is 20; we ask for 100.
+MAX_PAGE_SIZE = 100
+#: Ids in one filter, at the most (official client's documentation). More are split into several requests.
+MAX_FILTER_IDS = 100
+
+#: An aware ``datetime`` or an ISO 8601 text with a time zone.
+DatetimeLike = datetime | str
+#: Query parameters as a list of pairs, since lists are sent as repeated keys.
+Query = list[tuple[str, str]]
+
+
+class WorkItemFilters(TypedDict, total=False):
+    """The filters of a work item listing, all optional, combined with AND. Dates are inclusive."""
+
+    batch_ids: Iterable[int] | None
+    work_item_ids: Iterable[str | uuid.UUID] | None
+    status: str | None
+    created_at_from: DatetimeLike | None
+    created_at_to: DatetimeLike | None
+    updated_at_from: DatetimeLike | None
+    updated_at_to: DatetimeLike | None
+
+
+_DATES = {
+    "created_at_from": "createdAtFrom",
+    "created_at_to": "createdAtTo",
+    "updated_at_from": "updatedAtFrom",
+    "updated_at_to": "updatedAtTo",
+}
+FILTER_NAMES = ("batch_ids", "work_item_ids", "status", *_DATES)
+
+
+def check_names(function: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse an unknown keyword as Python itself would, with a suggestion.
+
+    Raises:
+        TypeError: Naming the keyword, and the one that was probably meant.
+    """
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"It takes {', '.join(known)}."
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}. {hint}")
+
+
+def work_item_queries(filters: WorkItemFilters) -> list[Query]:
+    """Turn filters into the queries that together list what they select.
+
+    More than 100 ids are cut into groups of 100, so there may be several queries; an empty list of ids selects
+    nothing, so there may be none.
+
+    Raises:
+        InvalidParameterError: If a filter has a wrong form.
+    """
+    common: Query = []
+    moments: dict[str, datetime] = {}
+    for name, key in _DATES.items():
+        value = filters.get(name)
+        if value is not None:
+            moments[name], text = date(name, value)
+            common.append((key, text))
+    for kind in ("created_at", "updated_at"):
+        first, last = moments.get(f"{kind}_from"), moments.get(f"{kind}_to")
+        if first and last and first > last:
+            raise InvalidParameterError(f"{kind}_from is later than {kind}_to: nothing can match.")
+    status = filters.get("status")
+    if status is not None:
+        if not isinstance(status, str) or not status.strip():
+            raise InvalidParameterError("status must be a text such as 'COMPLETED', or None for every status.")
+        # A str subclass such as WorkItemStatus would print its class name.
+        common.append(("status", str.__str__(status).strip()))
+    batches = _id_groups("batch_ids", filters.get("batch_ids"), batch_id)
+    items = _id_groups("work_item_ids", filters.get("work_item_ids"), object_id)
+    return [
+        [
+            *(("batchIds", value) for value in batch_group),
+            *(("workItemIDs", value) for value in item_group),
+            *common,
+        ]
+        for batch_group, item_group in itertools.product(batches, items)
+    ]
+
+
+def _id_groups(name: str, ids: Iterable[Any] | None, check: Any) -> list[Sequence[str]]:
+    if ids is None:
+        return [()]
+    if isinstance(ids, (str, bytes, dict)) or not isinstance(ids, Iterable):
+        raise InvalidParameterError(
+            f"{name} must be a list of ids, not {type(ids).__name__}; for a single id write {name}=[the id]."
+        )
+    unique = list(dict.fromkeys(check(name, value) for value in ids))
+    return list(chunks(unique, MAX_FILTER_IDS))
+
+
+def batch_id(name: str, value: Any) -> str:
+    """Check a batch id, a whole number (or its digits), and return it as text."""
+    text = str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+    if not text.isascii() or not text.isdigit() or len(text) > 19:
+        raise InvalidParameterError(f"{name}: {value!r} is not a batch id; batch ids are whole numbers.")
+    return str(int(text))
+
+
+def object_id(name: str, value: Any) -> str:
+    """Check the id of a work item, project, space or export and return it as text.
+
+    Refused is what could change the path of a request: an empty id, ``.``, ``..`` and control characters.
+    Everything else is quoted when it is sent.
+    """
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if not isinstance(value, str):
+        raise InvalidParameterError(f"{name} must be an id as text or uuid.UUID, not {type(value).__name__}.")
+    if not value.strip() or value.strip() in (".", "..") or not value.isprintable():
+        raise InvalidParameterError(f"{name}: {value!r} is not an id: it is blank, '.', '..' or not printable.")
+    return value.strip()
+
+
+def date(name: str, value: Any) -> tuple[datetime, str]:
+    """Check a date filter; return the moment and the text to send.
+
+    An aware ``datetime`` is sent in ISO 8601; a text is sent as given. What names no time zone is refused: it
+    would mean another moment on another machine.
+    """
+    if isinstance(value, datetime):
+        moment, text = value, value.isoformat()
+    elif isinstance(value, str):
+        text = value.strip()
+        try:
+            moment = timestamps.parse(text)
+        except ValueError:
+            raise InvalidParameterError(
+                f"{name}: {value!r} is not an ISO 8601 date and time such as '2026-07-11T11:52:37+05:45'."
+            ) from None
+    else:
+        raise InvalidParameterError(f"{name} must be a datetime or an ISO 8601 text, not {type(value).__name__}.")
+    if moment.utcoffset() is None:
+        raise InvalidParameterError(
+            f"{name}: {value!r} has no time zone. Add one, for example datetime.now(timezone.utc) or a final 'Z'."
+        )
+    return moment, text
+
+
+def page_size(value: Any) -> int:
+    """Check a page size: 1 to 100."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE_SIZE:
+        raise InvalidParameterError(f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}, not {value!r}.")
+    return value
+
+
+def max_items(value: Any) -> int | None:
+    """Check a maximum number of items: ``None``, or 0 and up."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidParameterError(f"max_items must be a whole number from 0 up, or None, not {value!r}.")
+    return value
+
+
+def cursor(value: Any) -> str | None:
+    """Check a cursor to continue from: ``None`` or a text that is not blank."""
+    if value is None or (isinstance(value, str) and value):
+        return value
+    raise InvalidParameterError("cursor must be a text that a page or an error carried, or None.")
+
+
+def chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Cut a sequence into parts of at most ``size``."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]

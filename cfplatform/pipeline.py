@@ -1,0 +1,404 @@
+"""The concurrent pipeline: annotation, signing, storage, without a barrier between them.
+
+Worker threads take the next thing to do: a signed object first, else an annotation. A thread of its own signs what
+has been annotated, about a hundred paths in a request, while the workers go on; the thread of the caller reads the
+listing and hands out results. Each item costs a worker two round trips, so with W workers and latency L the steady
+rate is W / (2 L) items a second.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from . import files, params, signing, transport
+from .exceptions import (
+    APIError,
+    AuthenticationError,
+    CFPlatformError,
+    DownloadError,
+    InvalidResponseError,
+    PermissionDeniedError,
+)
+from .resources import Annotation, WorkItem
+from .transport import Interrupted, ObjectStream, Transport
+
+#: Annotated items that are signed together. Large enough that signing hardly counts, small enough that
+#: the URLs are used soon: they may live for minutes only.
+SIGN_GROUP = 100
+#: New signatures for one item: when its URL expired, and when it was refused for another reason.
+MAX_RENEWALS_EXPIRED = 3
+MAX_RENEWALS_REFUSED = 1
+#: Seconds that the end of a run waits for threads that are still in a request. They are daemons and end by
+#: themselves.
+JOIN_TIMEOUT = 1.0
+
+_EXPIRED = re.compile(r"(?i)expired|RequestTimeTooSkewed")
+
+R = TypeVar("R")
+
+
+class Job(Generic[R]):
+    """One item on its way; ``result`` or ``error`` is set when it is done."""
+
+    __slots__ = ("error", "headers", "held", "index", "item", "path", "renewals", "result", "space_id", "target", "url")
+
+    def __init__(self, item: WorkItem, target: Any = None, result: R | None = None) -> None:
+        self.item = item
+        #: What the receiver needs to know; the pipeline does not look at it.
+        self.target = target
+        self.result = result
+        self.error: CFPlatformError | None = None
+        self.headers: dict[str, str] | None = None
+        self.held = False
+        self.index = -1
+        self.space_id = ""
+        self.path = ""
+        self.url = ""
+        self.renewals = 0
+
+    def __lt__(self, other: Job[R]) -> bool:
+        return self.index < other.index
+
+
+class Pipeline(Generic[R]):
+    """Runs jobs.
+
+    Args:
+        calls: The transport.
+        receive: Called in a worker with a job and the stream of its object; returns the result.
+        workers: Items worked on at the same time, at the most.
+        space_id: The space, or ``None`` to take it from each annotation.
+        ordered: Hand out jobs in the order in which they came, not as they finish.
+        held: Results, at the most, that wait to be taken. ``None`` where a result is small.
+    """
+
+    def __init__(
+        self,
+        calls: Transport,
+        receive: Callable[[Job[R], ObjectStream], R],
+        *,
+        workers: int,
+        space_id: str | None,
+        ordered: bool = False,
+        held: int | None = None,
+    ) -> None:
+        self._calls = calls
+        self._receive = receive
+        self._workers = workers
+        self._space_id = space_id
+        self._ordered = ordered
+        self._held_limit = held
+        # Enough that one group is fetched while the next is annotated.
+        self._window = 2 * SIGN_GROUP + 4 * workers
+        # The first group is small, so that the first results come soon.
+        self._group = min(workers, SIGN_GROUP)
+        self._stop = threading.Event()
+        lock = threading.Lock()
+        self._lock = lock
+        self._work = threading.Condition(lock)
+        self._sign = threading.Condition(lock)
+        self._done = threading.Condition(lock)
+        self._threads: list[threading.Thread] = []
+        self._to_annotate: deque[Job[R]] = deque()
+        self._to_sign: list[Job[R]] = []
+        self._to_fetch: list[Job[R]] = []
+        self._finished: deque[Job[R]] = deque()
+        self._finished_early: dict[int, Job[R]] = {}
+        self._annotating = self._idle = self._held = 0
+        self._admitted = self._handed_out = 0
+        self._listed = False
+        self._renewing = False
+        self._fatal: BaseException | None = None
+
+    def run(self, jobs: Iterable[Job[R]]) -> Iterator[Job[R]]:
+        """Yield the jobs when they are done. Closing the generator cancels what is under way.
+
+        Jobs are taken from the iterable in the caller's thread and only as far ahead as there is use for. If it
+        raises, what was taken is finished first.
+
+        Raises:
+            CFPlatformError: What stops the whole run: the key is refused, or the disk is full.
+        """
+        source = iter(jobs)
+        listing_error: Exception | None = None
+        try:
+            while True:
+                for turn in itertools.count():
+                    # Two a turn keep the window filled; more of them only while there is nothing to hand out.
+                    if self._listed or self._is_full() or (turn >= 2 and self._has_output()):
+                        break
+                    try:
+                        self._admit(next(source))
+                    except StopIteration:
+                        self._end_of_listing()
+                    except Exception as error:
+                        listing_error = error
+                        self._end_of_listing()
+                job = self._next_finished()
+                if job is None:
+                    break
+                yield job
+            if listing_error is not None:
+                raise listing_error
+        finally:
+            self._shut_down()
+
+    # --- The caller's thread -------------------------------------------------------------------------------
+
+    def _is_full(self) -> bool:
+        return self._admitted - self._handed_out >= self._window
+
+    def _has_output(self) -> bool:
+        return bool(self._finished) or self._handed_out in self._finished_early or self._fatal is not None
+
+    def _admit(self, job: Job[R]) -> None:
+        with self._lock:
+            job.index = self._admitted
+            self._admitted += 1
+            if job.result is not None or job.error is not None:
+                self._finish(job)
+                return
+            self._to_annotate.append(job)
+            if self._idle:
+                self._work.notify()
+            if len(self._to_annotate) > self._idle and len(self._threads) <= self._workers:
+                # The first thread is the signer.
+                if not self._threads:
+                    self._start(self._sign_groups)
+                self._start(self._take_turns)
+
+    def _start(self, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name=f"cfplatform-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _end_of_listing(self) -> None:
+        with self._lock:
+            self._listed = True
+            self._sign.notify()
+
+    def _next_finished(self) -> Job[R] | None:
+        """Return the next job to hand out, or ``None`` when all are."""
+        with self._lock:
+            while not self._has_output():
+                if self._listed and self._admitted == self._handed_out:
+                    return None
+                # In slices, because an untimed wait cannot be interrupted by Ctrl-C on Windows.
+                self._done.wait(0.5)
+            if self._fatal is not None:
+                raise self._fatal
+            job = self._finished_early.pop(self._handed_out) if self._ordered else self._finished.popleft()
+            self._handed_out += 1
+            self._release(job)
+            if self._held_limit is not None:
+                self._work.notify()
+            return job
+
+    def _shut_down(self) -> None:
+        with self._lock:
+            self._stop.set()
+            self._to_annotate.clear()
+            self._to_fetch.clear()
+            self._to_sign.clear()
+            self._work.notify_all()
+            self._sign.notify_all()
+        for thread in self._threads:
+            thread.join(JOIN_TIMEOUT / len(self._threads))
+
+    # --- Workers -------------------------------------------------------------------------------------------
+
+    def _take_turns(self) -> None:
+        while (turn := self._next_turn()) is not None:
+            step, job = turn
+            try:
+                step(job)
+            except Interrupted:
+                return
+            except CFPlatformError as error:
+                self._fail(job, error)
+            except OSError as error:
+                problem = files.destination_error(error)
+                if files.stops_everything(error):
+                    self._abort(problem)
+                else:
+                    self._fail(job, problem)
+            except BaseException as error:
+                # A fault of our own: it must reach the caller, not die with the thread.
+                self._abort(error)
+
+    def _next_turn(self) -> tuple[Callable[[Job[R]], None], Job[R]] | None:
+        with self._lock:
+            while not self._stop.is_set():
+                if self._to_fetch and self._may_fetch():
+                    job = heapq.heappop(self._to_fetch)
+                    job.held = True
+                    self._held += 1
+                    return self._fetch, job
+                if self._to_annotate:
+                    self._annotating += 1
+                    return self._annotate, self._to_annotate.popleft()
+                self._idle += 1
+                if self._should_sign():
+                    self._sign.notify()
+                self._work.wait()
+                self._idle -= 1
+            return None
+
+    def _may_fetch(self) -> bool:
+        if self._held_limit is None:
+            return True
+        if self._ordered:
+            # By position, so that the job that is waited for can always go on.
+            return self._to_fetch[0].index < self._handed_out + self._held_limit
+        return self._held < self._held_limit
+
+    def _release(self, job: Job[R]) -> None:
+        if job.held:
+            job.held = False
+            self._held -= 1
+
+    def _annotate(self, job: Job[R]) -> None:
+        try:
+            job.space_id, job.path = self._locate(job.item)
+        except (AuthenticationError, PermissionDeniedError) as error:
+            # The key is refused: every other item would be refused too.
+            self._abort(error)
+        except CFPlatformError as error:
+            self._fail(job, error)
+        else:
+            with self._lock:
+                self._to_sign.append(job)
+        finally:
+            with self._lock:
+                self._annotating -= 1
+                if self._should_sign():
+                    self._sign.notify()
+
+    def _locate(self, item: WorkItem) -> tuple[str, str]:
+        annotation = fetch_annotation(self._calls, item.project_id or "", item.id, stop=self._stop)
+        place = annotation.coco_results_url
+        if place is None:
+            raise DownloadError(f"The annotation of work item {item.id} names no COCO document: no coco_results_url.")
+        return signing.locate(place, self._space_id)
+
+    def _fetch(self, job: Job[R]) -> None:
+        try:
+            result = self._calls.fetch(
+                job.url, lambda stream: self._receive(job, stream), headers=job.headers, stop=self._stop
+            )
+        except APIError as error:
+            if not _should_renew(error, job.renewals):
+                raise
+            job.renewals += 1
+            with self._lock:
+                self._release(job)
+                self._to_sign.append(job)
+                self._renewing = True
+                self._sign.notify()
+            return
+        job.result = result
+        with self._lock:
+            self._finish(job)
+
+    def _fail(self, job: Job[R], error: CFPlatformError) -> None:
+        # Without its traceback, whose frames hold the job, its document and the client.
+        job.error = error.with_traceback(None)
+        with self._lock:
+            self._finish(job)
+
+    def _finish(self, job: Job[R]) -> None:
+        if self._ordered:
+            self._finished_early[job.index] = job
+        else:
+            self._finished.append(job)
+        self._done.notify()
+
+    def _abort(self, error: BaseException) -> None:
+        with self._lock:
+            self._fatal = self._fatal or error
+            self._stop.set()
+            self._done.notify()
+            self._work.notify_all()
+            self._sign.notify_all()
+
+    # --- The signer ----------------------------------------------------------------------------------------
+
+    def _should_sign(self) -> bool:
+        if not self._to_sign:
+            return False
+        if len(self._to_sign) >= self._group or self._renewing:
+            return True
+        # Nothing more will join the group before these are done.
+        return not (self._to_annotate or self._annotating) and (self._listed or self._idle > 0)
+
+    def _sign_groups(self) -> None:
+        signer = signing.Signer(self._calls, self._stop)
+        while True:
+            with self._lock:
+                while not self._should_sign():
+                    if self._stop.is_set():
+                        return
+                    self._sign.wait()
+                group = self._to_sign[: signing.MAX_PATHS]
+                del self._to_sign[: signing.MAX_PATHS]
+                self._group = SIGN_GROUP
+                self._renewing = False
+            try:
+                for space_id in dict.fromkeys(job.space_id for job in group):
+                    self._sign_group(signer, space_id, [job for job in group if job.space_id == space_id])
+            except Interrupted:
+                return
+            except BaseException as error:
+                self._abort(error)
+                return
+
+    def _sign_group(self, signer: signing.Signer, space_id: str, group: list[Job[R]]) -> None:
+        try:
+            signed = signer.sign(space_id, [job.path for job in group])
+        except (AuthenticationError, PermissionDeniedError):
+            raise
+        except CFPlatformError as error:
+            for job in group:
+                self._fail(job, error)
+            return
+        for job in group:
+            url = signed[job.path]
+            if isinstance(url, str):
+                job.url = url
+                with self._lock:
+                    heapq.heappush(self._to_fetch, job)
+            else:
+                self._fail(job, url)
+        with self._lock:
+            self._work.notify(len(group))
+
+
+def fetch_annotation(
+    calls: Transport, project_id: str, work_item_id: str, *, stop: threading.Event | None = None
+) -> Annotation:
+    """Fetch one annotation, with the COCO document's place in its metadata."""
+    path = transport.path(
+        "projects",
+        params.object_id("project_id", project_id),
+        "workItems",
+        params.object_id("work_item_id", work_item_id),
+        "annotations",
+    )
+    data = calls.get_json(path, [("format", "coco")], stop=stop)
+    if not isinstance(data, dict):
+        raise InvalidResponseError(f"The annotation of work item {work_item_id} is not an object.", method="GET")
+    return Annotation({"id": work_item_id, **data}, None, work_item_id)
+
+
+def _should_renew(error: APIError, renewals: int) -> bool:
+    """Tell whether a new signature may help: the URL has expired, or was refused for the first time."""
+    text = error.response.text if error.response else ""
+    if error.status_code in (400, 403) and _EXPIRED.search(text):
+        return renewals < MAX_RENEWALS_EXPIRED
+    return error.status_code == 403 and renewals < MAX_RENEWALS_REFUSED

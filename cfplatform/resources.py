@@ -1,0 +1,332 @@
+"""Work items, batches and annotations: thin objects over the dict that the server sent."""
+
+from __future__ import annotations
+
+import copy
+import os
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from typing_extensions import Self, Unpack
+
+from . import timestamps
+from .exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .client import Client
+    from .downloads import DownloadOptions, DownloadResult, DownloadSummary
+    from .params import WorkItemFilters
+
+
+class WorkItemStatus(str, Enum):
+    """The statuses that are known by name; the platform has more, and any text is accepted and returned."""
+
+    COMPLETED = "COMPLETED"
+    CLIENT_REVIEW = "CLIENT_REVIEW"
+
+    __str__ = str.__str__
+
+
+class Resource:
+    """Something on the platform, as it was when it was read.
+
+    Keeps the server's dict and converts a field when it is read, so that an odd field never costs a page.
+    Equal if of the same class with the same id; can be copied and pickled (the copy made by pickle has no client).
+    """
+
+    __slots__ = ("_client", "_data", "_parent_id")
+
+    #: Field that a person would recognise it by, shown in ``repr``.
+    _label: ClassVar[str] = "status"
+
+    def __init__(self, data: dict[str, Any], client: Client | None = None, parent_id: str | None = None) -> None:
+        self._data = data
+        self._client = client
+        self._parent_id = parent_id
+
+    @property
+    def id(self) -> str:
+        """The id; the only field that is always there."""
+        return str(self._data["id"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a deep copy of everything that the server sent, under the server's names.
+
+        Example:
+            >>> item = next(client.get_work_items())
+            >>> item.as_dict()["assetType"]
+            'image'
+        """
+        return copy.deepcopy(self._data)
+
+    def __repr__(self) -> str:
+        label = self._data.get(self._label)
+        shown = f" {self._label}={label!r}" if label is not None else ""
+        return f"<{type(self).__name__} id={self.id!r}{shown}>"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.id))
+
+    def __copy__(self) -> Self:
+        return type(self)(dict(self._data), self._client, self._parent_id)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # The client is shared: it holds connections and the key, of which there must be one.
+        return type(self)(copy.deepcopy(self._data, memo), self._client, self._parent_id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self._data, None, self._parent_id))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise AttributeError(
+            f"{type(self).__name__} has no attribute {name!r}. The server sent these fields: "
+            f"{', '.join(sorted(self._data))}; read them with as_dict()[...]."
+        )
+
+    def _bound_client(self) -> Client:
+        if self._client is None:
+            raise ConfigurationError(
+                f"This {type(self).__name__} has no client, because it was unpickled or built by hand. "
+                "Fetch it again from a client."
+            )
+        return self._client
+
+    def _text(self, key: str) -> str | None:
+        value = self._data.get(key)
+        return value if isinstance(value, str) else None
+
+    def _whole_number(self, key: str) -> int | None:
+        value = self._data.get(key)
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+            return int(value)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def _mapping(self, key: str) -> dict[str, Any]:
+        value = self._data.get(key)
+        return copy.deepcopy(value) if isinstance(value, dict) else {}
+
+
+class _InProject(Resource):
+    """A resource that belongs to a project."""
+
+    __slots__ = ()
+
+    @property
+    def project_id(self) -> str | None:
+        """The project: what the server says, else the project that was listed."""
+        return self._text("projectId") or self._parent_id
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was created, with its time zone; ``None`` where the server sent no readable time."""
+        return timestamps.parse_or_none(self._data.get("createdAt"))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """A copy of the metadata object; empty where there is none."""
+        return self._mapping("metadata")
+
+
+class WorkItem(_InProject):
+    """One asset with the labels that were made for it.
+
+    Example:
+        >>> for item in client.get_work_items(status="COMPLETED", max_items=2):
+        ...     print(item.status, len(item.load()["images"]))
+        COMPLETED 1
+        COMPLETED 1
+    """
+
+    __slots__ = ()
+
+    @property
+    def batch_id(self) -> int | None:
+        """The batch; ``None`` where the item belongs to none."""
+        return self._whole_number("batchId")
+
+    @property
+    def status(self) -> str | None:
+        """The status as the server spells it, such as "COMPLETED"."""
+        return self._text("status")
+
+    @property
+    def asset_type(self) -> str | None:
+        """The kind of asset, such as "image" or "video"."""
+        return self._text("assetType")
+
+    @property
+    def asset_url(self) -> str | None:
+        """The asset: an absolute URL, or a path inside the space."""
+        return self._text("assetUrl")
+
+    @property
+    def result_url(self) -> str | None:
+        """An address of the result where the platform gives one; its meaning is not documented."""
+        return self._text("resultUrl")
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """When it was last changed; a download fetches the item again when this moves."""
+        return timestamps.parse_or_none(self._data.get("updatedAt"))
+
+    @property
+    def revision(self) -> str | None:
+        """``updatedAt`` exactly as the server sent it: equal texts mean that nothing changed."""
+        return self._text("updatedAt")
+
+    def get_annotation(self) -> Annotation:
+        """Fetch the annotation, which says where the COCO document is stored.
+
+        Raises:
+            NotFoundError: If the item has none, for example because it is not completed.
+
+        Example:
+            >>> next(client.get_work_items()).get_annotation().coco_results_url[:5]
+            's3://'
+        """
+        return self._bound_client().get_annotation(self.id, self.project_id)
+
+    def load(self) -> dict[str, Any]:
+        """Fetch and parse the COCO document, with ``info.asset_url`` set; nothing is written to disk.
+
+        For many items, :meth:`Client.iter_annotations` does the same concurrently.
+
+        Example:
+            >>> sorted(next(client.get_work_items()).load())
+            ['annotations', 'categories', 'images', 'info', 'licenses']
+        """
+        _, document = next(self._bound_client().iter_annotations(items=[self]))
+        return document
+
+    def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadResult:
+        """Save the COCO document as ``<destination>/<batch name>/<id>.json``.
+
+        An unchanged file that is there already is kept. For many items,
+        :meth:`Client.download_work_items` does the same concurrently.
+
+        Raises:
+            CFPlatformError: The reason, if it could not be downloaded.
+
+        Example:
+            >>> next(client.get_work_items()).download("labels").outcome
+            'downloaded'
+        """
+        result = next(self._bound_client().iter_downloads([self], destination, **options))
+        if result.error is not None:
+            raise result.error
+        return result
+
+    def refresh(self) -> Self:
+        """Read the item again and update this object; return it.
+
+        Raises:
+            NotFoundError: If it is not there any more.
+        """
+        self._data = self._bound_client().get_work_item(self.id, self.project_id)._data
+        return self
+
+
+class Batch(_InProject):
+    """A group of work items in a project, with its counts where the server sent them."""
+
+    __slots__ = ()
+
+    _label = "name"
+
+    @property
+    def id(self) -> int:  # type: ignore[override]
+        """The id, a whole number."""
+        number = self._whole_number("id")
+        # An id of another form would be new; it is kept rather than losing the batch.
+        return cast(int, self._data["id"]) if number is None else number
+
+    @property
+    def name(self) -> str | None:
+        """The name, unique in the project."""
+        return self._text("name")
+
+    @property
+    def created_by(self) -> str | None:
+        """The id of the user who created it."""
+        return self._text("createdBy")
+
+    @property
+    def priority(self) -> int | None:
+        """The priority; its meaning is not documented."""
+        return self._whole_number("priority")
+
+    @property
+    def total_count(self) -> int | None:
+        """Number of work items in the batch."""
+        return self._whole_number("totalCount")
+
+    @property
+    def completed_count(self) -> int | None:
+        """Number of completed work items in the batch."""
+        return self._whole_number("completedCount")
+
+    def get_work_items(self, **filters: Unpack[WorkItemFilters]) -> Iterator[WorkItem]:
+        """Iterate over the work items of this batch, with the filters of :meth:`Client.get_work_items`.
+
+        Example:
+            >>> batch = next(client.get_batches())
+            >>> sum(1 for item in batch.get_work_items(status="COMPLETED")) == batch.completed_count
+            True
+        """
+        filters["batch_ids"] = [self.id]
+        return self._bound_client().get_work_items(self.project_id, **filters)
+
+    def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadSummary:
+        """Download the completed items of this batch; see :meth:`Client.download_project`.
+
+        Example:
+            >>> next(client.get_batches()).download("labels").failed
+            0
+        """
+        return self._bound_client().download_project(self.project_id, destination, batch_ids=[self.id], **options)
+
+    def refresh(self) -> Self:
+        """Read the batch again and update this object; return it.
+
+        Raises:
+            NotFoundError: If it is not there any more.
+        """
+        self._data = self._bound_client().get_batch(self.id, self.project_id)._data
+        return self
+
+
+class Annotation(Resource):
+    """What the platform knows of the labels of one work item: above all, where the COCO document is stored."""
+
+    __slots__ = ()
+
+    _label = "workItemID"
+
+    @property
+    def project_id(self) -> str | None:
+        """The project."""
+        return self._text("projectID")
+
+    @property
+    def work_item_id(self) -> str | None:
+        """The work item; the id that was asked for where the server does not repeat it."""
+        return self._text("workItemID") or self._parent_id
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """A copy of the metadata object; empty where there is none."""
+        return self._mapping("metadata")
+
+    @property
+    def coco_results_url(self) -> str | None:
+        """The place of the COCO document in the storage, such as ``s3://bucket/spaces/<space id>/...``."""
+        value = self.metadata.get("coco_results_url")
+        return value if isinstance(value, str) and value else None

@@ -1,0 +1,282 @@
+"""The state file of a destination: what is finished, at which revision, and the results of the last runs.
+
+One SQLite file inside the hidden state folder. It only saves work: a row counts only while the file on disk still
+has the size and time that were written down, so a state file that is lost, old or damaged costs requests, never
+correctness.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from . import files
+from .exceptions import DestinationBusyError, DownloadError
+
+#: Runs whose results are kept.
+KEPT_RUNS = 3
+#: Results that are collected before they are written together; they inform, nothing depends on them.
+RESULTS_AT_ONCE = 500
+#: Raised when the tables change; a file of another version is put aside and built anew.
+SCHEMA_VERSION = 1
+
+_SCHEMA = f"""
+CREATE TABLE items (
+    project_id TEXT, item_id TEXT, path TEXT, path_key TEXT, revision TEXT, injected INTEGER,
+    etag TEXT, size INTEGER, mtime_ns INTEGER, PRIMARY KEY (project_id, item_id)
+) WITHOUT ROWID;
+CREATE INDEX items_by_path ON items (path_key);
+CREATE TABLE folders (
+    project_id TEXT, batch_id TEXT, name TEXT, folder TEXT, folder_key TEXT UNIQUE,
+    PRIMARY KEY (project_id, batch_id)
+) WITHOUT ROWID;
+CREATE TABLE runs (run INTEGER PRIMARY KEY);
+CREATE TABLE results (
+    run INTEGER, position INTEGER, item_id TEXT, batch_id TEXT, path TEXT, outcome TEXT, size INTEGER, error TEXT,
+    PRIMARY KEY (run, position)
+) WITHOUT ROWID;
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+
+class FinishedItem(NamedTuple):
+    """What is known of an item that was downloaded; ``path`` is relative to the destination."""
+
+    path: str
+    revision: str | None
+    injected: bool
+    etag: str | None
+    size: int
+    mtime_ns: int
+
+
+class ResultRow(NamedTuple):
+    """One result as it is stored; ``error`` is JSON."""
+
+    item_id: str
+    batch_id: str | None
+    path: str | None
+    outcome: str
+    size: int
+    error: str | None
+
+
+class State:
+    """The open state of one destination, shared by all threads of this process and locked against others."""
+
+    _open: dict[Path, State] = {}
+    _open_lock = threading.Lock()
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._users = 1
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._lock_file = _lock(root)
+        try:
+            files.remove_stale_parts(root)
+            self._db = _connect(state_path(root))
+        except BaseException:
+            self._lock_file.close()
+            raise
+
+    @classmethod
+    def open(cls, root: Path) -> State:
+        """Open the state of a destination, or join in where this process has it open.
+
+        Raises:
+            DestinationBusyError: If another process has it open.
+        """
+        with cls._open_lock:
+            state = cls._open.get(root)
+            # After a fork the entry belongs to the parent, as its lock does.
+            if state is not None and state._pid == os.getpid():
+                state._users += 1
+                return state
+            state = cls._open[root] = cls(root)
+            return state
+
+    def close(self) -> None:
+        """Close it when the last user does."""
+        with self._open_lock:
+            self._users -= 1
+            if self._users:
+                return
+            if self._open.get(self.root) is self:
+                del self._open[self.root]
+            with self._lock:
+                self._closed = True
+                self._db.close()
+            self._lock_file.close()
+
+    def _execute(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            # A worker may outlive its run for the length of one request; what it then reports is not needed.
+            if self._closed:
+                return []
+            try:
+                return self._db.execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                problem = DownloadError(
+                    f"The state file {str(state_path(self.root))!r} cannot be used: {error}. "
+                    "Remove it and run the same call again; finished files are then fetched once more."
+                )
+        raise problem
+
+    def folder(self, project_id: str, batch_id: str, name: str) -> str:
+        """Return the folder of a batch: its safe name, kept apart from every other batch's folder.
+
+        The answer stays the same for the life of the destination unless the batch gets another name.
+        """
+        choices = (files.safe_name(name), _apart(name, batch_id))
+        found = self._execute(
+            "SELECT name, folder FROM folders WHERE project_id = ? AND batch_id = ?", (project_id, batch_id)
+        )
+        # What the file says is used only where it is one of the names that this code would choose.
+        if found and found[0][0] == name and found[0][1] in choices:
+            return str(found[0][1])
+        for folder in choices:
+            key = files.collision_key(folder)
+            holder = self._execute("SELECT project_id, batch_id FROM folders WHERE folder_key = ?", (key,))
+            if not holder or holder[0] == (project_id, batch_id):
+                self._execute(
+                    "INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?)",
+                    (project_id, batch_id, name, folder, key),
+                )
+                return folder
+        raise DownloadError(f"No folder name is free for the batch {name!r} with id {batch_id}.")
+
+    def item(self, project_id: str, item_id: str) -> FinishedItem | None:
+        """Return what is known of an item."""
+        rows = self._execute(
+            "SELECT path, revision, injected, etag, size, mtime_ns FROM items WHERE project_id = ? AND item_id = ?",
+            (project_id, item_id),
+        )
+        return FinishedItem(*rows[0]) if rows else None
+
+    def owner(self, path_key: str) -> tuple[str, str] | None:
+        """Return project and item that hold a place; see :func:`files.collision_key`."""
+        rows = self._execute("SELECT project_id, item_id FROM items WHERE path_key = ?", (path_key,))
+        return rows[0] if rows else None
+
+    def finish(self, project_id: str, item_id: str, path_key: str, item: FinishedItem) -> None:
+        """Remember a file that has got its final name."""
+        self._execute(
+            "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (project_id, item_id, item.path, path_key, *item[1:]),
+        )
+
+    def begin_run(self) -> int:
+        """Begin a run and forget the results of old ones; return its number."""
+        run = int(self._execute("INSERT INTO runs DEFAULT VALUES RETURNING run", ())[0][0])
+        self._execute("DELETE FROM results WHERE run <= ?", (run - KEPT_RUNS,))
+        return run
+
+    def add_results(self, run: int, first: int, rows: list[ResultRow]) -> None:
+        """Write results down, numbered from ``first``."""
+        with self._lock:
+            if not self._closed:
+                self._db.execute("BEGIN")
+                self._db.executemany(
+                    "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    [(run, first + offset, *row) for offset, row in enumerate(rows)],
+                )
+                self._db.execute("COMMIT")
+
+
+def read_results(root: Path, run: int, outcome: str | None = None) -> Iterator[ResultRow]:
+    """Yield the results of a run from the state file, in the order in which they came."""
+    uri = f"{state_path(root).as_uri()}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            cursor = db.execute(
+                "SELECT item_id, batch_id, path, outcome, size, error FROM results "
+                "WHERE run = ? AND (? IS NULL OR outcome = ?) ORDER BY position",
+                (run, outcome, outcome),
+            )
+            for row in cursor:
+                yield ResultRow(*row)
+    except sqlite3.Error as error:
+        problem = str(error)
+    else:
+        return
+    raise DownloadError(f"The results of this run cannot be read any more from {str(state_path(root))!r}: {problem}.")
+
+
+def state_path(root: Path) -> Path:
+    """Return the state file of a destination."""
+    return root / files.STATE_FOLDER / "state.sqlite3"
+
+
+def _apart(name: str, batch_id: str) -> str:
+    """Return the folder of a batch whose plain one is taken by another batch."""
+    return files.safe_name(f"{files.safe_name(name)}~{batch_id}")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open the database; one that is damaged or of another version is put aside."""
+    for _ in range(2):
+        db = None
+        try:
+            # Created first, so that it is private from the start.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+            # With a write-ahead log a commit survives the death of the process and costs no disk flush.
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                db.executescript(_SCHEMA)
+                version = SCHEMA_VERSION
+            if version == SCHEMA_VERSION:
+                return db
+        except sqlite3.DatabaseError:
+            pass
+        if db is not None:
+            db.close()
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        os.replace(path, path.with_name(path.name + ".damaged"))
+    raise DownloadError(f"No state file can be made at {str(path)!r}.")
+
+
+def _lock(root: Path) -> IO[str]:
+    """Lock a destination for this process; the operating system lifts the lock when the process ends."""
+    path = root / files.STATE_FOLDER / "lock"
+    file = os.fdopen(os.open(path, os.O_CREAT | os.O_RDWR, 0o600), "r+", encoding="ascii", errors="replace")
+    try:
+        _lock_descriptor(file.fileno())
+    except OSError:
+        holder = file.read(20).strip()
+        file.close()
+    else:
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        return file
+    who = f"process {holder}" if holder.isdigit() else "another process"
+    raise DestinationBusyError(
+        f"{who} is downloading into {str(root)!r}. Wait for it to end, or choose another destination."
+    )
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock_descriptor(descriptor: int) -> None:
+        # Far behind the process id, which others read.
+        os.lseek(descriptor, 1024, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock_descriptor(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,436 @@
+"""Everything that goes over the wire: two sessions, retries, timeouts, and the turning of answers into errors.
+
+Nothing outside this package imports requests or urllib3.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import quote, urlsplit
+
+import requests
+import urllib3
+
+from .. import config
+from .._version import __version__
+from ..exceptions import (
+    CFPlatformError,
+    ConfigurationError,
+    IncompleteDownloadError,
+    InvalidParameterError,
+    InvalidResponseError,
+    TransportError,
+    blank_url,
+    error_from_response,
+)
+from . import failures, streams
+from .retry import DEFAULT_RETRIES, RETRY_METHODS, Budget, Interrupted, RetryPolicy, Shared, retry_after
+from .sessions import KeyAuth, PlainSession, hide_signatures_in_logs
+
+if TYPE_CHECKING:
+    from ..params import Query
+
+__all__ = ["DEFAULT_RETRIES", "Interrupted", "ObjectStream", "Transport"]
+
+ObjectStream = streams.ObjectStream
+
+#: Bytes of one API answer, at the most: a page of 100 items is some 50 KB.
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+#: Repeats for an answer that is whole but not what was asked for, such as an HTML page of a proxy.
+CONTENT_REPEATS = 1
+#: Repeats that a caller may ask for, at the most; with growing waits that is several minutes.
+MAX_RETRIES = 20
+
+_STORAGE_HINT = "The storage refused the object; a new signed URL is asked for where that can help."
+
+T = TypeVar("T")
+#: How a caller sets retries: a number, or a policy of their own.
+Retries = int | urllib3.Retry
+
+
+class Transport:
+    """Sends requests to the API with the key and to the storage without; safe to use from many threads.
+
+    The sessions are built once for each process and never changed: a forked child builds its own, since a
+    connection shared with its parent would mix up their answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        base_url: str,
+        timeout: tuple[float, float],
+        retries: Retries = DEFAULT_RETRIES,
+        pool_size: int = config.DEFAULT_MAX_WORKERS,
+        session: requests.Session | None = None,
+        proxies: Mapping[str, str] | None = None,
+        verify: bool | str | None = None,
+        cert: str | tuple[str, str] | None = None,
+        user_agent: str | None = None,
+    ) -> None:
+        self.base_url = base_url
+        self.timeout = timeout
+        self._key = api_key
+        self._retries = retries
+        self._pool_size = pool_size
+        self._own_session = session
+        self._settings: dict[str, Any] = {"proxies": dict(proxies or {}), "verify": verify, "cert": cert}
+        self._user_agent = _user_agent(user_agent)
+        self._storage_may_be_local = config.is_loopback(urlsplit(base_url).hostname or "")
+        self._closed = False
+        hide_signatures_in_logs()
+        self._build()
+
+    def _build(self) -> None:
+        budget = Budget()
+        self._pid = os.getpid()
+        self._api_policy = self._policy(Shared(budget))
+        self._storage_policy = self._policy(Shared(budget))
+        # Two more than the workers: the listing and the signing run beside them.
+        size = self._pool_size + 2
+        self._api = self._own_session or PlainSession(self._api_policy, size, self._user_agent)
+        self._storage = PlainSession(self._storage_policy, size, self._user_agent)
+
+    def _policy(self, shared: Shared) -> urllib3.Retry:
+        if isinstance(self._retries, urllib3.Retry):
+            return self._retries
+        return RetryPolicy.create(self._retries, shared)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("A cfplatform client cannot be pickled: it holds the API key. Build one where it is used.")
+
+    def close(self) -> None:
+        """Close all connections; a session that the caller gave stays open. Calling it again does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._storage.close()
+            if self._own_session is None:
+                self._api.close()
+
+    def _ready(self) -> None:
+        if self._closed:
+            raise ConfigurationError("This client is closed. Build a new Client, or keep it open for longer.")
+        if self._pid != os.getpid():
+            self._build()
+
+    # --- API -----------------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Query | Mapping[str, Any] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: config.Timeout | None = None,
+        check: bool = True,
+        repeatable: bool = False,
+        stop: threading.Event | None = None,
+    ) -> requests.Response:
+        """Send one API request and return the answer with its body read."""
+        return self._call(
+            method,
+            path,
+            _with_body,
+            params=params,
+            json=json,
+            headers=headers,
+            timeout=timeout,
+            check=check,
+            repeatable=repeatable,
+            stop=stop,
+        )
+
+    def get_json(self, path: str, params: Query | None = None, *, stop: threading.Event | None = None) -> Any:
+        """GET and parse; an answer that breaks off or is not JSON is asked for again."""
+        return self._call("GET", path, _parsed, params=params, stop=stop)
+
+    def post_json(self, path: str, body: Any, *, repeatable: bool = False, stop: threading.Event | None = None) -> Any:
+        """POST and parse; repeated after a failure only where the caller says that this is harmless."""
+        return self._call("POST", path, _parsed, json=body, repeatable=repeatable, stop=stop)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        receive: Callable[[requests.Response], T],
+        *,
+        params: Query | Mapping[str, Any] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: config.Timeout | None = None,
+        check: bool = True,
+        repeatable: bool = False,
+        stop: threading.Event | None = None,
+    ) -> T:
+        self._ready()
+        method = method.upper()
+        prepared = self._api.prepare_request(
+            requests.Request(
+                method,
+                self.base_url + _checked_path(path),
+                params=params,
+                json=json,
+                headers={
+                    "Accept": "application/json",
+                    "Accept-Encoding": "gzip, deflate",
+                    "User-Agent": self._user_agent,
+                    **(headers or {}),
+                },
+                auth=KeyAuth(self._key, self.base_url),
+            )
+        )
+        policy = self._api_policy
+        if repeatable:
+            policy = policy.new(allowed_methods=RETRY_METHODS | {method})
+        pair = config.timeout(timeout) if timeout is not None else self.timeout
+        return self._exchange(self._api, prepared, policy, pair, receive, check=check, stop=stop)
+
+    # --- Storage -------------------------------------------------------------------------------------------
+
+    def fetch(
+        self,
+        url: str,
+        receive: Callable[[ObjectStream], T],
+        *,
+        headers: Mapping[str, str] | None = None,
+        stop: threading.Event | None = None,
+    ) -> T:
+        """GET a stored object through its signed URL and hand its body to ``receive``.
+
+        Args:
+            url: The signed URL, sent exactly as the platform made it.
+            receive: Reads and checks the body. Called again, with a new stream, after a body that broke off or a
+                check that failed, as often as the retry policy allows.
+            headers: Further headers, such as ``If-None-Match``.
+            stop: Ends waits and reads early when it is set.
+        """
+        self._ready()
+        self._check_storage_url(url)
+        parts = urlsplit(url)
+        prepared = self._storage.prepare_request(
+            requests.Request(
+                "GET",
+                f"{parts.scheme}://{parts.netloc}/",
+                # Identity, so that lengths, ranges and checksums speak of the bytes that arrive.
+                headers={"Accept-Encoding": "identity", **(headers or {})},
+            )
+        )
+        # Set afterwards, because preparing would rewrite escapes that the signature covers.
+        prepared.url = url
+        return self._exchange(
+            self._storage,
+            prepared,
+            self._storage_policy,
+            self.timeout,
+            lambda response: receive(ObjectStream(response, stop)),
+            stop=stop,
+        )
+
+    def _check_storage_url(self, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname or ""
+        except ValueError:
+            host = ""
+        allowed = host and parts.username is None and parts.password is None and url.isprintable()
+        if allowed and parts.scheme == "http":
+            allowed = self._storage_may_be_local and config.is_loopback(host)
+        elif allowed:
+            allowed = parts.scheme == "https" and (self._storage_may_be_local or not config.is_private(host))
+        if not allowed:
+            raise InvalidResponseError(
+                "The platform sent a signed URL that is not an https address of a public host; it was not opened.",
+                url=blank_url(url),
+            )
+
+    # --- Both ----------------------------------------------------------------------------------------------
+
+    def _exchange(
+        self,
+        session: requests.Session,
+        prepared: requests.PreparedRequest,
+        policy: urllib3.Retry,
+        timeout: tuple[float, float],
+        receive: Callable[[Any], T],
+        *,
+        check: bool = True,
+        stop: threading.Event | None = None,
+    ) -> T:
+        """Send and receive until it works or the policy has no attempt left.
+
+        urllib3 repeats until the headers of an answer are there; what happens after that it cannot see. This loop
+        goes on counting with the very object that urllib3 counted with, so that there is one budget and not two.
+        """
+        if isinstance(policy, RetryPolicy):
+            policy = policy.new()
+            policy.stop = stop
+        content_repeats = CONTENT_REPEATS
+        while True:
+            response = self._send(session, prepared, policy, timeout, stop)
+            try:
+                if check:
+                    self._check_status(session, prepared, response)
+                value, failure = _attempt(receive, response)
+            finally:
+                response.close()
+            if failure is None:
+                if isinstance(policy, RetryPolicy) and policy.shared is not None:
+                    policy.shared.budget.give()
+                return cast(T, value)
+            if isinstance(failure, InvalidResponseError):
+                if content_repeats == 0:
+                    raise self._named(failure, prepared)
+                content_repeats -= 1
+            policy = self._following(session, prepared, policy, response, failure)
+
+    def _send(
+        self,
+        session: requests.Session,
+        prepared: requests.PreparedRequest,
+        policy: urllib3.Retry,
+        timeout: tuple[float, float],
+        stop: threading.Event | None,
+    ) -> requests.Response:
+        if isinstance(policy, RetryPolicy) and policy.shared is not None:
+            policy.shared.wait(stop)
+        prepared.retries = policy  # type: ignore[attr-defined]
+        settings = session.merge_environment_settings(
+            prepared.url, self._settings["proxies"], True, self._settings["verify"], self._settings["cert"]
+        )
+        try:
+            return session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+        except failures.CAUGHT as error:
+            problem = failures.describe(error)
+        # Raised outside of the except block, so that no object of requests, which holds the key, is its context.
+        raise self._named(problem, prepared)
+
+    def _following(
+        self,
+        session: requests.Session,
+        prepared: requests.PreparedRequest,
+        policy: urllib3.Retry,
+        response: requests.Response,
+        failure: CFPlatformError,
+    ) -> urllib3.Retry:
+        """Count the failed attempt, wait, and return the policy for the next; raise where there is none."""
+        used = getattr(response.raw, "retries", None)
+        if isinstance(used, urllib3.Retry) and session is not self._own_session:
+            policy = used
+        try:
+            following = policy.increment(prepared.method, "", error=urllib3.exceptions.ProtocolError())
+        except urllib3.exceptions.HTTPError:
+            following = None
+        if following is None:
+            raise self._named(failure, prepared)
+        following.sleep()
+        return following
+
+    def _check_status(
+        self, session: requests.Session, prepared: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        status = response.status_code
+        if 200 <= status < 300 or (status == 304 and "If-None-Match" in prepared.headers):
+            return
+        if 300 <= status < 400:
+            target = blank_url(response.headers.get("Location", "nowhere"))
+            raise self._named(
+                InvalidResponseError(
+                    f"The server answered with a redirect ({status}) to {target}, which is not followed because "
+                    "the API key must not travel. Check the base URL.",
+                    status_code=status,
+                ),
+                prepared,
+            )
+        raise error_from_response(
+            status,
+            method=prepared.method or "",
+            url=prepared.url or "",
+            headers=response.headers,
+            body=streams.start_of_body(response),
+            retry_after=retry_after(response.raw),
+            secret=self._key,
+            hint=_STORAGE_HINT if session is self._storage else None,
+        )
+
+    def _named(self, error: CFPlatformError, prepared: requests.PreparedRequest) -> CFPlatformError:
+        """Say in an error which call it was."""
+        if error.method is None:
+            error.method, error.url = prepared.method, blank_url(prepared.url or "")
+            error.message = f"{error.method} {error.url}: {error.message}"
+            error.args = (error.message,)
+        return error
+
+
+def _attempt(
+    receive: Callable[[requests.Response], T], response: requests.Response
+) -> tuple[T | None, TransportError | IncompleteDownloadError | None]:
+    """Receive a body; return what came of it, or the failure that another attempt may mend."""
+    try:
+        return receive(response), None
+    except (TransportError, IncompleteDownloadError) as error:
+        return None, error
+
+
+def path(*parts: str) -> str:
+    """Build a path from parts, each quoted, so that no id can change which route is called."""
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+def _checked_path(path: str) -> str:
+    if not isinstance(path, str) or "://" in path or not path.isprintable():
+        raise InvalidParameterError(f"path must be relative to the base URL, such as '/projects/...', not {path!r}.")
+    if any(part in (".", "..") for part in path.split("/")):
+        raise InvalidParameterError(f"path must not hold '.' or '..': {path!r}.")
+    return path if path.startswith("/") else f"/{path}"
+
+
+def _with_body(response: requests.Response) -> requests.Response:
+    # What Response.content does, with a limit: that property would read a body of any size.
+    response._content = streams.whole_body(response, MAX_ANSWER_BYTES)
+    response._content_consumed = True  # type: ignore[attr-defined]
+    return response
+
+
+def _parsed(response: requests.Response) -> Any:
+    body = streams.whole_body(response, MAX_ANSWER_BYTES)
+    try:
+        return json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        pass
+    kind = response.headers.get("Content-Type", "no content type")
+    start = body[:80].decode("utf-8", "replace")
+    raise InvalidResponseError(
+        f"The answer is not whole JSON ({kind}, {len(body)} bytes, begins with {start!r}). "
+        "Check that the base URL is the CloudFactory AI Platform API.",
+        status_code=response.status_code,
+    )
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _user_agent(extra: str | None) -> str:
+    own = f"cfplatform/{__version__} requests/{requests.__version__} python/{platform.python_version()}"
+    if extra is None:
+        return own
+    if not extra.strip() or not extra.isascii() or not extra.isprintable():
+        raise ConfigurationError("user_agent must be printable ASCII, such as 'my-tool/1.2'.")
+    return f"{extra.strip()} {own}"
+
+
+def checked_retries(value: Retries) -> Retries:
+    """Check what a caller gave as ``retries``: 0 to 20, or a ``urllib3.Retry``."""
+    if isinstance(value, urllib3.Retry):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_RETRIES:
+        raise ConfigurationError(f"retries must be a whole number from 0 to {MAX_RETRIES}, or a urllib3.Retry.")
+    return value

@@ -1,0 +1,156 @@
+"""Bodies: read in bounded steps, counted, and accepted only where their framing proves that they are whole."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import requests
+
+from ..exceptions import IncompleteDownloadError, InvalidResponseError, TransportError
+from . import failures
+from .retry import DRAIN_LIMIT, Interrupted, drain
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
+
+#: Bytes of one step: small enough that a stop is noticed soon, large enough to cost little.
+CHUNK = 64 * 1024
+#: Bytes that one step of decompressing may give, so that a small body cannot fill the memory at once.
+MAX_INFLATED = 1024 * 1024
+
+
+class ObjectStream:
+    """The body of a stored object while it is read.
+
+    Attributes:
+        status_code: 200, or 304 where an ``If-None-Match`` was sent and matched.
+        headers: The answer's headers; their names are case-insensitive.
+        length: The number of bytes announced, or ``None``.
+    """
+
+    def __init__(self, response: requests.Response, stop: threading.Event | None = None) -> None:
+        self.status_code = response.status_code
+        self.headers = response.headers
+        self._raw: BaseHTTPResponse = response.raw
+        self._stop = stop
+        if self.status_code not in (200, 304):
+            raise InvalidResponseError(
+                f"The storage answered with status {self.status_code} where 200 was expected.",
+                status_code=self.status_code,
+            )
+        self.length = _announced_length(response)
+        if self.status_code == 200 and self.length is None and not getattr(self._raw, "chunked", False):
+            # Without either, a connection that is cut looks like the end of the body.
+            raise InvalidResponseError("The storage sent a body without its length, so it cannot be proven whole.")
+
+    @property
+    def etag(self) -> str | None:
+        """The object's entity tag, which changes when the object changes."""
+        return self.headers.get("ETag")
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the object's bytes; ends normally only if all of them arrived.
+
+        Raises:
+            IncompleteDownloadError: If fewer or more bytes arrived than were announced.
+            TransportError: If the connection broke.
+            InvalidResponseError: If the body is encoded in a way that was not asked for, or broken.
+        """
+        encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding in ("", "identity"):
+            yield from self._wire()
+        elif encoding in ("gzip", "x-gzip"):
+            # An object may be stored compressed; then it comes so whatever was asked for.
+            yield from _gunzip(self._wire())
+        else:
+            raise InvalidResponseError(f"The storage sent the object encoded as {encoding!r}, which was not asked for.")
+
+    def _wire(self) -> Iterator[bytes]:
+        received = 0
+        stream = self._raw.stream(CHUNK, decode_content=False)
+        while True:
+            if self._stop is not None and self._stop.is_set():
+                raise Interrupted
+            chunk, problem = _next(stream)
+            received += len(chunk)
+            if problem is not None:
+                raise self._broken(received, problem)
+            if not chunk:
+                break
+            yield chunk
+        if self.length is not None and received != self.length:
+            raise self._broken(received, None)
+
+    def _broken(self, received: int, problem: TransportError | None) -> TransportError | IncompleteDownloadError:
+        received = max(received, self._raw.tell())
+        if self.length is not None and received < self.length:
+            return IncompleteDownloadError(
+                f"The object broke off after {received} of {self.length} bytes"
+                + (f": {problem.message}" if problem else ".")
+            )
+        return problem or IncompleteDownloadError(f"{received} bytes arrived where {self.length} were announced.")
+
+
+def _next(stream: Iterator[bytes]) -> tuple[bytes, TransportError | None]:
+    try:
+        return next(stream, b""), None
+    except failures.CAUGHT as error:
+        return b"", failures.describe(error)
+
+
+def _announced_length(response: requests.Response) -> int | None:
+    text = response.headers.get("Content-Length", "").strip()
+    lengths = {part.strip() for part in text.split(",")}
+    if getattr(response.raw, "chunked", False) or not text:
+        return None
+    if len(lengths) != 1 or not all(part.isascii() and part.isdigit() for part in lengths):
+        raise InvalidResponseError(f"The storage announced a length that is none: {text[:40]!r}.")
+    return int(lengths.pop())
+
+
+def _gunzip(compressed: Iterator[bytes]) -> Iterator[bytes]:
+    """Decompress one or more gzip members; each must be whole, with its checksum."""
+    member = zlib.decompressobj(31)
+    try:
+        for chunk in compressed:
+            while chunk:
+                yield member.decompress(chunk, MAX_INFLATED)
+                chunk = member.unconsumed_tail
+                if member.eof:
+                    chunk = member.unused_data
+                    member = zlib.decompressobj(31) if chunk else member
+        yield member.flush()
+    except zlib.error:
+        raise InvalidResponseError("The object is labelled as gzip but is damaged or something else.") from None
+    if not member.eof:
+        raise IncompleteDownloadError("The object's gzip stream broke off.")
+
+
+def whole_body(response: requests.Response, limit: int) -> bytes:
+    """Read the body of an API answer.
+
+    Raises:
+        TransportError: If the connection broke.
+        InvalidResponseError: If the body is larger than ``limit`` bytes.
+    """
+    body = bytearray()
+    stream = response.raw.stream(CHUNK, decode_content=True)
+    while True:
+        chunk, problem = _next(stream)
+        if problem is not None:
+            raise problem
+        if not chunk:
+            return bytes(body)
+        body += chunk
+        if len(body) > limit:
+            raise InvalidResponseError(f"The answer has more than {limit} bytes; it was not read further.")
+
+
+def start_of_body(response: requests.Response) -> bytes:
+    """Read what an error answer says, as far as it arrives."""
+    chunk, _ = _next(response.raw.stream(DRAIN_LIMIT, decode_content=True))
+    drain(response.raw)
+    return chunk
