@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from .exceptions import InvalidResponseError
@@ -97,41 +98,43 @@ def _inside(document: Buffer, opening: int) -> tuple[int, bool]:
 def _find_member(document: Buffer, opening: int, name: bytes) -> tuple[int, int] | None:
     """Return start and end of the value of a member of the object that begins at ``opening``.
 
-    Parsers take the last of several equal names, so the scan stops early only where the name, spelled plainly,
+    Parsers take the last of several equal names, so the search stops early only where the name, spelled plainly,
     occurs once in the whole document.
     """
     quoted = b'"' + name + b'"'
     first_use = document.find(quoted)
-    early = first_use >= 0 and document.find(quoted, first_use + 1) < 0
+    occurs_once = first_use >= 0 and document.find(quoted, first_use + 1) < 0
+    found = None
+    for token, start, end in _members(document, opening):
+        if _same_name(token, name):
+            found = (start, end)
+            if occurs_once:
+                break
+    return found
+
+
+def _members(document: Buffer, opening: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, start and end of value for each member of the object that begins at ``opening``."""
     depth = 0
-    found: tuple[int, int] | None = None
-    value_start = -1
-    expect_name = False
+    name = b""
+    start = -1
     for match in _TOKEN.finditer(document, opening):
         token = match.group()
-        first = token[:1]
-        if first == b'"':
-            if depth == 1 and expect_name:
-                expect_name = False
-                if _same_name(token, name):
-                    colon = _skip_blank(document, match.end())
-                    value_start = _skip_blank(document, colon + 1)
-        elif first in b"{[":
+        if token.startswith(b'"'):
+            if depth == 1 and start < 0:
+                name = token
+                colon = _skip_blank(document, match.end())
+                start = _skip_blank(document, colon + 1)
+            continue
+        if depth == 1 and start >= 0 and token in b",}":
+            yield name, start, _rstrip(document, start, match.start())
+            start = -1
+        if token in b"{[":
             depth += 1
-            expect_name = depth == 1
-        else:
-            if depth == 1:
-                if value_start >= 0:
-                    found = (value_start, _rstrip(document, value_start, match.start()))
-                    value_start = -1
-                    if early:
-                        return found
-                expect_name = first == b","
-            if first != b",":
-                depth -= 1
-                if depth == 0:
-                    break
-    return found
+        elif token in b"}]":
+            depth -= 1
+            if depth == 0:
+                return
 
 
 def _same_name(token: bytes, name: bytes) -> bool:

@@ -31,6 +31,8 @@ from .transport import Interrupted, ObjectStream, Transport
 #: Annotated items that are signed together. Large enough that signing hardly counts, small enough that
 #: the URLs are used soon: they may live for minutes only.
 SIGN_GROUP = 100
+#: Seconds that a smaller group waits for company while the listing has nothing to give.
+LINGER = 0.05
 #: New signatures for one item: when its URL expired, and when it was refused for another reason.
 MAX_RENEWALS_EXPIRED = 3
 MAX_RENEWALS_REFUSED = 1
@@ -244,8 +246,6 @@ class Pipeline(Generic[R]):
                     self._annotating += 1
                     return self._annotate, self._to_annotate.popleft()
                 self._idle += 1
-                if self._should_sign():
-                    self._sign.notify()
                 self._work.wait()
                 self._idle -= 1
             return None
@@ -277,7 +277,8 @@ class Pipeline(Generic[R]):
         finally:
             with self._lock:
                 self._annotating -= 1
-                if self._should_sign():
+                # With the first of a group the signer begins to wait for the others.
+                if len(self._to_sign) == 1 or self._should_sign():
                     self._sign.notify()
 
     def _locate(self, item: WorkItem) -> tuple[str, str]:
@@ -334,17 +335,27 @@ class Pipeline(Generic[R]):
             return False
         if len(self._to_sign) >= self._group or self._renewing:
             return True
-        # Nothing more will join the group before these are done.
-        return not (self._to_annotate or self._annotating) and (self._listed or self._idle > 0)
+        # Nothing more will join the group.
+        return self._is_drained() and (self._listed or self._is_full())
+
+    def _is_drained(self) -> bool:
+        return not (self._to_annotate or self._annotating)
+
+    def _wait_for_group(self) -> None:
+        """Wait until there is a group to sign; a partial one while the listing keeps everybody waiting."""
+        while not self._should_sign() and not self._stop.is_set():
+            waiting = len(self._to_sign)
+            woken = self._sign.wait(LINGER if waiting else None)
+            if not woken and waiting == len(self._to_sign) and self._is_drained() and not self._to_fetch:
+                return
 
     def _sign_groups(self) -> None:
         signer = signing.Signer(self._calls, self._stop)
         while True:
             with self._lock:
-                while not self._should_sign():
-                    if self._stop.is_set():
-                        return
-                    self._sign.wait()
+                self._wait_for_group()
+                if self._stop.is_set():
+                    return
                 group = self._to_sign[: signing.MAX_PATHS]
                 del self._to_sign[: signing.MAX_PATHS]
                 self._group = SIGN_GROUP

@@ -30,7 +30,7 @@ from ..exceptions import (
 )
 from . import failures, streams
 from .retry import DEFAULT_RETRIES, RETRY_METHODS, Budget, Interrupted, RetryPolicy, Shared, retry_after
-from .sessions import KeyAuth, PlainSession, hide_signatures_in_logs
+from .sessions import KeyAuth, PlainSession, hide_signatures_in_logs, origin
 
 if TYPE_CHECKING:
     from ..params import Query
@@ -90,6 +90,7 @@ class Transport:
     def _build(self) -> None:
         budget = Budget()
         self._pid = os.getpid()
+        self._environments: dict[tuple[Any, ...], Mapping[str, Any]] = {}
         self._api_policy = self._policy(Shared(budget))
         self._storage_policy = self._policy(Shared(budget))
         # Two more than the workers: the listing and the signing run beside them.
@@ -302,15 +303,24 @@ class Transport:
         if isinstance(policy, RetryPolicy) and policy.shared is not None:
             policy.shared.wait(stop)
         prepared.retries = policy  # type: ignore[attr-defined]
-        settings = session.merge_environment_settings(
-            prepared.url, self._settings["proxies"], True, self._settings["verify"], self._settings["cert"]
-        )
+        settings = self._environment(session, prepared.url or "")
         try:
             return session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
         except failures.CAUGHT as error:
             problem = failures.describe(error)
         # Raised outside of the except block, so that no object of requests, which holds the key, is its context.
         raise self._named(problem, prepared)
+
+    def _environment(self, session: requests.Session, url: str) -> Mapping[str, Any]:
+        """Return proxies and TLS settings for an origin; looked up once, since that walks the whole environment."""
+        key = (session is self._storage, *origin(url))
+        settings = self._environments.get(key)
+        if settings is None:
+            given = self._settings
+            settings = self._environments[key] = session.merge_environment_settings(
+                url, dict(given["proxies"]), True, given["verify"], given["cert"]
+            )
+        return settings
 
     def _following(
         self,
