@@ -288,8 +288,9 @@ class Downloader:
         key = (project_id, "" if batch_id is None else str(batch_id))
         folder = self._folders.get(key)
         if folder is None:
-            folder = self._folders[key] = self._state.folder(*key, self._folder_name(*key))
+            folder = self._state.folder(*key, self._folder_name(*key))
             files.ensure_folder(self._root, folder)
+            self._folders[key] = folder
         return folder
 
     def _folder_name(self, project_id: str, batch_id: str) -> str:
