@@ -107,7 +107,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close all connections. Any call afterwards raises :class:`ConfigurationError`; closing again does nothing."""
+        """Close all connections. Any call afterwards raises :class:`~cfplatform.ConfigurationError`; closing again does nothing."""
         self._calls.close()
 
     # --- Listing -------------------------------------------------------------------------------------------
@@ -357,7 +357,7 @@ class Client:
             inject_asset_url: Set ``info.asset_url`` in each document to the item's asset, as the official client
                 does; every byte outside of ``info`` stays as served. ``False`` saves documents exactly as served.
             progress: ``True`` for a bar (extra ``progress``), a function of (done, total), or a
-                :class:`ProgressReporter`.
+                :class:`~cfplatform.ProgressReporter`.
             filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
 
         Returns:

@@ -31,7 +31,7 @@ COPY_STEP = 1024 * 1024
 
 
 class DownloadOptions(TypedDict, total=False):
-    """Options that every download takes; what they mean stands at :meth:`Client.download_project`."""
+    """Options that every download takes; what they mean stands at :meth:`~cfplatform.Client.download_project`."""
 
     space_id: str | None
     max_workers: int | None

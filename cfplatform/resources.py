@@ -121,7 +121,7 @@ class _InProject(Resource):
 
     @property
     def project_id(self) -> str | None:
-        """The project: what the server says, else the project that was listed."""
+        """The project that the server names, else the one that was listed."""
         return self._text("projectId") or self._parent_id
 
     @property
@@ -164,7 +164,7 @@ class WorkItem(_InProject):
 
     @property
     def asset_url(self) -> str | None:
-        """The asset: an absolute URL, or a path inside the space."""
+        """Where the asset is, as an absolute URL or as a path inside the space."""
         return self._text("assetUrl")
 
     @property

@@ -1,0 +1,26 @@
+"""Settings of the documentation; built with ``sphinx-build -n -W docs docs/_build``."""
+
+from cfplatform import __version__
+
+project = "cfplatform"
+author = "The cfplatform authors"
+copyright = "2026, the cfplatform authors"
+release = version = __version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"cfplatform {release}"
+
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_type_aliases = {"Progress": "Progress", "DatetimeLike": "DatetimeLike"}
+# Types of other projects and aliases that have no page of their own; the build has no network for their inventories.
+nitpick_ignore_regex = [
+    ("py:.*", r"(requests|urllib3|uuid|datetime|pathlib|os|collections|typing|typing_extensions|types|threading)\b.*"),
+    ("py:.*", r"(Any|Path|Unpack|Self|Id|PathLike|Timeout|Query|Retries|Iterable|Iterator|Callable|Mapping|Sequence)"),
+    ("py:class", r"(Progress|DatetimeLike|_progress\.Progress|_TimeoutType|optional)"),
+    ("py:class", r"(str|int|float|bool|bytes|dict|list|tuple|None|object|BaseException|Exception|Enum)"),
+    ("py:class", r"(ValueError|ConnectionError|TimeoutError|PermissionError|LookupError)"),
+    ("py:class", r"(TypeAliasForwardRef|WorkItemFilters|DownloadOptions|config\.Timeout)"),
+]

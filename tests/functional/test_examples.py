@@ -1,0 +1,75 @@
+"""Every example that a reader may copy is run: the blocks of README.rst and docs, and the docstrings."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import cfplatform
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:(?:    .*)?\n)+)", re.MULTILINE)
+
+
+def blocks():
+    for page in PAGES:
+        for number, match in enumerate(BLOCK.finditer(page.read_text(encoding="utf-8")), start=1):
+            yield pytest.param(textwrap.dedent(match.group(1)), id=f"{page.name}-{number}")
+
+
+@pytest.mark.parametrize("block", list(blocks()))
+def test_code_blocks_run(sandbox, tmp_path, block):
+    environment = {**os.environ, **sandbox.environment(), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error", "-c", block]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert sandbox.requests
+
+
+def test_the_readme_has_a_block_for_each_promised_task():
+    assert len(BLOCK.findall(PAGES[0].read_text(encoding="utf-8"))) == 6
+
+
+def docstrings():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    for info in pkgutil.walk_packages(cfplatform.__path__, "cfplatform."):
+        if info.name.endswith("__main__"):
+            continue
+        module = importlib.import_module(info.name)
+        for example in finder.find(module, info.name):
+            if example.examples:
+                yield pytest.param(example, id=example.name)
+
+
+@pytest.mark.parametrize("example", list(docstrings()))
+def test_docstring_examples_run(sandbox, client, tmp_path, monkeypatch, example):
+    monkeypatch.chdir(tmp_path)
+    for name, value in sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    example.globs.update(vars(cfplatform), client=client, sandbox=sandbox)
+    output = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    runner.run(example, out=output.append)
+    assert runner.failures == 0, "".join(output)
+
+
+def test_every_public_method_has_an_example():
+    without = [
+        f"{cls.__name__}.{name}"
+        for cls in (cfplatform.Client, cfplatform.WorkItem, cfplatform.Batch, cfplatform.DownloadSummary)
+        for name, member in inspect.getmembers(cls, inspect.isfunction)
+        if not name.startswith("_") and name not in ("close", "refresh") and ">>>" not in (inspect.getdoc(member) or "")
+    ]
+    assert without == []

@@ -1,0 +1,57 @@
+"""The documentation against the code."""
+
+from __future__ import annotations
+
+import configparser
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import cfplatform
+from cfplatform.cli import cli
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.rst").read_text(encoding="utf-8")
+API = (ROOT / "docs" / "api.rst").read_text(encoding="utf-8")
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_continuous_integration_runs_the_test_command_of_the_readme():
+    commands = re.findall(r"^    (python3 -m venv .*)$", README, re.MULTILINE)
+    assert len(commands) == 2
+    assert commands[0].endswith("cfplatform demo")
+    assert commands[1].endswith("-m pytest")
+    # The script takes the command out of the README, so that it cannot run another one.
+    assert "README.rst" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_dependencies_are_the_three_that_were_agreed():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    names = {re.split(r"[<>=]", line)[0] for line in config["options"]["install_requires"].split()}
+    assert names == {"requests", "urllib3", "typing-extensions"}
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_is_documented_and_has_examples(name):
+    help_text = cli.commands[name].help or ""
+    assert "Examples" in help_text
+    assert f"`{name}`" in CHANGELOG
+
+
+@pytest.mark.parametrize("name", sorted(set(cfplatform.__all__) - {"__version__"}))
+def test_every_export_stands_on_the_api_page(name):
+    value = getattr(cfplatform, name)
+    on_page = f"cfplatform.{name}" in API or value.__module__ == "cfplatform.exceptions"
+    assert on_page
+    assert inspect.getdoc(value)
+
+
+def test_the_exception_tree_in_the_docstring_is_the_real_one():
+    doc = cfplatform.exceptions.__doc__
+    for name in cfplatform.__all__:
+        value = getattr(cfplatform, name)
+        if isinstance(value, type) and issubclass(value, cfplatform.CFPlatformError):
+            assert re.search(rf"\b{name}\b", doc), name

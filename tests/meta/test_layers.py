@@ -1,0 +1,79 @@
+"""The module table of docs/architecture.rst against the imports."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "cfplatform"
+TABLE = {
+    name: int(level)
+    for level, name in re.findall(
+        r"^(\d)\s+(\w+)\s", (ROOT / "docs" / "architecture.rst").read_text(encoding="utf-8"), re.MULTILINE
+    )
+}
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def module_of(path):
+    """The module of the table that a file belongs to; a package counts as one."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Absolute dotted names that a file imports when it runs; what is only for type checkers is left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    package = ["cfplatform", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(tree):
+        if node in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            start = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def own(path):
+    """Modules of the table, or "sandbox", that a file imports."""
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "cfplatform" and len(parts) > 1 and (parts[1] in TABLE or parts[1] == "sandbox"):
+            yield parts[1]
+
+
+def test_the_table_names_every_module():
+    assert {module_of(path) for path in FILES} - {"sandbox"} == set(TABLE)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if module_of(p) != "sandbox"], ids=lambda p: p.stem)
+def test_arrows_point_down(path):
+    module = module_of(path)
+    wrong = {
+        name for name in own(path) if name != module and (name == "sandbox" or TABLE[name] >= TABLE[module])
+    }
+    assert wrong - ({"sandbox"} if module == "cli" else set()) == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_the_transport_speaks_http(path):
+    roots = {name.split(".")[0] for name in imports(path)}
+    if module_of(path) != "transport":
+        assert not roots & {"requests", "urllib3", "httpx"}
+
+
+def test_the_sandbox_imports_nothing_of_the_sdk():
+    found = {(path.name, name) for path in FILES if module_of(path) == "sandbox" for name in own(path)}
+    # Sandbox.client() is the one documented exception.
+    assert {entry for entry in found if entry[1] != "sandbox"} == {("sandbox.py", "client")}

@@ -1,0 +1,39 @@
+"""The public types, as a type checker sees them; also run as a test, since the calls are real."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import assert_type
+
+import cfplatform
+from cfplatform import Annotation, Batch, DownloadResult, DownloadSummary, WorkItem
+
+if TYPE_CHECKING:
+    from cfplatform.sandbox import Sandbox
+
+
+def test_public_types(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Path) -> None:
+    items = assert_type(client.get_work_items(status="COMPLETED", batch_ids=[1001]), Iterator[WorkItem])
+    item = assert_type(next(items), WorkItem)
+    assert_type(item.id, str)
+    assert_type(item.batch_id, "int | None")
+    assert_type(item.updated_at, "datetime | None")
+    assert_type(item.as_dict(), dict[str, Any])
+    assert_type(item.load(), dict[str, Any])
+    assert_type(item.get_annotation(), Annotation)
+    assert_type(item.download(tmp_path, overwrite=True), DownloadResult)
+    batch = assert_type(client.get_batch(1001), Batch)
+    assert_type(batch.id, int)
+    assert_type(batch.get_work_items(status="COMPLETED"), Iterator[WorkItem])
+    assert_type(batch.download(tmp_path), DownloadSummary)
+    assert_type(client.get_work_items_count(work_item_ids=[item.id]), int)
+    assert_type(client.iter_annotations(ordered=False), Iterator[tuple[WorkItem, dict[str, Any]]])
+    summary = assert_type(client.download_project(destination=tmp_path, batch_ids=[1001]), DownloadSummary)
+    assert_type(summary.failures, list[DownloadResult])
+    for result in client.iter_downloads([item], tmp_path):
+        assert_type(result.path, "Path | None")
+        assert result.outcome == "skipped"
