@@ -32,7 +32,9 @@ def blocks():
 def test_code_blocks_run(sandbox, tmp_path, block):
     environment = {**os.environ, **sandbox.environment(), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-W", "error", "-c", block]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stderr == ""
     assert done.returncode == 0
     assert sandbox.requests

@@ -30,7 +30,9 @@ def test_every_error_is_exported():
 
 def modules_after(statement):
     """Top level modules, outside the standard library, that are loaded after a statement."""
-    script = f"{statement}; import sys; print(*{{name.split('.')[0] for name in sys.modules}} - sys.stdlib_module_names)"
+    script = (
+        f"{statement}; import sys; print(*{{name.split('.')[0] for name in sys.modules}} - sys.stdlib_module_names)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return {name for name in done.stdout.split() if not name.startswith("__editable__")}
 

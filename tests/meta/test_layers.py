@@ -60,9 +60,7 @@ def test_the_table_names_every_module():
 @pytest.mark.parametrize("path", [p for p in FILES if module_of(p) != "sandbox"], ids=lambda p: p.stem)
 def test_arrows_point_down(path):
     module = module_of(path)
-    wrong = {
-        name for name in own(path) if name != module and (name == "sandbox" or TABLE[name] >= TABLE[module])
-    }
+    wrong = {name for name in own(path) if name != module and (name == "sandbox" or TABLE[name] >= TABLE[module])}
     assert wrong - ({"sandbox"} if module == "cli" else set()) == set()
 
 

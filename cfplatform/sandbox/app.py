@@ -1,0 +1,202 @@
+"""The ASGI application: finds the route, applies planned faults, writes the log, sends the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from email.utils import formatdate
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Message, Receive, Scope, Send
+
+from .answers import ApiError, api_error, storage_error
+from .connections import Connections
+from .faults import HTML_PAGE, Fault, RateLimit
+from .platform import API_PREFIX, CONTROL_PREFIX, STORAGE_PREFIX, Platform
+from .recorder import KINDS, MAX_BODY, RecordedRequest, decode_headers
+from .routes import api_routes, control_routes, storage_routes
+
+logger = logging.getLogger(__name__)
+
+
+class Application:
+    """Serves one platform.
+
+    It matches Starlette's routes itself instead of leaving that to a router, because the log needs to know
+    the route also when a planned fault keeps its endpoint from running.
+    """
+
+    def __init__(self, platform: Platform, connections: Connections) -> None:
+        self._platform = platform
+        self._connections = connections
+        self._routes = {
+            API_PREFIX: api_routes(platform),
+            STORAGE_PREFIX: storage_routes(platform),
+            CONTROL_PREFIX: control_routes(platform),
+        }
+        self._request_number = 0
+        self._date = (0, b"")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            raise NotImplementedError(f"the sandbox does not speak {scope['type']}")
+        path: str = scope["path"]
+        if _below(path, CONTROL_PREFIX):
+            route = self._match(scope, CONTROL_PREFIX)
+            await self._send(await self._run(scope, receive, CONTROL_PREFIX, route), send)
+            return
+        recorder = self._platform.recorder
+        recorder.enter()
+        try:
+            await self._exchange(scope, receive, send)
+        finally:
+            recorder.leave()
+
+    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
+        platform = self._platform
+        method, path = scope["method"], scope["path"]
+        body = await _read_body(receive)
+        prefix = next((known for known in self._routes if _below(path, known)), "")
+        route = self._match(scope, prefix)
+        headers = decode_headers(tuple(scope["headers"]))
+        if prefix == STORAGE_PREFIX and ("x-api-key" in headers or "authorization" in headers):
+            platform.recorder.leaked()
+        fault = platform.faults.take(method, path)
+        if platform.latency:
+            await asyncio.sleep(platform.latency)
+        if fault is None or fault.kind == "truncate":
+            response = await self._run(scope, _replay(body), prefix, route)
+        else:
+            response = _faulty_response(fault, prefix)
+        platform.recorder.add(
+            RecordedRequest(
+                method=method,
+                path=path,
+                query_string=scope["query_string"].decode("latin-1"),
+                headers=headers,
+                body=body[:MAX_BODY],
+                status=response.status_code if fault is None or fault.kind != "reset" else 0,
+                route=route.name if isinstance(route, Route) and route.name in KINDS else "other",
+                time=time.time(),
+            )
+        )
+        if fault is not None and fault.kind in ("reset", "truncate"):
+            await self._break_off(scope, receive, send, response, fault)
+        else:
+            await self._send(response, send)
+
+    async def _run(self, scope: Scope, receive: Receive, prefix: str, route: Route | ApiError) -> Response:
+        """Return the right answer."""
+        try:
+            if prefix == API_PREFIX:
+                self._admit(scope)
+            if isinstance(route, ApiError):
+                return route.response()
+            response: Response = await route.endpoint(Request(scope, receive))
+            return response
+        except ApiError as error:
+            return error.response()
+        except Exception as error:
+            logger.exception("the sandbox failed to answer %s %s", scope["method"], scope["path"])
+            return api_error(500, f"the sandbox itself failed: {error!r}")
+
+    def _admit(self, scope: Scope) -> None:
+        """Refuse requests over the rate limit, and those without the key."""
+        limit = self._platform.rate_limit
+        if limit is not None and not limit.admit():
+            raise ApiError(429, "too many requests", headers={"Retry-After": _retry_after(limit)})
+        key = next((value for name, value in scope["headers"] if name == b"x-api-key"), b"")
+        if not hmac.compare_digest(key, self._platform.api_key.encode()):
+            raise ApiError(401, "the API key is missing or not valid")
+
+    def _match(self, scope: Scope, prefix: str) -> Route | ApiError:
+        """Find the route of a request, or the reason why there is none."""
+        allowed: set[str] = set()
+        for route in self._routes.get(prefix, ()):
+            match, child_scope = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(child_scope)
+                return route
+            if match is Match.PARTIAL:
+                allowed |= route.methods or set()
+        if not allowed:
+            return ApiError(404, f"there is nothing at {scope['path']}")
+        return ApiError(405, f"{scope['method']} is not allowed here", headers={"Allow": ", ".join(sorted(allowed))})
+
+    async def _send(self, response: Response, send: Send) -> None:
+        await send(
+            {
+                "type": "http.response.start",
+                "status": response.status_code,
+                "headers": self._headers(response),
+            }
+        )
+        await send({"type": "http.response.body", "body": response.body})
+
+    async def _break_off(self, scope: Scope, receive: Receive, send: Send, response: Response, fault: Fault) -> None:
+        """Send a part of the answer, or nothing, and close the connection."""
+        if fault.kind == "truncate":
+            headers = self._headers(response)
+            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+            part = bytes(response.body[: int(len(response.body) * fault.keep)])
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        self._connections.close(scope["client"], abort=fault.kind == "reset")
+        # Returning before the connection is gone would make the server write an answer of its own.
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    def _headers(self, response: Response) -> list[tuple[bytes, bytes]]:
+        self._request_number += 1
+        now = int(time.time())
+        if self._date[0] != now:
+            self._date = (now, formatdate(now, usegmt=True).encode())
+        return [
+            (b"date", self._date[1]),
+            (b"x-request-id", b"req-%08d" % self._request_number),
+            *response.raw_headers,
+        ]
+
+
+def _below(path: str, prefix: str) -> bool:
+    return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/")
+
+
+async def _read_body(receive: Receive) -> bytes:
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            break
+    return b"".join(parts)
+
+
+def _replay(body: bytes) -> Receive:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+def _retry_after(limit: RateLimit) -> str:
+    if limit.http_date:
+        return formatdate(time.time() + limit.retry_after, usegmt=True)
+    return f"{limit.retry_after:g}"
+
+
+def _faulty_response(fault: Fault, prefix: str) -> Response:
+    headers = {name: str(value) for name, value in fault.headers.items()}
+    if fault.kind == "html":
+        return Response(HTML_PAGE if fault.body is None else fault.body, fault.status, headers, "text/html")
+    if fault.body is not None:
+        return Response(fault.body, fault.status, headers, fault.content_type)
+    if prefix == STORAGE_PREFIX:
+        return storage_error(fault.status, "a planned fault", headers=headers)
+    return api_error(fault.status, "a planned fault", headers)

@@ -1,0 +1,137 @@
+"""The request log: what went over the wire, and how much of it at once."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import parse_qsl
+
+#: Older requests are dropped from the log; the counters go on.
+MAX_REQUESTS = 200_000
+#: Longer bodies are cut in the log.
+MAX_BODY = 64 * 1024
+
+#: The kinds requests are counted by.
+KINDS = ("work_items", "annotations", "batches", "signing", "storage", "other")
+
+
+@dataclass(frozen=True)
+class RecordedRequest:
+    """A request as it arrived, and how it was answered.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path, percent-decoded, without the query.
+        query_string: The query as it was sent.
+        headers: The headers by lower-case name; repeated ones are joined with a comma.
+        body: The body, cut after 64 KiB.
+        status: The status of the answer; 0 if the connection was closed without one.
+        route: What was asked for: ``work_items``, ``annotations``, ``batches``, ``signing``, ``storage`` or
+            ``other``.
+        time: When the answer began, in seconds since 1970.
+    """
+
+    __slots__ = ("body", "headers", "method", "path", "query_string", "route", "status", "time")
+
+    method: str
+    path: str
+    query_string: str
+    headers: Mapping[str, str]
+    body: bytes
+    status: int
+    route: str
+    time: float
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        """The query parameters in the order sent."""
+        return parse_qsl(self.query_string, keep_blank_values=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the request in a form that can be written as JSON."""
+        return {
+            "method": self.method,
+            "path": self.path,
+            "query": self.query,
+            "headers": dict(self.headers),
+            "body": self.body.decode("utf-8", "replace"),
+            "status": self.status,
+            "route": self.route,
+            "time": self.time,
+        }
+
+
+@lru_cache(maxsize=256)
+def decode_headers(raw: tuple[tuple[bytes, bytes], ...]) -> Mapping[str, str]:
+    """Return headers as a mapping; equal headers share one, since a client sends the same ones every time."""
+    headers: dict[str, str] = {}
+    for name, value in raw:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return MappingProxyType(headers)
+
+
+class Recorder:
+    """Keeps the last requests and counts all of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._requests: deque[RecordedRequest] = deque(maxlen=MAX_REQUESTS)
+        self._counts = dict.fromkeys(KINDS, 0)
+        self.in_flight = 0
+        self.max_in_flight = 0
+        self.connections = 0
+        self.leaks = 0
+
+    def enter(self) -> None:
+        """Note that a request has arrived."""
+        with self._lock:
+            self.in_flight += 1
+            self.max_in_flight = max(self.max_in_flight, self.in_flight)
+
+    def leave(self) -> None:
+        """Note that a request has been dealt with."""
+        with self._lock:
+            self.in_flight -= 1
+
+    def connected(self) -> None:
+        """Count a connection."""
+        with self._lock:
+            self.connections += 1
+
+    def leaked(self) -> None:
+        """Count a request that brought credentials to the storage."""
+        with self._lock:
+            self.leaks += 1
+
+    def add(self, request: RecordedRequest) -> None:
+        """Log a request; done before its answer leaves, so that whoever has the answer finds the entry."""
+        with self._lock:
+            self._requests.append(request)
+            self._counts[request.route] += 1
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """The logged requests, oldest first."""
+        with self._lock:
+            return list(self._requests)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of requests by kind."""
+        with self._lock:
+            return dict(self._counts)
+
+    def clear(self) -> None:
+        """Empty the log and set every counter but ``in_flight`` to zero."""
+        with self._lock:
+            self._requests.clear()
+            self._counts = dict.fromkeys(KINDS, 0)
+            self.max_in_flight = self.in_flight
+            self.connections = 0
+            self.leaks = 0

@@ -1,0 +1,92 @@
+"""The control API: what `Sandbox` offers in Python, for processes that can only reach it over HTTP."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ..answers import ApiError, read_json
+from ..faults import Fault, RateLimit
+from ..platform import CONTROL_PREFIX, Platform, non_negative
+
+_LOGGED_BY_DEFAULT = 1000
+
+
+def routes(platform: Platform) -> list[Route]:
+    """Return the routes of the control API."""
+    control = _Control(platform)
+    return [
+        Route(CONTROL_PREFIX, control.describe, methods=["GET"]),
+        Route(CONTROL_PREFIX + "/requests", control.list_requests, methods=["GET"]),
+        Route(CONTROL_PREFIX + "/requests", control.clear_requests, methods=["DELETE"]),
+        Route(CONTROL_PREFIX + "/faults", control.add_fault, methods=["POST"]),
+        Route(CONTROL_PREFIX + "/faults", control.clear_faults, methods=["DELETE"]),
+        Route(CONTROL_PREFIX + "/settings", control.change_settings, methods=["POST"]),
+        Route(CONTROL_PREFIX + "/work-items/{item}", control.update_work_item, methods=["POST"]),
+        Route(CONTROL_PREFIX + "/reset", control.reset, methods=["POST"]),
+    ]
+
+
+class _Control:
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+
+    async def describe(self, _: Request) -> Response:
+        return JSONResponse(self._platform.describe())
+
+    async def list_requests(self, request: Request) -> Response:
+        limit = request.query_params.get("limit", str(_LOGGED_BY_DEFAULT))
+        if not (limit.isascii() and limit.isdigit()):
+            raise ApiError(400, f"limit must be an integer, not {limit!r}")
+        logged = self._platform.recorder.requests
+        newest = logged[max(0, len(logged) - int(limit)) :]
+        return JSONResponse({"items": [entry.as_dict() for entry in newest]})
+
+    async def clear_requests(self, _: Request) -> Response:
+        self._platform.recorder.clear()
+        return Response(status_code=204)
+
+    async def add_fault(self, request: Request) -> Response:
+        plan = await read_json(request)
+        try:
+            self._platform.faults.add(Fault.from_json(plan))
+        except ValueError as error:
+            raise ApiError(400, str(error)) from error
+        return Response(status_code=204)
+
+    async def clear_faults(self, _: Request) -> Response:
+        self._platform.faults.clear()
+        return Response(status_code=204)
+
+    async def change_settings(self, request: Request) -> Response:
+        platform, body = self._platform, await read_json(request)
+        if not isinstance(body, dict) or body.keys() - {"latency", "url_lifetime", "rate_limit"}:
+            raise ApiError(400, "give an object with latency, url_lifetime or rate_limit")
+        try:
+            latency = non_negative("latency", body.get("latency", platform.latency))
+            lifetime = non_negative("url_lifetime", body.get("url_lifetime", platform.signer.lifetime))
+            limit = RateLimit.from_json(body["rate_limit"]) if "rate_limit" in body else platform.rate_limit
+        except ValueError as error:
+            raise ApiError(400, str(error)) from error
+        platform.latency, platform.signer.lifetime, platform.rate_limit = latency, lifetime, limit
+        return JSONResponse(platform.describe())
+
+    async def update_work_item(self, request: Request) -> Response:
+        store, item = self._platform.store, request.path_params["item"]
+        index = store.find_item(int(item) if item.isascii() and item.isdigit() else item)
+        if index is None:
+            raise ApiError(404, "work item not found")
+        body = await read_json(request)
+        if not isinstance(body, dict) or body.keys() - {"status", "touch", "document"}:
+            raise ApiError(400, "give an object with status, touch or document")
+        status, touch, document = body.get("status"), body.get("touch", True), body.get("document")
+        if not (isinstance(status, str | None) and isinstance(touch, bool) and isinstance(document, str | None)):
+            raise ApiError(400, "status and document must be strings, touch true or false")
+        content = None if document is None else document.encode()
+        store.update(index, status=status, touch=touch, document=content)
+        return JSONResponse(store.work_item(index))
+
+    async def reset(self, _: Request) -> Response:
+        self._platform.reset()
+        return Response(status_code=204)

@@ -1,0 +1,241 @@
+"""The labelled pictures: coloured shapes whose outlines, boxes and masks are known exactly.
+
+A scene is computed from a few random bytes. Its COCO annotations need no picture, and the picture is drawn
+from the same columns of pixels as the masks, so the labels cannot lie beside what is seen.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+WIDTH = 320
+HEIGHT = 240
+MIN_SHAPES = 2
+MAX_SHAPES = 6
+
+_GRID_COLUMNS = 3
+_CELL_WIDTH = WIDTH // _GRID_COLUMNS
+_CELL_HEIGHT = HEIGHT // (MAX_SHAPES // _GRID_COLUMNS)
+_MARGIN = 5
+_BYTES_PER_SHAPE = 6
+
+#: One category per kind of shape; its id is the position plus one.
+KINDS = ("rectangle", "triangle", "star", "ellipse")
+CATEGORIES: list[dict[str, Any]] = [
+    {"id": number, "name": kind, "supercategory": "shape"} for number, kind in enumerate(KINDS, start=1)
+]
+
+#: Half of the shapes are ellipses: their masks make documents as large as real ones.
+_DRAWN_KINDS = ("rectangle", "triangle", "star", "ellipse", "ellipse", "ellipse")
+
+_PALETTE = (
+    (214, 69, 65),
+    (31, 119, 180),
+    (44, 160, 44),
+    (255, 152, 56),
+    (148, 103, 189),
+    (23, 190, 207),
+    (140, 86, 75),
+    (227, 119, 194),
+    (64, 64, 122),
+    (188, 189, 34),
+)
+
+Point = tuple[float, float]
+#: A column of pixels: x, first row, row after the last.
+Run = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One drawn and labelled object."""
+
+    kind: str
+    colour: tuple[int, int, int]
+    bbox: list[float]
+    area: float
+    segmentation: list[list[float]] | dict[str, list[int]]
+    points: tuple[Point, ...] = ()
+    ellipse: tuple[int, int, int, int] | None = None
+
+    def runs(self) -> Iterator[Run]:
+        """Yield the pixels of the shape, column by column."""
+        if self.ellipse is None:
+            yield from _polygon_runs(self.points)
+            return
+        centre_x, centre_y, radius_x, radius_y = self.ellipse
+        for step, half in enumerate(_half_heights(radius_x, radius_y)):
+            yield centre_x - radius_x + step, centre_y - half, centre_y + half + 1
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture: its background and the shapes on it."""
+
+    background: tuple[int, int, int]
+    shapes: tuple[Shape, ...]
+
+    def annotations(self) -> list[dict[str, Any]]:
+        """Return the shapes as COCO annotations of the image with id 1."""
+        return [
+            {
+                "id": number,
+                "image_id": 1,
+                "category_id": KINDS.index(shape.kind) + 1,
+                "bbox": shape.bbox,
+                "area": shape.area,
+                "segmentation": shape.segmentation,
+                "iscrowd": 0,
+            }
+            for number, shape in enumerate(self.shapes, start=1)
+        ]
+
+    def draw(self) -> bytes:
+        """Draw the picture and return it as PNG."""
+        image = Image.new("RGB", (WIDTH, HEIGHT), self.background)
+        pen = ImageDraw.Draw(image)
+        for shape in self.shapes:
+            for x, top, bottom in shape.runs():
+                pen.rectangle((x, top, x, bottom - 1), fill=shape.colour)
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def make_scene(entropy: bytes) -> Scene:
+    """Lay out a scene from 64 random bytes.
+
+    Each shape stays inside a cell of its own, so shapes never touch and every pixel belongs to one at most.
+    """
+    count = MIN_SHAPES + entropy[0] % (MAX_SHAPES - MIN_SHAPES + 1)
+    cells = list(range(MAX_SHAPES))
+    for position in range(count):
+        swap = position + entropy[1 + position] % (MAX_SHAPES - position)
+        cells[position], cells[swap] = cells[swap], cells[position]
+    first_colour = entropy[8]
+    shapes = []
+    for position, cell in enumerate(sorted(cells[:count])):
+        start = 16 + position * _BYTES_PER_SHAPE
+        left = cell % _GRID_COLUMNS * _CELL_WIDTH + _MARGIN
+        top = cell // _GRID_COLUMNS * _CELL_HEIGHT + _MARGIN
+        colour = _PALETTE[(first_colour + position) % len(_PALETTE)]
+        shapes.append(_make_shape(entropy[start : start + _BYTES_PER_SHAPE], left, top, colour))
+    background = (228 + entropy[9] % 28, 228 + entropy[10] % 28, 228 + entropy[11] % 28)
+    return Scene(background, tuple(shapes))
+
+
+def _make_shape(entropy: bytes, left: int, top: int, colour: tuple[int, int, int]) -> Shape:
+    room_x = _CELL_WIDTH - 2 * _MARGIN
+    room_y = _CELL_HEIGHT - 2 * _MARGIN
+    kind = _DRAWN_KINDS[entropy[0] % len(_DRAWN_KINDS)]
+    if kind == "star":
+        width = height = 64 + entropy[1] % (min(room_x, room_y) - 63)
+    else:
+        width = 45 + entropy[1] % (room_x - 44)
+        height = 45 + entropy[2] % (room_y - 44)
+    x = left + entropy[3] % (room_x - width + 1)
+    y = top + entropy[4] % (room_y - height + 1)
+    if kind == "ellipse":
+        return _ellipse(x, y, (width - 1) // 2, (height - 1) // 2, colour)
+    points: Sequence[Point]
+    if kind == "rectangle":
+        points = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
+    elif kind == "triangle":
+        points = [(x, y + height), (x + width, y + height), (round(x + width * entropy[5] / 255, 2), y)]
+    else:
+        centre_x, centre_y, radius = x + width / 2, y + width / 2, width / 2
+        points = [
+            (round(centre_x + radius * dx, 2), round(centre_y + radius * dy, 2)) for dx, dy in _unit_star(entropy[5])
+        ]
+    return _polygon(kind, points, colour)
+
+
+def _polygon(kind: str, points: Sequence[Point], colour: tuple[int, int, int]) -> Shape:
+    xs = [x for x, _ in points]
+    ys = [y for _, y in points]
+    left, top = min(xs), min(ys)
+    twice = sum(
+        x * next_y - next_x * y for (x, y), (next_x, next_y) in zip(points, [*points[1:], points[0]], strict=True)
+    )
+    return Shape(
+        kind=kind,
+        colour=colour,
+        bbox=[left, top, round(max(xs) - left, 2), round(max(ys) - top, 2)],
+        area=round(abs(twice) / 2, 2),
+        segmentation=[[value for point in points for value in point]],
+        points=tuple(points),
+    )
+
+
+def _ellipse(x: int, y: int, radius_x: int, radius_y: int, colour: tuple[int, int, int]) -> Shape:
+    centre_x, centre_y = x + radius_x, y + radius_y
+    inner, area = _ellipse_counts(radius_x, radius_y)
+    # Uncompressed COCO run lengths: background and foreground in turn, down one column after the other.
+    before = x * HEIGHT + centre_y
+    after = (WIDTH - (x + 2 * radius_x)) * HEIGHT - centre_y - 1
+    return Shape(
+        kind="ellipse",
+        colour=colour,
+        bbox=[x, y, 2 * radius_x + 1, 2 * radius_y + 1],
+        area=area,
+        segmentation={"counts": [before, *inner, after], "size": [HEIGHT, WIDTH]},
+        ellipse=(centre_x, centre_y, radius_x, radius_y),
+    )
+
+
+@cache
+def _half_heights(radius_x: int, radius_y: int) -> tuple[int, ...]:
+    """Return, for each column of an ellipse, how many pixels it reaches above its axis."""
+    return tuple(
+        math.isqrt(radius_y * radius_y * (radius_x * radius_x - dx * dx)) // radius_x
+        for dx in range(-radius_x, radius_x + 1)
+    )
+
+
+@cache
+def _ellipse_counts(radius_x: int, radius_y: int) -> tuple[tuple[int, ...], int]:
+    """Return the run lengths from the first to the last pixel of an ellipse, and its area.
+
+    The ellipse is symmetric about a row of pixels, so the gaps between its columns are the same anywhere.
+    """
+    halves = _half_heights(radius_x, radius_y)
+    counts: list[int] = []
+    for half, following in zip(halves, halves[1:], strict=False):
+        counts += (2 * half + 1, HEIGHT - 1 - half - following)
+    counts.append(2 * halves[-1] + 1)
+    return tuple(counts), sum(2 * half + 1 for half in halves)
+
+
+@cache
+def _unit_star(turn: int) -> tuple[Point, ...]:
+    """Return the corners of a five-pointed star in the unit circle, turned by 1/256 of a fifth each."""
+    start = turn / 256 * math.tau / 5
+    return tuple(
+        (radius * math.cos(start + step * math.tau / 10), radius * math.sin(start + step * math.tau / 10))
+        for step, radius in enumerate((1.0, 0.5) * 5)
+    )
+
+
+def _polygon_runs(points: Sequence[Point]) -> Iterator[Run]:
+    """Yield the pixels whose centres lie inside a polygon."""
+    first = math.floor(min(x for x, _ in points))
+    last = math.ceil(max(x for x, _ in points))
+    edges = list(zip(points, [*points[1:], points[0]], strict=True))
+    for column in range(first, last):
+        centre = column + 0.5
+        crossings = sorted(
+            y1 + (centre - x1) * (y2 - y1) / (x2 - x1)
+            for (x1, y1), (x2, y2) in edges
+            if (x1 <= centre) != (x2 <= centre)
+        )
+        for top, bottom in zip(crossings[::2], crossings[1::2], strict=True):
+            start, stop = math.ceil(top - 0.5), math.ceil(bottom - 0.5)
+            if start < stop:
+                yield column, start, stop
