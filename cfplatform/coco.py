@@ -14,8 +14,13 @@ from .exceptions import InvalidResponseError
 PARSE_LIMIT = 8 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],]', re.DOTALL)
-
+_STRING, _ESCAPE = b'"\\'
+#: A string, or its part before the first escape, or a mark. The repeat is of one class of bytes only, so that a
+#: string of any length takes no memory to match.
+_TOKEN = re.compile(rb'"[^"\\]*["\\]|[{}\[\],]')
+_QUOTE_OR_ESCAPE = re.compile(rb'["\\]')
+#: An escape that could spell a letter of the names that are looked for.
+_ESCAPED_LETTER = re.compile(rb"\\u00[567]")
 
 #: Bytes, or a file mapped into memory, which the scanner walks over without copying it.
 Buffer = bytes | mmap.mmap
@@ -103,7 +108,9 @@ def _find_member(document: Buffer, opening: int, name: bytes) -> tuple[int, int]
     """
     quoted = b'"' + name + b'"'
     first_use = document.find(quoted)
-    occurs_once = first_use >= 0 and document.find(quoted, first_use + 1) < 0
+    occurs_once = (
+        first_use >= 0 and document.find(quoted, first_use + 1) < 0 and _ESCAPED_LETTER.search(document) is None
+    )
     found = None
     for token, start, end in _members(document, opening):
         if _same_name(token, name):
@@ -118,23 +125,47 @@ def _members(document: Buffer, opening: int) -> Iterator[tuple[bytes, int, int]]
     depth = 0
     name = b""
     start = -1
-    for match in _TOKEN.finditer(document, opening):
-        token = match.group()
-        if token.startswith(b'"'):
+    for mark, first, last in _tokens(document, opening):
+        if mark == _STRING:
             if depth == 1 and start < 0:
-                name = token
-                colon = _skip_blank(document, match.end())
+                name = document[first:last]
+                colon = _skip_blank(document, last)
                 start = _skip_blank(document, colon + 1)
             continue
-        if depth == 1 and start >= 0 and token in b",}":
-            yield name, start, _rstrip(document, start, match.start())
+        if depth == 1 and start >= 0 and mark in b",}":
+            yield name, start, _rstrip(document, start, first)
             start = -1
-        if token in b"{[":
+        if mark in b"{[":
             depth += 1
-        elif token in b"}]":
+        elif mark in b"}]":
             depth -= 1
             if depth == 0:
                 return
+
+
+def _tokens(document: Buffer, position: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the first byte, start and end of each string and each of ``{}[],`` from a position on."""
+    while position >= 0:
+        matches = _TOKEN.finditer(document, position)
+        position = -1
+        for match in matches:
+            start, end = match.span()
+            mark = document[start]
+            if mark == _STRING and document[end - 1] == _ESCAPE:
+                # The search goes on behind the string.
+                position = end = _end_of_string(document, end)
+            yield mark, start, end
+            if position >= 0:
+                break
+
+
+def _end_of_string(document: Buffer, position: int) -> int:
+    """Return the end of a string, given the position behind its first backslash."""
+    while (match := _QUOTE_OR_ESCAPE.search(document, position + 1)) is not None:
+        position = match.end()
+        if document[position - 1] == _STRING:
+            return position
+    return len(document)
 
 
 def _same_name(token: bytes, name: bytes) -> bool:

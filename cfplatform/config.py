@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import os
 import re
+import socket
 import warnings
 from urllib.parse import urlsplit
 
-from .exceptions import ConfigurationError
+from .exceptions import ConfigurationError, shown
 
 #: The platform's production API.
 DEFAULT_BASE_URL = "https://api.ai.cloudfactory.app/api/v1"
 #: Seconds to wait for a connection, and for the next bytes of an answer.
 DEFAULT_TIMEOUT = (10.0, 60.0)
+#: A bound of our own: sockets take no number of seconds, however large.
+MAX_TIMEOUT = 86_400.0
 #: Items worked on at the same time, at the most.
 DEFAULT_MAX_WORKERS = 32
 #: A bound of our own: more threads than this only fight for the interpreter.
@@ -64,8 +66,8 @@ def base_url(value: str | None, *, allow_insecure_http: bool = False) -> str:
         raise ConfigurationError(f"{source} must not hold a user name or password; the API key goes to api_key.")
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigurationError(f"{source} must begin with https:// and name a host. {example}")
-    if parts.query or parts.fragment or re.search(r"[\s\x00-\x1f]", url):
-        raise ConfigurationError(f"{source} must have no query, fragment or white space. {example}")
+    if re.search(r"[?#\\\s\x00-\x1f\x7f]", url):
+        raise ConfigurationError(f"{source} must have no query, fragment, backslash or white space. {example}")
     if parts.scheme == "http" and not is_loopback(host) and not allow_insecure_http:
         raise ConfigurationError(
             f"{source} uses plain http to {host}, which would send the API key in clear text. "
@@ -76,20 +78,27 @@ def base_url(value: str | None, *, allow_insecure_http: bool = False) -> str:
 
 def is_loopback(host: str) -> bool:
     """Tell whether a host name or address is this machine."""
+    host = host.rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = _address(host)
+    return address is not None and address.is_loopback
 
 
 def is_private(host: str) -> bool:
     """Tell whether a host is an address that no public storage has: private, link-local or this machine."""
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return is_loopback(host)
+    address = _address(host.rstrip("."))
+    return is_loopback(host) if address is None else not address.is_global
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Read an address in any spelling that the system would connect to, such as ``127.1`` or ``2130706433``."""
+    for read in (ipaddress.ip_address, lambda text: ipaddress.ip_address(socket.inet_aton(text))):
+        try:
+            return read(host)
+        except (ValueError, OSError):
+            continue
+    return None
 
 
 def default_id(value: str | None, variable: str) -> str | None:
@@ -102,18 +111,20 @@ def timeout(value: Timeout) -> tuple[float, float]:
     pair = value if isinstance(value, tuple) else (value, value)
     if len(pair) != 2 or not all(_is_duration(part) for part in pair):
         raise ConfigurationError(
-            "timeout must be a number of seconds above 0, or a pair of them (connect, read). "
-            "There is no 'wait for ever': a stuck connection would never end."
+            f"timeout must be a number of seconds above 0 and up to {MAX_TIMEOUT:g}, or a pair of them "
+            "(connect, read). There is no 'wait for ever': a stuck connection would never end."
         )
     return float(pair[0]), float(pair[1])
 
 
 def _is_duration(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MAX_TIMEOUT
 
 
 def max_workers(value: int) -> int:
     """Check the number of workers: 1 to 256."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_WORKERS_LIMIT:
-        raise ConfigurationError(f"max_workers must be a whole number from 1 to {MAX_WORKERS_LIMIT}, not {value!r}.")
+        raise ConfigurationError(
+            f"max_workers must be a whole number from 1 to {MAX_WORKERS_LIMIT}, not {shown(value)}."
+        )
     return value

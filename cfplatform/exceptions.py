@@ -37,8 +37,11 @@ from typing import Any
 
 #: Characters of a server's text that an error message repeats at the most.
 MAX_MESSAGE_LENGTH = 500
+#: Characters of a web page that are searched for its title.
+_MAX_SEARCHED = 4096
 
-_QUERY = re.compile(r"\?[^\s'\"<>)\]]*=[^\s'\"<>)\]]*")
+# The name before the first "=" holds neither "?" nor "=", so that the search stays linear in any text.
+_QUERY = re.compile(r"\?[^\s'\"<>)\]?=]*=[^\s'\"<>)\]]*")
 _SIGNED_VALUE = re.compile(
     r"(?i)\b(X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|Signature|sig|"
     r"AWSAccessKeyId|X-API-Key)(\"?\s*[=:]\s*\"?)[^\s&\"'<>,]+"
@@ -93,7 +96,7 @@ class CFPlatformError(Exception):
         self.status_code = status_code
         self.request_id = request_id
         self.response = response
-        #: Where to take up a listing that failed: pass it as ``cursor=``. ``None`` outside of listings.
+        #: What takes up a listing that failed, to be passed as ``cursor=``. ``None`` outside of listings.
         self.cursor: str | None = None
 
     def __str__(self) -> str:
@@ -172,7 +175,7 @@ class DownloadError(CFPlatformError):
     """A download failed for a reason of its own.
 
     Attributes:
-        failures: For the error of :meth:`DownloadSummary.raise_for_failures`, the failed results.
+        failures: For the error of :meth:`~cfplatform.DownloadSummary.raise_for_failures`, the failed results.
     """
 
     failures: Sequence[Any] = ()
@@ -250,7 +253,7 @@ def error_from_response(
     cls, usual_hint = _BY_STATUS.get(
         status_code, (ServerError, _SERVER_ERROR_HINT) if status_code >= 500 else (APIError, "")
     )
-    request_id = plain.get("x-request-id") or plain.get("x-amz-request-id")
+    request_id = _printable(plain.get("x-request-id") or plain.get("x-amz-request-id") or "") or None
     words = server_words(text, plain.get("content-type", "")) or "the server gave no reason"
     where = blank_url(url)
     message = f"{method} {where} failed with status {status_code}: {words.rstrip('.')}. {hint or usual_hint}".rstrip()
@@ -281,12 +284,26 @@ def server_words(text: str, content_type: str = "") -> str:
         found = re.findall(r"<(?:Code|Message)>([^<]*)</", stripped)
         words = ": ".join(part.strip() for part in found[:2])
     elif stripped[:1] == "<" or "html" in content_type:
-        title = re.search(r"(?is)<title[^>]*>(.*?)</title>", stripped)
+        title = re.search(r"(?is)<title[^>]*>(.*?)</title>", stripped[:_MAX_SEARCHED])
         words = "an HTML page" + (f" titled {title.group(1).strip()!r}" if title else "")
         words = words if stripped else ""
-    words = " ".join((words or stripped).split())
-    words = "".join(ch if ch.isprintable() else "\ufffd" for ch in words)
+    words = _printable(" ".join((words or stripped).split()))
     return words if len(words) <= MAX_MESSAGE_LENGTH else words[: MAX_MESSAGE_LENGTH - 3] + "..."
+
+
+def shown(value: object) -> str:
+    """Return what a message shows of a wrong argument: the start of its ``repr``."""
+    try:
+        text = repr(value)
+    except Exception:
+        # Such as that of a number with thousands of digits.
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 3] + "..."
+
+
+def _printable(text: str) -> str:
+    """Replace what could move the cursor or the colours of a terminal."""
+    return "".join(ch if ch.isprintable() else "\ufffd" for ch in text)
 
 
 def _words_in_json(text: str) -> str:

@@ -48,7 +48,7 @@ def safe_name(name: str) -> str:
         >>> safe_name("Batch/With:Colon")
         'Batch_With_Colon'
         >>> safe_name("..")
-        'unnamed~48baf7c5'
+        'unnamed~e6fc5bb9'
     """
     cleaned = name.strip().translate(_FORBIDDEN)
     if _is_usable(cleaned):
@@ -93,14 +93,20 @@ def prepare_destination(destination: str | os.PathLike[str]) -> Path:
     Raises:
         InvalidParameterError: If it is blank, a file, or cannot be created or written.
     """
-    text = os.fspath(destination)
+    text = os.fspath(destination) if isinstance(destination, (str, os.PathLike)) else destination
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise InvalidParameterError(f"destination must be the path of a folder, not {text!r}.")
-    root = Path(text).expanduser()
-    if root.exists() and not root.is_dir():
+    try:
+        root = Path(text).expanduser()
+    except RuntimeError:
+        raise InvalidParameterError(f"destination {text!r} names a home folder that does not exist.") from None
+    if os.path.exists(root) and not os.path.isdir(root):
         raise InvalidParameterError(f"destination {str(root)!r} is a file; pass the path of a folder.")
     try:
         partial_folder(root).mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (root / STATE_FOLDER, partial_folder(root)):
+            if not stat.S_ISDIR(folder.lstat().st_mode):
+                raise InvalidParameterError(f"{str(folder)!r} is a link that leads elsewhere. Remove it.")
         os.chmod(root / STATE_FOLDER, 0o700)
         probe = PartFile(root)
         probe.discard()

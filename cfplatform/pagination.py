@@ -28,6 +28,8 @@ def iterate_pages(fetch: FetchPage, query: Query, *, cursor: str | None = None) 
         InvalidResponseError: If a page cannot be one, or the cursor stands still or goes round.
     """
     seen = _Window(REMEMBERED_CURSORS)
+    if cursor is not None:
+        seen.add(cursor)
     number = empty = 0
     while True:
         number += 1
@@ -35,11 +37,6 @@ def iterate_pages(fetch: FetchPage, query: Query, *, cursor: str | None = None) 
         try:
             page = _checked_page(fetch([*query, *position]), number)
             following = _next_cursor(page, query, number)
-            if following is not None and not seen.add(following):
-                raise InvalidResponseError(
-                    f"Page {number} of the listing names a cursor that was used before, so it would never end. "
-                    "What was yielded so far is complete up to here; report this to CloudFactory."
-                )
             empty = 0 if page["items"] else empty + 1
             if empty > MAX_EMPTY_PAGES:
                 raise InvalidResponseError(f"The listing sent {MAX_EMPTY_PAGES} empty pages in a row.")
@@ -49,6 +46,14 @@ def iterate_pages(fetch: FetchPage, query: Query, *, cursor: str | None = None) 
         yield page
         if following is None:
             return
+        if not seen.add(following):
+            # Only now, because the page itself was new.
+            problem = InvalidResponseError(
+                f"Page {number} of the listing names a cursor that was used before, so it would never end. "
+                "What was yielded so far is complete up to here; report this to CloudFactory."
+            )
+            problem.cursor = cursor
+            raise problem
         cursor = following
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import operator
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from typing_extensions import TypedDict
 
 from . import timestamps
-from .exceptions import InvalidParameterError
+from .exceptions import InvalidParameterError, shown
 
 #: Items in one page, at the most (published reference). The platform's own default is 20; we ask for 100.
 MAX_PAGE_SIZE = 100
@@ -110,9 +111,12 @@ def _id_groups(name: str, ids: Iterable[Any] | None, check: Any) -> list[Sequenc
 
 def batch_id(name: str, value: Any) -> str:
     """Check a batch id, a whole number (or its digits), and return it as text."""
-    text = str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+    text = value.strip() if isinstance(value, str) else ""
+    # Whole numbers of other libraries, such as those in a pandas column, are as good as an int.
+    if hasattr(value, "__index__") and not isinstance(value, bool) and 0 <= operator.index(value) < 10**19:
+        text = str(operator.index(value))
     if not text.isascii() or not text.isdigit() or len(text) > 19:
-        raise InvalidParameterError(f"{name}: {value!r} is not a batch id; batch ids are whole numbers.")
+        raise InvalidParameterError(f"{name}: {shown(value)} is not a batch id; batch ids are whole numbers.")
     return str(int(text))
 
 
@@ -127,7 +131,7 @@ def object_id(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise InvalidParameterError(f"{name} must be an id as text or uuid.UUID, not {type(value).__name__}.")
     if not value.strip() or value.strip() in (".", "..") or not value.isprintable():
-        raise InvalidParameterError(f"{name}: {value!r} is not an id: it is blank, '.', '..' or not printable.")
+        raise InvalidParameterError(f"{name}: {shown(value)} is not an id: it is blank, '.', '..' or not printable.")
     return value.strip()
 
 
@@ -138,14 +142,14 @@ def date(name: str, value: Any) -> tuple[datetime, str]:
     would mean another moment on another machine.
     """
     if isinstance(value, datetime):
-        moment, text = value, value.isoformat()
+        moment, text = value, _iso_text(name, value)
     elif isinstance(value, str):
         text = value.strip()
         try:
             moment = timestamps.parse(text)
         except ValueError:
             raise InvalidParameterError(
-                f"{name}: {value!r} is not an ISO 8601 date and time such as '2026-07-11T11:52:37+05:45'."
+                f"{name}: {shown(value)} is not an ISO 8601 date and time such as '2026-07-11T11:52:37+05:45'."
             ) from None
     else:
         raise InvalidParameterError(f"{name} must be a datetime or an ISO 8601 text, not {type(value).__name__}.")
@@ -156,10 +160,21 @@ def date(name: str, value: Any) -> tuple[datetime, str]:
     return moment, text
 
 
+def _iso_text(name: str, moment: datetime) -> str:
+    offset = moment.utcoffset()
+    if offset and offset % timedelta(minutes=1):
+        # Local mean times have odd seconds, which ISO 8601 cannot spell.
+        try:
+            moment = moment.astimezone(timezone.utc)
+        except OverflowError:
+            raise InvalidParameterError(f"{name}: {moment!r} cannot be told in UTC.") from None
+    return moment.isoformat()
+
+
 def page_size(value: Any) -> int:
     """Check a page size: 1 to 100."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE_SIZE:
-        raise InvalidParameterError(f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}, not {value!r}.")
+        raise InvalidParameterError(f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}, not {shown(value)}.")
     return value
 
 
@@ -168,7 +183,7 @@ def max_items(value: Any) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidParameterError(f"max_items must be a whole number from 0 up, or None, not {value!r}.")
+        raise InvalidParameterError(f"max_items must be a whole number from 0 up, or None, not {shown(value)}.")
     return value
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import params, transport
-from .exceptions import APIError, DownloadError, InvalidResponseError, UnsafePathError
+from .exceptions import APIError, DownloadError, InvalidResponseError, UnsafePathError, blank
 
 #: Paths in one request, at the most (published reference).
 MAX_PATHS = 1000
@@ -36,9 +36,10 @@ def locate(url: str, space_id: str | None = None) -> tuple[str, str]:
             raise DownloadError(f"The result is stored at a {scheme}:// address; only s3:// and gs:// can be signed.")
         # The first part is the bucket, which may itself be called "spaces".
         _, _, key = rest.partition("/")
-        match = re.fullmatch(r"(?:.*?/)?spaces/([^/]+)/(.+)", key)
+        match = re.fullmatch(r"(?:.*?/)??spaces/([^/]+)/(.+)", key)
         if match is None:
-            raise DownloadError(f"The result's place {url!r} names no space: it has no part 'spaces/<space id>/...'.")
+            shown = blank(url)
+            raise DownloadError(f"The result's place {shown!r} names no space: it has no part 'spaces/<space id>/...'.")
         found, path = match.groups()
         if space_id is not None and found != space_id:
             raise DownloadError(
@@ -49,8 +50,8 @@ def locate(url: str, space_id: str | None = None) -> tuple[str, str]:
         if space_id is None:
             raise DownloadError("The result's place names no space. Pass space_id=... or set CF_SPACE_ID.")
         found, path = space_id, url.lstrip("/")
-    if any(part in ("", ".", "..") for part in path.split("/")) or not path.isprintable():
-        raise UnsafePathError(f"The result's place {url!r} would lead out of its space; nothing was asked for.")
+    if any(part in ("", ".", "..") for part in [found, *path.split("/")]) or not path.isprintable():
+        raise UnsafePathError(f"The result's place {blank(url)!r} would lead out of its space; nothing was asked for.")
     return found, path
 
 
@@ -106,9 +107,15 @@ class Signer:
         return {
             entry["path"]: entry["signedUrl"]
             for entry in entries
-            if isinstance(entry, dict) and entry.get("path") in asked and _is_url(entry.get("signedUrl"))
+            if isinstance(entry, dict)
+            and isinstance(entry.get("path"), str)
+            and entry["path"] in asked
+            and _is_url(entry.get("signedUrl"))
         }
 
 
 def _is_url(value: object) -> bool:
-    return isinstance(value, str) and bool(urlsplit(value).scheme)
+    try:
+        return isinstance(value, str) and bool(urlsplit(value).scheme)
+    except ValueError:
+        return False

@@ -26,6 +26,9 @@ RESULTS_AT_ONCE = 500
 #: Raised when the tables change; a file of another version is put aside and built anew.
 SCHEMA_VERSION = 1
 
+#: Created where it is missing; never through a link that somebody put in its place.
+_OWN_FILE = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
+
 _SCHEMA = f"""
 CREATE TABLE items (
     project_id TEXT, item_id TEXT, path TEXT, path_key TEXT, revision TEXT, injected INTEGER,
@@ -78,14 +81,18 @@ class State:
         self._users = 1
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._naming = threading.Lock()
         self._closed = False
-        self._lock_file = _lock(root)
         try:
-            files.remove_stale_parts(root)
-            self._db = _connect(state_path(root))
-        except BaseException:
-            self._lock_file.close()
-            raise
+            self._lock_file = _lock(root)
+            try:
+                files.remove_stale_parts(root)
+                self._db = _connect(state_path(root))
+            except BaseException:
+                self._lock_file.close()
+                raise
+        except OSError as error:
+            raise files.destination_error(error) from None
 
     @classmethod
     def open(cls, root: Path) -> State:
@@ -117,18 +124,23 @@ class State:
             self._lock_file.close()
 
     def _execute(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with self._database() as db:
+            return db.execute(statement, values).fetchall() if db else []
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection | None]:
+        """Hold the database alone; ``None`` where it is closed already.
+
+        A worker may outlive its run for the length of one request; what it then reports is not needed.
+        """
         with self._lock:
-            # A worker may outlive its run for the length of one request; what it then reports is not needed.
-            if self._closed:
-                return []
             try:
-                return self._db.execute(statement, values).fetchall()
+                yield None if self._closed else self._db
             except sqlite3.Error as error:
-                problem = DownloadError(
+                raise DownloadError(
                     f"The state file {str(state_path(self.root))!r} cannot be used: {error}. "
                     "Remove it and run the same call again; finished files are then fetched once more."
-                )
-        raise problem
+                ) from None
 
     def folder(self, project_id: str, batch_id: str, name: str) -> str:
         """Return the folder of a batch: its safe name, kept apart from every other batch's folder.
@@ -136,6 +148,11 @@ class State:
         The answer stays the same for the life of the destination unless the batch gets another name.
         """
         choices = (files.safe_name(name), _apart(name, batch_id))
+        # Looking up and taking a name is one step, else two threads could take the same.
+        with self._naming:
+            return self._folder(project_id, batch_id, name, choices)
+
+    def _folder(self, project_id: str, batch_id: str, name: str, choices: tuple[str, ...]) -> str:
         found = self._execute(
             "SELECT name, folder FROM folders WHERE project_id = ? AND batch_id = ?", (project_id, batch_id)
         )
@@ -175,20 +192,23 @@ class State:
 
     def begin_run(self) -> int:
         """Begin a run and forget the results of old ones; return its number."""
-        run = int(self._execute("INSERT INTO runs DEFAULT VALUES RETURNING run", ())[0][0])
+        with self._database() as db:
+            # Not with RETURNING, which older systems' SQLite does not know.
+            run = int(db.execute("INSERT INTO runs DEFAULT VALUES").lastrowid or 0) if db else 0
         self._execute("DELETE FROM results WHERE run <= ?", (run - KEPT_RUNS,))
         return run
 
     def add_results(self, run: int, first: int, rows: list[ResultRow]) -> None:
         """Write results down, numbered from ``first``."""
-        with self._lock:
-            if not self._closed:
-                self._db.execute("BEGIN")
-                self._db.executemany(
-                    "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    [(run, first + offset, *row) for offset, row in enumerate(rows)],
-                )
-                self._db.execute("COMMIT")
+        with self._database() as db:
+            if db:
+                db.execute("BEGIN")
+                # Commits, or takes everything back.
+                with db:
+                    db.executemany(
+                        "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                        [(run, first + offset, *row) for offset, row in enumerate(rows)],
+                    )
 
 
 def read_results(root: Path, run: int, outcome: str | None = None) -> Iterator[ResultRow]:
@@ -226,21 +246,31 @@ def _connect(path: Path) -> sqlite3.Connection:
         db = None
         try:
             # Created first, so that it is private from the start.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            os.close(os.open(path, _OWN_FILE, 0o600))
             db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
             # With a write-ahead log a commit survives the death of the process and costs no disk flush.
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
+            if path.stat().st_size % db.execute("PRAGMA page_size").fetchone()[0]:
+                raise sqlite3.DatabaseError("the last page is cut")
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
                 db.executescript(_SCHEMA)
                 version = SCHEMA_VERSION
             if version == SCHEMA_VERSION:
                 return db
+            problem = None
+        except sqlite3.OperationalError as error:
+            # Nothing is wrong with the file: the disk is full, or another program has it locked.
+            problem = error
         except sqlite3.DatabaseError:
-            pass
+            problem = None
         if db is not None:
             db.close()
+        if problem is not None:
+            raise DownloadError(
+                f"The state file {str(path)!r} cannot be opened: {problem}. Free space or mend the folder."
+            )
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         os.replace(path, path.with_name(path.name + ".damaged"))
@@ -250,7 +280,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _lock(root: Path) -> IO[str]:
     """Lock a destination for this process; the operating system lifts the lock when the process ends."""
     path = root / files.STATE_FOLDER / "lock"
-    file = os.fdopen(os.open(path, os.O_CREAT | os.O_RDWR, 0o600), "r+", encoding="ascii", errors="replace")
+    file = os.fdopen(os.open(path, _OWN_FILE, 0o600), "r+", encoding="ascii", errors="replace")
     try:
         _lock_descriptor(file.fileno())
     except OSError:

@@ -20,8 +20,8 @@ def test_public_types(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Pat
     items = assert_type(client.get_work_items(status="COMPLETED", batch_ids=[1001]), Iterator[WorkItem])
     item = assert_type(next(items), WorkItem)
     assert_type(item.id, str)
-    assert_type(item.batch_id, "int | None")
-    assert_type(item.updated_at, "datetime | None")
+    assert_type(item.batch_id, int | None)
+    assert_type(item.updated_at, datetime | None)
     assert_type(item.as_dict(), dict[str, Any])
     assert_type(item.load(), dict[str, Any])
     assert_type(item.get_annotation(), Annotation)
@@ -35,5 +35,5 @@ def test_public_types(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Pat
     summary = assert_type(client.download_project(destination=tmp_path, batch_ids=[1001]), DownloadSummary)
     assert_type(summary.failures, list[DownloadResult])
     for result in client.iter_downloads([item], tmp_path):
-        assert_type(result.path, "Path | None")
+        assert_type(result.path, Path | None)
         assert result.outcome == "skipped"

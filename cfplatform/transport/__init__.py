@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import requests
 import urllib3
@@ -84,12 +85,13 @@ class Transport:
         self._user_agent = _user_agent(user_agent)
         self._storage_may_be_local = config.is_loopback(urlsplit(base_url).hostname or "")
         self._closed = False
+        if session is not None and not isinstance(session, requests.Session):
+            raise ConfigurationError(f"session must be a requests.Session, not {type(session).__name__}.")
         hide_signatures_in_logs()
         self._build()
 
     def _build(self) -> None:
         budget = Budget()
-        self._pid = os.getpid()
         self._environments: dict[tuple[Any, ...], Mapping[str, Any]] = {}
         self._api_policy = self._policy(Shared(budget))
         self._storage_policy = self._policy(Shared(budget))
@@ -97,10 +99,13 @@ class Transport:
         size = self._pool_size + 2
         self._api = self._own_session or PlainSession(self._api_policy, size, self._user_agent)
         self._storage = PlainSession(self._storage_policy, size, self._user_agent)
+        # Last, so that no other thread of a forked child goes on with its parent's sessions.
+        self._pid = os.getpid()
 
     def _policy(self, shared: Shared) -> urllib3.Retry:
         if isinstance(self._retries, urllib3.Retry):
-            return self._retries
+            # The last answer is kept, so that it can be told what the server said.
+            return self._retries.new(raise_on_status=False)
         return RetryPolicy.create(self._retries, shared)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -118,6 +123,9 @@ class Transport:
         if self._closed:
             raise ConfigurationError("This client is closed. Build a new Client, or keep it open for longer.")
         if self._pid != os.getpid():
+            if self._own_session is not None:
+                # The child's copy of it: closing drops the connections shared with the parent, and new ones are made.
+                self._own_session.close()
             self._build()
 
     # --- API -----------------------------------------------------------------------------------------------
@@ -172,22 +180,23 @@ class Transport:
         stop: threading.Event | None = None,
     ) -> T:
         self._ready()
-        method = method.upper()
-        prepared = self._api.prepare_request(
-            requests.Request(
-                method,
-                self.base_url + _checked_path(path),
-                params=params,
-                json=json,
-                headers={
-                    "Accept": "application/json",
-                    "Accept-Encoding": "gzip, deflate",
-                    "User-Agent": self._user_agent,
-                    **(headers or {}),
-                },
-                auth=KeyAuth(self._key, self.base_url),
-            )
+        method = _checked_method(method)
+        request = requests.Request(
+            method,
+            self.base_url + _checked_path(path),
+            params=params,
+            json=json,
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip, deflate",
+                "User-Agent": self._user_agent,
+                **_checked_headers(headers or {}),
+            },
+            auth=KeyAuth(self._key, self.base_url),
         )
+        prepared = _prepare(self._api, request)
+        if prepared is None:
+            raise InvalidParameterError("No request can be made of this. Check params and json, and the base URL.")
         policy = self._api_policy
         if repeatable:
             policy = policy.new(allowed_methods=RETRY_METHODS | {method})
@@ -214,16 +223,19 @@ class Transport:
             stop: Ends waits and reads early when it is set.
         """
         self._ready()
-        self._check_storage_url(url)
-        parts = urlsplit(url)
-        prepared = self._storage.prepare_request(
-            requests.Request(
-                "GET",
-                f"{parts.scheme}://{parts.netloc}/",
-                # Identity, so that lengths, ranges and checksums speak of the bytes that arrive.
-                headers={"Accept-Encoding": "identity", **(headers or {})},
+        prepared = None
+        if self._is_storage_url(url):
+            parts = urlsplit(url)
+            # Identity, so that lengths, ranges and checksums speak of the bytes that arrive.
+            sent = {"Accept-Encoding": "identity", **(headers or {})}
+            prepared = _prepare(
+                self._storage, requests.Request("GET", f"{parts.scheme}://{parts.netloc}/", headers=sent)
             )
-        )
+        if prepared is None:
+            raise InvalidResponseError(
+                "The platform sent a signed URL that is not an https address of a public host; it was not opened.",
+                url=blank_url(url),
+            )
         # Set afterwards, because preparing would rewrite escapes that the signature covers.
         prepared.url = url
         return self._exchange(
@@ -235,22 +247,18 @@ class Transport:
             stop=stop,
         )
 
-    def _check_storage_url(self, url: str) -> None:
+    def _is_storage_url(self, url: str) -> bool:
         try:
             parts = urlsplit(url)
             host = parts.hostname or ""
         except ValueError:
-            host = ""
-        allowed = host and parts.username is None and parts.password is None and url.isprintable()
-        if allowed and parts.scheme == "http":
-            allowed = self._storage_may_be_local and config.is_loopback(host)
-        elif allowed:
-            allowed = parts.scheme == "https" and (self._storage_may_be_local or not config.is_private(host))
-        if not allowed:
-            raise InvalidResponseError(
-                "The platform sent a signed URL that is not an https address of a public host; it was not opened.",
-                url=blank_url(url),
-            )
+            return False
+        # Parsers disagree about a backslash: what one takes for the host is a part of the path to another.
+        if not host or parts.username is not None or "\\" in url or not url.isprintable():
+            return False
+        if parts.scheme == "http":
+            return self._storage_may_be_local and config.is_loopback(host)
+        return parts.scheme == "https" and (self._storage_may_be_local or not config.is_private(host))
 
     # --- Both ----------------------------------------------------------------------------------------------
 
@@ -317,9 +325,14 @@ class Transport:
         settings = self._environments.get(key)
         if settings is None:
             given = self._settings
-            settings = self._environments[key] = session.merge_environment_settings(
+            settings = session.merge_environment_settings(
                 url, dict(given["proxies"]), True, given["verify"], given["cert"]
             )
+            own = session is self._own_session or given["proxies"]
+            if not own and config.is_loopback(urlsplit(url).hostname or ""):
+                # A proxy of the environment does not reach this machine, and would be told the key.
+                settings["proxies"] = {}
+            self._environments[key] = settings
         return settings
 
     def _following(
@@ -351,10 +364,14 @@ class Transport:
             return
         if 300 <= status < 400:
             target = blank_url(response.headers.get("Location", "nowhere"))
+            why = (
+                "a signed URL is good for one address only."
+                if session is self._storage
+                else "the API key must not travel. Check the base URL."
+            )
             raise self._named(
                 InvalidResponseError(
-                    f"The server answered with a redirect ({status}) to {target}, which is not followed because "
-                    "the API key must not travel. Check the base URL.",
+                    f"The server answered with a redirect ({status}) to {target[:200]!r}, which is not followed: {why}",
                     status_code=status,
                 ),
                 prepared,
@@ -394,10 +411,34 @@ def path(*parts: str) -> str:
     return "".join(f"/{quote(part, safe='')}" for part in parts)
 
 
+def _prepare(session: requests.Session, request: requests.Request) -> requests.PreparedRequest | None:
+    """Return what is to be sent; ``None`` where no request can be made of it."""
+    try:
+        return session.prepare_request(request)
+    except (*failures.CAUGHT, TypeError):
+        return None
+
+
+def _checked_method(method: str) -> str:
+    if not isinstance(method, str) or not method.isascii() or not method.isalpha():
+        raise InvalidParameterError(f"method must be a word such as 'GET', not {method!r}.")
+    return method.upper()
+
+
+def _checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in headers.items():
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
+            # Without the value, which may be a secret.
+            raise InvalidParameterError(f"The header {name!r} must be a text of printable ASCII without outer blanks.")
+        if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^`|~\w-]+", name, re.ASCII):
+            raise InvalidParameterError(f"{name!r} cannot be the name of a header.")
+    return headers
+
+
 def _checked_path(path: str) -> str:
     if not isinstance(path, str) or "://" in path or not path.isprintable():
         raise InvalidParameterError(f"path must be relative to the base URL, such as '/projects/...', not {path!r}.")
-    if any(part in (".", "..") for part in path.split("/")):
+    if any(unquote(part) in (".", "..") for part in re.split(r"[/\\?#]", path)):
         raise InvalidParameterError(f"path must not hold '.' or '..': {path!r}.")
     return path if path.startswith("/") else f"/{path}"
 
@@ -432,7 +473,7 @@ def _user_agent(extra: str | None) -> str:
     own = f"cfplatform/{__version__} requests/{requests.__version__} python/{platform.python_version()}"
     if extra is None:
         return own
-    if not extra.strip() or not extra.isascii() or not extra.isprintable():
+    if not isinstance(extra, str) or not extra.strip() or not extra.isascii() or not extra.isprintable():
         raise ConfigurationError("user_agent must be printable ASCII, such as 'my-tool/1.2'.")
     return f"{extra.strip()} {own}"
 

@@ -20,6 +20,7 @@ _TIMEOUTS = (
     urllib3.exceptions.ConnectTimeoutError,
     socket.timeout,
 )
+_BAD_HEADERS = (requests.exceptions.InvalidHeader, urllib3.exceptions.InvalidHeader)
 
 
 def describe(error: BaseException) -> TransportError:
@@ -38,7 +39,8 @@ def describe(error: BaseException) -> TransportError:
     refused = any(isinstance(part, urllib3.exceptions.NewConnectionError) for part in chain)
     if not refused and any(isinstance(part, _TIMEOUTS) for part in chain):
         return APITimeoutError("No answer in time. Raise timeout=(connect, read), or try again later.")
-    if any(isinstance(part, (requests.exceptions.InvalidHeader, urllib3.exceptions.InvalidHeader)) for part in chain):
+    plain = isinstance(error, ValueError) and not isinstance(error, (OSError, urllib3.exceptions.HTTPError))
+    if plain or any(isinstance(part, _BAD_HEADERS) for part in chain):
         return InvalidResponseError("The answer has headers that contradict each other or cannot be read.")
     if refused:
         return APIConnectionError(f"No connection could be made: {_words(chain)}. Check the base URL and the network.")

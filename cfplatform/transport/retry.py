@@ -8,6 +8,7 @@ import random
 import re
 import threading
 import time
+from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
@@ -153,6 +154,9 @@ class RetryPolicy(Retry):
             self.shared.wait(self.stop)
             return
         sleep(asked if asked is not None else self.get_backoff_time(), self.stop)
+        if self.shared is not None:
+            # Another request may have been told to pause in the meantime.
+            self.shared.wait(self.stop)
 
     def get_backoff_time(self) -> float:
         """Return a random wait in seconds, between 0 and a ceiling that doubles with each attempt."""
@@ -177,13 +181,17 @@ def retry_after(response: BaseHTTPResponse) -> float | None:
     wrong local clock does no harm.
     """
     value = (response.headers.get("Retry-After") or "").strip()
-    if re.fullmatch(r"\d{1,10}(\.\d+)?", value):
+    if re.fullmatch(r"[0-9]{1,10}(\.[0-9]+)?", value):
         return float(value)
     try:
-        moment = email.utils.parsedate_to_datetime(value).timestamp()
-        now = time.time()
-        if response.headers.get("Date"):
-            now = email.utils.parsedate_to_datetime(response.headers["Date"]).timestamp()
+        moment = _http_date(value)
+        now = _http_date(response.headers["Date"]) if response.headers.get("Date") else time.time()
     except (TypeError, ValueError, OverflowError, OSError):
         return None
     return max(0.0, moment - now) if math.isfinite(moment) else None
+
+
+def _http_date(text: str) -> float:
+    moment = email.utils.parsedate_to_datetime(text)
+    # The old form without a zone means GMT as well, not the zone of this machine.
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
 import zlib
 from collections.abc import Iterator
@@ -106,7 +108,7 @@ def _announced_length(response: requests.Response) -> int | None:
     lengths = {part.strip() for part in text.split(",")}
     if getattr(response.raw, "chunked", False) or not text:
         return None
-    if len(lengths) != 1 or not all(part.isascii() and part.isdigit() for part in lengths):
+    if len(lengths) != 1 or not all(re.fullmatch("[0-9]{1,18}", part) for part in lengths):
         raise InvalidResponseError(f"The storage announced a length that is none: {text[:40]!r}.")
     return int(lengths.pop())
 
@@ -151,6 +153,10 @@ def whole_body(response: requests.Response, limit: int) -> bytes:
 
 def start_of_body(response: requests.Response) -> bytes:
     """Read what an error answer says, as far as it arrives."""
-    chunk, _ = _next(response.raw.stream(DRAIN_LIMIT, decode_content=True))
+    body = bytearray()
+    with contextlib.suppress(*failures.CAUGHT):
+        # Piece by piece, because one long read that breaks off gives nothing.
+        while len(body) < DRAIN_LIMIT and (piece := response.raw.read1(DRAIN_LIMIT - len(body), decode_content=True)):
+            body += piece
     drain(response.raw)
-    return chunk
+    return bytes(body)

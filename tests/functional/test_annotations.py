@@ -64,6 +64,14 @@ def test_first_document_needs_few_round_trips(make_sandbox):
         assert time.monotonic() - began < 6 * 0.1 + 0.4
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_signing_hardly_counts_however_few_the_workers(make_sandbox, workers):
+    sandbox = make_sandbox(items=250, batches=2)
+    with sandbox.client(max_workers=workers) as client:
+        assert sum(1 for _ in client.iter_annotations()) == 250
+    assert sandbox.counts["signing"] <= 3 + workers
+
+
 def test_max_in_flight_is_the_number_of_workers(make_sandbox):
     sandbox = make_sandbox(items=200, batches=2, latency=0.01)
     with sandbox.client(max_workers=5) as client:
@@ -75,11 +83,10 @@ def test_max_in_flight_is_the_number_of_workers(make_sandbox):
 def test_an_error_is_raised_at_its_place_or_handed_to_on_error(sandbox, client):
     broken = list(sandbox.work_item_ids())[5]
     sandbox.set_annotation(broken, None)
-    seen = []
+    stream = client.iter_annotations()
+    assert len([next(stream) for _ in range(5)]) == 5
     with pytest.raises(DownloadError, match="names no COCO document"):
-        for item, _ in client.iter_annotations():
-            seen.append(item.id)
-    assert len(seen) == 5
+        next(stream)
     failed = []
     pairs = list(client.iter_annotations(on_error=lambda item, error: failed.append((item.id, error))))
     assert len(pairs) == 19

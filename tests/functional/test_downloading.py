@@ -170,12 +170,12 @@ def test_a_refusal_that_stays_fails_the_item_after_one_new_signature(sandbox, cl
 def test_a_refused_key_stops_the_run_and_keeps_what_is_finished(make_sandbox, tmp_path, status, error):
     sandbox = make_sandbox(items=600, batches=2)
     with sandbox.client(max_workers=4) as client:
-        finished = []
+        results = client.iter_downloads(client.get_work_items(), tmp_path)
+        for _ in range(150):
+            next(results)
+        sandbox.fail_next(status, times=None, path="*/annotations")
         with pytest.raises(error) as caught:
-            for result in client.iter_downloads(client.get_work_items(), tmp_path):
-                finished.append(result)
-                if len(finished) == 150:
-                    sandbox.fail_next(status, times=None, path="*/annotations")
+            list(results)
         assert sandbox.api_key not in str(caught.value)
         refused = [request for request in sandbox.requests if request.status == status]
         assert len(refused) <= 4

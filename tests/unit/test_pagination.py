@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cfplatform import APIConnectionError, CFPlatformError, InvalidResponseError, pagination
+
+
+def listing(pages):
+    """Return a function that serves pages as a platform does, and the log of what it was asked."""
+    asked = []
+
+    def fetch(query):
+        asked.append(list(query))
+        return pages[dict(query).get("cursor")]
+
+    return fetch, asked
+
+
+def page(ids, following=None, spelling="cursorNext", **meta):
+    return {"items": [{"id": each} for each in ids], "meta": {spelling: following, **meta}}
+
+
+def ids(pages):
+    return [item["id"] for item in pagination.items(pages)]
+
+
+@st.composite
+def listings(draw):
+    """Pages that overlap, are empty now and then, and spell the cursor in any of the known ways."""
+    sizes = draw(st.lists(st.integers(0, 5), min_size=1, max_size=8))
+    every = [f"item-{number}" for number in range(sum(sizes))]
+    pages: dict[str | None, dict] = {}
+    cursor, end = None, 0
+    for number, size in enumerate(sizes, start=1):
+        entries = every[max(0, end - draw(st.integers(0, 2))) : end + size]
+        entries += entries[: draw(st.integers(0, 2))]
+        end += size
+        following = f"c{number}=/+ä" if number < len(sizes) else draw(st.sampled_from([None, ""]))
+        meta = draw(
+            st.sampled_from(
+                [
+                    {"cursorNext": following},
+                    {"cursor_next": following},
+                    {"cursorNext": None, "cursor_next": following},
+                    {"cursorNext": following, "cursor_next": None, "limit": "?", "object": 5},
+                ]
+            )
+        )
+        pages[cursor] = {"items": [{"id": each, "odd": [None]} for each in entries], "meta": meta, "total": "many"}
+        cursor = following
+    return every, pages
+
+
+@given(listings())
+def test_every_item_comes_once_and_in_order(case):
+    every, pages = case
+    fetch, asked = listing(pages)
+    assert ids(pagination.iterate_pages(fetch, [("limit", "10")])) == every
+    assert len(asked) == len(pages)
+    assert all(query[0] == ("limit", "10") for query in asked)
+    assert asked[0] == [("limit", "10")]
+    assert all(query[2] == ("page", "NEXT") for query in asked[1:])
+
+
+@given(listings(), st.integers(0, 70))
+def test_a_limit_stops_after_so_many_without_a_further_request(case, limit):
+    every, pages = case
+    fetch, asked = listing(pages)
+    found = [item["id"] for item in pagination.items(pagination.iterate_pages(fetch, []), limit=limit)]
+    assert found == every[:limit]
+    if limit == 0:
+        assert asked == []
+
+
+def test_pages_are_asked_for_only_when_they_are_needed():
+    fetch, asked = listing({None: page("ab", "1"), "1": page("cd")})
+    items = pagination.items(pagination.iterate_pages(fetch, []))
+    assert asked == []
+    assert [next(items)["id"], next(items)["id"]] == ["a", "b"]
+    assert len(asked) == 1
+    assert next(items)["id"] == "c"
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("ending", [None, "", "missing"])
+@pytest.mark.parametrize("spelling", ["cursorNext", "cursor_next"])
+def test_a_listing_ends_without_a_next_cursor(spelling, ending):
+    last = page("b")
+    last["meta"] = {} if ending == "missing" else {spelling: ending}
+    fetch, asked = listing({None: page("a", "1", spelling), "1": last})
+    assert ids(pagination.iterate_pages(fetch, [])) == ["a", "b"]
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("meta", ["missing", None, [], "x"])
+def test_a_page_without_meta_is_the_last_if_it_is_not_full(meta):
+    only = {"items": [{"id": "a"}]} | ({} if meta == "missing" else {"meta": meta})
+    fetch, _ = listing({None: only})
+    assert ids(pagination.iterate_pages(fetch, [("limit", "2")])) == ["a"]
+
+
+@pytest.mark.parametrize("meta", ["missing", None, [], "x"])
+def test_a_full_page_without_meta_is_an_error_and_not_the_end(meta):
+    only = {"items": [{"id": "a"}, {"id": "b"}]} | ({} if meta == "missing" else {"meta": meta})
+    fetch, _ = listing({None: only})
+    with pytest.raises(InvalidResponseError, match="Page 1 of the listing is full but does not say how to go on"):
+        list(pagination.iterate_pages(fetch, [("limit", "2")]))
+
+
+def test_a_bare_array_is_a_whole_listing():
+    assert ids(pagination.iterate_pages(lambda query: [{"id": "a"}, {"id": "b"}], [("limit", "2")])) == ["a", "b"]
+
+
+def test_a_cursor_that_is_a_number_is_followed():
+    fetch, asked = listing({None: page("a", 7), "7": page("b", 0), "0": page("c")})
+    assert ids(pagination.iterate_pages(fetch, [])) == ["a", "b", "c"]
+    assert ("cursor", "0") in asked[2]
+
+
+@pytest.mark.parametrize("cursor", [True, False, [], {}, ["x"]])
+def test_a_cursor_that_cannot_be_one_is_an_error(cursor):
+    fetch, _ = listing({None: page("a", cursor)})
+    with pytest.raises(InvalidResponseError, match="not a text"):
+        list(pagination.iterate_pages(fetch, []))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 50])
+@pytest.mark.parametrize("lead", [0, 2])
+def test_a_cursor_that_goes_round_is_noticed_within_a_lap_and_nothing_is_lost(length, lead):
+    names = [None, *(f"c{number}" for number in range(1, lead + length + 1))]
+    pages = {
+        name: page([f"i{number}"], names[number + 1] if number + 1 < len(names) else names[lead + 1])
+        for number, name in enumerate(names)
+    }
+    fetch, asked = listing(pages)
+    found, error = until_error(fetch)
+    assert found == [f"i{number}" for number in range(len(names))]
+    assert len(asked) == len(names)
+    assert isinstance(error, InvalidResponseError)
+    assert "used before" in str(error)
+    assert error.cursor == names[-1]
+
+
+def until_error(fetch):
+    """Return the ids that were yielded, and the error that ended the listing."""
+    found = []
+    try:
+        for item in pagination.items(pagination.iterate_pages(fetch, [])):
+            found.append(item["id"])
+    except CFPlatformError as error:
+        return found, error
+    return found, None
+
+
+def test_the_cursor_that_a_listing_starts_with_counts_as_used():
+    fetch, asked = listing({"x": page("a", "x")})
+    pages = pagination.iterate_pages(fetch, [], cursor="x")
+    assert next(pages)["items"] == [{"id": "a"}]
+    with pytest.raises(InvalidResponseError, match="used before"):
+        next(pages)
+    assert len(asked) == 1
+
+
+def test_a_listing_goes_on_from_a_cursor():
+    fetch, asked = listing({"x": page("b", "y"), "y": page("c")})
+    assert ids(pagination.iterate_pages(fetch, [("limit", "1")], cursor="x")) == ["b", "c"]
+    assert asked[0] == [("limit", "1"), ("cursor", "x"), ("page", "NEXT")]
+
+
+def test_empty_pages_are_followed_up_to_a_bound():
+    numbers = itertools.count(1)
+    with pytest.raises(InvalidResponseError, match="1000 empty pages"):
+        list(pagination.iterate_pages(lambda query: page([], next(numbers)), []))
+    assert next(numbers) == pagination.MAX_EMPTY_PAGES + 2
+
+
+def test_an_error_says_where_to_take_the_listing_up_again():
+    pages = {None: page("a", "1"), "1": page("b", "2")}
+
+    def fetch(query):
+        if ("cursor", "2") in query:
+            raise APIConnectionError("gone")
+        return pages[dict(query).get("cursor")]
+
+    found, error = until_error(fetch)
+    assert found == ["a", "b"]
+    assert isinstance(error, APIConnectionError)
+    assert error.cursor == "2"
+
+
+@pytest.mark.parametrize("body", [None, 5, "x", {}, {"items": None}, {"items": {}}, {"items": "abc"}, {"message": "x"}])
+def test_what_is_no_page_is_an_error_that_names_it(body):
+    fetch, _ = listing({None: page("a", "1"), "1": body})
+    pages = pagination.iterate_pages(fetch, [])
+    next(pages)
+    with pytest.raises(InvalidResponseError, match="Page 2 of the listing has no list of items") as caught:
+        next(pages)
+    assert caught.value.cursor == "1"
+
+
+@pytest.mark.parametrize("item", [None, 5, "x", [], {}, {"id": None}, {"id": ""}, {"name": "x"}])
+def test_an_item_without_id_is_an_error_that_names_its_place(item):
+    pages = [page("ab"), {"items": [{"id": "c"}, item, {"id": "d"}]}]
+    items = pagination.items(pages)
+    assert [next(items)["id"] for _ in range(3)] == ["a", "b", "c"]
+    with pytest.raises(InvalidResponseError, match="Item 1 on page 2 of the listing has no id"):
+        next(items)
+
+
+def test_exports_are_recognised_by_their_own_id():
+    pages = [{"items": [{"exportId": "a"}, {"exportId": "b"}, {"exportId": "a"}]}]
+    assert [item["exportId"] for item in pagination.items(pages)] == ["a", "b"]
+
+
+def test_large_numbers_stay_apart_as_ids():
+    pages = [page([9007199254740993, 9007199254740992, 9007199254740993])]
+    assert ids(pages) == [9007199254740993, 9007199254740992]
+
+
+def test_the_memory_of_ids_is_bounded(monkeypatch):
+    monkeypatch.setattr(pagination, "REMEMBERED_IDS", 10)
+    far_apart = [page([number]) for number in [*range(30), 0, 29]]
+    assert ids(far_apart) == [*range(30), 0]
+
+
+@pytest.mark.parametrize(
+    ("value", "total"), [(2, 2), (50, 50), (1, None), (0, None), (True, None), ("9", None), (None, None), (2.0, None)]
+)
+def test_a_total_is_believed_only_where_it_can_be_true(value, total):
+    assert pagination.total({"items": [{"id": 1}, {"id": 2}], "total": value}) == total

@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from cfplatform import DestinationBusyError, DownloadError, files, state
+from cfplatform.state import FinishedItem, ResultRow, State, read_results
+from tests.tools import outcome
+
+ITEM = FinishedItem("batch/item.json", "2026-07-27T20:36:59Z", True, '"etag"', 12, 1_753_648_619_123_456_789)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return files.prepare_destination(tmp_path / "labels")
+
+
+@pytest.fixture
+def opened(root):
+    opened = State.open(root)
+    yield opened
+    opened.close()
+
+
+def row(number, outcome="downloaded"):
+    return ResultRow(f"item-{number}", "1001", f"b/{number}.json", outcome, number, None)
+
+
+def python(code, root):
+    return subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, timeout=30)
+
+
+# --- Folders
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("A", "a"), ("é", "e\u0301"), ("a/b", "a_b"), (" x", "x "), ("", "unnamed~" + files.digest("")), ("x", "x")],
+)
+def test_batches_whose_names_meet_get_folders_of_their_own(opened, names):
+    folders = [opened.folder("p", str(number), name) for number, name in enumerate(names)]
+    assert len({files.collision_key(folder) for folder in folders}) == len(names)
+    assert [files.safe_name(folder) for folder in folders] == folders
+
+
+def test_a_batch_keeps_its_folder_over_runs_and_whoever_asks_first(root):
+    for order in ((1, 2), (2, 1), (2,), (1,)):
+        opened = State.open(root)
+        names = {1: "Batch", 2: "batch"}
+        found = {number: opened.folder("p", str(number), names[number]) for number in order}
+        assert all(found[number] == {1: "Batch", 2: "batch~2"}[number] for number in order)
+        opened.close()
+
+
+def test_a_renamed_batch_moves_and_its_old_name_becomes_free(opened):
+    assert opened.folder("p", "1", "old") == "old"
+    assert opened.folder("p", "1", "new") == "new"
+    assert opened.folder("p", "2", "old") == "old"
+
+
+def test_projects_do_not_share_folders(opened):
+    assert opened.folder("p", "", "Default") == "Default"
+    assert opened.folder("q", "", "Default") != "Default"
+
+
+def test_a_folder_written_into_the_state_by_somebody_else_is_not_used(root, opened):
+    assert opened.folder("p", "1", "name") == "name"
+    with sqlite3.connect(state.state_path(root)) as db:
+        db.execute("UPDATE folders SET folder = '../../outside'")
+    db.close()
+    assert opened.folder("p", "1", "name") == "name"
+
+
+def test_a_name_that_is_taken_twice_over_is_an_error(opened):
+    assert opened.folder("p", "1", "x") == "x"
+    assert opened.folder("p", "2", "x~3") == "x~3"
+    with pytest.raises(DownloadError, match="No folder name is free for the batch 'X' with id 3"):
+        opened.folder("p", "3", "X")
+
+
+def test_threads_that_ask_at_once_get_different_folders(opened):
+    names = [f"{'ABCDEFGH'[number % 8]}{number // 16}" for number in range(160)]
+    found: dict[int, str] = {}
+    barrier = threading.Barrier(8)
+
+    def ask(first):
+        barrier.wait()
+        for number in range(first, 160, 8):
+            # Every name is asked for twice, in upper and in lower case, by different threads.
+            name = names[number // 2].lower() if number % 2 else names[number // 2]
+            found[number] = opened.folder("p", str(number), name)
+
+    threads = [threading.Thread(target=ask, args=(first,)) for first in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 160
+    assert len({files.collision_key(folder) for folder in found.values()}) == 160
+
+
+# --- Items and results
+
+
+def test_a_finished_item_is_remembered_over_runs(root):
+    opened = State.open(root)
+    assert opened.item("p", "item") is None
+    opened.finish("p", "item", "key", ITEM)
+    opened.close()
+    opened = State.open(root)
+    assert opened.item("p", "item") == ITEM
+    assert opened.owner("key") == ("p", "item")
+    assert opened.item("q", "item") is None
+    assert opened.owner("other") is None
+    opened.finish("p", "item", "moved", ITEM._replace(path="new/item.json", etag=None))
+    assert opened.item("p", "item").path == "new/item.json"
+    assert opened.owner("key") is None
+    opened.close()
+
+
+def test_results_are_readable_while_it_is_open_and_after(root, opened):
+    run = opened.begin_run()
+    opened.add_results(run, 0, [row(number) for number in range(700)])
+    opened.add_results(run, 700, [row(700, "failed")])
+    opened.add_results(run, 701, [])
+    assert len(list(read_results(root, run))) == 701
+    opened._users += 1
+    opened.close()
+    opened.close()
+    opened._users += 1
+    assert [found.size for found in read_results(root, run)] == list(range(701))
+    assert list(read_results(root, run, "failed")) == [row(700, "failed")]
+    assert list(read_results(root, run + 1)) == []
+
+
+def test_only_the_last_runs_are_kept(root, opened):
+    runs = []
+    for _ in range(5):
+        runs.append(opened.begin_run())
+        opened.add_results(runs[-1], 0, [row(1)])
+    assert len(set(runs)) == 5
+    assert [len(list(read_results(root, run))) for run in runs] == [0, 0, 1, 1, 1]
+
+
+def test_results_that_cannot_be_written_leave_nothing_half_done(opened):
+    run = opened.begin_run()
+    opened.add_results(run, 0, [row(0)])
+    with pytest.raises(DownloadError, match="cannot be used"):
+        opened.add_results(run, 5, [row(5), row(6), ResultRow("x", None, None, "failed", object(), None)])
+    with pytest.raises(DownloadError, match="cannot be used"):
+        opened.add_results(run, 0, [row(0)])
+    opened.add_results(run, 1, [row(1)])
+    assert [found.item_id for found in read_results(opened.root, run)] == ["item-0", "item-1"]
+
+
+def test_results_of_a_destination_that_is_gone_are_an_error(tmp_path):
+    with pytest.raises(DownloadError, match="cannot be read any more"):
+        list(read_results(tmp_path.resolve() / "gone", 1))
+
+
+def test_a_folder_with_odd_characters_can_be_read(tmp_path):
+    root = files.prepare_destination(tmp_path / "a?b#c%20d é&mode=rw")
+    opened = State.open(root)
+    run = opened.begin_run()
+    opened.add_results(run, 0, [row(1)])
+    opened.close()
+    assert list(read_results(root, run)) == [row(1)]
+
+
+def test_what_a_late_worker_reports_after_the_end_is_dropped(root):
+    opened = State.open(root)
+    run = opened.begin_run()
+    opened.close()
+    opened.finish("p", "item", "key", ITEM)
+    opened.add_results(run, 0, [row(1)])
+    assert opened.item("p", "item") is None
+
+
+# --- Sharing and locking
+
+
+def test_one_process_shares_it(root):
+    first, second = State.open(root), State.open(root)
+    assert first is second
+    first.close()
+    second.finish("p", "item", "key", ITEM)
+    assert second.item("p", "item") == ITEM
+    second.close()
+    third = State.open(root)
+    assert third is not first
+    third.close()
+
+
+def test_a_second_process_is_told_who_is_busy(root, opened):
+    code = (
+        "import sys, pathlib\n"
+        "from cfplatform import DestinationBusyError\n"
+        "from cfplatform.state import State\n"
+        "try:\n    State.open(pathlib.Path(sys.argv[1]))\n"
+        "except DestinationBusyError as error:\n    print(error)\n"
+    )
+    told = python(code, root)
+    assert f"process {os.getpid()} is downloading into" in told.stdout, told.stderr
+    opened.finish("p", "item", "key", ITEM)
+    assert opened.item("p", "item") == ITEM
+
+
+def test_the_lock_of_a_killed_process_is_lifted(root):
+    code = (
+        "import sys, pathlib, time\n"
+        "from cfplatform.state import State\n"
+        "State.open(pathlib.Path(sys.argv[1]))\n"
+        "print('open', flush=True)\ntime.sleep(30)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(DestinationBusyError, match=f"process {holder.pid} is downloading"):
+            State.open(root)
+        holder.kill()
+        holder.wait()
+    State.open(root).close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_is_a_process_of_its_own(root, opened):
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            State.open(root)
+        except DestinationBusyError:
+            code = 42
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 42
+    assert State.open(root) is opened
+    opened.close()
+
+
+def test_destinations_do_not_disturb_each_other(tmp_path, opened):
+    other = State.open(files.prepare_destination(tmp_path / "other"))
+    assert other is not opened
+    other.close()
+
+
+# --- Damage
+
+
+def filled(root, rows=2000):
+    opened = State.open(root)
+    for number in range(rows):
+        opened.finish("p", f"item-{number}", f"key-{number}", ITEM)
+    opened.close()
+    return state.state_path(root)
+
+
+def test_the_state_is_private(root):
+    path = filled(root, 1)
+    assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("content", [b"garbage" * 1000, b"\0" * 5000, b"SQLite format 3\0" + b"\xff" * 4000])
+def test_garbage_is_put_aside_and_the_state_built_anew(root, content):
+    path = filled(root, 5)
+    path.write_bytes(content)
+    opened = State.open(root)
+    assert opened.item("p", "item-1") is None
+    opened.finish("p", "item-1", "key", ITEM)
+    assert opened.item("p", "item-1") == ITEM
+    opened.close()
+    assert path.with_name("state.sqlite3.damaged").read_bytes() == content
+
+
+@pytest.mark.parametrize("keep", [1, 50, 99, 100, 512, 4096, 4097, 8192, 0.5, 0.99, -1])
+def test_a_cut_state_is_put_aside_and_built_anew(root, keep):
+    path = filled(root)
+    size = path.stat().st_size
+    os.truncate(path, size + keep if keep < 0 else int(keep * size) if isinstance(keep, float) else keep)
+    opened = State.open(root)
+    assert opened.item("p", "item-1999") is None
+    opened.finish("p", "item-1999", "key", ITEM)
+    assert opened.item("p", "item-1999") == ITEM
+    opened.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"x"])
+def test_an_empty_file_is_a_new_state(root, content):
+    path = filled(root, 1)
+    path.write_bytes(content)
+    opened = State.open(root)
+    assert opened.item("p", "item-0") is None
+    opened.close()
+
+
+@pytest.mark.parametrize("damage", ["PRAGMA user_version = 999", "DROP TABLE items; PRAGMA user_version = 0"])
+def test_a_state_of_another_version_is_put_aside(root, damage):
+    path = filled(root, 1)
+    with sqlite3.connect(path) as db:
+        db.executescript(damage)
+    db.close()
+    opened = State.open(root)
+    assert opened.item("p", "item-0") is None
+    opened.close()
+    assert path.with_name("state.sqlite3.damaged").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit that the system enforces")
+def test_a_full_disk_does_not_cost_the_state(root):
+    path = filled(root, 5)
+    before = path.read_bytes()
+    code = (
+        "import sys, pathlib, resource\n"
+        "from cfplatform import DownloadError\n"
+        "from cfplatform.state import State\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n    State.open(pathlib.Path(sys.argv[1]))\n"
+        "except DownloadError as error:\n    print(error)\n"
+    )
+    told = python(code, root)
+    assert "cannot be opened" in told.stdout, told.stderr
+    assert path.read_bytes() == before
+    opened = State.open(root)
+    assert opened.item("p", "item-4") == ITEM
+    opened.close()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_flipped_bytes_never_raise_anything_but_our_own_error(root, seed):
+    path = filled(root, 200)
+    content = bytearray(path.read_bytes())
+    dice = random.Random(seed)
+    for _ in range(200):
+        content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+    path.write_bytes(content)
+    opened, error = outcome(DownloadError, State.open, root)
+    if opened is None:
+        assert "state" in str(error)
+        return
+    calls = [(opened.item, "p", f"item-{number}") for number in range(200)]
+    calls += [(opened.folder, "p", "1", "name"), (opened.finish, "p", "new", "key", ITEM), (opened.begin_run,)]
+    for call in calls:
+        _, error = outcome(DownloadError, *call)
+        assert error is None or "Remove it and run the same call again" in str(error)
+    opened.close()
+
+
+@pytest.mark.parametrize("name", ["lock", "state.sqlite3"])
+def test_a_link_in_place_of_a_state_file_is_not_written_through(tmp_path, root, name):
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    (root / ".cfplatform" / name).symlink_to(precious)
+    with pytest.raises(DownloadError, match="cannot be written"):
+        State.open(root)
+    assert precious.read_bytes() == b"precious"
+
+
+def test_a_state_that_cannot_be_made_is_our_own_error(root):
+    (root / ".cfplatform" / "state.sqlite3").mkdir()
+    with pytest.raises(DownloadError):
+        State.open(root)
+    # The lock was given back.
+    (root / ".cfplatform" / "state.sqlite3").rmdir()
+    State.open(root).close()
