@@ -107,7 +107,10 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close all connections. Any call afterwards raises :class:`~cfplatform.ConfigurationError`; closing again does nothing."""
+        """Close all connections; closing again does nothing.
+
+        Any other call afterwards raises :class:`~cfplatform.ConfigurationError`.
+        """
         self._calls.close()
 
     # --- Listing -------------------------------------------------------------------------------------------
