@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import contextlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
@@ -439,9 +440,10 @@ class Client:
             with downloader:
                 reporter.start(len(items) if isinstance(items, (list, tuple, set, frozenset)) else None)
                 try:
-                    for result in downloader.results(checked):
-                        reporter.advance(result.outcome, result.size)
-                        yield result
+                    with contextlib.closing(downloader.results(checked)) as results:
+                        for result in results:
+                            reporter.advance(result.outcome, result.size)
+                            yield result
                 finally:
                     reporter.finish()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import mmap
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from . import coco, config, files, pagination, params, progress, transport
 from .exceptions import CFPlatformError, DownloadError, InvalidParameterError, from_dict, to_dict
 from .pipeline import Job, Pipeline
 from .resources import WorkItem
-from .state import RESULTS_AT_ONCE, FinishedItem, ResultRow, State, read_results
+from .state import KEPT_RUNS, RESULTS_AT_ONCE, FinishedItem, ResultRow, State, StateError, read_results
 from .transport import ObjectStream, Transport
 
 #: Folder of items that belong to no batch; the platform itself calls the batch of such projects so.
@@ -93,13 +94,16 @@ class DownloadSummary:
 
         They are read from the state file in the destination, which keeps those of the last three runs, so they
         take no memory.
+
+        Raises:
+            DownloadError: While iterating: if they are not kept any more.
         """
-        return _StoredResults(self.destination, self.run)
+        return _StoredResults(self.destination, self.run, self.total_items)
 
     @property
     def failures(self) -> list[DownloadResult]:
         """The results that failed, each with its ``error``."""
-        return list(_StoredResults(self.destination, self.run, "failed")) if self.failed else []
+        return list(_StoredResults(self.destination, self.run, self.failed, "failed")) if self.failed else []
 
     def raise_for_failures(self) -> None:
         """Raise if anything failed.
@@ -126,15 +130,18 @@ class DownloadSummary:
 class _StoredResults:
     """The results of a run, read anew each time that they are iterated over."""
 
-    def __init__(self, root: Path, run: int | None, outcome: str | None = None) -> None:
+    def __init__(self, root: Path, run: int | None, count: int, outcome: str | None = None) -> None:
         self._root = root
         self._run = run
+        self._count = count
         self._outcome = outcome
 
     def __iter__(self) -> Iterator[DownloadResult]:
         if self._run is None:
             return
+        count = 0
         for row in read_results(self._root, self._run, self._outcome):
+            count += 1
             yield DownloadResult(
                 row.item_id,
                 int(row.batch_id) if row.batch_id is not None else None,
@@ -142,6 +149,11 @@ class _StoredResults:
                 row.outcome,
                 row.size,
                 from_dict(json.loads(row.error)) if row.error else None,
+            )
+        if count != self._count:
+            raise DownloadError(
+                f"The state file in {str(self._root)!r} holds {count} of {self._count} results of this run: it keeps "
+                f"those of the last {KEPT_RUNS} runs. Read them before you start others."
             )
 
 
@@ -200,12 +212,13 @@ class Downloader:
     ) -> None:
         self._state.close()
 
-    def results(self, items: Iterable[WorkItem]) -> Iterator[DownloadResult]:
+    def results(self, items: Iterable[WorkItem]) -> Generator[DownloadResult]:
         """Yield a result for each item as it finishes."""
-        for job in self._pipeline.run(self._job(item) for item in items):
-            if job.target is not None:
-                self._claimed.pop(job.target.key, None)
-            yield job.result or DownloadResult(job.item.id, job.item.batch_id, None, "failed", error=job.error)
+        with contextlib.closing(self._pipeline.run(self._job(item) for item in items)) as jobs:
+            for job in jobs:
+                if job.target is not None:
+                    self._claimed.pop(job.target.key, None)
+                yield job.result or DownloadResult(job.item.id, job.item.batch_id, None, "failed", error=job.error)
 
     def summarise(self, items: Iterable[WorkItem], reporter: progress.ProgressReporter) -> DownloadSummary:
         """Download all items, write the results down, and return the account."""
@@ -214,15 +227,23 @@ class Downloader:
         run = summary.run = self._state.begin_run()
         waiting: list[ResultRow] = []
         try:
-            for result in self.results(items):
-                _count(summary, result)
-                waiting.append(self._row(result))
-                if len(waiting) >= RESULTS_AT_ONCE:
-                    self._state.add_results(run, summary.total_items - len(waiting), waiting)
-                    waiting = []
-                reporter.advance(result.outcome, result.size)
-        finally:
+            # Closed here, not when it is collected: an error of the reporter must end the run at once.
+            with contextlib.closing(self.results(items)) as results:
+                for result in results:
+                    _count(summary, result)
+                    waiting.append(self._row(result))
+                    if len(waiting) >= RESULTS_AT_ONCE:
+                        self._state.add_results(run, summary.total_items - len(waiting), waiting)
+                        waiting = []
+                    reporter.advance(result.outcome, result.size)
+        except BaseException:
+            # What ended the run must be told, whatever happens to these.
+            with contextlib.suppress(StateError):
+                self._state.add_results(run, summary.total_items - len(waiting), waiting)
+            raise
+        else:
             self._state.add_results(run, summary.total_items - len(waiting), waiting)
+        finally:
             reporter.finish()
         summary.elapsed = time.monotonic() - began
         return summary
@@ -246,6 +267,8 @@ class Downloader:
         job: Job[DownloadResult] = Job(item)
         try:
             target = job.target = self._target(item)
+        except StateError:
+            raise
         except DownloadError as error:
             job.error = error
             return job
@@ -353,9 +376,8 @@ class Downloader:
         extension = files.extension(known.path)
         folder, _, stem = known.path.removesuffix(extension).partition("/")
         # The state file is not trusted with a path: only one that this code could have chosen is removed.
-        safe = files.safe_name(folder) == folder and files.safe_name(stem) == stem
-        if safe and self._is_intact(Target(folder, stem, known), known):
-            (self._root / known.path).unlink(missing_ok=True)
+        if files.safe_name(folder) == folder and files.safe_name(stem) == stem:
+            files.remove_unchanged(self._root, known.path, known.size, known.mtime_ns)
 
 
 def _count(summary: DownloadSummary, result: DownloadResult) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import socket
 import stat
 import time
@@ -33,7 +34,11 @@ _FATAL = {
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "EIO")
     if hasattr(errno, name)
 }
+_FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,9}")
+#: Whether files can be addressed relative to an open folder, which Windows does not know.
+_RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
+_FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 def safe_name(name: str) -> str:
@@ -103,8 +108,11 @@ def prepare_destination(destination: str | os.PathLike[str]) -> Path:
     if os.path.exists(root) and not os.path.isdir(root):
         raise InvalidParameterError(f"destination {str(root)!r} is a file; pass the path of a folder.")
     try:
-        partial_folder(root).mkdir(parents=True, exist_ok=True, mode=0o700)
+        root.mkdir(parents=True, exist_ok=True)
+        # One after the other, so that nothing is made behind a link.
         for folder in (root / STATE_FOLDER, partial_folder(root)):
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
             if not stat.S_ISDIR(folder.lstat().st_mode):
                 raise InvalidParameterError(f"{str(folder)!r} is a link that leads elsewhere. Remove it.")
         os.chmod(root / STATE_FOLDER, 0o700)
@@ -128,16 +136,69 @@ def ensure_folder(root: Path, name: str) -> Path:
     Raises:
         UnsafePathError: If something else stands in its place, such as a link that leads elsewhere.
     """
-    folder = root / name
     with contextlib.suppress(FileExistsError):
-        folder.mkdir()
-        return folder
-    if not stat.S_ISDIR(folder.lstat().st_mode):
+        (root / name).mkdir()
+    with Folder(root, name):
+        return root / name
+
+
+class Folder:
+    """A folder held open, so that what is done in it cannot be led elsewhere by a link put in its place meanwhile.
+
+    Where the system cannot address files relative to an open folder, paths are used and links only checked for.
+
+    Raises:
+        UnsafePathError: If something else stands in its place, such as a link.
+    """
+
+    def __init__(self, parent: Path, *names: str) -> None:
+        #: To be passed as ``dir_fd=`` together with :meth:`place`.
+        self.descriptor: int | None = None
+        self._path = parent
+        if _RELATIVE:
+            self.descriptor = os.open(parent, _FOLDER_FLAGS & ~getattr(os, "O_NOFOLLOW", 0))
+        try:
+            for name in names:
+                self._enter(name)
+        except BaseException:
+            self.close()
+            raise
+
+    def _enter(self, name: str) -> None:
+        self._path = self._path / name
+        try:
+            if self.descriptor is not None:
+                outer, self.descriptor = self.descriptor, os.open(name, _FOLDER_FLAGS, dir_fd=self.descriptor)
+                os.close(outer)
+            elif not stat.S_ISDIR(self._path.lstat().st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, "")
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise
+        else:
+            return
         raise UnsafePathError(
-            f"{str(folder)!r} is a link or a file where a batch folder belongs; nothing was written through it. "
+            f"{str(self._path)!r} is a link or a file where a batch folder belongs; nothing was written through it. "
             "Remove it or choose another destination."
         )
-    return folder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self.descriptor is not None:
+            descriptor, self.descriptor = self.descriptor, None
+            os.close(descriptor)
+
+    def place(self, name: str) -> str:
+        """Return how a file in the folder is addressed."""
+        return name if self.descriptor is not None else str(self._path / name)
 
 
 class PartFile:
@@ -149,10 +210,17 @@ class PartFile:
 
     def __init__(self, root: Path) -> None:
         self.path = partial_folder(root) / f"{_owner()}-{secrets.token_hex(8)}"
-        # 0o666 lets the umask decide, as for any file that a program creates.
-        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        self._file = os.fdopen(os.open(self.path, flags, 0o666), "w+b", buffering=0)
         self._done = False
+        self._folder = Folder(root, STATE_FOLDER, self.path.parent.name)
+        self._place = self._folder.place(self.path.name)
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            # 0o666 lets the umask decide, as for any file that a program creates.
+            descriptor = os.open(self._place, flags, 0o666, dir_fd=self._folder.descriptor)
+        except BaseException:
+            self._folder.close()
+            raise
+        self._file = os.fdopen(descriptor, "w+b", buffering=0)
 
     def __enter__(self) -> Self:
         return self
@@ -165,20 +233,36 @@ class PartFile:
     def write(self, chunk: bytes) -> None:
         """Append bytes."""
         view = memoryview(chunk)
-        while len(view):
-            view = view[self._file.write(view) :]
+        try:
+            while len(view):
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise _with_free_space(error, self.path.parent, len(view)) from None
 
     def fileno(self) -> int:
         """Return the descriptor, for reading back what was written."""
         return self._file.fileno()
 
     def commit(self, final: Path) -> os.stat_result:
-        """Close the file, give it its final name in one step, and return its size and time."""
-        # A full disk may show only at close, so the file is closed before it is renamed.
-        self._file.close()
-        found = os.stat(self.path)
-        os.replace(self.path, final)
+        """Close the file, give it its final name in one step, and return its size and time.
+
+        A link under the final name is replaced, not followed; a link in place of the folder is refused.
+        """
+        held = self._folder.descriptor
+        try:
+            # A full disk may show only at close, so the file is closed before it is renamed.
+            self._file.close()
+            found = os.stat(self._place, dir_fd=held)
+            with Folder(final.parent.parent, final.parent.name) as folder:
+                os.replace(
+                    self._place, folder.place(final.name), src_dir_fd=held, dst_dir_fd=folder.descriptor
+                )
+        except OSError as error:
+            if error.errno in _FULL:
+                raise _with_free_space(error, self.path.parent, 0) from None
+            raise
         self._done = True
+        self._folder.close()
         return found
 
     def discard(self) -> None:
@@ -188,7 +272,17 @@ class PartFile:
             with contextlib.suppress(OSError):
                 self._file.close()
             with contextlib.suppress(OSError):
-                os.unlink(self.path)
+                os.unlink(self._place, dir_fd=self._folder.descriptor)
+            self._folder.close()
+
+
+def remove_unchanged(root: Path, path: str, size: int, mtime_ns: int) -> None:
+    """Remove a file of a batch folder if it has the size and time that are given; no link is followed."""
+    name, _, file = path.partition("/")
+    with contextlib.suppress(FileNotFoundError, UnsafePathError), Folder(root, name) as folder:
+        found = os.stat(folder.place(file), dir_fd=folder.descriptor, follow_symlinks=False)
+        if (found.st_size, found.st_mtime_ns) == (size, mtime_ns):
+            os.unlink(folder.place(file), dir_fd=folder.descriptor)
 
 
 def _owner() -> str:
@@ -225,6 +319,20 @@ def _is_running(pid: int) -> bool:
 def stops_everything(error: OSError) -> bool:
     """Tell whether a failure of the disk will meet every other item too."""
     return error.errno in _FATAL
+
+
+def free_space(folder: Path) -> str:
+    """Say how much space is left."""
+    try:
+        return f"{shutil.disk_usage(folder).free} bytes are free"
+    except OSError:
+        return "how much is free cannot be told"
+
+
+def _with_free_space(error: OSError, folder: Path, missing: int) -> OSError:
+    """Return the error with the free space and, where known, the bytes that found no room."""
+    needed = f", {missing} more are needed" if missing else ""
+    return OSError(error.errno, f"{error.strerror or error} ({free_space(folder)}{needed})")
 
 
 def destination_error(error: OSError) -> DownloadError:

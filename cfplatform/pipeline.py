@@ -8,16 +8,20 @@ rate is W / (2 L) items a second.
 
 from __future__ import annotations
 
+import atexit
+import errno
 import heapq
 import itertools
+import os
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Generic, TypeVar
 
 from . import files, params, signing, transport
 from .exceptions import (
+    APIConnectionError,
     APIError,
     AuthenticationError,
     CFPlatformError,
@@ -26,6 +30,7 @@ from .exceptions import (
     PermissionDeniedError,
 )
 from .resources import Annotation, WorkItem
+from .state import StateError
 from .transport import Interrupted, ObjectStream, Transport
 
 #: Annotated items that are signed together. Large enough that signing hardly counts, small enough that
@@ -40,6 +45,7 @@ MAX_RENEWALS_REFUSED = 1
 #: themselves.
 JOIN_TIMEOUT = 1.0
 
+_OUT_OF_FILES = os.strerror(errno.EMFILE)
 _EXPIRED = re.compile(r"(?i)expired|RequestTimeTooSkewed")
 
 R = TypeVar("R")
@@ -106,6 +112,7 @@ class Pipeline(Generic[R]):
         self._work = threading.Condition(lock)
         self._sign = threading.Condition(lock)
         self._done = threading.Condition(lock)
+        self._pid = os.getpid()
         self._threads: list[threading.Thread] = []
         self._to_annotate: deque[Job[R]] = deque()
         self._to_sign: list[Job[R]] = []
@@ -118,7 +125,7 @@ class Pipeline(Generic[R]):
         self._renewing = False
         self._fatal: BaseException | None = None
 
-    def run(self, jobs: Iterable[Job[R]]) -> Iterator[Job[R]]:
+    def run(self, jobs: Iterable[Job[R]]) -> Generator[Job[R], None, None]:
         """Yield the jobs when they are done. Closing the generator cancels what is under way.
 
         Jobs are taken from the iterable in the caller's thread and only as far ahead as there is use for. If it
@@ -127,6 +134,9 @@ class Pipeline(Generic[R]):
         Raises:
             CFPlatformError: What stops the whole run: the key is refused, or the disk is full.
         """
+        # While the interpreter shuts down a worker may be frozen with the lock in its hands, so a generator that
+        # was left open is ended before that.
+        atexit.register(self._shut_down)
         source = iter(jobs)
         listing_error: Exception | None = None
         try:
@@ -149,6 +159,7 @@ class Pipeline(Generic[R]):
             if listing_error is not None:
                 raise listing_error
         finally:
+            atexit.unregister(self._shut_down)
             self._shut_down()
 
     # --- The caller's thread -------------------------------------------------------------------------------
@@ -203,6 +214,9 @@ class Pipeline(Generic[R]):
             return job
 
     def _shut_down(self) -> None:
+        if self._pid != os.getpid():
+            # A forked child has copies of this and of its lock, but not the threads that would give it back.
+            return
         with self._lock:
             self._stop.set()
             self._to_annotate.clear()
@@ -223,7 +237,10 @@ class Pipeline(Generic[R]):
             except Interrupted:
                 return
             except CFPlatformError as error:
-                self._fail(job, error)
+                if _concerns_all(error):
+                    self._abort(error)
+                else:
+                    self._fail(job, error)
             except OSError as error:
                 problem = files.destination_error(error)
                 if files.stops_everything(error):
@@ -269,8 +286,6 @@ class Pipeline(Generic[R]):
         except (AuthenticationError, PermissionDeniedError) as error:
             # The key is refused: every other item would be refused too.
             self._abort(error)
-        except CFPlatformError as error:
-            self._fail(job, error)
         else:
             with self._lock:
                 self._to_sign.append(job)
@@ -405,6 +420,11 @@ def fetch_annotation(
     if not isinstance(data, dict):
         raise InvalidResponseError(f"The annotation of work item {work_item_id} is not an object.", method="GET")
     return Annotation({"id": work_item_id, **data}, None, work_item_id)
+
+
+def _concerns_all(error: CFPlatformError) -> bool:
+    """Tell whether every other item would meet the same: the state file cannot be used, or no socket be opened."""
+    return isinstance(error, StateError) or (isinstance(error, APIConnectionError) and _OUT_OF_FILES in error.message)
 
 
 def _should_renew(error: APIError, renewals: int) -> bool:

@@ -70,6 +70,10 @@ class ResultRow(NamedTuple):
     error: str | None
 
 
+class StateError(DownloadError):
+    """The state file cannot be used; that concerns every item, so it ends a run."""
+
+
 class State:
     """The open state of one destination, shared by all threads of this process and locked against others."""
 
@@ -103,7 +107,7 @@ class State:
         """
         with cls._open_lock:
             state = cls._open.get(root)
-            # After a fork the entry belongs to the parent, as its lock does.
+            # After a fork the entry belongs to the parent, as its lock on the folder does.
             if state is not None and state._pid == os.getpid():
                 state._users += 1
                 return state
@@ -112,6 +116,9 @@ class State:
 
     def close(self) -> None:
         """Close it when the last user does."""
+        if self._pid != os.getpid():
+            # A forked child has copies; the database and the lock stay its parent's.
+            return
         with self._open_lock:
             self._users -= 1
             if self._users:
@@ -121,6 +128,8 @@ class State:
             with self._lock:
                 self._closed = True
                 self._db.close()
+            # By hand, because a child that was forked meanwhile holds the lock open too.
+            _unlock_descriptor(self._lock_file.fileno())
             self._lock_file.close()
 
     def _execute(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
@@ -137,10 +146,16 @@ class State:
             try:
                 yield None if self._closed else self._db
             except sqlite3.Error as error:
-                raise DownloadError(
-                    f"The state file {str(state_path(self.root))!r} cannot be used: {error}. "
-                    "Remove it and run the same call again; finished files are then fetched once more."
+                raise StateError(
+                    f"The state file {str(state_path(self.root))!r} cannot be used: {error}. {self._advice(error)}"
                 ) from None
+
+    def _advice(self, error: sqlite3.Error) -> str:
+        # Told by its words, as older versions of Python have no code for it.
+        if "full" in str(error):
+            free = files.free_space(self.root)
+            return f"{free[0].upper()}{free[1:]}. Free more and run the same call again; what is finished is kept."
+        return "Remove it and run the same call again; finished files are then fetched once more."
 
     def folder(self, project_id: str, batch_id: str, name: str) -> str:
         """Return the folder of a batch: its safe name, kept apart from every other batch's folder.
@@ -254,9 +269,8 @@ def _connect(path: Path) -> sqlite3.Connection:
             if path.stat().st_size % db.execute("PRAGMA page_size").fetchone()[0]:
                 raise sqlite3.DatabaseError("the last page is cut")
             version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                db.executescript(_SCHEMA)
-                version = SCHEMA_VERSION
+            if version == 0:
+                version = _make_tables(db)
             if version == SCHEMA_VERSION:
                 return db
             problem = None
@@ -268,13 +282,25 @@ def _connect(path: Path) -> sqlite3.Connection:
         if db is not None:
             db.close()
         if problem is not None:
-            raise DownloadError(
-                f"The state file {str(path)!r} cannot be opened: {problem}. Free space or mend the folder."
+            raise StateError(
+                f"The state file {str(path)!r} cannot be opened: {problem}; {files.free_space(path.parent)}. "
+                "Free space or mend the folder."
             )
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         os.replace(path, path.with_name(path.name + ".damaged"))
     raise DownloadError(f"No state file can be made at {str(path)!r}.")
+
+
+def _make_tables(db: sqlite3.Connection) -> int:
+    """Make the tables unless something is there; return the version."""
+    # In one transaction, because where locks do nothing another process may be doing the same.
+    db.execute("BEGIN IMMEDIATE")
+    with db:
+        if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+        return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _lock(root: Path) -> IO[str]:
@@ -287,16 +313,24 @@ def _lock(root: Path) -> IO[str]:
         holder = file.read(20).strip()
         file.close()
     else:
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
+        # Only to tell others who it is, so a disk that is full does not matter here.
+        with contextlib.suppress(OSError):
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         return file
     who = f"process {holder}" if holder.isdigit() else "another process"
     raise DestinationBusyError(
         f"{who} is downloading into {str(root)!r}. Wait for it to end, or choose another destination."
     )
 
+
+def _after_fork() -> None:
+    # Another thread of the parent may have held it.
+    State._open_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 if sys.platform == "win32":
     import msvcrt
@@ -305,8 +339,15 @@ if sys.platform == "win32":
         # Far behind the process id, which others read.
         os.lseek(descriptor, 1024, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+    def _unlock_descriptor(descriptor: int) -> None:
+        os.lseek(descriptor, 1024, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 else:
     import fcntl
 
     def _lock_descriptor(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock_descriptor(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

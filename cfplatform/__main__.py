@@ -1,0 +1,31 @@
+"""``python -m cfplatform`` and the ``cfplatform`` command: says what to install where the extra ``cli`` is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    missing = [name for name in ("click", "rich") if importlib.util.find_spec(name) is None]
+    if missing:
+        names = " and ".join(missing)
+        print(f"The cfplatform command needs {names}: pip install 'cfplatform[cli]'", file=sys.stderr)
+        sys.exit(2)
+    try:
+        from .cli import cli
+
+        for name in ("stdout", "stderr"):
+            # None where the shell has closed it.
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the process lives
+        cli(prog_name="cfplatform")
+    except KeyboardInterrupt:
+        # Before a command has begun, or while the process was ending.
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,528 @@
+"""The command line as people meet it: real processes against a sandbox, their output, exit codes and files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import cfplatform
+from cfplatform import console
+from cfplatform.cli import cli
+
+ROOT = Path(cfplatform.__file__).parents[1]
+ESCAPE = "\x1b"
+HOSTILE = "Ev\x1b[31mil\x07 \x1b]0;pwned\x07[red]markup[/red]\ttab\nline \u202ertl :boom:"
+#: Exit codes of a reader that went away: a plain end, or what a shell shows for SIGPIPE.
+PIPE_CODES = {0, 141}
+
+
+@pytest.fixture
+def world(make_sandbox):
+    """25 work items in 2 batches, 5 of them in review."""
+    return make_sandbox(items=25, batch_names=["Street scenes", "Night drive"], in_review=0.2)
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "cfplatform", *map(str, arguments)]
+
+
+def environment(sandbox, **changes):
+    """The variables of a process that is to use a sandbox; a change to ``None`` takes one away."""
+    usual = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **dict.fromkeys(("NO_COLOR", "FORCE_COLOR", "COLUMNS"))}
+    variables = {**os.environ, **usual, **(sandbox.environment() if sandbox else {}), **changes}
+    return {name: value for name, value in variables.items() if value is not None}
+
+
+def run(*arguments, sandbox=None, cwd=None, **changes):
+    """Run a command to its end, with its streams going into pipes."""
+    variables = environment(sandbox, **changes)
+    return subprocess.run(
+        command(*arguments), capture_output=True, encoding="utf-8", env=variables, cwd=cwd, timeout=60, check=False
+    )
+
+
+def on_terminal(*arguments, sandbox=None, columns=80, **changes):
+    """Run a command with all streams on a terminal; return the exit code and what the terminal received."""
+    pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    variables = environment(sandbox, **changes)
+    with subprocess.Popen(command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, env=variables) as process:
+        os.close(theirs)
+        guard = threading.Timer(60, process.kill)
+        guard.start()
+        received = b""
+        # The end of a terminal is an error on Linux and an empty read elsewhere.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(ours, 65536):
+                received += chunk
+        guard.cancel()
+    os.close(ours)
+    return process.returncode, received.decode("utf-8", "replace").replace("\r\n", "\n")
+
+
+def json_lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def documents(folder):
+    """Finished files by item id."""
+    return {path.stem: path for path in folder.glob("*/*.json") if not path.parent.name.startswith(".")}
+
+
+def completed(sandbox):
+    return {item for item in sandbox.work_item_ids() if sandbox.work_item(item)["status"] == "COMPLETED"}
+
+
+# --- download ----------------------------------------------------------------------------------------------
+
+
+def test_download_says_what_it_did(world, tmp_path):
+    done = run("download", tmp_path / "labels", sandbox=world)
+    assert done.returncode == 0
+    assert re.findall(r"^  (\w+) +(\d+)$", done.stdout, re.MULTILINE)[:3] == [
+        ("Fetched", "20"),
+        ("Skipped", "0"),
+        ("Failed", "0"),
+    ]
+    assert done.stderr.splitlines()[0] == "Downloading 20 items"
+    assert done.stderr.splitlines()[-1].startswith("20 of 20 items, ")
+    assert ESCAPE not in done.stdout + done.stderr
+    assert set(documents(tmp_path / "labels")) == completed(world)
+
+
+def test_download_in_json_is_a_line_for_each_item_and_a_summary(world, tmp_path):
+    done = run("download", tmp_path, "--json", sandbox=world)
+    assert done.returncode == 0
+    *results, last = json_lines(done.stdout)
+    assert {result["item_id"] for result in results} == completed(world)
+    for result in results:
+        assert list(result) == ["item_id", "batch_id", "path", "outcome", "size", "error"]
+        assert (result["outcome"], result["error"]) == ("downloaded", None)
+        assert Path(result["path"]).stat().st_size == result["size"]
+    summary = last["summary"]
+    assert (summary["total_items"], summary["successful"], summary["failed"]) == (20, 20, 0)
+    assert summary["bytes"] == sum(result["size"] for result in results)
+
+
+def test_quiet_download_says_nothing_and_a_second_one_fetches_nothing(world, tmp_path):
+    for _ in range(2):
+        done = run("download", tmp_path, "--quiet", sandbox=world)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert world.counts["storage"] == 20
+
+
+def test_filters_and_raw_documents(world, tmp_path):
+    done = run("download", tmp_path, "-q", "--raw", "--batch-name", "Night drive", "--workers", 2, sandbox=world)
+    assert done.returncode == 0
+    found = documents(tmp_path)
+    assert {path.parent.name for path in found.values()} == {"Night drive"}
+    assert set(found) == {item for item in completed(world) if world.work_item(item)["batchId"] == 1002}
+    assert all(path.read_bytes() == world.document(item) for item, path in found.items())
+    one = next(iter(found))
+    world.clear_requests()
+    run("download", tmp_path, "-q", "--raw", "--overwrite", "--work-item-id", one, sandbox=world)
+    assert [request.path.rpartition("/")[2] for request in world.requests if request.route == "storage"] == [
+        f"{one}.json"
+    ]
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--quiet"]], ids=["plain", "json", "quiet"])
+def test_failed_items_are_named_and_the_next_run_mends_them(world, tmp_path, form):
+    world.fail_next(404, times=12, path="*/annotations", body={"message": f"no {HOSTILE}"})
+    done = run("download", tmp_path, *form, sandbox=world)
+    assert done.returncode == 1
+    assert "Error: 12 of 20 work items failed. Run the same command again" in done.stderr
+    assert ESCAPE not in done.stdout + done.stderr
+    if form == ["--json"]:
+        *results, last = json_lines(done.stdout)
+        assert last["summary"]["failed"] == 12
+        assert sum("status 404" in (result["error"] or "") for result in results) == 12
+        assert "status 404" not in done.stderr
+    else:
+        assert done.stderr.count(": status 404: no Ev") == 10
+        assert done.stderr.splitlines()[-1] == "  and 2 more"
+        assert (done.stdout == "") == (form == ["--quiet"])
+    world.clear_requests()
+    assert run("download", tmp_path, "-q", sandbox=world).returncode == 0
+    assert world.counts["storage"] == 12
+    assert set(documents(tmp_path)) == completed(world)
+
+
+def test_ctrl_c_keeps_what_is_finished(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=300, latency=0.1)
+    with subprocess.Popen(
+        command("download", tmp_path, "--workers", 16),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=environment(sandbox),
+    ) as process:
+        deadline = time.monotonic() + 30
+        while len(documents(tmp_path)) < 5 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout) == (130, "")
+    assert "Stopped. What is finished is kept; run the same command again to go on." in stderr
+    assert int(re.search(r"Finished so far: (\d+) of 300 items", stderr).group(1)) >= 1
+    assert "Traceback" not in stderr
+    finished = documents(tmp_path)
+    assert 5 <= len(finished) < 300
+    assert all(json.loads(path.read_bytes()) for path in finished.values())
+    sandbox.latency = 0
+    sandbox.clear_requests()
+    assert run("download", tmp_path, "-q", sandbox=sandbox).returncode == 0
+    fetched = {request.path.rpartition("/")[2][:-5] for request in sandbox.requests if request.route == "storage"}
+    assert fetched == set(sandbox.work_item_ids()) - set(finished)
+    assert len(documents(tmp_path)) == 300
+
+
+# --- Listings ----------------------------------------------------------------------------------------------
+
+
+def test_work_items_into_a_pipe_are_tab_separated(world):
+    done = run("work-items", "--status", "any", sandbox=world)
+    assert done.returncode == 0
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == list(world.work_item_ids(0, 20))
+    first = world.work_item(0)
+    assert rows[0][1:4] == [str(first["batchId"]), first["status"], first["assetType"]]
+    assert rows[0][4].endswith("Z")
+    assert done.stderr == "These are the first 20; --all shows the others too.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--all", "--status", "ANY"], 25),
+        (["--all"], 20),
+        (["--quiet", "--limit", "3"], 3),
+        (["--all", "--batch-id", "1001", "--batch-name", "Night drive", "--created-from", "2100-01-01T00:00:00Z"], 0),
+    ],
+)
+def test_how_many_work_items_are_listed(world, arguments, expected):
+    done = run("work-items", *arguments, sandbox=world)
+    assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (0, expected, "")
+
+
+def test_work_items_in_json_are_the_objects_of_the_platform_and_not_cut(world):
+    done = run("work-items", "--json", "--status", "any", sandbox=world)
+    assert json_lines(done.stdout) == [world.work_item(item) for item in world.work_item_ids()]
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run("work-items", "--json", "--limit", 2, sandbox=world)
+    assert len(json_lines(done.stdout)) == 2
+
+
+def test_batches(world):
+    expected = [["1001", "Street scenes", "9/12"], ["1002", "Night drive", "11/13"]]
+    for form in ([], ["--quiet"]):
+        done = run("batches", *form, sandbox=world)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [line.split("\t")[:3] for line in done.stdout.splitlines()] == expected
+    done = run("batches", "--json", sandbox=world)
+    assert [batch["name"] for batch in json_lines(done.stdout)] == ["Street scenes", "Night drive"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "20\n"),
+        (["--quiet"], "20\n"),
+        (["--json"], '{"count": 20}\n'),
+        (["--status", "any", "--batch-name", "Street scenes"], "12\n"),
+    ],
+)
+def test_count(world, arguments, expected):
+    done = run("count", *arguments, sandbox=world)
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+
+
+def test_a_reader_that_goes_away_is_no_error(make_sandbox):
+    sandbox = make_sandbox(items=3000)
+    with subprocess.Popen(
+        command("work-items", "--json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=environment(sandbox),
+    ) as process:
+        assert json.loads(process.stdout.readline())["id"] == next(sandbox.work_item_ids())
+        process.stdout.close()
+        stderr = process.stderr.read()
+    assert process.returncode in PIPE_CODES
+    assert stderr == ""
+    # It noticed before it had listed everything.
+    assert sandbox.counts["work_items"] < 30
+
+
+# --- A terminal --------------------------------------------------------------------------------------------
+
+
+def test_a_terminal_gets_a_bar(world, tmp_path):
+    code, screen = on_terminal("download", tmp_path, sandbox=world)
+    assert code == 0
+    assert "━" in screen
+    assert "20/20" in screen
+    assert "\x1b[?25l" in screen
+    # The cursor is shown again.
+    assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l")
+    assert re.search(r"Fetched +20\n", screen)
+
+
+def test_no_color_is_respected_and_a_dumb_terminal_gets_lines(world, tmp_path):
+    _, screen = on_terminal("download", tmp_path, sandbox=world, NO_COLOR="1")
+    assert "20/20" in screen
+    assert not re.search(r"\x1b\[(3\d|9\d|38;)", screen)
+    _, screen = on_terminal("download", tmp_path, sandbox=world, TERM="dumb")
+    assert "Downloading 20 items\n" in screen
+    assert ESCAPE not in screen
+
+
+def test_a_hostile_batch_name_cannot_drive_the_terminal(world, tmp_path):
+    world.rename_batch(1001, HOSTILE)
+    done = run("batches", sandbox=world)
+    shown = "Ev\ufffd[31mil\ufffd \ufffd]0;pwned\ufffd[red]markup[/red] tab line \ufffdrtl :boom:"
+    assert done.stdout.splitlines()[0].split("\t")[1] == shown
+    code, screen = on_terminal("batches", sandbox=world, columns=120)
+    assert code == 0
+    header, first, *_ = screen.splitlines()
+    assert "Completed" in header
+    assert shown in first
+    assert re.sub(r"\x1b\[[01]m|\n", "", screen).isprintable()
+    code, screen = on_terminal("download", tmp_path, "--batch-id", 1001, sandbox=world)
+    assert code == 0
+    assert "pwned" not in screen
+
+
+def test_a_table_fits_a_narrow_terminal(world):
+    world.rename_batch(1001, "long name " * 20)
+    _, screen = on_terminal("batches", sandbox=world, columns=70)
+    lines = re.sub(r"\x1b\[[01]m", "", screen).splitlines()
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 70
+    assert "…" in lines[1]
+
+
+# --- Errors ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "code", "sentence"),
+    [
+        (["count"], {"CF_API_KEY": None}, 2, "Error: No API key: pass --api-key or set CF_API_KEY."),
+        (["count"], {"CF_API_KEY": " "}, 2, "Error: CF_API_KEY is blank."),
+        (["count"], {"CF_PROJECT_ID": ""}, 2, "Error: No project: pass --project-id, or set CF_PROJECT_ID."),
+        (["count", "--base-url", "ftp://x"], {}, 2, "Error: --base-url must begin with https:// and name a host."),
+        (["count", "--created-from", "now"], {}, 2, "Error: --created-from: 'now' is not an ISO 8601 date and time"),
+        (["count", "--status", ""], {}, 2, "Error: --status must be a text such as 'COMPLETED', or 'any'"),
+        (["count", "--nonsense"], {}, 2, "No such option"),
+        (["download"], {}, 2, "Missing argument 'DESTINATION'."),
+        (["download", __file__], {}, 2, "is a file; pass the path of a folder."),
+        (["work-items", "--all", "--limit", "3"], {}, 2, "Error: --all and --limit exclude each other."),
+        (["count", "--batch-name", "x"], {}, 1, "has no batch named 'x'."),
+        (["count", "--project-id", "x"], {}, 1, "failed with status 404: project not found"),
+    ],
+)
+def test_errors_are_one_sentence(world, arguments, changes, code, sentence):
+    done = run(*arguments, sandbox=world, **changes)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--quiet"], ["--debug"]], ids=lambda form: "".join(form) or "plain")
+def test_a_wrong_key_is_explained_and_never_shown(world, tmp_path, form):
+    key = "wrong-key-1234567890"
+    done = run("download", tmp_path, "--api-key", key, *form, sandbox=world)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Error: The key was refused (status 401, " in done.stderr
+    assert "Check --api-key or CF_API_KEY" in done.stderr
+    assert key not in done.stderr
+    assert ("Traceback" in done.stderr) == (form == ["--debug"])
+    assert ("DEBUG urllib3" in done.stderr) == (form == ["--debug"])
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (403, "Error: The API key may not do this (status 403, "),
+        (501, "Error: The platform had a fault (status 501, "),
+        (400, "failed with status 400: "),
+    ],
+)
+def test_answers_of_the_platform_are_explained(world, status, sentence):
+    world.fail_next(status, body={"message": f"because {HOSTILE}"})
+    done = run("count", sandbox=world)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert sentence in done.stderr
+    assert "because Ev" in done.stderr
+    assert ESCAPE not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (cfplatform.APITimeoutError("Raise timeout=(connect, read)"), 1, "The platform did not answer in time."),
+        (cfplatform.RateLimitError("x", status_code=429), 1, "Too many requests"),
+        (
+            cfplatform.APIConnectionError("No connection. Check proxies= and the proxy variables."),
+            1,
+            "No connection. C",
+        ),
+        (cfplatform.DestinationBusyError("process 7 is busy"), 1, "process 7 is busy"),
+        (cfplatform.InvalidParameterError("max_workers must be 1"), 2, "--workers must be 1"),
+        (OSError(28, "No space left on device"), 1, "No space left on device."),
+        (OSError(2, "No such file", "x"), 1, "No such file: 'x'."),
+        (KeyError("x"), 1, "Unexpected KeyError: 'x'. Run it with --debug"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_every_error_has_a_sentence_and_an_exit_code(error, code, sentence):
+    said, found = console.explain(error)
+    assert found == code
+    assert said.startswith(sentence)
+    assert "proxies=" not in said
+    assert "timeout=" not in said
+
+
+def test_a_key_with_white_space_is_one_line_of_warning(world):
+    done = run("count", sandbox=world, CF_API_KEY=f"{world.api_key}\n")
+    assert (done.returncode, done.stdout) == (0, "20\n")
+    assert done.stderr == "Warning: CF_API_KEY had white space around it, which was removed.\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "extra"), [("rich", ["count"], "cli"), ("uvicorn", ["demo"], "sandbox")]
+)
+def test_a_missing_extra_is_one_line_that_says_what_to_install(module, arguments, extra):
+    script = (
+        f"import sys; sys.modules[{module!r}] = None; sys.argv[1:] = {arguments!r}; "
+        "from cfplatform.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment(None), check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert module in line
+    assert line.endswith(f"pip install 'cfplatform[{extra}]'")
+
+
+# --- The local platform ------------------------------------------------------------------------------------
+
+
+def test_demo_twice(tmp_path):
+    first = run("demo", cwd=tmp_path)
+    assert first.returncode == 0
+    assert re.search(r"Fetched +200\n", first.stdout)
+    assert len(documents(tmp_path / "cfplatform-demo")) == 200
+    lines = first.stdout.splitlines()
+    for path in (tmp_path / "cfplatform-demo").iterdir():
+        assert (f"  {path.name}/" in lines) == (path.name != ".cfplatform")
+    assert re.search(r"documents, one for each item +200\n", first.stdout)
+    second = run("demo", cwd=tmp_path)
+    assert second.returncode == 0
+    assert "Nothing had to be fetched: all 200 files were there, unchanged." in second.stdout
+    assert re.search(r"documents, one for each item +0\n", second.stdout)
+
+
+def test_demo_in_json_and_quiet(tmp_path):
+    options = ("--items", 12, "--batches", 3, "--seed", 7)
+    done = run("demo", tmp_path, *options, "--json")
+    (line,) = json_lines(done.stdout)
+    assert (done.returncode, line["summary"]["successful"], line["requests"]["storage"]) == (0, 12, 12)
+    done = run("demo", tmp_path, *options, "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@contextlib.contextmanager
+def running_platform(*arguments):
+    with subprocess.Popen(
+        command("sandbox", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=environment(None),
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("form", "end"), [([], signal.SIGINT), (["--quiet"], signal.SIGTERM), (["--json"], signal.SIGTERM)]
+)
+def test_the_sandbox_command_serves_until_it_is_stopped(form, end):
+    with running_platform("--items", 30, "--in-review", 0.1, *form) as process:
+        if form == ["--json"]:
+            told = json.loads(process.stdout.readline())
+            variables = {
+                "CF_API_KEY": told["api_key"],
+                "CF_PLATFORM_BASE_URL": told["base_url"],
+                "CF_PROJECT_ID": told["project_id"],
+                "CF_SPACE_ID": told["space_id"],
+            }
+        else:
+            words = [shlex.split(process.stdout.readline()) for _ in range(4)]
+            assert [word[0] for word in words] == ["export"] * 4
+            variables = dict(word[1].split("=", 1) for word in words)
+        assert run("count", **variables).stdout == "27\n"
+        process.send_signal(end)
+        stdout, stderr = process.communicate(timeout=30)
+        assert (process.returncode, stdout) == (0, "")
+        assert stderr == ("" if form == ["--quiet"] else "Ctrl-C stops the platform.\n")
+
+
+def test_a_port_in_use_is_explained(world):
+    port = world.base_url.split(":")[2].split("/")[0]
+    done = run("sandbox", "--port", port)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: The platform cannot be started: Address already in use")
+
+
+# --- Help --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_help_of_each_command_has_examples(name):
+    done = run(name, "-h", CF_API_KEY="the-secret-key")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\n  Examples:\n    cfplatform " in done.stdout
+    assert ("CF_API_KEY" in done.stdout) == (name not in ("demo", "sandbox"))
+    assert "the-secret-key" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_help_is_quick_because_it_loads_neither_tables_nor_the_sandbox():
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "cfplatform", "--help"],
+        capture_output=True,
+        text=True,
+        env=environment(None),
+        check=False,
+    )
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in cli.commands)
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert "click" in loaded
+    assert not loaded & {"rich", "starlette", "uvicorn", "PIL"}
+
+
+def test_version():
+    assert run("--version").stdout == f"cfplatform, version {cfplatform.__version__}\n"
