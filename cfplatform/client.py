@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import contextlib
+import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
@@ -153,7 +153,9 @@ class Client:
                 ended it, or of a page's ``meta``.
 
         Yields:
-            Each work item once, in the platform's order. What neighbouring pages repeat is dropped.
+            Each work item once, in the platform's order. What pages repeat is dropped, as long as it was among the
+            last 10 000. If the platform refuses a cursor within the first 10 000 items, the listing begins anew
+            once and goes on with what is new.
 
         Raises:
             InvalidParameterError: If an argument is wrong.
@@ -538,6 +540,7 @@ class Client:
                     lambda query: self._calls.get_json(path, query),
                     [*query, ("limit", str(page_size))],
                     cursor=cursor,
+                    restart=True,
                 )
 
         return pages()

@@ -254,9 +254,7 @@ class PartFile:
             self._file.close()
             found = os.stat(self._place, dir_fd=held)
             with Folder(final.parent.parent, final.parent.name) as folder:
-                os.replace(
-                    self._place, folder.place(final.name), src_dir_fd=held, dst_dir_fd=folder.descriptor
-                )
+                os.replace(self._place, folder.place(final.name), src_dir_fd=held, dst_dir_fd=folder.descriptor)
         except OSError as error:
             if error.errno in _FULL:
                 raise _with_free_space(error, self.path.parent, 0) from None

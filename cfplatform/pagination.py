@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .exceptions import CFPlatformError, InvalidResponseError
+from .exceptions import APIError, CFPlatformError, InvalidResponseError
 from .params import Query
 
 #: Cursors remembered, to notice a listing that goes round: at 100 items a page, laps of up to 5 million items.
@@ -14,22 +14,29 @@ REMEMBERED_CURSORS = 50_000
 REMEMBERED_IDS = 10_000
 #: Empty pages in a row that are followed before it is taken for a fault.
 MAX_EMPTY_PAGES = 1_000
+#: Statuses by which a server says that it does not know a cursor any more.
+_CURSOR_REFUSED = (400, 410)
 
 #: Fetches one page: takes the query, returns the parsed body.
 FetchPage = Callable[[Query], Any]
 
 
-def iterate_pages(fetch: FetchPage, query: Query, *, cursor: str | None = None) -> Iterator[dict[str, Any]]:
+def iterate_pages(
+    fetch: FetchPage, query: Query, *, cursor: str | None = None, restart: bool = False
+) -> Iterator[dict[str, Any]]:
     """Yield the pages of a listing as the server sent them, one request each.
 
     A bare array, an old form without paging, is yielded as ``{"items": [...]}``.
 
+    With ``restart``, for a reader that drops ids it has seen as :func:`items` does, a cursor that the server refuses
+    in the middle makes the listing begin once more, where it began. Only once, and only while that reader still
+    remembers all: up to 10 000 items. Beyond that the refusal is raised, since repeats could not be told from news.
+
     Raises:
         InvalidResponseError: If a page cannot be one, or the cursor stands still or goes round.
     """
-    seen = _Window(REMEMBERED_CURSORS)
-    if cursor is not None:
-        seen.add(cursor)
+    first, yielded = cursor, 0
+    seen = _cursors_seen(first)
     number = empty = 0
     while True:
         number += 1
@@ -41,8 +48,13 @@ def iterate_pages(fetch: FetchPage, query: Query, *, cursor: str | None = None) 
             if empty > MAX_EMPTY_PAGES:
                 raise InvalidResponseError(f"The listing sent {MAX_EMPTY_PAGES} empty pages in a row.")
         except CFPlatformError as error:
+            refused = isinstance(error, APIError) and error.status_code in _CURSOR_REFUSED and cursor != first
+            if restart and refused and yielded <= REMEMBERED_IDS:
+                restart, cursor, seen = False, first, _cursors_seen(first)
+                continue
             error.cursor = cursor
             raise
+        yielded += len(page["items"])
         yield page
         if following is None:
             return
@@ -55,6 +67,13 @@ def iterate_pages(fetch: FetchPage, query: Query, *, cursor: str | None = None) 
             problem.cursor = cursor
             raise problem
         cursor = following
+
+
+def _cursors_seen(first: str | None) -> _Window:
+    seen = _Window(REMEMBERED_CURSORS)
+    if first is not None:
+        seen.add(first)
+    return seen
 
 
 def items(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Iterator[dict[str, Any]]:
@@ -129,9 +148,9 @@ class _Window:
     def add(self, text: str) -> bool:
         """Remember a text; tell whether it was new."""
         key = hash(text)
-        if key in self._recent or key in self._older:
-            return False
+        known = key in self._recent or key in self._older
+        # Again also if it is known, so that what is seen now is not forgotten first.
         self._recent.add(key)
         if len(self._recent) >= self._size:
             self._older, self._recent = self._recent, set()
-        return True
+        return not known

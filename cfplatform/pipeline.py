@@ -390,6 +390,8 @@ class Pipeline(Generic[R]):
         except (AuthenticationError, PermissionDeniedError):
             raise
         except CFPlatformError as error:
+            if _concerns_all(error):
+                raise
             for job in group:
                 self._fail(job, error)
             return

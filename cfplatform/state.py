@@ -146,16 +146,13 @@ class State:
             try:
                 yield None if self._closed else self._db
             except sqlite3.Error as error:
+                advice = "Remove it and run the same call again; finished files are then fetched once more."
+                # Told by its words, as older versions of Python have no code for it.
+                if "full" in str(error):
+                    advice = f"Free space ({files.free_space(self.root)}), then run the same call again."
                 raise StateError(
-                    f"The state file {str(state_path(self.root))!r} cannot be used: {error}. {self._advice(error)}"
+                    f"The state file {str(state_path(self.root))!r} cannot be used: {error}. {advice}"
                 ) from None
-
-    def _advice(self, error: sqlite3.Error) -> str:
-        # Told by its words, as older versions of Python have no code for it.
-        if "full" in str(error):
-            free = files.free_space(self.root)
-            return f"{free[0].upper()}{free[1:]}. Free more and run the same call again; what is finished is kept."
-        return "Remove it and run the same call again; finished files are then fetched once more."
 
     def folder(self, project_id: str, batch_id: str, name: str) -> str:
         """Return the folder of a batch: its safe name, kept apart from every other batch's folder.
@@ -283,7 +280,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             db.close()
         if problem is not None:
             raise StateError(
-                f"The state file {str(path)!r} cannot be opened: {problem}; {files.free_space(path.parent)}. "
+                f"The state file {str(path)!r} cannot be opened: {problem} ({files.free_space(path.parent)}). "
                 "Free space or mend the folder."
             )
         for suffix in ("-wal", "-shm"):

@@ -26,6 +26,7 @@ from ..exceptions import (
     InvalidParameterError,
     InvalidResponseError,
     TransportError,
+    blank,
     blank_url,
     error_from_response,
 )
@@ -159,11 +160,26 @@ class Transport:
 
     def get_json(self, path: str, params: Query | None = None, *, stop: threading.Event | None = None) -> Any:
         """GET and parse; an answer that breaks off or is not JSON is asked for again."""
-        return self._call("GET", path, _parsed, params=params, stop=stop)
+        return self._call("GET", path, self._parsed, params=params, stop=stop)
 
     def post_json(self, path: str, body: Any, *, repeatable: bool = False, stop: threading.Event | None = None) -> Any:
         """POST and parse; repeated after a failure only where the caller says that this is harmless."""
-        return self._call("POST", path, _parsed, json=body, repeatable=repeatable, stop=stop)
+        return self._call("POST", path, self._parsed, json=body, repeatable=repeatable, stop=stop)
+
+    def _parsed(self, response: requests.Response) -> Any:
+        body = streams.whole_body(response, MAX_ANSWER_BYTES)
+        try:
+            return json.loads(body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            pass
+        kind = response.headers.get("Content-Type", "no content type")
+        # Blanked before it is cut, since half a signature is not recognised as one.
+        start = blank(body[:4096].decode("utf-8", "replace"), self._key)[:80]
+        raise InvalidResponseError(
+            f"The answer is not whole JSON ({kind}, {len(body)} bytes, begins with {start!r}). "
+            "Check that the base URL is the CloudFactory AI Platform API.",
+            status_code=response.status_code,
+        )
 
     def _call(
         self,
@@ -407,7 +423,14 @@ def _attempt(
 
 
 def path(*parts: str) -> str:
-    """Build a path from parts, each quoted, so that no id can change which route is called."""
+    """Build a path from parts, each quoted, so that no id can change which route is called.
+
+    Raises:
+        InvalidParameterError: If a part is empty, ``.`` or ``..``, which quoting leaves as they are.
+    """
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise InvalidParameterError(f"{part!r} cannot be a part of a path.")
     return "".join(f"/{quote(part, safe='')}" for part in parts)
 
 
@@ -448,21 +471,6 @@ def _with_body(response: requests.Response) -> requests.Response:
     response._content = streams.whole_body(response, MAX_ANSWER_BYTES)
     response._content_consumed = True  # type: ignore[attr-defined]
     return response
-
-
-def _parsed(response: requests.Response) -> Any:
-    body = streams.whole_body(response, MAX_ANSWER_BYTES)
-    try:
-        return json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        pass
-    kind = response.headers.get("Content-Type", "no content type")
-    start = body[:80].decode("utf-8", "replace")
-    raise InvalidResponseError(
-        f"The answer is not whole JSON ({kind}, {len(body)} bytes, begins with {start!r}). "
-        "Check that the base URL is the CloudFactory AI Platform API.",
-        status_code=response.status_code,
-    )
 
 
 def _refuse_constant(name: str) -> None:

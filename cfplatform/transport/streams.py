@@ -72,7 +72,7 @@ class ObjectStream:
 
     def _wire(self) -> Iterator[bytes]:
         received = 0
-        stream = self._raw.stream(CHUNK, decode_content=False)
+        stream = self._raw.stream(CHUNK, decode_content=False) if self.length is None else self._counted(self.length)
         while True:
             if self._stop is not None and self._stop.is_set():
                 raise Interrupted
@@ -85,6 +85,13 @@ class ObjectStream:
             yield chunk
         if self.length is not None and received != self.length:
             raise self._broken(received, None)
+
+    def _counted(self, left: int) -> Iterator[bytes]:
+        # Never asks for more than was announced: a length spelled "10, 10" is one to us, but to the layers below
+        # the body then ends with the connection, which is kept open.
+        while left > 0 and (chunk := self._raw.read(min(CHUNK, left), decode_content=False)):
+            left -= len(chunk)
+            yield chunk
 
     def _broken(self, received: int, problem: TransportError | None) -> TransportError | IncompleteDownloadError:
         received = max(received, self._raw.tell())

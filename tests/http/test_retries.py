@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import gzip
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -197,11 +198,9 @@ def test_the_words_of_a_broken_error_answer_are_kept(serve, connect):
 
 
 def test_error_bodies_may_be_compressed(serve, connect):
-    packed = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xabV\xcaM-.NLOU\xb2RJ\xaa,HU\xaa\x05\x00\x1b\xbe\x9c\x94\x15\x00\x00\x00"
-    server = serve(raw(404, packed, "Content-Encoding: gzip"))
-    with pytest.raises(NotFoundError) as caught:
+    server = serve(raw(404, gzip.compress(b'{"message": "Nothing here"}'), "Content-Encoding: gzip"))
+    with pytest.raises(NotFoundError, match="failed with status 404: Nothing here"):
         connect(server).request("GET", "/x")
-    assert caught.value.response.headers["content-encoding"] == "gzip"
 
 
 def test_refused_connections_are_tried_again(serve, connect, monkeypatch):
