@@ -37,7 +37,8 @@ def test_code_blocks_run(sandbox, tmp_path, block):
     )
     assert done.stderr == ""
     assert done.returncode == 0
-    assert sandbox.requests
+    # An example that starts a sandbox of its own does not need this one.
+    assert bool(sandbox.requests) == ("Client()" in block)
 
 
 def test_the_readme_has_a_block_for_each_promised_task():
