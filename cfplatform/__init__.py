@@ -1,6 +1,7 @@
 """cfplatform: the Python SDK for the CloudFactory AI Platform.
 
-Start with :class:`Client`. The library is silent: it logs to the logger ``cfplatform`` and prints nothing.
+Start with :class:`Client`. The library is silent: it logs each request to the logger ``cfplatform`` at
+level DEBUG, without queries and keys, and prints nothing.
 """
 
 from __future__ import annotations

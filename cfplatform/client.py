@@ -218,7 +218,8 @@ class Client:
         """
         wanted = params.object_id("work_item_id", work_item_id)
         for item in self.get_work_items(project_id, work_item_ids=[wanted]):
-            if item.id == wanted:
+            # The platform may spell a UUID in another case than the caller.
+            if item.id.lower() == wanted.lower():
                 return item
         raise NotFoundError(f"Project {self._project(project_id)} has no work item {wanted}.")
 
@@ -461,6 +462,8 @@ class Client:
         inject_asset_url: bool = True,
         progress: _progress.Progress = None,
     ) -> tuple[downloads.Downloader, _progress.ProgressReporter]:
+        self._calls.ensure_open()
+        reporter = _progress.reporter(progress)
         downloader = downloads.Downloader(
             self._calls,
             workers=downloads.check_workers(max_workers, self._max_workers),
@@ -470,7 +473,7 @@ class Client:
             batch_names=self._names_of_batches,
             root=files.prepare_destination(destination),
         )
-        return downloader, _progress.reporter(progress)
+        return downloader, reporter
 
     def _names_of_batches(self, project_id: str, refresh: bool) -> dict[str, str]:
         if refresh or project_id not in self._batch_names:
@@ -590,10 +593,13 @@ def _announce(
 
 
 def _pairs(query: Query | Mapping[str, Any] | None) -> Query:
-    """Return query parameters as pairs of texts; a list becomes a repeated key."""
-    pairs = query.items() if isinstance(query, Mapping) else query or []
+    """Return query parameters as pairs of texts; a list becomes a repeated key, and ``None`` is left out."""
+    pairs = list(query.items()) if isinstance(query, Mapping) else query or []
+    if not isinstance(pairs, (list, tuple)) or not all(isinstance(p, tuple) and len(p) == 2 for p in pairs):
+        raise InvalidParameterError("params must be a mapping or a list of pairs.")
     return [
         (str(key), str(value))
         for key, values in pairs
         for value in (values if isinstance(values, (list, tuple)) else [values])
+        if value is not None
     ]

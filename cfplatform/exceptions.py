@@ -253,7 +253,7 @@ def error_from_response(
     cls, usual_hint = _BY_STATUS.get(
         status_code, (ServerError, _SERVER_ERROR_HINT) if status_code >= 500 else (APIError, "")
     )
-    request_id = _printable(plain.get("x-request-id") or plain.get("x-amz-request-id") or "") or None
+    request_id = printable(plain.get("x-request-id") or plain.get("x-amz-request-id") or "") or None
     words = server_words(text, plain.get("content-type", "")) or "the server gave no reason"
     where = blank_url(url)
     message = f"{method} {where} failed with status {status_code}: {words.rstrip('.')}. {hint or usual_hint}".rstrip()
@@ -287,7 +287,7 @@ def server_words(text: str, content_type: str = "") -> str:
         title = re.search(r"(?is)<title[^>]*>(.*?)</title>", stripped[:_MAX_SEARCHED])
         words = "an HTML page" + (f" titled {title.group(1).strip()!r}" if title else "")
         words = words if stripped else ""
-    words = _printable(" ".join((words or stripped).split()))
+    words = printable(" ".join((words or stripped).split()))
     return words if len(words) <= MAX_MESSAGE_LENGTH else words[: MAX_MESSAGE_LENGTH - 3] + "..."
 
 
@@ -301,7 +301,7 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 3] + "..."
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Replace what could move the cursor or the colours of a terminal."""
     return "".join(ch if ch.isprintable() else "\ufffd" for ch in text)
 

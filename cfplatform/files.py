@@ -58,8 +58,8 @@ def safe_name(name: str) -> str:
     cleaned = name.strip().translate(_FORBIDDEN)
     if _is_usable(cleaned):
         return cleaned
-    readable = "".join(ch if ch.isprintable() else "_" for ch in cleaned).strip(" .").lstrip("-~")
-    readable = readable.encode()[: MAX_NAME_BYTES - 16].decode(errors="ignore").strip(" .") or "unnamed"
+    readable = "".join(ch if ch.isprintable() else "_" for ch in cleaned).lstrip(" .-~")
+    readable = readable.encode()[: MAX_NAME_BYTES - 16].decode(errors="ignore").rstrip(" .") or "unnamed"
     if _DEVICE.fullmatch(readable):
         readable = f"_{readable}"
     return f"{readable}~{digest(name)}"

@@ -102,9 +102,9 @@ def reporter(progress: Progress) -> ProgressReporter:
         return NullReporter()
     if progress is True:
         return TqdmReporter()
-    if isinstance(progress, ProgressReporter):
+    if isinstance(progress, ProgressReporter) and not isinstance(progress, type):
         return progress
-    if callable(progress):
+    if callable(progress) and not isinstance(progress, type):
         return FunctionReporter(progress)
     raise InvalidParameterError(
         f"progress must be True, a function of (done, total) or a ProgressReporter, not {type(progress).__name__}."

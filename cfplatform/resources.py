@@ -281,6 +281,10 @@ class Batch(_InProject):
             >>> sum(1 for item in batch.get_work_items(status="COMPLETED")) == batch.completed_count
             True
         """
+        if "batch_ids" in filters:
+            raise TypeError(
+                "Batch.get_work_items() lists one batch; use Client.get_work_items(batch_ids=...) for several"
+            )
         filters["batch_ids"] = [self.id]
         return self._bound_client().get_work_items(self.project_id, **filters)
 

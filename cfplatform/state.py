@@ -12,9 +12,10 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 from . import files
 from .exceptions import DestinationBusyError, DownloadError
@@ -25,6 +26,9 @@ KEPT_RUNS = 3
 RESULTS_AT_ONCE = 500
 #: Raised when the tables change; a file of another version is put aside and built anew.
 SCHEMA_VERSION = 1
+
+#: Seconds that another process may hold the database.
+LOCK_WAIT = 10.0
 
 #: Created where it is missing; never through a link that somebody put in its place.
 _OWN_FILE = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
@@ -68,6 +72,9 @@ class ResultRow(NamedTuple):
     outcome: str
     size: int
     error: str | None
+
+
+T = TypeVar("T")
 
 
 class StateError(DownloadError):
@@ -128,23 +135,26 @@ class State:
             with self._lock:
                 self._closed = True
                 self._db.close()
-            # By hand, because a child that was forked meanwhile holds the lock open too.
-            _unlock_descriptor(self._lock_file.fileno())
-            self._lock_file.close()
+            if not self._lock_file.closed:
+                # By hand, because a child that was forked meanwhile holds the lock open too.
+                _unlock_descriptor(self._lock_file.fileno())
+                self._lock_file.close()
 
     def _execute(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        with self._database() as db:
-            return db.execute(statement, values).fetchall() if db else []
+        storable = [_storable(value) for value in values]
+        return self._alone(lambda db: db.execute(statement, storable).fetchall(), [])
 
-    @contextlib.contextmanager
-    def _database(self) -> Iterator[sqlite3.Connection | None]:
-        """Hold the database alone; ``None`` where it is closed already.
+    def _alone(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        """Return what ``work`` does with the database while nobody else uses it, or ``otherwise`` if it is closed.
 
-        A worker may outlive its run for the length of one request; what it then reports is not needed.
+        A worker may outlive its run for the length of one request; what it then reports is not needed. No context
+        manager of our own holds the lock: Ctrl-C between its parts would leave it locked for ever.
         """
         with self._lock:
+            if self._closed:
+                return otherwise
             try:
-                yield None if self._closed else self._db
+                return work(self._db)
             except sqlite3.Error as error:
                 advice = "Remove it and run the same call again; finished files are then fetched once more."
                 # Told by its words, as older versions of Python have no code for it.
@@ -204,23 +214,22 @@ class State:
 
     def begin_run(self) -> int:
         """Begin a run and forget the results of old ones; return its number."""
-        with self._database() as db:
-            # Not with RETURNING, which older systems' SQLite does not know.
-            run = int(db.execute("INSERT INTO runs DEFAULT VALUES").lastrowid or 0) if db else 0
+        # Not with RETURNING, which older systems' SQLite does not know.
+        run = self._alone(lambda db: int(db.execute("INSERT INTO runs DEFAULT VALUES").lastrowid or 0), 0)
         self._execute("DELETE FROM results WHERE run <= ?", (run - KEPT_RUNS,))
         return run
 
     def add_results(self, run: int, first: int, rows: list[ResultRow]) -> None:
         """Write results down, numbered from ``first``."""
-        with self._database() as db:
-            if db:
-                db.execute("BEGIN")
-                # Commits, or takes everything back.
-                with db:
-                    db.executemany(
-                        "INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                        [(run, first + offset, *row) for offset, row in enumerate(rows)],
-                    )
+        values = [(run, first + offset, *map(_storable, row)) for offset, row in enumerate(rows)]
+
+        def write(db: sqlite3.Connection) -> None:
+            db.execute("BEGIN")
+            # Commits, or takes everything back.
+            with db:
+                db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+        self._alone(write, None)
 
 
 def read_results(root: Path, run: int, outcome: str | None = None) -> Iterator[ResultRow]:
@@ -254,39 +263,56 @@ def _apart(name: str, batch_id: str) -> str:
 
 def _connect(path: Path) -> sqlite3.Connection:
     """Open the database; one that is damaged or of another version is put aside."""
-    for _ in range(2):
-        db = None
+    give_up = time.monotonic() + LOCK_WAIT
+    put_aside = False
+    while True:
         try:
-            # Created first, so that it is private from the start.
-            os.close(os.open(path, _OWN_FILE, 0o600))
-            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-            # With a write-ahead log a commit survives the death of the process and costs no disk flush.
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
-            if path.stat().st_size % db.execute("PRAGMA page_size").fetchone()[0]:
-                raise sqlite3.DatabaseError("the last page is cut")
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                version = _make_tables(db)
-            if version == SCHEMA_VERSION:
-                return db
-            problem = None
+            return _open_database(path)
         except sqlite3.OperationalError as error:
-            # Nothing is wrong with the file: the disk is full, or another program has it locked.
-            problem = error
+            # Nothing is wrong with the file: the disk is full, or another process has it locked; where locks on the
+            # folder do nothing, that may be one that makes the file at this moment.
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise StateError(
+                    f"The state file {str(path)!r} cannot be opened: {error} ({files.free_space(path.parent)}). "
+                    "Free space or mend the folder."
+                ) from None
+            time.sleep(0.05)
         except sqlite3.DatabaseError:
-            problem = None
-        if db is not None:
-            db.close()
-        if problem is not None:
-            raise StateError(
-                f"The state file {str(path)!r} cannot be opened: {problem} ({files.free_space(path.parent)}). "
-                "Free space or mend the folder."
-            )
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        os.replace(path, path.with_name(path.name + ".damaged"))
-    raise DownloadError(f"No state file can be made at {str(path)!r}.")
+            if put_aside:
+                raise StateError(f"No state file can be made at {str(path)!r}.") from None
+            put_aside = True
+            for suffix in ("-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            os.replace(path, path.with_name(path.name + ".damaged"))
+
+
+def _open_database(path: Path) -> sqlite3.Connection:
+    # Created first, so that it is private from the start.
+    os.close(os.open(path, _OWN_FILE, 0o600))
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=LOCK_WAIT)
+    try:
+        # With a write-ahead log a commit survives the death of the process and costs no disk flush.
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        if path.stat().st_size % db.execute("PRAGMA page_size").fetchone()[0]:
+            raise sqlite3.DatabaseError("the last page is cut")
+        # Half a second for a million items, so that damage is mended here and does not end a run in its middle.
+        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError("pages are damaged")
+        version = db.execute("PRAGMA user_version").fetchone()[0] or _make_tables(db)
+        if version != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError("the tables are those of another version")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _storable(value: Any) -> Any:
+    """Return a value that SQLite takes: JSON may hold half a surrogate pair, UTF-8 may not."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "backslashreplace").decode()
+    return value
 
 
 def _make_tables(db: sqlite3.Connection) -> int:

@@ -9,12 +9,17 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cfplatform.transport import retry
 
 if TYPE_CHECKING:
     from cfplatform import Client
     from cfplatform.sandbox import Sandbox
+
+# A busy machine must not turn a test red.
+settings.register_profile("cfplatform", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cfplatform")
 
 #: Variables that change where requests go or what they carry, in lower case.
 _VARIABLES = {

@@ -6,6 +6,7 @@ Nothing outside this package imports requests or urllib3.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import re
@@ -29,6 +30,7 @@ from ..exceptions import (
     blank,
     blank_url,
     error_from_response,
+    printable,
 )
 from . import failures, streams
 from .retry import DEFAULT_RETRIES, RETRY_METHODS, Budget, Interrupted, RetryPolicy, Shared, retry_after
@@ -49,6 +51,8 @@ CONTENT_REPEATS = 1
 MAX_RETRIES = 20
 
 _STORAGE_HINT = "The storage refused the object; a new signed URL is asked for where that can help."
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 #: How a caller sets retries: a number, or a policy of their own.
@@ -120,7 +124,8 @@ class Transport:
             if self._own_session is None:
                 self._api.close()
 
-    def _ready(self) -> None:
+    def ensure_open(self) -> None:
+        """Raise if it was closed; after a fork, build sessions of its own."""
         if self._closed:
             raise ConfigurationError("This client is closed. Build a new Client, or keep it open for longer.")
         if self._pid != os.getpid():
@@ -172,7 +177,7 @@ class Transport:
             return json.loads(body, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             pass
-        kind = response.headers.get("Content-Type", "no content type")
+        kind = printable(blank(response.headers.get("Content-Type", "no content type"), self._key)[:80])
         # Blanked before it is cut, since half a signature is not recognised as one.
         start = blank(body[:4096].decode("utf-8", "replace"), self._key)[:80]
         raise InvalidResponseError(
@@ -195,7 +200,7 @@ class Transport:
         repeatable: bool = False,
         stop: threading.Event | None = None,
     ) -> T:
-        self._ready()
+        self.ensure_open()
         method = _checked_method(method)
         request = requests.Request(
             method,
@@ -238,7 +243,7 @@ class Transport:
             headers: Further headers, such as ``If-None-Match``.
             stop: Ends waits and reads early when it is set.
         """
-        self._ready()
+        self.ensure_open()
         prepared = None
         if self._is_storage_url(url):
             parts = urlsplit(url)
@@ -329,9 +334,13 @@ class Transport:
         prepared.retries = policy  # type: ignore[attr-defined]
         settings = self._environment(session, prepared.url or "")
         try:
-            return session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+            response = session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
         except failures.CAUGHT as error:
             problem = failures.describe(error)
+        else:
+            if _log.isEnabledFor(logging.DEBUG):
+                _log.debug("%s %s: %d", prepared.method, blank_url(prepared.url or ""), response.status_code)
+            return response
         # Raised outside of the except block, so that no object of requests, which holds the key, is its context.
         raise self._named(problem, prepared)
 

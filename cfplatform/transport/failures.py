@@ -8,7 +8,7 @@ import ssl
 import requests
 import urllib3
 
-from ..exceptions import APIConnectionError, APITimeoutError, InvalidResponseError, TransportError, blank
+from ..exceptions import APIConnectionError, APITimeoutError, InvalidResponseError, TransportError, blank, printable
 
 #: Everything that sending or reading may raise: both families, the system's errors, and the plain ValueError that
 #: unusual headers lead to.
@@ -65,8 +65,12 @@ def _words(chain: list[BaseException]) -> str:
         if isinstance(part, ssl.SSLCertVerificationError):
             return f"certificate verify failed, {part.verify_message}"
         if isinstance(part, OSError) and part.strerror and not isinstance(part, requests.RequestException):
-            return blank(str(part.strerror))
+            return _shown(str(part.strerror))
     for part in reversed(chain):
         if part.args and isinstance(part.args[0], str) and not isinstance(part, requests.RequestException):
-            return blank(part.args[0]).rstrip(".")
+            return _shown(part.args[0]).rstrip(".")
     return type(chain[-1]).__name__
+
+
+def _shown(text: str) -> str:
+    return printable(" ".join(blank(text).split()))[:200]

@@ -68,7 +68,9 @@ class ObjectStream:
             # An object may be stored compressed; then it comes so whatever was asked for.
             yield from _gunzip(self._wire())
         else:
-            raise InvalidResponseError(f"The storage sent the object encoded as {encoding!r}, which was not asked for.")
+            raise InvalidResponseError(
+                f"The storage sent the object encoded as {encoding[:40]!r}, which was not asked for."
+            )
 
     def _wire(self) -> Iterator[bytes]:
         received = 0

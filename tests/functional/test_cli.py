@@ -53,6 +53,17 @@ def run(*arguments, sandbox=None, cwd=None, **changes):
     )
 
 
+@contextlib.contextmanager
+def started(*arguments, sandbox=None):
+    """Start a command that the test will end; nothing is left behind if it does not."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    with subprocess.Popen(command(*arguments), env=environment(sandbox), **streams) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def on_terminal(*arguments, sandbox=None, columns=80, **changes):
     """Run a command with all streams on a terminal; return the exit code and what the terminal received."""
     pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))
@@ -163,15 +174,9 @@ def test_failed_items_are_named_and_the_next_run_mends_them(world, tmp_path, for
 
 def test_ctrl_c_keeps_what_is_finished(make_sandbox, tmp_path):
     sandbox = make_sandbox(items=300, latency=0.1)
-    with subprocess.Popen(
-        command("download", tmp_path, "--workers", 16),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env=environment(sandbox),
-    ) as process:
+    with started("download", tmp_path, "--workers", 16, sandbox=sandbox) as process:
         deadline = time.monotonic() + 30
-        while len(documents(tmp_path)) < 5 and time.monotonic() < deadline:
+        while len(documents(tmp_path)) < 60 and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=30)
@@ -252,16 +257,11 @@ def test_count(world, arguments, expected):
 
 def test_a_reader_that_goes_away_is_no_error(make_sandbox):
     sandbox = make_sandbox(items=3000)
-    with subprocess.Popen(
-        command("work-items", "--json"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env=environment(sandbox),
-    ) as process:
+    with started("work-items", "--json", sandbox=sandbox) as process:
         assert json.loads(process.stdout.readline())["id"] == next(sandbox.work_item_ids())
         process.stdout.close()
         stderr = process.stderr.read()
+        process.wait(timeout=30)
     assert process.returncode in PIPE_CODES
     assert stderr == ""
     # It noticed before it had listed everything.
@@ -450,26 +450,11 @@ def test_demo_in_json_and_quiet(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@contextlib.contextmanager
-def running_platform(*arguments):
-    with subprocess.Popen(
-        command("sandbox", *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env=environment(None),
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 @pytest.mark.parametrize(
     ("form", "end"), [([], signal.SIGINT), (["--quiet"], signal.SIGTERM), (["--json"], signal.SIGTERM)]
 )
 def test_the_sandbox_command_serves_until_it_is_stopped(form, end):
-    with running_platform("--items", 30, "--in-review", 0.1, *form) as process:
+    with started("sandbox", "--items", 30, "--in-review", 0.1, *form) as process:
         if form == ["--json"]:
             told = json.loads(process.stdout.readline())
             variables = {

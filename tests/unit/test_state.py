@@ -124,16 +124,14 @@ def test_a_finished_item_is_remembered_over_runs(root):
     opened.close()
 
 
-def test_results_are_readable_while_it_is_open_and_after(root, opened):
+def test_results_are_readable_while_it_is_open_and_after(root):
+    opened = State.open(root)
     run = opened.begin_run()
     opened.add_results(run, 0, [row(number) for number in range(700)])
     opened.add_results(run, 700, [row(700, "failed")])
     opened.add_results(run, 701, [])
     assert len(list(read_results(root, run))) == 701
-    opened._users += 1
     opened.close()
-    opened.close()
-    opened._users += 1
     assert [found.size for found in read_results(root, run)] == list(range(701))
     assert list(read_results(root, run, "failed")) == [row(700, "failed")]
     assert list(read_results(root, run + 1)) == []

@@ -1,0 +1,232 @@
+"""Bodies of stored objects: accepted only when they are whole."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import threading
+import time
+import zlib
+
+import pytest
+
+from cfplatform import (
+    APIConnectionError,
+    APITimeoutError,
+    IncompleteDownloadError,
+    InvalidResponseError,
+    NotFoundError,
+    PermissionDeniedError,
+)
+from cfplatform.transport import Interrupted
+from tests.http.scripted import Answer, raw
+
+BODY = b'{"info": {"year": 2026}}' * 100
+GZIP = "Content-Encoding: gzip"
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+def chunked(body, size=100, end=b"0\r\n\r\n"):
+    parts = [body[start : start + size] for start in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + end
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        raw(200, BODY),
+        raw(200, BODY, f"Content-Length: {len(BODY)}", f"Content-Length: {len(BODY)}"),
+        raw(200, BODY, f"Content-Length: {len(BODY)}, {len(BODY)}"),
+        raw(200, chunked(BODY), CHUNKED),
+        raw(200, chunked(BODY, 7), CHUNKED),
+        raw(200, chunked(BODY), CHUNKED, "Content-Length: 5"),
+        raw(200, BODY, "Content-Encoding: identity"),
+        raw(200, gzip.compress(BODY), GZIP),
+        raw(200, gzip.compress(BODY), "Content-Encoding: x-gzip"),
+        raw(200, gzip.compress(BODY[:99]) + gzip.compress(BODY[99:]), GZIP),
+        raw(200, chunked(gzip.compress(BODY[:99]) + gzip.compress(BODY[99:]), 11), CHUNKED, GZIP),
+        raw(200, chunked(gzip.compress(BODY), 1), CHUNKED, GZIP),
+    ],
+)
+def test_a_whole_body_is_accepted(serve, fetch, answer):
+    server = serve(answer)
+    assert fetch(server) == BODY
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Answer(raw(200, BODY[:1000], f"Content-Length: {len(BODY)}"), end="close"), IncompleteDownloadError),
+        (Answer(raw(200, b"", f"Content-Length: {len(BODY)}"), end="close"), IncompleteDownloadError),
+        (Answer(raw(200, BODY[:1000], f"Content-Length: {len(BODY)}"), end="reset"), IncompleteDownloadError),
+        (Answer(raw(200, BODY, length=False), end="close"), InvalidResponseError),
+        (Answer(raw(200, BODY, "Content-Length: abc"), end="close"), InvalidResponseError),
+        (Answer(raw(200, BODY, "Content-Length: -5"), end="close"), InvalidResponseError),
+        (Answer(raw(200, BODY, "Content-Length: 500, 600"), end="close"), InvalidResponseError),
+        (Answer(raw(200, BODY, "Content-Length: " + "9" * 5000), end="close"), InvalidResponseError),
+        (Answer(raw(200, BODY, "Content-Length : 5"), end="close"), InvalidResponseError),
+        (Answer(raw(200, BODY, "broken line", f"Content-Length: {len(BODY)}"), end="close"), InvalidResponseError),
+        (Answer(b"HTTP/1.1 200 OK\r\n", end="close"), InvalidResponseError),
+        (Answer(b"HTTP/1.1 200 OK\r\nContent-Le", end="close"), InvalidResponseError),
+        (Answer(b"HTTP/1.0 200 OK\r\n\r\n" + BODY, end="close"), InvalidResponseError),
+        (Answer(raw(200, chunked(BODY, end=b""), CHUNKED), end="close"), APIConnectionError),
+        (Answer(raw(200, chunked(BODY, end=b"zz\r\n"), CHUNKED), end="close"), APIConnectionError),
+        (Answer(raw(200, chunked(BODY, end=b""), CHUNKED), end="reset"), APIConnectionError),
+        (Answer(raw(200, gzip.compress(BODY)[:-20], GZIP)), IncompleteDownloadError),
+        (Answer(raw(200, gzip.compress(BODY)[:-4], GZIP)), IncompleteDownloadError),
+        (Answer(raw(200, chunked(gzip.compress(BODY)[:-8]), CHUNKED, GZIP)), IncompleteDownloadError),
+        (Answer(raw(200, gzip.compress(BODY)[:10], GZIP)), IncompleteDownloadError),
+        (Answer(raw(200, b"", GZIP)), IncompleteDownloadError),
+        (Answer(raw(200, gzip.compress(BODY)[:-8] + b"\0" * 8, GZIP)), InvalidResponseError),
+        (Answer(raw(200, gzip.compress(BODY) + b"junk", GZIP)), InvalidResponseError),
+        (Answer(raw(200, zlib.compress(BODY), GZIP)), InvalidResponseError),
+        (Answer(raw(200, BODY, GZIP)), InvalidResponseError),
+        (Answer(raw(200, BODY, "Content-Encoding: br")), InvalidResponseError),
+        (Answer(raw(200, BODY, "Content-Encoding: zstd")), InvalidResponseError),
+        (Answer(raw(200, BODY, "Content-Encoding: deflate")), InvalidResponseError),
+        (Answer(raw(200, BODY, "Content-Encoding: gzip, gzip")), InvalidResponseError),
+        (Answer(raw(206, BODY, f"Content-Range: bytes 0-{len(BODY) - 1}/{len(BODY)}")), InvalidResponseError),
+        (Answer(raw(203, BODY)), InvalidResponseError),
+        (Answer(raw(204)), InvalidResponseError),
+        (Answer(raw(304)), InvalidResponseError),
+    ],
+)
+def test_a_body_that_is_not_proven_whole_is_never_accepted(serve, fetch, answer, error):
+    server = serve(default=answer)
+    with pytest.raises(error) as caught:
+        fetch(server, retries=1)
+    assert type(caught.value) is error
+    assert caught.value.method == "GET"
+    assert caught.value.url == f"{server.origin}/o"
+    server = serve(answer, raw(200, BODY))
+    if not any(word in str(caught.value) for word in ("contradict", "redirect")):
+        # Another attempt may mend it.
+        assert fetch(server) == BODY
+        assert len(server.requests) == 2
+
+
+def test_the_error_tells_how_much_arrived(serve, fetch):
+    server = serve(Answer(raw(200, BODY[:1000], "Content-Length: 2400"), end="close"))
+    with pytest.raises(IncompleteDownloadError, match=r"broke off after 1000 of 2400 bytes"):
+        fetch(server, retries=0)
+
+
+def test_a_body_that_breaks_again_and_again_ends_in_an_error(serve, fetch):
+    server = serve(default=Answer(raw(200, BODY[:1000], "Content-Length: 2400"), end="close"))
+    with pytest.raises(IncompleteDownloadError):
+        fetch(server, retries=3)
+    assert len(server.requests) == 4
+
+
+def test_content_that_is_not_what_was_asked_for_is_repeated_once(serve, fetch):
+    server = serve(default=raw(200, b"<html>"))
+
+    def receive(stream):
+        raise InvalidResponseError(b"".join(stream.chunks()).decode())
+
+    with pytest.raises(InvalidResponseError, match="GET http://.*/o: <html>"):
+        fetch(server, receive=receive)
+    assert len(server.requests) == 2
+
+
+def test_an_error_of_the_receiver_is_passed_on_at_once(serve, fetch):
+    server = serve(default=raw(200, BODY))
+    with pytest.raises(OSError, match="disk"):
+        fetch(server, receive=lambda stream: (_ for _ in ()).throw(OSError("disk")).__next__())
+    assert len(server.requests) == 1
+
+
+def test_a_compressed_bomb_is_inflated_in_small_steps(serve, fetch):
+    server = serve(raw(200, gzip.compress(b"\0" * 50_000_000), GZIP))
+    largest = fetch(server, receive=lambda stream: max(len(chunk) for chunk in stream.chunks()))
+    assert 0 < largest <= 1024 * 1024
+
+
+def test_pieces_of_a_large_object_are_small_and_in_order(serve, fetch):
+    body = random.Random(1).randbytes(1_000_000)
+    server = serve(raw(200, body))
+    pieces = fetch(server, receive=lambda stream: list(stream.chunks()))
+    assert b"".join(pieces) == body
+    assert max(map(len, pieces)) <= 64 * 1024
+
+
+def test_the_stream_tells_of_the_object(serve, fetch):
+    server = serve(raw(200, BODY, 'ETag: "abc"', "X-Other: 1"))
+    found = fetch(
+        server, receive=lambda stream: (stream.status_code, stream.etag, stream.length, stream.headers["x-other"])
+    )
+    assert found == (200, '"abc"', len(BODY), "1")
+
+
+def test_an_unchanged_object_is_not_sent_again(serve, fetch):
+    server = serve(raw(304, b"", 'ETag: "abc"', length=False))
+    found = fetch(server, receive=lambda stream: (stream.status_code, stream.etag), headers={"If-None-Match": '"abc"'})
+    assert found == (304, '"abc"')
+    assert server.requests[0].values("If-None-Match") == ['"abc"']
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error"), [(403, "AccessDenied", PermissionDeniedError), (404, "NoSuchKey", NotFoundError)]
+)
+def test_what_the_storage_says_is_told(serve, fetch, status, code, error):
+    xml = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>Words</Message></Error>".encode()
+    server = serve(raw(status, xml, "Content-Type: application/xml", "x-amz-request-id: R-1"))
+    with pytest.raises(error, match=f"{code}: Words. The storage refused the object") as caught:
+        fetch(server)
+    assert caught.value.request_id == "R-1"
+    assert len(server.requests) == 1
+
+
+def test_reading_ends_when_the_run_is_stopped(serve, fetch):
+    server = serve(Answer(raw(200, b"", "Content-Length: 10000000000"), endless=b"x" * 65_536))
+    stop = threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        fetch(server, receive=lambda stream: sum(len(chunk) for chunk in stream.chunks()), stop=stop)
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(b"", end="stall"),
+        Answer(b"HTTP/1.1 200 OK\r\n", end="stall"),
+        Answer(raw(200, BODY[:10], "Content-Length: 2400"), end="stall"),
+        Answer(raw(200, chunked(BODY, end=b""), CHUNKED), end="stall"),
+    ],
+)
+def test_the_timeout_reaches_the_socket(serve, connect, fetch, answer):
+    began = time.monotonic()
+    with pytest.raises((APITimeoutError, IncompleteDownloadError), match="No answer in time"):
+        fetch(serve(answer), retries=0, timeout=0.2)
+    with pytest.raises(APITimeoutError, match="No answer in time"):
+        list(connect(serve(answer), retries=0, timeout=(5, 0.2)).get_work_items())
+    with pytest.raises(APITimeoutError, match="No answer in time"):
+        connect(serve(answer), retries=0).request("GET", "/x", timeout=0.2)
+    assert 0.6 <= time.monotonic() - began < 1.5
+
+
+def test_a_timeout_is_repeated(serve, connect):
+    server = serve(Answer(b"", end="stall"), raw(200, b"{}"))
+    assert connect(server, timeout=0.2).request("GET", "/x").json() == {}
+    assert len(server.requests) == 2
+
+
+def test_a_whole_object_leaves_its_connection_for_the_next(serve, connect):
+    server = serve(default=raw(200, BODY))
+    client = connect(server)
+    for _ in range(5):
+        client._calls.fetch(f"{server.origin}/o", lambda stream: b"".join(stream.chunks()))
+    assert server.connections == 1
+
+
+def test_an_object_that_was_not_read_to_its_end_does_not_disturb_the_next(serve, connect):
+    server = serve(raw(200, b"a" * 500_000), raw(200, b"b" * 500_000))
+    client = connect(server)
+    first = client._calls.fetch(f"{server.origin}/o", lambda stream: next(stream.chunks()))
+    second = client._calls.fetch(f"{server.origin}/o", lambda stream: b"".join(stream.chunks()))
+    assert set(first) == set(b"a")
+    assert second == b"b" * 500_000
+    assert server.connections == 2
