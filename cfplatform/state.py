@@ -76,6 +76,9 @@ class ResultRow(NamedTuple):
 
 T = TypeVar("T")
 
+#: Size and time of the state files that this process closed.
+_closed_as: dict[Path, tuple[int, int]] = {}
+
 
 class StateError(DownloadError):
     """The state file cannot be used; that concerns every item, so it ends a run."""
@@ -135,6 +138,8 @@ class State:
             with self._lock:
                 self._closed = True
                 self._db.close()
+                with contextlib.suppress(OSError):
+                    _closed_as[state_path(self.root)] = _stamp(state_path(self.root))
             if not self._lock_file.closed:
                 # By hand, because a child that was forked meanwhile holds the lock open too.
                 _unlock_descriptor(self._lock_file.fileno())
@@ -286,6 +291,11 @@ def _connect(path: Path) -> sqlite3.Connection:
             os.replace(path, path.with_name(path.name + ".damaged"))
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
 def _open_database(path: Path) -> sqlite3.Connection:
     # Created first, so that it is private from the start.
     os.close(os.open(path, _OWN_FILE, 0o600))
@@ -296,8 +306,9 @@ def _open_database(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = NORMAL")
         if path.stat().st_size % db.execute("PRAGMA page_size").fetchone()[0]:
             raise sqlite3.DatabaseError("the last page is cut")
-        # Half a second for a million items, so that damage is mended here and does not end a run in its middle.
-        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        # Half a second for a million items, so that damage is mended here and does not end a run in its middle. Not
+        # again where this process closed it and nobody touched it since: items may be downloaded one by one.
+        if _closed_as.get(path) != _stamp(path) and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("pages are damaged")
         version = db.execute("PRAGMA user_version").fetchone()[0] or _make_tables(db)
         if version != SCHEMA_VERSION:

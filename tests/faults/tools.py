@@ -34,9 +34,18 @@ def fetched(sandbox: Any) -> int:
     return sandbox.counts["storage"]
 
 
+class Child(subprocess.Popen[str]):
+    """A process that a failing test ends, rather than waiting for it."""
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
 def start(sandbox: Any, code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
     """Start Python code in a process of its own, pointed at a sandbox."""
-    return subprocess.Popen(
+    return Child(
         [sys.executable, "-c", code, *map(str, arguments)],
         env={**os.environ, **sandbox.environment(), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -68,3 +77,12 @@ def page(ids: list[str], following: Any = None, **fields: Any) -> bytes:
     """Return a page of work items as the platform sends it."""
     items = [{"id": each, "batchId": None, "status": "COMPLETED", **fields} for each in ids]
     return json.dumps({"items": items, "meta": {"cursorNext": following}}).encode()
+
+
+def store_at(sandbox: Any, origin: str, query: str = "X-Amz-Signature=0123") -> None:
+    """Let every signed URL of a sandbox lead to another server."""
+    items = [
+        {"path": f"coco_output/{each}.json", "signedUrl": f"{origin}/{each}?{query}"}
+        for each in sandbox.work_item_ids()
+    ]
+    sandbox.replace_next(json.dumps({"items": items}).encode(), times=None, path="*/signedurls")
