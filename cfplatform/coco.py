@@ -12,6 +12,9 @@ from .exceptions import InvalidResponseError
 
 #: Documents up to this size are proven by parsing them whole; above it, by their framing, length and ends.
 PARSE_LIMIT = 8 * 1024 * 1024
+#: Documents up to this size are parsed for a caller who asks for the parsed document; parsed, one takes several times
+#: as much memory.
+LOAD_LIMIT = 512 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 _STRING, _ESCAPE = b'"\\'

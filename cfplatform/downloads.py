@@ -403,7 +403,7 @@ def documents(
     """Yield each item with its parsed document; nothing touches the disk."""
 
     def receive(job: Job[dict[str, Any]], stream: ObjectStream) -> dict[str, Any]:
-        document = coco.parse(b"".join(stream.chunks()))
+        document = coco.parse(b"".join(stream.chunks(coco.LOAD_LIMIT)))
         info = document.get("info")
         document["info"] = {**(info if isinstance(info, dict) else {}), "asset_url": job.item.asset_url or ""}
         return document
@@ -411,13 +411,14 @@ def documents(
     pipeline: Pipeline[dict[str, Any]] = Pipeline(
         calls, receive, workers=workers, space_id=space_id, ordered=ordered, held=HELD_PER_WORKER * workers
     )
-    for job in pipeline.run(Job(item) for item in items):
-        if job.result is not None:
-            yield job.item, job.result
-        elif job.error is not None:
-            if on_error is None:
-                raise job.error
-            on_error(job.item, job.error)
+    with contextlib.closing(pipeline.run(Job(item) for item in items)) as jobs:
+        for job in jobs:
+            if job.result is not None:
+                yield job.item, job.result
+            elif job.error is not None:
+                if on_error is None:
+                    raise job.error
+                on_error(job.item, job.error)
 
 
 def fetch_batch_names(calls: Transport, project_id: str) -> dict[str, str]:

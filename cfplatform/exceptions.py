@@ -19,7 +19,7 @@
     │   └── ServerError                        5xx
     └── DownloadError
         ├── UnsafePathError                    a name would have led outside the destination
-        ├── IncompleteDownloadError            fewer or more bytes than announced
+        ├── IncompleteDownloadError            fewer or more bytes than announced, or another checksum
         └── DestinationBusyError               another process is downloading into the folder
 
 Every error carries ``message``, ``method``, ``url`` (without its query), ``status_code``, ``request_id``,
@@ -43,8 +43,8 @@ _MAX_SEARCHED = 4096
 # The name before the first "=" holds neither "?" nor "=", so that the search stays linear in any text.
 _QUERY = re.compile(r"\?[^\s'\"<>)\]?=]*=[^\s'\"<>)\]]*")
 _SIGNED_VALUE = re.compile(
-    r"(?i)\b(X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|Signature|sig|"
-    r"AWSAccessKeyId|X-API-Key)(\"?\s*[=:]\s*\"?)[^\s&\"'<>,]+"
+    r"(?i)\b(X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|Signature(?:Provided)?|sig|"
+    r"AWSAccessKeyId|X-API-Key)(\"?\s*[=:]\s*\"?|%3D|>)[^\s&\"'<>,]+"
 )
 
 
@@ -186,7 +186,7 @@ class UnsafePathError(DownloadError):
 
 
 class IncompleteDownloadError(DownloadError):
-    """The number of bytes received is not the number that the server announced."""
+    """The bytes received are not those that the server announced: fewer, more, or with another checksum."""
 
 
 class DestinationBusyError(DownloadError):

@@ -82,7 +82,8 @@ def items(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Itera
     Neighbouring pages may overlap; an id is dropped if it was among the last 10 000, so memory stays bounded.
 
     Raises:
-        InvalidResponseError: If an item is not an object or has no id; items before it were yielded.
+        InvalidResponseError: If an item is not an object or its id is not a text or a whole number; items before it
+            were yielded.
     """
     if limit == 0:
         return
@@ -90,9 +91,13 @@ def items(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Itera
     count = 0
     for number, page in enumerate(pages, start=1):
         for index, item in enumerate(page["items"]):
-            if not isinstance(item, dict) or item.get("id", item.get("exportId")) in (None, ""):
-                raise InvalidResponseError(f"Item {index} on page {number} of the listing has no id.")
-            if not seen.add(str(item.get("id", item.get("exportId")))):
+            key = item.get("id", item.get("exportId")) if isinstance(item, dict) else None
+            # A fraction may have been rounded on its way through a parser, so it names nothing for certain.
+            if key in (None, "") or isinstance(key, bool) or not isinstance(key, (str, int)):
+                raise InvalidResponseError(
+                    f"Item {index} on page {number} of the listing has no id that is a text or a whole number."
+                )
+            if not seen.add(str(key)):
                 continue
             yield item
             count += 1

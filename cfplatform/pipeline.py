@@ -23,11 +23,14 @@ from . import files, params, signing, transport
 from .exceptions import (
     APIConnectionError,
     APIError,
+    APITimeoutError,
     AuthenticationError,
     CFPlatformError,
     DownloadError,
     InvalidResponseError,
     PermissionDeniedError,
+    RateLimitError,
+    ServerError,
 )
 from .resources import Annotation, WorkItem
 from .state import StateError
@@ -38,6 +41,10 @@ from .transport import Interrupted, ObjectStream, Transport
 SIGN_GROUP = 100
 #: Seconds that a smaller group waits for company while the listing has nothing to give.
 LINGER = 0.05
+#: Seconds before a group that could not be signed is asked for again, beyond the repeats of each request. Signing is
+#: one endpoint for all items, so an outage of minutes is sat out rather than paid for with a hundred items a group. A
+#: success starts the pauses anew; once they are used up, further groups fail without one.
+SIGN_PAUSES = (5.0, 15.0, 40.0, 60.0, 120.0)
 #: New signatures for one item: when its URL expired, and when it was refused for another reason.
 MAX_RENEWALS_EXPIRED = 3
 MAX_RENEWALS_REFUSED = 1
@@ -45,6 +52,7 @@ MAX_RENEWALS_REFUSED = 1
 #: themselves.
 JOIN_TIMEOUT = 1.0
 
+_OUTAGE = (APIConnectionError, APITimeoutError, RateLimitError, ServerError)
 _OUT_OF_FILES = os.strerror(errno.EMFILE)
 _EXPIRED = re.compile(r"(?i)expired|RequestTimeTooSkewed")
 
@@ -123,6 +131,8 @@ class Pipeline(Generic[R]):
         self._admitted = self._handed_out = 0
         self._listed = False
         self._renewing = False
+        # Pauses taken since signing worked last; used by the signer only.
+        self._pauses = 0
         self._fatal: BaseException | None = None
 
     def run(self, jobs: Iterable[Job[R]]) -> Generator[Job[R], None, None]:
@@ -336,6 +346,9 @@ class Pipeline(Generic[R]):
         self._done.notify()
 
     def _abort(self, error: BaseException) -> None:
+        if isinstance(error, CFPlatformError):
+            # As above; the frames hold signed URLs too. The traceback of a fault of our own is kept: it is needed.
+            error = error.with_traceback(None)
         with self._lock:
             self._fatal = self._fatal or error
             self._stop.set()
@@ -386,7 +399,7 @@ class Pipeline(Generic[R]):
 
     def _sign_group(self, signer: signing.Signer, space_id: str, group: list[Job[R]]) -> None:
         try:
-            signed = signer.sign(space_id, [job.path for job in group])
+            signed = self._sign_patiently(signer, space_id, [job.path for job in group])
         except (AuthenticationError, PermissionDeniedError):
             raise
         except CFPlatformError as error:
@@ -405,6 +418,22 @@ class Pipeline(Generic[R]):
                 self._fail(job, url)
         with self._lock:
             self._work.notify(len(group))
+
+    def _sign_patiently(
+        self, signer: signing.Signer, space_id: str, paths: list[str]
+    ) -> dict[str, str | DownloadError]:
+        while True:
+            try:
+                signed = signer.sign(space_id, paths)
+            except _OUTAGE as error:
+                if _concerns_all(error) or self._pauses >= len(SIGN_PAUSES):
+                    raise
+            else:
+                self._pauses = 0
+                return signed
+            self._pauses += 1
+            if self._stop.wait(SIGN_PAUSES[self._pauses - 1]):
+                raise Interrupted
 
 
 def fetch_annotation(

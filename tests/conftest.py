@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from cfplatform import pipeline
 from cfplatform.transport import retry
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def _is_loopback(host: str) -> bool:
 @pytest.fixture(autouse=True)
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BACKOFF_BASE", 0.001)
+    monkeypatch.setattr(pipeline, "SIGN_PAUSES", (0.001,) * len(pipeline.SIGN_PAUSES))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from ..exceptions import (
     error_from_response,
     printable,
 )
-from . import failures, streams
+from . import connections, failures, streams
 from .retry import DEFAULT_RETRIES, RETRY_METHODS, Budget, Interrupted, RetryPolicy, Shared, retry_after
 from .sessions import KeyAuth, PlainSession, hide_signatures_in_logs, origin
 
@@ -331,6 +331,7 @@ class Transport:
     ) -> requests.Response:
         if isinstance(policy, RetryPolicy) and policy.shared is not None:
             policy.shared.wait(stop)
+        connections.stop_reading_on(stop)
         prepared.retries = policy  # type: ignore[attr-defined]
         settings = self._environment(session, prepared.url or "")
         try:
@@ -428,7 +429,8 @@ def _attempt(
     try:
         return receive(response), None
     except (TransportError, IncompleteDownloadError) as error:
-        return None, error
+        # Without its traceback, whose frames hold what the server sent.
+        return None, error.with_traceback(None)
 
 
 def path(*parts: str) -> str:

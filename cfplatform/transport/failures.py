@@ -9,6 +9,7 @@ import requests
 import urllib3
 
 from ..exceptions import APIConnectionError, APITimeoutError, InvalidResponseError, TransportError, blank, printable
+from .connections import TooSlow
 
 #: Everything that sending or reading may raise: both families, the system's errors, and the plain ValueError that
 #: unusual headers lead to.
@@ -37,6 +38,11 @@ def describe(error: BaseException) -> TransportError:
         return APIConnectionError("The host name could not be resolved. Check the base URL and the network.")
     # A refused connection is a kind of connect timeout to urllib3.
     refused = any(isinstance(part, urllib3.exceptions.NewConnectionError) for part in chain)
+    slow = next((part for part in chain if isinstance(part, TooSlow)), None)
+    if slow is not None:
+        return APITimeoutError(
+            f"No answer in time: {slow}. Raise timeout=(connect, read), use fewer workers, or try again later."
+        )
     if not refused and any(isinstance(part, _TIMEOUTS) for part in chain):
         return APITimeoutError("No answer in time. Raise timeout=(connect, read), or try again later.")
     plain = isinstance(error, ValueError) and not isinstance(error, (OSError, urllib3.exceptions.HTTPError))

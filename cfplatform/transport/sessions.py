@@ -14,6 +14,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from ..exceptions import blank
+from . import connections
 
 #: Loggers of urllib3 that print whole URLs. A filter works only on the very logger that a record is made by.
 _TALKATIVE = tuple(
@@ -66,6 +67,17 @@ class PolicyAdapter(HTTPAdapter):
     @max_retries.setter
     def max_retries(self, policy: urllib3.Retry) -> None:
         self._policy = policy
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Build the pools, with connections whose every phase ends."""
+        super().init_poolmanager(*args, **kwargs)
+        connections.bound(self.poolmanager)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """Build the pools of a proxy, with connections whose every phase ends."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        connections.bound(manager)
+        return manager
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request under its own policy, if it has one."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from ..exceptions import IncompleteDownloadError, InvalidResponseError, TransportError
-from . import failures
+from ..exceptions import APITimeoutError, IncompleteDownloadError, InvalidResponseError, TransportError
+from . import checks, failures
 from .retry import DRAIN_LIMIT, Interrupted, drain
 
 if TYPE_CHECKING:
@@ -53,20 +53,26 @@ class ObjectStream:
         """The object's entity tag, which changes when the object changes."""
         return self.headers.get("ETag")
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, limit: int | None = None) -> Iterator[bytes]:
         """Yield the object's bytes; ends normally only if all of them arrived.
 
+        Args:
+            limit: Bytes at the most, as sent and as decompressed; ``checks.MAX_OBJECT_BYTES`` if omitted.
+
         Raises:
-            IncompleteDownloadError: If fewer or more bytes arrived than were announced.
+            DownloadError: If the object is larger than the limit.
+            IncompleteDownloadError: If fewer or more bytes arrived than were announced, or not those of a checksum.
             TransportError: If the connection broke.
             InvalidResponseError: If the body is encoded in a way that was not asked for, or broken.
         """
+        most = checks.MAX_OBJECT_BYTES if limit is None else limit
+        wire = checks.verified(checks.capped(self._wire(), most, self.length), self.headers)
         encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding in ("", "identity"):
-            yield from self._wire()
+            yield from wire
         elif encoding in ("gzip", "x-gzip"):
             # An object may be stored compressed; then it comes so whatever was asked for.
-            yield from _gunzip(self._wire())
+            yield from checks.capped(_gunzip(wire), most)
         else:
             raise InvalidResponseError(
                 f"The storage sent the object encoded as {encoding[:40]!r}, which was not asked for."
@@ -97,6 +103,8 @@ class ObjectStream:
 
     def _broken(self, received: int, problem: TransportError | None) -> TransportError | IncompleteDownloadError:
         received = max(received, self._raw.tell())
+        if isinstance(problem, APITimeoutError):
+            return APITimeoutError(f"{problem.message} The object broke off after {received} bytes.")
         if self.length is not None and received < self.length:
             return IncompleteDownloadError(
                 f"The object broke off after {received} of {self.length} bytes"

@@ -50,6 +50,8 @@ class Answer:
     delay: float = 0.0
     #: Sent over and over, until the client has had enough.
     endless: bytes = b""
+    #: Seconds between one such piece and the next.
+    pace: float = 0.0
 
 
 def raw(status: int | str, body: bytes = b"", *headers: str, length: bool = True) -> bytes:
@@ -157,6 +159,8 @@ class ScriptedServer:
         connection.sendall(answer.data(request) if callable(answer.data) else answer.data)
         while answer.endless and not self._stopped.is_set():
             connection.sendall(answer.endless)
+            if answer.pace:
+                self._stopped.wait(answer.pace)
         if answer.end == "stall":
             self._stopped.wait(30)
         if answer.end == "reset":

@@ -1,0 +1,443 @@
+"""Group B: bodies that are cut, badly framed, damaged, too large, or odd inside."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import random
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+from cfplatform import (
+    APIConnectionError,
+    CFPlatformError,
+    DownloadError,
+    IncompleteDownloadError,
+    InvalidResponseError,
+    coco,
+)
+from cfplatform.transport import checks
+from tests.faults.tools import parts, run, store_at, tree
+from tests.http.scripted import Answer, raw
+
+BODY = b'{"info": {"year": 2026}, "images": [], "note": "' + b"x" * 3000 + b'"}'
+GZIP = "Content-Encoding: gzip"
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+def chunked(body, end=b"0\r\n\r\n"):
+    return b"%x\r\n%s\r\n" % (len(body), body) + end
+
+
+@pytest.fixture
+def download(serve, make_sandbox, tmp_path):
+    """Download one item whose document is what a raw server answers; return its result and the number of requests."""
+
+    def run(*answers, retries=1, **options):
+        sandbox = make_sandbox(items=1, batches=1)
+        server = serve(*answers[:-1], default=answers[-1])
+        store_at(sandbox, server.origin)
+        with sandbox.client(retries=retries) as client:
+            summary = client.download_project(destination=tmp_path, inject_asset_url=False, **options)
+        (result,) = summary.results
+        assert parts(tmp_path) == []
+        assert (result.outcome == "failed") == (tree(tmp_path) == {})
+        return result, len(server.requests)
+
+    return run
+
+
+def refused(download, answer, error):
+    """Check that a download never accepts an answer, and that a right one afterwards mends it."""
+    result, _ = download(answer)
+    assert result.outcome == "failed"
+    assert type(result.error) is error
+    result, requests = download(answer, raw(200, BODY))
+    assert result.outcome == "downloaded"
+    assert result.path.read_bytes() == BODY
+    assert requests == 2
+    result.path.unlink()
+
+
+def accepted(download, answer, expected):
+    result, requests = download(answer)
+    assert result.outcome == "downloaded", result.error
+    assert result.path.read_bytes() == expected
+    assert requests == 1
+    result.path.unlink()
+
+
+@pytest.mark.parametrize("kept", [0, len(BODY) // 2, len(BODY)])
+def test_b01_a_body_whose_end_is_that_of_the_connection_is_not_accepted(download, kept):
+    refused(download, Answer(raw(200, BODY[:kept], length=False), end="close"), InvalidResponseError)
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "+5", "5.0", "0x10"])
+def test_b02_a_length_that_is_none_is_rejected(download, length):
+    refused(download, Answer(raw(200, BODY, f"Content-Length: {length}"), end="close"), InvalidResponseError)
+
+
+@pytest.mark.parametrize("lengths", [["500, 600"], ["500", "600"], [f"{len(BODY)}, 5"]])
+def test_b02_two_lengths_that_differ_are_rejected(download, lengths):
+    headers = [f"Content-Length: {length}" for length in lengths]
+    result, _ = download(Answer(raw(200, BODY, *headers), end="close"))
+    assert type(result.error) is InvalidResponseError
+
+
+def test_b02_the_same_length_twice_is_accepted(download):
+    accepted(download, raw(200, BODY, f"Content-Length: {len(BODY)}, {len(BODY)}"), BODY)
+
+
+@pytest.mark.parametrize("cut", [0, 5, 10, 20, 60, -9, -8, -4, -1])
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_b03_truncated_gzip(serve, fetch, cut, framing):
+    part = gzip.compress(BODY)[:cut]
+    answer = (
+        raw(200, part, GZIP)
+        if framing == "length"
+        else raw(200, chunked(part) if part else b"0\r\n\r\n", CHUNKED, GZIP)
+    )
+    with pytest.raises(IncompleteDownloadError, match="gzip stream broke off"):
+        fetch(serve(default=answer), retries=0)
+    assert fetch(serve(answer, raw(200, gzip.compress(BODY), GZIP))) == BODY
+
+
+def test_b03_truncated_gzip_is_never_a_file(download):
+    refused(download, raw(200, gzip.compress(BODY)[:-20], GZIP), IncompleteDownloadError)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        gzip.compress(BODY)[:-8] + b"\0\0\0\0" + gzip.compress(BODY)[-4:],
+        gzip.compress(BODY)[:-4] + b"\0\0\0\0",
+        BODY,
+        gzip.compress(BODY) + b"junk",
+        zlib.compress(BODY),
+    ],
+    ids=["crc", "size", "plain", "junk behind", "zlib"],
+)
+def test_b04_what_is_labelled_gzip_and_is_not_is_rejected(download, body):
+    refused(download, raw(200, body, GZIP), InvalidResponseError)
+
+
+def test_b04_two_members_are_one_body(download):
+    accepted(download, raw(200, gzip.compress(BODY[:99]) + gzip.compress(BODY[99:]), GZIP), BODY)
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "aws-chunked"])
+def test_b05_an_encoding_that_was_not_asked_for_is_rejected(download, encoding):
+    refused(download, raw(200, BODY, f"Content-Encoding: {encoding}"), InvalidResponseError)
+
+
+#: Downloads a bomb, and tells how far the memory of the process rose above what it was before.
+BOMB = """
+import sys
+from cfplatform import Client, CFPlatformError
+from cfplatform.transport import checks
+from cfplatform import coco
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+checks.MAX_OBJECT_BYTES = coco.LOAD_LIMIT = int(sys.argv[2])
+with Client(max_workers=1, retries=2) as client:
+    (item,) = client.get_work_items()
+    before = peak()
+    try:
+        if sys.argv[1] == "load":
+            item.load()
+        else:
+            item.download(sys.argv[3])
+    except CFPlatformError as error:
+        print(type(error).__name__, peak() - before, error)
+"""
+
+
+@pytest.fixture(scope="module")
+def bomb():
+    return gzip.compress(b"\0" * 600_000_000, 9)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from /proc")
+@pytest.mark.parametrize(
+    ("entry", "cap", "rise"), [("download", 500_000_000, 50_000_000), ("load", 20_000_000, 50_000_000)]
+)
+def test_b06_a_bomb_stops_at_the_cap_in_flat_memory(serve, make_sandbox, tmp_path, bomb, entry, cap, rise):
+    assert len(bomb) < 600_000
+    sandbox = make_sandbox(items=1, batches=1)
+    server = serve(default=raw(200, bomb, GZIP))
+    store_at(sandbox, server.origin)
+    code, out, err = run(sandbox, BOMB, entry, cap, tmp_path)
+    assert (code, err) == (0, "")
+    kind, peak, message = out.split(" ", 2)
+    assert kind == "DownloadError"
+    assert f"larger than {cap} bytes" in message
+    assert int(peak) < rise
+    assert len(server.requests) == 1
+    assert entry == "load" or (tree(tmp_path), parts(tmp_path)) == ({}, [])
+
+
+def test_b06_endless_empty_members_count_too(serve, fetch, monkeypatch):
+    monkeypatch.setattr(checks, "MAX_OBJECT_BYTES", 1_000_000)
+    endless = chunked(gzip.compress(b"") * 1000, end=b"")
+    with pytest.raises(DownloadError, match="larger than 1000000 bytes"):
+        fetch(serve(Answer(raw(200, b"", CHUNKED, GZIP), endless=endless)))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(raw(200, b"", "Content-Length: 1001"), end="stall"),
+        Answer(raw(200, b"", CHUNKED), endless=chunked(b"{" * 100, end=b"")),
+        raw(200, b" " * 1001),
+    ],
+    ids=["announced", "endless", "sent"],
+)
+def test_b07_an_object_above_the_cap_is_refused_once_and_leaves_nothing(download, monkeypatch, answer):
+    monkeypatch.setattr(checks, "MAX_OBJECT_BYTES", 1000)
+    result, requests = download(answer, retries=3)
+    assert type(result.error) is DownloadError
+    assert "larger than 1000 bytes" in str(result.error)
+    assert requests == 1
+
+
+def test_b07_an_object_of_just_the_cap_is_fine(download, monkeypatch):
+    monkeypatch.setattr(checks, "MAX_OBJECT_BYTES", len(BODY))
+    accepted(download, raw(200, BODY), BODY)
+    accepted(download, raw(200, gzip.compress(BODY), GZIP), BODY)
+
+
+def test_b07_parsed_documents_have_a_cap_of_their_own(sandbox, client, monkeypatch):
+    monkeypatch.setattr(coco, "LOAD_LIMIT", 100)
+    failed = []
+    assert list(client.iter_annotations(on_error=lambda item, error: failed.append(error))) == []
+    assert len(failed) == 20
+    assert all(type(error) is DownloadError for error in failed)
+    assert sandbox.counts["storage"] == 20
+
+
+def saved(sandbox, client, root, document, **options):
+    """Store a document for the first item and download it; return its result."""
+    sandbox.update_work_item(0, document=document)
+    (item, *_) = client.get_work_items(max_items=1)
+    (result,) = client.iter_downloads([item], root, **options)
+    assert result.error is None or isinstance(result.error, CFPlatformError)
+    assert parts(root) == []
+    return result
+
+
+def test_b08_a_byte_order_mark_is_kept(sandbox, client, tmp_path):
+    document = b'\xef\xbb\xbf{"info": {}, "images": []}'
+    assert saved(sandbox, client, tmp_path, document, inject_asset_url=False).path.read_bytes() == document
+    injected = saved(sandbox, client, tmp_path, document).path.read_bytes()
+    assert injected.startswith(b'\xef\xbb\xbf{"info": {"asset_url": "')
+    assert client.get_work_item(next(sandbox.work_item_ids())).load()["images"] == []
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"a": "é"}'.encode("utf-16"),
+        '{"a": "é"}'.encode("utf-16-le"),
+        '{"a": "é"}'.encode("latin-1"),
+        b'{"a": "\xed\xa0\x80"}',
+    ],
+    ids=["utf-16", "utf-16-le", "latin-1", "surrogate"],
+)
+def test_b08_another_encoding_is_refused_and_never_patched_up(sandbox, client, tmp_path, document):
+    result = saved(sandbox, client, tmp_path, document)
+    assert isinstance(result.error, InvalidResponseError)
+    assert tree(tmp_path) == {}
+    with pytest.raises(InvalidResponseError):
+        client.get_work_item(result.item_id).load()
+
+
+def test_b09_numbers_that_are_none_are_kept_as_served_and_never_written_by_us(sandbox, client, tmp_path):
+    document = b'{"images": [], "a": [NaN, Infinity, -Infinity, 1e999], "info": {"b": NaN}}'
+    assert saved(sandbox, client, tmp_path, document, inject_asset_url=False).path.read_bytes() == document
+    injected = saved(sandbox, client, tmp_path, document).path.read_bytes()
+    # Ours is a member whose value is a text.
+    assert injected.count(b"NaN") == document.count(b"NaN")
+    assert injected.count(b"Infinity") == document.count(b"Infinity")
+
+
+HUGE_NUMBER = b'{"a": ' + b"9" * 5000 + b"}"
+DEEP = b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+needs_limit = pytest.mark.skipif(not hasattr(sys, "set_int_max_str_digits"), reason="this Python reads any number")
+
+
+@pytest.mark.parametrize("body", [pytest.param(HUGE_NUMBER, marks=needs_limit), DEEP], ids=["number", "nested"])
+def test_b10_documents_that_no_parser_takes_fail_alone(sandbox, client, tmp_path, body):
+    result = saved(sandbox, client, tmp_path, body)
+    assert isinstance(result.error, InvalidResponseError)
+    summary = client.download_project(destination=tmp_path)
+    assert (summary.successful, summary.failed) == (19, 1)
+    with pytest.raises(InvalidResponseError):
+        client.get_work_item(result.item_id).load()
+
+
+@pytest.mark.parametrize("body", [pytest.param(HUGE_NUMBER, marks=needs_limit), DEEP], ids=["number", "nested"])
+def test_b10_pages_that_no_parser_takes_are_a_typed_error(serve, connect, body):
+    with pytest.raises(InvalidResponseError, match="not whole JSON"):
+        list(connect(serve(default=raw(200, body)), retries=1).get_work_items())
+
+
+def test_b11_ids_keep_their_text(serve, connect):
+    listing = b'{"items": [{"id": 9007199254740993}, {"id": "9007199254740993"}, {"id": "x-1"}], "meta": {}}'
+    found = [item.id for item in connect(serve(raw(200, listing))).get_work_items()]
+    assert found[0] == "9007199254740993"
+    assert found[-1] == "x-1"
+
+
+@pytest.mark.parametrize("bad", ["true", "null", '""', "1.0", "[1]", "{}"])
+def test_b11_what_cannot_be_an_id_is_never_rounded_or_guessed(serve, connect, bad):
+    listing = b'{"items": [{"id": %s}], "meta": {}}' % bad.encode()
+    with pytest.raises(InvalidResponseError, match="id"):
+        list(connect(serve(default=raw(200, listing))).get_work_items())
+
+
+def test_b11_numbers_inside_a_document_keep_their_text(sandbox, client, tmp_path):
+    document = b'{"annotations": [{"id": 9007199254740993.0, "area": 1.10, "x": 1E5}], "info": {}}'
+    text = saved(sandbox, client, tmp_path, document).path.read_bytes()
+    assert text.startswith(document[: document.index(b'"info"')])
+
+
+def test_b12_half_a_character_in_a_document_is_kept(sandbox, client, tmp_path):
+    document = b'{"images": [{"file_name": "a\\ud800"}], "info": {}}'
+    assert rb'"a\ud800"' in saved(sandbox, client, tmp_path, document).path.read_bytes()
+    assert client.get_work_item(next(sandbox.work_item_ids())).load()["images"][0]["file_name"] == "a\ud800"
+
+
+def test_b12_half_a_character_in_the_address_of_an_asset_is_written(sandbox, client, tmp_path):
+    item = {**sandbox.work_item(0), "assetUrl": "assets/\ud800.png"}
+    sandbox.replace_next(json.dumps({"items": [item], "meta": {}}).encode(), path="*/workItems")
+    text = saved(sandbox, client, tmp_path, b'{"info": {}}').path.read_bytes()
+    assert json.loads(text)["info"]["asset_url"] == "assets/\ud800.png"
+
+
+def test_b12_half_a_character_in_the_name_of_a_batch_is_replaced(sandbox, client, tmp_path):
+    batches = json.dumps({"items": [{"id": 1001, "name": "a\ud800"}, {"id": 1002, "name": "b"}], "meta": {}})
+    sandbox.replace_next(batches.encode(), path="*/batches")
+    summary = client.download_project(destination=tmp_path)
+    assert (summary.successful, summary.failed) == (20, 0)
+    assert all(path.encode().decode() == path for path in tree(tmp_path))
+
+
+def base64_of(digest):
+    return base64.b64encode(digest).decode()
+
+
+def checksums(body):
+    """Every header with a checksum, as a right answer with this body has it."""
+    return {
+        "Content-MD5": base64_of(hashlib.md5(body).digest()),  # noqa: S324 - what the storages offer
+        "x-goog-hash": "crc32c=AAAAAA==,md5=" + base64_of(hashlib.md5(body).digest()),  # noqa: S324
+        "x-amz-checksum-sha256": base64_of(hashlib.sha256(body).digest()),
+        "x-amz-checksum-sha1": base64_of(hashlib.sha1(body).digest()),  # noqa: S324
+        "x-amz-checksum-crc32": base64_of(zlib.crc32(body).to_bytes(4, "big")),
+    }
+
+
+@pytest.mark.parametrize("name", checksums(b""))
+def test_b13_a_checksum_that_differs_is_repeated_and_never_accepted(download, name):
+    wrong = raw(200, BODY, f"{name}: {checksums(BODY + b' ')[name]}")
+    refused(download, wrong, IncompleteDownloadError)
+    result, requests = download(wrong, retries=3)
+    assert f"checksum that {name} announced" in str(result.error)
+    assert requests == 4
+    accepted(download, raw(200, BODY, f"{name}: {checksums(BODY)[name]}"), BODY)
+
+
+def test_b13_checksums_are_those_of_the_bytes_as_sent(download):
+    packed = gzip.compress(BODY)
+    headers = [f"{name}: {value}" for name, value in checksums(packed).items()]
+    accepted(download, raw(200, packed, GZIP, *headers), BODY)
+    headers = [f"{name}: {value}" for name, value in checksums(packed).items() if name == "x-goog-hash"]
+    # Decompressed on the way: the checksum speaks of other bytes, so it proves nothing and denies nothing.
+    accepted(download, raw(200, BODY, "x-goog-stored-content-encoding: gzip", *headers), BODY)
+
+
+def test_b13_a_checksum_sent_in_two_headers_counts(download):
+    md5 = checksums(BODY + b" ")["Content-MD5"]
+    refused(
+        download, raw(200, BODY, "x-goog-hash: crc32c=AAAAAA==", f"x-goog-hash: md5={md5}"), IncompleteDownloadError
+    )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ['ETag: "9e107d9d372bb6826bd81d3542a419d6"'],
+        ['ETag: "9e107d9d372bb6826bd81d3542a419d6-3"'],
+        ["ETag: 9e107d9d372bb6826bd81d3542a419d6"],
+        ['ETag: W/"9e107d9d372bb6826bd81d3542a419d6"'],
+        ['ETag: "9e107d9d372bb6826bd81d3542a419d6"', "x-amz-server-side-encryption: aws:kms"],
+        ["x-goog-hash: crc32c=AAAAAA=="],
+        ["x-amz-checksum-crc32c: AAAAAA=="],
+        ["x-amz-checksum-sha256: " + base64_of(hashlib.sha256(b"").digest()) + "-3", "x-amz-checksum-type: COMPOSITE"],
+        ["x-amz-checksum-crc32: AAAAAA==-2"],
+        ["Content-MD5: not base64"],
+        ["Content-MD5: AAAA"],
+        ["Content-MD5:"],
+        ["x-goog-hash: md5="],
+    ],
+)
+def test_b14_what_is_no_checksum_of_the_body_raises_no_alarm(download, headers):
+    accepted(download, raw(200, BODY, *headers), BODY)
+
+
+def test_b15_a_thousand_documents_are_stored_as_served(make_sandbox, tmp_path):
+    dice = random.Random(15)
+    sandbox = make_sandbox(items=1000, batches=3)
+    served = {}
+    for item in sandbox.work_item_ids():
+        served[item] = spelled(dice)
+        sandbox.update_work_item(item, document=served[item])
+    with sandbox.client() as client:
+        client.download_project(destination=tmp_path, inject_asset_url=False).raise_for_failures()
+    found = {path.rsplit("/", 1)[1].removesuffix(".json"): content for path, content in tree(tmp_path).items()}
+    assert found == served
+
+
+def spelled(dice):
+    """Return a JSON object in a spelling that no writer of ours has."""
+
+    def blank():
+        return dice.choice(["", " ", "\n", "\t ", "\r\n"])
+
+    names = dice.sample(["images", "annotations", "info", "é", "\\u00e9", "licenses", "a", ""], dice.randint(0, 8))
+    values = [
+        "1.10",
+        "1E5",
+        "-0",
+        "1e999",
+        "9007199254740993",
+        "NaN",
+        '"\\u00e9é\\/"',
+        "[ ]",
+        '{"b" :1, "b":2}',
+        "null",
+    ]
+    members = [f'{blank()}"{name}"{blank()}:{blank()}{dice.choice(values)}{blank()}' for name in names]
+    return f"{blank()}{{{','.join(members)}{blank()}}}{blank()}".encode()
+
+
+def test_b15_whatever_the_framing_the_bytes_are_those_of_the_object(download):
+    for answer in (
+        raw(200, BODY),
+        raw(200, chunked(BODY), CHUNKED),
+        raw(200, gzip.compress(BODY), GZIP),
+        raw(200, chunked(gzip.compress(BODY)), CHUNKED, GZIP),
+    ):
+        accepted(download, answer, BODY)
+
+
+def test_b01_chunks_without_an_end_are_no_body(download):
+    refused(download, Answer(raw(200, chunked(BODY, end=b""), CHUNKED), end="close"), APIConnectionError)

@@ -1,0 +1,303 @@
+"""Group S: signed URLs that come in another order, run out, are refused, or lead elsewhere."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+
+import pytest
+
+from cfplatform import (
+    APIConnectionError,
+    CFPlatformError,
+    DownloadError,
+    InvalidResponseError,
+    PermissionDeniedError,
+    ServerError,
+    UnsafePathError,
+    pipeline,
+)
+from cfplatform.signing import Signer
+from tests.faults.tools import fetched, run, store_at, tree, wait_until
+from tests.http.scripted import Answer, raw, said
+
+EXPIRED = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+
+
+def url(path):
+    return f"https://storage.example/{path}?sig=1"
+
+
+def asked(server):
+    return [json.loads(request.body)["paths"] for request in server.requests]
+
+
+def rewriting(sandbox, client, change, times=1):
+    """Let the sandbox sign all paths as always, but change the list of its answer before it leaves."""
+    paths = [f"coco_output/{item}.json" for item in sandbox.work_item_ids()]
+    answer = client.request("POST", f"/spaces/{sandbox.space_id}/signedurls", json={"paths": paths}).json()
+    body = json.dumps({"items": change(answer["items"])}).encode()
+    sandbox.replace_next(body, times=times, path="*/signedurls")
+
+
+def check_contents(sandbox, root):
+    for path, content in tree(root).items():
+        document = json.loads(content)
+        del document["info"]["asset_url"]
+        assert document == json.loads(sandbox.document(path.rsplit("/", 1)[1].removesuffix(".json")))
+
+
+def test_s01_answers_in_another_order_never_mix_up_files(sandbox, tmp_path):
+    foreign = {"path": "coco_output/foreign.json", "signedUrl": url("foreign")}
+    # As wide as the project, so that one group has all items.
+    with sandbox.client(max_workers=20) as client:
+        # Reversed, one missing, one twice, one foreign.
+        rewriting(sandbox, client, lambda signed: [foreign, *reversed(signed[1:]), signed[5]])
+        results = list(client.iter_downloads(client.get_work_items(), tmp_path))
+    assert [result.error for result in results] == [None] * 20
+    check_contents(sandbox, tmp_path)
+    assert fetched(sandbox) == 20
+
+
+def test_s01_a_path_that_is_never_signed_fails_alone(sandbox, client, tmp_path):
+    rewriting(sandbox, client, lambda signed: [*signed[:0:-1], *signed[1:3]], times=None)
+    summary = client.download_project(destination=tmp_path)
+    assert (summary.successful, summary.failed) == (19, 1)
+    assert summary.failures[0].item_id == next(sandbox.work_item_ids())
+    assert "signed no URL" in str(summary.failures[0].error)
+    check_contents(sandbox, tmp_path)
+
+
+def test_s02_many_paths_few_requests_none_none(serve, connect):
+    answer = Answer(
+        lambda request: said({"items": [{"path": p, "signedUrl": url(p)} for p in json.loads(request.body)["paths"]]})
+    )
+    server = serve(default=answer)
+    signer = Signer(connect(server)._calls)
+    paths = [f"f{number}" for number in range(2500)]
+    assert signer.sign("s", []) == {}
+    assert server.requests == []
+    assert signer.sign("s", [*paths, *paths[:10]]) == {path: url(path) for path in paths}
+    assert [len(group) for group in asked(server)] == [1000, 1000, 500]
+
+
+def test_s03_urls_that_run_out_in_the_queue_are_renewed(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=300, batches=2)
+    with sandbox.client(max_workers=4) as client:
+        results = client.iter_downloads(client.get_work_items(), tmp_path)
+        outcomes = []
+        for result in results:
+            outcomes.append(result.outcome)
+            if len(outcomes) in (50, 150, 250):
+                sandbox.expire_urls()
+    assert outcomes == ["downloaded"] * 300
+    expired = fetched(sandbox) - 300
+    assert expired > 0
+    assert sandbox.counts["signing"] <= math.ceil(300 / 100) + 4 + expired
+    check_contents(sandbox, tmp_path)
+
+
+def test_s03_urls_that_live_for_two_seconds_are_enough(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=300, batches=2, url_lifetime=2)
+    with sandbox.client(max_workers=4) as client:
+        summary = client.download_project(destination=tmp_path)
+    assert (summary.successful, summary.failed) == (300, 0)
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_s03_an_item_is_renewed_three_times_at_most(sandbox, client, tmp_path, status):
+    first = next(sandbox.work_item_ids())
+    sandbox.fail_next(status, times=None, path=f"/storage/*{first}*", body=EXPIRED)
+    summary = client.download_project(destination=tmp_path)
+    assert (summary.successful, summary.failed) == (19, 1)
+    assert sum(first in request.path for request in sandbox.requests if request.route == "storage") == 1 + 3
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "SignatureDoesNotMatch"])
+def test_s04_a_refusal_that_stays_is_tried_with_one_new_signature(sandbox, client, tmp_path, code):
+    first = next(sandbox.work_item_ids())
+    body = f"<Error><Code>{code}</Code><Message>No</Message></Error>"
+    sandbox.fail_next(403, times=None, path=f"/storage/*{first}*", body=body)
+    summary = client.download_project(destination=tmp_path)
+    assert (summary.successful, summary.failed) == (19, 1)
+    assert isinstance(summary.failures[0].error, PermissionDeniedError)
+    assert code in str(summary.failures[0].error)
+    assert sum(first in request.path for request in sandbox.requests if request.route == "storage") == 2
+
+
+#: Downloads while the clock of the process is wrong.
+WRONG_CLOCK = """
+import sys, time
+right = time.time
+time.time = lambda: right() + 3600 * int(sys.argv[1])
+import cfplatform
+with cfplatform.Client() as client:
+    print(client.download_project(destination=sys.argv[2]).successful)
+"""
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_s05_a_wrong_local_clock_does_not_matter(make_sandbox, tmp_path, hours):
+    sandbox = make_sandbox(items=20, batches=2, url_lifetime=60)
+    sandbox.fail_next(429, path="*/annotations", headers={"Retry-After": "0"})
+    assert run(sandbox, WRONG_CLOCK, hours, tmp_path) == (0, "20\n", "")
+    check_contents(sandbox, tmp_path)
+
+
+def test_s05_a_refused_time_is_told_as_the_server_says_it(sandbox, client, tmp_path):
+    body = (
+        "<Error><Code>RequestTimeTooSkewed</Code><Message>The difference between the request time and the current "
+        "time is too large.</Message></Error>"
+    )
+    sandbox.fail_next(403, times=None, path="/storage/*", body=body)
+    (result, *_) = client.iter_downloads(client.get_work_items(max_items=1), tmp_path)
+    assert "RequestTimeTooSkewed: The difference between the request time and the current time" in str(result.error)
+    sandbox.clear_faults()
+    sandbox.fail_next(403, times=1, path="/storage/*", body=body)
+    assert client.download_project(destination=tmp_path).successful == 20
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "http://storage.example/o?sig=1",
+        "file:///etc/passwd",
+        "ftp://storage.example/o",
+        "https://user:pw@storage.example/o",
+        "relative/o?sig=1",
+        "//storage.example/o",
+        "https://storage.example/o\n?sig=1",
+        "https://storage.example\\@127.0.0.1/o",
+        "https:///o",
+    ],
+)
+def test_s06_an_address_that_is_no_storage_is_never_opened(sandbox, client, tmp_path, bad):
+    items = [{"path": f"coco_output/{item}.json", "signedUrl": bad} for item in sandbox.work_item_ids()]
+    sandbox.replace_next(json.dumps({"items": items}).encode(), times=None, path="*/signedurls")
+    summary = client.download_project(destination=tmp_path)
+    assert (summary.successful, summary.failed) == (0, 20)
+    assert all(isinstance(failure.error, (InvalidResponseError, DownloadError)) for failure in summary.failures)
+    assert "pw" not in str(summary.failures[0].error)
+    assert fetched(sandbox) == 0
+    assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "bad", ["https://169.254.169.254/o", "https://10.0.0.1/o", "https://[::1]/o", "http://127.0.0.1/o"]
+)
+def test_s06_private_addresses_are_refused_unless_the_api_itself_is_local(connect, bad):
+    client = connect("https://api.example/v1")
+    with pytest.raises(InvalidResponseError, match="not an https address of a public host"):
+        client._calls.fetch(bad, lambda stream: b"")
+
+
+def test_s07_the_storage_gets_no_credential(serve, make_sandbox, tmp_path, monkeypatch):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login sentinel password sentinel\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    sandbox = make_sandbox(items=5, batches=1)
+    answer = raw(200, b'{"info": {}}', "Set-Cookie: a=b; Path=/")
+    server = serve(default=answer)
+    store_at(sandbox, server.origin)
+    with sandbox.client(max_workers=1) as client:
+        client.download_project(destination=tmp_path / "labels").raise_for_failures()
+    assert len(server.requests) == 5
+    for request in server.requests:
+        assert not request.names & {"x-api-key", "cookie", "authorization", "proxy-authorization"}
+        assert not [name for name in request.names if name.startswith("x-amz-")]
+        assert request.values("Accept-Encoding") == ["identity"]
+    assert sandbox.leaks == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("s3://bucket/spaces/another-space/coco_output/f.json", DownloadError),
+        ("s3://bucket/spaces/{space}/../another/f.json", UnsafePathError),
+        ("https://bucket.example/spaces/{space}/f.json", DownloadError),
+        ("", DownloadError),
+        (None, DownloadError),
+        (5, DownloadError),
+    ],
+)
+def test_s08_a_place_outside_of_the_space_fails_alone_and_is_not_signed(sandbox, client, tmp_path, place, error):
+    place = place.format(space=sandbox.space_id) if isinstance(place, str) else place
+    sandbox.set_annotation(0, {"coco_results_url": place})
+    summary = client.download_project(destination=tmp_path)
+    assert (summary.successful, summary.failed) == (19, 1)
+    assert type(summary.failures[0].error) is error
+    for request in sandbox.requests:
+        if request.route == "signing":
+            assert request.path.endswith(f"/spaces/{sandbox.space_id}/signedurls")
+            assert not any("another" in path or "f.json" in path for path in json.loads(request.body)["paths"])
+
+
+@pytest.mark.parametrize("fault", ["503", "reset"])
+def test_s09_an_outage_of_signing_is_sat_out(make_sandbox, tmp_path, fault):
+    sandbox = make_sandbox(items=300, batches=2)
+    # More than the five repeats of one request, so that whole groups fail without a pause.
+    if fault == "503":
+        sandbox.fail_next(503, times=20, path="*/signedurls")
+    else:
+        sandbox.reset_next(20, path="*/signedurls")
+    with sandbox.client(max_workers=4) as client:
+        summary = client.download_project(destination=tmp_path)
+    assert (summary.successful, summary.failed) == (300, 0)
+    assert sandbox.counts["signing"] <= 20 + 3 + 4
+
+
+def test_s09_workers_park_while_signing_is_down(make_sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "SIGN_PAUSES", (0.5,) * 100)
+    sandbox = make_sandbox(items=1000, batches=2)
+    sandbox.fail_next(503, times=None, path="*/signedurls")
+    with sandbox.client(max_workers=4, retries=1) as client:
+        outcomes = []
+        thread = threading.Thread(
+            target=lambda: outcomes.append(client.download_project(destination=tmp_path)), daemon=True
+        )
+        thread.start()
+        wait_until(lambda: sandbox.counts["signing"] >= 4)
+        window = 2 * pipeline.SIGN_GROUP + 4 * 4
+        wait_until(lambda: sandbox.counts["annotations"] >= window)
+        signed = sandbox.counts["signing"]
+        time.sleep(1.2)
+        # The window is full: nothing runs ahead, and the endpoint is asked twice in half a second.
+        assert sandbox.counts["annotations"] == window
+        assert sandbox.counts["signing"] - signed <= 8
+        sandbox.clear_faults()
+        thread.join(30)
+    (summary,) = outcomes
+    assert (summary.successful, summary.failed) == (1000, 0)
+
+
+@pytest.mark.parametrize("fault", ["503", "reset"])
+def test_s09_signing_that_stays_down_ends_within_bounds(make_sandbox, tmp_path, fault):
+    sandbox = make_sandbox(items=500, batches=2)
+    if fault == "503":
+        sandbox.fail_next(503, times=None, path="*/signedurls")
+    else:
+        sandbox.reset_next(None, path="*/signedurls")
+    with sandbox.client(max_workers=4) as client:
+        summary = client.download_project(destination=tmp_path)
+    assert (summary.successful, summary.failed) == (0, 500)
+    expected = ServerError if fault == "503" else APIConnectionError
+    assert {type(failure.error) for failure in summary.failures} == {expected}
+    # The repeats that the budget allows, one request a pause, and one a group.
+    assert sandbox.counts["signing"] <= 100 + 2 * len(pipeline.SIGN_PAUSES) + 500 / 4
+    assert tree(tmp_path) == {}
+
+
+def test_s09_a_pause_ends_with_the_run(make_sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "SIGN_PAUSES", (60.0,))
+    sandbox = make_sandbox(items=50, batches=2)
+    sandbox.set_annotation(0, None)
+    sandbox.fail_next(503, times=None, path="*/signedurls")
+    with sandbox.client(max_workers=4, retries=0) as client:
+        results = client.iter_downloads(client.get_work_items(), tmp_path)
+        assert isinstance(next(results).error, CFPlatformError)
+        wait_until(lambda: sandbox.counts["signing"] == 1)
+        before = time.monotonic()
+        results.close()
+        assert time.monotonic() - before < 2

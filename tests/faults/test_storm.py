@@ -1,0 +1,173 @@
+"""A storm: one answer in ten is a fault of some kind; and a server that never recovers."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from cfplatform import CFPlatformError, ServerError, pipeline
+from cfplatform.sandbox.faults import Fault
+from cfplatform.transport.retry import BUDGET, REPEAT_COST
+from tests.faults.tools import parts, tree
+
+EXPIRED = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+
+
+def reject(status, retry_after=None):
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    return lambda: Fault("fail", status=status, headers=headers)
+
+
+ANYWHERE = {
+    "reset": lambda: Fault("reset"),
+    "cut": lambda: Fault("truncate"),
+    "429": reject(429, "0"),
+    "500": reject(500),
+    "503": reject(503),
+    "slow": lambda: None,
+}
+STORAGE = {
+    **ANYWHERE,
+    "expired": lambda: Fault("fail", status=403, body=EXPIRED, content_type="application/xml"),
+    "html": lambda: Fault("html"),
+}
+
+
+class Storm:
+    """Chooses the fault of each answer, in place of the sandbox's plan.
+
+    The choice depends on the seed, the path and how often it was asked for, so that threads that overtake each other
+    change nothing. A web page never comes twice in a row, since two of them are final by design, and no path meets
+    more than three faults in a row, since five repeats are the limit.
+    """
+
+    def __init__(self, seed, rate=0.1, slow=0.05):
+        self._seed, self._rate, self._slow = seed, rate, slow
+        self._lock = threading.Lock()
+        self._asked = Counter()
+        self._in_a_row = Counter()
+        self._last = {}
+        self.kinds = Counter()
+        #: Paths of which a whole, right answer was sent, and how often.
+        self.answered = Counter()
+
+    def take(self, method, path):
+        with self._lock:
+            self._asked[path] += 1
+            dice = random.Random(f"{self._seed} {method} {path} {self._asked[path]}")
+            kind = None
+            if dice.random() < self._rate and self._in_a_row[path] < 3:
+                kind = dice.choice(sorted(STORAGE if path.startswith("/storage") else ANYWHERE))
+                # Each pauses all workers for a second, so there are few of them.
+                if kind == "429" and dice.random() < 0.05:
+                    kind = "429 after 1 s"
+            if kind == self._last.get(path) == "html":
+                kind = "reset"
+            self._last[path] = kind
+            self._in_a_row[path] = self._in_a_row[path] + 1 if kind not in (None, "slow") else 0
+            self.kinds[kind] += 1
+            if kind in (None, "slow"):
+                self.answered[path] += 1
+        if kind == "429 after 1 s":
+            return reject(429, "1")()
+        if kind == "slow":
+            # The sandbox answers on one thread, so everybody waits: that is what a stalled network looks like.
+            time.sleep(self._slow)
+        return None if kind is None else STORAGE[kind]()
+
+
+def weather(make_sandbox, tmp_path, items, seed, workers=16):
+    """Download a project in fair weather and in a storm, compare, and print the figures."""
+    sandbox = make_sandbox(items=items, batches=4, seed=seed)
+    with sandbox.client(max_workers=workers) as client:
+        client.download_project(destination=tmp_path / "calm").raise_for_failures()
+    calm, calm_counts = tree(tmp_path / "calm"), sandbox.counts
+    assert len(calm) == items
+    storm = Storm(seed, slow=0.02)
+    sandbox._platform.faults = storm
+    sandbox.clear_requests()
+    began = time.monotonic()
+    seen = []
+    with sandbox.client(max_workers=workers) as client:
+        summary = client.download_project(
+            destination=tmp_path / "storm", progress=lambda done, total: seen.append((done, total))
+        )
+    elapsed = time.monotonic() - began
+    counts = sandbox.counts
+    faults = sum(number for kind, number in storm.kinds.items() if kind not in (None, "slow"))
+    print(
+        f"\n{items} items, {workers} workers, {elapsed:.1f} s: {sum(counts.values())} requests "
+        f"(calm: {sum(calm_counts.values())}), {faults} faults {dict(sorted(storm.kinds.items(), key=str))}"
+    )
+    assert [str(failure.error) for failure in summary.failures] == []
+    assert (summary.total_items, summary.successful, summary.skipped, summary.failed) == (items, items, 0, 0)
+    results = list(summary.results)
+    assert sorted(result.item_id for result in results) == sorted(sandbox.work_item_ids())
+    assert tree(tmp_path / "storm") == calm
+    assert parts(tmp_path / "storm") == []
+    assert summary.bytes == sum(map(len, calm.values()))
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert seen[-1][0] == items
+    # Nobody fetches what arrived already.
+    fetched = {path: number for path, number in storm.answered.items() if path.startswith("/storage")}
+    assert len(fetched) == items
+    assert set(fetched.values()) == {1}
+    # A request for each request of a calm run, one for each fault, and the signatures for URLs that ran out.
+    assert faults > sum(counts.values()) / 20
+    renewed = storm.kinds["expired"]
+    assert sum(counts.values()) <= sum(calm_counts.values()) + faults + renewed + 10
+    with sandbox.client(max_workers=workers) as client:
+        again = client.download_project(destination=tmp_path / "storm")
+    assert (again.skipped, again.failed) == (items, 0)
+
+
+def test_storm_of_mixed_faults_loses_nothing(make_sandbox, tmp_path):
+    weather(make_sandbox, tmp_path, 2000, seed=1)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("seed", range(2, 5))
+def test_storm_that_lasts(make_sandbox, tmp_path, seed):
+    weather(make_sandbox, tmp_path, 20_000, seed=seed, workers=64)
+
+
+@pytest.mark.parametrize("where", ["*/annotations", "*/signedurls", "/storage/*"])
+def test_storm_that_never_ends_costs_a_bounded_number_of_requests(make_sandbox, tmp_path, where):
+    sandbox = make_sandbox(items=500, batches=2)
+    sandbox.fail_next(503, times=None, path=where)
+    began = time.monotonic()
+    with sandbox.client(max_workers=16) as client:
+        summary = client.download_project(destination=tmp_path)
+    elapsed = time.monotonic() - began
+    kind = {"*/annotations": "annotations", "*/signedurls": "signing", "/storage/*": "storage"}[where]
+    asked = sandbox.counts[kind]
+    print(f"\nalways 503 at {where}: {asked} requests for 500 items in {elapsed:.1f} s")
+    assert (summary.total_items, summary.failed) == (500, 500)
+    assert {type(failure.error) for failure in summary.failures} == {ServerError}
+    # Successes elsewhere give back a fifth of a repeat each.
+    others = sum(sandbox.counts.values()) - asked
+    assert asked <= 500 + (BUDGET + others) / REPEAT_COST + len(pipeline.SIGN_PAUSES)
+    assert tree(tmp_path) == {}
+    assert parts(tmp_path) == []
+    assert elapsed < 30
+
+
+def test_storm_that_is_there_from_the_start_is_one_error(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=500, batches=2)
+    sandbox.fail_next(503, times=None)
+    began = time.monotonic()
+    with sandbox.client(max_workers=16) as client:
+        with pytest.raises(CFPlatformError) as caught:
+            client.download_project(destination=tmp_path)
+        assert type(caught.value) is ServerError
+        assert len(sandbox.requests) <= 6
+        # Whoever tries again and again is slowed down by the budget of the client.
+        for _ in range(200):
+            with pytest.raises(ServerError):
+                client.download_project(destination=tmp_path)
+    assert len(sandbox.requests) <= 201 + BUDGET / REPEAT_COST
+    assert time.monotonic() - began < 30
