@@ -44,7 +44,7 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
-            raise NotImplementedError(f"the sandbox does not speak {scope['type']}")
+            raise ValueError(f"the sandbox does not speak {scope['type']}")
         path: str = scope["path"]
         if _below(path, CONTROL_PREFIX):
             route = self._match(scope, CONTROL_PREFIX)
