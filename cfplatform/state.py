@@ -352,7 +352,7 @@ def _lock(root: Path) -> IO[str]:
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), str(os.getpid()).encode())
         return file
-    who = f"process {holder}" if holder.isdigit() else "another process"
+    who = f"Process {holder}" if holder.isdigit() else "Another process"
     raise DestinationBusyError(
         f"{who} is downloading into {str(root)!r}. Wait for it to end, or choose another destination."
     )

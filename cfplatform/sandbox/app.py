@@ -20,6 +20,9 @@ from .platform import API_PREFIX, CONTROL_PREFIX, STORAGE_PREFIX, Platform
 from .recorder import KINDS, MAX_BODY, RecordedRequest, decode_headers
 from .routes import api_routes, control_routes, storage_routes
 
+#: Seconds between the bytes of an answer that drips: too slow to be waited for, too fast for a timeout of one read.
+DRIP_PAUSE = 0.05
+
 logger = logging.getLogger(__name__)
 
 
@@ -69,7 +72,7 @@ class Application:
         fault = platform.faults.take(method, path)
         if platform.latency:
             await asyncio.sleep(platform.latency)
-        if fault is None or fault.kind == "truncate":
+        if fault is None or fault.kind in ("truncate", "drip"):
             response = await self._run(scope, _replay(body), prefix, route)
         else:
             response = _faulty_response(fault, prefix)
@@ -85,7 +88,7 @@ class Application:
                 time=time.time(),
             )
         )
-        if fault is not None and fault.kind in ("reset", "truncate"):
+        if fault is not None and fault.kind in ("reset", "truncate", "drip"):
             await self._break_off(scope, receive, send, response, fault)
         else:
             await self._send(response, send)
@@ -140,15 +143,26 @@ class Application:
 
     async def _break_off(self, scope: Scope, receive: Receive, send: Send, response: Response, fault: Fault) -> None:
         """Send a part of the answer, or nothing, and close the connection."""
-        if fault.kind == "truncate":
+        if fault.kind in ("truncate", "drip"):
             headers = self._headers(response)
             await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
             part = bytes(response.body[: int(len(response.body) * fault.keep)])
             await send({"type": "http.response.body", "body": part, "more_body": True})
+        if fault.kind == "drip":
+            await self._drip(receive, send, bytes(response.body[len(part) :]))
         self._connections.close(scope["client"], abort=fault.kind == "reset")
         # Returning before the connection is gone would make the server write an answer of its own.
         while (await receive())["type"] != "http.disconnect":
             pass
+
+    async def _drip(self, receive: Receive, send: Send, rest: bytes) -> None:
+        """Send a byte now and then, until there are no more or the client has had enough."""
+        gone = asyncio.ensure_future(receive())
+        for byte in rest:
+            if (await asyncio.wait([gone], timeout=DRIP_PAUSE))[0]:
+                break
+            await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
+        gone.cancel()
 
     def _headers(self, response: Response) -> list[tuple[bytes, bytes]]:
         self._request_number += 1

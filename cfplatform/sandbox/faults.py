@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
-FaultKind = Literal["fail", "truncate", "reset", "html", "replace"]
+FaultKind = Literal["fail", "truncate", "drip", "reset", "html", "replace"]
 
 HTML_PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Please sign in</h1></body></html>"
 
@@ -20,8 +20,9 @@ class Fault:
     """A planned deviation from the right answer.
 
     Attributes:
-        kind: ``fail`` answers with an error, ``truncate`` sends the right answer in part, ``reset`` closes
-            the connection without one, ``html`` answers with a web page, ``replace`` with other content.
+        kind: ``fail`` answers with an error, ``truncate`` sends the right answer in part, ``drip``
+            sends it so slowly that nobody can wait for its end, ``reset`` closes the connection without one,
+            ``html`` answers with a web page, ``replace`` with other content.
         times: How many requests are hit; ``None`` for all of them.
         path: A shell pattern for the request path; ``None`` for every path.
         method: The HTTP method that is hit; ``None`` for every method.
@@ -29,7 +30,7 @@ class Fault:
         headers: Headers added to the answer.
         body: The body of the answer; ``None`` for the usual body of the kind.
         content_type: The content type of a replaced answer.
-        keep: The part of a truncated body that is sent, 0 to 1.
+        keep: The part of a body that is sent, 0 to 1, before it is cut or begins to drip.
     """
 
     kind: FaultKind

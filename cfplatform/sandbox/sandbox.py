@@ -243,6 +243,12 @@ class Sandbox:
         """Announce the next answers in full, send the part ``keep`` of the body and close the connection."""
         self._platform.faults.add(Fault("truncate", times, path, method, keep=keep))
 
+    def drip_next(
+        self, times: int | None = 1, *, path: str | None = None, method: str | None = None, keep: float = 0.5
+    ) -> None:
+        """Send the part ``keep`` of the body of the next answers, and the rest at 20 bytes a second."""
+        self._platform.faults.add(Fault("drip", times, path, method, keep=keep))
+
     def reset_next(self, times: int | None = 1, *, path: str | None = None, method: str | None = None) -> None:
         """Close the connection instead of answering."""
         self._platform.faults.add(Fault("reset", times, path, method))

@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote, unquote, urlsplit
@@ -45,6 +46,8 @@ ObjectStream = streams.ObjectStream
 
 #: Bytes of one API answer, at the most: a page of 100 items is some 50 KB.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+#: Seconds that one call may take, with all its repeats and waits, unless ten times the timeouts of the client are more.
+DEADLINE = 600.0
 #: Repeats for an answer that is whole but not what was asked for, such as an HTML page of a proxy.
 CONTENT_REPEATS = 1
 #: Repeats that a caller may ask for, at the most; with growing waits that is several minutes.
@@ -259,14 +262,16 @@ class Transport:
             )
         # Set afterwards, because preparing would rewrite escapes that the signature covers.
         prepared.url = url
-        return self._exchange(
-            self._storage,
-            prepared,
-            self._storage_policy,
-            self.timeout,
-            lambda response: receive(ObjectStream(response, stop)),
-            stop=stop,
-        )
+
+        def read(response: requests.Response) -> T:
+            stream = ObjectStream(response, stop)
+            try:
+                return receive(stream)
+            except InvalidResponseError as error:
+                failure = error
+            raise failures.with_content(failure, stream, self._key)
+
+        return self._exchange(self._storage, prepared, self._storage_policy, self.timeout, read, stop=stop)
 
     def _is_storage_url(self, url: str) -> bool:
         try:
@@ -299,12 +304,13 @@ class Transport:
         urllib3 repeats until the headers of an answer are there; what happens after that it cannot see. This loop
         goes on counting with the very object that urllib3 counted with, so that there is one budget and not two.
         """
+        deadline = time.monotonic() + max(DEADLINE, 10 * sum(timeout))
         if isinstance(policy, RetryPolicy):
             policy = policy.new()
-            policy.stop = stop
+            policy.stop, policy.deadline = stop, deadline
         content_repeats = CONTENT_REPEATS
         while True:
-            response = self._send(session, prepared, policy, timeout, stop)
+            response = self._send(session, prepared, policy, timeout, stop, deadline)
             try:
                 if check:
                     self._check_status(session, prepared, response)
@@ -328,10 +334,11 @@ class Transport:
         policy: urllib3.Retry,
         timeout: tuple[float, float],
         stop: threading.Event | None,
+        deadline: float,
     ) -> requests.Response:
         if isinstance(policy, RetryPolicy) and policy.shared is not None:
             policy.shared.wait(stop)
-        connections.stop_reading_on(stop)
+        connections.limit_reading(stop, deadline)
         prepared.retries = policy  # type: ignore[attr-defined]
         settings = self._environment(session, prepared.url or "")
         try:

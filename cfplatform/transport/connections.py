@@ -11,6 +11,7 @@ lookup  with all addresses of the host together: connect. An address that is dea
 TLS     connect
 head    no wait begins once read has passed, so it ends after twice read at the latest
 body    each read seconds of waiting must bring 1 KiB for each second, so a drip ends after twice read at the latest
+call    its deadline, and a second more for every 16 KiB of the body; a wait that has begun is finished
 ======  ==========================================================================================================
 
 A session that a caller brings has connections of its own; to those only the plain timeouts apply.
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 #: Bytes that a body must bring for each second of waiting.
 MIN_SPEED = 1024
+#: Bytes that a body must have brought, on the whole, for each second beyond the deadline of its call.
+MIN_AVERAGE = 16 * 1024
 #: Lines that follow each other outside of a body's content: far more than 100 headers, but not without end, as
 #: repeated "100 Continue" or trailers may be.
 MAX_LINES = 1000
@@ -56,9 +59,9 @@ class TooSlow(TimeoutError):
     """A server that goes on sending, but too little to ever come to an end."""
 
 
-def stop_reading_on(stop: threading.Event | None) -> None:
-    """Let the answers that this thread asks for from now on end early when an event is set."""
-    _current.stop = stop
+def limit_reading(stop: threading.Event | None, deadline: float) -> None:
+    """Let the answers that this thread asks for from now on end early: when an event is set, or at a deadline."""
+    _current.stop, _current.deadline = stop, deadline
 
 
 class _Wire(io.RawIOBase):
@@ -68,6 +71,7 @@ class _Wire(io.RawIOBase):
         self._raw = raw
         self._timeout = timeout
         self._stop: threading.Event | None = getattr(_current, "stop", None)
+        self._deadline: float = getattr(_current, "deadline", math.inf)
         self._began = time.monotonic()
         self._in_body = False
         self._waited = 0.0
@@ -83,6 +87,8 @@ class _Wire(io.RawIOBase):
         if self._stop is not None and self._stop.is_set():
             raise Interrupted
         now = time.monotonic()
+        if now > self._deadline:
+            raise TooSlow("the whole call took longer than it may")
         if not self._in_body:
             if now - self._began > self._timeout:
                 raise TooSlow("the headers of the answer were not complete in time")
@@ -95,6 +101,7 @@ class _Wire(io.RawIOBase):
         # Only the waiting counts: a caller may take as long as they like between two reads.
         self._waited += time.monotonic() - now
         self._received += count or 0
+        self._deadline += (count or 0) / MIN_AVERAGE
         return count
 
     def close(self) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import socket
 import ssl
+from typing import TYPE_CHECKING
 
 import requests
 import urllib3
 
 from ..exceptions import APIConnectionError, APITimeoutError, InvalidResponseError, TransportError, blank, printable
 from .connections import TooSlow
+
+if TYPE_CHECKING:
+    from .streams import ObjectStream
 
 #: Everything that sending or reading may raise: both families, the system's errors, and the plain ValueError that
 #: unusual headers lead to.
@@ -51,6 +55,16 @@ def describe(error: BaseException) -> TransportError:
     if refused:
         return APIConnectionError(f"No connection could be made: {_words(chain)}. Check the base URL and the network.")
     return APIConnectionError(f"The connection broke: {_words(chain)}. Check the network, or try again later.")
+
+
+def with_content(error: InvalidResponseError, stream: ObjectStream, key: str) -> InvalidResponseError:
+    """Say in an error what it was that could not be used: its content type and how it begins."""
+    kind = _shown(stream.headers.get("Content-Type", "no content type"))[:80]
+    # Blanked before it is cut, since half a secret is not recognised as one.
+    start = printable(blank(stream.head.decode("utf-8", "replace"), key))[:60]
+    error.message = f"{error.message} It came as {kind} and begins with {start!r}."
+    error.args = (error.message,)
+    return error.with_traceback(None)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

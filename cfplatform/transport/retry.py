@@ -98,10 +98,12 @@ def sleep(seconds: float, stop: threading.Event | None) -> None:
 
 
 class RetryPolicy(Retry):
-    """The policy of one request. Copies made while it runs share ``shared`` and ``stop``."""
+    """The policy of one request. Copies made while it runs share ``shared``, ``stop`` and ``deadline``."""
 
     shared: Shared | None = None
     stop: threading.Event | None = None
+    #: The moment, by the monotonic clock, after which nothing is repeated.
+    deadline: float = math.inf
 
     @classmethod
     def create(cls, total: int, shared: Shared) -> RetryPolicy:
@@ -122,7 +124,7 @@ class RetryPolicy(Retry):
     def new(self, **changes: Any) -> Self:
         """Return a copy with changes; called by urllib3 between attempts."""
         copy = super().new(**changes)
-        copy.shared, copy.stop = self.shared, self.stop
+        copy.shared, copy.stop, copy.deadline = self.shared, self.stop, self.deadline
         return copy
 
     def increment(
@@ -137,7 +139,7 @@ class RetryPolicy(Retry):
         """Count an attempt that failed; raise where no other one is allowed."""
         following = super().increment(method, url, response, error, _pool, _stacktrace)
         asked = retry_after(response) if response is not None else None
-        too_long = asked is not None and asked > MAX_RETRY_AFTER
+        too_long = (asked or 0.0) > MAX_RETRY_AFTER or time.monotonic() + (asked or 0.0) > self.deadline
         if too_long or (self.shared is not None and not self.shared.budget.take()):
             reason = error or ResponseError("too long a wait asked for" if too_long else "out of repeats")
             raise MaxRetryError(_pool, url or "", reason)  # type: ignore[arg-type]

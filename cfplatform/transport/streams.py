@@ -31,6 +31,7 @@ class ObjectStream:
         status_code: 200, or 304 where an ``If-None-Match`` was sent and matched.
         headers: The answer's headers; their names are case-insensitive.
         length: The number of bytes announced, or ``None``.
+        head: The first bytes that were read, as sent.
     """
 
     def __init__(self, response: requests.Response, stop: threading.Event | None = None) -> None:
@@ -38,6 +39,7 @@ class ObjectStream:
         self.headers = response.headers
         self._raw: BaseHTTPResponse = response.raw
         self._stop = stop
+        self.head = b""
         if self.status_code not in (200, 304):
             raise InvalidResponseError(
                 f"The storage answered with status {self.status_code} where 200 was expected.",
@@ -90,6 +92,7 @@ class ObjectStream:
                 raise self._broken(received, problem)
             if not chunk:
                 break
+            self.head = self.head or chunk[:4096]
             yield chunk
         if self.length is not None and received != self.length:
             raise self._broken(received, None)

@@ -107,7 +107,7 @@ def beside():
     try:
         client.download_project(destination=sys.argv[1])
     except cfplatform.DestinationBusyError as error:
-        assert f"process {os.getppid()} " in str(error), error
+        assert f"Process {os.getppid()} " in str(error), error
     else:
         raise AssertionError("the destination was not busy")
     assert client.download_project(destination=sys.argv[2]).successful == len(ids)

@@ -1,14 +1,16 @@
-"""Nothing listed goes unaccounted, whatever mix of faults a run meets."""
+"""Nothing listed goes unaccounted, whatever mix of faults a run meets, and nothing grows with the project."""
 
 from __future__ import annotations
 
 import json
 import random
+import sys
+import time
 
 import pytest
 
 from cfplatform import CFPlatformError, DownloadError
-from tests.faults.tools import parts, tree
+from tests.faults.tools import parts, run, start, tree
 
 LOST = (
     lambda sandbox, item: sandbox.set_annotation(item, None),
@@ -84,3 +86,69 @@ def test_g02_an_empty_run_has_no_results_and_no_error(sandbox, client, tmp_path)
     summary = client.download_project(destination=tmp_path, batch_ids=[])
     assert list(summary.results) == []
     assert summary.failures == []
+
+
+SOCKETS = """
+import os, sys
+from cfplatform import Client
+
+def sockets():
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:
+            pass
+    return sum(link.startswith("socket:") for link in links)
+
+most = 0
+def look(done, total):
+    global most
+    most = max(most, sockets())
+
+with Client(max_workers=8) as client:
+    summary = client.download_project(destination=sys.argv[1], progress=look)
+print(summary.successful, most)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open sockets are counted in /proc")
+def test_g07_open_sockets_are_bounded_by_the_workers(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=400, batches=2)
+    code, out, err = run(sandbox, SOCKETS, tmp_path)
+    assert (code, err) == (0, "")
+    downloaded, most = map(int, out.split())
+    assert downloaded == 400
+    # Each worker keeps a connection to the API and one to the storage; the listing and the signing keep one each.
+    assert 2 <= most <= 2 * 8 + 2
+
+
+LISTING = """
+import resource
+from cfplatform import Client
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+with Client() as client:
+    items = client.get_work_items()
+    next(items)
+    before, count = peak(), 1
+    for count, item in enumerate(items, 2):
+        pass
+print(count, before, peak())
+"""
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(1800)
+def test_g07_a_million_items_are_listed_in_flat_memory(make_sandbox):
+    sandbox = make_sandbox(items=1_000_000, batches=5)
+    began = time.monotonic()
+    with start(sandbox, LISTING) as process:
+        out, err = process.communicate(timeout=1700)
+    assert (process.returncode, err) == (0, "")
+    count, before, peak = map(int, out.split())
+    print(f"\n{count} items listed in {time.monotonic() - began:.0f} s; {before} MB after the first, {peak} MB at most")
+    assert count == 1_000_000
+    assert peak - before < 150

@@ -323,6 +323,8 @@ def test_h13_what_is_not_a_document_is_not_stored(sandbox, client, tmp_path, bod
     assert failure.item_id == item
     assert isinstance(failure.error, CFPlatformError)
     assert str(failure.error).isprintable()
+    shown = body.decode("utf-8", "replace")
+    assert f"It came as text/html; charset=utf-8 and begins with {shown[:60]!r}." in str(failure.error)
     assert not [name for name in tree(tmp_path) if item in name]
     # Asked for once more, since a proxy may have been in the way.
     assert 2 <= len([each for each in sandbox.requests if each.route == "storage" and item in each.path]) <= 6

@@ -23,7 +23,9 @@ from cfplatform import (
     IncompleteDownloadError,
     InvalidResponseError,
     NotFoundError,
+    ServerError,
     TransportError,
+    transport,
 )
 from cfplatform.signing import Signer
 from cfplatform.transport import Interrupted, retry
@@ -218,6 +220,34 @@ def test_n06_a_run_that_is_stopped_does_not_wait_for_the_end_of_a_drip(serve, fe
     timer.join()
     assert time.monotonic() - began < 10
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("storage", [False, True], ids=["api", "storage"])
+def test_n06_a_body_that_gets_on_too_slowly_ends_at_the_deadline(serve, connect, monkeypatch, storage):
+    monkeypatch.setattr(transport, "DEADLINE", 0.0)
+    # 8 KB/s: above the least speed, so only the deadline of ten times both timeouts ends it.
+    server = serve(default=Answer(raw(200, b"", "Content-Length: 9000000"), endless=b"y" * 400, pace=0.05))
+    client = connect(server, timeout=(0.1, 0.1))
+    began = time.monotonic()
+    with pytest.raises(APITimeoutError, match="longer than it may"):
+        load(client, server.origin) if storage else client._calls.get_json("/x")
+    # 2 s, and one more for each 16 KiB that came.
+    assert 2 <= time.monotonic() - began < 5
+    # It is not repeated: there is no time left.
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("storage", [False, True], ids=["api", "storage"])
+def test_n06_repeats_end_at_the_deadline_with_what_the_server_said_last(serve, connect, monkeypatch, storage):
+    monkeypatch.setattr(transport, "DEADLINE", 0.0)
+    server = serve(default=raw(503, b"Come again.", "Retry-After: 0.3"))
+    client = connect(server, timeout=(0.1, 0.1), retries=20)
+    began = time.monotonic()
+    with pytest.raises(ServerError, match="Come again"):
+        load(client, server.origin) if storage else client._calls.get_json("/x")
+    # It does not begin a wait that would end after the deadline of 2 s.
+    assert 1.5 <= time.monotonic() - began < 2.5
+    assert 4 <= len(server.requests) <= 7
 
 
 def test_n06_a_slow_body_that_gets_on_is_read_to_its_end(serve, fetch):
@@ -416,8 +446,10 @@ def test_n09_unverified_connections_are_made_only_when_asked_for_and_warned_of(
     server = secure("own", default=OK)
     with pytest.raises(APIConnectionError, match="certificate verify failed"):
         get(connect(f"{server.secure}/api/v1"))
-    with pytest.warns(urllib3.exceptions.InsecureRequestWarning, match="Unverified HTTPS request"):
-        assert get(connect(f"{server.secure}/api/v1", verify=False)) == {"ok": True}
+    client = connect(f"{server.secure}/api/v1", verify=False)
+    with pytest.warns(urllib3.exceptions.InsecureRequestWarning, match="Unverified HTTPS request") as caught:
+        assert [get(client) for _ in range(3)] == [{"ok": True}] * 3
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize("name", ["headers", "body", "trailers"])

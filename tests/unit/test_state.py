@@ -204,7 +204,7 @@ def test_a_second_process_is_told_who_is_busy(root, opened):
         "except DestinationBusyError as error:\n    print(error)\n"
     )
     told = python(code, root)
-    assert f"process {os.getpid()} is downloading into" in told.stdout, told.stderr
+    assert f"Process {os.getpid()} is downloading into" in told.stdout, told.stderr
     opened.finish("p", "item", "key", ITEM)
     assert opened.item("p", "item") == ITEM
 
@@ -219,7 +219,7 @@ def test_the_lock_of_a_killed_process_is_lifted(root):
     holder = subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True)
     with holder:
         assert holder.stdout.readline() == "open\n"
-        with pytest.raises(DestinationBusyError, match=f"process {holder.pid} is downloading"):
+        with pytest.raises(DestinationBusyError, match=f"Process {holder.pid} is downloading"):
             State.open(root)
         holder.kill()
         holder.wait()
