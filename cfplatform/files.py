@@ -11,6 +11,7 @@ import secrets
 import shutil
 import socket
 import stat
+import sys
 import time
 import unicodedata
 from pathlib import Path
@@ -35,6 +36,7 @@ _FATAL = {
     if hasattr(errno, name)
 }
 _FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
+_ENCODING = sys.getfilesystemencoding()
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,9}")
 #: Whether files can be addressed relative to an open folder, which Windows does not know.
 _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
@@ -46,8 +48,8 @@ def safe_name(name: str) -> str:
 
     Where it is safe, this is the official client's naming: each of ``\\ / : * ? " < > |`` becomes ``_`` and blanks
     around the name go. What would still be unsafe (``.``, ``..``, empty, control or invisible characters, a
-    leading dot, dash or tilde, a trailing dot, a Windows device, more than 200 bytes) is made readable
-    and gets ``~`` and eight hexadecimal digits of its hash, so that different names stay different.
+    leading dot, dash or tilde, a trailing dot, a Windows device, more than 200 bytes, characters that this system
+    cannot have in names) is made readable and gets ``~`` and eight hexadecimal digits of its hash, so that different names stay different.
 
     Example:
         >>> safe_name("Batch/With:Colon")
@@ -59,6 +61,8 @@ def safe_name(name: str) -> str:
     if _is_usable(cleaned):
         return cleaned
     readable = "".join(ch if ch.isprintable() else "_" for ch in cleaned).lstrip(" .-~")
+    # What an old locale cannot spell becomes "?", of which there is none at this point.
+    readable = readable.encode(_ENCODING, "replace").decode(_ENCODING).replace("?", "_")
     readable = readable.encode()[: MAX_NAME_BYTES - 16].decode(errors="ignore").rstrip(" .") or "unnamed"
     if _DEVICE.fullmatch(readable):
         readable = f"_{readable}"
@@ -73,6 +77,7 @@ def _is_usable(name: str) -> bool:
         and name[-1] not in ". "
         and len(name.encode()) <= MAX_NAME_BYTES
         and _DEVICE.fullmatch(name) is None
+        and (name.isascii() or name == name.encode(_ENCODING, "replace").decode(_ENCODING))
     )
 
 

@@ -93,6 +93,26 @@ def test_f02_half_a_character_is_a_name_too(sandbox, client, tmp_path):
     assert all(name.isprintable() for name in folders(tmp_path))
 
 
+OLD_LOCALE = """
+import sys
+from cfplatform import Client
+
+with Client() as client:
+    client.download_project(destination=sys.argv[1]).raise_for_failures()
+print(sys.getfilesystemencoding())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only here the locale decides on names of files")
+def test_f02_what_the_locale_cannot_spell_is_escaped(sandbox, tmp_path, monkeypatch):
+    batches = json.dumps({"items": [{"id": 1001, "name": "Größe"}, {"id": 1002, "name": "Grüße"}], "meta": {}})
+    sandbox.replace_next(batches.encode(), path="*/batches")
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert run(sandbox, OLD_LOCALE, tmp_path) == (0, "ascii\n", "")
+    assert sorted(name.rpartition("~")[0] for name in folders(tmp_path)) == ["Gr__e", "Gr__e"]
+
+
 def test_f03_names_of_devices_are_escaped_on_every_system(make_sandbox, tmp_path):
     found = download(make_sandbox, tmp_path, DEVICES)
     assert len({name.casefold() for name in found}) == len(DEVICES)
