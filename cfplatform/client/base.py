@@ -1,0 +1,182 @@
+"""What every call of the client shares: settings, connections, and the calls of the lowest level."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, cast
+
+from typing_extensions import Self
+
+from .. import config, pagination, params, transport
+from ..exceptions import ConfigurationError, InvalidParameterError
+from ..params import Query
+from ..transport import Transport
+
+if TYPE_CHECKING:
+    import requests
+    import urllib3
+
+    from . import Client
+
+#: The id of a project, space or work item.
+Id = str | uuid.UUID
+#: A path on this machine.
+PathLike = str | os.PathLike[str]
+
+
+class Base:
+    """Settings and connections."""
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        project_id: Id | None = None,
+        space_id: Id | None = None,
+        timeout: config.Timeout = config.DEFAULT_TIMEOUT,
+        retries: int | urllib3.Retry = transport.DEFAULT_RETRIES,
+        max_workers: int = config.DEFAULT_MAX_WORKERS,
+        session: requests.Session | None = None,
+        proxies: Mapping[str, str] | None = None,
+        verify: bool | str | None = None,
+        cert: str | tuple[str, str] | None = None,
+        user_agent: str | None = None,
+        allow_insecure_http: bool = False,
+    ) -> None:
+        self._project_id = _default_id("project_id", project_id, "CF_PROJECT_ID")
+        self._space_id = _default_id("space_id", space_id, "CF_SPACE_ID")
+        self._max_workers = config.max_workers(max_workers)
+        self._batch_names: dict[str, dict[str, str]] = {}
+        self._calls = Transport(
+            api_key=config.api_key(api_key),
+            base_url=config.base_url(base_url, allow_insecure_http=allow_insecure_http),
+            timeout=config.timeout(timeout),
+            retries=transport.checked_retries(retries),
+            pool_size=self._max_workers,
+            session=session,
+            proxies=proxies,
+            verify=verify,
+            cert=cert,
+            user_agent=user_agent,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Client base_url={self._calls.base_url!r} project_id={self._project_id!r}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections; closing again does nothing.
+
+        Any other call afterwards raises :class:`~cfplatform.ConfigurationError`.
+        """
+        self._calls.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Query | Mapping[str, Any] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: config.Timeout | None = None,
+        check: bool = True,
+    ) -> requests.Response:
+        """Send any request to the API, with the key, retries and error mapping of every other call.
+
+        GET and HEAD are repeated after passing faults; other methods are not, because the server may have acted.
+
+        Args:
+            method: Such as "GET".
+            path: Relative to the base URL, such as ``"/projects/<id>/batches"``. Redirects are not followed.
+            params: Query parameters; a list of pairs repeats a key.
+            json: A body to send as JSON.
+            headers: Further headers.
+            timeout: As for the client, for this call only.
+            check: ``False`` returns an answer with an error status instead of raising.
+
+        Example:
+            >>> client.request("GET", f"/projects/{sandbox.project_id}/batches").json()["meta"]["object"]
+            'batch'
+        """
+        return self._calls.request(
+            method, path, params=params, json=json, headers=headers, timeout=timeout, check=check
+        )
+
+    def iterate_pages(self, path: str, params: Query | Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the pages of any listing as the server sent them, following the cursor in either spelling.
+
+        Args:
+            path: Relative to the base URL.
+            params: Query parameters, sent with every page; a list of pairs, or a value that is a list, repeats a key.
+
+        Example:
+            >>> pages = client.iterate_pages(f"/projects/{sandbox.project_id}/workItems", {"limit": 10})
+            >>> [len(page["items"]) for page in pages]
+            [10, 10]
+        """
+        query = _pairs(params)
+        return pagination.iterate_pages(lambda query: self._calls.get_json(path, query), query)
+
+    # --- Helpers -------------------------------------------------------------------------------------------
+
+    @property
+    def _itself(self) -> Client:
+        # What is listed keeps the whole client, of which this is a part.
+        return cast("Client", self)
+
+    def _pages(
+        self, path: str, queries: list[Query], page_size: int, cursor: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        if cursor is not None and len(queries) > 1:
+            raise InvalidParameterError("cursor cannot be used with more than 100 ids: they need several listings.")
+
+        def pages() -> Iterator[dict[str, Any]]:
+            for query in queries:
+                yield from pagination.iterate_pages(
+                    lambda query: self._calls.get_json(path, query),
+                    [*query, ("limit", str(page_size))],
+                    cursor=cursor,
+                    restart=True,
+                )
+
+        return pages()
+
+    def _project(self, project_id: Id | None) -> str:
+        if project_id is not None:
+            return params.object_id("project_id", project_id)
+        if self._project_id is None:
+            raise ConfigurationError("No project: pass project_id=... to the call or to Client, or set CF_PROJECT_ID.")
+        return self._project_id
+
+    def _space(self, space_id: Id | None) -> str | None:
+        return self._space_id if space_id is None else params.object_id("space_id", space_id)
+
+
+def _default_id(name: str, value: Id | None, variable: str) -> str | None:
+    given = config.default_id(str(value) if isinstance(value, uuid.UUID) else value, variable)
+    return None if given is None else params.object_id(name, given)
+
+
+def _pairs(query: Query | Mapping[str, Any] | None) -> Query:
+    """Return query parameters as pairs of texts; a list becomes a repeated key, and ``None`` is left out."""
+    pairs = list(query.items()) if isinstance(query, Mapping) else query or []
+    if not isinstance(pairs, (list, tuple)) or not all(isinstance(p, tuple) and len(p) == 2 for p in pairs):
+        raise InvalidParameterError("params must be a mapping or a list of pairs.")
+    return [
+        (str(key), str(value))
+        for key, values in pairs
+        for value in (values if isinstance(values, (list, tuple)) else [values])
+        if value is not None
+    ]

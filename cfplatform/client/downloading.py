@@ -1,0 +1,237 @@
+"""Downloading and streaming: COCO documents to files and to the caller."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from typing_extensions import Unpack
+
+from .. import downloads, files, pagination, params
+from .. import progress as _progress
+from ..exceptions import CFPlatformError, InvalidParameterError
+from ..params import WorkItemFilters
+from ..resources import WorkItem, WorkItemStatus
+from .base import Id, PathLike
+from .listing import Listing
+
+
+class Downloading(Listing):
+    """Calls that download."""
+
+    def iter_annotations(
+        self,
+        project_id: Id | None = None,
+        *,
+        items: Iterable[WorkItem] | None = None,
+        max_workers: int | None = None,
+        ordered: bool = True,
+        space_id: Id | None = None,
+        on_error: Callable[[WorkItem, CFPlatformError], Any] | None = None,
+        **filters: Unpack[WorkItemFilters],
+    ) -> Iterator[tuple[WorkItem, dict[str, Any]]]:
+        """Stream the parsed COCO documents of a project; nothing is written to disk.
+
+        Documents are fetched concurrently, a bounded number ahead of the reader, so memory does not grow with the
+        project. Closing the generator, or leaving the loop, cancels what is under way.
+
+        Args:
+            project_id: The project; else the client's.
+            items: Stream the documents of these items instead of listing a project.
+            max_workers: Documents fetched at the same time; the client's number if omitted.
+            ordered: Yield in the order of the listing; ``False`` yields each as soon as it is there.
+            space_id: The space; found by itself if omitted.
+            on_error: Called with (item, error) for each item that fails; the stream then goes on. Without it the
+                error is raised, and the stream ends there.
+            filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
+
+        Yields:
+            Pairs of the work item and its document, with ``info.asset_url`` set as in downloaded files.
+
+        Example:
+            >>> for item, document in client.iter_annotations(batch_ids=[1001]):
+            ...     print(len(document["images"]), {c["name"] for c in document["categories"]} > {"ellipse"})
+            ...     break
+            1 True
+        """
+        params.check_names("iter_annotations", filters, params.FILTER_NAMES)
+        workers = downloads.check_workers(max_workers, self._max_workers)
+        downloads.check_flag("ordered", ordered)
+        if items is None:
+            filters.setdefault("status", WorkItemStatus.COMPLETED)
+            items = self.get_work_items(project_id, **filters)
+        elif filters or project_id is not None:
+            raise InvalidParameterError("Pass either items, or a project and filters, and not both.")
+        return downloads.documents(
+            self._calls,
+            _checked_items(items),
+            space_id=self._space(space_id),
+            workers=workers,
+            ordered=ordered,
+            on_error=on_error,
+        )
+
+    def download_project(
+        self,
+        project_id: Id | None = None,
+        destination: PathLike = "",
+        *,
+        space_id: Id | None = None,
+        max_workers: int | None = None,
+        overwrite: bool = False,
+        inject_asset_url: bool = True,
+        progress: _progress.Progress = None,
+        **filters: Unpack[WorkItemFilters],
+    ) -> downloads.DownloadSummary:
+        """Download the COCO documents of a project, or bring a downloaded copy up to date.
+
+        Files go to ``<destination>/<batch name>/<work item id>.json``. A file appears only when it is complete and
+        checked. What is there already and unchanged is skipped, so running the same call again continues an
+        interrupted run, fetches what changed, and puts back what was deleted. An item that fails does not stop the
+        others.
+
+        Args:
+            project_id: The project; else the client's.
+            destination: The folder; made if it does not exist. Its hidden folder ``.cfplatform`` remembers what is
+                finished.
+            space_id: The space; found by itself if omitted.
+            max_workers: Items worked on at the same time; the client's number if omitted, and not more than it.
+            overwrite: Fetch every item, changed or not.
+            inject_asset_url: Set ``info.asset_url`` in each document to the item's asset, as the official client
+                does; every byte outside of ``info`` stays as served. ``False`` saves documents exactly as served.
+            progress: ``True`` for a bar (extra ``progress``), a function of (done, total), or a
+                :class:`~cfplatform.ProgressReporter`.
+            filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
+
+        Returns:
+            The account of the run. Check ``failed``, or call ``raise_for_failures()``.
+
+        Raises:
+            DestinationBusyError: If another process downloads into the destination.
+            AuthenticationError: If the key is refused; what is finished is kept.
+            DownloadError: If the disk is full or cannot be written; what is finished is kept.
+
+        Example:
+            >>> summary = client.download_project(destination="labels")
+            >>> summary.total_items, summary.failed
+            (20, 0)
+        """
+        params.check_names("download_project", filters, params.FILTER_NAMES)
+        filters.setdefault("status", WorkItemStatus.COMPLETED)
+        queries = params.work_item_queries(filters)
+        project = self._project(project_id)
+        downloader, reporter = self._downloader(
+            destination,
+            space_id=space_id,
+            max_workers=max_workers,
+            overwrite=overwrite,
+            inject_asset_url=inject_asset_url,
+            progress=progress,
+        )
+        # A batch may have been renamed since an earlier call.
+        self._batch_names.pop(project, None)
+        pages = self._pages(self._work_items_path(project), queries, params.MAX_PAGE_SIZE)
+        announced = _announce(pages, reporter, several=len(queries) > 1)
+        items = (WorkItem(data, self._itself, project) for data in pagination.items(announced))
+        with downloader:
+            return downloader.summarise(items, reporter)
+
+    def download_work_items(
+        self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[downloads.DownloadOptions]
+    ) -> downloads.DownloadSummary:
+        """Download the COCO documents of given work items; otherwise as :meth:`download_project`.
+
+        Args:
+            items: Any iterable of work items, read lazily; they may belong to several projects.
+            destination: The folder.
+            options: Those of :meth:`download_project`, without the filters.
+
+        Example:
+            >>> few = client.get_work_items(max_items=5)
+            >>> client.download_work_items(few, "labels").total_items
+            5
+        """
+        params.check_names("download_work_items", options, downloads.OPTION_NAMES)
+        checked = _checked_items(items)
+        downloader, reporter = self._downloader(destination, **options)
+        with downloader:
+            reporter.start(len(items) if isinstance(items, (list, tuple, set, frozenset)) else None)
+            return downloader.summarise(checked, reporter)
+
+    def iter_downloads(
+        self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[downloads.DownloadOptions]
+    ) -> Iterator[downloads.DownloadResult]:
+        """Download like :meth:`download_work_items`, and yield each result as soon as the item is finished.
+
+        Closing the generator, or leaving the loop, cancels what is under way.
+
+        Example:
+            >>> for result in client.iter_downloads(client.get_work_items(max_items=2), "labels"):
+            ...     print(result.outcome)
+            downloaded
+            downloaded
+        """
+        params.check_names("iter_downloads", options, downloads.OPTION_NAMES)
+        checked = _checked_items(items)
+        downloader, reporter = self._downloader(destination, **options)
+
+        def run() -> Iterator[downloads.DownloadResult]:
+            with downloader:
+                reporter.start(len(items) if isinstance(items, (list, tuple, set, frozenset)) else None)
+                try:
+                    with contextlib.closing(downloader.results(checked)) as results:
+                        for result in results:
+                            reporter.advance(result.outcome, result.size)
+                            yield result
+                finally:
+                    reporter.finish()
+
+        return run()
+
+    def _downloader(
+        self,
+        destination: PathLike,
+        *,
+        space_id: Id | None = None,
+        max_workers: int | None = None,
+        overwrite: bool = False,
+        inject_asset_url: bool = True,
+        progress: _progress.Progress = None,
+    ) -> tuple[downloads.Downloader, _progress.ProgressReporter]:
+        self._calls.ensure_open()
+        reporter = _progress.reporter(progress)
+        downloader = downloads.Downloader(
+            self._calls,
+            workers=downloads.check_workers(max_workers, self._max_workers),
+            overwrite=downloads.check_flag("overwrite", overwrite),
+            inject_asset_url=downloads.check_flag("inject_asset_url", inject_asset_url),
+            space_id=self._space(space_id),
+            batch_names=self._names_of_batches,
+            root=files.prepare_destination(destination),
+        )
+        return downloader, reporter
+
+    def _names_of_batches(self, project_id: str, refresh: bool) -> dict[str, str]:
+        if refresh or project_id not in self._batch_names:
+            self._batch_names[project_id] = downloads.fetch_batch_names(self._calls, project_id)
+        return self._batch_names[project_id]
+
+
+def _checked_items(items: Iterable[WorkItem]) -> Iterable[WorkItem]:
+    if isinstance(items, (str, bytes, Mapping, WorkItem)) or not isinstance(items, Iterable):
+        raise InvalidParameterError(f"items must be an iterable of WorkItem objects, not {type(items).__name__}.")
+    return items
+
+
+def _announce(
+    pages: Iterator[dict[str, Any]], reporter: _progress.ProgressReporter, *, several: bool
+) -> Iterator[dict[str, Any]]:
+    """Pass pages on, and start the reporter with the total that the first one tells."""
+    first = next(pages, None)
+    if first is None:
+        reporter.start(0)
+        return
+    reporter.start(None if several else pagination.total(first))
+    yield first
+    yield from pages
