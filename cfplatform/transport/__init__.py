@@ -34,13 +34,14 @@ from ..exceptions import (
     printable,
 )
 from . import connections, failures, streams
+from .bodies import Body, Resumed
 from .retry import DEFAULT_RETRIES, RETRY_METHODS, Budget, Interrupted, RetryPolicy, Shared, retry_after
 from .sessions import KeyAuth, PlainSession, hide_signatures_in_logs, origin
 
 if TYPE_CHECKING:
     from ..params import Query
 
-__all__ = ["DEFAULT_RETRIES", "Interrupted", "ObjectStream", "Transport"]
+__all__ = ["DEFAULT_RETRIES", "Body", "Interrupted", "ObjectStream", "Resumed", "Transport"]
 
 ObjectStream = streams.ObjectStream
 
@@ -235,6 +236,7 @@ class Transport:
         receive: Callable[[ObjectStream], T],
         *,
         headers: Mapping[str, str] | None = None,
+        resumed: Resumed | None = None,
         stop: threading.Event | None = None,
     ) -> T:
         """GET a stored object through its signed URL and hand its body to ``receive``.
@@ -244,17 +246,48 @@ class Transport:
             receive: Reads and checks the body. Called again, with a new stream, after a body that broke off or a
                 check that failed, as often as the retry policy allows.
             headers: Further headers, such as ``If-None-Match``.
+            resumed: Goes on where an attempt stopped: what it wants is asked for anew before each attempt, and an
+                attempt that got on does not count as a failed one.
             stop: Ends waits and reads early when it is set.
         """
+        # Identity, so that lengths, ranges and checksums speak of the bytes that arrive.
+        prepared = self._to_storage("GET", url, {"Accept-Encoding": "identity", **(headers or {})})
+
+        def read(response: requests.Response) -> T:
+            stream = ObjectStream(response, stop, ranged="Range" in prepared.headers)
+            try:
+                return receive(stream)
+            except InvalidResponseError as error:
+                failure = error
+            raise failures.with_content(failure, stream, self._key)
+
+        return self._exchange(
+            self._storage, prepared, self._storage_policy, self.timeout, read, resumed=resumed, stop=stop
+        )
+
+    def upload(self, url: str, body: Body, content_type: str, *, stop: threading.Event | None = None) -> None:
+        """PUT an object through its signed URL; repeated from its start after passing faults.
+
+        Args:
+            url: The signed URL, sent exactly as the platform made it.
+            body: What to send; it is read again from its start by each attempt.
+            content_type: The object's media type.
+            stop: Ends waits and reads early when it is set.
+        """
+        prepared = self._to_storage("PUT", url, {"Content-Type": content_type})
+        # Set afterwards too: preparing would measure the body by its own means.
+        prepared.headers["Content-Length"] = str(body.size)
+        prepared.body = cast(Any, body)
+        policy = self._storage_policy.new(allowed_methods=RETRY_METHODS | {"PUT"})
+        self._exchange(self._storage, prepared, policy, self.timeout, streams.ignore, sent=body, stop=stop)
+
+    def _to_storage(self, method: str, url: str, headers: Mapping[str, str]) -> requests.PreparedRequest:
         self.ensure_open()
         prepared = None
         if self._is_storage_url(url):
             parts = urlsplit(url)
-            # Identity, so that lengths, ranges and checksums speak of the bytes that arrive.
-            sent = {"Accept-Encoding": "identity", **(headers or {})}
-            prepared = _prepare(
-                self._storage, requests.Request("GET", f"{parts.scheme}://{parts.netloc}/", headers=sent)
-            )
+            request = requests.Request(method, f"{parts.scheme}://{parts.netloc}/", headers=dict(headers))
+            prepared = _prepare(self._storage, request)
         if prepared is None:
             raise InvalidResponseError(
                 "The platform sent a signed URL that is not an https address of a public host; it was not opened.",
@@ -262,16 +295,7 @@ class Transport:
             )
         # Set afterwards, because preparing would rewrite escapes that the signature covers.
         prepared.url = url
-
-        def read(response: requests.Response) -> T:
-            stream = ObjectStream(response, stop)
-            try:
-                return receive(stream)
-            except InvalidResponseError as error:
-                failure = error
-            raise failures.with_content(failure, stream, self._key)
-
-        return self._exchange(self._storage, prepared, self._storage_policy, self.timeout, read, stop=stop)
+        return prepared
 
     def _is_storage_url(self, url: str) -> bool:
         try:
@@ -297,6 +321,8 @@ class Transport:
         receive: Callable[[Any], T],
         *,
         check: bool = True,
+        sent: Body | None = None,
+        resumed: Resumed | None = None,
         stop: threading.Event | None = None,
     ) -> T:
         """Send and receive until it works or the policy has no attempt left.
@@ -304,12 +330,18 @@ class Transport:
         urllib3 repeats until the headers of an answer are there; what happens after that it cannot see. This loop
         goes on counting with the very object that urllib3 counted with, so that there is one budget and not two.
         """
-        deadline = time.monotonic() + max(DEADLINE, 10 * sum(timeout))
-        if isinstance(policy, RetryPolicy):
-            policy = policy.new()
-            policy.stop, policy.deadline = stop, deadline
+        allowed = max(DEADLINE, 10 * sum(timeout)) + (sent.size / connections.MIN_AVERAGE if sent else 0)
+        mounted, headers = policy, dict(prepared.headers)
+        policy, deadline = _begin(mounted, allowed, stop)
         content_repeats = CONTENT_REPEATS
+        began_at = 0
         while True:
+            if resumed is not None:
+                began_at = resumed.position()
+                prepared.headers.clear()
+                prepared.headers.update({**headers, **resumed.headers()})
+            if sent is not None:
+                sent.seek(0)
             response = self._send(session, prepared, policy, timeout, stop, deadline)
             try:
                 if check:
@@ -325,7 +357,11 @@ class Transport:
                 if content_repeats == 0:
                     raise self._named(failure, prepared)
                 content_repeats -= 1
-            policy = self._following(session, prepared, policy, response, failure)
+            if resumed is not None and resumed.position() >= began_at + streams.CHUNK:
+                # It got on, so this was not a failed attempt but a part of the whole.
+                policy, deadline = _begin(mounted, allowed, stop)
+            else:
+                policy = self._following(session, prepared, policy, response, failure)
 
     def _send(
         self,
@@ -427,6 +463,15 @@ class Transport:
             error.message = f"{error.method} {error.url}: {error.message}"
             error.args = (error.message,)
         return error
+
+
+def _begin(policy: urllib3.Retry, allowed: float, stop: threading.Event | None) -> tuple[urllib3.Retry, float]:
+    """Return a policy that has counted nothing yet, and the moment until which it may repeat."""
+    deadline = time.monotonic() + allowed
+    if isinstance(policy, RetryPolicy):
+        policy = policy.new()
+        policy.stop, policy.deadline = stop, deadline
+    return policy, deadline
 
 
 def _attempt(

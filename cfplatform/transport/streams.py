@@ -28,25 +28,27 @@ class ObjectStream:
     """The body of a stored object while it is read.
 
     Attributes:
-        status_code: 200, or 304 where an ``If-None-Match`` was sent and matched.
+        status_code: 200; 304 where an ``If-None-Match`` was sent and matched; 206 where a range was asked for.
         headers: The answer's headers; their names are case-insensitive.
         length: The number of bytes announced, or ``None``.
         head: The first bytes that were read, as sent.
     """
 
-    def __init__(self, response: requests.Response, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self, response: requests.Response, stop: threading.Event | None = None, *, ranged: bool = False
+    ) -> None:
         self.status_code = response.status_code
         self.headers = response.headers
         self._raw: BaseHTTPResponse = response.raw
         self._stop = stop
         self.head = b""
-        if self.status_code not in (200, 304):
+        if self.status_code not in (200, 304) and not (ranged and self.status_code == 206):
             raise InvalidResponseError(
                 f"The storage answered with status {self.status_code} where 200 was expected.",
                 status_code=self.status_code,
             )
         self.length = _announced_length(response)
-        if self.status_code == 200 and self.length is None and not getattr(self._raw, "chunked", False):
+        if self.status_code != 304 and self.length is None and not getattr(self._raw, "chunked", False):
             # Without either, a connection that is cut looks like the end of the body.
             raise InvalidResponseError("The storage sent a body without its length, so it cannot be proven whole.")
 
@@ -68,7 +70,10 @@ class ObjectStream:
             InvalidResponseError: If the body is encoded in a way that was not asked for, or broken.
         """
         most = checks.MAX_OBJECT_BYTES if limit is None else limit
-        wire = checks.verified(checks.capped(self._wire(), most, self.length), self.headers)
+        wire = checks.capped(self._wire(), most, self.length)
+        if self.status_code == 200:
+            # Those of a part may be of the part or of the whole.
+            wire = checks.verified(wire, self.headers)
         encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding in ("", "identity"):
             yield from wire
@@ -149,6 +154,11 @@ def _gunzip(compressed: Iterator[bytes]) -> Iterator[bytes]:
         raise InvalidResponseError("The object is labelled as gzip but is damaged or something else.") from None
     if not member.eof:
         raise IncompleteDownloadError("The object's gzip stream broke off.")
+
+
+def ignore(response: requests.Response) -> None:
+    """Read an answer whose body says nothing, so that its connection can be used again."""
+    drain(response.raw)
 
 
 def whole_body(response: requests.Response, limit: int) -> bytes:
