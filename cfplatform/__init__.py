@@ -31,6 +31,7 @@ from .exceptions import (
     ServerError,
     TransportError,
     UnsafePathError,
+    WebhookVerificationError,
 )
 from .progress import ProgressReporter
 from .resources import Annotation, Batch, WorkItem, WorkItemStatus
@@ -61,6 +62,7 @@ __all__ = [
     "ServerError",
     "TransportError",
     "UnsafePathError",
+    "WebhookVerificationError",
     "WorkItem",
     "WorkItemStatus",
     "__version__",

@@ -17,10 +17,11 @@
     │   ├── ConflictError                      409
     │   ├── RateLimitError                     429; ``retry_after`` holds the seconds to wait
     │   └── ServerError                        5xx
-    └── DownloadError
-        ├── UnsafePathError                    a name would have led outside the destination
-        ├── IncompleteDownloadError            fewer or more bytes than announced, or another checksum
-        └── DestinationBusyError               another process is downloading into the folder
+    ├── DownloadError
+    │   ├── UnsafePathError                    a name would have led outside the destination
+    │   ├── IncompleteDownloadError            fewer or more bytes than announced, or another checksum
+    │   └── DestinationBusyError               another process is downloading into the folder
+    └── WebhookVerificationError               a webhook delivery was refused; ``reason`` says why in one word
 
 Every error carries ``message``, ``method``, ``url`` (without its query), ``status_code``, ``request_id``,
 ``response`` (a plain copy of the answer) and ``cursor`` (where a listing can be taken up again); what does not
@@ -191,6 +192,18 @@ class IncompleteDownloadError(DownloadError):
 
 class DestinationBusyError(DownloadError):
     """Another process is downloading into the same destination."""
+
+
+class WebhookVerificationError(CFPlatformError):
+    """A webhook delivery was refused, and nothing in it can be relied on.
+
+    Attributes:
+        reason: ``"malformed"`` (a header or the body has a wrong form), ``"too_large"``, ``"signature"``,
+            ``"unknown_key"``, ``"keys_unavailable"`` (the keys could not be fetched), ``"expired"`` (sent too long
+            ago, or in the future), ``"unexpected"`` (the caller's own check said no) or ``"replayed"``.
+    """
+
+    reason: str = ""
 
 
 def to_dict(error: BaseException) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from typing_extensions import assert_type
 
 import cfplatform
 from cfplatform import Annotation, Batch, DownloadResult, DownloadSummary, WorkItem
+from cfplatform.webhooks import RecentDeliveries, WebhookEvent, WebhookVerifier
+from tests.deliveries import Clock, Signer, key_set
 
 if TYPE_CHECKING:
     from cfplatform.sandbox import Sandbox
@@ -37,3 +40,21 @@ def test_public_types(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Pat
     for result in client.iter_downloads([item], tmp_path):
         assert_type(result.path, Path | None)
         assert result.outcome == "skipped"
+
+
+def test_public_types_of_webhooks() -> None:
+    def is_mine(event: WebhookEvent) -> bool:
+        return event.status == "COMPLETED"
+
+    signer, message = Signer(), Message()
+    verifier = WebhookVerifier(keys=key_set(signer), clock=Clock(), expected=is_mine, seen=RecentDeliveries())
+    WebhookVerifier(expected={"item-1"}, tolerance=60)
+    body, headers = signer.deliver()
+    for name, value in headers.items():
+        message[name] = value
+    event = assert_type(verifier.verify(body, message), WebhookEvent)
+    for form in (headers, {name: value.encode() for name, value in headers.items()}):
+        assert WebhookVerifier(keys=key_set(signer), clock=Clock()).verify(body, form) == event
+    assert_type(event.delivered_at, datetime)
+    assert_type(event.updated_at, datetime | None)
+    assert_type(event.as_dict(), dict[str, Any])

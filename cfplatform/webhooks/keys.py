@@ -1,0 +1,225 @@
+"""Public keys: which of them may be used, where they come from, and how long they are kept."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import ConfigurationError, TransportError
+from ..transport import public
+from .refusals import refused
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+#: Seconds for fetching the keys, everything included.
+FETCH_SECONDS = 5.0
+#: Bytes of a key set, at the most: some hundred keys.
+MAX_SET_BYTES = 64 * 1024
+#: Seconds after a fetch, good or not, before the next one: whoever makes up key ids can cause no more.
+COOL_DOWN = 30.0
+#: Seconds that keys are kept at the least, whatever ``Cache-Control`` says.
+MIN_AGE = 60.0
+#: Seconds since they were fetched that keys go on being used while newer ones cannot be fetched.
+MAX_STALE = 86_400.0
+#: Seconds that the clock may step back before what is kept is held for out of date.
+_CLOCK_STEP = 60.0
+
+#: The prime of Curve25519's field, and the order of the group that signatures live in.
+_P = 2**255 - 19
+_L = 2**252 + 27742317777372353535851937790883648493
+_Y8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+#: The y coordinates of all points of small order. With such a "key" anybody can sign.
+_SMALL_ORDER = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})
+
+_KEY_ID = re.compile(r"[!-~]{1,128}")
+_X = re.compile(r"[A-Za-z0-9_-]{43}")
+_SIGNATURE = re.compile(r"(?:[A-Za-z0-9+/]{86}|[A-Za-z0-9_-]{86})(?:==)?")
+_MAX_AGE = re.compile(r"(?i)(?:^|[,\s])max-age\s*=\s*\"?([0-9]{1,10})\b")
+_NOT_KEPT = re.compile(r"(?i)(?:^|[,\s])no-(?:store|cache)\b")
+
+#: Gives the keys of an id: none if it is not known.
+Find = Callable[[str], tuple["Ed25519PublicKey", ...]]
+
+
+def require_cryptography() -> None:
+    """Raise the error that says what to install, if the extra is missing."""
+    try:
+        import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401
+    except ImportError:
+        missing = True
+    else:
+        missing = False
+    if missing:
+        raise ConfigurationError("Webhooks need cryptography: pip install 'cfplatform[webhooks]'")
+
+
+def is_key_id(text: str) -> bool:
+    """Tell whether a text may be the id of a key: up to 128 visible ASCII characters."""
+    return _KEY_ID.fullmatch(text) is not None
+
+
+def signature_bytes(text: str) -> bytes | None:
+    """Read a signature in base64, in either alphabet, padded or not; ``None`` unless it is exactly 64 canonical bytes.
+
+    Its second half is a number that must be below the order of the group: a larger one would be a second spelling of
+    the same signature.
+    """
+    if _SIGNATURE.fullmatch(text) is None:
+        return None
+    plain = text.rstrip("=").replace("-", "+").replace("_", "/")
+    signature = base64.b64decode(plain + "==")
+    canonical = base64.b64encode(signature) == plain.encode() + b"=="
+    return signature if canonical and int.from_bytes(signature[32:], "little") < _L else None
+
+
+def is_signed(keys: tuple[Ed25519PublicKey, ...], signature: bytes, body: bytes) -> bool:
+    """Tell whether one of the keys made a signature of exactly these bytes."""
+    from cryptography.exceptions import InvalidSignature
+
+    for key in keys:
+        with contextlib.suppress(InvalidSignature):
+            key.verify(signature, body)
+            return True
+    return False
+
+
+def usable_keys(key_set: object) -> dict[str, tuple[Ed25519PublicKey, ...]] | None:
+    """Return the keys of a set by their ids, leaving out those not made for this; ``None`` if it is no key set."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    listed = key_set.get("keys") if isinstance(key_set, Mapping) else None
+    if not isinstance(listed, (list, tuple)):
+        return None
+    found: dict[str, tuple[Ed25519PublicKey, ...]] = {}
+    for entry in listed:
+        raw = _raw_key(entry) if isinstance(entry, Mapping) else None
+        if raw is not None:
+            found[entry["kid"]] = (*found.get(entry["kid"], ()), Ed25519PublicKey.from_public_bytes(raw))
+    return found
+
+
+def _raw_key(entry: Mapping[str, Any]) -> bytes | None:
+    """Return the 32 bytes of a public Ed25519 key that is meant for signatures and safe to use."""
+    kid, x, operations = entry.get("kid"), entry.get("x"), entry.get("key_ops", ["verify"])
+    meant = (
+        (entry.get("kty"), entry.get("crv")) == ("OKP", "Ed25519")
+        and entry.get("alg", "EdDSA") in ("EdDSA", "Ed25519")
+        and entry.get("use", "sig") == "sig"
+        and isinstance(operations, (list, tuple))
+        and "verify" in operations
+    )
+    # A set that gives a private key away is no proof of anything any more.
+    if not meant or "d" in entry or not (isinstance(kid, str) and is_key_id(kid)):
+        return None
+    if not isinstance(x, str) or _X.fullmatch(x) is None:
+        return None
+    raw = base64.urlsafe_b64decode(x + "=")
+    y = int.from_bytes(raw, "little") & (2**255 - 1)
+    canonical = base64.urlsafe_b64encode(raw) == x.encode() + b"=" and y < _P
+    return raw if canonical and y not in _SMALL_ORDER else None
+
+
+def given_keys(key_set: Mapping[str, Any]) -> Find:
+    """Use keys that the caller has; nothing is ever fetched.
+
+    Raises:
+        ConfigurationError: If there is none among them that can be used.
+    """
+    found = usable_keys(key_set)
+    if not found:
+        raise ConfigurationError(
+            "keys must be a key set such as {'keys': [{'kty': 'OKP', 'crv': 'Ed25519', 'kid': ..., 'x': ...}]} with at "
+            "least one public Ed25519 key for signatures; nothing in it can be used."
+        )
+    return lambda key_id: found.get(key_id, ())
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    keys: Mapping[str, tuple[Ed25519PublicKey, ...]]
+    at: float
+    max_age: float
+
+
+class FetchedKeys:
+    """The keys at a URL, fetched when they are needed, by one thread at a time."""
+
+    def __init__(self, url: str, max_age: float, clock: Callable[[], float]) -> None:
+        self._url = url
+        self._max_age = max_age
+        self._clock = clock
+        self._held: _Fetched | None = None
+        self._tried_at: float | None = None
+        self._problem = ""
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def __call__(self, key_id: str) -> tuple[Ed25519PublicKey, ...]:
+        """Return the keys of an id.
+
+        Raises:
+            WebhookVerificationError: If the id is not known and the last attempt to fetch the keys failed.
+        """
+        if not self._is_current(key_id):
+            with self._one_at_a_time():
+                # Looked at again, since the thread before may have fetched it.
+                if not self._is_current(key_id) and not self._within(COOL_DOWN, self._tried_at):
+                    self._fetch()
+        held, problem = self._held, self._problem
+        if held is not None and key_id in held.keys and self._within(MAX_STALE, held.at):
+            return held.keys[key_id]
+        if problem:
+            raise refused(
+                "keys_unavailable",
+                "the platform's keys could not be fetched, and the one that it names is not known from before. "
+                f"{problem.rstrip('.')}. Answer with status 503, so that it may be sent again; the next attempt is "
+                f"made {COOL_DOWN:g} s after the last. To verify without fetching, pass keys=...",
+            )
+        return ()
+
+    def _is_current(self, key_id: str) -> bool:
+        held = self._held
+        return held is not None and key_id in held.keys and self._within(held.max_age, held.at)
+
+    def _within(self, seconds: float, since: float | None) -> bool:
+        return since is not None and -_CLOCK_STEP <= self._clock() - since < seconds
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        if self._pid != os.getpid():
+            # A thread of the parent may have held the lock when this process was forked.
+            self._lock, self._pid = threading.Lock(), os.getpid()
+        with self._lock:
+            yield
+
+    def _fetch(self) -> None:
+        """Replace what is held, or keep it and write down what went wrong."""
+        found = None
+        try:
+            document = public.get(self._url, limit=MAX_SET_BYTES, seconds=FETCH_SECONDS)
+            found = usable_keys(json.loads(document.body))
+            self._problem = "" if found is not None else f"GET {self._url}: the answer is not a key set."
+        except TransportError as error:
+            self._problem = error.message
+        except (ValueError, RecursionError):
+            self._problem = f"GET {self._url}: the answer is not JSON."
+        finally:
+            # Counted from the end, so that a slow server does not use up the pause.
+            self._tried_at = self._clock()
+        if found is not None:
+            self._held = _Fetched(found, self._tried_at, self._kept_for(document.cache_control))
+
+    def _kept_for(self, cache_control: str) -> float:
+        asked = _MAX_AGE.search(cache_control)
+        seconds = float(asked.group(1)) if asked else self._max_age
+        if _NOT_KEPT.search(cache_control):
+            seconds = 0.0
+        return min(self._max_age, max(MIN_AGE, seconds))

@@ -1,0 +1,57 @@
+"""Receive webhooks with the standard library: ``python receive_webhooks.py [PORT [DATABASE]]``.
+
+Put a server that speaks TLS in front of it. Another process works through the table.
+"""
+
+import sqlite3
+import sys
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from cfplatform import WebhookVerificationError
+from cfplatform.webhooks import MAX_BODY_BYTES, WebhookVerifier
+
+PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
+DATABASE = sys.argv[2] if len(sys.argv) > 2 else "events.db"
+# 503 asks to send it again; every other refusal is final.
+STATUSES = {"too_large": 413, "keys_unavailable": 503}
+
+verifier = WebhookVerifier()
+
+
+def store(event):
+    """Write an event down; one that was sent twice is there once."""
+    key = f"{event.work_item_id} {event.status} {event.updated_at}"
+    with closing(sqlite3.connect(DATABASE)) as db, db:
+        db.execute("CREATE TABLE IF NOT EXISTS events (key TEXT PRIMARY KEY, work_item_id TEXT, status TEXT)")
+        db.execute("INSERT OR IGNORE INTO events VALUES (?, ?, ?)", (key, event.work_item_id, event.status))
+
+
+class Receiver(BaseHTTPRequestHandler):
+    timeout = 10
+
+    def do_POST(self):
+        self.send_response(self.receive())
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def receive(self):
+        """Verify and store one delivery; return the status to answer with."""
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdigit() and len(length) < 10):
+            return 411
+        if int(length) > MAX_BODY_BYTES:
+            return 413
+        body = self.rfile.read(int(length))
+        try:
+            event = verifier.verify(body, self.headers)
+        except WebhookVerificationError as error:
+            self.log_error("%s", error)
+            return STATUSES.get(error.reason, 400)
+        # Stored before the answer, so that no event is lost; the work itself comes later, so that the answer is quick.
+        store(event)
+        return 204
+
+
+if __name__ == "__main__":
+    ThreadingHTTPServer(("127.0.0.1", PORT), Receiver).serve_forever()

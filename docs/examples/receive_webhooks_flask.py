@@ -1,0 +1,48 @@
+"""Receive webhooks with Flask: ``python receive_webhooks_flask.py [PORT [DATABASE]]``, or any WSGI server.
+
+Put a server that speaks TLS in front of it. Another process works through the table.
+"""
+
+import sqlite3
+import sys
+from contextlib import closing
+
+from flask import Flask, request
+
+from cfplatform import WebhookVerificationError
+from cfplatform.webhooks import MAX_BODY_BYTES, WebhookVerifier
+
+PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
+DATABASE = sys.argv[2] if len(sys.argv) > 2 else "events.db"
+# 503 asks to send it again; every other refusal is final.
+STATUSES = {"too_large": 413, "keys_unavailable": 503}
+
+app = Flask(__name__)
+# Flask answers 413 itself where a body is larger.
+app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+verifier = WebhookVerifier()
+
+
+def store(event):
+    """Write an event down; one that was sent twice is there once."""
+    key = f"{event.work_item_id} {event.status} {event.updated_at}"
+    with closing(sqlite3.connect(DATABASE)) as db, db:
+        db.execute("CREATE TABLE IF NOT EXISTS events (key TEXT PRIMARY KEY, work_item_id TEXT, status TEXT)")
+        db.execute("INSERT OR IGNORE INTO events VALUES (?, ?, ?)", (key, event.work_item_id, event.status))
+
+
+@app.post("/webhooks")
+def receive():
+    try:
+        # The raw bytes: request.json would be something else than what was signed.
+        event = verifier.verify(request.get_data(), request.headers)
+    except WebhookVerificationError as error:
+        app.logger.warning("%s", error)
+        return "", STATUSES.get(error.reason, 400)
+    # Stored before the answer, so that no event is lost; the work itself comes later, so that the answer is quick.
+    store(event)
+    return "", 204
+
+
+if __name__ == "__main__":
+    app.run(port=PORT)
