@@ -345,18 +345,18 @@ class Downloader:
                 document = bytes(head)
                 coco.parse(document)
                 part.write(coco.set_asset_url(document, asset_url) if self._inject else document)
-                found = part.commit(final)
+                found = part.commit(path)
             else:
                 for chunk in itertools.chain([bytes(head)], chunks):
                     part.write(chunk)
-                found = self._finish_large(part, final, asset_url)
+                found = self._finish_large(part, path, asset_url)
         finished = FinishedItem(path, item.revision, self._inject, stream.etag, found.st_size, found.st_mtime_ns)
         self._state.finish(item.project_id or "", item.id, target.key, finished)
         if target.known is not None and target.known.path != path:
             self._remove_moved(target.known)
         return DownloadResult(item.id, item.batch_id, final, "downloaded", found.st_size)
 
-    def _finish_large(self, part: files.PartFile, final: Path, asset_url: str | None) -> os.stat_result:
+    def _finish_large(self, part: files.PartFile, path: str, asset_url: str | None) -> os.stat_result:
         """Finish a document that is too large to be parsed, with no more of it in memory than a window."""
         with mmap.mmap(part.fileno(), 0, access=mmap.ACCESS_READ) as document:
             coco.check_ends(document[:4096], document[-4096:])
@@ -368,8 +368,8 @@ class Downloader:
                             rewritten.write(document[offset : min(offset + COPY_STEP, last)])
                         if first == 0:
                             rewritten.write(value)
-                    return rewritten.commit(final)
-        return part.commit(final)
+                    return rewritten.commit(path)
+        return part.commit(path)
 
     def _remove_moved(self, known: FinishedItem) -> None:
         """Remove the file that an item had before its batch changed, if nobody touched it since."""

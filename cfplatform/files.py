@@ -49,7 +49,8 @@ def safe_name(name: str) -> str:
     Where it is safe, this is the official client's naming: each of ``\\ / : * ? " < > |`` becomes ``_`` and blanks
     around the name go. What would still be unsafe (``.``, ``..``, empty, control or invisible characters, a
     leading dot, dash or tilde, a trailing dot, a Windows device, more than 200 bytes, characters that this system
-    cannot have in names) is made readable and gets ``~`` and eight hexadecimal digits of its hash, so that different names stay different.
+    cannot have in names) is made readable and gets ``~`` and eight hexadecimal digits of its hash, so that
+    different names stay different.
 
     Example:
         >>> safe_name("Batch/With:Colon")
@@ -214,7 +215,8 @@ class PartFile:
     """
 
     def __init__(self, root: Path) -> None:
-        self.path = partial_folder(root) / f"{_owner()}-{secrets.token_hex(8)}"
+        self._root = root
+        self.path = partial_folder(root) / unique_name()
         self._done = False
         self._folder = Folder(root, STATE_FOLDER, self.path.parent.name)
         self._place = self._folder.place(self.path.name)
@@ -248,18 +250,19 @@ class PartFile:
         """Return the descriptor, for reading back what was written."""
         return self._file.fileno()
 
-    def commit(self, final: Path) -> os.stat_result:
+    def commit(self, path: str) -> os.stat_result:
         """Close the file, give it its final name in one step, and return its size and time.
 
-        A link under the final name is replaced, not followed; a link in place of the folder is refused.
+        A link under the final name is replaced, not followed; a link in place of a folder is refused.
+
+        Args:
+            path: The final place, relative to the destination, with ``/`` between its parts.
         """
-        held = self._folder.descriptor
         try:
             # A full disk may show only at close, so the file is closed before it is renamed.
             self._file.close()
-            found = os.stat(self._place, dir_fd=held)
-            with Folder(final.parent.parent, final.parent.name) as folder:
-                os.replace(self._place, folder.place(final.name), src_dir_fd=held, dst_dir_fd=folder.descriptor)
+            found = os.stat(self._place, dir_fd=self._folder.descriptor)
+            move(self._folder, self._place, self._root, path)
         except OSError as error:
             if error.errno in _FULL:
                 raise _with_free_space(error, self.path.parent, 0) from None
@@ -279,30 +282,40 @@ class PartFile:
             self._folder.close()
 
 
+def move(folder: Folder, place: str, root: Path, path: str) -> None:
+    """Give a file of an open folder its final name below a destination, in one step."""
+    *names, name = path.split("/")
+    with Folder(root, *names) as target:
+        os.replace(place, target.place(name), src_dir_fd=folder.descriptor, dst_dir_fd=target.descriptor)
+
+
 def remove_unchanged(root: Path, path: str, size: int, mtime_ns: int) -> None:
     """Remove a file of a batch folder if it has the size and time that are given; no link is followed."""
-    name, _, file = path.partition("/")
-    with contextlib.suppress(FileNotFoundError, UnsafePathError), Folder(root, name) as folder:
+    *names, file = path.split("/")
+    with contextlib.suppress(FileNotFoundError, UnsafePathError), Folder(root, *names) as folder:
         found = os.stat(folder.place(file), dir_fd=folder.descriptor, follow_symlinks=False)
         if (found.st_size, found.st_mtime_ns) == (size, mtime_ns):
             os.unlink(folder.place(file), dir_fd=folder.descriptor)
 
 
-def _owner() -> str:
-    """Return what names this process on this host in the name of an unfinished file."""
-    return f"{digest(socket.gethostname())}-{os.getpid()}"
+def unique_name() -> str:
+    """Return a name for something unfinished that no other process has, and that says which process made it."""
+    return f"{digest(socket.gethostname())}-{os.getpid()}-{secrets.token_hex(8)}"
+
+
+def is_left_behind(name: str) -> bool:
+    """Tell whether a :func:`unique_name` was made by a process of this host that is gone."""
+    host, _, rest = name.partition("-")
+    pid = rest.partition("-")[0]
+    return host == digest(socket.gethostname()) and pid.isdigit() and not _is_running(int(pid))
 
 
 def remove_stale_parts(root: Path) -> None:
     """Remove unfinished files of processes of this host that are gone, and any that are older than a day."""
-    host = digest(socket.gethostname())
     with contextlib.suppress(OSError), os.scandir(partial_folder(root)) as entries:
         for entry in entries:
-            owner, _, rest = entry.name.partition("-")
-            pid = rest.partition("-")[0]
             with contextlib.suppress(OSError):
-                gone = owner == host and pid.isdigit() and not _is_running(int(pid))
-                if gone or time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_AFTER:
+                if is_left_behind(entry.name) or time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_AFTER:
                     os.unlink(entry.path)
 
 

@@ -13,7 +13,6 @@ import errno
 import heapq
 import itertools
 import os
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -45,16 +44,12 @@ LINGER = 0.05
 #: one endpoint for all items, so an outage of minutes is sat out rather than paid for with a hundred items a group. A
 #: success starts the pauses anew; once they are used up, further groups fail without one.
 SIGN_PAUSES = (5.0, 15.0, 40.0, 60.0, 120.0)
-#: New signatures for one item: when its URL expired, and when it was refused for another reason.
-MAX_RENEWALS_EXPIRED = 3
-MAX_RENEWALS_REFUSED = 1
 #: Seconds that the end of a run waits for threads that are still in a request. They are daemons and end by
 #: themselves.
 JOIN_TIMEOUT = 1.0
 
 _OUTAGE = (APIConnectionError, APITimeoutError, RateLimitError, ServerError)
 _OUT_OF_FILES = os.strerror(errno.EMFILE)
-_EXPIRED = re.compile(r"(?i)expired|RequestTimeTooSkewed")
 
 R = TypeVar("R")
 
@@ -319,7 +314,7 @@ class Pipeline(Generic[R]):
                 job.url, lambda stream: self._receive(job, stream), headers=job.headers, stop=self._stop
             )
         except APIError as error:
-            if not _should_renew(error, job.renewals):
+            if not signing.should_renew(error, job.renewals):
                 raise
             job.renewals += 1
             with self._lock:
@@ -456,11 +451,3 @@ def fetch_annotation(
 def _concerns_all(error: CFPlatformError) -> bool:
     """Tell whether every other item would meet the same: the state file cannot be used, or no socket be opened."""
     return isinstance(error, StateError) or (isinstance(error, APIConnectionError) and _OUT_OF_FILES in error.message)
-
-
-def _should_renew(error: APIError, renewals: int) -> bool:
-    """Tell whether a new signature may help: the URL has expired, or was refused for the first time."""
-    text = error.response.text if error.response else ""
-    if error.status_code in (400, 403) and _EXPIRED.search(text):
-        return renewals < MAX_RENEWALS_EXPIRED
-    return error.status_code == 403 and renewals < MAX_RENEWALS_REFUSED

@@ -14,6 +14,11 @@ from .exceptions import APIError, DownloadError, InvalidResponseError, UnsafePat
 #: Paths in one request, at the most (published reference).
 MAX_PATHS = 1000
 
+#: New signatures for one object: when its URL expired, and when it was refused for another reason.
+MAX_RENEWALS_EXPIRED = 3
+MAX_RENEWALS_REFUSED = 1
+
+_EXPIRED = re.compile(r"(?i)expired|RequestTimeTooSkewed")
 _TOO_MUCH = frozenset({400, 413, 422})
 
 
@@ -53,6 +58,14 @@ def locate(url: str, space_id: str | None = None) -> tuple[str, str]:
     if any(part in ("", ".", "..") for part in [found, *path.split("/")]) or not path.isprintable():
         raise UnsafePathError(f"The result's place {blank(url)!r} would lead out of its space; nothing was asked for.")
     return found, path
+
+
+def should_renew(error: APIError, renewals: int) -> bool:
+    """Tell whether a new signature may help: the URL has expired, or was refused for the first time."""
+    text = error.response.text if error.response else ""
+    if error.status_code in (400, 403) and _EXPIRED.search(text):
+        return renewals < MAX_RENEWALS_EXPIRED
+    return error.status_code == 403 and renewals < MAX_RENEWALS_REFUSED
 
 
 class Signer:

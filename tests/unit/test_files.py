@@ -280,7 +280,7 @@ def test_a_part_file_appears_only_when_it_is_committed(root):
         part.write(b"")
         part.write(b"def")
         assert not (root / "final").exists()
-        found = part.commit(root / "final")
+        found = part.commit("final")
     assert (root / "final").read_bytes() == b"abcdef"
     assert found.st_size == 6
     assert found.st_mtime_ns == (root / "final").stat().st_mtime_ns
@@ -291,7 +291,7 @@ def test_a_part_file_follows_the_umask(root):
     before = os.umask(0o027)
     try:
         with files.PartFile(root) as part:
-            part.commit(root / "final")
+            part.commit("final")
     finally:
         os.umask(before)
     assert stat.S_IMODE((root / "final").stat().st_mode) == 0o640
@@ -308,7 +308,7 @@ def test_a_part_file_that_is_not_committed_goes(root):
 def test_a_commit_that_fails_leaves_nothing_behind(root):
     (root / "final").mkdir()
     with pytest.raises(OSError, match="directory"), files.PartFile(root) as part:
-        part.commit(root / "final")
+        part.commit("final")
     assert partial(root) == []
     assert (root / "final").is_dir()
 
@@ -318,7 +318,7 @@ def test_a_commit_replaces_a_link_and_not_what_it_points_to(tmp_path, root):
     (root / "final").symlink_to(tmp_path / "outside")
     with files.PartFile(root) as part:
         part.write(b"new")
-        part.commit(root / "final")
+        part.commit("final")
     assert (tmp_path / "outside").read_bytes() == b"precious"
     assert not (root / "final").is_symlink()
     assert (root / "final").read_bytes() == b"new"
