@@ -12,5 +12,6 @@ from __future__ import annotations
 from .catalogue import CLIENT_REVIEW, COMPLETED
 from .recorder import RecordedRequest
 from .sandbox import Sandbox
+from .webhooks import Attempt, Delivery
 
-__all__ = ["CLIENT_REVIEW", "COMPLETED", "RecordedRequest", "Sandbox"]
+__all__ = ["CLIENT_REVIEW", "COMPLETED", "Attempt", "Delivery", "RecordedRequest", "Sandbox"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -20,7 +22,41 @@ _CODES = {
     500: "internal_error",
     503: "unavailable",
 }
+#: How much of a file is in memory while it is sent.
+PIECE = 1 << 18
+
 _STORAGE_CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
+
+
+class FilePart(Response):
+    """An answer whose body is a part of a file, which is read while it is sent."""
+
+    def __init__(self, path: Path, start: int, stop: int, status: int, headers: Mapping[str, str]) -> None:
+        super().__init__(status_code=status, headers={**headers, "Content-Length": str(stop - start)})
+        self.path = path
+        self.start = start
+        self.stop = stop
+
+    def pieces(self, start: int, stop: int) -> Iterator[bytes]:
+        """Yield a section of the body."""
+        with self.path.open("rb") as file:
+            file.seek(self.start + start)
+            left = stop - start
+            while left > 0 and (piece := file.read(min(left, PIECE))):
+                left -= len(piece)
+                yield piece
+
+
+def body_size(response: Response) -> int:
+    """Return how long the body of an answer is."""
+    return response.stop - response.start if isinstance(response, FilePart) else len(response.body)
+
+
+def body_pieces(response: Response, start: int, stop: int) -> Iterator[bytes]:
+    """Yield a section of the body of an answer."""
+    if isinstance(response, FilePart):
+        return response.pieces(start, stop)
+    return iter((bytes(response.body[start:stop]),))
 
 
 class ApiError(Exception):

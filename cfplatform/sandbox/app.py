@@ -6,19 +6,22 @@ import asyncio
 import hmac
 import logging
 import time
+from collections.abc import Iterator
 from email.utils import formatdate
+from itertools import chain
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from .answers import ApiError, api_error, storage_error
+from .answers import ApiError, api_error, body_pieces, body_size, storage_error
+from .bodies import RequestBody
 from .connections import Connections
 from .faults import HTML_PAGE, Fault, RateLimit
-from .platform import API_PREFIX, CONTROL_PREFIX, STORAGE_PREFIX, Platform
-from .recorder import KINDS, MAX_BODY, RecordedRequest, decode_headers
-from .routes import api_routes, control_routes, storage_routes
+from .platform import API_PREFIX, CONTROL_PREFIX, PUBLIC_PREFIX, STORAGE_PREFIX, WELL_KNOWN_PREFIX, Platform
+from .recorder import KINDS, RecordedRequest, decode_headers
+from .routes import api_routes, control_routes, public_routes, storage_routes, well_known_routes
 
 #: Seconds between the bytes of an answer that drips: too slow to be waited for, too fast for a timeout of one read.
 DRIP_PAUSE = 0.05
@@ -38,7 +41,9 @@ class Application:
         self._connections = connections
         self._routes = {
             API_PREFIX: api_routes(platform),
+            WELL_KNOWN_PREFIX: well_known_routes(platform),
             STORAGE_PREFIX: storage_routes(platform),
+            PUBLIC_PREFIX: public_routes(platform),
             CONTROL_PREFIX: control_routes(platform),
         }
         self._request_number = 0
@@ -51,7 +56,7 @@ class Application:
         path: str = scope["path"]
         if _below(path, CONTROL_PREFIX):
             route = self._match(scope, CONTROL_PREFIX)
-            await self._send(await self._run(scope, receive, CONTROL_PREFIX, route), send)
+            await self._send(scope, await self._run(scope, receive, CONTROL_PREFIX, route), send)
             return
         recorder = self._platform.recorder
         recorder.enter()
@@ -63,26 +68,28 @@ class Application:
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
         platform = self._platform
         method, path = scope["method"], scope["path"]
-        body = await _read_body(receive)
+        body = RequestBody(receive)
         prefix = next((known for known in self._routes if _below(path, known)), "")
         route = self._match(scope, prefix)
         headers = decode_headers(tuple(scope["headers"]))
-        if prefix == STORAGE_PREFIX and ("x-api-key" in headers or "authorization" in headers):
+        if prefix in (STORAGE_PREFIX, PUBLIC_PREFIX) and ("x-api-key" in headers or "authorization" in headers):
             platform.recorder.leaked()
         fault = platform.faults.take(method, path)
         if platform.latency:
             await asyncio.sleep(platform.latency)
         if fault is None or fault.kind in ("truncate", "drip"):
-            response = await self._run(scope, _replay(body), prefix, route)
+            response = await self._run(scope, body.receive, prefix, route)
         else:
             response = _faulty_response(fault, prefix)
+        await body.drain()
         platform.recorder.add(
             RecordedRequest(
                 method=method,
                 path=path,
                 query_string=scope["query_string"].decode("latin-1"),
                 headers=headers,
-                body=body[:MAX_BODY],
+                body=body.head,
+                body_size=body.size,
                 status=response.status_code if fault is None or fault.kind != "reset" else 0,
                 route=route.name if isinstance(route, Route) and route.name in KINDS else "other",
                 time=time.time(),
@@ -91,7 +98,7 @@ class Application:
         if fault is not None and fault.kind in ("reset", "truncate", "drip"):
             await self._break_off(scope, receive, send, response, fault)
         else:
-            await self._send(response, send)
+            await self._send(scope, response, send)
 
     async def _run(self, scope: Scope, receive: Receive, prefix: str, route: Route | ApiError) -> Response:
         """Return the right answer."""
@@ -104,6 +111,8 @@ class Application:
             return response
         except ApiError as error:
             return error.response()
+        except ClientDisconnect:
+            return api_error(400, "the body broke off")
         except Exception as error:
             logger.exception("the sandbox failed to answer %s %s", scope["method"], scope["path"])
             return api_error(500, f"the sandbox itself failed: {error!r}")
@@ -131,34 +140,42 @@ class Application:
             return ApiError(404, f"there is nothing at {scope['path']}")
         return ApiError(405, f"{scope['method']} is not allowed here", headers={"Allow": ", ".join(sorted(allowed))})
 
-    async def _send(self, response: Response, send: Send) -> None:
-        await send(
-            {
-                "type": "http.response.start",
-                "status": response.status_code,
-                "headers": self._headers(response),
-            }
-        )
-        await send({"type": "http.response.body", "body": response.body})
+    async def _send(self, scope: Scope, response: Response, send: Send) -> None:
+        size = 0 if scope["method"] == "HEAD" else body_size(response)
+        pieces = body_pieces(response, 0, size)
+        # A file that is not there any more is noticed before the answer begins.
+        piece = next(pieces, b"")
+        await self._begin(response, send)
+        for following in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if not self._connections.is_open(scope["client"]):
+                return
+            piece = following
+        await send({"type": "http.response.body", "body": piece})
+
+    async def _begin(self, response: Response, send: Send) -> None:
+        headers = self._headers(response)
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
 
     async def _break_off(self, scope: Scope, receive: Receive, send: Send, response: Response, fault: Fault) -> None:
         """Send a part of the answer, or nothing, and close the connection."""
         if fault.kind in ("truncate", "drip"):
-            headers = self._headers(response)
-            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-            part = bytes(response.body[: int(len(response.body) * fault.keep)])
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        if fault.kind == "drip":
-            await self._drip(receive, send, bytes(response.body[len(part) :]))
+            await self._begin(response, send)
+            size = body_size(response)
+            kept = int(size * fault.keep)
+            for piece in body_pieces(response, 0, kept):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if fault.kind == "drip":
+                await self._drip(receive, send, body_pieces(response, kept, size))
         self._connections.close(scope["client"], abort=fault.kind == "reset")
         # Returning before the connection is gone would make the server write an answer of its own.
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    async def _drip(self, receive: Receive, send: Send, rest: bytes) -> None:
+    async def _drip(self, receive: Receive, send: Send, rest: Iterator[bytes]) -> None:
         """Send a byte now and then, until there are no more or the client has had enough."""
         gone = asyncio.ensure_future(receive())
-        for byte in rest:
+        for byte in chain.from_iterable(rest):
             if (await asyncio.wait([gone], timeout=DRIP_PAUSE))[0]:
                 break
             await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
@@ -180,25 +197,6 @@ def _below(path: str, prefix: str) -> bool:
     return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/")
 
 
-async def _read_body(receive: Receive) -> bytes:
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            break
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            break
-    return b"".join(parts)
-
-
-def _replay(body: bytes) -> Receive:
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
-
-
 def _retry_after(limit: RateLimit) -> str:
     if limit.http_date:
         return formatdate(time.time() + limit.retry_after, usegmt=True)
@@ -211,6 +209,6 @@ def _faulty_response(fault: Fault, prefix: str) -> Response:
         return Response(HTML_PAGE if fault.body is None else fault.body, fault.status, headers, "text/html")
     if fault.body is not None:
         return Response(fault.body, fault.status, headers, fault.content_type)
-    if prefix == STORAGE_PREFIX:
+    if prefix in (STORAGE_PREFIX, PUBLIC_PREFIX):
         return storage_error(fault.status, "a planned fault", headers=headers)
     return api_error(fault.status, "a planned fault", headers)

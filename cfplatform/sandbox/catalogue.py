@@ -7,6 +7,7 @@ and bounds on the time of the last update that need to be looked at only near th
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -63,7 +64,8 @@ class Selection:
 
     def has_index(self, index: int) -> bool:
         """Tell whether the index lies in one of the spans."""
-        return any(index in span for span in self.spans)
+        position = bisect_right(self.spans, index, key=lambda span: span.start)
+        return position > 0 and index in self.spans[position - 1]
 
     def accepts(self, status: str, updated_at: int) -> bool:
         """Tell whether an item in this state belongs to the selection, its index aside."""

@@ -34,6 +34,10 @@ class Connections:
         """Forget a closed connection."""
         self._transports.pop(client, None)
 
+    def is_open(self, client: Address | None) -> bool:
+        """Tell whether a connection is open."""
+        return client in self._transports
+
     def close(self, client: Address | None, *, abort: bool) -> None:
         """Close a connection after what was written, or at once."""
         transport = self._transports.get(client)

@@ -17,7 +17,7 @@ MAX_REQUESTS = 200_000
 MAX_BODY = 64 * 1024
 
 #: The kinds requests are counted by.
-KINDS = ("work_items", "annotations", "batches", "signing", "storage", "other")
+KINDS = ("work_items", "annotations", "batches", "signing", "storage", "uploads", "exports", "assets", "jwks", "other")
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,21 @@ class RecordedRequest:
         query_string: The query as it was sent.
         headers: The headers by lower-case name; repeated ones are joined with a comma.
         body: The body, cut after 64 KiB.
+        body_size: The size of the whole body.
         status: The status of the answer; 0 if the connection was closed without one.
-        route: What was asked for: ``work_items``, ``annotations``, ``batches``, ``signing``, ``storage`` or
-            ``other``.
+        route: What was asked for: ``work_items``, ``annotations``, ``batches``, ``signing``, ``storage``,
+            ``uploads``, ``exports``, ``assets``, ``jwks`` or ``other``.
         time: When the answer began, in seconds since 1970.
     """
 
-    __slots__ = ("body", "headers", "method", "path", "query_string", "route", "status", "time")
+    __slots__ = ("body", "body_size", "headers", "method", "path", "query_string", "route", "status", "time")
 
     method: str
     path: str
     query_string: str
     headers: Mapping[str, str]
     body: bytes
+    body_size: int
     status: int
     route: str
     time: float
@@ -60,6 +62,7 @@ class RecordedRequest:
             "query": self.query,
             "headers": dict(self.headers),
             "body": self.body.decode("utf-8", "replace"),
+            "body_size": self.body_size,
             "status": self.status,
             "route": self.route,
             "time": self.time,

@@ -7,31 +7,23 @@ methods may be called from any thread.
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
-import weakref
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from heapq import merge
+from pathlib import Path
 from typing import Any
 
-from . import shapes, timestamps
+from . import documents, timestamps
 from .catalogue import COMPLETED, FIRST_BATCH_ID, Catalogue, Selection, WorkItemFilter
+from .created import Batches, CreatedItem, CreatedItems
+from .database import Database
+from .objects import Objects, StoredObject
 
-_SCHEMA = """
-CREATE TABLE items (
-    idx INTEGER PRIMARY KEY,
-    status TEXT NOT NULL,
-    updated_at INTEGER NOT NULL,
-    deleted INTEGER NOT NULL,
-    revision INTEGER NOT NULL,
-    patch TEXT,
-    annotation TEXT,
-    document BLOB
-);
-CREATE TABLE batches (idx INTEGER PRIMARY KEY, name TEXT NOT NULL);
-"""
+#: The status of a work item that a client just created.
+NEW = "NEW"
+
 _READ = "SELECT status, updated_at, deleted, revision, patch, annotation, document FROM items WHERE idx = ?"
 _UPWARDS = """
 SELECT idx FROM items
@@ -61,15 +53,6 @@ class ItemState:
     document: bytes | None = None
 
 
-@dataclass(frozen=True)
-class StoredObject:
-    """An object in the storage bucket."""
-
-    body: bytes
-    content_type: str
-    modified_at: int
-
-
 class Store:
     """Holds the work items, batches and stored objects of one project and space."""
 
@@ -80,26 +63,37 @@ class Store:
         self.space_id = ids.encode("space", 0)
         self.project_id = ids.encode("project", 0)
         self._owner_id = ids.encode("user", 0)
-        self._lock = threading.RLock()
+        #: Where the assets of the catalogue are, ahead of their ids.
+        self.asset_prefix = "assets/"
+        self.database = Database(path)
+        self.objects = Objects(self.database)
+        self.batches = Batches(self.database, catalogue)
+        self._created = CreatedItems(self.database, catalogue)
+        self._lock = self.database.lock
         self._changed: set[int] = set()
-        self._changes = 0
+        self._latest = catalogue.last_update
+        self._clock_runs = False
+        self._uploads = 0
         self._counts: dict[Selection, int] = {}
         # A cache per store, keyed by everything an answer depends on: no change can make it wrong.
-        self._render_document = lru_cache(_CACHED_DOCUMENTS)(self._build_document)
+        self._render_document = lru_cache(_CACHED_DOCUMENTS)(
+            lambda index, revision: documents.of_catalogue(catalogue, index, revision)
+        )
         self._draw = lru_cache(_CACHED_PICTURES)(lambda index: catalogue.scene(index).draw())
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        # A stopped sandbox can still be asked and started again, so the database lives as long as the store.
-        weakref.finalize(self, self._database.close)
-        self._database.executescript(_SCHEMA)
 
     # -- reading
+
+    @property
+    def item_count(self) -> int:
+        """How many work items there are, deleted ones included."""
+        return self.catalogue.items + self._created.count
 
     def find_item(self, item: str | int) -> int | None:
         """Return the index of an existing work item given by id or index."""
         index = item if isinstance(item, int) else self.catalogue.ids.decode("item", item)
-        if index is None or not 0 <= index < self.catalogue.items or self.state(index).deleted:
+        if index is None or index < 0 or (index >= self.catalogue.items and index >= self.item_count):
             return None
-        return index
+        return None if self.state(index).deleted else index
 
     def item_id(self, index: int) -> str:
         """Return the id of a work item."""
@@ -109,24 +103,24 @@ class Store:
         """Return the present state of a work item."""
         with self._lock:
             if index in self._changed:
-                row = self._database.execute(_READ, (index,)).fetchone()
+                row = self.database.row(_READ, (index,))
                 return ItemState(row[0], row[1], bool(row[2]), *row[3:])
         return ItemState(self.catalogue.status(index), self.catalogue.updated_at(index))
 
     def work_item(self, index: int) -> dict[str, Any]:
         """Return a work item as the listing shows it."""
-        catalogue, state = self.catalogue, self.state(index)
+        first, state = self.first_form(index), self.state(index)
         answer: dict[str, Any] = {
             "id": self.item_id(index),
             "projectId": self.project_id,
-            "batchId": catalogue.batch_of(index),
+            "batchId": first.batch_id,
             "status": state.status,
-            "assetType": "image",
-            "assetUrl": "assets/" + catalogue.ids.encode("asset", index),
+            "assetType": first.asset_type,
+            "assetUrl": first.asset_url,
             "resultUrl": None,
-            "createdAt": timestamps.render(catalogue.created_at(index)),
+            "createdAt": timestamps.render(first.created_at),
             "updatedAt": timestamps.render(state.updated_at),
-            "metadata": {},
+            "metadata": first.metadata,
         }
         if state.patch is not None:
             patch = json.loads(state.patch)
@@ -134,6 +128,19 @@ class Store:
             for name in patch["remove"]:
                 answer.pop(name, None)
         return answer
+
+    def first_form(self, index: int) -> CreatedItem:
+        """Return what the seed, or the client that created it, says of a work item."""
+        catalogue = self.catalogue
+        if index >= catalogue.items:
+            return self._created.get(index)
+        return CreatedItem(
+            asset_url=self.asset_prefix + catalogue.ids.encode("asset", index),
+            asset_type="image",
+            batch_id=catalogue.batch_of(index),
+            metadata={},
+            created_at=catalogue.created_at(index),
+        )
 
     def annotation(self, index: int) -> dict[str, Any] | None:
         """Return the annotation of a work item, if it is completed."""
@@ -152,19 +159,17 @@ class Store:
 
     def batch(self, position: int) -> dict[str, Any]:
         """Return a batch as the listing shows it."""
-        span = self.catalogue.batch_span(position)
-        with self._lock:
-            row = self._database.execute("SELECT name FROM batches WHERE idx = ?", (position,)).fetchone()
+        batch_id = FIRST_BATCH_ID + position
         return {
-            "id": FIRST_BATCH_ID + position,
+            "id": batch_id,
             "projectId": self.project_id,
-            "name": row[0] if row else self.catalogue.batch_name(position),
+            "name": self.batches.name(position),
             "createdBy": self._owner_id,
-            "createdAt": timestamps.render(self.catalogue.created_at(span.start)),
+            "createdAt": timestamps.render(self.batches.created_at(position)),
             "metadata": {},
             "priority": 0,
-            "totalCount": self.count(Selection((span,))),
-            "completedCount": self.count(Selection((span,), COMPLETED)),
+            "totalCount": self.count(self.select(WorkItemFilter(batch_ids=(batch_id,)))),
+            "completedCount": self.count(self.select(WorkItemFilter(batch_ids=(batch_id,), status=COMPLETED))),
         }
 
     def stored_object(self, path: str) -> StoredObject | None:
@@ -175,26 +180,37 @@ class Store:
             state = self.state(index) if index is not None else None
             if index is None or state is None or state.status != COMPLETED:
                 return None
-            return StoredObject(self.document(index), "application/json", state.updated_at)
+            return StoredObject.of_bytes(self.document(index), "application/json", state.updated_at)
         index = self.catalogue.ids.decode("asset", name) if folder == "assets" else None
-        if index is None or self.find_item(index) is None:
-            return None
-        return StoredObject(self.asset(index), "image/png", self.catalogue.created_at(index))
+        if index is None or index >= self.catalogue.items or self.find_item(index) is None:
+            return self.objects.get(path)
+        return StoredObject.of_bytes(self._draw(index), "image/png", self.catalogue.created_at(index))
 
     def document(self, index: int) -> bytes:
         """Return the COCO document of a work item."""
         state = self.state(index)
-        return self._render_document(index, state.revision) if state.document is None else state.document
+        if state.document is not None:
+            return state.document
+        if index < self.catalogue.items:
+            return self._render_document(index, state.revision)
+        item = self._created.get(index)
+        return documents.of_created(item, self.objects.get(item.asset_url), state.revision)
 
-    def asset(self, index: int) -> bytes:
-        """Return the picture of a work item."""
-        return self._draw(index)
+    def asset(self, index: int) -> bytes | None:
+        """Return the picture of a work item, or what was uploaded for it."""
+        if index < self.catalogue.items:
+            return self._draw(index)
+        found = self.objects.get(self._created.get(index).asset_url)
+        if found is None:
+            return None
+        return found.content.read_bytes() if isinstance(found.content, Path) else found.content
 
     # -- listing
 
     def select(self, wanted: WorkItemFilter) -> Selection:
         """Resolve a filter."""
-        return self.catalogue.select(wanted)
+        selection, created = self.catalogue.select(wanted), self._created.select(wanted)
+        return replace(selection, spans=selection.spans + created) if created else selection
 
     def page(self, selection: Selection, start: int, count: int, *, backwards: bool = False) -> list[int]:
         """Return up to ``count`` indexes of matching work items, from ``start`` upwards or downwards."""
@@ -213,17 +229,37 @@ class Store:
             if selection not in self._counts:
                 if len(self._counts) >= _CACHED_COUNTS:
                     self._counts.clear()
-                before = sum(self.catalogue.matches(selection, index) for index in self._changed)
+                before = sum(
+                    self.catalogue.matches(selection, index) for index in self._changed if index < self.catalogue.items
+                )
                 after = sum(1 for _ in self._changed_matches(selection, 0, False)) if self._changed else 0
                 self._counts[selection] = self.catalogue.count(selection) - before + after
             return self._counts[selection]
 
     def _changed_matches(self, selection: Selection, start: int, backwards: bool) -> Iterator[int]:
         values = (start, selection.status, selection.updated_from, selection.updated_to)
-        rows = self._database.execute(_DOWNWARDS if backwards else _UPWARDS, values)
+        rows = self.database.execute(_DOWNWARDS if backwards else _UPWARDS, values)
         return (index for (index,) in rows if selection.has_index(index))
 
     # -- changing
+
+    def create_item(self, asset_url: str, *, asset_type: str, batch_id: int | None, metadata: Mapping[str, Any]) -> int:
+        """Add a work item and return its index."""
+        with self._lock:
+            moment = self._next_moment(now=True)
+            index = self._created.add(CreatedItem(asset_url, asset_type, batch_id, metadata, moment))
+            self._save(index, ItemState(NEW, moment))
+        return index
+
+    def create_batch(self, name: str) -> int:
+        """Add a batch and return its position."""
+        return self.batches.create(name, self._next_moment(now=True))
+
+    def new_upload_path(self) -> str:
+        """Return a path that no asset has."""
+        with self._lock:
+            self._uploads += 1
+            return "assets/" + self.catalogue.ids.encode("upload", self._uploads - 1)
 
     def update(
         self, index: int, *, status: str | None = None, touch: bool = True, document: bytes | None = None
@@ -232,8 +268,7 @@ class Store:
         with self._lock:
             state = self.state(index)
             if touch:
-                self._changes += 1
-                moment = self.catalogue.last_update + self._changes * timestamps.SECOND
+                moment = self._next_moment()
                 state = replace(state, updated_at=moment, revision=state.revision + 1)
             self._save(
                 index,
@@ -269,49 +304,42 @@ class Store:
         Raises:
             LookupError: If there is no such batch.
         """
-        position = batch_id - FIRST_BATCH_ID
-        if not 0 <= position < self.catalogue.batches:
+        position = self.batches.position(batch_id)
+        if position is None:
             raise LookupError(f"no batch {batch_id} in this sandbox")
-        with self._lock:
-            self._database.execute("INSERT OR REPLACE INTO batches VALUES (?, ?)", (position, name))
+        self.batches.rename(position, name)
 
     def reset(self) -> None:
         """Forget every change."""
         with self._lock:
-            self._database.execute("DELETE FROM items")
-            self._database.execute("DELETE FROM batches")
+            self.objects.clear()
+            self.database.clear()
+            self.batches.reset()
+            self._created.reset()
             self._changed.clear()
             self._counts.clear()
-            self._changes = 0
+            self._latest = self.catalogue.last_update
+            self._clock_runs = False
+            self._uploads = 0
+
+    def _next_moment(self, *, now: bool = False) -> int:
+        """Return a time after every change so far.
+
+        Changes to the catalogue are a second apart, so that the seed decides them too, until something was
+        created: that happens at the real time, and nothing may seem older than what came before it.
+        """
+        with self._lock:
+            self._clock_runs = self._clock_runs or now
+            if self._clock_runs:
+                present = int(time.time() * 1000) * 1000
+                self._latest = max(self._latest + timestamps.SECOND // 1000, present)
+            else:
+                self._latest += timestamps.SECOND
+            return self._latest
 
     def _save(self, index: int, state: ItemState) -> None:
         values = (state.status, state.updated_at, state.deleted, state.revision)
         texts = (state.patch, state.annotation, state.document)
-        self._database.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (index, *values, *texts))
+        self.database.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (index, *values, *texts))
         self._changed.add(index)
         self._counts.clear()
-
-    def _build_document(self, index: int, revision: int) -> bytes:
-        created = timestamps.render(self.catalogue.created_at(index))
-        document = {
-            "info": {
-                "description": f"Scène {index + 1} of the sandbox’s shapes",
-                "version": str(revision),
-                "year": int(created[:4]),
-                "contributor": "cfplatform sandbox",
-                "date_created": created,
-            },
-            "licenses": [],
-            "images": [
-                {
-                    "id": 1,
-                    "width": shapes.WIDTH,
-                    "height": shapes.HEIGHT,
-                    "file_name": self.catalogue.ids.encode("asset", index) + ".png",
-                    "date_captured": created,
-                }
-            ],
-            "categories": shapes.CATEGORIES,
-            "annotations": self.catalogue.scene(index).annotations(),
-        }
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

@@ -38,7 +38,7 @@ def test_unknown_routes_and_methods(wire):
     answer = wire.api("DELETE", f"/projects/{wire.sandbox.project_id}/workItems")
     assert (answer.status, answer.json["code"]) == (405, "method_not_allowed")
     assert "GET" in answer.headers["allow"]
-    assert wire.api("GET", f"/spaces/{wire.sandbox.space_id}/signedurls").headers["allow"] == "POST"
+    assert wire.api("PUT", f"/spaces/{wire.sandbox.space_id}/signedurls").headers["allow"] == "GET, HEAD, POST"
 
 
 def test_annotation(wire):

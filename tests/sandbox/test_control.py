@@ -6,6 +6,15 @@ import http.client
 
 import pytest
 
+SETTINGS = {
+    "latency": 0.0,
+    "url_lifetime": 900,
+    "export_seconds": 0.2,
+    "export_url_lifetime": 7 * 24 * 3600,
+    "webhook_url": None,
+    "rate_limit": None,
+}
+
 
 def test_describe(wire):
     wire.batches()
@@ -16,7 +25,7 @@ def test_describe(wire):
     assert told["api_key"] == wire.sandbox.api_key
     assert (told["project_id"], told["space_id"]) == (wire.sandbox.project_id, wire.sandbox.space_id)
     assert (told["items"], told["batches"]) == (50, 5)
-    assert told["settings"] == {"latency": 0.0, "url_lifetime": 900, "rate_limit": None}
+    assert told["settings"] == SETTINGS
     assert told["counts"]["batches"] == 1
     assert (told["in_flight"], told["leaks"]) == (0, 0)
 
@@ -85,7 +94,7 @@ def test_bad_faults(wire, plan):
 
 def test_settings(wire):
     answer = wire.control("POST", "/settings", {"latency": 0.01, "url_lifetime": 60, "rate_limit": 1000})
-    assert answer.json["settings"] == {"latency": 0.01, "url_lifetime": 60, "rate_limit": 1000}
+    assert answer.json["settings"] == {**SETTINGS, "latency": 0.01, "url_lifetime": 60, "rate_limit": 1000}
     assert (wire.sandbox.latency, wire.sandbox.url_lifetime) == (0.01, 60)
     wire.control("POST", "/settings", {"rate_limit": {"per_second": 1, "retry_after": 9}, "latency": 0})
     assert [wire.batches().headers.get("retry-after") for _ in range(2)] == [None, "9"]
@@ -94,11 +103,15 @@ def test_settings(wire):
         [],
         {"speed": 1},
         {"latency": -1},
+        {"latency": 5, "export_seconds": "x"},
+        {"export_url_lifetime": -1},
+        {"webhook_url": 5},
         {"rate_limit": 0},
         {"rate_limit": "x"},
         {"rate_limit": {"x": 1}},
     ):
         assert wire.control("POST", "/settings", bad).status == 400
+    assert wire.sandbox.latency == 0
 
 
 def test_work_items(wire):
@@ -123,11 +136,7 @@ def test_reset(wire):
     wire.sandbox.latency = 0.001
     wire.batches()
     assert wire.control("POST", "/reset").status == 204
-    assert wire.control("GET", "").json["settings"] == {
-        "latency": 0.0,
-        "url_lifetime": 900,
-        "rate_limit": None,
-    }
+    assert wire.control("GET", "").json["settings"] == SETTINGS
     assert wire.sandbox.requests == []
     assert wire.batches().json["items"][0]["name"] == "Street scenes"
     assert wire.work_items(status="CLIENT_REVIEW").json["total"] == 0

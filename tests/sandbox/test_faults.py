@@ -27,7 +27,7 @@ def test_fail_next(wire):
 def test_fail_next_with_everything(wire):
     wire.sandbox.fail_next(429, times=2, path="*/batches", method="GET", headers={"Retry-After": 3}, body={"é": 1})
     assert wire.work_items().status == 200
-    assert wire.api("POST", f"/projects/{wire.sandbox.project_id}/batches").status == 405
+    assert wire.api("POST", f"/projects/{wire.sandbox.project_id}/batches").status == 400
     for _ in range(2):
         answer = wire.batches()
         assert (answer.status, answer.headers["retry-after"]) == (429, "3")
@@ -183,7 +183,7 @@ def test_the_log(wire):
     assert (listing.method, listing.path) == ("GET", f"/api/v1/projects/{wire.sandbox.project_id}/workItems")
     assert listing.query == [("limit", "2"), ("batchIds", "1001"), ("batchIds", "1002")]
     assert listing.headers["x-api-key"] == wire.sandbox.api_key
-    assert (listing.body, listing.status, listing.route) == (b"", 200, "work_items")
+    assert (listing.body, listing.body_size, listing.status, listing.route) == (b"", 0, 200, "work_items")
     assert begin - 1 < listing.time <= other.time <= time.time()
     assert (annotation.route, annotation.query) == ("annotations", [("format", "coco")])
     assert (signing.method, json.loads(signing.body), signing.route) == ("POST", {"paths": ["a"]}, "signing")
@@ -194,6 +194,10 @@ def test_the_log(wire):
         "batches": 0,
         "signing": 1,
         "storage": 0,
+        "uploads": 0,
+        "exports": 0,
+        "assets": 0,
+        "jwks": 0,
         "other": 1,
     }
     assert wire.sandbox.connections == 1
@@ -212,3 +216,4 @@ def test_log_is_bounded(wire, monkeypatch):
     body = b'{"paths": ["' + b"a" * 100_000 + b'"]}'
     assert wire.api("POST", f"/spaces/{wire.sandbox.space_id}/signedurls", body).status == 200
     assert wire.sandbox.requests[-1].body == body[: recorder.MAX_BODY]
+    assert wire.sandbox.requests[-1].body_size == len(body)

@@ -109,6 +109,8 @@ def test_localhost():
         {"in_review": 1.1},
         {"latency": -1},
         {"url_lifetime": -1},
+        {"export_seconds": -1},
+        {"export_url_lifetime": -1},
         {"page_size_default": 0},
         {"page_size_default": 101},
         {"cursor_style": "kebab"},

@@ -8,7 +8,8 @@ from starlette.routing import Route
 
 from ..answers import ApiError, read_json
 from ..faults import Fault, RateLimit
-from ..platform import CONTROL_PREFIX, Platform, non_negative
+from ..platform import CONTROL_PREFIX, Platform
+from .checks import read_object, require_text
 
 _LOGGED_BY_DEFAULT = 1000
 
@@ -24,6 +25,10 @@ def routes(platform: Platform) -> list[Route]:
         Route(CONTROL_PREFIX + "/faults", control.clear_faults, methods=["DELETE"]),
         Route(CONTROL_PREFIX + "/settings", control.change_settings, methods=["POST"]),
         Route(CONTROL_PREFIX + "/work-items/{item}", control.update_work_item, methods=["POST"]),
+        Route(CONTROL_PREFIX + "/work-items/{item}/status", control.set_status, methods=["POST"]),
+        Route(CONTROL_PREFIX + "/exports/fail-next", control.fail_next_export, methods=["POST"]),
+        Route(CONTROL_PREFIX + "/webhook-key", control.rotate_webhook_key, methods=["POST"]),
+        Route(CONTROL_PREFIX + "/deliveries", control.list_deliveries, methods=["GET"]),
         Route(CONTROL_PREFIX + "/reset", control.reset, methods=["POST"]),
     ]
 
@@ -60,23 +65,17 @@ class _Control:
         return Response(status_code=204)
 
     async def change_settings(self, request: Request) -> Response:
-        platform, body = self._platform, await read_json(request)
-        if not isinstance(body, dict) or body.keys() - {"latency", "url_lifetime", "rate_limit"}:
-            raise ApiError(400, "give an object with latency, url_lifetime or rate_limit")
+        platform, body = self._platform, await read_object(request)
         try:
-            latency = non_negative("latency", body.get("latency", platform.latency))
-            lifetime = non_negative("url_lifetime", body.get("url_lifetime", platform.signer.lifetime))
-            limit = RateLimit.from_json(body["rate_limit"]) if "rate_limit" in body else platform.rate_limit
+            limit = RateLimit.from_json(body.pop("rate_limit")) if "rate_limit" in body else platform.rate_limit
+            platform.change_settings(body)
         except ValueError as error:
             raise ApiError(400, str(error)) from error
-        platform.latency, platform.signer.lifetime, platform.rate_limit = latency, lifetime, limit
+        platform.rate_limit = limit
         return JSONResponse(platform.describe())
 
     async def update_work_item(self, request: Request) -> Response:
-        store, item = self._platform.store, request.path_params["item"]
-        index = store.find_item(int(item) if item.isascii() and item.isdigit() else item)
-        if index is None:
-            raise ApiError(404, "work item not found")
+        index = self._find(request)
         body = await read_json(request)
         if not isinstance(body, dict) or body.keys() - {"status", "touch", "document"}:
             raise ApiError(400, "give an object with status, touch or document")
@@ -84,9 +83,35 @@ class _Control:
         if not (isinstance(status, str | None) and isinstance(touch, bool) and isinstance(document, str | None)):
             raise ApiError(400, "status and document must be strings, touch true or false")
         content = None if document is None else document.encode()
-        store.update(index, status=status, touch=touch, document=content)
-        return JSONResponse(store.work_item(index))
+        self._platform.update_work_item(index, status=status, touch=touch, document=content)
+        return JSONResponse(self._platform.store.work_item(index))
+
+    async def set_status(self, request: Request) -> Response:
+        index = self._find(request)
+        self._platform.set_status(index, require_text(await read_object(request), "status"))
+        return JSONResponse(self._platform.store.work_item(index))
+
+    async def fail_next_export(self, request: Request) -> Response:
+        self._platform.exports.fail_next(require_text(await read_object(request), "reason"))
+        return Response(status_code=204)
+
+    async def rotate_webhook_key(self, request: Request) -> Response:
+        keep_old = (await read_object(request)).get("keep_old", True)
+        if not isinstance(keep_old, bool):
+            raise ApiError(400, "keep_old must be true or false")
+        self._platform.keys.rotate(keep_old=keep_old)
+        return JSONResponse({"key_id": self._platform.keys.key_id})
+
+    async def list_deliveries(self, _: Request) -> Response:
+        return JSONResponse({"items": [delivery.as_dict() for delivery in self._platform.webhooks.deliveries]})
 
     async def reset(self, _: Request) -> Response:
         self._platform.reset()
         return Response(status_code=204)
+
+    def _find(self, request: Request) -> int:
+        item = request.path_params["item"]
+        index = self._platform.store.find_item(int(item) if item.isascii() and item.isdigit() else item)
+        if index is None:
+            raise ApiError(404, "work item not found")
+        return index

@@ -1,4 +1,4 @@
-"""Signed URLs for downloads."""
+"""Signed URLs for downloads and uploads."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from .checks import require_space
 
 #: The platform's limit on the paths in one request.
 MAX_PATHS = 1000
+#: The platform's limit on the upload URLs in one request.
+MAX_UPLOADS = 10
 
 
 def routes(platform: Platform) -> list[Route]:
@@ -31,5 +33,19 @@ def routes(platform: Platform) -> list[Route]:
             {"items": [{"path": path, "signedUrl": signer.sign(platform.origin, folder + path)} for path in paths]}
         )
 
+    async def sign_uploads(request: Request) -> Response:
+        require_space(platform, request)
+        count = request.query_params.get("count", "1")
+        if not (count.isascii() and count.isdigit() and 1 <= int(count) <= MAX_UPLOADS):
+            raise ApiError(400, f"count must be an integer between 1 and {MAX_UPLOADS}, not {count!r}")
+        folder = f"spaces/{store.space_id}/"
+        paths = [store.new_upload_path() for _ in range(int(count))]
+        urls = [signer.sign(platform.origin, folder + path, method="PUT") for path in paths]
+        items = [{"path": path, "signedUrl": url} for path, url in zip(paths, urls, strict=True)]
+        return JSONResponse({"items": items})
+
     path = API_PREFIX + "/spaces/{space_id}/signedurls"
-    return [Route(path, sign_downloads, methods=["POST"], name="signing")]
+    return [
+        Route(path, sign_downloads, methods=["POST"], name="signing"),
+        Route(path, sign_uploads, methods=["GET"], name="signing"),
+    ]

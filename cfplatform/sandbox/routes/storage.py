@@ -1,71 +1,77 @@
-"""The object store behind signed URLs: GET and HEAD with ranges and validators."""
+"""The object store behind signed URLs: GET and HEAD with ranges and validators, and PUT."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from email.utils import formatdate
+import asyncio
+import base64
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from ..answers import storage_error
+from ..objects import StoredObject
 from ..platform import BUCKET, STORAGE_PREFIX, Platform
-from ..storage import SignatureError
-
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+from ..storage import Method, SignatureError
+from .objects import has_credentials, refuse_credentials, serve
 
 
 def routes(platform: Platform) -> list[Route]:
     """Return the routes of the object store."""
-    store, signer = platform.store, platform.signer
+    storage = _Storage(platform)
+    path = f"{STORAGE_PREFIX}/{BUCKET}/{{key:path}}"
+    return [
+        Route(path, storage.read, methods=["GET"], name="storage"),
+        Route(path, storage.write, methods=["PUT"], name="uploads"),
+    ]
 
-    async def read_object(request: Request) -> Response:
-        key = request.path_params["key"]
-        if "x-api-key" in request.headers or "authorization" in request.headers:
-            return storage_error(400, "Only one auth mechanism allowed", "InvalidArgument")
+
+class _Storage:
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._folder = f"spaces/{platform.store.space_id}/"
+
+    async def read(self, request: Request) -> Response:
+        return self._refusal(request, "GET") or serve(request, await self._find(request.path_params["key"]))
+
+    async def write(self, request: Request) -> Response:
+        refused = self._refusal(request, "PUT") or _missing_header(request)
+        if refused is not None:
+            return refused
+        objects = self._platform.store.objects
+        with objects.new_file() as file:
+            async for part in request.stream():
+                file.write(part)
+            expected = request.headers.get("content-md5")
+            if expected is not None and expected != base64.b64encode(file.digest()).decode():
+                message = "The Content-MD5 you specified did not match what we received."
+                return storage_error(400, message, "BadDigest")
+            path = request.path_params["key"].removeprefix(self._folder)
+            stored = objects.store(path, file, request.headers["content-type"])
+        return Response(status_code=200, headers={"ETag": f'"{stored.etag}"'})
+
+    def _refusal(self, request: Request, method: Method) -> Response | None:
+        if has_credentials(request):
+            return refuse_credentials()
         try:
-            signer.check(key, dict(request.query_params))
+            self._platform.signer.check(request.path_params["key"], dict(request.query_params), method=method)
         except SignatureError as error:
             return storage_error(403, error.message, error.code)
-        folder = f"spaces/{store.space_id}/"
-        found = store.stored_object(key[len(folder) :]) if key.startswith(folder) else None
-        if found is None:
-            return storage_error(404, "The specified key does not exist.")
-        headers = {
-            "Content-Type": found.content_type,
-            "ETag": f'"{hashlib.md5(found.body, usedforsecurity=False).hexdigest()}"',
-            "Last-Modified": formatdate(found.modified_at // 1_000_000, usegmt=True),
-            "Accept-Ranges": "bytes",
-        }
-        return _serve(request, found.body, headers)
+        return None
 
-    path = f"{STORAGE_PREFIX}/{BUCKET}/{{key:path}}"
-    return [Route(path, read_object, methods=["GET"], name="storage")]
+    async def _find(self, key: str) -> StoredObject | None:
+        if not key.startswith(self._folder):
+            return None
+        path = key[len(self._folder) :]
+        if path.startswith("exports/"):
+            # Writing a zip takes its time, and others want answers meanwhile.
+            return await asyncio.to_thread(self._platform.exports.archive, path)
+        return self._platform.store.stored_object(path)
 
 
-def _serve(request: Request, body: bytes, headers: dict[str, str]) -> Response:
-    known = request.headers.get("if-none-match")
-    if known is not None and (known.strip() == "*" or headers["ETag"] in map(_strong, known.split(","))):
-        return Response(status_code=304, headers=headers)
-    condition = request.headers.get("if-range")
-    unchanged = condition is None or condition in (headers["ETag"], headers["Last-Modified"])
-    match = _RANGE.fullmatch(request.headers.get("range", ""))
-    if match is None or not any(match.groups()) or not unchanged:
-        return Response(body, 200, headers)
-    first, last = match.groups()
-    size = len(body)
-    start = int(first) if first else max(0, size - int(last))
-    stop = min(size, int(last) + 1) if first and last else size
-    if first and last and int(last) < start:
-        return Response(body, 200, headers)
-    if start >= size:
-        unsatisfied = {"Content-Range": f"bytes */{size}"}
-        return storage_error(416, "The requested range is not satisfiable", "InvalidRange", unsatisfied)
-    return Response(body[start:stop], 206, {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{size}"})
-
-
-def _strong(tag: str) -> str:
-    """Return an entity tag without the mark of a weak one: ``If-None-Match`` compares weakly."""
-    return tag.strip().removeprefix("W/")
+def _missing_header(request: Request) -> Response | None:
+    if not request.headers.get("content-type"):
+        return storage_error(400, "A Content-Type header is required", "InvalidRequest")
+    if "content-length" not in request.headers:
+        return storage_error(411, "You must provide the Content-Length HTTP header.", "MissingContentLength")
+    return None

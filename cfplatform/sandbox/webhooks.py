@@ -1,0 +1,229 @@
+"""Webhooks: signed messages about changes of status, sent by a thread of their own."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import json
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from . import timestamps
+from .keys import SigningKeys
+
+#: Seconds a receiver has for each step of its answer.
+TIMEOUT = 5.0
+#: Seconds before the second and the third attempt.
+PAUSES = (0.1, 0.3)
+#: Older deliveries are dropped from the list.
+MAX_DELIVERIES = 10_000
+
+Outcome = Literal["pending", "delivered", "failed", "refused"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One request to a receiver.
+
+    Attributes:
+        time: When it was sent, in seconds since 1970.
+        headers: The headers with the signature.
+        body: The signed body.
+        status: The status of the answer; ``None`` if there was none.
+        error: Why there was none.
+    """
+
+    time: float
+    headers: Mapping[str, str]
+    body: bytes
+    status: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message about one change of status, and what became of it.
+
+    Attributes:
+        number: Its place in the order of the changes; a reset does not begin anew.
+        url: Where it goes.
+        work_item_id: The work item that changed.
+        status: Its new status.
+        outcome: ``pending``, ``delivered``, ``failed`` after the last attempt, or ``refused`` because the
+            address is not a loopback one.
+        attempts: What was sent, in order.
+    """
+
+    number: int
+    url: str
+    work_item_id: str
+    status: str
+    outcome: Outcome = "pending"
+    attempts: tuple[Attempt, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the delivery in a form that can be written as JSON."""
+        return {
+            "number": self.number,
+            "url": self.url,
+            "workItemID": self.work_item_id,
+            "status": self.status,
+            "outcome": self.outcome,
+            "attempts": [
+                {
+                    "time": attempt.time,
+                    "headers": dict(attempt.headers),
+                    "body": attempt.body.decode("utf-8", "replace"),
+                    "status": attempt.status,
+                    "error": attempt.error,
+                }
+                for attempt in self.attempts
+            ],
+        }
+
+
+class Webhooks:
+    """Sends messages one after the other, so that a receiver gets them in the order of the changes."""
+
+    def __init__(self, keys: SigningKeys) -> None:
+        self._keys = keys
+        self._changed = threading.Condition()
+        self._deliveries: deque[Delivery] = deque(maxlen=MAX_DELIVERIES)
+        self._queue: queue.SimpleQueue[tuple[Delivery, Mapping[str, Any]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._number = 0
+        self._waiting = 0
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """The last messages, oldest first."""
+        with self._changed:
+            return list(self._deliveries)
+
+    def send(self, url: str, item: Mapping[str, Any]) -> None:
+        """Queue a message about the present state of a work item."""
+        with self._changed:
+            delivery = Delivery(self._number, url, str(item.get("id")), str(item.get("status")))
+            self._number += 1
+            self._waiting += 1
+            self._deliveries.append(delivery)
+            if self._thread is None:
+                self._stopping.clear()
+                self._thread = threading.Thread(target=self._run, name="cfplatform-sandbox-webhooks", daemon=True)
+                self._thread.start()
+            self._queue.put((delivery, item))
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until nothing is left to send, and tell whether that came in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._waiting == 0, timeout)
+
+    def clear(self) -> None:
+        """Forget the messages; those on their way are still sent."""
+        with self._changed:
+            self._deliveries.clear()
+
+    def stop(self) -> None:
+        """Send nothing more; what was not sent fails."""
+        with self._changed:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._stopping.set()
+            self._queue.put(None)
+            thread.join(TIMEOUT)
+
+    def _run(self) -> None:
+        while (entry := self._queue.get()) is not None:
+            delivery, item = entry
+            try:
+                outcome = self._deliver(delivery, item)
+            except Exception as error:
+                self._note(delivery.number, Attempt(time.time(), {}, b"", error=repr(error)))
+                outcome = "failed"
+            with self._changed:
+                self._replace(delivery.number, outcome=outcome)
+                self._waiting -= 1
+                self._changed.notify_all()
+
+    def _deliver(self, delivery: Delivery, item: Mapping[str, Any]) -> Outcome:
+        target = _loopback(delivery.url)
+        if target is None:
+            return "refused"
+        for pause in (*PAUSES, None):
+            if self._stopping.is_set():
+                break
+            body = _payload(item)
+            headers = self._keys.sign(body)
+            attempt = _post(target, Attempt(time.time(), headers, body))
+            self._note(delivery.number, attempt)
+            if attempt.status is not None and 200 <= attempt.status < 300:
+                return "delivered"
+            if pause is not None:
+                self._stopping.wait(pause)
+        return "failed"
+
+    def _note(self, number: int, attempt: Attempt) -> None:
+        with self._changed:
+            for delivery in self._deliveries:
+                if delivery.number == number:
+                    self._replace(number, attempts=(*delivery.attempts, attempt))
+                    return
+
+    def _replace(self, number: int, **fields: Any) -> None:
+        for place, delivery in enumerate(self._deliveries):
+            if delivery.number == number:
+                self._deliveries[place] = replace(delivery, **fields)
+                return
+
+
+def _payload(item: Mapping[str, Any]) -> bytes:
+    """Return the message that is sent now about a work item."""
+    fields = {
+        "workItemID": item.get("id"),
+        "assetType": item.get("assetType"),
+        "assetUrl": item.get("assetUrl"),
+        "createdAt": item.get("createdAt"),
+        "status": item.get("status"),
+        "updatedAt": item.get("updatedAt"),
+        "deliveredAt": timestamps.render(int(time.time()) * timestamps.SECOND),
+    }
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _loopback(url: str) -> SplitResult | None:
+    """Return the parts of a URL if it leads to this machine: the sandbox has no business on a network."""
+    try:
+        target = urlsplit(url)
+        host, _ = target.hostname, target.port
+        near = host == "localhost" or (host is not None and ipaddress.ip_address(host).is_loopback)
+    except ValueError:
+        return None
+    return target if near and target.scheme == "http" else None
+
+
+def _post(target: SplitResult, attempt: Attempt) -> Attempt:
+    # The name could be made to mean another machine.
+    host = "127.0.0.1" if target.hostname == "localhost" else str(target.hostname)
+    connection = http.client.HTTPConnection(host, target.port, timeout=TIMEOUT)
+    path = (target.path or "/") + (f"?{target.query}" if target.query else "")
+    try:
+        connection.request("POST", path, attempt.body, dict(attempt.headers))
+        return replace(attempt, status=connection.getresponse().status)
+    except (http.client.HTTPException, OSError, ValueError) as error:
+        return replace(attempt, error=f"{type(error).__name__}: {error}")
+    finally:
+        connection.close()
+
+
+def callback_url(item: Mapping[str, Any], default: str | None) -> str | None:
+    """Return where messages about a work item go: its own URL, else that of the project."""
+    metadata = item.get("metadata")
+    own = metadata.get("callbackUrl") if isinstance(metadata, Mapping) else None
+    return own if isinstance(own, str) and own else default
