@@ -22,6 +22,9 @@ from .exceptions import (
     ConflictError,
     DestinationBusyError,
     DownloadError,
+    ExportError,
+    ExportFailedError,
+    ExportTimeoutError,
     IncompleteDownloadError,
     InvalidParameterError,
     InvalidResponseError,
@@ -34,7 +37,7 @@ from .exceptions import (
     WebhookVerificationError,
 )
 from .progress import ProgressReporter
-from .resources import Annotation, Batch, WorkItem, WorkItemStatus
+from .resources import Annotation, Batch, Export, ExportContent, ExportFormat, ExportStatus, WorkItem, WorkItemStatus
 
 __all__ = [
     "APIConnectionError",
@@ -52,6 +55,13 @@ __all__ = [
     "DownloadError",
     "DownloadResult",
     "DownloadSummary",
+    "Export",
+    "ExportContent",
+    "ExportError",
+    "ExportFailedError",
+    "ExportFormat",
+    "ExportStatus",
+    "ExportTimeoutError",
     "IncompleteDownloadError",
     "InvalidParameterError",
     "InvalidResponseError",

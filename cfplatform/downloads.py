@@ -429,13 +429,6 @@ def fetch_batch_names(calls: Transport, project_id: str) -> dict[str, str]:
     return {str(batch["id"]): str(batch.get("name") or "") for batch in pagination.items(pages)}
 
 
-def check_flag(name: str, value: object) -> bool:
-    """Check an option that is on or off."""
-    if not isinstance(value, bool):
-        raise InvalidParameterError(f"{name} must be True or False, not {value!r}.")
-    return value
-
-
 def check_workers(value: int | None, default: int) -> int:
     """Check the workers of one call: not more than the client has connections for."""
     if value is None:

@@ -194,6 +194,24 @@ class DestinationBusyError(DownloadError):
     """Another process is downloading into the same destination."""
 
 
+class ExportError(CFPlatformError):
+    """Something about an export failed.
+
+    Attributes:
+        export: The :class:`~cfplatform.Export` as it was read last.
+    """
+
+    export: Any = None
+
+
+class ExportFailedError(ExportError):
+    """The platform could not make the export, and said so."""
+
+
+class ExportTimeoutError(ExportError, TimeoutError):
+    """The export was not ready in time; it goes on, and can be waited for again."""
+
+
 class WebhookVerificationError(CFPlatformError):
     """A webhook delivery was refused, and nothing in it can be relied on.
 

@@ -171,6 +171,13 @@ def _iso_text(name: str, moment: datetime) -> str:
     return moment.isoformat()
 
 
+def flag(name: str, value: object) -> bool:
+    """Check an option that is on or off."""
+    if not isinstance(value, bool):
+        raise InvalidParameterError(f"{name} must be True or False, not {shown(value)}.")
+    return value
+
+
 def page_size(value: Any) -> int:
     """Check a page size: 1 to 100."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE_SIZE:

@@ -43,27 +43,29 @@ class NullReporter:
 
 
 class FunctionReporter(NullReporter):
-    """Calls a function with (done, total) after each item."""
+    """Calls a function with (done, total) after each item, or where bytes are counted, after each piece."""
 
-    def __init__(self, function: Callable[[int, int | None], Any]) -> None:
+    def __init__(self, function: Callable[[int, int | None], Any], *, counts_bytes: bool = False) -> None:
         self._function = function
+        self._counts_bytes = counts_bytes
         self._done = 0
         self._total: int | None = None
 
     def start(self, total: int | None) -> None:
-        """Remember the total."""
+        """Begin to count, and remember the total."""
+        self._done = 0
         self._total = total
 
     def advance(self, outcome: str, size: int) -> None:
         """Call the function."""
-        self._done += 1
+        self._done += size if self._counts_bytes else 1
         self._function(self._done, self._total)
 
 
 class TqdmReporter:
     """Shows a tqdm bar: a widget in notebooks, a line on stderr elsewhere. Needs the extra ``progress``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, counts_bytes: bool = False) -> None:
         try:
             from tqdm.auto import tqdm
         except ImportError:
@@ -71,15 +73,19 @@ class TqdmReporter:
         if tqdm is None:
             raise ConfigurationError("progress=True needs tqdm: pip install 'cfplatform[progress]'")
         self._tqdm = tqdm
+        self._counts_bytes = counts_bytes
         self._bar: Any = None
         self._counts: dict[str, int] = {}
 
     def start(self, total: int | None) -> None:
         """Open the bar."""
-        self._bar = self._tqdm(total=total, unit="item")
+        self._bar = self._tqdm(total=total, unit="B" if self._counts_bytes else "item", unit_scale=self._counts_bytes)
 
     def advance(self, outcome: str, size: int) -> None:
         """Move the bar, and name skipped and failed items beside it."""
+        if self._counts_bytes:
+            self._bar.update(size)
+            return
         if outcome != "downloaded":
             self._counts[outcome] = self._counts.get(outcome, 0) + 1
             self._bar.set_postfix(self._counts, refresh=False)
@@ -91,8 +97,13 @@ class TqdmReporter:
             self._bar.close()
 
 
-def reporter(progress: Progress) -> ProgressReporter:
+def reporter(progress: Progress, *, counts_bytes: bool = False) -> ProgressReporter:
     """Turn what the caller gave for ``progress=`` into a reporter.
+
+    Args:
+        progress: What the caller gave.
+        counts_bytes: Whether the call is about one large object: then the total is its bytes, and each call of
+            ``advance`` tells of a piece of it. Its ``size`` is negative where bytes are given up.
 
     Raises:
         ConfigurationError: If ``True`` is given and tqdm is not installed.
@@ -101,11 +112,11 @@ def reporter(progress: Progress) -> ProgressReporter:
     if progress is None or progress is False:
         return NullReporter()
     if progress is True:
-        return TqdmReporter()
+        return TqdmReporter(counts_bytes=counts_bytes)
     if isinstance(progress, ProgressReporter) and not isinstance(progress, type):
         return progress
     if callable(progress) and not isinstance(progress, type):
-        return FunctionReporter(progress)
+        return FunctionReporter(progress, counts_bytes=counts_bytes)
     raise InvalidParameterError(
         f"progress must be True, a function of (done, total) or a ProgressReporter, not {type(progress).__name__}."
     )

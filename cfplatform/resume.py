@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from typing_extensions import Self
 
-from . import files, signing
+from . import files, progress, signing
 from .exceptions import APIError, IncompleteDownloadError, InvalidResponseError
 from .transport import ObjectStream, Transport
 
@@ -48,12 +48,13 @@ class Resumable:
     Args:
         root: The destination, prepared.
         key: What names the object, in this run and in a later one.
-        arrived: Called with the bytes that arrived, as they do; with a negative number where they are given up.
+        reporter: Is told the size of the whole and of each piece that arrives; a negative one where bytes are given up.
     """
 
-    def __init__(self, root: Path, key: str, arrived: Callable[[int], object] | None = None) -> None:
+    def __init__(self, root: Path, key: str, reporter: progress.ProgressReporter | None = None) -> None:
         self._root = root
-        self._arrived = arrived or (lambda count: None)
+        self._reporter = reporter
+        self._reported: int | None = None
         self._size = 0
         name = f"{files.safe_name(key)}~{files.digest(key)}"
         self._free, self._own = f"{name}.free", f"{name}.{files.unique_name()}"
@@ -77,7 +78,6 @@ class Resumable:
             self.restart()
         else:
             self._size = os.fstat(self._file.fileno()).st_size
-            self._arrived(self._size)
 
     def _claim(self, name: str) -> None:
         """Take up what an earlier run left, or begin anew."""
@@ -218,13 +218,22 @@ class Resumable:
             count = self._file.write(view)
             view = view[count:]
             self._size += count
-            self._arrived(count)
+        self._report()
 
     def _cut(self, size: int) -> None:
         self._file.truncate(size)
         self._file.seek(size)
-        self._arrived(size - self._size)
         self._size = size
+        if self._reported is not None:
+            self._report()
+
+    def _report(self) -> None:
+        if self._reporter is not None:
+            if self._reported is None:
+                self._reported = 0
+                self._reporter.start(self.total)
+            self._reporter.advance("downloaded", self._size - self._reported)
+            self._reported = self._size
 
     def _open(self, place: str, flags: int) -> int:
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from .base import Id, PathLike
 from .downloading import Downloading
+from .exporting import Exporting
 
 __all__ = ["Client", "Id", "PathLike"]
 
 
-class Client(Downloading):
+class Client(Downloading, Exporting):
     """Access to the CloudFactory AI Platform.
 
     One client serves a whole program: it may be used from many threads, keeps its connections open and is closed by

@@ -163,6 +163,12 @@ class Base:
     def _space(self, space_id: Id | None) -> str | None:
         return self._space_id if space_id is None else params.object_id("space_id", space_id)
 
+    def _required_space(self, space_id: Id | None) -> str:
+        space = self._space(space_id)
+        if space is None:
+            raise ConfigurationError("No space: pass space_id=... to the call or to Client, or set CF_SPACE_ID.")
+        return space
+
 
 def _default_id(name: str, value: Id | None, variable: str) -> str | None:
     given = config.default_id(str(value) if isinstance(value, uuid.UUID) else value, variable)

@@ -57,7 +57,7 @@ class Downloading(Listing):
         """
         params.check_names("iter_annotations", filters, params.FILTER_NAMES)
         workers = downloads.check_workers(max_workers, self._max_workers)
-        downloads.check_flag("ordered", ordered)
+        params.flag("ordered", ordered)
         if items is None:
             filters.setdefault("status", WorkItemStatus.COMPLETED)
             items = self.get_work_items(project_id, **filters)
@@ -204,8 +204,8 @@ class Downloading(Listing):
         downloader = downloads.Downloader(
             self._calls,
             workers=downloads.check_workers(max_workers, self._max_workers),
-            overwrite=downloads.check_flag("overwrite", overwrite),
-            inject_asset_url=downloads.check_flag("inject_asset_url", inject_asset_url),
+            overwrite=params.flag("overwrite", overwrite),
+            inject_asset_url=params.flag("inject_asset_url", inject_asset_url),
             space_id=self._space(space_id),
             batch_names=self._names_of_batches,
             root=files.prepare_destination(destination),

@@ -1,0 +1,378 @@
+"""Exports: checked before they are asked for, waited for, and downloaded as archives that have proven right."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from . import archives, files, pagination, params, progress, resume, transport
+from .exceptions import (
+    ConflictError,
+    DownloadError,
+    ExportError,
+    ExportFailedError,
+    ExportTimeoutError,
+    IncompleteDownloadError,
+    InvalidParameterError,
+    InvalidResponseError,
+    RateLimitError,
+    ServerError,
+    TransportError,
+    shown,
+)
+from .params import DatetimeLike
+from .resources import Export, ExportContent, ExportFormat, ExportStatus
+from .transport import Transport
+
+#: Projects and batches in one export, at the most (official client's documentation).
+MAX_PROJECTS = 50
+MAX_BATCHES = 100
+#: Seconds that waiting takes unless the caller says otherwise: at the most, and between two looks once it has gone on
+#: for a while.
+WAIT_TIMEOUT = 3600.0
+POLL_INTERVAL = 5.0
+#: Seconds before the second look, and what each wait is longer than the one before it.
+FIRST_POLL = 1.0
+POLL_GROWTH = 1.3
+
+#: Faults that may pass while an export is made; each was repeated by the transport already.
+_PASSING = (TransportError, ServerError, RateLimitError)
+_DATES = {
+    "created_at_from": "createdAtFrom",
+    "created_at_to": "createdAtTo",
+    "updated_at_from": "updatedAtFrom",
+    "updated_at_to": "updatedAtTo",
+}
+
+#: Turns what the server sent into an export of the client that asked.
+Make = Callable[[dict[str, Any]], Export]
+
+
+class WaitOptions(TypedDict, total=False):
+    """Options of waiting; what they mean stands at :meth:`~cfplatform.Client.wait_for_export`."""
+
+    timeout: float
+    poll_interval: float
+    progress: progress.Progress
+
+
+class ExportDownloadOptions(TypedDict, total=False):
+    """Options of a download; what they mean stands at :meth:`~cfplatform.Client.download_export`."""
+
+    wait: bool
+    timeout: float
+    poll_interval: float
+    extract: bool
+    overwrite: bool
+    progress: progress.Progress
+
+
+class Exports:
+    """The exports of one space.
+
+    Args:
+        calls: The transport.
+        space_id: The space.
+        make: Turns what the server sent into an export.
+    """
+
+    def __init__(self, calls: Transport, space_id: str, make: Make) -> None:
+        self._calls = calls
+        self._space_id = space_id
+        self._make = make
+
+    def _path(self, *parts: str) -> str:
+        return transport.path("spaces", self._space_id, "exports", *parts)
+
+    def listed(self, kind: str | None, limit: int | None) -> Iterator[Export]:
+        """Yield the exports, the newest first."""
+        query = [("limit", str(min(params.MAX_PAGE_SIZE, limit or params.MAX_PAGE_SIZE)))]
+        if kind is not None:
+            query.insert(0, ("format", kind))
+        pages = pagination.iterate_pages(lambda query: self._calls.get_json(self._path(), query), query, restart=True)
+        return (self._make(data) for data in pagination.items(pages, limit=limit))
+
+    def get(self, export_id: str) -> Export:
+        """Read one export."""
+        return self._made(self._calls.get_json(self._path(export_id)))
+
+    def delete(self, export_id: str) -> None:
+        """Delete an export."""
+        self._calls.request("DELETE", self._path(export_id))
+
+    def _made(self, data: Any) -> Export:
+        if not isinstance(data, dict) or not isinstance(data.get("exportId"), str):
+            raise InvalidResponseError("The answer is no export: it has no exportId.")
+        return self._make(data)
+
+    # --- Creating --------------------------------------------------------------------------------------------
+
+    def create(self, body: dict[str, Any], *, wait_for_running: bool, timeout: float) -> Export:
+        """Create an export; see :meth:`~cfplatform.Client.create_export`."""
+        deadline = time.monotonic() + _seconds("timeout", timeout)
+        # Names need not be unique, so what is there already is told by its ids.
+        known = {export.id for export in self._newest()}
+        repeated = False
+        while True:
+            try:
+                return self._made(self._calls.post_json(self._path(), body))
+            except TransportError as error:
+                lost = error.with_traceback(None)
+            except ConflictError as error:
+                self._wait_for_running(error, deadline if wait_for_running else 0.0)
+                continue
+            # The server may have acted though its answer was lost, so it is not asked again before a look.
+            made = next((each for each in self._newest() if each.id not in known and each.name == body["name"]), None)
+            if made is not None:
+                return made
+            if repeated:
+                raise lost
+            repeated = True
+
+    def _wait_for_running(self, refusal: ConflictError, deadline: float) -> None:
+        """Wait for the export that is in the way; raise the refusal when it is still there at the deadline."""
+        running = next((export for export in self._newest() if not export.is_final), None)
+        left = deadline - time.monotonic()
+        if left > 0:
+            if running is None:
+                # It has ended in the meantime, or is about to.
+                time.sleep(FIRST_POLL)
+                return
+            with contextlib.suppress(ExportTimeoutError):
+                # How it ends does not matter, as long as it does.
+                with contextlib.suppress(ExportFailedError):
+                    self.wait(running.id, WaitOptions(timeout=left))
+                return
+        if running is not None:
+            refusal.message += (
+                f" Export {running.id} ({running.name!r}) is {running.status}, and a space makes one at a time. Wait "
+                "for it with wait_for_export(), or pass wait_for_running=True."
+            )
+            refusal.args = (refusal.message,)
+        raise refusal
+
+    def _newest(self) -> list[Export]:
+        return list(self.listed(None, params.MAX_PAGE_SIZE))
+
+    # --- Waiting ---------------------------------------------------------------------------------------------
+
+    def wait(self, export_id: str, options: WaitOptions) -> Export:
+        """Wait until an export is completed; see :meth:`~cfplatform.Client.wait_for_export`."""
+        timeout = _seconds("timeout", options.get("timeout", WAIT_TIMEOUT))
+        longest = _seconds("poll_interval", options.get("poll_interval", POLL_INTERVAL), least=0.1)
+        reporter = progress.reporter(options.get("progress"))
+        deadline = time.monotonic() + timeout
+        pause = min(FIRST_POLL, longest)
+        export, problem = None, None
+        reporter.start(None)
+        try:
+            while True:
+                try:
+                    export, problem = self.get(export_id), None
+                except _PASSING as error:
+                    problem = error.with_traceback(None)
+                else:
+                    reporter.advance(export.status or "", 0)
+                    if export.is_final:
+                        return _succeeded(export)
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                time.sleep(min(pause, left))
+                pause = min(pause * POLL_GROWTH, longest)
+        finally:
+            reporter.finish()
+        state = export.status if export is not None else "in an unknown state"
+        failed = f"; the last look at it failed: {problem}" if problem else ""
+        raise _with_export(
+            ExportTimeoutError(
+                f"Export {export_id} is {state} after {timeout:g} s{failed}. The platform goes on with it: call "
+                f"wait_for_export({export_id!r}) again, or pass a longer timeout."
+            ),
+            export,
+        )
+
+    # --- Downloading -----------------------------------------------------------------------------------------
+
+    def download(self, export_id: str, destination: str | os.PathLike[str], options: ExportDownloadOptions) -> Path:
+        """Download an export; see :meth:`~cfplatform.Client.download_export`."""
+        waiting = WaitOptions(
+            timeout=options.get("timeout", WAIT_TIMEOUT), poll_interval=options.get("poll_interval", POLL_INTERVAL)
+        )
+        reporter = progress.reporter(options.get("progress"), counts_bytes=True)
+        extract = options.get("extract", False)
+        overwrite = options.get("overwrite", False)
+        root = files.prepare_destination(destination)
+        export = self.get(export_id)
+        if options.get("wait", True) and not export.is_final:
+            export = self.wait(export_id, waiting)
+        url = _link(_succeeded(export))
+        name = files.safe_name(f"{export.name} {export.id}" if export.name else f"export {export.id}")
+        target = root / (name if extract else f"{name}.zip")
+        if not overwrite and _is_there(target, folder=extract):
+            return target
+        try:
+            return self._collect(export, url, root, target, extract, reporter)
+        except OSError as error:
+            problem = files.destination_error(error)
+        raise problem
+
+    def _collect(
+        self, export: Export, url: str, root: Path, target: Path, extract: bool, reporter: progress.ProgressReporter
+    ) -> Path:
+        with contextlib.closing(self._proven(export, url, root, reporter)) as part:
+            if extract:
+                archives.extract(part.path, target)
+                part.discard()
+            else:
+                part.commit(target.name)
+        return target
+
+    def _proven(self, export: Export, url: str, root: Path, reporter: progress.ProgressReporter) -> resume.Resumable:
+        """Fetch an archive and read all of it; where an earlier run left damaged bytes, fetch it once more."""
+        while True:
+            part = resume.Resumable(root, f"export {export.id}", reporter)
+            continued = part.position() > 0
+            try:
+                resume.fetch(self._calls, url, part, lambda: _link(self.get(export.id)))
+                damage = _damage(part.path)
+            except BaseException:
+                part.close()
+                raise
+            finally:
+                reporter.finish()
+            if damage is None:
+                return part
+            part.discard()
+            if not (continued and isinstance(damage, IncompleteDownloadError)):
+                raise damage
+
+    def iter_members(
+        self, export_id: str, pattern: str, destination: str | os.PathLike[str] | None
+    ) -> Iterator[archives.ArchiveMember]:
+        """Yield the files in an archive; it is downloaded when the first one is asked for."""
+        with contextlib.ExitStack() as stack:
+            folder = destination or stack.enter_context(tempfile.TemporaryDirectory(prefix="cfplatform-"))
+            yield from archives.iter_members(self.download(export_id, folder, {}), pattern)
+
+
+def request_body(
+    name: str,
+    *,
+    format: str,
+    content: str | None,
+    project_ids: Iterable[Any] | None,
+    batch_ids: Iterable[Any] | None,
+    dates: dict[str, DatetimeLike | None],
+) -> dict[str, Any]:
+    """Check what an export is to be made of, and return it as the platform spells it.
+
+    Raises:
+        InvalidParameterError: If the platform would refuse it, or would take it for something else.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidParameterError(f"name must be a text that is not blank, not {shown(name)}.")
+    body: dict[str, Any] = {"name": name.strip(), "format": _member("format", format, ExportFormat)}
+    if content is not None:
+        body["content"] = _member("content", content, ExportContent)
+        if body["format"] == ExportFormat.COCO_JSON and body["content"] != ExportContent.ANNOTATION:
+            raise InvalidParameterError(
+                f"content={body['content']!r} cannot be exported as COCO_JSON; pass format='JSON' or format='CSV'."
+            )
+    projects = _ids("project_ids", project_ids, params.object_id, MAX_PROJECTS)
+    batches = _ids("batch_ids", batch_ids, params.batch_id, MAX_BATCHES)
+    if projects:
+        body["projectIds"] = projects
+    if batches:
+        body["batchIds"] = [int(each) for each in batches]
+    params.work_item_queries(params.WorkItemFilters(**dates))  # type: ignore[typeddict-item]
+    for argument, key in _DATES.items():
+        value = dates.get(argument)
+        if value is not None:
+            body[key] = params.date(argument, value)[1]
+    return body
+
+
+def checked_format(value: str | None) -> str | None:
+    """Check the filter of a listing."""
+    return None if value is None else _member("format", value, ExportFormat)
+
+
+def _member(name: str, value: Any, kind: type[ExportFormat] | type[ExportContent]) -> str:
+    known = [member.value for member in kind]
+    if not isinstance(value, str) or str.__str__(value) not in known:
+        raise InvalidParameterError(f"{name} must be one of {', '.join(known)}, not {shown(value)}.")
+    return str.__str__(value)
+
+
+def _ids(name: str, ids: Iterable[Any] | None, check: Callable[[str, Any], str], most: int) -> list[str]:
+    if ids is None:
+        return []
+    if isinstance(ids, (str, bytes, dict)) or not isinstance(ids, Iterable):
+        raise InvalidParameterError(f"{name} must be a list of ids, not {type(ids).__name__}.")
+    unique = list(dict.fromkeys(check(name, each) for each in ids))
+    if not unique:
+        raise InvalidParameterError(
+            f"{name} is empty, which the platform takes for everything. Leave it out if that is what you want."
+        )
+    if len(unique) > most:
+        raise InvalidParameterError(f"{name} has {len(unique)} ids; one export takes {most} at the most.")
+    return unique
+
+
+def _seconds(name: str, value: Any, least: float = 0.0) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not least <= value <= 366 * 24 * 3600:
+        raise InvalidParameterError(f"{name} must be a number of seconds from {least:g} up, not {shown(value)}.")
+    return float(value)
+
+
+def _succeeded(export: Export) -> Export:
+    if export.status == ExportStatus.FAILED:
+        raise _with_export(
+            ExportFailedError(
+                f"Export {export.id} ({export.name!r}) failed: {export.error or 'the platform gave no reason'}. "
+                "Mend the cause and create another one."
+            ),
+            export,
+        )
+    return export
+
+
+def _link(export: Export) -> str:
+    url = export.download_url
+    if export.status != ExportStatus.COMPLETED or not url:
+        raise _with_export(
+            ExportError(
+                f"Export {export.id} is {export.status} and has no archive"
+                + (" yet. Leave out wait=False, or try again later." if not export.is_final else ".")
+            ),
+            export,
+        )
+    return url
+
+
+def _with_export(error: ExportError, export: Export | None) -> ExportError:
+    error.export = export
+    return error
+
+
+def _damage(path: Path) -> DownloadError | None:
+    try:
+        archives.verify(path)
+    except DownloadError as error:
+        return error.with_traceback(None)
+    return None
+
+
+def _is_there(target: Path, *, folder: bool) -> bool:
+    """Tell whether an archive was downloaded earlier: both kinds get their names only when they are complete."""
+    found = target.is_dir() if folder else target.is_file()
+    return found and not target.is_symlink()
