@@ -10,7 +10,6 @@ import logging
 
 from ._version import __version__
 from .client import Client
-from .downloads import DownloadResult, DownloadSummary
 from .exceptions import (
     APIConnectionError,
     APIError,
@@ -34,10 +33,13 @@ from .exceptions import (
     ServerError,
     TransportError,
     UnsafePathError,
+    UploadError,
     WebhookVerificationError,
 )
 from .progress import ProgressReporter
 from .resources import Annotation, Batch, Export, ExportContent, ExportFormat, ExportStatus, WorkItem, WorkItemStatus
+from .results import DownloadedItem, DownloadResult, DownloadSummary, iter_downloaded
+from .uploads import UploadedFile, UploadResult
 
 __all__ = [
     "APIConnectionError",
@@ -55,6 +57,7 @@ __all__ = [
     "DownloadError",
     "DownloadResult",
     "DownloadSummary",
+    "DownloadedItem",
     "Export",
     "ExportContent",
     "ExportError",
@@ -72,10 +75,14 @@ __all__ = [
     "ServerError",
     "TransportError",
     "UnsafePathError",
+    "UploadError",
+    "UploadResult",
+    "UploadedFile",
     "WebhookVerificationError",
     "WorkItem",
     "WorkItemStatus",
     "__version__",
+    "iter_downloaded",
 ]
 
 logging.getLogger("cfplatform").addHandler(logging.NullHandler())

@@ -7,9 +7,9 @@ import itertools
 import json
 import mmap
 import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -17,10 +17,19 @@ from typing import Any, NamedTuple
 from typing_extensions import Self, TypedDict
 
 from . import coco, config, files, pagination, params, progress, transport
-from .exceptions import CFPlatformError, DownloadError, InvalidParameterError, from_dict, to_dict
+from .assets import Assets
+from .exceptions import CFPlatformError, DownloadError, InvalidParameterError, to_dict
 from .pipeline import Job, Pipeline
 from .resources import WorkItem
-from .state import KEPT_RUNS, RESULTS_AT_ONCE, FinishedItem, ResultRow, State, StateError, read_results
+from .results import DownloadResult, DownloadSummary
+from .state import (
+    RESULTS_AT_ONCE,
+    FinishedAsset,
+    FinishedItem,
+    ResultRow,
+    State,
+    StateError,
+)
 from .transport import ObjectStream, Transport
 
 #: Folder of items that belong to no batch; the platform itself calls the batch of such projects so.
@@ -37,124 +46,12 @@ class DownloadOptions(TypedDict, total=False):
     space_id: str | None
     max_workers: int | None
     overwrite: bool
+    assets: bool
     inject_asset_url: bool
     progress: progress.Progress
 
 
 OPTION_NAMES = tuple(DownloadOptions.__annotations__)
-
-
-@dataclass(frozen=True)
-class DownloadResult:
-    """What became of one work item.
-
-    Attributes:
-        item_id: The work item.
-        batch_id: Its batch, or ``None``.
-        path: The file, absolute; ``None`` if the item failed.
-        outcome: "downloaded", "skipped" (it was there, unchanged) or "failed".
-        size: Bytes of the file; 0 if the item failed.
-        error: Why it failed, else ``None``.
-    """
-
-    item_id: str
-    batch_id: int | None
-    path: Path | None
-    outcome: str
-    size: int = 0
-    error: CFPlatformError | None = None
-
-
-@dataclass
-class DownloadSummary:
-    """The account of a run: ``total_items`` is ``successful + skipped + failed``.
-
-    Attributes:
-        destination: The folder, absolute.
-        total_items: Work items that were listed.
-        successful: Items fetched and saved.
-        skipped: Items that were there already, unchanged.
-        failed: Items that could not be downloaded.
-        bytes: Bytes written for the successful ones.
-        elapsed: Seconds that the run took.
-    """
-
-    destination: Path
-    total_items: int = 0
-    successful: int = 0
-    skipped: int = 0
-    failed: int = 0
-    bytes: int = 0
-    elapsed: float = 0.0
-    run: int | None = field(default=None, repr=False)
-
-    @property
-    def results(self) -> Iterable[DownloadResult]:
-        """All results, in the order in which the items finished; can be iterated over any number of times.
-
-        They are read from the state file in the destination, which keeps those of the last three runs, so they
-        take no memory.
-
-        Raises:
-            DownloadError: While iterating: if they are not kept any more.
-        """
-        return _StoredResults(self.destination, self.run, self.total_items)
-
-    @property
-    def failures(self) -> list[DownloadResult]:
-        """The results that failed, each with its ``error``."""
-        return list(_StoredResults(self.destination, self.run, self.failed, "failed")) if self.failed else []
-
-    def raise_for_failures(self) -> None:
-        """Raise if anything failed.
-
-        Raises:
-            DownloadError: Naming the first failures; its ``failures`` holds them all.
-
-        Example:
-            >>> client.download_project(destination="labels").raise_for_failures()
-        """
-        if not self.failed:
-            return
-        failures = self.failures
-        named = "; ".join(f"{result.item_id}: {result.error}" for result in failures[:3])
-        more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
-        error = DownloadError(
-            f"{self.failed} of {self.total_items} work items could not be downloaded: {named}{more}. "
-            "Run the same call again to fetch only what is missing."
-        )
-        error.failures = failures
-        raise error
-
-
-class _StoredResults:
-    """The results of a run, read anew each time that they are iterated over."""
-
-    def __init__(self, root: Path, run: int | None, count: int, outcome: str | None = None) -> None:
-        self._root = root
-        self._run = run
-        self._count = count
-        self._outcome = outcome
-
-    def __iter__(self) -> Iterator[DownloadResult]:
-        if self._run is None:
-            return
-        count = 0
-        for row in read_results(self._root, self._run, self._outcome):
-            count += 1
-            yield DownloadResult(
-                row.item_id,
-                int(row.batch_id) if row.batch_id is not None else None,
-                self._root / row.path if row.path is not None else None,
-                row.outcome,
-                row.size,
-                from_dict(json.loads(row.error)) if row.error else None,
-            )
-        if count != self._count:
-            raise DownloadError(
-                f"The state file in {str(self._root)!r} holds {count} of {self._count} results of this run: it keeps "
-                f"those of the last {KEPT_RUNS} runs. Read them before you start others."
-            )
 
 
 class Target(NamedTuple):
@@ -163,6 +60,7 @@ class Target(NamedTuple):
     folder: str
     stem: str
     known: FinishedItem | None
+    asset: FinishedAsset | None = None
 
     def path(self, extension: str) -> str:
         """Return the path inside the destination."""
@@ -181,6 +79,8 @@ class Downloader:
         calls: The transport.
         root: The destination, prepared.
         batch_names: Returns the names of a project's batches by id; called with ``refresh`` where one is missing.
+        documents: Download the documents.
+        assets: Download the assets.
     """
 
     def __init__(
@@ -193,7 +93,12 @@ class Downloader:
         workers: int,
         overwrite: bool,
         inject_asset_url: bool,
+        documents: bool = True,
+        assets: bool = False,
     ) -> None:
+        self._calls = calls
+        self._documents = documents
+        self._with_assets = assets
         self._root = root
         self._batch_names = batch_names
         self._overwrite = overwrite
@@ -201,10 +106,13 @@ class Downloader:
         self._folders: dict[tuple[str, str], str] = {}
         # Places of items on their way, whose rows are not written yet.
         self._claimed: dict[str, str] = {}
-        self._pipeline: Pipeline[DownloadResult] = Pipeline(calls, self._receive, workers=workers, space_id=space_id)
+        self._pipeline: Pipeline[DownloadResult] = Pipeline(
+            calls, self._receive, workers=workers, space_id=space_id, receive_asset=self._receive_asset
+        )
 
     def __enter__(self) -> Self:
         self._state = State.open(self._root)
+        self._assets = Assets(self._calls, self._root, self._state)
         return self
 
     def __exit__(
@@ -235,7 +143,7 @@ class Downloader:
                     if len(waiting) >= RESULTS_AT_ONCE:
                         self._state.add_results(run, summary.total_items - len(waiting), waiting)
                         waiting = []
-                    reporter.advance(result.outcome, result.size)
+                    reporter.advance(result.outcome, result.written or result.size)
         except BaseException:
             # What ended the run must be told, whatever happens to these.
             with contextlib.suppress(StateError):
@@ -256,6 +164,8 @@ class Downloader:
             result.outcome,
             result.size,
             json.dumps(to_dict(result.error)) if result.error else None,
+            result.asset_path.relative_to(self._root).as_posix() if result.asset_path else None,
+            result.asset_size,
         )
 
     # --- Planning, in the caller's thread --------------------------------------------------------------------
@@ -272,17 +182,36 @@ class Downloader:
         except DownloadError as error:
             job.error = error
             return job
+        asset = self._assets.here(item, target.folder, target.stem) if self._with_assets else None
+        if self._with_assets and item.asset_url and (asset is None or self._overwrite):
+            job.asset = item.asset_url
         known = target.known
-        if self._overwrite or known is None or not self._is_intact(target, known):
-            return job
-        if known.injected != self._inject:
-            return job
-        if item.revision is not None and item.revision == known.revision:
-            job.result = DownloadResult(item.id, item.batch_id, self._root / known.path, "skipped", known.size)
-        elif item.revision is None and known.etag is not None:
-            # The listing does not tell of changes, so the storage is asked.
-            job.headers = {"If-None-Match": known.etag}
+        if not self._documents:
+            job.wants_document = False
+        elif known is not None and not self._overwrite and self._is_intact(target, known):
+            if item.revision is not None and item.revision == known.revision:
+                job.wants_document = False
+            elif item.revision is None and known.etag is not None:
+                # The listing does not tell of changes, so the storage is asked.
+                job.headers = {"If-None-Match": known.etag}
+        job.target = target._replace(asset=asset)
+        if not job.wants_document and job.asset is None:
+            job.result = self._result(job, "skipped")
         return job
+
+    def _result(self, job: Job[DownloadResult], outcome: str, *, written: int = 0) -> DownloadResult:
+        """Return the result of an item whose files are those that are known already."""
+        known, asset = (job.target.known if self._documents else None), job.target.asset
+        return DownloadResult(
+            job.item.id,
+            job.item.batch_id,
+            self._root / known.path if known else None,
+            outcome,
+            known.size if known else 0,
+            asset_path=self._root / asset.path if asset else None,
+            asset_size=asset.size if asset else 0,
+            written=written,
+        )
 
     def _target(self, item: WorkItem) -> Target:
         project_id = item.project_id or ""
@@ -298,8 +227,8 @@ class Downloader:
         raise DownloadError(f"No file name is free for work item {item.id} in folder {folder!r}.")
 
     def _is_intact(self, target: Target, known: FinishedItem) -> bool:
-        """Tell whether the file is the one that was written down, where it belongs today."""
-        if known.path != target.path(files.extension(known.path)):
+        """Tell whether the file is the one that was written down, where and as it is wanted today."""
+        if known.path != target.path(files.extension(known.path)) or known.injected != self._inject:
             return False
         try:
             found = os.lstat(self._root / known.path)
@@ -330,9 +259,8 @@ class Downloader:
         """Save one document: read, prove, rewrite ``info.asset_url``, rename, remember."""
         item, target = job.item, job.target
         path = target.path(files.extension(job.path))
-        final = self._root / path
         if stream.status_code == 304:
-            return DownloadResult(item.id, item.batch_id, final, "skipped", target.known.size)
+            return self._result(job, "skipped")
         asset_url = item.asset_url if self._inject else None
         with files.PartFile(self._root) as part:
             head = bytearray()
@@ -354,7 +282,17 @@ class Downloader:
         self._state.finish(item.project_id or "", item.id, target.key, finished)
         if target.known is not None and target.known.path != path:
             self._remove_moved(target.known)
-        return DownloadResult(item.id, item.batch_id, final, "downloaded", found.st_size)
+        job.target = target._replace(known=finished)
+        return self._result(job, "downloaded", written=found.st_size)
+
+    def _receive_asset(
+        self, job: Job[DownloadResult], renew: Callable[[], str] | None, stop: threading.Event
+    ) -> DownloadResult:
+        """Save the asset of an item whose document, if it was wanted, is saved."""
+        target = job.target
+        asset = self._assets.fetch(job.item, target.folder, target.stem, job.asset_url, renew, stop)
+        job.target = target._replace(asset=asset)
+        return self._result(job, "downloaded", written=asset.size + (job.result.written if job.result else 0))
 
     def _finish_large(self, part: files.PartFile, path: str, asset_url: str | None) -> os.stat_result:
         """Finish a document that is too large to be parsed, with no more of it in memory than a window."""
@@ -384,7 +322,7 @@ def _count(summary: DownloadSummary, result: DownloadResult) -> None:
     summary.total_items += 1
     if result.outcome == "downloaded":
         summary.successful += 1
-        summary.bytes += result.size
+        summary.bytes += result.written
     elif result.outcome == "skipped":
         summary.skipped += 1
     else:

@@ -40,6 +40,8 @@ _ENCODING = sys.getfilesystemencoding()
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,9}")
 #: Whether files can be addressed relative to an open folder, which Windows does not know.
 _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
+#: Tells this process from an earlier one that had its number, as in a container that was started again.
+_PROCESS = secrets.token_hex(4)
 _FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -136,16 +138,17 @@ def partial_folder(root: Path) -> Path:
     return root / STATE_FOLDER / "partial"
 
 
-def ensure_folder(root: Path, name: str) -> Path:
-    """Create a folder directly inside the destination and return it.
+def ensure_folder(root: Path, *names: str) -> Path:
+    """Create a folder inside the destination, with those that it lies in, and return it.
 
     Raises:
-        UnsafePathError: If something else stands in its place, such as a link that leads elsewhere.
+        UnsafePathError: If something else stands in the place of one, such as a link that leads elsewhere.
     """
-    with contextlib.suppress(FileExistsError):
-        (root / name).mkdir()
-    with Folder(root, name):
-        return root / name
+    for depth, name in enumerate(names):
+        with Folder(root, *names[:depth]) as outer, contextlib.suppress(FileExistsError):
+            os.mkdir(outer.place(name), dir_fd=outer.descriptor)
+    with Folder(root, *names):
+        return root.joinpath(*names)
 
 
 class Folder:
@@ -300,14 +303,16 @@ def remove_unchanged(root: Path, path: str, size: int, mtime_ns: int) -> None:
 
 def unique_name() -> str:
     """Return a name for something unfinished that no other process has, and that says which process made it."""
-    return f"{digest(socket.gethostname())}-{os.getpid()}-{secrets.token_hex(8)}"
+    return f"{digest(socket.gethostname())}-{os.getpid()}-{_PROCESS}{secrets.token_hex(8)}"
 
 
 def is_left_behind(name: str) -> bool:
     """Tell whether a :func:`unique_name` was made by a process of this host that is gone."""
     host, _, rest = name.partition("-")
-    pid = rest.partition("-")[0]
-    return host == digest(socket.gethostname()) and pid.isdigit() and not _is_running(int(pid))
+    pid, _, mark = rest.partition("-")
+    if host != digest(socket.gethostname()) or not pid.isdigit():
+        return False
+    return not mark.startswith(_PROCESS) if int(pid) == os.getpid() else not _is_running(int(pid))
 
 
 def remove_stale_parts(root: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import functools
 import heapq
 import itertools
 import os
@@ -57,10 +58,34 @@ R = TypeVar("R")
 class Job(Generic[R]):
     """One item on its way; ``result`` or ``error`` is set when it is done."""
 
-    __slots__ = ("error", "headers", "held", "index", "item", "path", "renewals", "result", "space_id", "target", "url")
+    __slots__ = (
+        "asset",
+        "asset_error",
+        "asset_path",
+        "asset_url",
+        "error",
+        "headers",
+        "held",
+        "index",
+        "item",
+        "path",
+        "renewals",
+        "result",
+        "space_id",
+        "target",
+        "url",
+        "wants_document",
+    )
 
     def __init__(self, item: WorkItem, target: Any = None, result: R | None = None) -> None:
         self.item = item
+        self.wants_document = True
+        #: Where the asset is, as the platform says; ``None`` if it is not wanted.
+        self.asset: str | None = None
+        self.asset_path = ""
+        self.asset_url = ""
+        #: Why there is no asset; raised after the document is saved.
+        self.asset_error: DownloadError | None = None
         #: What the receiver needs to know; the pipeline does not look at it.
         self.target = target
         self.result = result
@@ -87,6 +112,8 @@ class Pipeline(Generic[R]):
         space_id: The space, or ``None`` to take it from each annotation.
         ordered: Hand out jobs in the order in which they came, not as they finish.
         held: Results, at the most, that wait to be taken. ``None`` where a result is small.
+        receive_asset: Called in a worker with a job whose asset is wanted, what renews its signed URL (``None`` where
+            it has none), and the event that ends the run; returns the result.
     """
 
     def __init__(
@@ -98,8 +125,10 @@ class Pipeline(Generic[R]):
         space_id: str | None,
         ordered: bool = False,
         held: int | None = None,
+        receive_asset: Callable[[Job[R], Callable[[], str] | None, threading.Event], R] | None = None,
     ) -> None:
         self._calls = calls
+        self._receive_asset = receive_asset
         self._receive = receive
         self._workers = workers
         self._space_id = space_id
@@ -287,7 +316,7 @@ class Pipeline(Generic[R]):
 
     def _annotate(self, job: Job[R]) -> None:
         try:
-            job.space_id, job.path = self._locate(job.item)
+            self._find(job)
         except (AuthenticationError, PermissionDeniedError) as error:
             # The key is refused: every other item would be refused too.
             self._abort(error)
@@ -301,6 +330,21 @@ class Pipeline(Generic[R]):
                 if len(self._to_sign) == 1 or self._should_sign():
                     self._sign.notify()
 
+    def _find(self, job: Job[R]) -> None:
+        """Find out where the document and the asset of a job are stored."""
+        on_the_web = job.asset is not None and job.asset.lower().startswith(("http://", "https://"))
+        if job.wants_document:
+            job.space_id, job.path = self._locate(job.item)
+        elif not on_the_web:
+            job.space_id = self._space_id or self._locate(job.item)[0]
+        if on_the_web:
+            job.asset_url = job.asset or ""
+        elif job.asset is not None:
+            try:
+                _, job.asset_path = signing.locate(job.asset, job.space_id, "asset")
+            except DownloadError as error:
+                job.asset_error = error.with_traceback(None)
+
     def _locate(self, item: WorkItem) -> tuple[str, str]:
         annotation = fetch_annotation(self._calls, item.project_id or "", item.id, stop=self._stop)
         place = annotation.coco_results_url
@@ -310,9 +354,10 @@ class Pipeline(Generic[R]):
 
     def _fetch(self, job: Job[R]) -> None:
         try:
-            result = self._calls.fetch(
-                job.url, lambda stream: self._receive(job, stream), headers=job.headers, stop=self._stop
-            )
+            if job.path:
+                job.result = self._calls.fetch(
+                    job.url, lambda stream: self._receive(job, stream), headers=job.headers, stop=self._stop
+                )
         except APIError as error:
             if not signing.should_renew(error, job.renewals):
                 raise
@@ -323,13 +368,24 @@ class Pipeline(Generic[R]):
                 self._renewing = True
                 self._sign.notify()
             return
-        job.result = result
+        if job.asset is not None and self._receive_asset is not None:
+            if job.asset_error is not None:
+                raise job.asset_error
+            renew = functools.partial(self._sign_asset, job) if job.asset_path else None
+            job.result = self._receive_asset(job, renew, self._stop)
         with self._lock:
             self._finish(job)
+
+    def _sign_asset(self, job: Job[R]) -> str:
+        url = signing.Signer(self._calls, self._stop).sign(job.space_id, [job.asset_path])[job.asset_path]
+        if isinstance(url, str):
+            return url
+        raise url
 
     def _fail(self, job: Job[R], error: CFPlatformError) -> None:
         # Without its traceback, whose frames hold the job, its document and the client.
         job.error = error.with_traceback(None)
+        job.result = None
         with self._lock:
             self._finish(job)
 
@@ -394,7 +450,8 @@ class Pipeline(Generic[R]):
 
     def _sign_group(self, signer: signing.Signer, space_id: str, group: list[Job[R]]) -> None:
         try:
-            signed = self._sign_patiently(signer, space_id, [job.path for job in group])
+            places = [path for job in group for path in (job.path, job.asset_path) if path]
+            signed = self._sign_patiently(signer, space_id, places)
         except (AuthenticationError, PermissionDeniedError):
             raise
         except CFPlatformError as error:
@@ -404,7 +461,12 @@ class Pipeline(Generic[R]):
                 self._fail(job, error)
             return
         for job in group:
-            url = signed[job.path]
+            asset = signed[job.asset_path] if job.asset_path else job.asset_url
+            if isinstance(asset, str):
+                job.asset_url = asset
+            else:
+                job.asset_error = asset
+            url = signed[job.path] if job.path else ""
             if isinstance(url, str):
                 job.url = url
                 with self._lock:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from typing_extensions import Self, Unpack
 
 from . import timestamps
-from .exceptions import ConfigurationError
+from .exceptions import ConfigurationError, DownloadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from .archives import ArchiveMember
     from .client import Client
-    from .downloads import DownloadOptions, DownloadResult, DownloadSummary
+    from .downloads import DownloadOptions
     from .exports import ExportDownloadOptions, WaitOptions
     from .params import WorkItemFilters
+    from .results import DownloadResult, DownloadSummary
 
 
 class WorkItemStatus(str, Enum):
@@ -258,6 +259,27 @@ class WorkItem(_InProject):
             raise result.error
         return result
 
+    def download_asset(self, destination: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Save the asset as ``<destination>/<batch name>/assets/<id>`` with its extension; return its path.
+
+        An asset that is there already is kept. :meth:`Client.download_project` with ``assets=True`` does the same for
+        many items, concurrently. Where the asset is named by a path inside the space, and the item has no annotation
+        yet that tells the space, the client needs ``space_id``.
+
+        Raises:
+            CFPlatformError: The reason, if it could not be downloaded.
+
+        Example:
+            >>> next(client.get_work_items()).download_asset("labels").parent.name
+            'assets'
+        """
+        if self.asset_url is None:
+            raise DownloadError(f"Work item {self.id} has no asset: the platform names none.")
+        result = self._bound_client()._download_asset(self, destination, overwrite)
+        if result.error is not None:
+            raise result.error
+        return cast("Path", result.asset_path)
+
     def refresh(self) -> Self:
         """Read the item again and update this object; return it.
 
@@ -330,6 +352,19 @@ class Batch(_InProject):
             0
         """
         return self._bound_client().download_project(self.project_id, destination, batch_ids=[self.id], **options)
+
+    def update(self, *, name: str) -> Self:
+        """Rename the batch and update this object; return it. See :meth:`Client.update_batch`.
+
+        Example:
+            >>> batch = client.get_batch(1002)
+            >>> batch.update(name="Autumn").name, batch.total_count
+            ('Autumn', 10)
+        """
+        changed = self._bound_client().update_batch(self.id, self.project_id, name=name)
+        # The answer to a change lacks the counts.
+        self._data = {**self._data, **changed._data}
+        return self
 
     def refresh(self) -> Self:
         """Read the batch again and update this object; return it.

@@ -12,6 +12,9 @@ import contextlib
 import json
 import os
 import re
+import shutil
+import stat
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +23,7 @@ from typing import NamedTuple
 from typing_extensions import Self
 
 from . import files, progress, signing
-from .exceptions import APIError, IncompleteDownloadError, InvalidResponseError
+from .exceptions import APIError, IncompleteDownloadError
 from .transport import ObjectStream, Transport
 
 #: Folder inside the state folder that holds them.
@@ -55,7 +58,9 @@ class Resumable:
         self._root = root
         self._reporter = reporter
         self._reported: int | None = None
+        self._announced: int | None = None
         self._size = 0
+        self._done = False
         name = f"{files.safe_name(key)}~{files.digest(key)}"
         self._free, self._own = f"{name}.free", f"{name}.{files.unique_name()}"
         with contextlib.suppress(FileExistsError):
@@ -68,6 +73,7 @@ class Resumable:
             self._outer.close()
             raise
         try:
+            self._drop_foreign()
             self._file = os.fdopen(self._open(_DATA, os.O_RDWR | os.O_CREAT), "r+b", buffering=0)
         except BaseException:
             self._folder.close()
@@ -80,19 +86,23 @@ class Resumable:
             self._size = os.fstat(self._file.fileno()).st_size
 
     def _claim(self, name: str) -> None:
-        """Take up what an earlier run left, or begin anew."""
-        left = [self._free]
-        with os.scandir(self._root / files.STATE_FOLDER / FOLDER) as entries:
-            left += [
-                entry.name
-                for entry in entries
-                if entry.name.startswith(f"{name}.") and files.is_left_behind(entry.name[len(name) + 1 :])
-            ]
-        for each in left:
+        """Take up what an earlier run left, or begin anew; of several that were left, one will do."""
+        place = self._root / files.STATE_FOLDER / FOLDER
+        with os.scandir(place) as entries:
+            # A link in the place of a folder is none of ours.
+            found = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
+        dead = [each for each in found if each.startswith(f"{name}.") and files.is_left_behind(each[len(name) + 1 :])]
+        for each in [self._free] * (self._free in found) + dead:
             with contextlib.suppress(OSError):
                 self._rename(each, self._own)
-                return
-        os.mkdir(self._outer.place(self._own), 0o700, dir_fd=self._outer.descriptor)
+                break
+        else:
+            os.mkdir(self._outer.place(self._own), 0o700, dir_fd=self._outer.descriptor)
+        for each in dead:
+            # Renamed first, so that nobody takes it up while it goes; fails for the one that was taken up here.
+            with contextlib.suppress(OSError):
+                self._rename(each, f"{self._own}.old")
+                shutil.rmtree(place / f"{self._own}.old", ignore_errors=True)
 
     def _rename(self, old: str, new: str) -> None:
         held = self._outer.descriptor
@@ -107,9 +117,13 @@ class Resumable:
         self.close()
 
     def close(self) -> None:
-        """Let go of it; what arrived is kept for another run."""
-        if self._file.closed:
+        """Let go of it; what arrived is kept for another run, if that can go on with it."""
+        if self._done:
             return
+        if self._etag is None:
+            self.discard()
+            return
+        self._done = True
         self._file.close()
         self._folder.close()
         with contextlib.suppress(OSError):
@@ -142,17 +156,19 @@ class Resumable:
         Raises:
             IncompleteDownloadError: If it is another part than the one that is needed, or not all of it.
         """
-        span = _span(stream.headers)
+        text = stream.headers.get("Content-Range")
+        span = _span(text)
         plain = stream.headers.get("Content-Encoding", "identity").strip().lower() in ("", "identity")
-        if stream.status_code == 206 and (span is None or not plain):
+        if span is None and (text is not None or stream.status_code == 206):
             raise self._refused("a part that does not say which one it is")
-        if span is not None and not self._fits(span, stream.etag):
+        if span is not None and not (plain and self._fits(span, stream.etag)):
             raise self._refused("a part of another object, or another part of it")
         first = span.first if span is not None else 0
         if first == 0:
             self.restart()
             total = span.total if span is not None else stream.length
             self._write_note(_strong(stream.etag) if plain else None, total if plain else None)
+            self._announce()
         self._cut(first)
         for chunk in stream.chunks(MAX_BYTES):
             self._write(chunk)
@@ -189,12 +205,17 @@ class Resumable:
         self._write_note(None, None)
         self._cut(0)
 
-    def commit(self, path: str) -> os.stat_result:
-        """Give the file its final name, relative to the destination, once it is safe on the disk."""
-        os.fsync(self._file.fileno())
+    def commit(self, path: str, *, flush: bool = True) -> os.stat_result:
+        """Give the file its final name, relative to the destination; flush it to the disk before, its name after."""
+        if flush:
+            os.fsync(self._file.fileno())
         found = os.fstat(self._file.fileno())
         self._file.close()
         files.move(self._folder, self._folder.place(_DATA), self._root, path)
+        if flush:
+            with files.Folder(self._root, *path.split("/")[:-1]) as folder:
+                if folder.descriptor is not None:
+                    os.fsync(folder.descriptor)
         self._remove()
         return found
 
@@ -204,6 +225,7 @@ class Resumable:
         self._remove()
 
     def _remove(self) -> None:
+        self._done = True
         for name in (_NOTE, _DATA):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._folder.place(name), dir_fd=self._folder.descriptor)
@@ -227,10 +249,16 @@ class Resumable:
         if self._reported is not None:
             self._report()
 
+    def _announce(self) -> None:
+        """Begin to report anew where the object has changed its size."""
+        if self._reporter is not None and self._reported is not None and self._announced != self.total:
+            self._reporter.finish()
+            self._reported = None
+
     def _report(self) -> None:
         if self._reporter is not None:
             if self._reported is None:
-                self._reported = 0
+                self._reported, self._announced = 0, self.total
                 self._reporter.start(self.total)
             self._reporter.advance("downloaded", self._size - self._reported)
             self._reported = self._size
@@ -239,14 +267,22 @@ class Resumable:
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         return os.open(self._folder.place(place), flags, 0o666, dir_fd=self._folder.descriptor)
 
+    def _drop_foreign(self) -> None:
+        """Remove what is no file: a link would lead elsewhere, and a pipe would be waited for."""
+        for name in (_NOTE, _DATA):
+            place, held = self._folder.place(name), self._folder.descriptor
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISREG(os.stat(place, dir_fd=held, follow_symlinks=False).st_mode):
+                    os.unlink(place, dir_fd=held)
+
     def _read_note(self) -> tuple[str | None, int | None]:
         try:
             with os.fdopen(self._open(_NOTE, os.O_RDONLY), "rb") as file:
                 note = json.loads(file.read(4096))
             etag, total = note["etag"], note["total"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None, None
-        known = isinstance(etag, str) and _strong(etag) is not None and etag.isascii() and etag.isprintable()
+        known = isinstance(etag, str) and _strong(etag) is not None
         return (etag, total if isinstance(total, int) else None) if known else (None, None)
 
     def _write_note(self, etag: str | None, total: int | None) -> None:
@@ -260,40 +296,69 @@ class Resumable:
             file.write(json.dumps({"etag": etag, "total": total}).encode())
 
 
-def fetch(calls: Transport, url: str, target: Resumable, renew: Callable[[], str]) -> None:
+def fetch(
+    calls: Transport,
+    url: str,
+    target: Resumable,
+    renew: Callable[[], str] | None,
+    *,
+    look: Callable[[ObjectStream], None] | None = None,
+    plain: bool = False,
+    stop: threading.Event | None = None,
+) -> None:
     """Fetch all that is missing of an object.
 
     Args:
         calls: The transport.
         url: A signed URL of the object.
         target: Where it is collected.
-        renew: Returns a new signed URL, when the storage says that the one in use has expired.
+        renew: Returns a new signed URL, when the storage says that the one in use has expired; ``None`` where there
+            can be none.
+        look: Called with each answer before its body is read; what it raises refuses the answer.
+        plain: Whether an ``http://`` address will do.
+        stop: Ends the call early when it is set.
 
     Raises:
         CFPlatformError: If it cannot be had; what arrived is kept.
     """
-    renewals = 0
+    renewals, reached, restarted = 0, target.position(), False
     while target.total is None or target.position() < target.total:
         before = target.position()
-        failure = _failure(calls, url, target)
+        failure = _failure(calls, url, target, look, plain, stop)
         if failure is None:
             return
         if failure.status_code == 416 and before:
             if target.is_whole(failure):
                 return
+            # Once: a storage that refuses every range and breaks off every body would be asked for ever.
+            if restarted:
+                raise failure
+            restarted = True
             target.restart()
             continue
-        if target.position() > before:
-            renewals = 0
-        if not signing.should_renew(failure, renewals):
+        if target.position() > reached:
+            renewals, reached = 0, target.position()
+        if renew is None or not signing.should_renew(failure, renewals):
             raise failure
         renewals += 1
         url = renew()
 
 
-def _failure(calls: Transport, url: str, target: Resumable) -> APIError | None:
+def _failure(
+    calls: Transport,
+    url: str,
+    target: Resumable,
+    look: Callable[[ObjectStream], None] | None,
+    plain: bool,
+    stop: threading.Event | None,
+) -> APIError | None:
+    def receive(stream: ObjectStream) -> None:
+        if look is not None:
+            look(stream)
+        target.receive(stream)
+
     try:
-        calls.fetch(url, target.receive, resumed=target)
+        calls.fetch(url, receive, resumed=target, plain=plain, stop=stop)
     except APIError as error:
         return error.with_traceback(None)
     return None
@@ -301,22 +366,14 @@ def _failure(calls: Transport, url: str, target: Resumable) -> APIError | None:
 
 def _strong(etag: str | None) -> str | None:
     """Return an entity tag that promises equal bytes; a weak one does not."""
-    return etag if etag is not None and re.fullmatch(r'"[^"]+"', etag) else None
+    return etag if etag is not None and re.fullmatch(r'"[\x21\x23-\x7e]+"', etag) else None
 
 
-def _span(headers: Mapping[str, str]) -> _Span | None:
-    """Read ``Content-Range``; ``None`` where there is none.
-
-    Raises:
-        InvalidResponseError: If it cannot be read.
-    """
-    text = headers.get("Content-Range")
-    if text is None:
+def _span(text: str | None) -> _Span | None:
+    """Read ``Content-Range``; ``None`` where there is none that can be read."""
+    match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", (text or "").strip(" \t"))
+    if match is None:
         return None
-    match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", text.strip())
-    if match is not None:
-        first, last = int(match.group(1)), int(match.group(2))
-        total = None if match.group(3) == "*" else int(match.group(3))
-        if first <= last and (total is None or last < total):
-            return _Span(first, last, total)
-    raise InvalidResponseError(f"The storage sent a range that is none: {text[:60]!r}.")
+    first, last = int(match.group(1)), int(match.group(2))
+    total = None if match.group(3) == "*" else int(match.group(3))
+    return _Span(first, last, total) if first <= last and (total is None or last < total) else None

@@ -22,7 +22,7 @@ _EXPIRED = re.compile(r"(?i)expired|RequestTimeTooSkewed")
 _TOO_MUCH = frozenset({400, 413, 422})
 
 
-def locate(url: str, space_id: str | None = None) -> tuple[str, str]:
+def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple[str, str]:
     """Split a place such as ``s3://bucket/spaces/<space id>/coco_output/f.json`` into space id and relative path.
 
     A path without a scheme is relative to the space already.
@@ -30,6 +30,7 @@ def locate(url: str, space_id: str | None = None) -> tuple[str, str]:
     Args:
         url: The place, as an annotation names it.
         space_id: The space that the caller expects; taken from the place where it is ``None``.
+        what: What is stored there, for messages.
 
     Raises:
         DownloadError: If the place is in another space, or names none and none is given.
@@ -38,25 +39,25 @@ def locate(url: str, space_id: str | None = None) -> tuple[str, str]:
     scheme, separator, rest = url.partition("://")
     if separator:
         if scheme not in ("s3", "gs"):
-            raise DownloadError(f"The result is stored at a {scheme}:// address; only s3:// and gs:// can be signed.")
+            raise DownloadError(f"The {what} is stored at a {scheme}:// address; only s3:// and gs:// can be signed.")
         # The first part is the bucket, which may itself be called "spaces".
         _, _, key = rest.partition("/")
         match = re.fullmatch(r"(?:.*?/)??spaces/([^/]+)/(.+)", key)
         if match is None:
             shown = blank(url)
-            raise DownloadError(f"The result's place {shown!r} names no space: it has no part 'spaces/<space id>/...'.")
+            raise DownloadError(f"The {what}'s place {shown!r} names no space: it has no part 'spaces/<space id>/...'.")
         found, path = match.groups()
         if space_id is not None and found != space_id:
             raise DownloadError(
-                f"The result lies in space {found!r} but space_id is {space_id!r}. Pass space_id={found!r}, "
+                f"The {what} lies in space {found!r} but space_id is {space_id!r}. Pass space_id={found!r}, "
                 "or leave it out (and CF_SPACE_ID too): it is found by itself."
             )
     else:
         if space_id is None:
-            raise DownloadError("The result's place names no space. Pass space_id=... or set CF_SPACE_ID.")
+            raise DownloadError(f"The {what}'s place names no space. Pass space_id=... or set CF_SPACE_ID.")
         found, path = space_id, url.lstrip("/")
     if any(part in ("", ".", "..") for part in [found, *path.split("/")]) or not path.isprintable():
-        raise UnsafePathError(f"The result's place {blank(url)!r} would lead out of its space; nothing was asked for.")
+        raise UnsafePathError(f"The {what}'s place {blank(url)!r} would lead out of its space; nothing was asked for.")
     return found, path
 
 

@@ -25,7 +25,7 @@ KEPT_RUNS = 3
 #: Results that are collected before they are written together; they inform, nothing depends on them.
 RESULTS_AT_ONCE = 500
 #: Raised when the tables change; a file of another version is put aside and built anew.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: Seconds that another process may hold the database.
 LOCK_WAIT = 10.0
@@ -39,6 +39,10 @@ CREATE TABLE items (
     etag TEXT, size INTEGER, mtime_ns INTEGER, PRIMARY KEY (project_id, item_id)
 ) WITHOUT ROWID;
 CREATE INDEX items_by_path ON items (path_key);
+CREATE TABLE assets (
+    project_id TEXT, item_id TEXT, path TEXT, source TEXT, size INTEGER, mtime_ns INTEGER,
+    PRIMARY KEY (project_id, item_id)
+) WITHOUT ROWID;
 CREATE TABLE folders (
     project_id TEXT, batch_id TEXT, name TEXT, folder TEXT, folder_key TEXT UNIQUE,
     PRIMARY KEY (project_id, batch_id)
@@ -46,7 +50,7 @@ CREATE TABLE folders (
 CREATE TABLE runs (run INTEGER PRIMARY KEY);
 CREATE TABLE results (
     run INTEGER, position INTEGER, item_id TEXT, batch_id TEXT, path TEXT, outcome TEXT, size INTEGER, error TEXT,
-    PRIMARY KEY (run, position)
+    asset_path TEXT, asset_size INTEGER, PRIMARY KEY (run, position)
 ) WITHOUT ROWID;
 PRAGMA user_version = {SCHEMA_VERSION};
 """
@@ -63,6 +67,15 @@ class FinishedItem(NamedTuple):
     mtime_ns: int
 
 
+class FinishedAsset(NamedTuple):
+    """What is known of an asset that was downloaded; ``path`` is relative to the destination."""
+
+    path: str
+    source: str
+    size: int
+    mtime_ns: int
+
+
 class ResultRow(NamedTuple):
     """One result as it is stored; ``error`` is JSON."""
 
@@ -72,6 +85,8 @@ class ResultRow(NamedTuple):
     outcome: str
     size: int
     error: str | None
+    asset_path: str | None = None
+    asset_size: int = 0
 
 
 T = TypeVar("T")
@@ -217,6 +232,18 @@ class State:
             (project_id, item_id, item.path, path_key, *item[1:]),
         )
 
+    def asset(self, project_id: str, item_id: str) -> FinishedAsset | None:
+        """Return what is known of the asset of an item."""
+        rows = self._execute(
+            "SELECT path, source, size, mtime_ns FROM assets WHERE project_id = ? AND item_id = ?",
+            (project_id, item_id),
+        )
+        return FinishedAsset(*rows[0]) if rows else None
+
+    def finish_asset(self, project_id: str, item_id: str, asset: FinishedAsset) -> None:
+        """Remember an asset that has got its final name."""
+        self._execute("INSERT OR REPLACE INTO assets VALUES (?, ?, ?, ?, ?, ?)", (project_id, item_id, *asset))
+
     def begin_run(self) -> int:
         """Begin a run and forget the results of old ones; return its number."""
         # Not with RETURNING, which older systems' SQLite does not know.
@@ -232,28 +259,51 @@ class State:
             db.execute("BEGIN")
             # Commits, or takes everything back.
             with db:
-                db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+                db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
         self._alone(write, None)
 
 
 def read_results(root: Path, run: int, outcome: str | None = None) -> Iterator[ResultRow]:
     """Yield the results of a run from the state file, in the order in which they came."""
+    statement = (
+        "SELECT item_id, batch_id, path, outcome, size, error, asset_path, asset_size FROM results "
+        "WHERE run = ? AND (? IS NULL OR outcome = ?) ORDER BY position"
+    )
+    for row in _read(root, statement, (run, outcome, outcome), "The results of this run cannot be read any more"):
+        yield ResultRow(*row)
+
+
+def _read(root: Path, statement: str, values: tuple[Any, ...], problem: str) -> Iterator[tuple[Any, ...]]:
     uri = f"{state_path(root).as_uri()}?mode=ro"
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
-            cursor = db.execute(
-                "SELECT item_id, batch_id, path, outcome, size, error FROM results "
-                "WHERE run = ? AND (? IS NULL OR outcome = ?) ORDER BY position",
-                (run, outcome, outcome),
-            )
-            for row in cursor:
-                yield ResultRow(*row)
+            yield from db.execute(statement, values)
     except sqlite3.Error as error:
-        problem = str(error)
+        reason = str(error)
     else:
         return
-    raise DownloadError(f"The results of this run cannot be read any more from {str(state_path(root))!r}: {problem}.")
+    raise DownloadError(f"{problem} from {str(state_path(root))!r}: {reason}.")
+
+
+class DownloadedRow(NamedTuple):
+    """The files of one item, relative to the destination."""
+
+    project_id: str
+    item_id: str
+    path: str | None
+    asset_path: str | None
+
+
+def read_downloaded(root: Path) -> Iterator[DownloadedRow]:
+    """Yield what was downloaded into a destination, by project and item."""
+    statement = (
+        "SELECT project_id, item_id, items.path, assets.path FROM items LEFT JOIN assets USING (project_id, item_id) "
+        "UNION ALL SELECT project_id, item_id, NULL, path FROM assets "
+        "WHERE NOT EXISTS (SELECT 1 FROM items WHERE items.project_id = assets.project_id "
+        "AND items.item_id = assets.item_id) ORDER BY 1, 2"
+    )
+    return (DownloadedRow(*row) for row in _read(root, statement, (), "What was downloaded cannot be read"))
 
 
 def state_path(root: Path) -> Path:

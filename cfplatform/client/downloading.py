@@ -13,6 +13,7 @@ from .. import progress as _progress
 from ..exceptions import CFPlatformError, InvalidParameterError
 from ..params import WorkItemFilters
 from ..resources import WorkItem, WorkItemStatus
+from ..results import DownloadResult, DownloadSummary
 from .base import Id, PathLike
 from .listing import Listing
 
@@ -80,10 +81,11 @@ class Downloading(Listing):
         space_id: Id | None = None,
         max_workers: int | None = None,
         overwrite: bool = False,
+        assets: bool = False,
         inject_asset_url: bool = True,
         progress: _progress.Progress = None,
         **filters: Unpack[WorkItemFilters],
-    ) -> downloads.DownloadSummary:
+    ) -> DownloadSummary:
         """Download the COCO documents of a project, or bring a downloaded copy up to date.
 
         Files go to ``<destination>/<batch name>/<work item id>.json``. A file appears only when it is complete and
@@ -98,6 +100,10 @@ class Downloading(Listing):
             space_id: The space; found by itself if omitted.
             max_workers: Items worked on at the same time; the client's number if omitted, and not more than it.
             overwrite: Fetch every item, changed or not.
+            assets: Save each item's asset too, as ``<batch name>/assets/<work item id>`` with its extension. An
+                asset in the space is signed together with the documents; one with an http(s) address is fetched from
+                there without any credential. A large one that was cut is continued. The documents name their
+                pictures as the platform does; where a picture lies stands in the result's ``asset_path``.
             inject_asset_url: Set ``info.asset_url`` in each document to the item's asset, as the official client
                 does; every byte outside of ``info`` stays as served. ``False`` saves documents exactly as served.
             progress: ``True`` for a bar (extra ``progress``), a function of (done, total), or a
@@ -126,6 +132,7 @@ class Downloading(Listing):
             space_id=space_id,
             max_workers=max_workers,
             overwrite=overwrite,
+            assets=assets,
             inject_asset_url=inject_asset_url,
             progress=progress,
         )
@@ -139,7 +146,7 @@ class Downloading(Listing):
 
     def download_work_items(
         self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[downloads.DownloadOptions]
-    ) -> downloads.DownloadSummary:
+    ) -> DownloadSummary:
         """Download the COCO documents of given work items; otherwise as :meth:`download_project`.
 
         Args:
@@ -161,7 +168,7 @@ class Downloading(Listing):
 
     def iter_downloads(
         self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[downloads.DownloadOptions]
-    ) -> Iterator[downloads.DownloadResult]:
+    ) -> Iterator[DownloadResult]:
         """Download like :meth:`download_work_items`, and yield each result as soon as the item is finished.
 
         Closing the generator, or leaving the loop, cancels what is under way.
@@ -176,18 +183,11 @@ class Downloading(Listing):
         checked = _checked_items(items)
         downloader, reporter = self._downloader(destination, **options)
 
-        def run() -> Iterator[downloads.DownloadResult]:
-            with downloader:
-                reporter.start(len(items) if isinstance(items, (list, tuple, set, frozenset)) else None)
-                try:
-                    with contextlib.closing(downloader.results(checked)) as results:
-                        for result in results:
-                            reporter.advance(result.outcome, result.size)
-                            yield result
-                finally:
-                    reporter.finish()
+        return _results(downloader, checked, reporter)
 
-        return run()
+    def _download_asset(self, item: WorkItem, destination: PathLike, overwrite: bool) -> DownloadResult:
+        downloader, reporter = self._downloader(destination, overwrite=overwrite, assets=True, documents=False)
+        return next(_results(downloader, [item], reporter))
 
     def _downloader(
         self,
@@ -196,6 +196,8 @@ class Downloading(Listing):
         space_id: Id | None = None,
         max_workers: int | None = None,
         overwrite: bool = False,
+        assets: bool = False,
+        documents: bool = True,
         inject_asset_url: bool = True,
         progress: _progress.Progress = None,
     ) -> tuple[downloads.Downloader, _progress.ProgressReporter]:
@@ -205,6 +207,8 @@ class Downloading(Listing):
             self._calls,
             workers=downloads.check_workers(max_workers, self._max_workers),
             overwrite=params.flag("overwrite", overwrite),
+            assets=params.flag("assets", assets),
+            documents=documents,
             inject_asset_url=params.flag("inject_asset_url", inject_asset_url),
             space_id=self._space(space_id),
             batch_names=self._names_of_batches,
@@ -235,3 +239,17 @@ def _announce(
     reporter.start(None if several else pagination.total(first))
     yield first
     yield from pages
+
+
+def _results(
+    downloader: downloads.Downloader, items: Iterable[WorkItem], reporter: _progress.ProgressReporter
+) -> Iterator[DownloadResult]:
+    with downloader:
+        reporter.start(len(items) if isinstance(items, (list, tuple, set, frozenset)) else None)
+        try:
+            with contextlib.closing(downloader.results(items)) as results:
+                for result in results:
+                    reporter.advance(result.outcome, result.written or result.size)
+                    yield result
+        finally:
+            reporter.finish()

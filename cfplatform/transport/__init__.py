@@ -22,6 +22,7 @@ import urllib3
 from .. import config
 from .._version import __version__
 from ..exceptions import (
+    APIConnectionError,
     CFPlatformError,
     ConfigurationError,
     IncompleteDownloadError,
@@ -237,6 +238,7 @@ class Transport:
         *,
         headers: Mapping[str, str] | None = None,
         resumed: Resumed | None = None,
+        plain: bool = False,
         stop: threading.Event | None = None,
     ) -> T:
         """GET a stored object through its signed URL and hand its body to ``receive``.
@@ -248,10 +250,11 @@ class Transport:
             headers: Further headers, such as ``If-None-Match``.
             resumed: Goes on where an attempt stopped: what it wants is asked for anew before each attempt, and an
                 attempt that got on does not count as a failed one.
+            plain: Whether ``http://`` will do, as for an asset that the customer stores and nobody signed.
             stop: Ends waits and reads early when it is set.
         """
         # Identity, so that lengths, ranges and checksums speak of the bytes that arrive.
-        prepared = self._to_storage("GET", url, {"Accept-Encoding": "identity", **(headers or {})})
+        prepared = self._to_storage("GET", url, {"Accept-Encoding": "identity", **(headers or {})}, plain)
 
         def read(response: requests.Response) -> T:
             stream = ObjectStream(response, stop, ranged="Range" in prepared.headers)
@@ -279,25 +282,35 @@ class Transport:
         prepared.headers["Content-Length"] = str(body.size)
         prepared.body = cast(Any, body)
         policy = self._storage_policy.new(allowed_methods=RETRY_METHODS | {"PUT"})
-        self._exchange(self._storage, prepared, policy, self.timeout, streams.ignore, sent=body, stop=stop)
 
-    def _to_storage(self, method: str, url: str, headers: Mapping[str, str]) -> requests.PreparedRequest:
+        def receive(response: requests.Response) -> None:
+            streams.ignore(response)
+            if body.tell() != body.size:
+                # The connection was closed under the sender, with an answer that says otherwise.
+                raise APIConnectionError("The storage said yes before it had been sent the whole file.")
+
+        self._exchange(self._storage, prepared, policy, self.timeout, receive, sent=body, stop=stop)
+
+    def _to_storage(
+        self, method: str, url: str, headers: Mapping[str, str], plain: bool = False
+    ) -> requests.PreparedRequest:
         self.ensure_open()
         prepared = None
-        if self._is_storage_url(url):
+        if self._is_storage_url(url, plain):
             parts = urlsplit(url)
             request = requests.Request(method, f"{parts.scheme}://{parts.netloc}/", headers=dict(headers))
             prepared = _prepare(self._storage, request)
         if prepared is None:
             raise InvalidResponseError(
-                "The platform sent a signed URL that is not an https address of a public host; it was not opened.",
+                f"The platform sent a URL that is not an {'http or ' if plain else ''}https address of a public host; "
+                "it was not opened.",
                 url=blank_url(url),
             )
         # Set afterwards, because preparing would rewrite escapes that the signature covers.
         prepared.url = url
         return prepared
 
-    def _is_storage_url(self, url: str) -> bool:
+    def _is_storage_url(self, url: str, plain: bool) -> bool:
         try:
             parts = urlsplit(url)
             host = parts.hostname or ""
@@ -306,9 +319,9 @@ class Transport:
         # Parsers disagree about a backslash: what one takes for the host is a part of the path to another.
         if not host or parts.username is not None or "\\" in url or not url.isprintable():
             return False
-        if parts.scheme == "http":
+        if parts.scheme == "http" and not plain:
             return self._storage_may_be_local and config.is_loopback(host)
-        return parts.scheme == "https" and (self._storage_may_be_local or not config.is_private(host))
+        return parts.scheme in ("http", "https") and (self._storage_may_be_local or not config.is_private(host))
 
     # --- Both ----------------------------------------------------------------------------------------------
 
@@ -334,10 +347,9 @@ class Transport:
         mounted, headers = policy, dict(prepared.headers)
         policy, deadline = _begin(mounted, allowed, stop)
         content_repeats = CONTENT_REPEATS
-        began_at = 0
+        reached = resumed.position() if resumed is not None else 0
         while True:
             if resumed is not None:
-                began_at = resumed.position()
                 prepared.headers.clear()
                 prepared.headers.update({**headers, **resumed.headers()})
             if sent is not None:
@@ -357,8 +369,9 @@ class Transport:
                 if content_repeats == 0:
                     raise self._named(failure, prepared)
                 content_repeats -= 1
-            if resumed is not None and resumed.position() >= began_at + streams.CHUNK:
-                # It got on, so this was not a failed attempt but a part of the whole.
+            if resumed is not None and resumed.position() >= reached + streams.CHUNK:
+                # It got further than ever, so this was not a failed attempt but a part of the whole.
+                reached = resumed.position()
                 policy, deadline = _begin(mounted, allowed, stop)
             else:
                 policy = self._following(session, prepared, policy, response, failure)

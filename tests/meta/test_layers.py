@@ -13,7 +13,7 @@ PACKAGE = ROOT / "cfplatform"
 TABLE = {
     name: int(level)
     for level, name in re.findall(
-        r"^(\d)\s+(\w+)\s", (ROOT / "docs" / "architecture.rst").read_text(encoding="utf-8"), re.MULTILINE
+        r"^(\d+)\s+(\w+)\s", (ROOT / "docs" / "architecture.rst").read_text(encoding="utf-8"), re.MULTILINE
     )
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

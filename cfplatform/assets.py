@@ -1,0 +1,127 @@
+"""Assets beside the labels: the pictures and videos that the documents are about.
+
+An asset goes to ``<batch>/assets/<work item id><extension>``, so that the picture of a label file is found by name;
+where it lies is also written down in the state, since the document names it as the platform does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mimetypes
+import os
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from . import files, resume
+from .exceptions import InvalidResponseError
+from .resources import WorkItem
+from .state import FinishedAsset, State
+from .transport import ObjectStream, Transport
+
+#: Folder of a batch that holds its assets.
+FOLDER = "assets"
+#: Where neither the place of an asset nor its media type tells one. There is always one, so that no name of an asset
+#: can be another one's name with its extension.
+DEFAULT_EXTENSION = ".bin"
+
+_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,9}")
+
+
+class Assets:
+    """The assets of one destination.
+
+    Args:
+        calls: The transport.
+        root: The destination, prepared.
+        state: Its state, open.
+    """
+
+    def __init__(self, calls: Transport, root: Path, state: State) -> None:
+        self._calls = calls
+        self._root = root
+        self._state = state
+        self._folders: set[str] = set()
+
+    def here(self, item: WorkItem, folder: str, stem: str) -> FinishedAsset | None:
+        """Return an item's asset if it is there, unchanged and where it belongs."""
+        known = self._state.asset(item.project_id or "", item.id)
+        if known is None or known.source != _source(item) or os.path.splitext(known.path)[0] != _stem(folder, stem):
+            return None
+        try:
+            found = os.lstat(self._root / known.path)
+        except OSError:
+            return None
+        return known if (found.st_size, found.st_mtime_ns) == (known.size, known.mtime_ns) else None
+
+    def fetch(
+        self,
+        item: WorkItem,
+        folder: str,
+        stem: str,
+        url: str,
+        renew: Callable[[], str] | None,
+        stop: threading.Event | None,
+    ) -> FinishedAsset:
+        """Fetch an item's asset and write down where it is.
+
+        Args:
+            item: The work item.
+            folder: The folder of its batch.
+            stem: The name of its files, without extension.
+            url: Where the asset is.
+            renew: Returns a new signed URL; ``None`` where the URL is not one of the platform's.
+            stop: Ends the call early when it is set.
+        """
+        if folder not in self._folders:
+            files.ensure_folder(self._root, folder, FOLDER)
+            self._folders.add(folder)
+        media_type = ""
+
+        def look(stream: ObjectStream) -> None:
+            nonlocal media_type
+            media_type = stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+            if media_type == "text/html" and not url.partition("?")[0].endswith((".html", ".htm")):
+                raise InvalidResponseError("The storage sent a web page in place of the asset.")
+
+        with contextlib.closing(resume.Resumable(self._root, f"asset {item.project_id} {item.id}")) as part:
+            resume.fetch(self._calls, url, part, renew, look=look, plain=renew is None, stop=stop)
+            path = _stem(folder, stem) + _extension(item.asset_url or "", media_type)
+            found = part.commit(path, flush=False)
+        known = self._state.asset(item.project_id or "", item.id)
+        finished = FinishedAsset(path, _source(item), found.st_size, found.st_mtime_ns)
+        self._state.finish_asset(item.project_id or "", item.id, finished)
+        if known is not None and known.path != path:
+            self._remove_moved(known)
+        return finished
+
+    def _remove_moved(self, known: FinishedAsset) -> None:
+        """Remove the file that an asset had before, if nobody touched it since."""
+        *folders, name = known.path.split("/")
+        # The state file is not trusted with a path: only one that this code could have chosen is removed.
+        if (
+            len(folders) == 2
+            and folders[1] == FOLDER
+            and all(files.safe_name(part) == part for part in (*folders, name))
+        ):
+            files.remove_unchanged(self._root, known.path, known.size, known.mtime_ns)
+
+
+def _stem(folder: str, stem: str) -> str:
+    return f"{folder}/{FOLDER}/{stem}"
+
+
+def _source(item: WorkItem) -> str:
+    """Return what tells one asset of an item from another; not the address itself, which may hold a signature."""
+    return hashlib.blake2b((item.asset_url or "").encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _extension(asset_url: str, media_type: str) -> str:
+    """Return the extension that the asset's place has, else the one of its media type."""
+    name = asset_url.partition("?")[0].partition("#")[0].rsplit("/", 1)[-1]
+    suffix = os.path.splitext(name)[1]
+    if _EXTENSION.fullmatch(suffix):
+        return suffix
+    return mimetypes.guess_extension(media_type) or DEFAULT_EXTENSION
