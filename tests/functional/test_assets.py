@@ -1,0 +1,346 @@
+"""Assets beside the labels: layout, bytes, request counts, what is fetched again, and faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from cfplatform import (
+    BadRequestError,
+    ConfigurationError,
+    DownloadError,
+    InvalidParameterError,
+    InvalidResponseError,
+    NotFoundError,
+    UnsafePathError,
+    iter_downloaded,
+    resume,
+)
+from tests.faults.tools import parts, tree
+from tests.http.scripted import Answer, ScriptedServer, raw
+
+PICTURE = b"\x89PNG\r\n" + bytes(range(256)) * 800
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def make(*answers, default=None):
+        servers.append(ScriptedServer(*answers, default=default))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+def point_to(sandbox, item, url):
+    sandbox.patch_work_item_json(item, {"assetUrl": url})
+
+
+def left_over(root):
+    """What a run keeps for a later one."""
+    folder = root / ".cfplatform" / resume.FOLDER
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+@pytest.mark.parametrize("absolute", [False, True], ids=["in the space", "on the web"])
+def test_pictures_lie_beside_their_labels_as_served(make_sandbox, tmp_path, absolute):
+    sandbox = make_sandbox(items=60, batches=3, absolute_assets=absolute)
+    with sandbox.client(max_workers=8) as client:
+        names = {batch.id: batch.name for batch in client.get_batches()}
+        items = {item.id: item for item in client.get_work_items()}
+        sandbox.clear_requests()
+        summary = client.download_project(destination=tmp_path, assets=True)
+    files = tree(tmp_path)
+    expected = {f"{names[item.batch_id]}/{item.id}.json" for item in items.values()}
+    expected |= {f"{names[item.batch_id]}/assets/{item.id}.png" for item in items.values()}
+    assert set(files) == expected
+    for result in summary.results:
+        assert result.asset_path.read_bytes() == sandbox.asset(result.item_id)
+        assert result.asset_size == len(sandbox.asset(result.item_id))
+        document = json.loads(result.path.read_bytes())
+        # The platform's own name of the picture is left as served.
+        assert document["images"] == json.loads(sandbox.document(result.item_id))["images"]
+    assert (summary.successful, summary.bytes) == (60, sum(map(len, files.values())))
+    counts = sandbox.counts
+    assert counts["annotations"] == 60
+    # Signed together with the documents: no more requests than those need.
+    assert counts["signing"] <= 3
+    assert counts["storage"] == (60 if absolute else 120)
+    assert counts["assets"] == (60 if absolute else 0)
+    assert sandbox.leaks == 0
+    assert parts(tmp_path) == left_over(tmp_path) == []
+
+
+def test_a_second_run_fetches_only_what_is_missing(sandbox, client, tmp_path):
+    client.download_project(destination=tmp_path)
+    sandbox.clear_requests()
+    first = client.download_project(destination=tmp_path, assets=True)
+    # The labels are there already, so only pictures are fetched.
+    assert (first.successful, sandbox.counts["storage"]) == (20, 20)
+    assert first.bytes == sum(len(sandbox.asset(item)) for item in sandbox.work_item_ids())
+    sandbox.clear_requests()
+    again = client.download_project(destination=tmp_path, assets=True)
+    assert (again.skipped, again.bytes) == (20, 0)
+    assert {kind: number for kind, number in sandbox.counts.items() if number} == {"work_items": 1, "batches": 1}
+    gone, edited, changed = (result.asset_path for result in list(again.results)[:3])
+    gone.unlink()
+    edited.write_bytes(b"edited")
+    changed_item = changed.stem
+    point_to(sandbox, changed_item, sandbox.work_item(gone.stem)["assetUrl"])
+    sandbox.clear_requests()
+    mended = client.download_project(destination=tmp_path, assets=True)
+    assert (mended.successful, mended.skipped, sandbox.counts["storage"]) == (3, 17, 3)
+    assert edited.read_bytes() == sandbox.asset(edited.stem)
+    assert changed.read_bytes() == gone.read_bytes() == sandbox.asset(gone.stem)
+    assert client.download_project(destination=tmp_path, assets=True, overwrite=True).successful == 20
+    # Without the option pictures are left alone.
+    gone.unlink()
+    assert client.download_project(destination=tmp_path).skipped == 20
+    assert not gone.exists()
+
+
+def test_a_known_space_saves_the_annotation_where_only_the_picture_is_missing(sandbox, client, tmp_path):
+    client.download_project(destination=tmp_path)
+    sandbox.clear_requests()
+    client.download_project(destination=tmp_path, assets=True, space_id=sandbox.space_id)
+    assert sandbox.counts["annotations"] == 0
+    assert sandbox.counts["storage"] == 20
+
+
+def test_pictures_move_with_their_batch(sandbox, client, tmp_path):
+    client.download_project(destination=tmp_path, assets=True)
+    before = tree(tmp_path)
+    sandbox.rename_batch(1001, "Renamed")
+    client.download_project(destination=tmp_path, assets=True)
+    after = tree(tmp_path)
+    assert len(after) == len(before) == 40
+    assert len([name for name in after if name.startswith("Renamed/assets/")]) == 10
+    assert {name.rsplit("/", 1)[1] for name in after} == {name.rsplit("/", 1)[1] for name in before}
+
+
+def test_an_item_without_an_asset_is_complete_without_it(sandbox, client, tmp_path):
+    item = next(sandbox.work_item_ids())
+    point_to(sandbox, item, None)
+    summary = client.download_project(destination=tmp_path, assets=True)
+    assert (summary.successful, summary.failed) == (20, 0)
+    (result,) = [result for result in summary.results if result.item_id == item]
+    assert (result.asset_path, result.asset_size) == (None, 0)
+    assert client.download_project(destination=tmp_path, assets=True).skipped == 20
+
+
+def test_the_label_stays_where_its_picture_fails(sandbox, client, tmp_path):
+    item = next(sandbox.work_item_ids())
+    sandbox.fail_next(404, times=None, path="/storage/*assets*" + sandbox.work_item(item)["assetUrl"].split("/")[-1])
+    summary = client.download_project(destination=tmp_path, assets=True)
+    (failure,) = summary.failures
+    assert failure.item_id == item
+    assert isinstance(failure.error, NotFoundError)
+    assert "assets/" in str(failure.error)
+    assert len(list(tmp_path.glob("*/*.json"))) == 20
+    sandbox.clear_faults()
+    sandbox.clear_requests()
+    mended = client.download_project(destination=tmp_path, assets=True)
+    assert (mended.successful, mended.skipped, sandbox.counts["storage"]) == (1, 19, 1)
+
+
+@pytest.mark.parametrize(
+    ("asset_url", "kind"),
+    [
+        ("s3://bucket/spaces/another/assets/1", DownloadError),
+        ("../../outside", UnsafePathError),
+        ("ftp://host/picture.png", DownloadError),
+        ("https://user:pw@host.example/p.png", InvalidResponseError),
+        ("http://[::1", InvalidResponseError),
+    ],
+)
+def test_an_asset_at_a_place_that_cannot_be_is_not_asked_for(sandbox, client, tmp_path, asset_url, kind):
+    item = next(sandbox.work_item_ids())
+    point_to(sandbox, item, asset_url)
+    summary = client.download_project(destination=tmp_path, assets=True)
+    (failure,) = summary.failures
+    assert type(failure.error) is kind
+    assert "pw" not in str(failure.error)
+    assert sandbox.counts["storage"] == 20 + 19
+    assert len(list(tmp_path.glob("*/*.json"))) == 20
+
+
+def test_a_web_page_in_place_of_a_picture_is_refused(sandbox, client, tmp_path):
+    item = next(sandbox.work_item_ids())
+    sandbox.html_next(None, path="/storage/*" + sandbox.work_item(item)["assetUrl"].split("/")[-1])
+    (failure,) = client.download_project(destination=tmp_path, assets=True).failures
+    assert isinstance(failure.error, InvalidResponseError)
+    assert "web page in place of the asset" in str(failure.error)
+    assert not list(tmp_path.glob(f"*/assets/{item}*"))
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type", "extension"),
+    [
+        ("/p/picture.JPG?token=1", "image/png", ".JPG"),
+        ("/p/picture", "image/jpeg; charset=x", ".jpg"),
+        ("/p/picture", "video/mp4", ".mp4"),
+        ("/p/picture.not-an-extension", "", ".bin"),
+        ("/p/picture.e/", "x/y", ".bin"),
+    ],
+)
+def test_the_extension_is_that_of_the_place_or_of_the_media_type(
+    sandbox, client, serve, tmp_path, path, media_type, extension
+):
+    server = serve(raw(200, PICTURE, *([f"Content-Type: {media_type}"] if media_type else [])))
+    item = next(sandbox.work_item_ids())
+    point_to(sandbox, item, server.origin + path)
+    place = client.get_work_item(item).download_asset(tmp_path)
+    assert place.name == item + extension
+    assert place.read_bytes() == PICTURE
+    (request,) = server.requests
+    assert request.target == path
+    assert not request.names & {"x-api-key", "authorization", "cookie", "range"}
+    assert request.values("Accept-Encoding") == ["identity"]
+
+
+def test_a_picture_that_was_cut_is_continued_in_the_same_run(sandbox, client, serve, tmp_path):
+    half = len(PICTURE) // 2
+    etag = 'ETag: "one"'
+    server = serve(
+        Answer(raw(200, PICTURE[:half], f"Content-Length: {len(PICTURE)}", etag), end="close"),
+        raw(206, PICTURE[half:], f"Content-Range: bytes {half}-{len(PICTURE) - 1}/{len(PICTURE)}", etag),
+    )
+    item = next(sandbox.work_item_ids())
+    point_to(sandbox, item, f"{server.origin}/p.png")
+    assert client.get_work_item(item).download_asset(tmp_path).read_bytes() == PICTURE
+    assert server.requests[1].values("Range") == [f"bytes={half}-"]
+    assert server.requests[1].values("If-Range") == ['"one"']
+
+
+def test_a_picture_that_was_cut_is_continued_in_a_later_run(make_sandbox, serve, tmp_path):
+    sandbox = make_sandbox(items=3)
+    half = len(PICTURE) // 2
+    etag = 'ETag: "one"'
+    server = serve(Answer(raw(200, PICTURE[:half], f"Content-Length: {len(PICTURE)}", etag), end="close"))
+    item = next(sandbox.work_item_ids())
+    point_to(sandbox, item, f"{server.origin}/p.png")
+    with sandbox.client(retries=0) as client:
+        work_item = client.get_work_item(item)
+        # What arrived is not lost to the failure: nothing is planned for the second request.
+        with pytest.raises(BadRequestError, match="nothing planned"):
+            work_item.download_asset(tmp_path)
+        assert left_over(tmp_path) != []
+        server.plan(raw(206, PICTURE[half:], f"Content-Range: bytes {half}-{len(PICTURE) - 1}/{len(PICTURE)}", etag))
+        assert work_item.download_asset(tmp_path).read_bytes() == PICTURE
+    assert server.requests[-1].values("Range") == [f"bytes={half}-"]
+    assert left_over(tmp_path) == []
+
+
+def test_signed_addresses_of_pictures_may_expire(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=40, url_lifetime=1)
+    sandbox.latency = 0.05
+    with sandbox.client(max_workers=2) as client:
+        summary = client.download_project(destination=tmp_path, assets=True)
+    assert [str(failure.error) for failure in summary.failures] == []
+    assert summary.successful == 40
+    assert 403 in {request.status for request in sandbox.requests}
+
+
+def test_an_address_with_a_signature_of_its_own_is_shown_nowhere(sandbox, client, serve, tmp_path, caplog):
+    caplog.set_level("DEBUG")
+    server = serve(default=raw(403, b"no"))
+    item = next(sandbox.work_item_ids())
+    point_to(sandbox, item, f"{server.origin}/p.png?sig=SENTINEL-SIGNATURE")
+    (failure,) = client.download_project(destination=tmp_path, assets=True).failures
+    assert "SENTINEL" not in str(failure.error) + repr(failure) + caplog.text
+    for path in (tmp_path / ".cfplatform").rglob("*"):
+        assert not path.is_file() or b"SENTINEL" not in path.read_bytes()
+
+
+def test_one_picture_is_saved_where_a_whole_run_would_save_it(sandbox, client, tmp_path):
+    item = next(client.get_work_items())
+    place = item.download_asset(tmp_path)
+    assert place.read_bytes() == sandbox.asset(item.id)
+    sandbox.clear_requests()
+    assert item.download_asset(str(tmp_path)) == place
+    assert sandbox.counts["storage"] == 0
+    assert item.download_asset(tmp_path, overwrite=True) == place
+    assert sandbox.counts["storage"] == 1
+    assert not list(tmp_path.glob("*/*.json"))
+    summary = client.download_project(destination=tmp_path, assets=True)
+    assert summary.successful == 20
+    assert place in {result.asset_path for result in summary.results}
+
+
+def test_a_picture_of_an_item_without_labels_needs_the_space(sandbox, client, tmp_path):
+    item = next(client.get_work_items())
+    sandbox.set_annotation(item.id, None)
+    with sandbox.client(space_id=sandbox.space_id) as knowing:
+        assert knowing.get_work_item(item.id).download_asset(tmp_path).exists()
+    bare = type(item)({"id": "x", "assetUrl": None}, client, sandbox.project_id)
+    with pytest.raises(DownloadError, match="has no asset"):
+        bare.download_asset(tmp_path)
+    with pytest.raises(ConfigurationError, match="has no client"):
+        type(item)({"id": "x", "assetUrl": "assets/1"}).download_asset(tmp_path)
+
+
+def test_what_lies_in_a_folder_can_be_read_from_its_state(sandbox, client, tmp_path):
+    with pytest.raises(DownloadError, match="cannot be read"):
+        list(iter_downloaded(tmp_path))
+    client.download_project(destination=tmp_path, assets=True, batch_ids=[1001])
+    client.download_project(destination=tmp_path, batch_ids=[1002])
+    found = list(iter_downloaded(tmp_path))
+    assert {item.item_id for item in found} == set(sandbox.work_item_ids())
+    assert {item.project_id for item in found} == {sandbox.project_id}
+    assert all(item.path.is_file() for item in found)
+    assert len([item for item in found if item.asset_path and item.asset_path.is_file()]) == 10
+    next(client.get_work_items()).download_asset(tmp_path / "pictures")
+    (alone,) = iter_downloaded(str(tmp_path / "pictures"))
+    assert alone.path is None
+    assert alone.asset_path.is_file()
+
+
+@pytest.mark.parametrize("planted", ["folder", "file"])
+def test_a_link_in_the_way_of_a_picture_leads_nowhere(sandbox, client, tmp_path, planted):
+    root, outside = tmp_path / "labels", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_bytes(b"kept")
+    first = client.download_project(destination=root, assets=True)
+    asset = next(iter(first.results)).asset_path
+    asset.unlink()
+    if planted == "folder":
+        for each in asset.parent.iterdir():
+            each.unlink()
+        asset.parent.rmdir()
+        asset.parent.symlink_to(outside)
+        summary = client.download_project(destination=root, assets=True)
+        assert {type(failure.error) for failure in summary.failures} == {UnsafePathError}
+    else:
+        asset.symlink_to(outside / "kept")
+        assert client.download_project(destination=root, assets=True).failed == 0
+        assert not asset.is_symlink()
+    assert {path.name: path.read_bytes() for path in outside.iterdir()} == {"kept": b"kept"}
+
+
+def test_threads_may_fetch_the_same_pictures_into_one_folder(sandbox, client, tmp_path):
+    items = list(client.get_work_items())
+    threads = [
+        threading.Thread(target=client.download_work_items, args=(items, tmp_path), kwargs={"assets": True})
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for item in items:
+        (place,) = Path(tmp_path).glob(f"*/assets/{item.id}.*")
+        assert place.read_bytes() == sandbox.asset(item.id)
+
+
+@pytest.mark.parametrize("value", [1, "yes", None])
+def test_the_option_is_on_or_off(sandbox, client, tmp_path, value):
+    with pytest.raises(InvalidParameterError, match="assets must be True or False"):
+        client.download_project(destination=tmp_path, assets=value)
+    assert sandbox.requests == []
