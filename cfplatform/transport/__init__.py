@@ -8,19 +8,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
 from .. import config
-from .._version import __version__
 from ..exceptions import (
     APIConnectionError,
     CFPlatformError,
@@ -34,7 +31,8 @@ from ..exceptions import (
     error_from_response,
     printable,
 )
-from . import connections, failures, streams
+from . import arguments, connections, failures, streams
+from .arguments import Retries, checked_retries, path
 from .bodies import Body, Resumed
 from .retry import DEFAULT_RETRIES, RETRY_METHODS, Budget, Interrupted, RetryPolicy, Shared, retry_after
 from .sessions import KeyAuth, PlainSession, hide_signatures_in_logs, origin
@@ -42,7 +40,7 @@ from .sessions import KeyAuth, PlainSession, hide_signatures_in_logs, origin
 if TYPE_CHECKING:
     from ..params import Query
 
-__all__ = ["DEFAULT_RETRIES", "Body", "Interrupted", "ObjectStream", "Resumed", "Transport"]
+__all__ = ["DEFAULT_RETRIES", "Body", "Interrupted", "ObjectStream", "Resumed", "Transport", "checked_retries", "path"]
 
 ObjectStream = streams.ObjectStream
 
@@ -52,16 +50,12 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 DEADLINE = 600.0
 #: Repeats for an answer that is whole but not what was asked for, such as an HTML page of a proxy.
 CONTENT_REPEATS = 1
-#: Repeats that a caller may ask for, at the most; with growing waits that is several minutes.
-MAX_RETRIES = 20
 
 _STORAGE_HINT = "The storage refused the object; a new signed URL is asked for where that can help."
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-#: How a caller sets retries: a number, or a policy of their own.
-Retries = int | urllib3.Retry
 
 
 class Transport:
@@ -92,7 +86,7 @@ class Transport:
         self._pool_size = pool_size
         self._own_session = session
         self._settings: dict[str, Any] = {"proxies": dict(proxies or {}), "verify": verify, "cert": cert}
-        self._user_agent = _user_agent(user_agent)
+        self._user_agent = arguments.user_agent(user_agent)
         self._storage_may_be_local = config.is_loopback(urlsplit(base_url).hostname or "")
         self._closed = False
         if session is not None and not isinstance(session, requests.Session):
@@ -206,17 +200,17 @@ class Transport:
         stop: threading.Event | None = None,
     ) -> T:
         self.ensure_open()
-        method = _checked_method(method)
+        method = arguments.checked_method(method)
         request = requests.Request(
             method,
-            self.base_url + _checked_path(path),
+            self.base_url + arguments.checked_path(path),
             params=params,
             json=json,
             headers={
                 "Accept": "application/json",
                 "Accept-Encoding": "gzip, deflate",
                 "User-Agent": self._user_agent,
-                **_checked_headers(headers or {}),
+                **arguments.checked_headers(headers or {}),
             },
             auth=KeyAuth(self._key, self.base_url),
         )
@@ -302,8 +296,8 @@ class Transport:
             prepared = _prepare(self._storage, request)
         if prepared is None:
             raise InvalidResponseError(
-                f"The platform sent a URL that is not an {'http or ' if plain else ''}https address of a public host; "
-                "it was not opened.",
+                f"The platform sent {'an asset URL' if plain else 'a signed URL'} that is not an "
+                f"{'http or ' if plain else ''}https address of a public host; it was not opened.",
                 url=blank_url(url),
             )
         # Set afterwards, because preparing would rewrite escapes that the signature covers.
@@ -498,48 +492,12 @@ def _attempt(
         return None, error.with_traceback(None)
 
 
-def path(*parts: str) -> str:
-    """Build a path from parts, each quoted, so that no id can change which route is called.
-
-    Raises:
-        InvalidParameterError: If a part is empty, ``.`` or ``..``, which quoting leaves as they are.
-    """
-    for part in parts:
-        if part in ("", ".", ".."):
-            raise InvalidParameterError(f"{part!r} cannot be a part of a path.")
-    return "".join(f"/{quote(part, safe='')}" for part in parts)
-
-
 def _prepare(session: requests.Session, request: requests.Request) -> requests.PreparedRequest | None:
     """Return what is to be sent; ``None`` where no request can be made of it."""
     try:
         return session.prepare_request(request)
     except (*failures.CAUGHT, TypeError):
         return None
-
-
-def _checked_method(method: str) -> str:
-    if not isinstance(method, str) or not method.isascii() or not method.isalpha():
-        raise InvalidParameterError(f"method must be a word such as 'GET', not {method!r}.")
-    return method.upper()
-
-
-def _checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    for name, value in headers.items():
-        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
-            # Without the value, which may be a secret.
-            raise InvalidParameterError(f"The header {name!r} must be a text of printable ASCII without outer blanks.")
-        if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^`|~\w-]+", name, re.ASCII):
-            raise InvalidParameterError(f"{name!r} cannot be the name of a header.")
-    return headers
-
-
-def _checked_path(path: str) -> str:
-    if not isinstance(path, str) or "://" in path or not path.isprintable():
-        raise InvalidParameterError(f"path must be relative to the base URL, such as '/projects/...', not {path!r}.")
-    if any(unquote(part) in (".", "..") for part in re.split(r"[/\\?#]", path)):
-        raise InvalidParameterError(f"path must not hold '.' or '..': {path!r}.")
-    return path if path.startswith("/") else f"/{path}"
 
 
 def _with_body(response: requests.Response) -> requests.Response:
@@ -551,21 +509,3 @@ def _with_body(response: requests.Response) -> requests.Response:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)
-
-
-def _user_agent(extra: str | None) -> str:
-    own = f"cfplatform/{__version__} requests/{requests.__version__} python/{platform.python_version()}"
-    if extra is None:
-        return own
-    if not isinstance(extra, str) or not extra.strip() or not extra.isascii() or not extra.isprintable():
-        raise ConfigurationError("user_agent must be printable ASCII, such as 'my-tool/1.2'.")
-    return f"{extra.strip()} {own}"
-
-
-def checked_retries(value: Retries) -> Retries:
-    """Check what a caller gave as ``retries``: 0 to 20, or a ``urllib3.Retry``."""
-    if isinstance(value, urllib3.Retry):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_RETRIES:
-        raise ConfigurationError(f"retries must be a whole number from 0 to {MAX_RETRIES}, or a urllib3.Retry.")
-    return value

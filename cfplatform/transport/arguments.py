@@ -1,0 +1,73 @@
+"""Checks of what a caller gives for a request or for the client; all are made before anything is sent."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping
+from urllib.parse import quote, unquote
+
+import requests
+import urllib3
+
+from .._version import __version__
+from ..exceptions import ConfigurationError, InvalidParameterError
+
+#: Repeats that a caller may ask for, at the most; with growing waits that is several minutes.
+MAX_RETRIES = 20
+#: How a caller sets retries: a number, or a policy of their own.
+Retries = int | urllib3.Retry
+
+
+def path(*parts: str) -> str:
+    """Build a path from parts, each quoted, so that no id can change which route is called.
+
+    Raises:
+        InvalidParameterError: If a part is empty, ``.`` or ``..``, which quoting leaves as they are.
+    """
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise InvalidParameterError(f"{part!r} cannot be a part of a path.")
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+def checked_method(method: str) -> str:
+    if not isinstance(method, str) or not method.isascii() or not method.isalpha():
+        raise InvalidParameterError(f"method must be a word such as 'GET', not {method!r}.")
+    return method.upper()
+
+
+def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in headers.items():
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
+            # Without the value, which may be a secret.
+            raise InvalidParameterError(f"The header {name!r} must be a text of printable ASCII without outer blanks.")
+        if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^`|~\w-]+", name, re.ASCII):
+            raise InvalidParameterError(f"{name!r} cannot be the name of a header.")
+    return headers
+
+
+def checked_path(path: str) -> str:
+    if not isinstance(path, str) or "://" in path or not path.isprintable():
+        raise InvalidParameterError(f"path must be relative to the base URL, such as '/projects/...', not {path!r}.")
+    if any(unquote(part) in (".", "..") for part in re.split(r"[/\\?#]", path)):
+        raise InvalidParameterError(f"path must not hold '.' or '..': {path!r}.")
+    return path if path.startswith("/") else f"/{path}"
+
+
+def user_agent(extra: str | None) -> str:
+    own = f"cfplatform/{__version__} requests/{requests.__version__} python/{platform.python_version()}"
+    if extra is None:
+        return own
+    if not isinstance(extra, str) or not extra.strip() or not extra.isascii() or not extra.isprintable():
+        raise ConfigurationError("user_agent must be printable ASCII, such as 'my-tool/1.2'.")
+    return f"{extra.strip()} {own}"
+
+
+def checked_retries(value: Retries) -> Retries:
+    """Check what a caller gave as ``retries``: 0 to 20, or a ``urllib3.Retry``."""
+    if isinstance(value, urllib3.Retry):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_RETRIES:
+        raise ConfigurationError(f"retries must be a whole number from 0 to {MAX_RETRIES}, or a urllib3.Retry.")
+    return value
