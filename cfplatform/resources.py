@@ -479,12 +479,21 @@ class Export(Resource):
         Raises:
             ExportFailedError: If the platform could not make it.
             ExportTimeoutError: If it took too long.
+
+        Example:
+            >>> client.create_export("soon", sandbox.space_id).wait(timeout=600).status
+            'COMPLETED'
         """
         self._data = self._bound_client().wait_for_export(self.id, self.space_id, **options)._data
         return self
 
     def download(self, destination: str | os.PathLike[str], **options: Unpack[ExportDownloadOptions]) -> Path:
-        """Download the archive, waiting for it where necessary; see :meth:`Client.download_export`."""
+        """Download the archive, waiting for it where necessary; see :meth:`Client.download_export`.
+
+        Example:
+            >>> client.create_export("kept", sandbox.space_id).download("archives").name[:5]
+            'kept '
+        """
         return self._bound_client().download_export(self.id, destination, self.space_id, **options)
 
     def iter_members(
@@ -515,5 +524,9 @@ class Export(Resource):
         return self
 
     def delete(self) -> None:
-        """Delete it and its archive; see :meth:`Client.delete_export`."""
+        """Delete it and its archive; see :meth:`Client.delete_export`.
+
+        Example:
+            >>> client.create_export("not needed", sandbox.space_id).delete()
+        """
         self._bound_client().delete_export(self.id, self.space_id)

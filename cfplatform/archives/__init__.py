@@ -5,9 +5,10 @@ hostile names through under other names, and differs between versions of Python 
 
 Example:
     >>> from cfplatform import archives
-    >>> for member in archives.iter_members("export.zip", "*.json"):
+    >>> path = client.create_export("to read", sandbox.space_id).download("exports")
+    >>> for member in archives.iter_members(path, "*.json"):
     ...     document = member.json()
-    >>> folder = archives.extract("export.zip", "labels")
+    >>> folder = archives.extract(path, "labels")
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ def check(
         DownloadError: If it is over a limit, encrypted, packed in an unknown way, or cannot be read.
 
     Example:
-        >>> check("export.zip")
-        ArchiveInfo(members=2000, total_bytes=31457280)
+        >>> check(client.create_export("to check", sandbox.space_id).download("exports")).members
+        20
     """
     with Source(path) as source:
         return inspect(source, _limits(max_members, max_total_bytes, max_ratio))[1]
@@ -208,8 +209,11 @@ def iter_members(
         DownloadError: As :func:`check` does.
 
     Example:
-        >>> for member in iter_members("export.zip", "*.json"):
-        ...     print(member.name, len(member.json()["annotations"]))
+        >>> path = client.create_export("to read", sandbox.space_id).download("exports")
+        >>> for member in iter_members(path, "*.json"):
+        ...     print(member.name.count("/"), sorted(member.json())[:2])
+        ...     break
+        1 ['annotations', 'categories']
     """
     if not isinstance(pattern, str):
         raise InvalidParameterError(f"pattern must be text such as '*.json', not {shown(pattern)}.")

@@ -40,6 +40,11 @@ class Exporting(Base):
 
         Raises:
             NotFoundError: If the space has no such export.
+
+        Example:
+            >>> export = client.create_export("looked at", sandbox.space_id)
+            >>> client.get_export(export.id, sandbox.space_id).name
+            'looked at'
         """
         return self._exports(space_id).get(params.object_id("export_id", export_id))
 
@@ -121,6 +126,11 @@ class Exporting(Base):
         Raises:
             ExportFailedError: If the platform could not make it, with its reason.
             ExportTimeoutError: If it took too long; its ``export`` says how far it is. It can be waited for again.
+
+        Example:
+            >>> export = client.create_export("waited for", sandbox.space_id)
+            >>> client.wait_for_export(export.id, sandbox.space_id, timeout=600).status
+            'COMPLETED'
         """
         params.check_names("wait_for_export", options, tuple(exports.WaitOptions.__annotations__))
         return self._exports(space_id).wait(params.object_id("export_id", export_id), options)
@@ -173,6 +183,10 @@ class Exporting(Base):
 
         Raises:
             NotFoundError: If the space has no such export.
+
+        Example:
+            >>> export = client.create_export("done with", sandbox.space_id)
+            >>> client.delete_export(export.id, sandbox.space_id)
         """
         self._exports(space_id).delete(params.object_id("export_id", export_id))
 

@@ -42,7 +42,7 @@ def test_code_blocks_run(sandbox, tmp_path, block):
 
 
 def test_the_readme_has_a_block_for_each_promised_task():
-    assert len(BLOCK.findall(PAGES[0].read_text(encoding="utf-8"))) == 6
+    assert len(BLOCK.findall(PAGES[0].read_text(encoding="utf-8"))) == 8
 
 
 def docstrings():
@@ -71,7 +71,13 @@ def test_docstring_examples_run(sandbox, client, tmp_path, monkeypatch, example)
 def test_every_public_method_has_an_example():
     without = [
         f"{cls.__name__}.{name}"
-        for cls in (cfplatform.Client, cfplatform.WorkItem, cfplatform.Batch, cfplatform.DownloadSummary)
+        for cls in (
+            cfplatform.Client,
+            cfplatform.WorkItem,
+            cfplatform.Batch,
+            cfplatform.Export,
+            cfplatform.DownloadSummary,
+        )
         for name, member in inspect.getmembers(cls, inspect.isfunction)
         if not name.startswith("_") and name not in ("close", "refresh") and ">>>" not in (inspect.getdoc(member) or "")
     ]
