@@ -338,7 +338,9 @@ class Transport:
         goes on counting with the very object that urllib3 counted with, so that there is one budget and not two.
         """
         allowed = max(DEADLINE, 10 * sum(timeout)) + (sent.size / connections.MIN_AVERAGE if sent else 0)
-        mounted, headers = policy, dict(prepared.headers)
+        mounted = policy
+        # Those of API calls hold the key, which must not stand in the frame of an error.
+        headers = dict(prepared.headers) if resumed is not None else {}
         policy, deadline = _begin(mounted, allowed, stop)
         content_repeats = CONTENT_REPEATS
         reached = resumed.position() if resumed is not None else 0
