@@ -21,6 +21,13 @@
     │   ├── UnsafePathError                    a name would have led outside the destination
     │   ├── IncompleteDownloadError            fewer or more bytes than announced, or another checksum
     │   └── DestinationBusyError               another process is downloading into the folder
+    ├── ExportError                            about an export; ``export`` holds it as it was read last
+    │   ├── ExportFailedError                  the platform could not make it
+    │   └── ExportTimeoutError (TimeoutError)  it was not ready in time
+    ├── ExportError                            an export has no archive; ``export`` holds it as it was read last
+    │   ├── ExportFailedError                  the platform could not make it
+    │   └── ExportTimeoutError (TimeoutError)  it was not ready in time
+    ├── UploadError                            a file cannot be uploaded: not readable, empty, or changed meanwhile
     └── WebhookVerificationError               a webhook delivery was refused; ``reason`` says why in one word
 
 Every error carries ``message``, ``method``, ``url`` (without its query), ``status_code``, ``request_id``,
@@ -210,6 +217,10 @@ class ExportFailedError(ExportError):
 
 class ExportTimeoutError(ExportError, TimeoutError):
     """The export was not ready in time; it goes on, and can be waited for again."""
+
+
+class UploadError(CFPlatformError):
+    """A file cannot be uploaded: it is not there, cannot be read, is empty, or changed while it was sent."""
 
 
 class WebhookVerificationError(CFPlatformError):

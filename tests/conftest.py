@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from cfplatform import pipeline
+from cfplatform import pipeline, uploads
 from cfplatform.transport import retry
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def _is_loopback(host: str) -> bool:
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BACKOFF_BASE", 0.001)
     monkeypatch.setattr(pipeline, "SIGN_PAUSES", (0.001,) * len(pipeline.SIGN_PAUSES))
+    monkeypatch.setattr(uploads, "SIGN_PAUSES", (0.001,) * len(uploads.SIGN_PAUSES))
 
 
 @pytest.fixture

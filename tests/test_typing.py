@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Generator, Iterator
 from datetime import datetime
 from email.message import Message
 from pathlib import Path
@@ -11,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import assert_type
 
 import cfplatform
-from cfplatform import Annotation, Batch, DownloadResult, DownloadSummary, WorkItem
+from cfplatform import (
+    Annotation,
+    Batch,
+    DownloadResult,
+    DownloadSummary,
+    Export,
+    UploadedFile,
+    UploadResult,
+    WorkItem,
+    archives,
+)
 from cfplatform.webhooks import RecentDeliveries, WebhookEvent, WebhookVerifier
 from tests.deliveries import Clock, Signer, key_set
 
@@ -40,6 +51,50 @@ def test_public_types(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Pat
     for result in client.iter_downloads([item], tmp_path):
         assert_type(result.path, Path | None)
         assert result.outcome == "skipped"
+
+
+def test_public_types_of_uploads(client: cfplatform.Client, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"content")
+    uploaded = assert_type(client.upload_file(path, content_type="image/png"), UploadedFile)
+    assert_type(uploaded.path, str)
+    assert_type(uploaded.name, str | None)
+    results = assert_type(client.upload_files([path, str(path), io.BytesIO(b"x")]), Generator[UploadResult, None, None])
+    with path.open("rb") as file:
+        assert_type(client.upload_file(file), UploadedFile)
+    for result in results:
+        assert_type(result.uploaded, UploadedFile | None)
+        assert_type(result.error, cfplatform.CFPlatformError | None)
+        assert assert_type(result.ok, bool)
+    assert_type(client.create_work_item(uploaded, asset_type="image", metadata={"a": [1]}), WorkItem)
+    assert_type(client.create_work_item(uploaded.path), WorkItem)
+    batch = assert_type(client.create_batch("Spring"), Batch)
+    assert_type(client.update_batch(batch.id, name="Summer"), Batch)
+    assert_type(batch.update(name="Autumn"), Batch)
+
+
+def test_public_types_of_exports(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Path) -> None:
+    sandbox.export_seconds = 0
+    export = assert_type(client.create_export("Nightly", batch_ids=[1001]), Export)
+    assert_type(export.wait(timeout=5, poll_interval=0.5), Export)
+    assert_type(client.wait_for_export(export.id), Export)
+    assert_type(client.get_export(export.id), Export)
+    assert_type(client.get_exports(format="COCO_JSON"), Iterator[Export])
+    assert_type(export.status, str | None)
+    assert_type(export.created_at, datetime | None)
+    assert_type(export.is_final, bool)
+    assert_type(export.as_dict(), dict[str, Any])
+    path = assert_type(export.download(tmp_path, progress=lambda done, total: None), Path)
+    assert_type(client.download_export(export.id, str(tmp_path), extract=True), Path)
+    member = assert_type(next(export.iter_members("*.json", destination=tmp_path)), archives.ArchiveMember)
+    assert_type(member.size, int)
+    assert_type(member.read(), bytes)
+    assert_type(member.json(), dict[str, Any])
+    assert_type(archives.iter_members(path), Iterator[archives.ArchiveMember])
+    assert_type(archives.verify(path), archives.ArchiveInfo)
+    assert_type(archives.check(path).total_bytes, int)
+    assert_type(archives.extract(path, tmp_path / "unpacked"), Path)
+    client.delete_export(export.id)
 
 
 def test_public_types_of_webhooks() -> None:

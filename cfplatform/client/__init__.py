@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from .base import Id, PathLike
+from .creating import Creating
 from .downloading import Downloading
 from .exporting import Exporting
+from .uploading import Uploading
 
 __all__ = ["Client", "Id", "PathLike"]
 
 
-class Client(Downloading, Exporting):
+class Client(Downloading, Exporting, Uploading, Creating):
     """Access to the CloudFactory AI Platform.
 
     One client serves a whole program: it may be used from many threads, keeps its connections open and is closed by

@@ -66,8 +66,9 @@ class Exporting(Base):
     ) -> Export:
         """Ask the platform to make an export; it makes one at a time in a space.
 
-        The exports that are there are listed first. If the answer is lost, they are listed again, and the request is
-        repeated (once) only if no export of this name has come up: it is never made twice.
+        The exports that are there are listed first. If the answer is lost (the connection broke, or it is a 5xx), they
+        are listed again, and the request is repeated, once, only if no export of this name has come up: so it is not
+        made twice.
 
         Args:
             name: A name to recognise it by; it need not be unique.

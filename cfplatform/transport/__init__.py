@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import requests
 import urllib3
@@ -31,11 +31,12 @@ from ..exceptions import (
     error_from_response,
     printable,
 )
-from . import arguments, connections, failures, streams
+from . import arguments, connections, failures, lanes, streams
 from .arguments import Retries, checked_retries, path
 from .bodies import Body, Resumed
+from .lanes import Answer, AnyAnswer, AnyRequest, Outgoing
 from .retry import DEFAULT_RETRIES, RETRY_METHODS, Budget, Interrupted, RetryPolicy, Shared, retry_after
-from .sessions import KeyAuth, PlainSession, hide_signatures_in_logs, origin
+from .sessions import KeyAuth, PlainSession, PolicyAdapter, hide_signatures_in_logs, origin
 
 if TYPE_CHECKING:
     from ..params import Query
@@ -80,6 +81,9 @@ class Transport:
         user_agent: str | None = None,
     ) -> None:
         self.base_url = base_url
+        parts = urlsplit(base_url)
+        self._origin, self._base_path = f"{parts.scheme}://{parts.netloc}", parts.path
+        self._storage_may_be_local = config.is_loopback(parts.hostname or "")
         self.timeout = timeout
         self._key = api_key
         self._retries = retries
@@ -87,7 +91,11 @@ class Transport:
         self._own_session = session
         self._settings: dict[str, Any] = {"proxies": dict(proxies or {}), "verify": verify, "cert": cert}
         self._user_agent = arguments.user_agent(user_agent)
-        self._storage_may_be_local = config.is_loopback(urlsplit(base_url).hostname or "")
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": self._user_agent,
+        }
         self._closed = False
         if session is not None and not isinstance(session, requests.Session):
             raise ConfigurationError(f"session must be a requests.Session, not {type(session).__name__}.")
@@ -97,6 +105,7 @@ class Transport:
     def _build(self) -> None:
         budget = Budget()
         self._environments: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+        self._lanes: dict[tuple[Any, ...], urllib3.HTTPConnectionPool | None] = {}
         self._api_policy = self._policy(Shared(budget))
         self._storage_policy = self._policy(Shared(budget))
         # Two more than the workers: the listing and the signing run beside them.
@@ -119,6 +128,7 @@ class Transport:
         """Close all connections; a session that the caller gave stays open. Calling it again does nothing."""
         if not self._closed:
             self._closed = True
+            self._lanes.clear()
             self._storage.close()
             if self._own_session is None:
                 self._api.close()
@@ -164,13 +174,13 @@ class Transport:
 
     def get_json(self, path: str, params: Query | None = None, *, stop: threading.Event | None = None) -> Any:
         """GET and parse; an answer that breaks off or is not JSON is asked for again."""
-        return self._call("GET", path, self._parsed, params=params, stop=stop)
+        return self._call("GET", path, self._parsed, params=params, stop=stop, direct=True)
 
     def post_json(self, path: str, body: Any, *, repeatable: bool = False, stop: threading.Event | None = None) -> Any:
         """POST and parse; repeated after a failure only where the caller says that this is harmless."""
-        return self._call("POST", path, self._parsed, json=body, repeatable=repeatable, stop=stop)
+        return self._call("POST", path, self._parsed, json=body, repeatable=repeatable, stop=stop, direct=True)
 
-    def _parsed(self, response: requests.Response) -> Any:
+    def _parsed(self, response: AnyAnswer) -> Any:
         body = streams.whole_body(response, MAX_ANSWER_BYTES)
         try:
             return json.loads(body, parse_constant=_refuse_constant)
@@ -189,7 +199,7 @@ class Transport:
         self,
         method: str,
         path: str,
-        receive: Callable[[requests.Response], T],
+        receive: Callable[[Any], T],
         *,
         params: Query | Mapping[str, Any] | None = None,
         json: Any = None,
@@ -198,30 +208,30 @@ class Transport:
         check: bool = True,
         repeatable: bool = False,
         stop: threading.Event | None = None,
+        direct: bool = False,
     ) -> T:
         self.ensure_open()
         method = arguments.checked_method(method)
-        request = requests.Request(
-            method,
-            self.base_url + arguments.checked_path(path),
-            params=params,
-            json=json,
-            headers={
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip, deflate",
-                "User-Agent": self._user_agent,
-                **arguments.checked_headers(headers or {}),
-            },
-            auth=KeyAuth(self._key, self.base_url),
-        )
-        prepared = _prepare(self._api, request)
-        if prepared is None:
+        path = arguments.checked_path(path)
+        sent = {**self._headers, **arguments.checked_headers(headers or {})}
+        outgoing: AnyRequest | None
+        if direct and self._lane(self._api, self._origin) is not None:
+            target = f"{self._base_path}{path}?{urlencode(params)}" if params else self._base_path + path
+            # Only below the base URL, so the key may be added without a look at where the request goes.
+            outgoing = Outgoing(method, self._origin, target, {**sent, "X-API-Key": self._key})
+            if json is not None:
+                outgoing = lanes.with_json(outgoing, json)
+        else:
+            auth = KeyAuth(self._key, self.base_url)
+            request = requests.Request(method, self.base_url + path, params=params, json=json, headers=sent, auth=auth)
+            outgoing = _prepare(self._api, request)
+        if outgoing is None:
             raise InvalidParameterError("No request can be made of this. Check params and json, and the base URL.")
         policy = self._api_policy
         if repeatable:
             policy = policy.new(allowed_methods=RETRY_METHODS | {method})
         pair = config.timeout(timeout) if timeout is not None else self.timeout
-        return self._exchange(self._api, prepared, policy, pair, receive, check=check, stop=stop)
+        return self._exchange(self._api, outgoing, policy, pair, receive, check=check, stop=stop)
 
     # --- Storage -------------------------------------------------------------------------------------------
 
@@ -250,7 +260,7 @@ class Transport:
         # Identity, so that lengths, ranges and checksums speak of the bytes that arrive.
         prepared = self._to_storage("GET", url, {"Accept-Encoding": "identity", **(headers or {})}, plain)
 
-        def read(response: requests.Response) -> T:
+        def read(response: AnyAnswer) -> T:
             stream = ObjectStream(response, stop, ranged="Range" in prepared.headers)
             try:
                 return receive(stream)
@@ -274,10 +284,10 @@ class Transport:
         prepared = self._to_storage("PUT", url, {"Content-Type": content_type})
         # Set afterwards too: preparing would measure the body by its own means.
         prepared.headers["Content-Length"] = str(body.size)
-        prepared.body = cast(Any, body)
+        prepared.body = cast("Any", body)
         policy = self._storage_policy.new(allowed_methods=RETRY_METHODS | {"PUT"})
 
-        def receive(response: requests.Response) -> None:
+        def receive(response: AnyAnswer) -> None:
             streams.ignore(response)
             if body.tell() != body.size:
                 # The connection was closed under the sender, with an answer that says otherwise.
@@ -285,15 +295,16 @@ class Transport:
 
         self._exchange(self._storage, prepared, policy, self.timeout, receive, sent=body, stop=stop)
 
-    def _to_storage(
-        self, method: str, url: str, headers: Mapping[str, str], plain: bool = False
-    ) -> requests.PreparedRequest:
+    def _to_storage(self, method: str, url: str, headers: Mapping[str, str], plain: bool = False) -> AnyRequest:
         self.ensure_open()
         prepared = None
         if self._is_storage_url(url, plain):
             parts = urlsplit(url)
-            request = requests.Request(method, f"{parts.scheme}://{parts.netloc}/", headers=dict(headers))
-            prepared = _prepare(self._storage, request)
+            where = f"{parts.scheme}://{parts.netloc}"
+            if self._lane(self._storage, where) is not None:
+                target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+                return Outgoing(method, where, target, {"User-Agent": self._user_agent, **headers})
+            prepared = _prepare(self._storage, requests.Request(method, f"{where}/", headers=dict(headers)))
         if prepared is None:
             raise InvalidResponseError(
                 f"The platform sent {'an asset URL' if plain else 'a signed URL'} that is not an "
@@ -322,7 +333,7 @@ class Transport:
     def _exchange(
         self,
         session: requests.Session,
-        prepared: requests.PreparedRequest,
+        prepared: AnyRequest,
         policy: urllib3.Retry,
         timeout: tuple[float, float],
         receive: Callable[[Any], T],
@@ -375,19 +386,23 @@ class Transport:
     def _send(
         self,
         session: requests.Session,
-        prepared: requests.PreparedRequest,
+        prepared: AnyRequest,
         policy: urllib3.Retry,
         timeout: tuple[float, float],
         stop: threading.Event | None,
         deadline: float,
-    ) -> requests.Response:
+    ) -> AnyAnswer:
         if isinstance(policy, RetryPolicy) and policy.shared is not None:
             policy.shared.wait(stop)
         connections.limit_reading(stop, deadline)
-        prepared.retries = policy  # type: ignore[attr-defined]
-        settings = self._environment(session, prepared.url or "")
+        response: AnyAnswer
         try:
-            response = session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+            if isinstance(prepared, Outgoing):
+                response = self._send_directly(session, prepared, policy, timeout)
+            else:
+                prepared.retries = policy  # type: ignore[attr-defined]
+                settings = self._environment(session, prepared.url or "")
+                response = session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
         except failures.CAUGHT as error:
             problem = failures.describe(error)
         else:
@@ -396,6 +411,33 @@ class Transport:
             return response
         # Raised outside of the except block, so that no object of requests, which holds the key, is its context.
         raise self._named(problem, prepared)
+
+    def _send_directly(
+        self, session: requests.Session, outgoing: Outgoing, policy: urllib3.Retry, timeout: tuple[float, float]
+    ) -> Answer:
+        try:
+            return lanes.send(self._lane(session, outgoing.origin), outgoing, timeout, policy)
+        except urllib3.exceptions.ClosedPoolError:
+            # The adapter keeps the pools of a limited number of origins; this one was given up for another.
+            self._lanes.clear()
+        return lanes.send(self._lane(session, outgoing.origin), outgoing, timeout, policy)
+
+    def _lane(self, session: requests.Session, where: str) -> urllib3.HTTPConnectionPool | None:
+        """Return the pool for an origin, or ``None`` where requests must go through the session."""
+        if session is self._own_session:
+            return None
+        key = (session is self._storage, where)
+        try:
+            return self._lanes[key]
+        except KeyError:
+            adapter = cast(PolicyAdapter, session.get_adapter(where))
+            try:
+                lane = adapter.lane(where, self._environment(session, where))
+            except failures.CAUGHT:
+                # What is wrong with it is told when it is sent.
+                lane = None
+            self._lanes[key] = lane
+            return lane
 
     def _environment(self, session: requests.Session, url: str) -> Mapping[str, Any]:
         """Return proxies and TLS settings for an origin; looked up once, since that walks the whole environment."""
@@ -416,9 +458,9 @@ class Transport:
     def _following(
         self,
         session: requests.Session,
-        prepared: requests.PreparedRequest,
+        prepared: AnyRequest,
         policy: urllib3.Retry,
-        response: requests.Response,
+        response: AnyAnswer,
         failure: CFPlatformError,
     ) -> urllib3.Retry:
         """Count the failed attempt, wait, and return the policy for the next; raise where there is none."""
@@ -434,9 +476,7 @@ class Transport:
         following.sleep()
         return following
 
-    def _check_status(
-        self, session: requests.Session, prepared: requests.PreparedRequest, response: requests.Response
-    ) -> None:
+    def _check_status(self, session: requests.Session, prepared: AnyRequest, response: AnyAnswer) -> None:
         status = response.status_code
         if 200 <= status < 300 or (status == 304 and "If-None-Match" in prepared.headers):
             return
@@ -458,14 +498,14 @@ class Transport:
             status,
             method=prepared.method or "",
             url=prepared.url or "",
-            headers=response.headers,
+            headers=dict(response.headers),
             body=streams.start_of_body(response),
             retry_after=retry_after(response.raw),
             secret=self._key,
             hint=_STORAGE_HINT if session is self._storage else None,
         )
 
-    def _named(self, error: CFPlatformError, prepared: requests.PreparedRequest) -> CFPlatformError:
+    def _named(self, error: CFPlatformError, prepared: AnyRequest) -> CFPlatformError:
         """Say in an error which call it was."""
         if error.method is None:
             error.method, error.url = prepared.method, blank_url(prepared.url or "")
@@ -484,7 +524,7 @@ def _begin(policy: urllib3.Retry, allowed: float, stop: threading.Event | None) 
 
 
 def _attempt(
-    receive: Callable[[requests.Response], T], response: requests.Response
+    receive: Callable[[Any], T], response: AnyAnswer
 ) -> tuple[T | None, TransportError | IncompleteDownloadError | None]:
     """Receive a body; return what came of it, or the failure that another attempt may mend."""
     try:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import BinaryIO, Protocol
 
+from ..exceptions import UploadError, printable, shown
 from .retry import Interrupted
 
 
@@ -23,14 +24,15 @@ class Resumed(Protocol):
 class Body:
     """The bytes of a file from where it stands on, sent in steps and read again from there by each attempt.
 
+    What goes wrong with the file is raised as :class:`UploadError`, which the layers below do not take for a fault of
+    the network and so do not repeat.
+
     Args:
         file: Open for reading in binary mode, and able to seek.
-        size: Bytes to send. More that follow are left alone; fewer are an error.
+        size: Bytes to send.
+        name: What errors call the file.
         stop: Ends the sending early when it is set.
-        sent: Called with the bytes that were sent, as they go; with a negative number when they are sent again.
-
-    Attributes:
-        failure: What went wrong with the file; to the layers below it looks like a fault of the network.
+        is_unchanged: Asked before the last bytes leave: a file that changed meanwhile never becomes a whole object.
     """
 
     def __init__(
@@ -38,16 +40,17 @@ class Body:
         file: BinaryIO,
         size: int,
         *,
+        name: object = "the file",
         stop: threading.Event | None = None,
-        sent: Callable[[int], object] | None = None,
+        is_unchanged: Callable[[], bool] | None = None,
     ) -> None:
         self.size = size
-        self.failure: OSError | None = None
         self._file = file
+        self._name = name
         self._start = file.tell()
         self._at = 0
         self._stop = stop
-        self._sent = sent
+        self._is_unchanged = is_unchanged
 
     def read(self, amount: int = -1) -> bytes:
         """Read the next bytes, at most that many."""
@@ -55,14 +58,22 @@ class Body:
             raise Interrupted
         left = self.size - self._at
         wanted = left if amount < 0 else min(amount, left)
+        problem = ""
+        piece = b""
         try:
-            piece = self._file.read(wanted) if wanted else b""
-            if len(piece) < wanted:
-                raise OSError(f"it ended after {self._at + len(piece)} of {self.size} bytes")
-        except OSError as error:
-            self.failure = error
-            raise
-        self._move(len(piece))
+            # A file object may give fewer bytes than there are.
+            while len(piece) < wanted and (more := self._file.read(wanted - len(piece))):
+                piece += more
+            if piece and wanted == left and self._is_unchanged is not None and not self._is_unchanged():
+                problem = "it changed"
+        except Exception as error:
+            # Of any class: a file object may be anybody's.
+            problem = _words(error)
+        if not problem and len(piece) < wanted:
+            problem = f"it ended after {self._at + len(piece)} of {self.size} bytes"
+        if problem:
+            raise self._failed(problem)
+        self._at += len(piece)
         return piece
 
     def tell(self) -> int:
@@ -73,11 +84,19 @@ class Body:
         """Go to a position; only from the start, as the layers below do to send it again."""
         if whence != io.SEEK_SET:
             raise io.UnsupportedOperation("only from the start")
-        self._file.seek(self._start + offset)
-        self._move(offset - self._at)
-        return self._at
+        problem = ""
+        try:
+            self._file.seek(self._start + offset)
+        except Exception as error:
+            problem = _words(error)
+        if problem:
+            raise self._failed(problem)
+        self._at = offset
+        return offset
 
-    def _move(self, by: int) -> None:
-        self._at += by
-        if self._sent is not None and by:
-            self._sent(by)
+    def _failed(self, problem: str) -> UploadError:
+        return UploadError(f"{shown(self._name)} could not be read to its end while it was sent: {problem}.")
+
+
+def _words(error: Exception) -> str:
+    return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")

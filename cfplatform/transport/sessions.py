@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.cookiejar
 import logging
 import threading
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import requests
@@ -78,6 +79,15 @@ class PolicyAdapter(HTTPAdapter):
         manager = super().proxy_manager_for(*args, **kwargs)
         connections.bound(manager)
         return manager
+
+    def lane(self, url: str, settings: Mapping[str, Any]) -> urllib3.HTTPConnectionPool | None:
+        """Return the pool that requests to the origin of a URL go through; ``None`` where a proxy stands between."""
+        if requests.utils.select_proxy(url, settings["proxies"]):
+            return None
+        request = requests.Request("GET", url).prepare()
+        pool = self.get_connection_with_tls_context(request, settings["verify"], cert=settings["cert"])
+        self.cert_verify(pool, url, settings["verify"], settings["cert"])  # type: ignore[no-untyped-call]
+        return cast("urllib3.HTTPConnectionPool", pool)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request under its own policy, if it has one."""

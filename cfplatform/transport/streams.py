@@ -9,14 +9,14 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import requests
-
 from ..exceptions import APITimeoutError, IncompleteDownloadError, InvalidResponseError, TransportError
 from . import checks, failures
 from .retry import DRAIN_LIMIT, Interrupted, drain
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
+
+    from .lanes import AnyAnswer
 
 #: Bytes of one step: small enough that a stop is noticed soon, large enough to cost little.
 CHUNK = 64 * 1024
@@ -34,9 +34,7 @@ class ObjectStream:
         head: The first bytes that were read, as sent.
     """
 
-    def __init__(
-        self, response: requests.Response, stop: threading.Event | None = None, *, ranged: bool = False
-    ) -> None:
+    def __init__(self, response: AnyAnswer, stop: threading.Event | None = None, *, ranged: bool = False) -> None:
         self.status_code = response.status_code
         self.headers = response.headers
         self._raw: BaseHTTPResponse = response.raw
@@ -128,7 +126,7 @@ def _next(stream: Iterator[bytes]) -> tuple[bytes, TransportError | None]:
         return b"", failures.describe(error)
 
 
-def _announced_length(response: requests.Response) -> int | None:
+def _announced_length(response: AnyAnswer) -> int | None:
     text = response.headers.get("Content-Length", "").strip()
     lengths = {part.strip() for part in text.split(",")}
     if getattr(response.raw, "chunked", False) or not text:
@@ -156,12 +154,12 @@ def _gunzip(compressed: Iterator[bytes]) -> Iterator[bytes]:
         raise IncompleteDownloadError("The object's gzip stream broke off.")
 
 
-def ignore(response: requests.Response) -> None:
+def ignore(response: AnyAnswer) -> None:
     """Read an answer whose body says nothing, so that its connection can be used again."""
     drain(response.raw)
 
 
-def whole_body(response: requests.Response, limit: int) -> bytes:
+def whole_body(response: AnyAnswer, limit: int) -> bytes:
     """Read the body of an API answer.
 
     Raises:
@@ -181,7 +179,7 @@ def whole_body(response: requests.Response, limit: int) -> bytes:
             raise InvalidResponseError(f"The answer has more than {limit} bytes; it was not read further.")
 
 
-def start_of_body(response: requests.Response) -> bytes:
+def start_of_body(response: AnyAnswer) -> bytes:
     """Read what an error answer says, as far as it arrives."""
     body = bytearray()
     with contextlib.suppress(*failures.CAUGHT):

@@ -1,0 +1,9 @@
+"""Uploading: files to the storage of a space, through signed URLs that are asked for ten at a time."""
+
+from __future__ import annotations
+
+from .addresses import SIGN_PAUSES
+from .running import UploadedFile, Uploader, UploadResult
+from .sources import File, check_content_type, check_files
+
+__all__ = ["SIGN_PAUSES", "File", "UploadResult", "UploadedFile", "Uploader", "check_content_type", "check_files"]
