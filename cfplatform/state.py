@@ -13,6 +13,7 @@ import sqlite3
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
@@ -111,6 +112,7 @@ class State:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._naming = threading.Lock()
+        self._finished: deque[list[Any]] = deque()
         self._closed = False
         try:
             self._lock_file = _lock(root)
@@ -227,10 +229,24 @@ class State:
 
     def finish(self, project_id: str, item_id: str, path_key: str, item: FinishedItem) -> None:
         """Remember a file that has got its final name."""
-        self._execute(
-            "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (project_id, item_id, item.path, path_key, *item[1:]),
-        )
+        values = (project_id, item_id, item.path, path_key, *item[1:])
+        self._finished.append([_storable(value) for value in values])
+        self._alone(self._write_finished, None)
+
+    def _write_finished(self, db: sqlite3.Connection) -> None:
+        """Write down what threads have finished since; one commit for all that waited for the one before it."""
+        rows = list(self._finished)
+        if not rows:
+            # Another thread has taken this one's row along.
+            return
+        if len(rows) > 1:
+            db.execute("BEGIN")
+        # Commits, or takes everything back.
+        with db:
+            db.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        # Only now, so that what could not be written is missed by everybody who waits for it.
+        for _ in rows:
+            self._finished.popleft()
 
     def asset(self, project_id: str, item_id: str) -> FinishedAsset | None:
         """Return what is known of the asset of an item."""
