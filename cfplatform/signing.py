@@ -18,7 +18,6 @@ MAX_PATHS = 1000
 MAX_RENEWALS_EXPIRED = 3
 MAX_RENEWALS_REFUSED = 1
 
-_EXPIRED = re.compile(r"(?i)expired|RequestTimeTooSkewed")
 _TOO_MUCH = frozenset({400, 413, 422})
 
 
@@ -63,8 +62,7 @@ def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple
 
 def should_renew(error: APIError, renewals: int) -> bool:
     """Tell whether a new signature may help: the URL has expired, or was refused for the first time."""
-    text = error.response.text if error.response else ""
-    if error.status_code in (400, 403) and _EXPIRED.search(text):
+    if transport.has_expired(error):
         return renewals < MAX_RENEWALS_EXPIRED
     return error.status_code == 403 and renewals < MAX_RENEWALS_REFUSED
 

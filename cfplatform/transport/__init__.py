@@ -34,6 +34,7 @@ from ..exceptions import (
 from . import arguments, connections, failures, lanes, streams
 from .arguments import Retries, checked_retries, path
 from .bodies import Body, Resumed
+from .failures import has_expired
 from .lanes import Answer, AnyAnswer, AnyRequest, Outgoing
 from .retry import DEFAULT_RETRIES, RETRY_METHODS, Budget, Interrupted, RetryPolicy, Shared, retry_after
 from .sessions import KeyAuth, PlainSession, PolicyAdapter, hide_signatures_in_logs, origin
@@ -41,7 +42,17 @@ from .sessions import KeyAuth, PlainSession, PolicyAdapter, hide_signatures_in_l
 if TYPE_CHECKING:
     from ..params import Query
 
-__all__ = ["DEFAULT_RETRIES", "Body", "Interrupted", "ObjectStream", "Resumed", "Transport", "checked_retries", "path"]
+__all__ = [
+    "DEFAULT_RETRIES",
+    "Body",
+    "Interrupted",
+    "ObjectStream",
+    "Resumed",
+    "Transport",
+    "checked_retries",
+    "has_expired",
+    "path",
+]
 
 ObjectStream = streams.ObjectStream
 

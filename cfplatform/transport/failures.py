@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -9,7 +10,15 @@ from typing import TYPE_CHECKING
 import requests
 import urllib3
 
-from ..exceptions import APIConnectionError, APITimeoutError, InvalidResponseError, TransportError, blank, printable
+from ..exceptions import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    InvalidResponseError,
+    TransportError,
+    blank,
+    printable,
+)
 from .connections import TooSlow
 
 if TYPE_CHECKING:
@@ -25,6 +34,7 @@ _TIMEOUTS = (
     urllib3.exceptions.ConnectTimeoutError,
     socket.timeout,
 )
+_EXPIRED = re.compile(r"(?i)expired|RequestTimeTooSkewed")
 _BAD_HEADERS = (requests.exceptions.InvalidHeader, urllib3.exceptions.InvalidHeader)
 
 
@@ -65,6 +75,12 @@ def with_content(error: InvalidResponseError, stream: ObjectStream, key: str) ->
     error.message = f"{error.message} It came as {kind} and begins with {start!r}."
     error.args = (error.message,)
     return error.with_traceback(None)
+
+
+def has_expired(error: APIError) -> bool:
+    """Tell whether the storage refused a signed URL because of its age."""
+    text = error.response.text if error.response else ""
+    return error.status_code in (400, 403) and _EXPIRED.search(text) is not None
 
 
 def _chain(error: BaseException) -> list[BaseException]:

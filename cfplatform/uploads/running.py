@@ -10,7 +10,6 @@ import atexit
 import contextlib
 import itertools
 import os
-import re
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 
 from .. import progress
 from ..exceptions import APIError, CFPlatformError, UploadError
-from ..transport import Interrupted, Transport
+from ..transport import Interrupted, Transport, has_expired
 from .addresses import MAX_URLS, OUTAGE, Addresses
 from .sources import File, OnDisk, OpenFile, guess_content_type, source
 
@@ -27,8 +26,6 @@ MAX_RENEWALS = 3
 #: Seconds that the end of a run waits for threads that are still in a request. They are daemons and end by
 #: themselves.
 JOIN_TIMEOUT = 1.0
-
-_EXPIRED = re.compile(r"(?i)expired|RequestTimeTooSkewed")
 
 
 @dataclass(frozen=True)
@@ -292,8 +289,7 @@ class Uploader:
 
 def _is_address_refused(error: APIError) -> bool:
     """Tell whether another address may help: this one has expired, or is refused for a reason of its own."""
-    text = error.response.text if error.response else ""
-    return error.status_code == 403 or (error.status_code == 400 and bool(_EXPIRED.search(text)))
+    return error.status_code == 403 or has_expired(error)
 
 
 def _concerns_one(error: CFPlatformError, job: _Job) -> bool:
