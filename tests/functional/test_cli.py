@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import shlex
 import signal
-import struct
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
+import click
 import pytest
 
 import cfplatform
 from cfplatform import console
 from cfplatform.cli import cli
+from tests.functional.shell import ESCAPE, HOSTILE, environment, json_lines, on_terminal, run, started
 
-ROOT = Path(cfplatform.__file__).parents[1]
-ESCAPE = "\x1b"
-HOSTILE = "Ev\x1b[31mil\x07 \x1b]0;pwned\x07[red]markup[/red]\ttab\nline \u202ertl :boom:"
 #: Exit codes of a reader that went away: a plain end, or what a shell shows for SIGPIPE.
 PIPE_CODES = {0, 141}
 
@@ -32,60 +27,6 @@ PIPE_CODES = {0, 141}
 def world(make_sandbox):
     """25 work items in 2 batches, 5 of them in review."""
     return make_sandbox(items=25, batch_names=["Street scenes", "Night drive"], in_review=0.2)
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "cfplatform", *map(str, arguments)]
-
-
-def environment(sandbox, **changes):
-    """The variables of a process that is to use a sandbox; a change to ``None`` takes one away."""
-    usual = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **dict.fromkeys(("NO_COLOR", "FORCE_COLOR", "COLUMNS"))}
-    variables = {**os.environ, **usual, **(sandbox.environment() if sandbox else {}), **changes}
-    return {name: value for name, value in variables.items() if value is not None}
-
-
-def run(*arguments, sandbox=None, cwd=None, **changes):
-    """Run a command to its end, with its streams going into pipes."""
-    variables = environment(sandbox, **changes)
-    return subprocess.run(
-        command(*arguments), capture_output=True, encoding="utf-8", env=variables, cwd=cwd, timeout=60, check=False
-    )
-
-
-@contextlib.contextmanager
-def started(*arguments, sandbox=None):
-    """Start a command that the test will end; nothing is left behind if it does not."""
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
-    with subprocess.Popen(command(*arguments), env=environment(sandbox), **streams) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def on_terminal(*arguments, sandbox=None, columns=80, **changes):
-    """Run a command with all streams on a terminal; return the exit code and what the terminal received."""
-    pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    variables = environment(sandbox, **changes)
-    with subprocess.Popen(command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, env=variables) as process:
-        os.close(theirs)
-        guard = threading.Timer(60, process.kill)
-        guard.start()
-        received = b""
-        # The end of a terminal is an error on Linux and an empty read elsewhere.
-        with contextlib.suppress(OSError):
-            while chunk := os.read(ours, 65536):
-                received += chunk
-        guard.cancel()
-    os.close(ours)
-    return process.returncode, received.decode("utf-8", "replace").replace("\r\n", "\n")
-
-
-def json_lines(text):
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def documents(folder):
@@ -120,7 +61,8 @@ def test_download_in_json_is_a_line_for_each_item_and_a_summary(world, tmp_path)
     *results, last = json_lines(done.stdout)
     assert {result["item_id"] for result in results} == completed(world)
     for result in results:
-        assert list(result) == ["item_id", "batch_id", "path", "outcome", "size", "error"]
+        assert list(result)[:6] == ["item_id", "batch_id", "path", "outcome", "size", "error"]
+        assert (result["asset_path"], result["asset_size"]) == (None, 0)
         assert (result["outcome"], result["error"]) == ("downloaded", None)
         assert Path(result["path"]).stat().st_size == result["size"]
     summary = last["summary"]
@@ -484,12 +426,24 @@ def test_a_port_in_use_is_explained(world):
 # --- Help --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
-def test_help_of_each_command_has_examples(name):
-    done = run(name, "-h", CF_API_KEY="the-secret-key")
+#: Commands that need no key.
+KEYLESS = {("demo",), ("sandbox", "run"), ("webhook", "verify")}
+
+
+def all_commands(group=cli, names=()):
+    for name, found in sorted(group.commands.items()):
+        yield pytest.param((*names, name), isinstance(found, click.Group), id="-".join((*names, name)))
+        if isinstance(found, click.Group):
+            yield from all_commands(found, (*names, name))
+
+
+@pytest.mark.parametrize(("names", "is_group"), list(all_commands()))
+def test_help_of_each_command_has_examples(names, is_group):
+    done = run(*names, "-h", CF_API_KEY="the-secret-key")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\n  Examples:\n    cfplatform " in done.stdout
-    assert ("CF_API_KEY" in done.stdout) == (name not in ("demo", "sandbox"))
+    if not is_group:
+        assert ("CF_API_KEY" in done.stdout) == (names not in KEYLESS)
     assert "the-secret-key" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 

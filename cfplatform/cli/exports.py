@@ -1,0 +1,288 @@
+"""``cfplatform exports``."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from ..client import Client
+from ..console import ARCHIVE, FAILED, Column, Output, clean
+from ..resources import Export, ExportContent, ExportFormat
+from .common import DefaultGroup, Options, given, moment, text, with_dates, with_output, with_space
+
+_format = functools.partial(
+    click.option,
+    "--format",
+    "kind",
+    type=click.Choice([member.value for member in ExportFormat], case_sensitive=False),
+    metavar="|".join(ExportFormat),
+)
+_content = click.option(
+    "--content",
+    type=click.Choice([member.value for member in ExportContent], case_sensitive=False),
+    metavar="|".join(ExportContent),
+    help="What it holds; the last two not as COCO_JSON.  [default: ANNOTATION]",
+)
+_timeout = click.option(
+    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Wait at most so long.  [default: 3600]"
+)
+_poll_interval = click.option(
+    "--poll-interval",
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help="Between two looks in the end.  [default: 5]",
+)
+
+_COLUMNS = (
+    Column("Id"),
+    Column("Name", flexible=True),
+    Column("Status", flexible=True),
+    Column("Format", optional=True),
+    Column("Content", optional=True),
+    Column("Created (UTC)"),
+)
+
+
+@click.group(cls=DefaultGroup, default="list")
+def exports() -> None:
+    """Make, wait for and download exports.
+
+    An export is an archive of labels that the platform makes of a space. Without the name of a command they are
+    listed: "cfplatform exports" means "cfplatform exports list", and takes its options.
+
+    \b
+    Examples:
+      cfplatform exports
+      cfplatform exports create nightly --wait
+      cfplatform exports download 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11 archives
+    """
+
+
+@exports.command("list")
+@_format(help="Only exports in this format.")
+@click.option("--max-items", type=click.IntRange(1), help="Show at most so many.")
+@with_space
+@with_output
+def list_(output: Output, connection: Options, kind: str | None, max_items: int | None) -> None:
+    """List the exports of a space, the newest first.
+
+    Shown are id, name, status, format, content and time of creation: on a terminal as a table, in UTC, without format
+    and content where it is too narrow; into a pipe as tab-separated lines without a header; with --json as the
+    platform's own objects, one a line.
+
+    \b
+    Examples:
+      cfplatform exports
+      cfplatform exports list --format CSV --max-items 5
+      cfplatform exports --json | jq -r 'select(.status == "FAILED") | .error'
+    """
+    with Client(**connection) as client:
+        output.listing(_COLUMNS, client.get_exports(format=kind, max_items=max_items), _row)
+
+
+@exports.command()
+@click.argument("name")
+@_format(default=ExportFormat.COCO_JSON.value, show_default=True, help="The format.")
+@_content
+@click.option("--project", "project_ids", multiple=True, help="Only this project; repeatable.  [default: all]")
+@click.option("--batch", "--batch-id", "batch_ids", type=int, multiple=True, help="Only this batch; repeatable.")
+@with_dates
+@click.option("--wait", is_flag=True, help="Wait until it is completed.")
+@click.option("--wait-for-running", is_flag=True, help="If another export is being made, wait for it first.")
+@_timeout
+@_poll_interval
+@with_space
+@with_output
+def create(
+    output: Output,
+    connection: Options,
+    dates: Options,
+    name: str,
+    kind: str,
+    content: str | None,
+    project_ids: tuple[str, ...],
+    batch_ids: tuple[int, ...],
+    wait: bool,
+    wait_for_running: bool,
+    timeout: float | None,
+    poll_interval: float | None,
+) -> None:
+    """Ask the platform to make an export.
+
+    It makes one at a time in a space. NAME need not be new. Prints the export: on a terminal a field a line; into a
+    pipe as a tab-separated line that begins with its id; with --json as the platform's own object. Times are ISO 8601
+    with a time zone.
+
+    \b
+    Examples:
+      cfplatform exports create nightly
+      cfplatform exports create nightly --batch 1001 --batch 1002 --wait
+      cfplatform exports create week --format CSV \\
+          --updated-from 2026-07-11T00:00:00Z --wait-for-running
+      export=$(cfplatform exports create nightly --wait | cut -f 1)
+    """
+    with Client(**connection) as client:
+        export = client.create_export(
+            name,
+            format=kind,
+            content=content,
+            project_ids=project_ids or None,
+            batch_ids=batch_ids or None,
+            wait_for_running=wait_for_running,
+            **given(timeout=timeout, **dates),
+        )
+        if wait:
+            output.note(f"Created export {export.id}.")
+            export = client.wait_for_export(export.id, **_waiting(output, timeout, poll_interval))
+    _show(output, export)
+
+
+@exports.command()
+@click.argument("export_id")
+@with_space
+@with_output
+def get(output: Output, connection: Options, export_id: str) -> None:
+    """Show one export.
+
+    On a terminal a field a line; into a pipe the line that "exports list" would have; with --json the platform's own
+    object, with the signed address of the archive: who has that may read it.
+
+    \b
+    Examples:
+      cfplatform exports get 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11
+      cfplatform exports get 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11 --json
+    """
+    with Client(**connection) as client:
+        _show(output, client.get_export(export_id))
+
+
+@exports.command()
+@click.argument("export_id")
+@_timeout
+@_poll_interval
+@with_space
+@with_output
+def wait(
+    output: Output, connection: Options, export_id: str, timeout: float | None, poll_interval: float | None
+) -> None:
+    """Wait until an export is completed.
+
+    Then prints it as "exports get" does. The exit code is 1 if the platform could not make it, or if it took too long;
+    it can be waited for again.
+
+    \b
+    Examples:
+      cfplatform exports wait 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11
+      cfplatform exports wait 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11 --timeout 60
+    """
+    with Client(**connection) as client:
+        _show(output, client.wait_for_export(export_id, **_waiting(output, timeout, poll_interval)))
+
+
+@exports.command()
+@click.argument("export_id")
+@click.argument("destination", type=click.Path(file_okay=False))
+@click.option("--extract", is_flag=True, help="Unpack it, and keep no archive.")
+@click.option("--overwrite", is_flag=True, help="Fetch an archive anew though it is there.")
+@click.option("--no-wait", is_flag=True, help="Fail if it is not completed yet.")
+@_timeout
+@_poll_interval
+@with_space
+@with_output
+def download(
+    output: Output,
+    connection: Options,
+    export_id: str,
+    destination: str,
+    extract: bool,
+    overwrite: bool,
+    no_wait: bool,
+    timeout: float | None,
+    poll_interval: float | None,
+) -> None:
+    """Download an export.
+
+    Waits for it if need be. The archive becomes DESTINATION/<name> <export id>.zip, or with --extract a folder of
+    that name; it appears only when every file in it has its right checksum. The same command continues a download that
+    was interrupted, and fetches nothing if it is there. Prints the path.
+
+    \b
+    Examples:
+      cfplatform exports download 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11 archives
+      cfplatform exports download 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11 labels \\
+          --extract
+    """
+    with Client(**connection) as client:
+        if not no_wait:
+            client.wait_for_export(export_id, **_waiting(output, timeout, poll_interval))
+        path = client.download_export(
+            export_id,
+            destination,
+            wait=False,
+            extract=extract,
+            overwrite=overwrite,
+            progress=output.reporter(ARCHIVE),
+        )
+    if output.as_json:
+        output.json_line({"path": path})
+    else:
+        output.line(str(path))
+
+
+@exports.command()
+@click.argument("export_id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_space
+@with_output
+def delete(output: Output, connection: Options, export_id: str, yes: bool) -> int:
+    """Delete an export and its archive.
+
+    Asks first, unless --yes is given. What was downloaded of it stays.
+
+    \b
+    Examples:
+      cfplatform exports delete 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11
+      cfplatform exports delete 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11 --yes
+    """
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("Nobody can be asked here; pass --yes to delete it.")
+    with Client(**connection) as client:
+        if not yes:
+            export = client.get_export(export_id)
+            question = f"Delete export {export.id} ({text(export.name)}, {text(export.status)})?"
+            if not click.confirm(clean(question), err=True):
+                output.note("Nothing was deleted.")
+                return FAILED
+        client.delete_export(export_id)
+    if output.as_json:
+        output.json_line({"deleted": export_id})
+    output.note(f"Deleted export {export_id}.")
+    return 0
+
+
+def _waiting(output: Output, timeout: float | None, poll_interval: float | None) -> dict[str, Any]:
+    return {**given(timeout=timeout, poll_interval=poll_interval), "progress": output.waiting()}
+
+
+def _row(export: Export, in_table: bool) -> Sequence[str]:
+    created = moment(export.created_at, in_table)
+    return export.id, text(export.name), text(export.status), text(export.format), text(export.content), created
+
+
+def _show(output: Output, export: Export) -> None:
+    fields = [
+        ("Id", export.id),
+        ("Name", text(export.name)),
+        ("Status", text(export.status)),
+        ("Format", text(export.format)),
+        ("Content", text(export.content)),
+        ("Created (UTC)", moment(export.created_at, True)),
+        ("Created by", text(export.created_by)),
+    ]
+    if export.error:
+        fields.append(("Error", export.error))
+    output.record(export, fields, _row(export, False))

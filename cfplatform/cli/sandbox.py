@@ -1,0 +1,208 @@
+"""``cfplatform sandbox`` and ``cfplatform demo``: the platform on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import click
+
+from .. import config, params
+from ..client import Client
+from ..console import Output, words
+from ..exceptions import ConfigurationError
+from ..resources import WorkItem
+from .common import DefaultGroup, Options, connected, usual, with_output
+from .downloading import report_failures, show_summary, summary_fields
+from .work_items import show
+
+if TYPE_CHECKING:
+    from ..results import DownloadSummary
+    from ..sandbox import Sandbox
+
+#: The demonstration: seconds by which its platform is slow and workers that it uses, so that the bar can be seen; and
+#: files that it names of each batch.
+DEMO_LATENCY = 0.01
+DEMO_WORKERS = 4
+DEMO_FILES = 2
+
+_seed = usual("--seed", type=int, default=0, help="Another number gives other contents.")
+
+
+@click.group("sandbox", cls=DefaultGroup, default="run")
+def sandbox() -> None:
+    """Run a platform on this machine, and change what it holds.
+
+    Without the name of a command it is started: "cfplatform sandbox" means "cfplatform sandbox run", and takes its
+    options.
+
+    \b
+    Examples:
+      cfplatform sandbox
+      cfplatform sandbox run --help
+      cfplatform sandbox set-status 0 COMPLETED
+    """
+
+
+@sandbox.command()
+@usual("--items", type=click.IntRange(0), default=500, help="Work items.")
+@usual("--batches", type=click.IntRange(0), default=5, help="Batches.")
+@_seed
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port; a free one if omitted.")
+@usual("--latency", type=click.FloatRange(0), default=0, help="Milliseconds by which its answers are delayed.")
+@usual("--in-review", type=click.FloatRange(0, 1), default=0, help="Part of the items that is not completed.")
+@usual("--export-seconds", type=click.FloatRange(0), default=0.2, help="Seconds that an export takes.")
+@click.option("--webhook-url", metavar="URL", help="Where webhooks go, on this machine; nowhere if omitted.")
+@with_output
+def run(output: Output, latency: float, **options: Any) -> None:
+    """Run a platform on this machine.
+
+    It speaks the API of the real one and serves invented labels, for trying and testing without an account. It prints
+    the variables that lead another terminal there.
+
+    \b
+    Examples:
+      cfplatform sandbox
+      cfplatform sandbox --items 100000 --batches 20 --port 8080
+      cfplatform sandbox --latency 50 --in-review 0.2 --json
+      cfplatform sandbox --webhook-url http://127.0.0.1:8000/ --export-seconds 10
+    """
+    # To be ended by a signal is as good as Ctrl-C, and here neither is an error.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), _started(latency=latency / 1000, **options) as running:
+        _show_environment(output, running)
+        while True:
+            time.sleep(3600)
+
+
+@sandbox.command("set-status")
+@click.argument("item")
+@click.argument("status")
+@connected("api_key", "base_url")
+@with_output
+def set_status(output: Output, connection: Options, item: str, status: str) -> None:
+    """Set the status of a work item in a running sandbox.
+
+    ITEM is its id, or its number from 0. The webhook about it is sent, also if the status is the same as before. Only a
+    sandbox lets anybody do this, so the base URL must be one on this machine. Prints the item as "work-items get" does.
+
+    \b
+    Examples:
+      cfplatform sandbox set-status 0 CLIENT_REVIEW
+      cfplatform sandbox set-status c2fe4a5d-ae6e-4005-8845-d10c59218302 COMPLETED
+    """
+    address = urlsplit(config.base_url(connection["base_url"]))
+    if not config.is_loopback(address.hostname or ""):
+        raise ConfigurationError(
+            f"{address.hostname} is not a sandbox on this machine. Set CF_PLATFORM_BASE_URL as 'cfplatform sandbox' "
+            "printed it."
+        )
+    with Client(connection["api_key"], base_url=f"{address.scheme}://{address.netloc}") as client:
+        path = f"/_sandbox/work-items/{quote(params.object_id('ITEM', item), safe='')}/status"
+        changed = client.request("POST", path, json={"status": status})
+    show(output, WorkItem(changed.json()))
+
+
+@click.command()
+@click.argument("destination", default="cfplatform-demo")
+@usual("--items", type=click.IntRange(0), default=200, help="Work items.")
+@usual("--batches", type=click.IntRange(0), default=4, help="Batches.")
+@_seed
+@with_output
+def demo(output: Output, destination: str, items: int, batches: int, seed: int) -> int:
+    """See a download at work, without an account.
+
+    Starts a platform on this machine, downloads its labels into DESTINATION (./cfplatform-demo if omitted), and shows
+    what lies there then and what it took. Run it again to see that nothing is fetched twice.
+
+    \b
+    Examples:
+      cfplatform demo
+      cfplatform demo labels --items 5000
+    """
+    with (
+        _started(items=items, batches=batches, seed=seed, latency=DEMO_LATENCY) as running,
+        running.client(max_workers=DEMO_WORKERS) as client,
+    ):
+        output.note(f"Local platform: {items:,} work items in {batches:,} batches at {running.base_url}")
+        summary = client.download_project(destination=destination, progress=output.reporter())
+        requests = running.counts
+    if output.as_json:
+        output.json_line({"summary": summary_fields(summary), "requests": requests})
+    elif not output.quiet:
+        _show_demo(output, destination, summary, requests)
+    return report_failures(output, summary)
+
+
+_REQUESTS = {
+    "work_items": "pages of work items",
+    "batches": "pages of batches",
+    "annotations": "annotations, one for each item",
+    "signing": "signing of addresses, many at once",
+    "storage": "documents, one for each item",
+}
+_NEXT_STEPS = """
+What to try next:
+
+  cfplatform demo       once more: nothing is fetched twice
+  cfplatform sandbox    a platform that stays. Paste what it prints into another
+                        terminal, and type there:
+  cfplatform batches
+  python -c 'from cfplatform import Client; print(*Client().get_batches())'
+"""
+
+
+def _started(**options: Any) -> Sandbox:
+    """Build a local platform, or say why there is none."""
+    try:
+        from ..sandbox import Sandbox
+    except ImportError as error:
+        if (error.name or "").startswith("cfplatform"):
+            raise
+        raise ConfigurationError(f"{error.name} is missing: pip install 'cfplatform[sandbox]'") from None
+    try:
+        return Sandbox(**options)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"The platform cannot be started: {words(error)}") from None
+
+
+def _show_environment(output: Output, running: Sandbox) -> None:
+    if output.as_json:
+        output.json_line({name: getattr(running, name) for name in ("base_url", "api_key", "project_id", "space_id")})
+    else:
+        for variable, value in running.environment().items():
+            output.line(f"export {variable}={shlex.quote(value)}")
+    # Whoever reads this through a pipe waits for it.
+    sys.stdout.flush()
+    if output.tables:
+        output.note("Paste these lines into another terminal, then try: cfplatform download labels")
+    output.note("Ctrl-C stops the platform.")
+
+
+def _show_demo(output: Output, destination: str, summary: DownloadSummary, requests: dict[str, int]) -> None:
+    show_summary(output, summary)
+    output.line()
+    if summary.skipped and not summary.successful:
+        output.line(f"Nothing had to be fetched: all {summary.skipped:,} files were there, unchanged.")
+        output.line()
+    folders: dict[str, list[str]] = {}
+    for result in summary.results:
+        if result.path is not None:
+            folders.setdefault(result.path.parent.name, []).append(result.path.name)
+    output.line(f"{destination}/")
+    for folder, files in sorted(folders.items()):
+        output.line(f"  {folder}/")
+        for file in sorted(files)[:DEMO_FILES]:
+            output.line(f"    {file}")
+        if len(files) > DEMO_FILES:
+            output.line(f"    ... {len(files) - DEMO_FILES:,} more")
+    output.line()
+    output.line("Requests that the platform answered:")
+    output.pairs([(kind, f"{requests[name]:,}") for name, kind in _REQUESTS.items()])
+    for line in _NEXT_STEPS.splitlines():
+        output.line(line)
