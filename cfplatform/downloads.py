@@ -166,6 +166,7 @@ class Downloader:
             json.dumps(to_dict(result.error)) if result.error else None,
             result.asset_path.relative_to(self._root).as_posix() if result.asset_path else None,
             result.asset_size,
+            result.written,
         )
 
     # --- Planning, in the caller's thread --------------------------------------------------------------------

@@ -37,7 +37,7 @@ class DownloadResult:
     error: CFPlatformError | None = None
     asset_path: Path | None = None
     asset_size: int = 0
-    written: int = field(default=0, compare=False)
+    written: int = 0
 
 
 @dataclass
@@ -126,6 +126,7 @@ class _StoredResults:
                 from_dict(json.loads(row.error)) if row.error else None,
                 self._root / row.asset_path if row.asset_path is not None else None,
                 row.asset_size,
+                row.written,
             )
         if count != self._count:
             raise DownloadError(

@@ -51,7 +51,7 @@ CREATE TABLE folders (
 CREATE TABLE runs (run INTEGER PRIMARY KEY);
 CREATE TABLE results (
     run INTEGER, position INTEGER, item_id TEXT, batch_id TEXT, path TEXT, outcome TEXT, size INTEGER, error TEXT,
-    asset_path TEXT, asset_size INTEGER, PRIMARY KEY (run, position)
+    asset_path TEXT, asset_size INTEGER, written INTEGER, PRIMARY KEY (run, position)
 ) WITHOUT ROWID;
 PRAGMA user_version = {SCHEMA_VERSION};
 """
@@ -88,6 +88,7 @@ class ResultRow(NamedTuple):
     error: str | None
     asset_path: str | None = None
     asset_size: int = 0
+    written: int = 0
 
 
 T = TypeVar("T")
@@ -275,7 +276,7 @@ class State:
             db.execute("BEGIN")
             # Commits, or takes everything back.
             with db:
-                db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+                db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
         self._alone(write, None)
 
@@ -283,7 +284,7 @@ class State:
 def read_results(root: Path, run: int, outcome: str | None = None) -> Iterator[ResultRow]:
     """Yield the results of a run from the state file, in the order in which they came."""
     statement = (
-        "SELECT item_id, batch_id, path, outcome, size, error, asset_path, asset_size FROM results "
+        "SELECT item_id, batch_id, path, outcome, size, error, asset_path, asset_size, written FROM results "
         "WHERE run = ? AND (? IS NULL OR outcome = ?) ORDER BY position"
     )
     for row in _read(root, statement, (run, outcome, outcome), "The results of this run cannot be read any more"):
