@@ -13,15 +13,17 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from . import archives, files, pagination, params, progress, resume, transport
+from .archives.unpack import refuse_existing
 from .exceptions import (
+    CFPlatformError,
     ConflictError,
     DownloadError,
     ExportError,
     ExportFailedError,
     ExportTimeoutError,
-    IncompleteDownloadError,
     InvalidParameterError,
     InvalidResponseError,
+    NotFoundError,
     RateLimitError,
     ServerError,
     TransportError,
@@ -41,6 +43,9 @@ POLL_INTERVAL = 5.0
 #: Seconds before the second look, and what each wait is longer than the one before it.
 FIRST_POLL = 1.0
 POLL_GROWTH = 1.3
+
+#: How often a refusal is believed to be about another export while none is seen to run.
+FREE_LOOKS = 5
 
 #: Faults that may pass while an export is made; each was repeated by the transport already.
 _PASSING = (TransportError, ServerError, RateLimitError)
@@ -119,37 +124,40 @@ class Exports:
         deadline = time.monotonic() + _seconds("timeout", timeout)
         # Names need not be unique, so what is there already is told by its ids.
         known = {export.id for export in self._newest()}
-        repeated = False
+        lost = False
+        looks = FREE_LOOKS
         while True:
             try:
                 return self._made(self._calls.post_json(self._path(), body))
-            except TransportError as error:
-                lost = error.with_traceback(None)
-            except ConflictError as error:
-                self._wait_for_running(error, deadline if wait_for_running else 0.0)
-                continue
-            # The server may have acted though its answer was lost, so it is not asked again before a look.
-            made = next((each for each in self._newest() if each.id not in known and each.name == body["name"]), None)
-            if made is not None:
-                return made
-            if repeated:
-                raise lost
-            repeated = True
+            except (TransportError, ServerError, ConflictError) as error:
+                problem: CFPlatformError = error.with_traceback(None)
+            newest = self._newest()
+            if lost or not isinstance(problem, ConflictError):
+                # The server may have acted though its answer was lost, so it is not asked again before a look.
+                made = next((each for each in newest if each.id not in known and each.name == body["name"]), None)
+                if made is not None:
+                    return made
+            if isinstance(problem, ConflictError):
+                running = next((export for export in newest if not export.is_final), None)
+                looks -= running is None
+                self._wait_for_running(problem, running, deadline if wait_for_running and looks else 0.0)
+            elif lost:
+                raise problem
+            else:
+                lost = True
 
-    def _wait_for_running(self, refusal: ConflictError, deadline: float) -> None:
+    def _wait_for_running(self, refusal: ConflictError, running: Export | None, deadline: float) -> None:
         """Wait for the export that is in the way; raise the refusal when it is still there at the deadline."""
-        running = next((export for export in self._newest() if not export.is_final), None)
         left = deadline - time.monotonic()
         if left > 0:
             if running is None:
                 # It has ended in the meantime, or is about to.
-                time.sleep(FIRST_POLL)
+                time.sleep(min(FIRST_POLL, left))
                 return
-            with contextlib.suppress(ExportTimeoutError):
-                # How it ends does not matter, as long as it does.
-                with contextlib.suppress(ExportFailedError):
-                    self.wait(running.id, WaitOptions(timeout=left))
-                return
+            # How it ends does not matter, as long as it does; if it does not, the next refusal is the last.
+            with contextlib.suppress(ExportError, NotFoundError):
+                self.wait(running.id, WaitOptions(timeout=left))
+            return
         if running is not None:
             refusal.message += (
                 f" Export {running.id} ({running.name!r}) is {running.status}, and a space makes one at a time. Wait "
@@ -165,8 +173,7 @@ class Exports:
 
     def wait(self, export_id: str, options: WaitOptions) -> Export:
         """Wait until an export is completed; see :meth:`~cfplatform.Client.wait_for_export`."""
-        timeout = _seconds("timeout", options.get("timeout", WAIT_TIMEOUT))
-        longest = _seconds("poll_interval", options.get("poll_interval", POLL_INTERVAL), least=0.1)
+        timeout, longest = _bounds(options)
         reporter = progress.reporter(options.get("progress"))
         deadline = time.monotonic() + timeout
         pause = min(FIRST_POLL, longest)
@@ -203,45 +210,54 @@ class Exports:
 
     def download(self, export_id: str, destination: str | os.PathLike[str], options: ExportDownloadOptions) -> Path:
         """Download an export; see :meth:`~cfplatform.Client.download_export`."""
-        waiting = WaitOptions(
-            timeout=options.get("timeout", WAIT_TIMEOUT), poll_interval=options.get("poll_interval", POLL_INTERVAL)
-        )
+        timeout, longest = _bounds(options)
         reporter = progress.reporter(options.get("progress"), counts_bytes=True)
         extract = options.get("extract", False)
         overwrite = options.get("overwrite", False)
         root = files.prepare_destination(destination)
         export = self.get(export_id)
         if options.get("wait", True) and not export.is_final:
-            export = self.wait(export_id, waiting)
-        url = _link(_succeeded(export))
+            export = self.wait(export_id, WaitOptions(timeout=timeout, poll_interval=longest))
+        _link(_succeeded(export))
         name = files.safe_name(f"{export.name} {export.id}" if export.name else f"export {export.id}")
         target = root / (name if extract else f"{name}.zip")
         if not overwrite and _is_there(target, folder=extract):
             return target
+        if extract:
+            refuse_existing(target)
+        problem: CFPlatformError
         try:
-            return self._collect(export, url, root, target, extract, reporter)
+            return self._collect(export, root, target, extract, reporter)
+        except CFPlatformError as error:
+            # Before those of the system, as some are both; without its frames, which hold the link.
+            problem = error.with_traceback(None)
         except OSError as error:
             problem = files.destination_error(error)
         raise problem
 
     def _collect(
-        self, export: Export, url: str, root: Path, target: Path, extract: bool, reporter: progress.ProgressReporter
+        self, export: Export, root: Path, target: Path, extract: bool, reporter: progress.ProgressReporter
     ) -> Path:
-        with contextlib.closing(self._proven(export, url, root, reporter)) as part:
+        with contextlib.closing(self._proven(export, root, reporter)) as part:
             if extract:
-                archives.extract(part.path, target)
+                try:
+                    archives.extract(part.path, target)
+                except DownloadError:
+                    # Another process may have been faster.
+                    if not _is_there(target, folder=True):
+                        raise
                 part.discard()
             else:
                 part.commit(target.name)
         return target
 
-    def _proven(self, export: Export, url: str, root: Path, reporter: progress.ProgressReporter) -> resume.Resumable:
+    def _proven(self, export: Export, root: Path, reporter: progress.ProgressReporter) -> resume.Resumable:
         """Fetch an archive and read all of it; where an earlier run left damaged bytes, fetch it once more."""
         while True:
             part = resume.Resumable(root, f"export {export.id}", reporter)
             continued = part.position() > 0
             try:
-                resume.fetch(self._calls, url, part, lambda: _link(self.get(export.id)))
+                resume.fetch(self._calls, _link(export), part, lambda: _link(self.get(export.id)))
                 damage = _damage(part.path)
             except BaseException:
                 part.close()
@@ -251,13 +267,21 @@ class Exports:
             if damage is None:
                 return part
             part.discard()
-            if not (continued and isinstance(damage, IncompleteDownloadError)):
+            # Any other refusal may come of one wrong bit as well.
+            if not continued:
                 raise damage
 
     def iter_members(
         self, export_id: str, pattern: str, destination: str | os.PathLike[str] | None
     ) -> Iterator[archives.ArchiveMember]:
-        """Yield the files in an archive; it is downloaded when the first one is asked for."""
+        """Iterate over the files in an archive; it is downloaded when the first one is asked for."""
+        if not isinstance(pattern, str):
+            raise InvalidParameterError(f"pattern must be text such as '*.json', not {shown(pattern)}.")
+        return self._members(export_id, pattern, destination)
+
+    def _members(
+        self, export_id: str, pattern: str, destination: str | os.PathLike[str] | None
+    ) -> Iterator[archives.ArchiveMember]:
         with contextlib.ExitStack() as stack:
             folder = destination or stack.enter_context(tempfile.TemporaryDirectory(prefix="cfplatform-"))
             yield from archives.iter_members(self.download(export_id, folder, {}), pattern)
@@ -332,6 +356,14 @@ def _seconds(name: str, value: Any, least: float = 0.0) -> float:
     if not number or not least <= value <= 366 * 24 * 3600:
         raise InvalidParameterError(f"{name} must be a number of seconds from {least:g} up, not {shown(value)}.")
     return float(value)
+
+
+def _bounds(options: WaitOptions | ExportDownloadOptions) -> tuple[float, float]:
+    """Check how long is waited, and return it: at the most, and between two looks."""
+    return (
+        _seconds("timeout", options.get("timeout", WAIT_TIMEOUT)),
+        _seconds("poll_interval", options.get("poll_interval", POLL_INTERVAL), least=0.1),
+    )
 
 
 def _succeeded(export: Export) -> Export:

@@ -174,7 +174,7 @@ class Resumable:
             self._write(chunk)
         if span is not None and self._size != span.last + 1:
             raise self._refused("more or fewer bytes than its range has")
-        if span is not None and self._etag is not None and self._size != self.total:
+        if span is not None and self._size != self.total:
             # Where the total is not told, the storage will refuse to send what comes after the last byte.
             raise IncompleteDownloadError(f"The storage sent {self._size} of {self.total or 'unknown'} bytes.")
 
@@ -323,11 +323,10 @@ def fetch(
     """
     renewals, reached, restarted = 0, target.position(), False
     while target.total is None or target.position() < target.total:
-        before = target.position()
         failure = _failure(calls, url, target, look, plain, stop)
         if failure is None:
             return
-        if failure.status_code == 416 and before:
+        if failure.status_code == 416 and target.position():
             if target.is_whole(failure):
                 return
             # Once: a storage that refuses every range and breaks off every body would be asked for ever.

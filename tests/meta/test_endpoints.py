@@ -20,7 +20,7 @@ ROWS = [
     (
         endpoint.strip("`"),
         re.findall(r":meth:`~cfplatform\.Client\.(\w+)`", methods),
-        re.findall(r"``cfplatform ([a-z -]+)``", commands),
+        re.findall(r"``([a-z -]+)``", commands),
         evidence,
     )
     for endpoint, methods, commands, evidence in ROW.findall(PAGE)[1:]
