@@ -43,6 +43,8 @@ POLL_INTERVAL = 5.0
 #: Seconds before the second look, and what each wait is longer than the one before it.
 FIRST_POLL = 1.0
 POLL_GROWTH = 1.3
+#: Seconds that one look may take, even where less is left: so that there is at least one.
+LOOK = 2.0
 
 #: How often a refusal is believed to be about another export while none is seen to run.
 FREE_LOOKS = 5
@@ -104,9 +106,9 @@ class Exports:
         pages = pagination.iterate_pages(lambda query: self._calls.get_json(self._path(), query), query, restart=True)
         return (self._make(data) for data in pagination.items(pages, limit=limit))
 
-    def get(self, export_id: str) -> Export:
-        """Read one export."""
-        return self._made(self._calls.get_json(self._path(export_id)))
+    def get(self, export_id: str, within: float | None = None) -> Export:
+        """Read one export, in that many seconds if given."""
+        return self._made(self._calls.get_json(self._path(export_id), within=within))
 
     def delete(self, export_id: str) -> None:
         """Delete an export."""
@@ -182,7 +184,7 @@ class Exports:
         try:
             while True:
                 try:
-                    export, problem = self.get(export_id), None
+                    export, problem = self.get(export_id, max(LOOK, deadline - time.monotonic())), None
                 except _PASSING as error:
                     problem = error.with_traceback(None)
                 else:

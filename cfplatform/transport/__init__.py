@@ -183,9 +183,16 @@ class Transport:
             stop=stop,
         )
 
-    def get_json(self, path: str, params: Query | None = None, *, stop: threading.Event | None = None) -> Any:
-        """GET and parse; an answer that breaks off or is not JSON is asked for again."""
-        return self._call("GET", path, self._parsed, params=params, stop=stop, direct=True)
+    def get_json(
+        self,
+        path: str,
+        params: Query | None = None,
+        *,
+        stop: threading.Event | None = None,
+        within: float | None = None,
+    ) -> Any:
+        """GET and parse; an answer that breaks off or is not JSON is asked for again, ``within`` seconds if given."""
+        return self._call("GET", path, self._parsed, params=params, stop=stop, within=within, direct=True)
 
     def post_json(self, path: str, body: Any, *, repeatable: bool = False, stop: threading.Event | None = None) -> Any:
         """POST and parse; repeated after a failure only where the caller says that this is harmless."""
@@ -219,6 +226,7 @@ class Transport:
         check: bool = True,
         repeatable: bool = False,
         stop: threading.Event | None = None,
+        within: float | None = None,
         direct: bool = False,
     ) -> T:
         self.ensure_open()
@@ -242,7 +250,9 @@ class Transport:
         if repeatable:
             policy = policy.new(allowed_methods=RETRY_METHODS | {method})
         pair = config.timeout(timeout) if timeout is not None else self.timeout
-        return self._exchange(self._api, outgoing, policy, pair, receive, check=check, stop=stop)
+        if within is not None:
+            pair = (min(pair[0], within), min(pair[1], within))
+        return self._exchange(self._api, outgoing, policy, pair, receive, check=check, within=within, stop=stop)
 
     # --- Storage -------------------------------------------------------------------------------------------
 
@@ -352,6 +362,7 @@ class Transport:
         check: bool = True,
         sent: Body | None = None,
         resumed: Resumed | None = None,
+        within: float | None = None,
         stop: threading.Event | None = None,
     ) -> T:
         """Send and receive until it works or the policy has no attempt left.
@@ -359,7 +370,8 @@ class Transport:
         urllib3 repeats until the headers of an answer are there; what happens after that it cannot see. This loop
         goes on counting with the very object that urllib3 counted with, so that there is one budget and not two.
         """
-        allowed = max(DEADLINE, 10 * sum(timeout)) + (sent.size / connections.MIN_AVERAGE if sent else 0)
+        allowed = within or max(DEADLINE, 10 * sum(timeout))
+        allowed += sent.size / connections.MIN_AVERAGE if sent else 0
         mounted = policy
         # Those of API calls hold the key, which must not stand in the frame of an error.
         headers = dict(prepared.headers) if resumed is not None else {}

@@ -188,6 +188,16 @@ def test_waiting_for_a_server_that_is_down_ends_in_time_and_says_why(serve, conn
     assert caught.value.__context__ is None
 
 
+def test_waiting_for_a_server_that_says_nothing_ends_in_time(serve, connect):
+    server = serve(default=Answer(b"", end="stall"))
+    client = connect(server, timeout=60)
+    began = time.monotonic()
+    with pytest.raises(ExportTimeoutError, match="No answer in time"):
+        client.wait_for_export("new", SPACE, timeout=1)
+    # One look may go on for two seconds, so that there is one however short the time is.
+    assert 1 <= time.monotonic() - began < 5
+
+
 def test_waiting_for_what_was_never_seen(serve, connect, quick):
     server = serve(default=RESET)
     with pytest.raises(ExportTimeoutError, match="in an unknown state") as caught:
