@@ -161,9 +161,12 @@ class Exports:
                 self.wait(running.id, WaitOptions(timeout=left))
             return
         if running is not None:
-            refusal.message += (
-                f" Export {running.id} ({running.name!r}) is {running.status}, and a space makes one at a time. Wait "
-                "for it with wait_for_export(), or pass wait_for_running=True."
+            # In place of the server's words, which are kept in the response: they may not say which.
+            known_as = f" (request id {refusal.request_id})" if refusal.request_id else ""
+            refusal.message = (
+                f"{refusal.method} {refusal.url} failed with status 409. Export {running.id} ({running.name!r}) is "
+                f"{running.status}, and a space makes one at a time. Wait for it with wait_for_export(), or pass "
+                f"wait_for_running=True.{known_as}"
             )
             refusal.args = (refusal.message,)
         raise refusal
