@@ -57,8 +57,8 @@ class PolicyAdapter(HTTPAdapter):
 
     def __init__(self, policy: urllib3.Retry, pool_size: int) -> None:
         self._current = threading.local()
-        # Four origins: the API, and more than one storage host.
-        super().__init__(pool_connections=4, pool_maxsize=pool_size, max_retries=policy)
+        # Sixteen origins: the API, the hosts of the storage, and those where customers keep assets.
+        super().__init__(pool_connections=16, pool_maxsize=pool_size, max_retries=policy)
 
     @property
     def max_retries(self) -> urllib3.Retry:

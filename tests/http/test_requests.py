@@ -375,3 +375,17 @@ def test_further_headers_are_sent_but_never_another_key(serve, connect):
     assert request.values("X-Trace") == ["1"]
     assert request.values("X-API-Key") == [KEY]
     assert request.values("Accept") == ["text/csv"]
+
+
+def test_more_hosts_than_are_kept_open_can_be_fetched_from(serve, connect):
+    api = serve()
+    stores = [serve(default=raw(200, b"%d" % number)) for number in range(20)]
+    client = connect(api)
+
+    def load(store):
+        return client._calls.fetch(f"{store.origin}/o?sig=1", lambda stream: b"".join(stream.chunks()))
+
+    for _ in range(2):
+        assert [load(store) for store in stores] == [b"%d" % number for number in range(20)]
+    # The connections to those that were given up in between are made anew; nothing is asked for twice.
+    assert [len(store.requests) for store in stores] == [2] * 20
