@@ -58,8 +58,9 @@ ObjectStream = streams.ObjectStream
 
 #: Bytes of one API answer, at the most: a page of 100 items is some 50 KB.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-#: Seconds that one call may take, with all its repeats and waits, unless ten times the timeouts of the client are more.
+#: Seconds that one call may take, with all its repeats and waits; or so many times the timeouts, where that is more.
 DEADLINE = 600.0
+DEADLINE_TIMEOUTS = 10
 #: Repeats for an answer that is whole but not what was asked for, such as an HTML page of a proxy.
 CONTENT_REPEATS = 1
 
@@ -370,7 +371,7 @@ class Transport:
         urllib3 repeats until the headers of an answer are there; what happens after that it cannot see. This loop
         goes on counting with the very object that urllib3 counted with, so that there is one budget and not two.
         """
-        allowed = within or max(DEADLINE, 10 * sum(timeout))
+        allowed = within or max(DEADLINE, DEADLINE_TIMEOUTS * sum(timeout))
         allowed += sent.size / connections.MIN_AVERAGE if sent else 0
         mounted = policy
         # Those of API calls hold the key, which must not stand in the frame of an error.

@@ -306,9 +306,9 @@ print("begun", flush=True)
 def test_the_process_ends_soon(make_sandbox, end):
     sandbox = make_sandbox(items=1, latency=0.01)
     environment = {**os.environ, **sandbox.environment(), "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT + end], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # Newer versions of Python warn of every fork while there are threads, which is what is tried here.
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT + end]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "begun\n"
         sandbox.latency = 30
