@@ -145,7 +145,10 @@ class OpenFile:
                     self._file.seek(self._start)
 
     def _can_seek(self) -> bool:
-        return hasattr(self._file, "seekable") and bool(self._file.seekable())
+        if hasattr(self._file, "seekable"):
+            return bool(self._file.seekable())
+        # Python 3.10 has temporary files that can seek and do not say so.
+        return hasattr(self._file, "seek") and hasattr(self._file, "tell")
 
     def _measure(self) -> tuple[int, int]:
         start = self._file.tell()
