@@ -227,7 +227,10 @@ class Spread(Generic[R]):
         """
         source = iter(jobs)
         pid = os.getpid()
-        mark = files.PartFile(self._root)
+        try:
+            mark = files.PartFile(self._root)
+        except OSError as error:
+            raise files.destination_error(error) from None
         try:
             while True:
                 self._fill(source, mark.path)
@@ -280,8 +283,11 @@ class Spread(Generic[R]):
             for job in jobs
         ]
         chunk = Chunk(self._settings, self._root, mark, self._space_id, self._workers, self._inject, pieces)
-        # Else a second client would take it, after a day, for something left behind.
-        os.utime(mark)
+        try:
+            # Else another process would take it, after a day, for something left behind.
+            os.utime(mark)
+        except OSError as error:
+            raise files.destination_error(error) from None
         number = next(self._numbers)
         try:
             future = self._executor.submit(download_chunk, chunk)
@@ -305,10 +311,20 @@ class Spread(Generic[R]):
         except Exception as error:
             raise self._lost(error) from error
         for position, done in report.done.items():
-            self._take(jobs[position], done)
+            self._remember(jobs[position], done)
         if report.fatal is not None:
             raise from_dict(report.fatal)
         self._ready.extend(jobs)
+
+    def _remember(self, job: Job[R], done: Done) -> None:
+        try:
+            self._take(job, done)
+        except OSError as error:
+            # As the pipeline does where the file system refuses something.
+            problem = files.destination_error(error)
+            if files.stops_everything(error):
+                raise problem from None
+            job.result, job.error = None, problem
 
     def _lost(self, error: Exception) -> DownloadError:
         words = printable(blank(str(error), self._settings.arguments["api_key"]))[:200]

@@ -110,8 +110,8 @@ class Downloading(Listing):
             progress: ``True`` for a bar (extra ``progress``), a function of (done, total), or a
                 :class:`~cfplatform.ProgressReporter`.
             executor: Lets the processes of a ``concurrent.futures.Executor``, or of anything with such a ``submit``,
-                do the requests, each with ``max_workers``. It is handed the API key and stays open. See the page
-                "More than one process".
+                do the requests, each with ``max_workers``. It is handed the API key and stays open. The page "More than
+                one process" of the documentation tells the rest.
             filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
 
         Returns:

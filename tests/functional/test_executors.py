@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import threading
 import time
@@ -268,6 +269,34 @@ class Holding:
     def run(self):
         for future, fn, args in self.calls:
             future.set_result(fn(*args))
+
+
+def test_what_has_not_begun_is_cancelled(sandbox, client, tmp_path, monkeypatch):
+    monkeypatch.setattr(executing, "CHUNK", 5)
+    executor = Holding(100)
+
+    def items():
+        yield from client.get_work_items(max_items=10)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.download_work_items(items(), tmp_path, executor=executor)
+    assert [future.cancelled() for future, _, _ in executor.calls] == [True, True]
+    assert parts(tmp_path) == []
+
+
+def test_a_destination_that_vanishes_ends_the_run_with_one_error(sandbox, client, tmp_path, monkeypatch):
+    monkeypatch.setattr(executing, "CHUNK", 5)
+    executor = Holding(100)
+
+    def items():
+        for item in client.get_work_items():
+            if executor.calls:
+                shutil.rmtree(tmp_path / ".cfplatform" / "partial", ignore_errors=True)
+            yield item
+
+    with pytest.raises(DownloadError, match="destination cannot be written"):
+        client.download_work_items(items(), tmp_path, executor=executor)
 
 
 def test_the_listing_is_read_only_as_far_as_chunks_are_in_flight(make_sandbox, tmp_path, monkeypatch):
