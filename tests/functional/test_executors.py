@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import multiprocessing
@@ -410,6 +411,40 @@ def test_what_is_no_executor_is_refused(sandbox, client, tmp_path, executor):
     with pytest.raises(InvalidParameterError, match="executor must be"):
         client.download_project(destination=tmp_path, executor=executor)
     assert sandbox.requests == []
+
+
+KILLED = """
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import active_children, get_context
+from cfplatform import Client
+
+if __name__ == "__main__":
+    with Client(max_workers=4) as client, ProcessPoolExecutor(1, mp_context=get_context(sys.argv[2])) as pool:
+        results = client.iter_downloads(client.get_work_items(), sys.argv[1], executor=pool)
+        next(results)
+        print(active_children()[0].pid, flush=True)
+        list(results)
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_that_outlive_their_caller_do_not_keep_the_destination(make_sandbox, tmp_path, method):
+    sandbox = make_sandbox(items=1000, batches=2)
+    with start(sandbox, KILLED, tmp_path, method) as process:
+        worker = int(process.stdout.readline())
+        process.kill()
+        process.wait()
+        kept = len(remembered(tmp_path))
+        with sandbox.client() as client:
+            summary = client.download_project(destination=tmp_path)
+        # A forked worker waits for ever; the others have seen that nobody is there any more.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+        process.communicate(timeout=20)
+    assert (summary.total_items, summary.failed) == (1000, 0)
+    assert 0 < kept <= summary.skipped + executing.CHUNK
+    assert len(tree(tmp_path)) == 1000
 
 
 INTERRUPTED = """
