@@ -1,7 +1,8 @@
 """Download one project with threads alone, with one worker process and with two, in turn, from one sandbox.
 
 Run it with ``python -m tests.benchmarks.processes``; ``--help`` shows the options. It says how much of a processor the
-sandbox used: where that is nearly one, the server was the limit and the ratio says nothing of the client.
+sandbox used: where that is nearly one, the server was the limit and the ratio says nothing of the client. The processor
+time of the caller and of the workers is told apart, since it stays true where others use the machine too.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def children_cpu() -> dict[int, float]:
     return found
 
 
-def measure(processes: int, workers: int, server: int) -> tuple[float, float]:
-    """Download once; return the seconds and the part of a processor that the server used."""
+def measure(processes: int, workers: int, server: int) -> tuple[float, float, float, float]:
+    """Download once; return the seconds, and those of a processor that server, caller and workers used."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         client = stack.enter_context(Client(max_workers=workers))
@@ -48,11 +49,12 @@ def measure(processes: int, workers: int, server: int) -> tuple[float, float]:
             few = client.get_work_items(max_items=1)
             client.download_work_items(few, os.path.join(folder, "warm"), executor=pool)
             list(pool.map(time.sleep, [0.5] * processes))
-        cpu, began = children_cpu()[server], time.perf_counter()
+        before, own, began = children_cpu(), time.process_time(), time.perf_counter()
         summary = client.download_project(destination=os.path.join(folder, "labels"), executor=pool)
         seconds = time.perf_counter() - began
         assert summary.successful == summary.total_items
-        return seconds, (children_cpu()[server] - cpu) / seconds
+        used = {child: cpu - before[child] for child, cpu in children_cpu().items()}
+        return seconds, used.pop(server), time.process_time() - own, sum(used.values())
 
 
 def main() -> None:
@@ -63,7 +65,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds added to every answer (0)")
     parser.add_argument("--rounds", type=int, default=3, help="downloads of each side (3)")
     options = parser.parse_args()
-    figures: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
+    figures: dict[str, list[tuple[float, float, float, float]]] = {side: [] for side in SIDES}
     with sandbox(options.items, options.latency) as settings:
         os.environ.update(settings)
         control(settings, "GET", "")
@@ -72,10 +74,14 @@ def main() -> None:
             for side, processes in SIDES.items():
                 figures[side].append(measure(processes, options.workers, server))
                 control(settings, "DELETE", "/requests")
-    rates = {side: options.items / statistics.median(seconds for seconds, _ in each) for side, each in figures.items()}
-    for side, rate in rates.items():
-        used = statistics.median(part for _, part in figures[side])
-        print(f"{side:12} {rate:8.1f} items/s   server {used:.2f} of a processor")
+    rates = {}
+    for side, rows in figures.items():
+        seconds, server_cpu, caller, others = (statistics.median(column) for column in zip(*rows, strict=True))
+        rates[side] = options.items / seconds
+        print(
+            f"{side:12} {rates[side]:8.1f} items/s  server {server_cpu / seconds:.2f} of a processor  ms CPU an item: "
+            f"caller {caller / options.items * 1000:.2f}, workers {others / options.items * 1000:.2f}"
+        )
     print(f"ratio        {rates['2 processes'] / rates['1 process']:8.2f}")
 
 
