@@ -10,6 +10,7 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -210,6 +211,9 @@ def test_a_refused_key_stops_the_run_and_keeps_what_is_finished(make_sandbox, tm
     assert len(tree(tmp_path)) == 1200
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 11, 5), reason="closing a pool whose process died may hang: a fault of this Python"
+)
 def test_a_worker_that_is_killed_loses_nothing(make_sandbox, tmp_path):
     sandbox = make_sandbox(items=900, batches=2, latency=0.02)
     with sandbox.client(max_workers=4) as client:
