@@ -31,19 +31,16 @@ _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,9}")
 
 
 class Assets:
-    """The assets of one destination.
+    """What is known of the assets of one destination.
 
     Args:
-        calls: The transport.
         root: The destination, prepared.
         state: Its state, open.
     """
 
-    def __init__(self, calls: Transport, root: Path, state: State) -> None:
-        self._calls = calls
+    def __init__(self, root: Path, state: State) -> None:
         self._root = root
         self._state = state
-        self._folders: set[str] = set()
 
     def here(self, item: WorkItem, folder: str, stem: str) -> FinishedAsset | None:
         """Return an item's asset if it is there, unchanged and where it belongs."""
@@ -56,46 +53,12 @@ class Assets:
             return None
         return known if (found.st_size, found.st_mtime_ns) == (known.size, known.mtime_ns) else None
 
-    def fetch(
-        self,
-        item: WorkItem,
-        folder: str,
-        stem: str,
-        url: str,
-        renew: Callable[[], str] | None,
-        stop: threading.Event | None,
-    ) -> FinishedAsset:
-        """Fetch an item's asset and write down where it is.
-
-        Args:
-            item: The work item.
-            folder: The folder of its batch.
-            stem: The name of its files, without extension.
-            url: Where the asset is.
-            renew: Returns a new signed URL; ``None`` where the URL is not one of the platform's.
-            stop: Ends the call early when it is set.
-        """
-        if folder not in self._folders:
-            files.ensure_folder(self._root, folder, FOLDER)
-            self._folders.add(folder)
-        media_type = ""
-
-        def look(stream: ObjectStream) -> None:
-            nonlocal media_type
-            media_type = stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-            if media_type == "text/html" and not url.partition("?")[0].endswith((".html", ".htm")):
-                raise InvalidResponseError("The storage sent a web page in place of the asset.")
-
-        with contextlib.closing(resume.Resumable(self._root, f"asset {item.project_id} {item.id}")) as part:
-            resume.fetch(self._calls, url, part, renew, look=look, plain=renew is None, stop=stop)
-            path = _stem(folder, stem) + _extension(item.asset_url or "", media_type)
-            found = part.commit(path, flush=False)
+    def keep(self, item: WorkItem, asset: FinishedAsset) -> None:
+        """Write down where an item's asset is now; remove the file that it had elsewhere."""
         known = self._state.asset(item.project_id or "", item.id)
-        finished = FinishedAsset(path, _source(item), found.st_size, found.st_mtime_ns)
-        self._state.finish_asset(item.project_id or "", item.id, finished)
-        if known is not None and known.path != path:
+        self._state.finish_asset(item.project_id or "", item.id, asset)
+        if known is not None and known.path != asset.path:
             self._remove_moved(known)
-        return finished
 
     def _remove_moved(self, known: FinishedAsset) -> None:
         """Remove the file that an asset had before, if nobody touched it since."""
@@ -107,6 +70,44 @@ class Assets:
             and all(files.safe_name(part) == part for part in (*folders, name))
         ):
             files.remove_unchanged(self._root, known.path, known.size, known.mtime_ns)
+
+
+def fetch(
+    calls: Transport,
+    root: Path,
+    item: WorkItem,
+    folder: str,
+    stem: str,
+    url: str,
+    renew: Callable[[], str] | None,
+    stop: threading.Event | None,
+) -> FinishedAsset:
+    """Fetch an item's asset and return where it is.
+
+    Args:
+        calls: The transport.
+        root: The destination, prepared.
+        item: The work item.
+        folder: The folder of its batch.
+        stem: The name of its files, without extension.
+        url: Where the asset is.
+        renew: Returns a new signed URL; ``None`` where the URL is not one of the platform's.
+        stop: Ends the call early when it is set.
+    """
+    files.ensure_folder(root, folder, FOLDER)
+    media_type = ""
+
+    def look(stream: ObjectStream) -> None:
+        nonlocal media_type
+        media_type = stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if media_type == "text/html" and not url.partition("?")[0].endswith((".html", ".htm")):
+            raise InvalidResponseError("The storage sent a web page in place of the asset.")
+
+    with contextlib.closing(resume.Resumable(root, f"asset {item.project_id} {item.id}")) as part:
+        resume.fetch(calls, url, part, renew, look=look, plain=renew is None, stop=stop)
+        path = _stem(folder, stem) + _extension(item.asset_url or "", media_type)
+        found = part.commit(path, flush=False)
+    return FinishedAsset(path, _source(item), found.st_size, found.st_mtime_ns)
 
 
 def _stem(folder: str, stem: str) -> str:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-import mmap
 import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from typing_extensions import Self, TypedDict
 
 from . import coco, config, files, pagination, params, progress, transport
 from .assets import Assets
-from .exceptions import CFPlatformError, DownloadError, InvalidParameterError, to_dict
+from .exceptions import CFPlatformError, DownloadError, InvalidParameterError, from_dict, to_dict
+from .executing import Done, Executor, Spread
 from .pipeline import Job, Pipeline
+from .receiving import Receiver, Target
 from .resources import WorkItem
 from .results import DownloadResult, DownloadSummary
 from .state import (
@@ -36,8 +36,6 @@ from .transport import ObjectStream, Transport
 DEFAULT_FOLDER = "Default"
 #: Parsed documents that wait to be taken, for each worker.
 HELD_PER_WORKER = 2
-#: Bytes that are copied at a time where a large document is rewritten.
-COPY_STEP = 1024 * 1024
 
 
 class DownloadOptions(TypedDict, total=False):
@@ -49,27 +47,10 @@ class DownloadOptions(TypedDict, total=False):
     assets: bool
     inject_asset_url: bool
     progress: progress.Progress
+    executor: Executor | None
 
 
 OPTION_NAMES = tuple(DownloadOptions.__annotations__)
-
-
-class Target(NamedTuple):
-    """Where an item goes; the extension becomes known with its annotation."""
-
-    folder: str
-    stem: str
-    known: FinishedItem | None
-    asset: FinishedAsset | None = None
-
-    def path(self, extension: str) -> str:
-        """Return the path inside the destination."""
-        return f"{self.folder}/{self.stem}{extension}"
-
-    @property
-    def key(self) -> str:
-        """What no other item may share."""
-        return files.collision_key(f"{self.folder}/{self.stem}")
 
 
 class Downloader:
@@ -81,6 +62,7 @@ class Downloader:
         batch_names: Returns the names of a project's batches by id; called with ``refresh`` where one is missing.
         documents: Download the documents.
         assets: Download the assets.
+        executor: Runs the requests in other processes; ``None`` for threads of this one.
     """
 
     def __init__(
@@ -95,6 +77,7 @@ class Downloader:
         inject_asset_url: bool,
         documents: bool = True,
         assets: bool = False,
+        executor: Executor | None = None,
     ) -> None:
         self._calls = calls
         self._documents = documents
@@ -106,13 +89,28 @@ class Downloader:
         self._folders: dict[tuple[str, str], str] = {}
         # Places of items on their way, whose rows are not written yet.
         self._claimed: dict[str, str] = {}
-        self._pipeline: Pipeline[DownloadResult] = Pipeline(
-            calls, self._receive, workers=workers, space_id=space_id, receive_asset=self._receive_asset
-        )
+        self._receiver = Receiver(calls, root, inject=inject_asset_url)
+        self._run: Callable[[Iterable[Job[DownloadResult]]], Generator[Job[DownloadResult]]]
+        if executor is None:
+            pipeline: Pipeline[DownloadResult] = Pipeline(
+                calls, self._receive, workers=workers, space_id=space_id, receive_asset=self._receive_asset
+            )
+            self._run = pipeline.run
+        else:
+            spread: Spread[DownloadResult] = Spread(
+                executor,
+                calls.settings(),
+                root,
+                self._take_back,
+                space_id=space_id,
+                workers=workers,
+                inject=inject_asset_url,
+            )
+            self._run = spread.run
 
     def __enter__(self) -> Self:
         self._state = State.open(self._root)
-        self._assets = Assets(self._calls, self._root, self._state)
+        self._assets = Assets(self._root, self._state)
         return self
 
     def __exit__(
@@ -122,7 +120,7 @@ class Downloader:
 
     def results(self, items: Iterable[WorkItem]) -> Generator[DownloadResult]:
         """Yield a result for each item as it finishes."""
-        with contextlib.closing(self._pipeline.run(self._job(item) for item in items)) as jobs:
+        with contextlib.closing(self._run(self._job(item) for item in items)) as jobs:
             for job in jobs:
                 if job.target is not None:
                     self._claimed.pop(job.target.key, None)
@@ -254,61 +252,48 @@ class Downloader:
             names = self._batch_names(project_id, True)
         return names.get(batch_id, batch_id)
 
-    # --- Receiving, in the workers ---------------------------------------------------------------------------
+    # --- Receiving, in the threads of the pipeline --------------------------------------------------------------------
 
     def _receive(self, job: Job[DownloadResult], stream: ObjectStream) -> DownloadResult:
-        """Save one document: read, prove, rewrite ``info.asset_url``, rename, remember."""
-        item, target = job.item, job.target
-        path = target.path(files.extension(job.path))
-        if stream.status_code == 304:
+        """Receive one document and remember it."""
+        finished = self._receiver.document(job, stream)
+        if finished is None:
             return self._result(job, "skipped")
-        asset_url = item.asset_url if self._inject else None
-        with files.PartFile(self._root) as part:
-            head = bytearray()
-            chunks = stream.chunks()
-            for chunk in chunks:
-                head += chunk
-                if len(head) > coco.PARSE_LIMIT:
-                    break
-            if len(head) <= coco.PARSE_LIMIT:
-                document = bytes(head)
-                coco.parse(document)
-                part.write(coco.set_asset_url(document, asset_url) if self._inject else document)
-                found = part.commit(path)
-            else:
-                for chunk in itertools.chain([bytes(head)], chunks):
-                    part.write(chunk)
-                found = self._finish_large(part, path, asset_url)
-        finished = FinishedItem(path, item.revision, self._inject, stream.etag, found.st_size, found.st_mtime_ns)
-        self._state.finish(item.project_id or "", item.id, target.key, finished)
-        if target.known is not None and target.known.path != path:
-            self._remove_moved(target.known)
-        job.target = target._replace(known=finished)
-        return self._result(job, "downloaded", written=found.st_size)
+        self._keep(job, finished)
+        return self._result(job, "downloaded", written=finished.size)
 
     def _receive_asset(
         self, job: Job[DownloadResult], renew: Callable[[], str] | None, stop: threading.Event
     ) -> DownloadResult:
-        """Save the asset of an item whose document, if it was wanted, is saved."""
-        target = job.target
-        asset = self._assets.fetch(job.item, target.folder, target.stem, job.asset_url, renew, stop)
-        job.target = target._replace(asset=asset)
+        """Receive and remember the asset of an item whose document, if it was wanted, is saved."""
+        asset = self._receiver.asset(job, renew, stop)
+        self._keep_asset(job, asset)
         return self._result(job, "downloaded", written=asset.size + (job.result.written if job.result else 0))
 
-    def _finish_large(self, part: files.PartFile, path: str, asset_url: str | None) -> os.stat_result:
-        """Finish a document that is too large to be parsed, with no more of it in memory than a window."""
-        with mmap.mmap(part.fileno(), 0, access=mmap.ACCESS_READ) as document:
-            coco.check_ends(document[:4096], document[-4096:])
-            if self._inject:
-                start, end, value = coco.asset_url_edit(document, asset_url)
-                with files.PartFile(self._root) as rewritten:
-                    for first, last in ((0, start), (end, len(document))):
-                        for offset in range(first, last, COPY_STEP):
-                            rewritten.write(document[offset : min(offset + COPY_STEP, last)])
-                        if first == 0:
-                            rewritten.write(value)
-                    return rewritten.commit(path)
-        return part.commit(path)
+    # --- Remembering, always in this process ------------------------------------------------------------------
+
+    def _take_back(self, job: Job[DownloadResult], done: Done) -> None:
+        """Remember what another process saved of an item, and say what became of it."""
+        if done.document is not None:
+            self._keep(job, done.document)
+        if done.asset is not None:
+            self._keep_asset(job, done.asset)
+        if done.error is not None:
+            job.error = from_dict(done.error)
+            return
+        saved = [each.size for each in (done.document, done.asset) if each is not None]
+        job.result = self._result(job, "downloaded" if saved else "skipped", written=sum(saved))
+
+    def _keep(self, job: Job[DownloadResult], finished: FinishedItem) -> None:
+        item, target = job.item, job.target
+        self._state.finish(item.project_id or "", item.id, target.key, finished)
+        if target.known is not None and target.known.path != finished.path:
+            self._remove_moved(target.known)
+        job.target = target._replace(known=finished)
+
+    def _keep_asset(self, job: Job[DownloadResult], asset: FinishedAsset) -> None:
+        self._assets.keep(job.item, asset)
+        job.target = job.target._replace(asset=asset)
 
     def _remove_moved(self, known: FinishedItem) -> None:
         """Remove the file that an item had before its batch changed, if nobody touched it since."""

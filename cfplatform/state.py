@@ -428,6 +428,9 @@ def _lock(root: Path) -> IO[str]:
 def _after_fork() -> None:
     # Another thread of the parent may have held it.
     State._open_lock = threading.Lock()
+    for state in State._open.values():
+        # The parent keeps the lock; a child that outlives it, such as a worker of a pool, must not.
+        state._lock_file.close()
 
 
 if hasattr(os, "register_at_fork"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import datetime
 from email.message import Message
 from pathlib import Path
@@ -51,6 +52,26 @@ def test_public_types(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Pat
     for result in client.iter_downloads([item], tmp_path):
         assert_type(result.path, Path | None)
         assert result.outcome == "skipped"
+
+
+class Inline:
+    """The least that ``executor=`` takes."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args))
+        return future
+
+
+def test_public_types_of_executors(client: cfplatform.Client, tmp_path: Path) -> None:
+    items = list(client.get_work_items(max_items=2))
+    with ThreadPoolExecutor() as threads, ProcessPoolExecutor() as processes:
+        # Nothing is handed to the processes where there is nothing to do.
+        assert_type(client.download_work_items([], tmp_path, executor=processes), DownloadSummary)
+        assert_type(client.download_project(destination=tmp_path, executor=threads), DownloadSummary)
+        assert_type(client.iter_downloads(items, tmp_path, executor=threads), Iterator[DownloadResult])
+        assert_type(items[0].download(tmp_path, executor=Inline()), DownloadResult)
+        assert_type(client.get_batch(1001).download(tmp_path, executor=None), DownloadSummary)
 
 
 def test_public_types_of_uploads(client: cfplatform.Client, tmp_path: Path) -> None:

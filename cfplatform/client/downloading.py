@@ -8,7 +8,7 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from .. import downloads, files, pagination, params
+from .. import downloads, executing, files, pagination, params
 from .. import progress as _progress
 from ..exceptions import CFPlatformError, InvalidParameterError
 from ..params import WorkItemFilters
@@ -84,6 +84,7 @@ class Downloading(Listing):
         assets: bool = False,
         inject_asset_url: bool = True,
         progress: _progress.Progress = None,
+        executor: executing.Executor | None = None,
         **filters: Unpack[WorkItemFilters],
     ) -> DownloadSummary:
         """Download the COCO documents of a project, or bring a downloaded copy up to date.
@@ -108,6 +109,9 @@ class Downloading(Listing):
                 does; every byte outside of ``info`` stays as served. ``False`` saves documents exactly as served.
             progress: ``True`` for a bar (extra ``progress``), a function of (done, total), or a
                 :class:`~cfplatform.ProgressReporter`.
+            executor: Lets the processes of a ``concurrent.futures.Executor``, or of anything with such a ``submit``,
+                do the requests, each with ``max_workers``. It is handed the API key and stays open. The page "More than
+                one process" of the documentation tells the rest.
             filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
 
         Returns:
@@ -116,7 +120,8 @@ class Downloading(Listing):
         Raises:
             DestinationBusyError: If another process downloads into the destination.
             AuthenticationError: If the key is refused; what is finished is kept.
-            DownloadError: If the disk is full or cannot be written; what is finished is kept.
+            DownloadError: If the disk is full or cannot be written, or the executor lost its processes; what is
+                finished is kept.
 
         Example:
             >>> summary = client.download_project(destination="labels")
@@ -135,6 +140,7 @@ class Downloading(Listing):
             assets=assets,
             inject_asset_url=inject_asset_url,
             progress=progress,
+            executor=executor,
         )
         # A batch may have been renamed since an earlier call.
         self._batch_names.pop(project, None)
@@ -200,6 +206,7 @@ class Downloading(Listing):
         documents: bool = True,
         inject_asset_url: bool = True,
         progress: _progress.Progress = None,
+        executor: executing.Executor | None = None,
     ) -> tuple[downloads.Downloader, _progress.ProgressReporter]:
         self._calls.ensure_open()
         reporter = _progress.reporter(progress)
@@ -212,6 +219,7 @@ class Downloading(Listing):
             inject_asset_url=params.flag("inject_asset_url", inject_asset_url),
             space_id=self._space(space_id),
             batch_names=self._names_of_batches,
+            executor=executing.checked(executor),
             root=files.prepare_destination(destination),
         )
         return downloader, reporter

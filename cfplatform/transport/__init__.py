@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -38,6 +39,7 @@ from .failures import has_expired
 from .lanes import Answer, AnyAnswer, AnyRequest, Outgoing
 from .retry import DEFAULT_RETRIES, RETRY_METHODS, Budget, Interrupted, RetryPolicy, Shared, retry_after
 from .sessions import KeyAuth, PlainSession, PolicyAdapter, hide_signatures_in_logs, origin
+from .settings import Settings
 
 if TYPE_CHECKING:
     from ..params import Query
@@ -48,6 +50,7 @@ __all__ = [
     "Interrupted",
     "ObjectStream",
     "Resumed",
+    "Settings",
     "Transport",
     "checked_retries",
     "has_expired",
@@ -102,12 +105,14 @@ class Transport:
         self._pool_size = pool_size
         self._own_session = session
         self._settings: dict[str, Any] = {"proxies": dict(proxies or {}), "verify": verify, "cert": cert}
+        self._given_agent = user_agent
         self._user_agent = arguments.user_agent(user_agent)
         self._headers = {
             "Accept": "application/json",
             "Accept-Encoding": "gzip, deflate",
             "User-Agent": self._user_agent,
         }
+        self._name = secrets.token_hex(8)
         self._closed = False
         if session is not None and not isinstance(session, requests.Session):
             raise ConfigurationError(f"session must be a requests.Session, not {type(session).__name__}.")
@@ -135,6 +140,27 @@ class Transport:
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("A cfplatform client cannot be pickled: it holds the API key. Build one where it is used.")
+
+    def settings(self) -> Settings:
+        """Return what builds a transport like this one in another process.
+
+        Raises:
+            ConfigurationError: If something of it cannot leave this process.
+        """
+        if self._own_session is not None:
+            raise ConfigurationError(
+                "executor= needs a client without session=...: a session cannot be handed to other processes."
+            )
+        arguments = {
+            "api_key": self._key,
+            "base_url": self.base_url,
+            "timeout": self.timeout,
+            "retries": self._retries,
+            "pool_size": self._pool_size,
+            "user_agent": self._given_agent,
+            **self._settings,
+        }
+        return Settings.of(self._name, arguments)
 
     def close(self) -> None:
         """Close all connections; a session that the caller gave stays open. Calling it again does nothing."""

@@ -1,0 +1,347 @@
+"""Downloading in other processes: work is cut into chunks that an executor runs; what comes back is small.
+
+The process of the caller lists, decides what is fetched, and writes the state. A worker receives files into the same
+folder, by the same pipeline, and reports what it saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import queue
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from . import files
+from .exceptions import (
+    CFPlatformError,
+    DownloadError,
+    InvalidParameterError,
+    blank,
+    from_dict,
+    printable,
+    shown,
+    to_dict,
+)
+from .pipeline import Job, Pipeline
+from .receiving import Receiver, Target
+from .resources import WorkItem
+from .state import FinishedAsset, FinishedItem
+from .transport import Settings, Transport
+
+#: Items in a chunk. Each chunk fills its pipeline anew and drains it, which costs some three round trips of the dozen
+#: that 200 items take with 32 workers; and a process that dies takes one chunk with it, whose items are fetched again.
+CHUNK = 200
+#: Chunks that are with the executor at the same time, so that 32 processes always find a next one. More would only
+#: be items held in memory: there are some 2 KB to each.
+AHEAD = 64
+#: Seconds that the end of a run waits for what its workers have saved meanwhile.
+LAST_WAIT = 2.0
+#: Transports that a worker process keeps: one for each client that it works for.
+KEPT_TRANSPORTS = 4
+
+R = TypeVar("R")
+
+
+class Executor(Protocol):
+    """What ``executor=`` takes: ``concurrent.futures.Executor``, that of a Dask client, or anything like them."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
+        """Run ``fn(*args)`` somewhere; return a future with ``result``, ``cancel`` and ``add_done_callback``."""
+
+
+def checked(executor: Executor | None) -> Executor | None:
+    """Refuse what is no executor."""
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise InvalidParameterError(
+            f"executor must be a concurrent.futures.Executor or have such a submit(), not {shown(executor)}."
+        )
+    if isinstance(executor, type):
+        raise InvalidParameterError(f"executor must be an object, not the class {executor.__name__}.")
+    return executor
+
+
+class Piece(NamedTuple):
+    """One item as a worker gets it."""
+
+    # Leaves its client behind where it is pickled.
+    item: WorkItem
+    folder: str
+    stem: str
+    wants_document: bool
+    asset: str | None
+    headers: dict[str, str] | None
+
+
+class Done(NamedTuple):
+    """What a worker did with one item; ``error`` is plain data."""
+
+    document: FinishedItem | None
+    asset: FinishedAsset | None
+    error: Mapping[str, Any] | None
+
+
+class Report(NamedTuple):
+    """What a worker did with a chunk: by position, and what ended it before its end."""
+
+    done: dict[int, Done]
+    fatal: Mapping[str, Any] | None = None
+
+
+# Without a repr, as its settings: executors log what they could not run.
+@dataclass(frozen=True, repr=False)
+class Chunk:
+    """What a worker gets; it holds the API key."""
+
+    settings: Settings
+    root: Path
+    #: A file that is there as long as the run is. It also proves that the worker sees the caller's folder, and not one
+    #: of its own machine that has the same name.
+    mark: Path
+    space_id: str | None
+    workers: int
+    inject: bool
+    pieces: list[Piece]
+
+
+# --- In a worker process -----------------------------------------------------------------------------------------
+
+
+@lru_cache(KEPT_TRANSPORTS)
+def _transport(settings: Settings) -> Transport:
+    return Transport(**settings.arguments)
+
+
+def download_chunk(chunk: Chunk) -> Report:
+    """Download the items of a chunk; everything that goes wrong on the way comes back as data."""
+    jobs: list[Job[bool]] = []
+    for piece in chunk.pieces:
+        job: Job[bool] = Job(piece.item, Target(piece.folder, piece.stem))
+        job.wants_document, job.asset, job.headers = piece.wants_document, piece.asset, piece.headers
+        jobs.append(job)
+    fatal = None
+    try:
+        _download(chunk, jobs)
+    except CFPlatformError as error:
+        fatal = to_dict(error)
+    # Of all jobs, not only of those that were handed out: what is on disk is to be remembered in any case.
+    done = {
+        number: Done(job.target.known, job.target.asset, to_dict(job.error) if job.error else None)
+        for number, job in enumerate(jobs)
+        if job.result or job.error or job.target.known or job.target.asset
+    }
+    return Report(done, fatal)
+
+
+def _download(chunk: Chunk, jobs: list[Job[bool]]) -> None:
+    calls = _transport(chunk.settings)
+    receiver = Receiver(calls, chunk.root, inject=chunk.inject)
+
+    def receive(job: Job[bool], stream: Any) -> bool:
+        job.target = job.target._replace(known=receiver.document(job, stream))
+        return True
+
+    def receive_asset(job: Job[bool], renew: Any, stop: Any) -> bool:
+        job.target = job.target._replace(asset=receiver.asset(job, renew, stop))
+        return True
+
+    pipeline: Pipeline[bool] = Pipeline(
+        calls, receive, workers=chunk.workers, space_id=chunk.space_id, receive_asset=receive_asset
+    )
+    with contextlib.closing(pipeline.run(_while_wanted(chunk.mark, jobs))) as finished:
+        for _ in finished:
+            _ensure_wanted(chunk.mark)
+
+
+def _while_wanted(mark: Path, jobs: list[Job[bool]]) -> Generator[Job[bool]]:
+    _ensure_wanted(mark)
+    yield from jobs
+
+
+def _ensure_wanted(mark: Path) -> None:
+    if not os.path.lexists(mark):
+        raise DownloadError(
+            f"A worker on {socket.gethostname()!r} does not see what the caller wrote into the destination: "
+            f"{str(mark)!r} is not there. Workers must have the caller's folder under the same path."
+        )
+
+
+# --- In the caller's process -------------------------------------------------------------------------------------
+
+
+class Spread(Generic[R]):
+    """Runs jobs like the pipeline does, but in the processes of an executor.
+
+    Args:
+        executor: Runs chunks; it is not shut down.
+        settings: What a worker's transport is built of.
+        root: The destination, prepared.
+        take: Called in the caller's thread with a job and what was done; writes the state and sets the result.
+        space_id: The space, or ``None`` to take it from each annotation.
+        workers: Items that one chunk works on at the same time, at the most.
+        inject: Set ``info.asset_url`` in documents.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        settings: Settings,
+        root: Path,
+        take: Callable[[Job[R], Done], None],
+        *,
+        space_id: str | None,
+        workers: int,
+        inject: bool,
+    ) -> None:
+        self._executor = executor
+        self._settings = settings
+        self._root = root
+        self._take = take
+        self._space_id = space_id
+        self._workers = workers
+        self._inject = inject
+        self._waiting: list[Job[R]] = []
+        self._running: dict[int, tuple[Any, list[Job[R]]]] = {}
+        self._ready: deque[Job[R]] = deque()
+        self._listed = False
+        self._listing_error: Exception | None = None
+        self._numbers = itertools.count()
+        # Filled by whatever thread finishes a future.
+        self._finished: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def run(self, jobs: Iterable[Job[R]]) -> Generator[Job[R]]:
+        """Yield the jobs when they are done. Closing the generator cancels what is not under way.
+
+        Jobs are taken from the iterable in the caller's thread and only as far ahead as there is use for. If it
+        raises, what was taken is finished first.
+
+        Raises:
+            CFPlatformError: What stops the whole run: the key is refused, the disk is full, or the executor fails.
+        """
+        source = iter(jobs)
+        pid = os.getpid()
+        try:
+            mark = files.PartFile(self._root)
+        except OSError as error:
+            raise files.destination_error(error) from None
+        try:
+            while True:
+                self._fill(source, mark.path)
+                if self._ready:
+                    yield self._ready.popleft()
+                elif self._running:
+                    self._collect()
+                else:
+                    break
+            if self._listing_error is not None:
+                raise self._listing_error
+        finally:
+            # A forked child has a copy of this, which must not end its parent's run.
+            if pid == os.getpid():
+                # Gone first, which tells the workers to stop.
+                mark.discard()
+                self._end()
+
+    def _fill(self, source: Iterator[Job[R]], mark: Path) -> None:
+        for turn in itertools.count():
+            # As in the pipeline: two a turn, more of them only while there is nothing to hand out.
+            if self._listed or self._is_full() or (turn >= 2 and self._has_output()):
+                return
+            try:
+                self._admit(next(source))
+            except StopIteration:
+                self._listed = True
+            except Exception as error:
+                self._listing_error = error
+                self._listed = True
+            if self._waiting and (self._listed or len(self._waiting) >= CHUNK):
+                self._submit(mark)
+
+    def _is_full(self) -> bool:
+        return len(self._running) >= AHEAD or len(self._ready) >= CHUNK
+
+    def _has_output(self) -> bool:
+        return bool(self._ready) or not self._finished.empty()
+
+    def _admit(self, job: Job[R]) -> None:
+        if job.result is not None or job.error is not None:
+            self._ready.append(job)
+        else:
+            self._waiting.append(job)
+
+    def _submit(self, mark: Path) -> None:
+        jobs, self._waiting = self._waiting, []
+        pieces = [
+            Piece(job.item, job.target.folder, job.target.stem, job.wants_document, job.asset, job.headers)
+            for job in jobs
+        ]
+        chunk = Chunk(self._settings, self._root, mark, self._space_id, self._workers, self._inject, pieces)
+        try:
+            # Else another process would take it, after a day, for something left behind.
+            os.utime(mark)
+        except OSError as error:
+            raise files.destination_error(error) from None
+        number = next(self._numbers)
+        try:
+            future = self._executor.submit(download_chunk, chunk)
+        except Exception as error:
+            raise self._lost(error) from error
+        self._running[number] = future, jobs
+        future.add_done_callback(lambda _: self._finished.put(number))
+
+    def _collect(self) -> None:
+        """Wait for a chunk and take what was done."""
+        while True:
+            try:
+                # In slices, because an untimed wait cannot be interrupted by Ctrl-C on Windows.
+                number = self._finished.get(timeout=0.5)
+                break
+            except queue.Empty:
+                continue
+        future, jobs = self._running.pop(number)
+        try:
+            report = future.result()
+        except Exception as error:
+            raise self._lost(error) from error
+        for position, done in report.done.items():
+            self._remember(jobs[position], done)
+        if report.fatal is not None:
+            raise from_dict(report.fatal)
+        self._ready.extend(jobs)
+
+    def _remember(self, job: Job[R], done: Done) -> None:
+        try:
+            self._take(job, done)
+        except OSError as error:
+            # As the pipeline does where the file system refuses something.
+            problem = files.destination_error(error)
+            if files.stops_everything(error):
+                raise problem from None
+            job.result, job.error = None, problem
+
+    def _lost(self, error: Exception) -> DownloadError:
+        words = printable(blank(str(error), self._settings.arguments["api_key"]))[:200]
+        return DownloadError(
+            f"The executor could not finish its work ({type(error).__name__}: {words}). A worker process may have "
+            "died, or the executor was shut down. What is finished is kept; run the same call again, with an executor "
+            "that works, to fetch only what is missing."
+        )
+
+    def _end(self) -> None:
+        """Take what workers that were told to stop have saved, for a short time; cancel the rest."""
+        give_up = time.monotonic() + LAST_WAIT
+        while self._running and (left := give_up - time.monotonic()) > 0:
+            # Whatever ended the run must be told, not what happens to these.
+            with contextlib.suppress(Exception):
+                future, jobs = self._running.pop(self._finished.get(timeout=left))
+                for position, done in future.result().done.items():
+                    self._take(jobs[position], done)
+        for future, _ in self._running.values():
+            future.cancel()
