@@ -87,7 +87,7 @@ class Bench:
             raise RuntimeError(f"{side} {action} failed:\n{done.stderr[-4000:]}")
         after = self._get("/control/counts")
         counts, busy = after["counts"], after["cpu"] - before["cpu"]
-        return {**json.loads(done.stdout), "requests": counts, "server_cpu": busy}
+        return {**json.loads(done.stdout), "requests": counts, "wire_bytes": after["bytes"], "server_cpu": busy}
 
     def download(self, side: str, *, project: str, **arguments: Any) -> dict[str, Any]:
         """Run the action ``download`` into a folder that is removed afterwards."""

@@ -232,7 +232,8 @@ def _grow(bench: Bench, items: int, workers: int, ms: int, kib: int) -> None:
     options = {"latency": ms / 1000, "max_workers": workers}
     (side,) = bench.in_turn("growth", {name: lambda: bench.download("ours", project=project_id(items, kib), **options)})
     spent = side.median("cpu") / items * 1000
-    bench.row("growth", name, f"{side.rate:,.0f} items/s", f"{spent:.2f} ms CPU an item")
+    wire = side.median("wire_bytes") / items / 1024
+    bench.row("growth", name, f"{side.rate:,.0f} items/s", f"{spent:.2f} ms CPU, {wire:.2f} KiB sent an item")
 
 
 def _against_ideal(bench: Bench, case: str, ours: Side, workers: int, bar: Bar) -> None:

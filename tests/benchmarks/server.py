@@ -109,6 +109,8 @@ class World:
     def __init__(self, archives: Path) -> None:
         self.origin = ""
         self.latency = 0.0
+        #: Bytes in both directions, with all headers.
+        self.bytes = 0
         self.counts: Counter[str] = Counter()
         self._archives = archives
 
@@ -151,9 +153,11 @@ class World:
     def _control(self, parts: list[str]) -> bytes:
         if parts[0] == "reset":
             self.latency = float(parts[1])
+            self.bytes = 0
             self.counts.clear()
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        return _answer(json.dumps({"counts": self.counts, "cpu": usage.ru_utime + usage.ru_stime}).encode())
+        busy = usage.ru_utime + usage.ru_stime
+        return _answer(json.dumps({"counts": self.counts, "bytes": self.bytes, "cpu": busy}).encode())
 
 
 class Connection(asyncio.Protocol):
@@ -171,6 +175,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
+        self._world.bytes += len(data)
         while (end := self._received.find(b"\r\n\r\n")) >= 0:
             head = self._received[:end]
             method, target, _ = head.split(b" ", 2)
@@ -188,6 +193,7 @@ class Connection(asyncio.Protocol):
                 self._send(answer)
 
     def _send(self, answer: bytes | mmap.mmap) -> None:
+        self._world.bytes += len(answer)
         if isinstance(answer, bytes) and len(answer) <= PIECE:
             self._transport.write(answer)
             return
