@@ -210,7 +210,7 @@ def b11(bench: Bench) -> None:
 
 def growth(bench: Bench) -> None:
     """How the cost of a download grows with items, workers, latency and document size; there is no bar."""
-    base = {"items": bench.size(2000, 200), "workers": 32, "ms": 0, "kib": 4}
+    base = {"items": bench.size(1000, 200), "workers": 32, "ms": 0, "kib": 4}
     points = {
         "items": [base["items"] // 4, base["items"], base["items"] * 4],
         "workers": [1, 4, 10, 64],
