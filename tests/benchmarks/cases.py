@@ -210,30 +210,30 @@ def b11(bench: Bench) -> None:
 
 def growth(bench: Bench) -> None:
     """How the cost of a download grows with items, workers, latency and document size; there is no bar."""
-    base = {"items": bench.size(1000, 200), "workers": 32, "ms": 0, "kib": 4}
-    points = {
-        "items": [base["items"] // 4, base["items"], base["items"] * 4],
-        "workers": [1, 4, 10, 64],
-        "kib": [1, 64, 1024],
-        "ms": [10, 50, 200],
+    items = bench.size(1000, 200)
+    points = [
+        *({"items": count} for count in (items // 4, items, items * 4)),
+        *({"workers": count} for count in (1, 4, 10, 64)),
+        *({"kib": 1}, {"kib": 64}, {"kib": 1024, "items": items // 4}),
+        *({"ms": ms} for ms in (10, 50, 200)),
+        *({"ms": 50, "workers": count} for count in (10, 64, 128)),
+    ]
+    sizes = [{"items": items, "workers": 32, "kib": 4, "ms": 0, **point} for point in points]
+    programs = {
+        "{items:,} items of {kib} KiB, {workers} workers, {ms} ms".format(**size): functools.partial(
+            bench.download,
+            "ours",
+            project=project_id(size["items"], size["kib"]),
+            latency=size["ms"] / 1000,
+            max_workers=size["workers"],
+        )
+        for size in sizes
     }
-    for name, values in points.items():
-        for value in values:
-            point = {**base, name: value}
-            if name == "kib" and value > 100:
-                point["items"] //= 4
-            _grow(bench, **point)
-    for workers in (10, 64, 128):
-        _grow(bench, **{**base, "workers": workers, "ms": 50})
-
-
-def _grow(bench: Bench, items: int, workers: int, ms: int, kib: int) -> None:
-    name = f"{items:,} items of {kib} KiB, {workers} workers, {ms} ms"
-    options = {"latency": ms / 1000, "max_workers": workers}
-    (side,) = bench.in_turn("growth", {name: lambda: bench.download("ours", project=project_id(items, kib), **options)})
-    spent = side.median("cpu") / items * 1000
-    wire = side.median("wire_bytes") / items / 1024
-    bench.row("growth", name, f"{side.rate:,.0f} items/s", f"{spent:.2f} ms CPU, {wire:.2f} KiB sent an item")
+    for side in bench.in_turn("growth", programs):
+        count = side.median("items")
+        spent, wire = side.median("cpu") / count * 1000, side.median("wire_bytes") / count / 1024
+        other = f"{spent:.2f} ms CPU, {wire:.2f} KiB sent an item"
+        bench.row("growth", side.name, f"{side.rate:,.0f} items/s", other)
 
 
 def _against_ideal(bench: Bench, case: str, ours: Side, workers: int, bar: Bar) -> None:
