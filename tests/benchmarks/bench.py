@@ -70,7 +70,7 @@ class Bench:
     def run(self, side: str, action: str, *, project: str, latency: float = 0.0, **arguments: Any) -> dict[str, Any]:
         """Run one action of one side; return its figures, with what the server counted."""
         variables = {
-            **os.environ,
+            **self.environment(),
             "CF_API_KEY": "benchmark",
             "CF_PLATFORM_BASE_URL": f"{self._origin}/api/v1",
             "CF_PROJECT_ID": project,
@@ -88,6 +88,11 @@ class Bench:
         after = self._get("/control/counts")
         counts, busy = after["counts"], after["cpu"] - before["cpu"]
         return {**json.loads(done.stdout), "requests": counts, "wire_bytes": after["bytes"], "server_cpu": busy}
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables of a side's process: with compiled modules, as they are where packages are installed."""
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return {**kept, "PYTHONPYCACHEPREFIX": str(self._folder / "compiled")}
 
     def download(self, side: str, *, project: str, **arguments: Any) -> dict[str, Any]:
         """Run the action ``download`` into a folder that is removed afterwards."""

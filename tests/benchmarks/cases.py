@@ -186,8 +186,8 @@ def b10(bench: Bench) -> None:
     took: dict[str, list[float]] = {module: [] for module in modules}
     for _ in range(5 * bench.rounds + 1):
         for module in modules:
-            took[module].append(_import(module))
-    # Without the first ones, which may have compiled.
+            took[module].append(_import(bench, module))
+    # Without the first ones, which compile.
     ours, requests, official = (statistics.median(each[1:]) for each in took.values())
     shown = f"{ours * 1000:.0f} ms"
     bar = Bar(1.15, aim=1.05, at_least=False)
@@ -258,10 +258,11 @@ def _export(bench: Bench, project: str, export_id: str) -> dict[str, Any]:
         return bench.run("ours", "export", project=project, export_id=export_id, destination=folder)
 
 
-def _import(module: str) -> float:
+def _import(bench: Bench, module: str) -> float:
     program = f"import time; began = time.perf_counter(); import {module}; print(time.perf_counter() - began)"
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    streams = {"capture_output": True, "text": True}
+    done = subprocess.run(command, cwd=ROOT, env=bench.environment(), check=True, timeout=60, **streams)
     return float(done.stdout)
 
 
