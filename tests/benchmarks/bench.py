@@ -49,7 +49,8 @@ class Bench:
             self._archives = self._folder / "archives"
             self._archives.mkdir()
             command = [sys.executable, "-m", "tests.benchmarks.server", str(self._archives)]
-            process = stack.enter_context(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True))
+            streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            process = stack.enter_context(subprocess.Popen(command, cwd=ROOT, **streams))
             stack.callback(process.terminate)
             assert process.stdout is not None
             self._origin = process.stdout.readline().strip()

@@ -13,6 +13,7 @@ import functools
 import json
 import mmap
 import resource
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,13 +241,16 @@ def _answer(body: bytes, headers: bytes = b"") -> bytes:
 
 
 async def serve(archives: Path) -> None:
-    """Serve on a free port of this machine; print the origin, then run until the process is ended."""
+    """Serve on a free port of this machine and print the origin; ends when whoever started it does."""
     world = World(archives)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(world), "127.0.0.1", 0, backlog=512)
     world.origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     print(world.origin, flush=True)
-    await server.serve_forever()
+    ended = asyncio.Event()
+    # Nothing is ever sent, so it becomes readable when the other end is closed.
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
 
 
 if __name__ == "__main__":
