@@ -1,0 +1,183 @@
+"""Running sides in turn against one server, each in a process of its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from typing_extensions import Self
+
+from . import server
+from .table import Bar, Row, Side
+
+ROOT = Path(__file__).parents[2]
+#: Seconds that one run may take, whatever it is.
+LIMIT = 1800
+
+
+class Bench:
+    """What the cases need: the server, the number of rounds, and what has been measured so far.
+
+    Args:
+        rounds: Runs of each side; their medians are compared.
+        quick: Smaller sizes, for trying.
+    """
+
+    def __init__(self, rounds: int, quick: bool) -> None:
+        self.rounds = rounds
+        self.quick = quick
+        self.rows: list[Row] = []
+        self.sides: list[Side] = []
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
+            self._archives = self._folder / "archives"
+            self._archives.mkdir()
+            command = [sys.executable, "-m", "tests.benchmarks.server", str(self._archives)]
+            streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            process = stack.enter_context(subprocess.Popen(command, cwd=ROOT, **streams))
+            stack.callback(process.terminate)
+            assert process.stdout is not None
+            self._origin = process.stdout.readline().strip()
+            self._closing = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.close()
+
+    def size(self, full: int, quick: int) -> int:
+        """Return the size for this run."""
+        return quick if self.quick else full
+
+    # --- Running -------------------------------------------------------------------------------------------
+
+    def run(self, side: str, action: str, *, project: str, latency: float = 0.0, **arguments: Any) -> dict[str, Any]:
+        """Run one action of one side; return its figures, with what the server counted."""
+        variables = {
+            **self.environment(),
+            "CF_API_KEY": "benchmark",
+            "CF_PLATFORM_BASE_URL": f"{self._origin}/api/v1",
+            "CF_PROJECT_ID": project,
+            "CF_SPACE_ID": server.SPACE,
+            "NO_PROXY": "127.0.0.1",
+        }
+        command = [sys.executable, "-m", f"tests.benchmarks.sides.{side}", action]
+        # Builds what the server keeps of a project, so that no side waits for it.
+        self._get(f"/api/v1/projects/{project}/workItems?limit=1")
+        before = self._get(f"/control/reset/{latency}")
+        streams = {"input": json.dumps(arguments), "capture_output": True, "text": True}
+        done = subprocess.run(command, cwd=ROOT, env=variables, timeout=LIMIT, **streams)
+        if done.returncode:
+            raise RuntimeError(f"{side} {action} failed:\n{done.stderr[-4000:]}")
+        after = self._get("/control/counts")
+        counts, busy = after["counts"], after["cpu"] - before["cpu"]
+        return {**json.loads(done.stdout), "requests": counts, "wire_bytes": after["bytes"], "server_cpu": busy}
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables of a side's process: with compiled modules, as they are where packages are installed."""
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return {**kept, "PYTHONPYCACHEPREFIX": str(self._folder / "compiled")}
+
+    def download(self, side: str, *, project: str, **arguments: Any) -> dict[str, Any]:
+        """Run the action ``download`` into a folder that is removed afterwards."""
+        with self.destination() as folder:
+            return self.run(side, "download", project=project, destination=folder, **arguments)
+
+    @contextmanager
+    def destination(self) -> Iterator[str]:
+        """Make a folder that is removed afterwards."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            yield folder
+
+    def in_turn(self, case: str, programs: dict[str, Callable[[], dict[str, Any]]]) -> list[Side]:
+        """Run programs in turn, A B A B; return their figures."""
+        measured = [Side(case, name) for name in programs]
+        for number in range(self.rounds):
+            for side, program in zip(measured, programs.values(), strict=True):
+                side.rounds.append(program())
+                took = side.rounds[-1]["seconds"]
+                print(f"{case}  round {number + 1} of {self.rounds}  {side.name}: {took:.2f} s", file=sys.stderr)
+        self.sides += measured
+        return measured
+
+    def row(self, *cells: Any, **options: Any) -> None:
+        """Add a comparison."""
+        self.rows.append(Row(*cells, **options))
+
+    def faster(self, case: str, what: str, ours: Side, other: Side, bar: Bar | None) -> None:
+        """Add a comparison of two rates."""
+        figure = ours.rate / other.rate
+        self.row(case, what, f"{ours.rate:,.0f} items/s", f"{other.name} {other.rate:,.0f}", figure, bar)
+
+    # --- The server ----------------------------------------------------------------------------------------
+
+    def urls(self, project: str, count: int) -> list[str]:
+        """Return the addresses of the annotations and documents of the first items of a project."""
+        items = self._get(f"/api/v1/projects/{project}/workItems?limit={count}")["items"]
+        kib = int(project[:8])
+        return [
+            url
+            for item in items
+            for url in (
+                f"{self._origin}/api/v1/projects/{project}/workItems/{item['id']}/annotations?format=coco",
+                f"{self._origin}/storage/spaces/{server.SPACE}/coco_output/{kib}/{item['id']}.json?{server.SIGNATURE}",
+            )
+        ]
+
+    def archive(self, mib: int, *, deflated: bool = False) -> tuple[str, str]:
+        """Make an archive of about so many MiB as sent; return the id of its export and its address.
+
+        Args:
+            mib: Its size; one size is of one kind.
+            deflated: Documents that shrink, rather than stored bytes that cannot.
+        """
+        path = self._archives / f"{mib}.zip"
+        if not path.exists():
+            contents = [_labels(seed) if deflated else os.urandom(min(mib, 4) * 1024 * 1024) for seed in range(4)]
+            sent = 0
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED) as archive:
+                for number in itertools.count():
+                    name = f"Batch 1/{number:08d}.json"
+                    archive.writestr(name, contents[number % len(contents)])
+                    sent += archive.getinfo(name).compress_size
+                    if sent >= mib * 1024 * 1024:
+                        break
+        return server.export_id(mib), f"{self._origin}/storage/exports/{path.name}?{server.SIGNATURE}"
+
+    def _get(self, path: str) -> Any:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(self._origin + path, timeout=60) as response:
+            return json.loads(response.read())
+
+
+def _labels(seed: int) -> bytes:
+    """Return a document of about a MiB whose numbers differ, so that it shrinks as real ones do."""
+    chance = random.Random(seed)
+    boxes = [[round(chance.uniform(0, 1900), 2) for _ in range(4)] for _ in range(9000)]
+    labels = [
+        {"id": n, "image_id": 1, "category_id": n % 7, "bbox": box, "area": round(box[2] * box[3], 2), "iscrowd": 0}
+        for n, box in enumerate(boxes)
+    ]
+    return json.dumps({"info": {}, "images": [], "categories": [], "annotations": labels}).encode()
+
+
+def curl_is_missing() -> bool:
+    """Tell whether there is no curl to compare with."""
+    return shutil.which("curl") is None

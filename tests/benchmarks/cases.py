@@ -1,0 +1,273 @@
+"""The cases: what is measured, against what, and the bar."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from .bench import ROOT, Bench, curl_is_missing
+from .server import project_id
+from .table import Bar, Row, Side
+
+NO_CURL = "left out: there is no curl"
+#: Seconds of latency in the cases that have one.
+LATENCY = 0.05
+
+
+def b1(bench: Bench) -> None:
+    """A download without latency, 10 workers: what an item costs in processor time."""
+    items, workers = bench.size(2000, 300), 10
+    project = project_id(items)
+    download = functools.partial(bench.download, project=project, max_workers=workers)
+    programs = {
+        "cfplatform": lambda: download("ours"),
+        "official": lambda: download("official", limit=100),
+        "urllib3": lambda: download("bare"),
+    }
+    urls = bench.urls(project, items)
+    if not curl_is_missing():
+        programs["curl"] = lambda: _curl(bench, project, urls, workers)
+    programs["sockets"] = lambda: bench.run(
+        "machine", "raw", project=project, url=urls[1], count=10 * items, connections=workers
+    )
+    ours, official, bare, *others = bench.in_turn("B1", programs)
+    what = f"download of {items:,} items, no latency, {workers} workers"
+    bench.faster("B1", what, ours, official, Bar(6, aim=8))
+    bench.faster("B1", "the same", ours, bare, Bar(0.75, aim=0.9))
+    if curl_is_missing():
+        bench.row("B1", "the same", f"{ours.rate:,.0f} items/s", NO_CURL)
+    for side in others:
+        bench.row("B1", f"GETs by {side.name}", "", f"{side.rate:,.0f} requests/s")
+
+
+def b2(bench: Bench) -> None:
+    """A download at 50 ms latency, 10 workers each: how close to two round trips an item."""
+    items, workers = bench.size(2000, 100), 10
+    download = functools.partial(bench.download, project=project_id(items), latency=LATENCY, max_workers=workers)
+    ours, official = bench.in_turn(
+        "B2", {"cfplatform": lambda: download("ours"), "official": lambda: download("official", limit=100)}
+    )
+    bench.faster("B2", f"download of {items:,} items, 50 ms, {workers} workers", ours, official, Bar(1.5))
+    _against_ideal(bench, "B2", ours, workers, Bar(0.9, aim=0.97))
+
+
+def b3(bench: Bench) -> None:
+    """A download at 50 ms latency with the defaults of each side."""
+    items = bench.size(2000, 100)
+    download = functools.partial(bench.download, project=project_id(items), latency=LATENCY)
+    ours, official = bench.in_turn(
+        "B3", {"cfplatform": lambda: download("ours"), "official": lambda: download("official")}
+    )
+    bench.faster("B3", f"download of {items:,} items, 50 ms, defaults", ours, official, Bar(4, aim=5))
+
+
+def b4(bench: Bench) -> None:
+    """Reading a long listing item by item: speed, and memory that does not grow."""
+    many, few = bench.size(100_000, 5_000), 1_000
+    listing = functools.partial(bench.run, action="listing")
+    ours, official, bare, short = bench.in_turn(
+        "B4",
+        {
+            "cfplatform": lambda: listing("ours", project=project_id(many)),
+            "official": lambda: listing("official", project=project_id(many)),
+            "urllib3": lambda: listing("bare", project=project_id(many)),
+            f"cfplatform {few:,}": lambda: listing("ours", project=project_id(few)),
+        },
+    )
+    bench.faster("B4", f"listing of {many:,} items", ours, official, Bar(3))
+    bench.faster("B4", "the same", ours, bare, None)
+    _memory(bench, "B4", f"peak memory, listing of {many:,} and of {few:,}", ours, short, Bar(3, at_least=False))
+
+
+def b5(bench: Bench) -> None:
+    """Memory of a large download against a small one."""
+    many, few = bench.size(50_000, 2_000), bench.size(1_000, 200)
+    ours, short = bench.in_turn(
+        "B5",
+        {
+            "cfplatform": lambda: bench.download("ours", project=project_id(many)),
+            f"cfplatform {few:,}": lambda: bench.download("ours", project=project_id(few)),
+        },
+    )
+    bar = Bar(10, aim=5, at_least=False)
+    _memory(bench, "B5", f"peak memory, download of {many:,} and of {few:,} items", ours, short, bar)
+
+
+def b6(bench: Bench) -> None:
+    """A second run over a project that has not changed."""
+    project = project_id(bench.size(10_000, 500))
+    first, second = Side("B6", "first run"), Side("B6", "second run")
+    for _ in range(bench.rounds):
+        with bench.destination() as folder:
+            for side in (first, second):
+                side.rounds.append(bench.run("ours", "download", project=project, destination=folder))
+    for each in second.rounds:
+        each["items"] = each["skipped"]
+    bench.sides += [first, second]
+    figure = second.median("seconds") / first.median("seconds")
+    what = f"time of a second run over {first.median('items'):,.0f} items"
+    ours, other = f"{second.median('seconds'):.2f} s", f"first run {first.median('seconds'):.2f} s"
+    bench.row("B6", what, ours, other, figure, Bar(1 / 20, aim=1 / 40, at_least=False))
+    beyond = sum(
+        count
+        for each in second.rounds
+        for name, count in each["requests"].items()
+        if name not in ("listing", "batches")
+    )
+    sent = sum(second.rounds[-1]["requests"].values())
+    bar = Bar(0, at_least=False, unit="")
+    bench.row("B6", "requests of it that are no listing", f"{sent} in all", "", float(beyond), bar, unit="")
+
+
+def b7(bench: Bench) -> None:
+    """The first item of a long listing."""
+    project = project_id(bench.size(100_000, 5_000))
+    ours, official = bench.in_turn(
+        "B7",
+        {
+            "cfplatform": lambda: bench.run("ours", "first", project=project),
+            "official": lambda: bench.run("official", "listing", project=project),
+        },
+    )
+    sent, others = (max(sum(each["requests"].values()) for each in side.rounds) for side in (ours, official))
+    bar = Bar(1, at_least=False, unit="")
+    bench.row("B7", "requests until the first item", f"{sent}", f"official {others:,}", float(sent), bar, unit="")
+
+
+def b8(bench: Bench) -> None:
+    """An archive of a GiB: memory, and speed against curl, although every member is proven by its checksum."""
+    large = bench.size(1024, 64)
+    project = project_id(1)
+    programs: dict[str, Callable[[], dict[str, Any]]] = {
+        "cfplatform": lambda: _export(bench, project, bench.archive(large)[0]),
+        "cfplatform 1 MiB": lambda: _export(bench, project, bench.archive(1)[0]),
+    }
+    if not curl_is_missing():
+        programs["curl"] = lambda: _curl(bench, project, [bench.archive(large)[1]], 1)
+    programs["cfplatform deflated"] = lambda: _export(bench, project, bench.archive(24, deflated=True)[0])
+    ours, small, *others, deflated = bench.in_turn("B8", programs)
+    bar = Bar(24, at_least=False)
+    _memory(bench, "B8", f"peak memory, archive of {large:,} MiB and of 1 MiB", ours, small, bar)
+    speed = ours.median("bytes") / ours.median("seconds") / 1e6
+    what = f"archive of {large:,} MiB, stored members"
+    if others:
+        figure = others[0].median("seconds") / ours.median("seconds")
+        rate = ours.median("bytes") / others[0].median("seconds") / 1e6
+        bench.row("B8", what, f"{speed:,.0f} MB/s", f"curl {rate:,.0f}", figure, Bar(0.5, aim=0.8))
+    else:
+        bench.row("B8", what, f"{speed:,.0f} MB/s", NO_CURL)
+    slow = deflated.median("bytes") / deflated.median("seconds") / 1e6
+    bench.row("B8", "archive of 24 MiB, deflated documents", f"{slow:,.0f} MB/s", "")
+
+
+def b9(bench: Bench) -> None:
+    """A document of 50 MB whose ``info.asset_url`` is set, against saving it as it is."""
+    project = project_id(1, kib=bench.size(50_000, 12_000))
+    edited, raw = bench.in_turn(
+        "B9",
+        {
+            "asset_url set": lambda: bench.download("ours", project=project),
+            "as served": lambda: bench.download("ours", project=project, inject_asset_url=False),
+        },
+    )
+    figure = raw.median("seconds") / edited.median("seconds")
+    took = [f"{side.median('seconds'):.3f} s" for side in (edited, raw)]
+    bench.row("B9", "document of 50 MB, asset_url set", took[0], f"as served {took[1]}", figure, Bar(0.7))
+    _memory(bench, "B9", "peak memory of it", edited, raw, Bar(16, at_least=False))
+
+
+def b10(bench: Bench) -> None:
+    """The time of an import."""
+    modules = ("cfplatform", "requests", "cf_ai_platform_client")
+    took: dict[str, list[float]] = {module: [] for module in modules}
+    for _ in range(5 * bench.rounds + 1):
+        for module in modules:
+            took[module].append(_import(bench, module))
+    # Without the first ones, which compile.
+    ours, requests, official = (statistics.median(each[1:]) for each in took.values())
+    shown = f"{ours * 1000:.0f} ms"
+    bar = Bar(1.15, aim=1.05, at_least=False)
+    bench.row("B10", "import", shown, f"requests {requests * 1000:.0f} ms", ours / requests, bar)
+    bench.row("B10", "the same", shown, f"official {official * 1000:.0f} ms", ours / official)
+
+
+def b11(bench: Bench) -> None:
+    """Streaming documents at 50 ms latency to a reader that does nothing."""
+    workers, project = 32, project_id(bench.size(2000, 300))
+    (ours,) = bench.in_turn(
+        "B11",
+        {"cfplatform": lambda: bench.run("ours", "annotations", project=project, latency=LATENCY, max_workers=workers)},
+    )
+    _against_ideal(bench, "B11", ours, workers, Bar(0.85))
+    first = ours.median("first")
+    bar = Bar(6, at_least=False, unit="trips")
+    bench.row("B11", "round trips until the first document", f"{first:.2f} s", "", first / LATENCY, bar, unit="trips")
+
+
+def growth(bench: Bench) -> None:
+    """How the cost of a download grows with items, workers, latency and document size; there is no bar."""
+    items = bench.size(1000, 200)
+    points = [
+        *({"items": count} for count in (items // 4, items, items * 4)),
+        *({"workers": count} for count in (1, 4, 10, 64)),
+        *({"kib": 1}, {"kib": 64}, {"kib": 1024, "items": items // 4}),
+        *({"ms": ms} for ms in (10, 50, 200)),
+        *({"ms": 50, "workers": count} for count in (10, 64, 128)),
+    ]
+    sizes = [{"items": items, "workers": 32, "kib": 4, "ms": 0, **point} for point in points]
+    programs = {
+        "{items:,} items of {kib} KiB, {workers} workers, {ms} ms".format(**size): functools.partial(
+            bench.download,
+            "ours",
+            project=project_id(size["items"], size["kib"]),
+            latency=size["ms"] / 1000,
+            max_workers=size["workers"],
+        )
+        for size in sizes
+    }
+    for side in bench.in_turn("growth", programs):
+        count = side.median("items")
+        spent, wire = side.median("cpu") / count * 1000, side.median("wire_bytes") / count / 1024
+        other = f"{spent:.2f} ms CPU, {wire:.2f} KiB sent an item"
+        bench.row("growth", side.name, f"{side.rate:,.0f} items/s", other)
+
+
+def _against_ideal(bench: Bench, case: str, ours: Side, workers: int, bar: Bar) -> None:
+    ideal = workers / (2 * LATENCY)
+    what = f"two round trips an item, {workers} workers"
+    bench.rows.append(Row(case, what, f"{ours.rate:,.0f} items/s", f"ideal {ideal:,.0f}", ours.rate / ideal, bar))
+
+
+def _memory(bench: Bench, case: str, what: str, large: Side, small: Side, bar: Bar) -> None:
+    peaks = large.median("peak_mb"), small.median("peak_mb")
+    bar = Bar(bar.value, bar.aim, at_least=False, unit="MB more")
+    bench.row(case, what, f"{peaks[0]:.1f} MB", f"{peaks[1]:.1f} MB", peaks[0] - peaks[1], bar, unit="MB more")
+
+
+def _curl(bench: Bench, project: str, urls: list[str], connections: int) -> dict[str, Any]:
+    with bench.destination() as folder:
+        return bench.run("machine", "parallel", project=project, urls=urls, destination=folder, connections=connections)
+
+
+def _export(bench: Bench, project: str, export_id: str) -> dict[str, Any]:
+    with bench.destination() as folder:
+        return bench.run("ours", "export", project=project, export_id=export_id, destination=folder)
+
+
+def _import(bench: Bench, module: str) -> float:
+    program = f"import time; began = time.perf_counter(); import {module}; print(time.perf_counter() - began)"
+    command = [sys.executable, "-c", program]
+    streams = {"capture_output": True, "text": True}
+    done = subprocess.run(command, cwd=ROOT, env=bench.environment(), check=True, timeout=60, **streams)
+    return float(done.stdout)
+
+
+#: The cases by name, in the order in which they run.
+CASES: dict[str, Callable[[Bench], None]] = {
+    "B1": b1, "B2": b2, "B3": b3, "B4": b4, "B5": b5, "B6": b6, "B7": b7, "B8": b8, "B9": b9, "B10": b10, "B11": b11,
+    "growth": growth,
+}  # fmt: skip
