@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from typing_extensions import Self, TypedDict
@@ -113,9 +112,7 @@ class Downloader:
         self._assets = Assets(self._root, self._state)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._state.close()
 
     def results(self, items: Iterable[WorkItem]) -> Generator[DownloadResult]:

@@ -7,7 +7,6 @@ import re
 import stat
 import struct
 from collections.abc import Iterator
-from types import TracebackType
 from typing import NamedTuple
 
 from typing_extensions import Self
@@ -102,9 +101,7 @@ class Source:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 
 from typing_extensions import Self
 
@@ -45,9 +44,7 @@ class FolderInTheMaking:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._folder.close()
         if not self._done:
             shutil.rmtree(self._target.parent / self._name, ignore_errors=True)
