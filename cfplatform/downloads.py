@@ -113,6 +113,7 @@ class Downloader:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._receiver.release()
         self._state.close()
 
     def results(self, items: Iterable[WorkItem]) -> Generator[DownloadResult]:

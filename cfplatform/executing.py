@@ -155,9 +155,12 @@ def _download(chunk: Chunk, jobs: list[Job[bool]]) -> None:
     pipeline: Pipeline[bool] = Pipeline(
         calls, receive, workers=chunk.workers, space_id=chunk.space_id, receive_asset=receive_asset
     )
-    with contextlib.closing(pipeline.run(_while_wanted(chunk.mark, jobs))) as finished:
-        for _ in finished:
-            _ensure_wanted(chunk.mark)
+    try:
+        with contextlib.closing(pipeline.run(_while_wanted(chunk.mark, jobs))) as finished:
+            for _ in finished:
+                _ensure_wanted(chunk.mark)
+    finally:
+        receiver.release()
 
 
 def _while_wanted(mark: Path, jobs: list[Job[bool]]) -> Generator[Job[bool]]:

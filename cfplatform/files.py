@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import re
@@ -22,6 +23,7 @@ from .exceptions import DownloadError, InvalidParameterError, UnsafePathError
 
 #: Folder inside a destination that holds the state and files not yet complete.
 STATE_FOLDER = ".cfplatform"
+_PARTIAL = "partial"
 #: Bytes of a name, so that an extension and a suffix still fit the 255 that file systems allow.
 MAX_NAME_BYTES = 200
 #: Age in seconds at which an unfinished file of an unknown process counts as left behind.
@@ -134,7 +136,7 @@ def prepare_destination(destination: str | os.PathLike[str]) -> Path:
 
 def partial_folder(root: Path) -> Path:
     """Return the folder that holds files not yet complete; the same file system as their final place."""
-    return root / STATE_FOLDER / "partial"
+    return root / STATE_FOLDER / _PARTIAL
 
 
 def ensure_folder(root: Path, *names: str) -> Path:
@@ -155,30 +157,42 @@ class Folder:
 
     Where the system cannot address files relative to an open folder, paths are used and links only checked for.
 
+    Args:
+        parent: A folder, or one that is open already and stays so.
+        names: The folders that lead from there to this one.
+
     Raises:
         UnsafePathError: If something else stands in its place, such as a link.
     """
 
-    def __init__(self, parent: Path, *names: str) -> None:
+    def __init__(self, parent: Path | Folder, *names: str) -> None:
         #: To be passed as ``dir_fd=`` together with :meth:`place`.
         self.descriptor: int | None = None
-        self._path = parent
-        if _RELATIVE:
-            self.descriptor = os.open(parent, _FOLDER_FLAGS & ~getattr(os, "O_NOFOLLOW", 0))
+        outer = None
+        if isinstance(parent, Folder):
+            self.path, outer = parent.path, parent.descriptor
+            if outer is not None and not names:
+                self.descriptor = os.dup(outer)
+        else:
+            self.path = parent
+            if _RELATIVE:
+                self.descriptor = os.open(parent, _FOLDER_FLAGS & ~getattr(os, "O_NOFOLLOW", 0))
         try:
             for name in names:
-                self._enter(name)
+                self._enter(name, self.descriptor if outer is None else outer)
+                outer = None
         except BaseException:
             self.close()
             raise
 
-    def _enter(self, name: str) -> None:
-        self._path = self._path / name
+    def _enter(self, name: str, outer: int | None) -> None:
+        self.path = self.path / name
         try:
-            if self.descriptor is not None:
-                outer, self.descriptor = self.descriptor, os.open(name, _FOLDER_FLAGS, dir_fd=self.descriptor)
-                os.close(outer)
-            elif not stat.S_ISDIR(self._path.lstat().st_mode):
+            if outer is not None:
+                left, self.descriptor = self.descriptor, os.open(name, _FOLDER_FLAGS, dir_fd=outer)
+                if left is not None:
+                    os.close(left)
+            elif not stat.S_ISDIR(self.path.lstat().st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, "")
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
@@ -186,7 +200,7 @@ class Folder:
         else:
             return
         raise UnsafePathError(
-            f"{str(self._path)!r} is a link or a file where a batch folder belongs; nothing was written through it. "
+            f"{str(self.path)!r} is a link or a file where a batch folder belongs; nothing was written through it. "
             "Remove it or choose another destination."
         )
 
@@ -204,7 +218,26 @@ class Folder:
 
     def place(self, name: str) -> str:
         """Return how a file in the folder is addressed."""
-        return name if self.descriptor is not None else str(self._path / name)
+        return name if self.descriptor is not None else str(self.path / name)
+
+
+class Held:
+    """The folders of a destination that every file needs, opened once; closed when nothing refers to it any more.
+
+    Not closed by hand: a thread that outlives its run would go on with a descriptor that means something else then.
+
+    Raises:
+        UnsafePathError: If something else stands in the place of one of them, such as a link.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Folder(root)
+        self.partial = Folder(self.root, STATE_FOLDER, _PARTIAL)
+
+    def __del__(self) -> None:
+        for folder in (getattr(self, "partial", None), getattr(self, "root", None)):
+            if folder is not None:
+                folder.close()
 
 
 class PartFile:
@@ -212,22 +245,26 @@ class PartFile:
 
     Written under a unique name in the state folder, so that any number of processes stay out of each other's
     way; leaving the ``with`` block without a commit removes it.
+
+    Args:
+        destination: The destination, or what is held open of it.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self.path = partial_folder(root) / unique_name()
+    def __init__(self, destination: Path | Held) -> None:
+        self._held = destination if isinstance(destination, Held) else Held(destination)
+        self._folder = self._held.partial
+        self._name = unique_name()
+        self._place = self._folder.place(self._name)
         self._done = False
-        self._folder = Folder(root, STATE_FOLDER, self.path.parent.name)
-        self._place = self._folder.place(self.path.name)
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        try:
-            # 0o666 lets the umask decide, as for any file that a program creates.
-            descriptor = os.open(self._place, flags, 0o666, dir_fd=self._folder.descriptor)
-        except BaseException:
-            self._folder.close()
-            raise
-        self._file = os.fdopen(descriptor, "w+b", buffering=0)
+        # 0o666 lets the umask decide, as for any file that a program creates.
+        self._descriptor = os.open(self._place, flags, 0o666, dir_fd=self._folder.descriptor)
+        self._is_open = True
+
+    @property
+    def path(self) -> Path:
+        """Where it is until it has its final name."""
+        return self._folder.path / self._name
 
     def __enter__(self) -> Self:
         return self
@@ -240,13 +277,13 @@ class PartFile:
         view = memoryview(chunk)
         try:
             while len(view):
-                view = view[self._file.write(view) :]
+                view = view[os.write(self._descriptor, view) :]
         except OSError as error:
-            raise _with_free_space(error, self.path.parent, len(view)) from None
+            raise _with_free_space(error, self._folder.path, len(view)) from None
 
     def fileno(self) -> int:
         """Return the descriptor, for reading back what was written."""
-        return self._file.fileno()
+        return self._descriptor
 
     def commit(self, path: str) -> os.stat_result:
         """Close the file, give it its final name in one step, and return its size and time.
@@ -258,29 +295,33 @@ class PartFile:
         """
         try:
             # A full disk may show only at close, so the file is closed before it is renamed.
-            self._file.close()
+            self._close()
             found = os.stat(self._place, dir_fd=self._folder.descriptor)
-            move(self._folder, self._place, self._root, path)
+            move(self._folder, self._place, self._held.root, path)
         except OSError as error:
             if error.errno in _FULL:
-                raise _with_free_space(error, self.path.parent, 0) from None
+                raise _with_free_space(error, self._folder.path, 0) from None
             raise
         self._done = True
-        self._folder.close()
         return found
+
+    def _close(self) -> None:
+        if self._is_open:
+            # First, because a descriptor that could not be closed is gone all the same.
+            self._is_open = False
+            os.close(self._descriptor)
 
     def discard(self) -> None:
         """Remove the file unless it was committed."""
         if not self._done:
             self._done = True
             with contextlib.suppress(OSError):
-                self._file.close()
+                self._close()
             with contextlib.suppress(OSError):
                 os.unlink(self._place, dir_fd=self._folder.descriptor)
-            self._folder.close()
 
 
-def move(folder: Folder, place: str, root: Path, path: str) -> None:
+def move(folder: Folder, place: str, root: Path | Folder, path: str) -> None:
     """Give a file of an open folder its final name below a destination, in one step."""
     *names, name = path.split("/")
     with Folder(root, *names) as target:
@@ -298,14 +339,19 @@ def remove_unchanged(root: Path, path: str, size: int, mtime_ns: int) -> None:
 
 def unique_name() -> str:
     """Return a name for something unfinished that no other process has, and that says which process made it."""
-    return f"{digest(socket.gethostname())}-{os.getpid()}-{_PROCESS}{secrets.token_hex(8)}"
+    return f"{_host()}-{os.getpid()}-{_PROCESS}{secrets.token_hex(8)}"
+
+
+@functools.cache
+def _host() -> str:
+    return digest(socket.gethostname())
 
 
 def is_left_behind(name: str) -> bool:
     """Tell whether a :func:`unique_name` was made by a process of this host that is gone."""
     host, _, rest = name.partition("-")
     pid, _, mark = rest.partition("-")
-    if host != digest(socket.gethostname()) or not pid.isdigit():
+    if host != _host() or not pid.isdigit():
         return False
     return not mark.startswith(_PROCESS) if int(pid) == os.getpid() else not _is_running(int(pid))
 

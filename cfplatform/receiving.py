@@ -53,7 +53,12 @@ class Receiver:
     def __init__(self, calls: Transport, root: Path, *, inject: bool) -> None:
         self._calls = calls
         self._root = root
+        self._held: files.Held | None = files.Held(root)
         self._inject = inject
+
+    def release(self) -> None:
+        """Let go of the destination's folders; a thread that is late opens them for itself."""
+        self._held = None
 
     def document(self, job: Job[Any], stream: ObjectStream) -> FinishedItem | None:
         """Save one document: read, prove, rewrite ``info.asset_url``, rename.
@@ -66,7 +71,7 @@ class Receiver:
         item = job.item
         path = job.target.path(files.extension(job.path))
         asset_url = item.asset_url if self._inject else None
-        with files.PartFile(self._root) as part:
+        with files.PartFile(self._held or self._root) as part:
             head = bytearray()
             chunks = stream.chunks()
             for chunk in chunks:
@@ -95,7 +100,7 @@ class Receiver:
             coco.check_ends(document[:4096], document[-4096:])
             if self._inject:
                 start, end, value = coco.asset_url_edit(document, asset_url)
-                with files.PartFile(self._root) as rewritten:
+                with files.PartFile(self._held or self._root) as rewritten:
                     for first, last in ((0, start), (end, len(document))):
                         for offset in range(first, last, COPY_STEP):
                             rewritten.write(document[offset : min(offset + COPY_STEP, last)])
