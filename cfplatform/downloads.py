@@ -85,6 +85,8 @@ class Downloader:
         self._batch_names = batch_names
         self._overwrite = overwrite
         self._inject = inject_asset_url
+        # So few that a process that is killed loses less than one for each worker.
+        self._rows_at_once = max(1, workers // 2)
         self._folders: dict[tuple[str, str], str] = {}
         # Places of items on their way, whose rows are not written yet.
         self._claimed: dict[str, str] = {}
@@ -114,12 +116,17 @@ class Downloader:
 
     def __exit__(self, *_: object) -> None:
         self._receiver.release()
+        # Of files that nobody was told of; their rows only save work.
+        with contextlib.suppress(StateError):
+            self._state.flush()
         self._state.close()
 
     def results(self, items: Iterable[WorkItem]) -> Generator[DownloadResult]:
         """Yield a result for each item as it finishes."""
         with contextlib.closing(self._run(self._job(item) for item in items)) as jobs:
             for job in jobs:
+                # Whoever is told of a file may rely on its being known to the next run.
+                self._state.flush()
                 if job.target is not None:
                     self._claimed.pop(job.target.key, None)
                 yield job.result or DownloadResult(job.item.id, job.item.batch_id, None, "failed", error=job.error)
@@ -284,8 +291,9 @@ class Downloader:
 
     def _keep(self, job: Job[DownloadResult], finished: FinishedItem) -> None:
         item, target = job.item, job.target
-        self._state.finish(item.project_id or "", item.id, target.key, finished)
+        self._state.finish(item.project_id or "", item.id, target.key, finished, waiting=self._rows_at_once)
         if target.known is not None and target.known.path != finished.path:
+            self._state.flush()
             self._remove_moved(target.known)
         job.target = target._replace(known=finished)
 

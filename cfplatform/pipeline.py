@@ -15,6 +15,7 @@ import heapq
 import itertools
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, Generic, TypeVar
@@ -32,6 +33,7 @@ from .exceptions import (
     RateLimitError,
     ServerError,
 )
+from .level import START, Level
 from .resources import Annotation, WorkItem
 from .state import StateError
 from .transport import Interrupted, ObjectStream, Transport
@@ -41,6 +43,9 @@ from .transport import Interrupted, ObjectStream, Transport
 SIGN_GROUP = 100
 #: Seconds that a smaller group waits for company while the listing has nothing to give.
 LINGER = 0.05
+#: Seconds, and results, that the caller's thread waits for where results come faster than that.
+GATHER = 0.01
+GATHERED = 16
 #: Seconds before a group that could not be signed is asked for again, beyond the repeats of each request. Signing is
 #: one endpoint for all items, so an outage of minutes is sat out rather than paid for with a hundred items a group. A
 #: success starts the pauses anew; once they are used up, further groups fail without one.
@@ -134,14 +139,18 @@ class Pipeline(Generic[R]):
         self._space_id = space_id
         self._ordered = ordered
         self._held_limit = held
+        # Far from as many as would keep the workers waiting.
+        self._enough = GATHERED if held is None else min(GATHERED, held // 2)
         # Enough that one group is fetched while the next is annotated.
         self._window = 2 * SIGN_GROUP + 4 * workers
+        self._level = Level(workers, calls.level or START, overloads=calls.overloads)
         # The first group is small, so that the first results come soon.
-        self._group = min(workers, SIGN_GROUP)
+        self._group = min(self._level.limit, SIGN_GROUP)
         self._stop = threading.Event()
         lock = threading.Lock()
         self._lock = lock
         self._work = threading.Condition(lock)
+        self._more_workers = threading.Condition(lock)
         self._sign = threading.Condition(lock)
         self._done = threading.Condition(lock)
         self._pid = os.getpid()
@@ -151,6 +160,8 @@ class Pipeline(Generic[R]):
         self._to_fetch: list[Job[R]] = []
         self._finished: deque[Job[R]] = deque()
         self._finished_early: dict[int, Job[R]] = {}
+        # Workers that are not sent to wait until more of them help.
+        self._present = 0
         self._annotating = self._idle = self._held = 0
         self._admitted = self._handed_out = 0
         self._listed = False
@@ -158,6 +169,8 @@ class Pipeline(Generic[R]):
         # Pauses taken since signing worked last; used by the signer only.
         self._pauses = 0
         self._fatal: BaseException | None = None
+        # Whether results came fast lately, and whether the caller waits for more than one.
+        self._is_brisk = self._is_gathering = False
 
     def run(self, jobs: Iterable[Job[R]]) -> Generator[Job[R], None, None]:
         """Yield the jobs when they are done. Closing the generator cancels what is under way.
@@ -214,7 +227,7 @@ class Pipeline(Generic[R]):
             self._to_annotate.append(job)
             if self._idle:
                 self._work.notify()
-            if len(self._to_annotate) > self._idle and len(self._threads) <= self._workers:
+            if len(self._to_annotate) > self._idle and len(self._threads) <= self._level.limit:
                 # The first thread is the signer.
                 if not self._threads:
                     self._start(self._sign_groups)
@@ -233,11 +246,16 @@ class Pipeline(Generic[R]):
     def _next_finished(self) -> Job[R] | None:
         """Return the next job to hand out, or ``None`` when all are."""
         with self._lock:
-            while not self._has_output():
-                if self._listed and self._admitted == self._handed_out:
-                    return None
-                # In slices, because an untimed wait cannot be interrupted by Ctrl-C on Windows.
-                self._done.wait(0.5)
+            if not self._has_output():
+                waited_since = time.monotonic()
+                while not self._has_output():
+                    if self._listed and self._admitted == self._handed_out:
+                        return None
+                    # In slices, because an untimed wait cannot be interrupted by Ctrl-C on Windows.
+                    self._done.wait(0.5)
+                if self._is_brisk and self._enough > 1 and self._fatal is None:
+                    self._gather()
+                self._is_brisk = time.monotonic() - waited_since < 2 * GATHER
             if self._fatal is not None:
                 raise self._fatal
             job = self._finished_early.pop(self._handed_out) if self._ordered else self._finished.popleft()
@@ -246,6 +264,16 @@ class Pipeline(Generic[R]):
             if self._held_limit is not None:
                 self._work.notify()
             return job
+
+    def _gather(self) -> None:
+        """Wait a moment for more results.
+
+        They are handed out together then: a caller who is woken for each one takes the interpreter from the workers a
+        thousand times a second.
+        """
+        self._is_gathering = True
+        self._done.wait(GATHER)
+        self._is_gathering = False
 
     def _shut_down(self) -> None:
         if self._pid != os.getpid():
@@ -256,16 +284,23 @@ class Pipeline(Generic[R]):
             self._to_annotate.clear()
             self._to_fetch.clear()
             self._to_sign.clear()
-            self._work.notify_all()
-            self._sign.notify_all()
+            self._wake_all()
+            self._calls.level = self._level.limit
         for thread in self._threads:
             thread.join(JOIN_TIMEOUT / len(self._threads))
+
+    def _wake_all(self) -> None:
+        for condition in (self._work, self._more_workers, self._sign):
+            condition.notify_all()
 
     # --- Workers -------------------------------------------------------------------------------------------
 
     def _take_turns(self) -> None:
+        with self._lock:
+            self._present += 1
         while (turn := self._next_turn()) is not None:
             step, job = turn
+            began = time.thread_time()
             try:
                 step(job)
             except Interrupted:
@@ -284,10 +319,18 @@ class Pipeline(Generic[R]):
             except BaseException as error:
                 # A fault of our own: it must reach the caller, not die with the thread.
                 self._abort(error)
+            with self._lock:
+                limit = self._level.limit
+                self._level.turn(time.thread_time() - began, self._calls.overloads)
+                if self._level.limit > limit:
+                    self._more_workers.notify(self._level.limit - limit)
 
     def _next_turn(self) -> tuple[Callable[[Job[R]], None], Job[R]] | None:
         with self._lock:
             while not self._stop.is_set():
+                if self._present > self._level.limit:
+                    self._leave()
+                    continue
                 if self._to_fetch and self._may_fetch():
                     job = heapq.heappop(self._to_fetch)
                     job.held = True
@@ -297,9 +340,19 @@ class Pipeline(Generic[R]):
                     self._annotating += 1
                     return self._annotate, self._to_annotate.popleft()
                 self._idle += 1
+                since = time.monotonic()
                 self._work.wait()
+                self._level.lacked_work(time.monotonic() - since)
                 self._idle -= 1
             return None
+
+    def _leave(self) -> None:
+        """Wait until more workers help."""
+        # What this one may have been woken for is there for another.
+        self._work.notify()
+        self._present -= 1
+        self._more_workers.wait()
+        self._present += 1
 
     def _may_fetch(self) -> bool:
         if self._held_limit is None:
@@ -394,7 +447,9 @@ class Pipeline(Generic[R]):
             self._finished_early[job.index] = job
         else:
             self._finished.append(job)
-        self._done.notify()
+        finished = len(self._finished) + len(self._finished_early)
+        if not self._is_gathering or finished in (self._enough, self._admitted - self._handed_out):
+            self._done.notify()
 
     def _abort(self, error: BaseException) -> None:
         if isinstance(error, CFPlatformError):
@@ -404,8 +459,7 @@ class Pipeline(Generic[R]):
             self._fatal = self._fatal or error
             self._stop.set()
             self._done.notify()
-            self._work.notify_all()
-            self._sign.notify_all()
+            self._wake_all()
 
     # --- The signer ----------------------------------------------------------------------------------------
 

@@ -228,14 +228,24 @@ class State:
         rows = self._execute("SELECT project_id, item_id FROM items WHERE path_key = ?", (path_key,))
         return rows[0] if rows else None
 
-    def finish(self, project_id: str, item_id: str, path_key: str, item: FinishedItem) -> None:
-        """Remember a file that has got its final name."""
+    def finish(self, project_id: str, item_id: str, path_key: str, item: FinishedItem, *, waiting: int = 1) -> None:
+        """Remember a file that has got its final name.
+
+        Args:
+            waiting: Files, at the most, that are remembered only in memory, until :meth:`flush` or the next call. A
+                process that is killed fetches so many again.
+        """
         values = (project_id, item_id, item.path, path_key, *item[1:])
         self._finished.append([_storable(value) for value in values])
-        self._alone(self._write_finished, None)
+        if len(self._finished) >= waiting:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write down what was finished since the last time, all in one commit."""
+        if self._finished:
+            self._alone(self._write_finished, None)
 
     def _write_finished(self, db: sqlite3.Connection) -> None:
-        """Write down what threads have finished since; one commit for all that waited for the one before it."""
         rows = list(self._finished)
         if not rows:
             # Another thread has taken this one's row along.

@@ -114,6 +114,8 @@ class Transport:
         }
         self._name = secrets.token_hex(8)
         self._closed = False
+        #: How many workers helped in the run before; ``None`` before the first.
+        self.level: int | None = None
         if session is not None and not isinstance(session, requests.Session):
             raise ConfigurationError(f"session must be a requests.Session, not {type(session).__name__}.")
         hide_signatures_in_logs()
@@ -123,8 +125,8 @@ class Transport:
         budget = Budget()
         self._environments: dict[tuple[Any, ...], Mapping[str, Any]] = {}
         self._lanes: dict[tuple[Any, ...], urllib3.HTTPConnectionPool | None] = {}
-        self._api_policy = self._policy(Shared(budget))
-        self._storage_policy = self._policy(Shared(budget))
+        self._shared = Shared(budget), Shared(budget)
+        self._api_policy, self._storage_policy = map(self._policy, self._shared)
         # Two more than the workers: the listing and the signing run beside them.
         size = self._pool_size + 2
         self._api = self._own_session or PlainSession(self._api_policy, size, self._user_agent)
@@ -170,6 +172,11 @@ class Transport:
             self._storage.close()
             if self._own_session is None:
                 self._api.close()
+
+    @property
+    def overloads(self) -> int:
+        """How often a server has answered until now that it has too much to do."""
+        return sum(shared.overloads for shared in self._shared)
 
     def ensure_open(self) -> None:
         """Raise if it was closed; after a fork, build sessions of its own."""

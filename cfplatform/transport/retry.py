@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DEFAULT_RETRIES = 5
 #: Statuses worth repeating: overload and passing faults. 501 and 505 are not: they stay.
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 528)})
+#: Statuses by which a server says that it has too much to do.
+_OVERLOADED = (429, 503)
 #: Methods that may be repeated after the server may have seen the request.
 RETRY_METHODS = frozenset({"GET", "HEAD"})
 #: Seconds: before repeat n the wait is random between 0 and min(BACKOFF_MAX, BACKOFF_BASE * 2 ** n), so up to
@@ -49,6 +51,8 @@ class Shared:
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
+        #: Answers 429 and 503 so far; one more or less does not matter, so there is no lock.
+        self.overloads = 0
         self._resume_at = 0.0
 
     def pause(self, seconds: float) -> None:
@@ -139,6 +143,8 @@ class RetryPolicy(Retry):
         """Count an attempt that failed; raise where no other one is allowed."""
         following = super().increment(method, url, response, error, _pool, _stacktrace)
         asked = retry_after(response) if response is not None else None
+        if response is not None and response.status in _OVERLOADED and self.shared is not None:
+            self.shared.overloads += 1
         too_long = (asked or 0.0) > MAX_RETRY_AFTER or time.monotonic() + (asked or 0.0) > self.deadline
         if too_long or (self.shared is not None and not self.shared.budget.take()):
             reason = error or ResponseError("too long a wait asked for" if too_long else "out of repeats")
@@ -150,7 +156,7 @@ class RetryPolicy(Retry):
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
         """Wait before the next attempt: as long as the server asks, else a random time that grows."""
         asked = retry_after(response) if response is not None else None
-        overloaded = response is not None and response.status in (429, 503)
+        overloaded = response is not None and response.status in _OVERLOADED
         if asked is not None and overloaded and self.shared is not None:
             self.shared.pause(asked)
             self.shared.wait(self.stop)
