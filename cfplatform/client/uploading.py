@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterable, Sized
+from typing import TYPE_CHECKING
 
-from .. import downloads, uploads
-from .. import progress as _progress
 from ..exceptions import ConfigurationError
 from .base import Base, Id
+
+if TYPE_CHECKING:
+    from .. import progress as _progress
+    from .. import uploads
 
 
 class Uploading(Base):
@@ -54,6 +57,8 @@ class Uploading(Base):
             >>> uploaded.size, uploaded.content_type
             (3, 'image/png')
         """
+        from .. import progress as _progress
+
         uploader = self._uploader(space_id, content_type, 1)
         run = uploader.run([file], _progress.reporter(progress), 1)
         with contextlib.closing(run):
@@ -102,6 +107,9 @@ class Uploading(Base):
             >>> sorted(result.uploaded.size if result.ok else 0 for result in client.upload_files(files))
             [0, 5, 6]
         """
+        from .. import downloads, uploads
+        from .. import progress as _progress
+
         checked = uploads.check_files(files)
         workers = downloads.check_workers(max_workers, self._max_workers)
         uploader = self._uploader(space_id, content_type, workers, uploads.SIGN_PAUSES)
@@ -111,6 +119,8 @@ class Uploading(Base):
     def _uploader(
         self, space_id: Id | None, content_type: str | None, workers: int, pauses: tuple[float, ...] = ()
     ) -> uploads.Uploader:
+        from .. import uploads
+
         self._calls.ensure_open()
         space = self._space(space_id)
         if space is None:
