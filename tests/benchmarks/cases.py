@@ -208,6 +208,27 @@ def b11(bench: Bench) -> None:
     bench.row("B11", "round trips until the first document", f"{first:.2f} s", "", first / LATENCY, bar, unit="trips")
 
 
+def b12(bench: Bench) -> None:
+    """A download by two worker processes against one; both processors are needed, so nothing else may run."""
+    items, workers = bench.size(4000, 400), 10
+    project = project_id(items)
+    one, two, threads = bench.in_turn(
+        "B12",
+        {
+            "1 process": lambda: _spread(bench, project, workers, 1),
+            "2 processes": lambda: _spread(bench, project, workers, 2),
+            "threads alone": lambda: bench.download("ours", project=project, max_workers=workers),
+        },
+    )
+    what = f"download of {items:,} items, no latency, 2 worker processes"
+    bench.faster("B12", what, two, one, Bar(1.5, aim=1.8))
+    bench.faster("B12", "the same", two, threads, None)
+    for side in (one, two):
+        caller, others = (side.median(f"{who}_cpu") / side.median("items") * 1000 for who in ("caller", "workers"))
+        shown = f"caller {caller:.2f} ms, workers {others:.2f} ms"
+        bench.row("B12", f"processor time of an item, {side.name}", shown, f"server {side.server_share:.0%} busy")
+
+
 def growth(bench: Bench) -> None:
     """How the cost of a download grows with items, workers, latency and document size; there is no bar."""
     items = bench.size(1000, 200)
@@ -258,6 +279,12 @@ def _export(bench: Bench, project: str, export_id: str) -> dict[str, Any]:
         return bench.run("ours", "export", project=project, export_id=export_id, destination=folder)
 
 
+def _spread(bench: Bench, project: str, workers: int, processes: int) -> dict[str, Any]:
+    with bench.destination() as folder:
+        arguments = {"destination": folder, "max_workers": workers, "processes": processes}
+        return bench.run("ours", "spread", project=project, **arguments)
+
+
 def _import(bench: Bench, module: str) -> float:
     program = f"import time; began = time.perf_counter(); import {module}; print(time.perf_counter() - began)"
     command = [sys.executable, "-c", program]
@@ -269,5 +296,6 @@ def _import(bench: Bench, module: str) -> float:
 #: The cases by name, in the order in which they run.
 CASES: dict[str, Callable[[Bench], None]] = {
     "B1": b1, "B2": b2, "B3": b3, "B4": b4, "B5": b5, "B6": b6, "B7": b7, "B8": b8, "B9": b9, "B10": b10, "B11": b11,
+    "B12": b12,
     "growth": growth,
 }  # fmt: skip
