@@ -12,6 +12,7 @@ from .base import Base, Id
 if TYPE_CHECKING:
     from .. import progress as _progress
     from .. import uploads
+    from ..uploads import File, UploadedFile, UploadResult
 
 
 class Uploading(Base):
@@ -19,12 +20,12 @@ class Uploading(Base):
 
     def upload_file(
         self,
-        file: uploads.File,
+        file: File,
         space_id: Id | None = None,
         *,
         content_type: str | None = None,
         progress: _progress.Progress = None,
-    ) -> uploads.UploadedFile:
+    ) -> UploadedFile:
         """Upload one file to the storage of a space.
 
         The file is sent in steps of 16 KiB, so memory does not grow with it. After a passing fault it is sent again
@@ -69,13 +70,13 @@ class Uploading(Base):
 
     def upload_files(
         self,
-        files: Iterable[uploads.File],
+        files: Iterable[File],
         space_id: Id | None = None,
         *,
         content_type: str | None = None,
         max_workers: int | None = None,
         progress: _progress.Progress = None,
-    ) -> Generator[uploads.UploadResult, None, None]:
+    ) -> Generator[UploadResult, None, None]:
         """Upload many files concurrently, and yield each result as soon as the file is finished.
 
         Each is sent as by :meth:`upload_file`. The files are read lazily, a bounded number ahead (twice the workers and
