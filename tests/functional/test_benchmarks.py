@@ -89,9 +89,15 @@ def test_all_sides_do_the_same_work():
             assert figures["items"] == figures["requests"]["annotations"] == figures["requests"]["storage"] == 230
             assert figures["server_cpu"] >= 0
             assert figures["peak_mb"] > 5
+        with bench.destination() as folder:
+            arguments = {"max_workers": 4, "destination": folder, "processes": 2}
+            spread = bench.run("ours", "spread", project=project, **arguments)
+            trees["spread"] = tree(Path(folder))
         first = bench.run("ours", "first", project=project)
     assert first["requests"] == {"listing": 1}
-    assert trees["ours"] == trees["bare"]
+    assert spread["items"] == spread["requests"]["storage"] == 230
+    assert min(spread["caller_cpu"], spread["workers_cpu"]) > 0
+    assert trees["ours"] == trees["bare"] == trees["spread"]
     assert {path: json.loads(content) for path, content in trees["ours"].items()} == {
         path: json.loads(content) for path, content in trees["official"].items()
     }
