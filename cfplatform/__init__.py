@@ -6,7 +6,9 @@ level DEBUG, without queries and keys, and prints nothing.
 
 from __future__ import annotations
 
+import importlib
 import logging
+from typing import TYPE_CHECKING
 
 from ._version import __version__
 from .client import Client
@@ -36,10 +38,13 @@ from .exceptions import (
     UploadError,
     WebhookVerificationError,
 )
-from .progress import ProgressReporter
 from .resources import Annotation, Batch, Export, ExportContent, ExportFormat, ExportStatus, WorkItem, WorkItemStatus
-from .results import DownloadedItem, DownloadResult, DownloadSummary, iter_downloaded
-from .uploads import UploadedFile, UploadResult
+
+if TYPE_CHECKING:
+    from . import archives as archives
+    from .progress import ProgressReporter
+    from .results import DownloadedItem, DownloadResult, DownloadSummary, iter_downloaded
+    from .uploads import UploadedFile, UploadResult
 
 __all__ = [
     "APIConnectionError",
@@ -86,3 +91,29 @@ __all__ = [
 ]
 
 logging.getLogger("cfplatform").addHandler(logging.NullHandler())
+
+#: Where names are that are imported when they are first asked for, since a script that only lists needs none of them.
+_LATER = {
+    "DownloadResult": "results",
+    "DownloadSummary": "results",
+    "DownloadedItem": "results",
+    "ProgressReporter": "progress",
+    "UploadResult": "uploads",
+    "UploadedFile": "uploads",
+    "archives": "archives",
+    "iter_downloaded": "results",
+}
+
+# Hidden from type checkers, which would else take any name for one of the package.
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f"{__name__}.{_LATER[name]}")
+        value = globals()[name] = module if name == _LATER[name] else getattr(module, name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

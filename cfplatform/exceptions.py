@@ -40,17 +40,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Characters of a server's text that an error message repeats at the most.
 MAX_MESSAGE_LENGTH = 500
 #: Characters of a web page that are searched for its title.
 _MAX_SEARCHED = 4096
 
+# Texts, which re compiles at the first error and remembers, so that importing the package does not pay for it.
 # The name before the first "=" holds neither "?" nor "=", so that the search stays linear in any text.
-_QUERY = re.compile(r"\?[^\s'\"<>)\]?=]*=[^\s'\"<>)\]]*")
-_SIGNED_VALUE = re.compile(
+_QUERY = r"\?[^\s'\"<>)\]?=]*=[^\s'\"<>)\]]*"
+_SIGNED_VALUE = (
     r"(?i)\b(X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|Signature(?:Provided)?|sig|"
     r"AWSAccessKeyId|X-API-Key)(\"?\s*[=:]\s*\"?|%3D|>)[^\s&\"'<>,]+"
 )
@@ -60,7 +60,7 @@ def blank(text: str, secret: str | None = None) -> str:
     """Take query strings, signatures and, where given, the API key out of a text that people will see."""
     if secret:
         text = text.replace(secret, "***")
-    return _SIGNED_VALUE.sub(r"\1\2***", _QUERY.sub("?...", text))
+    return re.sub(_SIGNED_VALUE, r"\1\2***", re.sub(_QUERY, "?...", text))
 
 
 def blank_url(url: str) -> str:
@@ -69,8 +69,7 @@ def blank_url(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//", bare)
 
 
-@dataclass(frozen=True)
-class ErrorResponse:
+class ErrorResponse(NamedTuple):
     """What the server answered, as plain data: it holds no request, no connection and no credential.
 
     Attributes:
@@ -80,7 +79,7 @@ class ErrorResponse:
     """
 
     status_code: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     text: str = ""
 
 

@@ -34,7 +34,8 @@ from .pipeline import Job, Pipeline
 from .receiving import Receiver, Target
 from .resources import WorkItem
 from .state import FinishedAsset, FinishedItem
-from .transport import Settings, Transport
+from .transport import Transport
+from .transport.settings import Settings
 
 #: Items in a chunk. Each chunk fills its pipeline anew and drains it, which costs some three round trips of the dozen
 #: that 200 items take with 32 workers; and a process that dies takes one chunk with it, whose items are fetched again.

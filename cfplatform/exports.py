@@ -29,16 +29,14 @@ from .exceptions import (
     TransportError,
     shown,
 )
-from .params import DatetimeLike
+from .params import WAIT_TIMEOUT, DatetimeLike
 from .resources import Export, ExportContent, ExportFormat, ExportStatus
 from .transport import Transport
 
 #: Projects and batches in one export, at the most (official client's documentation).
 MAX_PROJECTS = 50
 MAX_BATCHES = 100
-#: Seconds that waiting takes unless the caller says otherwise: at the most, and between two looks once it has gone on
-#: for a while.
-WAIT_TIMEOUT = 3600.0
+#: Seconds between two looks once waiting has gone on for a while, unless the caller says otherwise.
 POLL_INTERVAL = 5.0
 #: Seconds before the second look, and what each wait is longer than the one before it.
 FIRST_POLL = 1.0

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import operator
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any
-
-from typing_extensions import TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from . import timestamps
 from .exceptions import InvalidParameterError, shown
+
+if TYPE_CHECKING:
+    import uuid
 
 #: Items in one page, at the most (published reference). The platform's own default is 20; we ask for 100.
 MAX_PAGE_SIZE = 100
 #: Ids in one filter, at the most (official client's documentation). More are split into several requests.
 MAX_FILTER_IDS = 100
+#: Seconds that waiting for an export takes unless the caller says otherwise.
+WAIT_TIMEOUT = 3600.0
 
 #: An aware ``datetime`` or an ISO 8601 text with a time zone.
 DatetimeLike = datetime | str
@@ -55,6 +56,8 @@ def check_names(function: str, given: Iterable[str], known: Sequence[str]) -> No
     """
     for name in given:
         if name not in known:
+            import difflib
+
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"It takes {', '.join(known)}."
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}. {hint}")
@@ -126,9 +129,11 @@ def object_id(name: str, value: Any) -> str:
     Refused is what could change the path of a request: an empty id, ``.``, ``..`` and control characters.
     Everything else is quoted when it is sent.
     """
-    if isinstance(value, uuid.UUID):
-        return str(value)
     if not isinstance(value, str):
+        import uuid
+
+        if isinstance(value, uuid.UUID):
+            return str(value)
         raise InvalidParameterError(f"{name} must be an id as text or uuid.UUID, not {type(value).__name__}.")
     if not value.strip() or value.strip() in (".", "..") or not value.isprintable():
         raise InvalidParameterError(f"{name}: {shown(value)} is not an id: it is blank, '.', '..' or not printable.")

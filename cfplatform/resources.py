@@ -8,14 +8,14 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from typing_extensions import Self, Unpack
-
 from . import timestamps
 from .exceptions import ConfigurationError, DownloadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from typing_extensions import Self, Unpack
 
     from .archives import ArchiveMember
     from .client import Client

@@ -20,7 +20,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(requests|urllib3|uuid|datetime|pathlib|os|collections|typing|typing_extensions|types|threading)\b.*"),
     ("py:mod", r"(fnmatch|mimetypes|zipfile)"),
     ("py:.*", r"(Any|Path|Unpack|Self|Id|PathLike|Timeout|Query|Retries|Iterable|Iterator|Callable|Mapping|Sequence)"),
-    ("py:class", r"(Progress|DatetimeLike|_progress\.Progress|_TimeoutType|optional)"),
+    ("py:class", r"(Progress|DatetimeLike|File|_progress\.Progress|_TimeoutType|optional)"),
     ("py:class", r"(str|int|float|bool|bytes|dict|list|tuple|None|object|BaseException|Exception|Enum)"),
     ("py:class", r"(ValueError|ConnectionError|TimeoutError|PermissionError|LookupError)"),
     ("py:class", r"(TypeAliasForwardRef|WorkItemFilters|DownloadOptions|config\.Timeout)"),

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
 
 from .. import config, pagination, params, transport
 from ..exceptions import ConfigurationError, InvalidParameterError
@@ -15,13 +12,16 @@ from ..params import Query
 from ..transport import Transport
 
 if TYPE_CHECKING:
+    import uuid
+
     import requests
     import urllib3
+    from typing_extensions import Self
 
     from . import Client
 
 #: The id of a project, space or work item.
-Id = str | uuid.UUID
+Id: TypeAlias = Union[str, "uuid.UUID"]  # noqa: UP007 - with "|" it would need the module, which few scripts use
 #: A path on this machine.
 PathLike = str | os.PathLike[str]
 
@@ -168,7 +168,8 @@ class Base:
 
 
 def _default_id(name: str, value: Id | None, variable: str) -> str | None:
-    given = config.default_id(str(value) if isinstance(value, uuid.UUID) else value, variable)
+    text = value if value is None else params.object_id(name, value)
+    given = config.default_id(text, variable)
     return None if given is None else params.object_id(name, given)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import params, transport
 from ..exceptions import (
@@ -17,9 +17,11 @@ from ..exceptions import (
     shown,
 )
 from ..resources import Batch, WorkItem
-from ..uploads import UploadedFile
 from .base import Id
 from .listing import Listing
+
+if TYPE_CHECKING:
+    from ..uploads import UploadedFile
 
 #: Levels of metadata, at the most (our limit): more than anybody means, and few enough for every JSON parser.
 MAX_METADATA_DEPTH = 100
@@ -64,6 +66,8 @@ class Creating(Listing):
             >>> item.asset_url == uploaded.path, item.metadata
             (True, {'source': 'camera 7'})
         """
+        from ..uploads import UploadedFile
+
         given = asset_url.path if isinstance(asset_url, UploadedFile) else asset_url
         body: dict[str, Any] = {"assetUrl": _text("asset_url", given)}
         if asset_type is not None:

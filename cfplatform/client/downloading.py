@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from typing_extensions import Unpack
-
-from .. import downloads, executing, files, pagination, params
-from .. import progress as _progress
+from .. import pagination, params
 from ..exceptions import CFPlatformError, InvalidParameterError
 from ..params import WorkItemFilters
 from ..resources import WorkItem, WorkItemStatus
-from ..results import DownloadResult, DownloadSummary
 from .base import Id, PathLike
 from .listing import Listing
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .. import downloads, executing
+    from .. import progress as _progress
+    from ..results import DownloadResult, DownloadSummary
 
 
 class Downloading(Listing):
@@ -56,6 +59,8 @@ class Downloading(Listing):
             ...     break
             1 True
         """
+        from .. import downloads
+
         params.check_names("iter_annotations", filters, params.FILTER_NAMES)
         workers = downloads.check_workers(max_workers, self._max_workers)
         params.flag("ordered", ordered)
@@ -165,6 +170,8 @@ class Downloading(Listing):
             >>> client.download_work_items(few, "labels").total_items
             5
         """
+        from .. import downloads
+
         params.check_names("download_work_items", options, downloads.OPTION_NAMES)
         checked = _checked_items(items)
         downloader, reporter = self._downloader(destination, **options)
@@ -185,6 +192,8 @@ class Downloading(Listing):
             downloaded
             downloaded
         """
+        from .. import downloads
+
         params.check_names("iter_downloads", options, downloads.OPTION_NAMES)
         checked = _checked_items(items)
         downloader, reporter = self._downloader(destination, **options)
@@ -208,6 +217,9 @@ class Downloading(Listing):
         progress: _progress.Progress = None,
         executor: executing.Executor | None = None,
     ) -> tuple[downloads.Downloader, _progress.ProgressReporter]:
+        from .. import downloads, executing, files
+        from .. import progress as _progress
+
         self._calls.ensure_open()
         reporter = _progress.reporter(progress)
         downloader = downloads.Downloader(
@@ -225,6 +237,8 @@ class Downloading(Listing):
         return downloader, reporter
 
     def _names_of_batches(self, project_id: str, refresh: bool) -> dict[str, str]:
+        from .. import downloads
+
         if refresh or project_id not in self._batch_names:
             self._batch_names[project_id] = downloads.fetch_batch_names(self._calls, project_id)
         return self._batch_names[project_id]

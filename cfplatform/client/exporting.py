@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from typing_extensions import Unpack
-
-from .. import exports, params
-from ..archives import ArchiveMember
+from .. import params
 from ..params import DatetimeLike
 from ..resources import Export, ExportFormat
 from .base import Base, Id, PathLike
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typing_extensions import Unpack
+
+    from .. import exports
+    from ..archives import ArchiveMember
 
 
 class Exporting(Base):
@@ -33,6 +37,8 @@ class Exporting(Base):
             >>> [export.name for export in client.get_exports(sandbox.space_id, max_items=3)]
             []
         """
+        from .. import exports
+
         return self._exports(space_id).listed(exports.checked_format(format), params.max_items(max_items))
 
     def get_export(self, export_id: Id, space_id: Id | None = None) -> Export:
@@ -62,7 +68,7 @@ class Exporting(Base):
         updated_at_from: DatetimeLike | None = None,
         updated_at_to: DatetimeLike | None = None,
         wait_for_running: bool = False,
-        timeout: float = exports.WAIT_TIMEOUT,
+        timeout: float = params.WAIT_TIMEOUT,
     ) -> Export:
         """Ask the platform to make an export; it makes one at a time in a space.
 
@@ -94,6 +100,8 @@ class Exporting(Base):
             >>> client.wait_for_export(export.id, sandbox.space_id).status
             'COMPLETED'
         """
+        from .. import exports
+
         body = exports.request_body(
             name,
             format=format,
@@ -133,6 +141,8 @@ class Exporting(Base):
             >>> client.wait_for_export(export.id, sandbox.space_id, timeout=600).status
             'COMPLETED'
         """
+        from .. import exports
+
         params.check_names("wait_for_export", options, tuple(exports.WaitOptions.__annotations__))
         return self._exports(space_id).wait(params.object_id("export_id", export_id), options)
 
@@ -174,6 +184,8 @@ class Exporting(Base):
             >>> len(list(folder.glob("*/*.json")))
             20
         """
+        from .. import exports
+
         params.check_names("download_export", options, tuple(exports.ExportDownloadOptions.__annotations__))
         for name in ("wait", "extract", "overwrite"):
             params.flag(name, options.get(name, False))
@@ -197,6 +209,8 @@ class Exporting(Base):
         return self._exports(export.space_id).iter_members(export.id, pattern, destination)
 
     def _exports(self, space_id: Id | None) -> exports.Exports:
+        from .. import exports
+
         space = self._required_space(space_id)
 
         def make(data: dict[str, Any]) -> Export:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from typing_extensions import Unpack
-
-from .. import pagination, params, pipeline, transport
+from .. import pagination, params, transport
 from ..exceptions import InvalidParameterError, NotFoundError
 from ..params import DatetimeLike, Query, WorkItemFilters
 from ..resources import Annotation, Batch, WorkItem
 from .base import Base, Id
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Listing(Base):
@@ -177,6 +179,8 @@ class Listing(Base):
             >>> client.get_annotation(item.id).work_item_id == item.id
             True
         """
+        from .. import pipeline
+
         wanted = params.object_id("work_item_id", work_item_id)
         annotation = pipeline.fetch_annotation(self._calls, self._project(project_id), wanted)
         return Annotation(annotation.as_dict(), self._itself, wanted)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterable, Sized
+from typing import TYPE_CHECKING
 
-from .. import downloads, uploads
-from .. import progress as _progress
 from ..exceptions import ConfigurationError
 from .base import Base, Id
+
+if TYPE_CHECKING:
+    from .. import progress as _progress
+    from .. import uploads
+    from ..uploads import File, UploadedFile, UploadResult
 
 
 class Uploading(Base):
@@ -16,12 +20,12 @@ class Uploading(Base):
 
     def upload_file(
         self,
-        file: uploads.File,
+        file: File,
         space_id: Id | None = None,
         *,
         content_type: str | None = None,
         progress: _progress.Progress = None,
-    ) -> uploads.UploadedFile:
+    ) -> UploadedFile:
         """Upload one file to the storage of a space.
 
         The file is sent in steps of 16 KiB, so memory does not grow with it. After a passing fault it is sent again
@@ -54,6 +58,8 @@ class Uploading(Base):
             >>> uploaded.size, uploaded.content_type
             (3, 'image/png')
         """
+        from .. import progress as _progress
+
         uploader = self._uploader(space_id, content_type, 1)
         run = uploader.run([file], _progress.reporter(progress), 1)
         with contextlib.closing(run):
@@ -64,13 +70,13 @@ class Uploading(Base):
 
     def upload_files(
         self,
-        files: Iterable[uploads.File],
+        files: Iterable[File],
         space_id: Id | None = None,
         *,
         content_type: str | None = None,
         max_workers: int | None = None,
         progress: _progress.Progress = None,
-    ) -> Generator[uploads.UploadResult, None, None]:
+    ) -> Generator[UploadResult, None, None]:
         """Upload many files concurrently, and yield each result as soon as the file is finished.
 
         Each is sent as by :meth:`upload_file`. The files are read lazily, a bounded number ahead (twice the workers and
@@ -102,6 +108,9 @@ class Uploading(Base):
             >>> sorted(result.uploaded.size if result.ok else 0 for result in client.upload_files(files))
             [0, 5, 6]
         """
+        from .. import downloads, uploads
+        from .. import progress as _progress
+
         checked = uploads.check_files(files)
         workers = downloads.check_workers(max_workers, self._max_workers)
         uploader = self._uploader(space_id, content_type, workers, uploads.SIGN_PAUSES)
@@ -111,6 +120,8 @@ class Uploading(Base):
     def _uploader(
         self, space_id: Id | None, content_type: str | None, workers: int, pauses: tuple[float, ...] = ()
     ) -> uploads.Uploader:
+        from .. import uploads
+
         self._calls.ensure_open()
         space = self._space(space_id)
         if space is None:

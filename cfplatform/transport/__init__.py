@@ -39,10 +39,10 @@ from .failures import has_expired
 from .lanes import Answer, AnyAnswer, AnyRequest, Outgoing
 from .retry import DEFAULT_RETRIES, RETRY_METHODS, Budget, Interrupted, RetryPolicy, Shared, retry_after
 from .sessions import KeyAuth, PlainSession, PolicyAdapter, hide_signatures_in_logs, origin
-from .settings import Settings
 
 if TYPE_CHECKING:
     from ..params import Query
+    from .settings import Settings
 
 __all__ = [
     "DEFAULT_RETRIES",
@@ -50,7 +50,6 @@ __all__ = [
     "Interrupted",
     "ObjectStream",
     "Resumed",
-    "Settings",
     "Transport",
     "checked_retries",
     "has_expired",
@@ -149,6 +148,8 @@ class Transport:
         Raises:
             ConfigurationError: If something of it cannot leave this process.
         """
+        from .settings import Settings
+
         if self._own_session is not None:
             raise ConfigurationError(
                 "executor= needs a client without session=...: a session cannot be handed to other processes."

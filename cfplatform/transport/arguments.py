@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 import re
+import sys
 from collections.abc import Mapping
 from urllib.parse import quote, unquote
 
@@ -56,7 +56,8 @@ def checked_path(path: str) -> str:
 
 
 def user_agent(extra: str | None) -> str:
-    own = f"cfplatform/{__version__} requests/{requests.__version__} python/{platform.python_version()}"
+    python = ".".join(map(str, sys.version_info[:3]))
+    own = f"cfplatform/{__version__} requests/{requests.__version__} python/{python}"
     if extra is None:
         return own
     if not isinstance(extra, str) or not extra.strip() or not extra.isascii() or not extra.isprintable():

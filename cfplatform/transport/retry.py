@@ -11,13 +11,13 @@ import time
 from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
-from typing_extensions import Self
 from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
 from urllib3.util.retry import Retry
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from typing_extensions import Self
     from urllib3 import BaseHTTPResponse
     from urllib3.connectionpool import ConnectionPool
 

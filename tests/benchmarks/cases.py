@@ -181,7 +181,7 @@ def b9(bench: Bench) -> None:
 
 
 def b10(bench: Bench) -> None:
-    """The time of an import."""
+    """The processor time of an import."""
     modules = ("cfplatform", "requests", "cf_ai_platform_client")
     took: dict[str, list[float]] = {module: [] for module in modules}
     for _ in range(5 * bench.rounds + 1):
@@ -206,6 +206,33 @@ def b11(bench: Bench) -> None:
     first = ours.median("first")
     bar = Bar(6, at_least=False, unit="trips")
     bench.row("B11", "round trips until the first document", f"{first:.2f} s", "", first / LATENCY, bar, unit="trips")
+
+
+def b12(bench: Bench) -> None:
+    """A download by two worker processes against one; both processors are needed, so nothing else may run."""
+    items, workers = bench.size(4000, 400), 10
+    project = project_id(items)
+    one, two, threads = bench.in_turn(
+        "B12",
+        {
+            "1 process": lambda: _spread(bench, project, workers, 1),
+            "2 processes": lambda: _spread(bench, project, workers, 2),
+            "threads alone": lambda: bench.download("ours", project=project, max_workers=workers),
+        },
+    )
+    what = f"download of {items:,} items, no latency, 2 worker processes"
+    bench.faster("B12", what, two, one, Bar(1.5, aim=1.8))
+    bench.faster("B12", "the same", two, threads, None)
+    spent = {
+        side.name: [side.median(f"{who}_cpu") / side.median("items") * 1000 for who in ("caller", "workers", "server")]
+        for side in (one, two)
+    }
+    for name, (caller, others, server) in spent.items():
+        shown = f"caller {caller:.2f} ms, workers {others:.2f} ms"
+        bench.row("B12", f"processor time of an item, {name}", shown, f"server {server:.2f} ms")
+    # One process is busy without a pause while another processor does the rest; two share two processors with it.
+    allowed = spent[one.name][1] / (sum(spent[two.name]) / 2)
+    bench.row("B12", "what these times allow on two cores", "", "", allowed)
 
 
 def growth(bench: Bench) -> None:
@@ -258,8 +285,14 @@ def _export(bench: Bench, project: str, export_id: str) -> dict[str, Any]:
         return bench.run("ours", "export", project=project, export_id=export_id, destination=folder)
 
 
+def _spread(bench: Bench, project: str, workers: int, processes: int) -> dict[str, Any]:
+    with bench.destination() as folder:
+        arguments = {"destination": folder, "max_workers": workers, "processes": processes}
+        return bench.run("ours", "spread", project=project, **arguments)
+
+
 def _import(bench: Bench, module: str) -> float:
-    program = f"import time; began = time.perf_counter(); import {module}; print(time.perf_counter() - began)"
+    program = f"import time; began = time.process_time(); import {module}; print(time.process_time() - began)"
     command = [sys.executable, "-c", program]
     streams = {"capture_output": True, "text": True}
     done = subprocess.run(command, cwd=ROOT, env=bench.environment(), check=True, timeout=60, **streams)
@@ -269,5 +302,6 @@ def _import(bench: Bench, module: str) -> float:
 #: The cases by name, in the order in which they run.
 CASES: dict[str, Callable[[Bench], None]] = {
     "B1": b1, "B2": b2, "B3": b3, "B4": b4, "B5": b5, "B6": b6, "B7": b7, "B8": b8, "B9": b9, "B10": b10, "B11": b11,
+    "B12": b12,
     "growth": growth,
 }  # fmt: skip

@@ -30,7 +30,7 @@ def case(*rows):
 def test_help_names_every_case():
     arguments = [sys.executable, "-m", "tests.benchmarks", "--help"]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    assert {f"B{number}" for number in range(1, 12)} <= CASES.keys()
+    assert {f"B{number}" for number in range(1, 13)} <= CASES.keys()
     for name, function in CASES.items():
         assert f"  {name:7} {function.__doc__.splitlines()[0]}" in done.stdout
 
@@ -89,9 +89,15 @@ def test_all_sides_do_the_same_work():
             assert figures["items"] == figures["requests"]["annotations"] == figures["requests"]["storage"] == 230
             assert figures["server_cpu"] >= 0
             assert figures["peak_mb"] > 5
+        with bench.destination() as folder:
+            arguments = {"max_workers": 4, "destination": folder, "processes": 2}
+            spread = bench.run("ours", "spread", project=project, **arguments)
+            trees["spread"] = tree(Path(folder))
         first = bench.run("ours", "first", project=project)
     assert first["requests"] == {"listing": 1}
-    assert trees["ours"] == trees["bare"]
+    assert spread["items"] == spread["requests"]["storage"] == 230
+    assert min(spread["caller_cpu"], spread["workers_cpu"]) > 0
+    assert trees["ours"] == trees["bare"] == trees["spread"]
     assert {path: json.loads(content) for path, content in trees["ours"].items()} == {
         path: json.loads(content) for path, content in trees["official"].items()
     }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+
+import pytest
 
 import cfplatform
 from cfplatform import exceptions
@@ -13,8 +16,8 @@ def test_all_is_complete_and_sorted():
     assert cfplatform.__all__ == sorted(cfplatform.__all__)
     public = {
         name
-        for name, value in vars(cfplatform).items()
-        if not name.startswith("_") and getattr(value, "__module__", "").startswith("cfplatform")
+        for name in dir(cfplatform)
+        if not name.startswith("_") and getattr(getattr(cfplatform, name), "__module__", "").startswith("cfplatform")
     }
     assert public | {"__version__"} == set(cfplatform.__all__)
 
@@ -28,15 +31,115 @@ def test_every_error_is_exported():
     assert errors <= set(cfplatform.__all__)
 
 
+def fresh(script, **options):
+    """What a script prints in an interpreter of its own."""
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, **options).stdout
+
+
 def modules_after(statement):
-    """Top level modules, outside the standard library, that are loaded after a statement."""
-    script = (
-        f"{statement}; import sys; print(*{{name.split('.')[0] for name in sys.modules}} - sys.stdlib_module_names)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return {name for name in done.stdout.split() if not name.startswith("__editable__")}
+    """Modules that are loaded after a statement, without those that an installation in development mode brings."""
+    loaded = fresh(f"{statement}; import sys; print(*sys.modules)").split()
+    return {name for name in loaded if not name.startswith("__editable__")}
 
 
 def test_import_brings_only_the_three_dependencies():
-    allowed = modules_after("import requests, urllib3, typing_extensions")
-    assert modules_after("import cfplatform") - allowed == {"cfplatform"}
+    everything = ", ".join(f"cfplatform.{name}" for name in ("downloads", "exports", "uploads", "webhooks"))
+    statements = ("import requests, urllib3, typing_extensions", f"import {everything}")
+    allowed, brought = ({name.split(".")[0] for name in modules_after(each)} for each in statements)
+    assert brought - allowed - sys.stdlib_module_names == {"cfplatform"}
+
+
+# --- What is imported when ------------------------------------------------------------------------------------------
+
+#: What listing needs. Everything else of the package is imported by the call that is the first to use it.
+AT_IMPORT = {
+    *("_version", "client", "config", "exceptions", "pagination", "params", "resources", "timestamps", "transport"),
+}
+LATE = sorted(cfplatform._LATER)
+
+
+@pytest.mark.parametrize("statement", ["import cfplatform", "from cfplatform import Client"])
+def test_import_loads_what_a_listing_needs_and_nothing_else(statement):
+    loaded = modules_after(statement)
+    assert {name.split(".")[1] for name in loaded if name.startswith("cfplatform.")} == AT_IMPORT
+    # No sqlite3, platform, typing_extensions, dataclasses, mmap, uuid or others that requests itself does without.
+    beyond = loaded - modules_after("import requests")
+    assert {name for name in beyond if not name.startswith("cfplatform")} <= {"secrets"}
+
+
+def test_the_first_page_loads_nothing_more(sandbox):
+    script = (
+        "import sys, cfplatform; before = {*sys.modules}\n"
+        f"with cfplatform.Client({sandbox.api_key!r}, base_url={sandbox.base_url!r}) as client:\n"
+        f"    item = next(client.get_work_items({sandbox.project_id!r}, status='COMPLETED'))\n"
+        "print(*(name for name in {*sys.modules} - before if name.startswith('cfplatform')), item.id)"
+    )
+    assert len(fresh(script).split()) == 1
+
+
+def test_every_name_can_be_imported():
+    script = "from cfplatform import *; import cfplatform; print(*(set(cfplatform.__all__) - set(globals())), 'none')"
+    assert fresh(script).split() == ["none"]
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_late_names_are_there_in_every_way(name):
+    assert fresh(f"from cfplatform import {name}; print({name}.__name__)").split()[0].endswith(name)
+    script = f"import cfplatform; print({name!r} in dir(cfplatform), cfplatform.{name} is cfplatform.{name})"
+    assert fresh(script).split() == ["True", "True"]
+
+
+def test_what_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"module 'cfplatform' has no attribute 'DownloadSumary'"):
+        _ = cfplatform.DownloadSumary
+
+
+def test_pickles_load_where_nothing_is_imported_yet():
+    result = cfplatform.DownloadResult("item-1", 1001, None, "failed", error=cfplatform.ServerError("no"))
+    script = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read()))"
+    streams = {"input": pickle.dumps(result), "capture_output": True, "check": True}
+    done = subprocess.run([sys.executable, "-c", script], **streams)
+    assert done.stdout.decode().strip() == repr(result)
+
+
+def test_late_names_asked_for_by_many_threads_at_once():
+    script = (
+        "import concurrent.futures, threading, cfplatform\n"
+        f"names, together = {LATE!r} * 2, threading.Barrier({2 * len(LATE)})\n"
+        "def ask(name):\n"
+        "    together.wait()\n"
+        "    return id(getattr(cfplatform, name))\n"
+        "with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:\n"
+        "    print(len(set(pool.map(ask, names))))"
+    )
+    assert fresh(script, timeout=60).split() == [str(len(LATE))]
+
+
+def test_no_thread_of_ours_imports_any_module_of_ours(sandbox, tmp_path):
+    # An import in a worker thread could wait for one that its caller is in, or fail while the interpreter ends.
+    sandbox.export_seconds = 0
+    script = (
+        "import io, sys, threading\n"
+        "found = set()\n"
+        "def look(event, args):\n"
+        "    if event == 'import' and threading.current_thread() is not threading.main_thread():\n"
+        "        found.add(args[0])\n"
+        "sys.addaudithook(look)\n"
+        "from cfplatform import Client\n"
+        f"settings = dict(base_url={sandbox.base_url!r}, project_id={sandbox.project_id!r})\n"
+        f"with Client({sandbox.api_key!r}, space_id={sandbox.space_id!r}, **settings) as client:\n"
+        "    for call in sys.argv[1:]:\n"
+        "        exec(call)\n"
+        "print(*(name for name in found if name.startswith('cfplatform')), 'none')"
+    )
+    calls = (
+        "list(client.iter_annotations())",
+        "list(client.upload_files([io.BytesIO(b'x')] * 5))",
+        "client.download_project(destination='labels', assets=True).raise_for_failures()",
+        "client.download_export(client.create_export('x').id, 'archives', extract=True)",
+    )
+    for call in calls:
+        done = subprocess.run(
+            [sys.executable, "-c", script, call], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+        )
+        assert done.stdout.split() == ["none"], call

@@ -25,13 +25,18 @@ def module_of(path):
 
 
 def imports(path):
-    """Absolute dotted names that a file imports when it runs; what is only for type checkers is left out."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    """Absolute dotted names that a file imports when it runs, wherever; what is only for type checkers is left out."""
+    yield from imports_of(ast.parse(path.read_text(encoding="utf-8")), path)
+
+
+def imports_of(tree, path):
+    """The same of a part of a file."""
     for_types = {
         inner
         for node in ast.walk(tree)
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for inner in ast.walk(node)
+        for statement in node.body
+        for inner in ast.walk(statement)
     }
     package = ["cfplatform", *path.relative_to(PACKAGE).parts[:-1]]
     for node in ast.walk(tree):
@@ -75,3 +80,27 @@ def test_the_sandbox_imports_nothing_of_the_sdk():
     found = {(path.name, name) for path in FILES if module_of(path) == "sandbox" for name in own(path)}
     # Sandbox.client() is the one documented exception.
     assert {entry for entry in found if entry[1] != "sandbox"} == {("sandbox.py", "client")}
+
+
+def late(path):
+    """Modules of the package that are imported inside a function, as absolute dotted names."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    for function in functions:
+        yield from (name for name in imports_of(function, path) if name.startswith("cfplatform"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_the_edge_imports_late(path):
+    # So that a call imports all that it needs, in the thread of its caller, before any thread is started.
+    allowed = {"client", "__main__", "cli", "sandbox"}
+    if path != PACKAGE / "transport" / "__init__.py":
+        assert module_of(path) in allowed or set(late(path)) == set()
+    else:
+        assert set(late(path)) == {"cfplatform.transport.settings.Settings"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_are_statements(path):
+    # Else none of these tests would see them.
+    assert not re.search(r"import_module|__import__|LazyLoader", path.read_text("utf-8"))
