@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 from typing_extensions import Unpack
 
 from .. import pagination, params, pipeline, transport
 from ..exceptions import InvalidParameterError, NotFoundError
 from ..params import DatetimeLike, Query, WorkItemFilters
-from ..resources import Annotation, Batch, WorkItem
+from ..resources import Annotation, Batch, Resource, WorkItem
 from .base import Base, Id
+
+R = TypeVar("R", bound=Resource)
 
 
 class Listing(Base):
@@ -30,6 +33,7 @@ class Listing(Base):
         page_size: int = params.MAX_PAGE_SIZE,
         max_items: int | None = None,
         cursor: str | None = None,
+        prefetch: bool = True,
     ) -> Iterator[WorkItem]:
         """Iterate over the work items of a project.
 
@@ -82,9 +86,14 @@ class Listing(Base):
         project = self._project(project_id)
         limit = params.max_items(max_items)
         pages = self._pages(
-            self._work_items_path(project), queries, _page_size(page_size, limit), params.cursor(cursor)
+            self._work_items_path(project),
+            queries,
+            _page_size(page_size, limit),
+            params.cursor(cursor),
+            prefetch=params.flag("prefetch", prefetch),
+            limit=limit,
         )
-        return (WorkItem(data, self._itself, project) for data in pagination.items(pages, limit=limit))
+        return self._resources(WorkItem, pages, project, limit=limit)
 
     def get_work_items_count(self, project_id: Id | None = None, **filters: Unpack[WorkItemFilters]) -> int:
         """Count the work items that the filters select; they are those of :meth:`get_work_items`.
@@ -124,7 +133,12 @@ class Listing(Base):
         raise NotFoundError(f"Project {self._project(project_id)} has no work item {wanted}.")
 
     def get_batches(
-        self, project_id: Id | None = None, *, page_size: int = params.MAX_PAGE_SIZE, max_items: int | None = None
+        self,
+        project_id: Id | None = None,
+        *,
+        page_size: int = params.MAX_PAGE_SIZE,
+        max_items: int | None = None,
+        prefetch: bool = True,
     ) -> Iterator[Batch]:
         """Iterate over the batches of a project, with their counts; lazily, like :meth:`get_work_items`.
 
@@ -142,8 +156,9 @@ class Listing(Base):
         project = self._project(project_id)
         limit = params.max_items(max_items)
         path = transport.path("projects", project, "batches")
-        pages = self._pages(path, [[]], _page_size(page_size, limit))
-        return (Batch(data, self._itself, project) for data in pagination.items(pages, limit=limit))
+        size = _page_size(page_size, limit)
+        pages = self._pages(path, [[]], size, prefetch=params.flag("prefetch", prefetch), limit=limit)
+        return self._resources(Batch, pages, project, limit=limit)
 
     def get_batch(self, batch_id: int | None = None, project_id: Id | None = None, *, name: str | None = None) -> Batch:
         """Fetch one batch by its id or its name, which is unique in the project.
@@ -180,6 +195,15 @@ class Listing(Base):
         wanted = params.object_id("work_item_id", work_item_id)
         annotation = pipeline.fetch_annotation(self._calls, self._project(project_id), wanted)
         return Annotation(annotation.as_dict(), self._itself, wanted)
+
+    def _resources(
+        self, kind: type[R], pages: Iterable[dict[str, Any]], project_id: str, *, limit: int | None = None
+    ) -> Iterator[R]:
+        """Yield what pages list as objects of a class."""
+        client = self._itself
+        for found in pagination.fresh(pages, limit=limit):
+            # A page at a time: half the price of a generator that makes one after the other.
+            yield from [kind(data, client, project_id) for data in found]
 
     def _work_items_path(self, project_id: str) -> str:
         return transport.path("projects", project_id, "workItems")
