@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import threading
@@ -225,7 +224,7 @@ def test_a_listing_that_is_given_up_leaves_no_thread_and_sends_nothing_more(larg
         for _ in range(200):
             next(items)
         assert settled(large) == 11
-        large.latency = 0.3
+        large.latency = 0.5
         next(items)
         wait_until(lambda: large.in_flight == 1)
         began = time.monotonic()
@@ -233,10 +232,9 @@ def test_a_listing_that_is_given_up_leaves_no_thread_and_sends_nothing_more(larg
             items.close()
         elif way == "forget":
             del items
-            gc.collect()
         else:
             client.close()
-        assert time.monotonic() - began < 0.2
+        assert time.monotonic() - began < 0.4
         assert settled(large) == 12
         time.sleep(0.05)
         assert large.counts["work_items"] == 12

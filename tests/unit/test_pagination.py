@@ -225,6 +225,8 @@ def test_the_memory_of_ids_is_bounded(monkeypatch):
     monkeypatch.setattr(pagination, "REMEMBERED_IDS", 10)
     far_apart = [page([number]) for number in [*range(30), 0, 29]]
     assert ids(far_apart) == [*range(30), 0]
+    texts = [page([str(number)]) for number in [*range(30), 0, 21, 29]]
+    assert ids(texts) == [*map(str, range(30)), "0"]
 
 
 @pytest.mark.parametrize(
