@@ -38,7 +38,8 @@ class Listing(Base):
         """Iterate over the work items of a project.
 
         Pages are requested as the iterator is read, so the first item is there after one request and memory does
-        not grow with the project. The arguments are checked by the call itself, before any request.
+        not grow with the project. A reader who goes on for long, or past the first hundred ids, does not wait for each
+        page: see ``prefetch``. The arguments are checked by the call itself, before any request.
 
         Args:
             project_id: The project; else the client's.
@@ -55,6 +56,10 @@ class Listing(Base):
             max_items: Stop after so many.
             cursor: Go on where an earlier listing with the same filters stopped: the ``cursor`` of the error that
                 ended it, or of a page's ``meta``.
+            prefetch: Ask for pages while others are read: from the tenth page on the next one, and where more than
+                100 ids need several listings, from the second on four at a time. ``False`` asks for each page when it
+                is needed. Neither order nor errors differ, nor the number of requests of a listing that is read to
+                its end.
 
         Yields:
             Each work item once, in the platform's order. What pages repeat is dropped, as long as it was among the
@@ -146,6 +151,7 @@ class Listing(Base):
             project_id: The project; else the client's.
             page_size: Batches per request, 1 to 100 (the platform's limit).
             max_items: Stop after so many.
+            prefetch: As for :meth:`get_work_items`.
 
         Example:
             >>> for batch in client.get_batches(max_items=2):
