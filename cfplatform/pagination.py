@@ -253,20 +253,19 @@ def _unseen(entries: list[Any], seen: _Window) -> tuple[list[dict[str, Any]], in
 
 
 class _Window:
-    """Remembers the hashes of the last texts, at least ``size`` and about twice as many: bounded memory."""
+    """Remembers the hashes of the last texts, at least ``size`` and about a quarter more: bounded memory."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
-        self._recent: set[int] = set()
-        self._older: set[int] = set()
+        self._part = -(-size // 4)
+        # Four that are full, and the one that is filled.
+        self._parts: deque[set[int]] = deque([set()], maxlen=5)
 
     def add(self, text: str) -> bool:
         """Remember a text; tell whether it was new."""
         key = hash(text)
-        known = key in self._recent or key in self._older
+        known = any(key in part for part in self._parts)
         # Again also if it is known, so that what is seen now is not forgotten first.
-        self._recent.add(key)
-        self._turn()
+        self._remember({key})
         return not known
 
     def add_all(self, entries: list[Any]) -> bool:
@@ -278,12 +277,12 @@ class _Window:
         if not {*map(type, ids)} <= {str} or "" in ids:
             return False
         keys = {*map(hash, ids)}
-        if len(keys) < len(ids) or not (keys.isdisjoint(self._recent) and keys.isdisjoint(self._older)):
+        if len(keys) < len(ids) or not all(map(keys.isdisjoint, self._parts)):
             return False
-        self._recent |= keys
-        self._turn()
+        self._remember(keys)
         return True
 
-    def _turn(self) -> None:
-        if len(self._recent) >= self._size:
-            self._older, self._recent = self._recent, set()
+    def _remember(self, keys: set[int]) -> None:
+        self._parts[-1] |= keys
+        if len(self._parts[-1]) >= self._part:
+            self._parts.append(set())
