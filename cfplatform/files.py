@@ -170,7 +170,8 @@ class Folder:
         self.descriptor: int | None = None
         outer = None
         if isinstance(parent, Folder):
-            self.path, outer = parent.path, parent.descriptor
+            self.path: Path = parent.path
+            outer = parent.descriptor
             if outer is not None and not names:
                 self.descriptor = os.dup(outer)
         else:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .exceptions import APIError, CFPlatformError, InvalidResponseError
+from .ahead import Ahead
+from .exceptions import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    CFPlatformError,
+    InvalidResponseError,
+    RateLimitError,
+    ServerError,
+)
 from .params import Query
 
 #: Cursors remembered, to notice a listing that goes round: at 100 items a page, laps of up to 5 million items.
@@ -17,12 +27,29 @@ MAX_EMPTY_PAGES = 1_000
 #: Statuses by which a server says that it does not know a cursor any more.
 _CURSOR_REFUSED = (400, 410)
 
+#: Pages of a listing after which the next one is asked for while a page is read. Who has come so far mostly reads on;
+#: who stops before has caused no request that was not needed, and who stops later a single one.
+AHEAD_AFTER = 10
+#: Listings whose first pages are fetched at the same time.
+LISTINGS_AT_ONCE = 4
+#: Errors of a page that may not happen again when it is needed.
+_PASSING = (APIConnectionError, APITimeoutError, RateLimitError, ServerError)
+
 #: Fetches one page: takes the query, returns the parsed body.
 FetchPage = Callable[[Query], Any]
+#: Begins to fetch one page; ``None`` where that is not possible or not worth it.
+BeginPage = Callable[[Query], "Ahead[Any] | None"]
 
 
 def iterate_pages(
-    fetch: FetchPage, query: Query, *, cursor: str | None = None, restart: bool = False
+    fetch: FetchPage,
+    query: Query,
+    *,
+    cursor: str | None = None,
+    restart: bool = False,
+    begin: BeginPage | None = None,
+    first: Ahead[Any] | None = None,
+    limit: int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield the pages of a listing as the server sent them, one request each.
 
@@ -32,41 +59,106 @@ def iterate_pages(
     in the middle makes the listing begin once more, where it began. Only once, and only while that reader still
     remembers all: up to 10 000 items. Beyond that the refusal is raised, since repeats could not be told from news.
 
+    Args:
+        fetch: Fetches a page when it is needed.
+        query: Sent with every page.
+        cursor: Where to begin.
+        restart: See above.
+        begin: Begins to fetch a page before it is needed, from the tenth page on, and never more than one.
+        first: The first page, where it is under way already.
+        limit: How many items the reader takes at the most, so that no page is fetched ahead that it may not need.
+
     Raises:
         InvalidResponseError: If a page cannot be one, or the cursor stands still or goes round.
     """
-    first, yielded = cursor, 0
-    seen = _cursors_seen(first)
+    start, yielded = cursor, 0
+    seen = _cursors_seen(start)
     number = empty = 0
-    while True:
-        number += 1
-        position = [("cursor", cursor), ("page", "NEXT")] if cursor else []
-        try:
-            page = _checked_page(fetch([*query, *position]), number)
-            following = _next_cursor(page, query, number)
-            empty = 0 if page["items"] else empty + 1
-            if empty > MAX_EMPTY_PAGES:
-                raise InvalidResponseError(f"The listing sent {MAX_EMPTY_PAGES} empty pages in a row.")
-        except CFPlatformError as error:
-            refused = isinstance(error, APIError) and error.status_code in _CURSOR_REFUSED and cursor != first
-            if restart and refused and yielded <= REMEMBERED_IDS:
-                restart, cursor, seen = False, first, _cursors_seen(first)
-                continue
-            error.cursor = cursor
+    pending = first
+    try:
+        while True:
+            number += 1
+            try:
+                page = _checked_page(_taken(pending, fetch, _at(query, cursor)), number)
+                following = _next_cursor(page, query, number)
+                empty = 0 if page["items"] else empty + 1
+                if empty > MAX_EMPTY_PAGES:
+                    raise InvalidResponseError(f"The listing sent {MAX_EMPTY_PAGES} empty pages in a row.")
+            except CFPlatformError as error:
+                refused = isinstance(error, APIError) and error.status_code in _CURSOR_REFUSED and cursor != start
+                if restart and refused and yielded <= REMEMBERED_IDS:
+                    restart, cursor, seen, pending = False, start, _cursors_seen(start), None
+                    continue
+                error.cursor = cursor
+                raise
+            yielded += len(page["items"])
+            pending = None
+            goes_round = following is not None and not seen.add(following)
+            is_last = following is None or goes_round or (limit is not None and yielded >= limit)
+            if begin is not None and number >= AHEAD_AFTER and not is_last:
+                pending = begin(_at(query, following))
+            yield page
+            if following is None:
+                return
+            if goes_round:
+                # Only now, because the page itself was new.
+                problem = InvalidResponseError(
+                    f"Page {number} of the listing names a cursor that was used before, so it would never end. "
+                    "What was yielded so far is complete up to here; report this to CloudFactory."
+                )
+                problem.cursor = cursor
+                raise problem
+            cursor = following
+    finally:
+        if pending is not None:
+            pending.cancel()
+
+
+def iterate_queries(
+    fetch: FetchPage,
+    queries: list[Query],
+    *,
+    cursor: str | None = None,
+    begin: BeginPage | None = None,
+    limit: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the pages of several listings one after the other, for a reader that drops ids it has seen.
+
+    With ``begin``, once a second listing is needed, the first pages of four are fetched at the same time. Further
+    pages are not: in the order of the platform a listing is read to its end before the next one begins, so they would
+    only be kept waiting. With ``limit`` nobody knows which listing will be the last one, so none is begun early.
+    """
+    if limit is not None and len(queries) > 1:
+        begin = limit = None
+    under_way: deque[Ahead[Any] | None] = deque()
+    try:
+        for number, query in enumerate(queries):
+            if begin is not None and number > 0:
+                under_way.extend(map(begin, queries[number + len(under_way) : number + LISTINGS_AT_ONCE]))
+            first = under_way.popleft() if under_way else None
+            yield from iterate_pages(fetch, query, cursor=cursor, restart=True, begin=begin, first=first, limit=limit)
+    finally:
+        for ahead in under_way:
+            if ahead is not None:
+                ahead.cancel()
+
+
+def _at(query: Query, cursor: str | None) -> Query:
+    return [*query, ("cursor", cursor), ("page", "NEXT")] if cursor else query
+
+
+def _taken(pending: Ahead[Any] | None, fetch: FetchPage, query: Query) -> Any:
+    """Return a page: the one that is under way, or a new one."""
+    if pending is None:
+        return fetch(query)
+    # One that failed before anybody needed it says nothing of now: the reader may have taken an hour to come here.
+    is_stale = pending.is_done
+    try:
+        return pending.result()
+    except _PASSING:
+        if not is_stale:
             raise
-        yielded += len(page["items"])
-        yield page
-        if following is None:
-            return
-        if not seen.add(following):
-            # Only now, because the page itself was new.
-            problem = InvalidResponseError(
-                f"Page {number} of the listing names a cursor that was used before, so it would never end. "
-                "What was yielded so far is complete up to here; report this to CloudFactory."
-            )
-            problem.cursor = cursor
-            raise problem
-        cursor = following
+    return fetch(query)
 
 
 def _cursors_seen(first: str | None) -> _Window:
@@ -76,8 +168,8 @@ def _cursors_seen(first: str | None) -> _Window:
     return seen
 
 
-def items(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the items of pages, each id once.
+def fresh(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Iterator[list[dict[str, Any]]]:
+    """Yield of each page the items that did not come before.
 
     Neighbouring pages may overlap; an id is dropped if it was among the last 10 000, so memory stays bounded.
 
@@ -90,19 +182,22 @@ def items(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Itera
     seen = _Window(REMEMBERED_IDS)
     count = 0
     for number, page in enumerate(pages, start=1):
-        for index, item in enumerate(page["items"]):
-            key = item.get("id", item.get("exportId")) if isinstance(item, dict) else None
-            # A fraction may have been rounded on its way through a parser, so it names nothing for certain.
-            if key in (None, "") or isinstance(key, bool) or not isinstance(key, (str, int)):
-                raise InvalidResponseError(
-                    f"Item {index} on page {number} of the listing has no id that is a text or a whole number."
-                )
-            if not seen.add(str(key)):
-                continue
-            yield item
-            count += 1
-            if count == limit:
-                return
+        found, odd = _unseen(page["items"], seen)
+        if limit is not None and count + len(found) >= limit:
+            yield found[: limit - count]
+            return
+        count += len(found)
+        yield found
+        if odd is not None:
+            raise InvalidResponseError(
+                f"Item {odd} on page {number} of the listing has no id that is a text or a whole number."
+            )
+
+
+def items(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the items of pages one by one, each id once; otherwise as :func:`fresh`."""
+    for found in fresh(pages, limit=limit):
+        yield from found
 
 
 def total(page: dict[str, Any]) -> int | None:
@@ -142,20 +237,52 @@ def _next_cursor(page: dict[str, Any], query: Query, number: int) -> str | None:
     return str(following)
 
 
+def _unseen(entries: list[Any], seen: _Window) -> tuple[list[dict[str, Any]], int | None]:
+    """Return the items that are new, and the index of the first that is none; what follows that is not looked at."""
+    if seen.add_all(entries):
+        return entries, None
+    found: list[dict[str, Any]] = []
+    for index, entry in enumerate(entries):
+        key = entry.get("id", entry.get("exportId")) if isinstance(entry, dict) else None
+        # A fraction may have been rounded on its way through a parser, so it names nothing for certain.
+        if key in (None, "") or isinstance(key, bool) or not isinstance(key, (str, int)):
+            return found, index
+        if seen.add(str(key)):
+            found.append(entry)
+    return found, None
+
+
 class _Window:
-    """Remembers the hashes of the last texts, at least ``size`` and at most twice as many: bounded memory."""
+    """Remembers the hashes of the last texts, at least ``size`` and about a quarter more: bounded memory."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
-        self._recent: set[int] = set()
-        self._older: set[int] = set()
+        self._part = -(-size // 4)
+        # Four that are full, and the one that is filled.
+        self._parts: deque[set[int]] = deque([set()], maxlen=5)
 
     def add(self, text: str) -> bool:
         """Remember a text; tell whether it was new."""
         key = hash(text)
-        known = key in self._recent or key in self._older
+        known = any(key in part for part in self._parts)
         # Again also if it is known, so that what is seen now is not forgotten first.
-        self._recent.add(key)
-        if len(self._recent) >= self._size:
-            self._older, self._recent = self._recent, set()
+        self._remember({key})
         return not known
+
+    def add_all(self, entries: list[Any]) -> bool:
+        """Remember the ids of a page if all of them are texts and new, which takes a tenth of looking at each."""
+        try:
+            ids = [entry["id"] for entry in entries]
+        except (KeyError, TypeError):
+            return False
+        if not {*map(type, ids)} <= {str} or "" in ids:
+            return False
+        keys = {*map(hash, ids)}
+        if len(keys) < len(ids) or not all(map(keys.isdisjoint, self._parts)):
+            return False
+        self._remember(keys)
+        return True
+
+    def _remember(self, keys: set[int]) -> None:
+        self._parts[-1] |= keys
+        if len(self._parts[-1]) >= self._part:
+            self._parts.append(set())

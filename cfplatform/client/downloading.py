@@ -151,7 +151,7 @@ class Downloading(Listing):
         self._batch_names.pop(project, None)
         pages = self._pages(self._work_items_path(project), queries, params.MAX_PAGE_SIZE)
         announced = _announce(pages, reporter, several=len(queries) > 1)
-        items = (WorkItem(data, self._itself, project) for data in pagination.items(announced))
+        items = self._resources(WorkItem, announced, project)
         with downloader:
             return downloader.summarise(items, reporter)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import pagination, params, transport
 from ..exceptions import InvalidParameterError, NotFoundError
 from ..params import DatetimeLike, Query, WorkItemFilters
-from ..resources import Annotation, Batch, WorkItem
+from ..resources import Annotation, Batch, Resource, WorkItem
 from .base import Base, Id
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+R = TypeVar("R", bound=Resource)
 
 
 class Listing(Base):
@@ -32,11 +34,13 @@ class Listing(Base):
         page_size: int = params.MAX_PAGE_SIZE,
         max_items: int | None = None,
         cursor: str | None = None,
+        prefetch: bool = True,
     ) -> Iterator[WorkItem]:
         """Iterate over the work items of a project.
 
         Pages are requested as the iterator is read, so the first item is there after one request and memory does
-        not grow with the project. The arguments are checked by the call itself, before any request.
+        not grow with the project. A reader who goes on for long, or past the first hundred ids, does not wait for each
+        page: see ``prefetch``. The arguments are checked by the call itself, before any request.
 
         Args:
             project_id: The project; else the client's.
@@ -53,6 +57,10 @@ class Listing(Base):
             max_items: Stop after so many.
             cursor: Go on where an earlier listing with the same filters stopped: the ``cursor`` of the error that
                 ended it, or of a page's ``meta``.
+            prefetch: Ask for pages while others are read: from the tenth page on the next one, and where more than
+                100 ids need several listings, from the second on four at a time. ``False`` asks for each page when it
+                is needed. Neither order nor errors differ, nor the number of requests of a listing that is read to
+                its end.
 
         Yields:
             Each work item once, in the platform's order. What pages repeat is dropped, as long as it was among the
@@ -84,9 +92,14 @@ class Listing(Base):
         project = self._project(project_id)
         limit = params.max_items(max_items)
         pages = self._pages(
-            self._work_items_path(project), queries, _page_size(page_size, limit), params.cursor(cursor)
+            self._work_items_path(project),
+            queries,
+            _page_size(page_size, limit),
+            params.cursor(cursor),
+            prefetch=params.flag("prefetch", prefetch),
+            limit=limit,
         )
-        return (WorkItem(data, self._itself, project) for data in pagination.items(pages, limit=limit))
+        return self._resources(WorkItem, pages, project, limit=limit)
 
     def get_work_items_count(self, project_id: Id | None = None, **filters: Unpack[WorkItemFilters]) -> int:
         """Count the work items that the filters select; they are those of :meth:`get_work_items`.
@@ -126,7 +139,12 @@ class Listing(Base):
         raise NotFoundError(f"Project {self._project(project_id)} has no work item {wanted}.")
 
     def get_batches(
-        self, project_id: Id | None = None, *, page_size: int = params.MAX_PAGE_SIZE, max_items: int | None = None
+        self,
+        project_id: Id | None = None,
+        *,
+        page_size: int = params.MAX_PAGE_SIZE,
+        max_items: int | None = None,
+        prefetch: bool = True,
     ) -> Iterator[Batch]:
         """Iterate over the batches of a project, with their counts; lazily, like :meth:`get_work_items`.
 
@@ -134,6 +152,7 @@ class Listing(Base):
             project_id: The project; else the client's.
             page_size: Batches per request, 1 to 100 (the platform's limit).
             max_items: Stop after so many.
+            prefetch: As for :meth:`get_work_items`.
 
         Example:
             >>> for batch in client.get_batches(max_items=2):
@@ -144,8 +163,9 @@ class Listing(Base):
         project = self._project(project_id)
         limit = params.max_items(max_items)
         path = transport.path("projects", project, "batches")
-        pages = self._pages(path, [[]], _page_size(page_size, limit))
-        return (Batch(data, self._itself, project) for data in pagination.items(pages, limit=limit))
+        size = _page_size(page_size, limit)
+        pages = self._pages(path, [[]], size, prefetch=params.flag("prefetch", prefetch), limit=limit)
+        return self._resources(Batch, pages, project, limit=limit)
 
     def get_batch(self, batch_id: int | None = None, project_id: Id | None = None, *, name: str | None = None) -> Batch:
         """Fetch one batch by its id or its name, which is unique in the project.
@@ -184,6 +204,15 @@ class Listing(Base):
         wanted = params.object_id("work_item_id", work_item_id)
         annotation = pipeline.fetch_annotation(self._calls, self._project(project_id), wanted)
         return Annotation(annotation.as_dict(), self._itself, wanted)
+
+    def _resources(
+        self, kind: type[R], pages: Iterable[dict[str, Any]], project_id: str, *, limit: int | None = None
+    ) -> Iterator[R]:
+        """Yield what pages list as objects of a class."""
+        client = self._itself
+        for found in pagination.fresh(pages, limit=limit):
+            # A page at a time: half the price of a generator that makes one after the other.
+            yield from [kind(data, client, project_id) for data in found]
 
     def _work_items_path(self, project_id: str) -> str:
         return transport.path("projects", project_id, "workItems")

@@ -225,6 +225,8 @@ def test_the_memory_of_ids_is_bounded(monkeypatch):
     monkeypatch.setattr(pagination, "REMEMBERED_IDS", 10)
     far_apart = [page([number]) for number in [*range(30), 0, 29]]
     assert ids(far_apart) == [*range(30), 0]
+    texts = [page([str(number)]) for number in [*range(30), 0, 21, 29]]
+    assert ids(texts) == [*map(str, range(30)), "0"]
 
 
 @pytest.mark.parametrize(
@@ -232,3 +234,152 @@ def test_the_memory_of_ids_is_bounded(monkeypatch):
 )
 def test_a_total_is_believed_only_where_it_can_be_true(value, total):
     assert pagination.total({"items": [{"id": 1}, {"id": 2}], "total": value}) == total
+
+
+class Begun:
+    """A page that was begun ahead, as far as pagination knows of it."""
+
+    def __init__(self, log, number, outcome, is_done=True):
+        self.log, self.number, self.outcome, self.is_done = log, number, outcome, is_done
+
+    def result(self):
+        self.log.append(("taken", self.number))
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+    def cancel(self):
+        self.log.append(("given up", self.number))
+
+
+def chain(count):
+    """Pages that name one another, and a log of what is done with them."""
+    pages = {
+        (str(n) if n > 1 else None): page([f"i{n}"], str(n + 1) if n < count else None) for n in range(1, count + 1)
+    }
+    log: list[tuple[str, int]] = []
+
+    def number(query):
+        return int(dict(query).get("cursor", 1))
+
+    def fetch(query):
+        log.append(("fetched", number(query)))
+        return pages[dict(query).get("cursor")]
+
+    def begin(query):
+        log.append(("begun", number(query)))
+        return Begun(log, number(query), pages[dict(query).get("cursor")])
+
+    return fetch, begin, log, pages
+
+
+def test_from_the_tenth_page_on_the_next_one_is_begun_before_a_page_is_handed_out():
+    fetch, begin, log, _ = chain(13)
+    pages = pagination.iterate_pages(fetch, [("limit", "9")], begin=begin)
+    for _ in range(9):
+        next(pages)
+    assert log == [("fetched", n) for n in range(1, 10)]
+    del log[:]
+    next(pages)
+    assert log == [("fetched", 10), ("begun", 11)]
+    assert [each["items"][0]["id"] for each in pages] == ["i11", "i12", "i13"]
+    assert log[2:] == [("taken", 11), ("begun", 12), ("taken", 12), ("begun", 13), ("taken", 13)]
+
+
+@pytest.mark.parametrize(("limit", "begun"), [(9, []), (10, []), (11, [11]), (12, [11, 12]), (None, [11, 12, 13])])
+def test_no_page_is_begun_that_a_limit_may_make_needless(limit, begun):
+    fetch, begin, log, _ = chain(13)
+    list(pagination.items(pagination.iterate_pages(fetch, [], begin=begin, limit=limit), limit=limit))
+    assert [number for what, number in log if what == "begun"] == begun
+    assert ("given up", 11) not in log
+
+
+def test_a_page_that_is_begun_is_given_up_with_the_listing():
+    fetch, begin, log, _ = chain(13)
+    pages = pagination.iterate_pages(fetch, [], begin=begin)
+    for _ in range(10):
+        next(pages)
+    pages.close()
+    assert log[-2:] == [("begun", 11), ("given up", 11)]
+
+
+def test_a_cursor_that_goes_round_is_not_begun():
+    fetch, begin, log, pages = chain(11)
+    pages["11"]["meta"]["cursorNext"] = "5"
+    with pytest.raises(InvalidResponseError, match="used before"):
+        list(pagination.iterate_pages(fetch, [], begin=begin))
+    assert [number for what, number in log if what == "begun"] == [11]
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_only_a_failure_that_nobody_waited_for_is_tried_again(is_done):
+    fetch, _, log, _ = chain(11)
+
+    def begin(query):
+        return Begun(log, 11, APIConnectionError("gone"), is_done)
+
+    pages = pagination.iterate_pages(fetch, [], begin=begin)
+    if is_done:
+        assert len(list(pages)) == 11
+    else:
+        with pytest.raises(APIConnectionError) as caught:
+            list(pages)
+        assert caught.value.cursor == "11"
+    assert (("fetched", 11) in log) == is_done
+
+
+def groups(counts):
+    """Listings of one page each, and a log of what is done with them."""
+    log: list[tuple[str, int]] = []
+
+    def number(query):
+        return int(dict(query)["group"])
+
+    def fetch(query):
+        log.append(("fetched", number(query)))
+        return page([f"i{number(query)}"])
+
+    def begin(query):
+        log.append(("begun", number(query)))
+        return Begun(log, number(query), page([f"i{number(query)}"]))
+
+    return fetch, begin, log, [[("group", str(n))] for n in range(1, counts + 1)]
+
+
+def test_four_listings_are_begun_when_the_second_one_is_needed():
+    fetch, begin, log, queries = groups(7)
+    pages = pagination.iterate_queries(fetch, queries, begin=begin)
+    next(pages)
+    assert log == [("fetched", 1)]
+    next(pages)
+    assert log[1:] == [("begun", 2), ("begun", 3), ("begun", 4), ("begun", 5), ("taken", 2)]
+    next(pages)
+    assert log[6:] == [("begun", 6), ("taken", 3)]
+    pages.close()
+    assert log[8:] == [("given up", 4), ("given up", 5), ("given up", 6)]
+
+
+@pytest.mark.parametrize("limit", [None, 3, 50])
+def test_listings_come_in_order_and_with_a_limit_one_after_the_other(limit):
+    fetch, begin, log, queries = groups(7)
+    pages = pagination.iterate_queries(fetch, queries, begin=begin, limit=limit)
+    found = ids(itertools.islice(pages, limit))
+    assert found == [f"i{n}" for n in range(1, 8)][:limit]
+    assert (log[1][0] == "begun") == (limit is None)
+
+
+def test_a_listing_that_could_not_be_begun_is_fetched_in_its_turn():
+    fetch, _, log, queries = groups(3)
+    assert ids(pagination.iterate_queries(fetch, queries, begin=lambda query: None)) == ["i1", "i2", "i3"]
+    assert log == [("fetched", 1), ("fetched", 2), ("fetched", 3)]
+
+
+def test_a_page_whose_ids_are_partly_known_or_odd_gives_the_others():
+    pages = [page(["a", "b", "c"]), page(["c", "d", 7, "d"]), page(["7", "e"]), page([]), page(["f"])]
+    assert [[item["id"] for item in found] for found in pagination.fresh(pages)] == [
+        ["a", "b", "c"],
+        ["d", 7],
+        ["e"],
+        [],
+        ["f"],
+    ]
