@@ -14,6 +14,7 @@ import stat
 import sys
 import time
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 from typing_extensions import Self
@@ -24,6 +25,8 @@ from .exceptions import DownloadError, InvalidParameterError, UnsafePathError
 STATE_FOLDER = ".cfplatform"
 #: Bytes of a name, so that an extension and a suffix still fit the 255 that file systems allow.
 MAX_NAME_BYTES = 200
+#: Bytes that are read back at a time.
+READ_STEP = 256 * 1024
 #: Age in seconds at which an unfinished file of an unknown process counts as left behind.
 STALE_AFTER = 24 * 3600
 
@@ -244,9 +247,11 @@ class PartFile:
         except OSError as error:
             raise _with_free_space(error, self.path.parent, len(view)) from None
 
-    def fileno(self) -> int:
-        """Return the descriptor, for reading back what was written."""
-        return self._file.fileno()
+    def read_back(self) -> Iterator[bytes]:
+        """Yield what was written, from its start; nothing can be appended afterwards."""
+        self._file.seek(0)
+        while piece := self._file.read(READ_STEP):
+            yield piece
 
     def commit(self, path: str) -> os.stat_result:
         """Close the file, give it its final name in one step, and return its size and time.
