@@ -23,7 +23,7 @@ _STEP = 256 * 1024
 Buffer = bytes | mmap.mmap
 
 
-def parse(document: bytes) -> dict[str, Any]:
+def parse(document: bytes | bytearray) -> dict[str, Any]:
     """Parse a COCO document and prove that it is one whole JSON object in UTF-8 (a BOM is allowed).
 
     Raises:
@@ -83,7 +83,7 @@ def _kind(value: object) -> str:
     return {list: "array", str: "string", bool: "boolean", type(None): "null"}.get(type(value), "number")
 
 
-def _looks_like(document: bytes) -> str:
+def _looks_like(document: bytes | bytearray) -> str:
     start = document[:200].lstrip().lower()
     if not start:
         return "; it is empty"

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from cfplatform import IncompleteDownloadError, InvalidResponseError, coco
+from cfplatform import IncompleteDownloadError, InvalidResponseError, coco, downloads
 from tests.faults.tools import parts, run, store_at, tree
 from tests.http.scripted import Answer, raw
 
@@ -24,7 +24,7 @@ GZIP = "Content-Encoding: gzip"
 
 
 def md5(body):
-    return f"Content-MD5: {base64.b64encode(hashlib.md5(body).digest()).decode()}"
+    return f"Content-MD5: {base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}"
 
 
 @pytest.fixture
@@ -120,3 +120,54 @@ def test_memory_does_not_grow_with_the_document_nor_with_the_edit(serve, make_sa
         assert (code, err) == (0, "")
         peaks.append(int(out))
     assert max(peaks) <= peaks[0] + 4, peaks
+
+
+#: Reads all documents of a project, keeping the one in hand for a moment; tells the rise of the peak of memory in MiB.
+READ = """
+import re, sys, time
+from cfplatform import Client, downloads
+
+def peak():
+    with open("/proc/self/status") as file:
+        return int(re.search(r"VmHWM:\\s+(\\d+)", file.read())[1]) // 1024
+
+items, look_ahead = int(sys.argv[1]), int(sys.argv[2])
+with Client(max_workers=32, timeout=60) as client:
+    listed = list(client.get_work_items())
+    before = peak()
+    options = dict(space_id=None, workers=32, ordered=sys.argv[3] == "ordered", on_error=None)
+    for item, document in downloads.documents(client._calls, listed, look_ahead=look_ahead, **options):
+        items -= len(document["annotations"]) > 1
+        time.sleep(0.02)
+assert items == 0, items
+print(peak() - before)
+"""
+
+
+def rise(serve, make_sandbox, kib, items, look_ahead, order, *headers):
+    """Read a project of equal documents; return how far the peak of memory rose, in MiB."""
+    document = b'{"info":{},"annotations":[' + LABEL * ((kib << 10) // len(LABEL)) + b"{}]}"
+    sandbox = make_sandbox(items=items, batches=1)
+    body = gzip.compress(document, 1) if headers else document
+    store_at(sandbox, serve(default=raw(200, body, *headers)).origin)
+    code, out, err = run(sandbox, READ, items, look_ahead, order)
+    assert (code, err) == (0, "")
+    return int(out)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory as Linux tells it")
+@pytest.mark.parametrize(("order", "headers"), [("ordered", []), ("unordered", [GZIP])])
+def test_documents_ahead_of_the_reader_have_a_bound(serve, make_sandbox, order, headers):
+    # 30 documents could wait for the reader; parsed, each takes about 4 MiB.
+    peak = rise(serve, make_sandbox, 512, 30, 1 << 20, order, *headers)
+    # Two ahead, one that the others wait for, and the one in hand; besides that connections and threads.
+    assert peak <= 4 * (2 + 1 + 1) + 16, peak
+
+
+@pytest.mark.stress
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory as Linux tells it")
+@pytest.mark.parametrize("order", ["ordered", "unordered"])
+def test_documents_of_50_mb_have_the_bound_that_is_stated(serve, make_sandbox, order):
+    peak = rise(serve, make_sandbox, 48 << 10, 8, downloads.LOOK_AHEAD, order)
+    print(f"\npeak {peak} MiB", end="")
+    assert peak <= 8 * (64 + 48 + 48)
