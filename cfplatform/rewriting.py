@@ -28,8 +28,7 @@ class Rewriter:
             if number > last and scanner.is_idle:
                 break
             scanner.feed(piece)
-        # What a piece to come could complete is seen by the watch.
-        scanner.feed(b"", last=True)
+        # A name that a piece to come completes is seen by the watch.
         self._is_certain = scanner.is_idle
         self._edit = scanner.edit(asset_url)
         start, end, value = self._edit

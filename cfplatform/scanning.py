@@ -168,7 +168,7 @@ class Scanner:
                     return
                 self._count(plain[counted:name])
                 counted, searched = name, name + 1
-                if self._in_string or self._depth != 1:
+                if self._depth != 1:
                     continue
             counted = searched = self._take_tokens(data, plain, counted, stop)
 
