@@ -15,6 +15,7 @@ import stat
 import sys
 import time
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 from typing_extensions import Self
@@ -26,6 +27,8 @@ STATE_FOLDER = ".cfplatform"
 _PARTIAL = "partial"
 #: Bytes of a name, so that an extension and a suffix still fit the 255 that file systems allow.
 MAX_NAME_BYTES = 200
+#: Bytes that are read back at a time.
+READ_STEP = 256 * 1024
 #: Age in seconds at which an unfinished file of an unknown process counts as left behind.
 STALE_AFTER = 24 * 3600
 
@@ -282,9 +285,11 @@ class PartFile:
         except OSError as error:
             raise _with_free_space(error, self._folder.path, len(view)) from None
 
-    def fileno(self) -> int:
-        """Return the descriptor, for reading back what was written."""
-        return self._descriptor
+    def read_back(self) -> Iterator[bytes]:
+        """Yield what was written, from its start; nothing can be appended afterwards."""
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        while piece := os.read(self._descriptor, READ_STEP):
+            yield piece
 
     def commit(self, path: str) -> os.stat_result:
         """Close the file, give it its final name in one step, and return its size and time.

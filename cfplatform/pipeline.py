@@ -35,6 +35,7 @@ from .exceptions import (
 )
 from .level import START, Level
 from .resources import Annotation, WorkItem
+from .room import NoRoom, Room
 from .state import StateError
 from .transport import Interrupted, ObjectStream, Transport
 
@@ -76,6 +77,8 @@ class Job(Generic[R]):
         "path",
         "renewals",
         "result",
+        "room",
+        "size",
         "space_id",
         "target",
         "url",
@@ -97,6 +100,9 @@ class Job(Generic[R]):
         self.error: CFPlatformError | None = None
         self.headers: dict[str, str] | None = None
         self.held = False
+        #: Bytes that the document is known to need, and those that are set aside for it.
+        self.size: int | None = None
+        self.room = 0
         self.index = -1
         self.space_id = ""
         self.path = ""
@@ -105,6 +111,11 @@ class Job(Generic[R]):
 
     def __lt__(self, other: Job[R]) -> bool:
         return self.index < other.index
+
+    def take(self) -> R | None:
+        """Return the result and hold it no longer."""
+        result, self.result = self.result, None
+        return result
 
 
 class Pipeline(Generic[R]):
@@ -117,6 +128,8 @@ class Pipeline(Generic[R]):
         space_id: The space, or ``None`` to take it from each annotation.
         ordered: Hand out jobs in the order in which they came, not as they finish.
         held: Results, at the most, that wait to be taken. ``None`` where a result is small.
+        room: Bytes that all documents under way and waiting may have together, for which ``receive`` calls
+            :meth:`make_room`; one that has more goes alone. ``None`` for no limit.
         receive_asset: Called in a worker with a job whose asset is wanted, what renews its signed URL (``None`` where
             it has none), and the event that ends the run; returns the result.
     """
@@ -130,6 +143,7 @@ class Pipeline(Generic[R]):
         space_id: str | None,
         ordered: bool = False,
         held: int | None = None,
+        room: int | None = None,
         receive_asset: Callable[[Job[R], Callable[[], str] | None, threading.Event], R] | None = None,
     ) -> None:
         self._calls = calls
@@ -141,6 +155,7 @@ class Pipeline(Generic[R]):
         self._held_limit = held
         # Far from as many as would keep the workers waiting.
         self._enough = GATHERED if held is None else min(GATHERED, held // 2)
+        self._room = None if room is None else Room(room)
         # Enough that one group is fetched while the next is annotated.
         self._window = 2 * SIGN_GROUP + 4 * workers
         self._level = Level(workers, calls.level or START, overloads=calls.overloads)
@@ -263,6 +278,7 @@ class Pipeline(Generic[R]):
             self._release(job)
             if self._held_limit is not None:
                 self._work.notify()
+            self._room_was_given_back()
             return job
 
     def _gather(self) -> None:
@@ -331,7 +347,7 @@ class Pipeline(Generic[R]):
                 if self._present > self._level.limit:
                     self._leave()
                     continue
-                if self._to_fetch and self._may_fetch():
+                if self._to_fetch and self._may_fetch() and self._has_room(self._to_fetch[0]):
                     job = heapq.heappop(self._to_fetch)
                     job.held = True
                     self._held += 1
@@ -362,10 +378,55 @@ class Pipeline(Generic[R]):
             return self._to_fetch[0].index < self._handed_out + self._held_limit
         return self._held < self._held_limit
 
+    def _has_room(self, job: Job[R]) -> bool:
+        """Set aside what the next document needs, as far as that is known."""
+        if self._room is None:
+            return True
+        size = self._room.expected if job.size is None else job.size
+        if not self._room.take(0, size, anyway=self._is_awaited(job)):
+            return False
+        job.room = size
+        return True
+
+    def make_room(self, job: Job[R], size: int, *, is_all: bool = True) -> None:
+        """Set aside the bytes of a document that is about to be received.
+
+        Args:
+            job: Its job.
+            size: The bytes that it has.
+            is_all: Whether there are no more to come; else, where there is no room, it comes again alone.
+
+        Raises:
+            NoRoom: If others have to go first; the pipeline takes care of the rest.
+        """
+        if self._room is None:
+            return
+        with self._lock:
+            if not self._room.take(job.room, size, anyway=self._is_awaited(job)):
+                job.size = size if is_all else self._room.limit
+                raise NoRoom
+            given_back, job.room = job.room > size, size
+            if is_all:
+                self._room.remember(size)
+            if given_back:
+                self._room_was_given_back()
+
+    def _is_awaited(self, job: Job[R]) -> bool:
+        # Nobody gives anything back before this one is there.
+        return self._ordered and job.index == self._handed_out
+
+    def _room_was_given_back(self) -> None:
+        if self._room is not None and self._room.is_wanted:
+            self._room.is_wanted = False
+            self._work.notify_all()
+
     def _release(self, job: Job[R]) -> None:
         if job.held:
             job.held = False
             self._held -= 1
+        if self._room is not None:
+            self._room.take(job.room, 0)
+            job.room = 0
 
     def _annotate(self, job: Job[R]) -> None:
         try:
@@ -411,6 +472,11 @@ class Pipeline(Generic[R]):
                 job.result = self._calls.fetch(
                     job.url, lambda stream: self._receive(job, stream), headers=job.headers, stop=self._stop
                 )
+        except NoRoom:
+            with self._lock:
+                self._release(job)
+                heapq.heappush(self._to_fetch, job)
+            return
         except APIError as error:
             if not signing.should_renew(error, job.renewals):
                 raise

@@ -7,20 +7,19 @@ other that sees the same folder.
 from __future__ import annotations
 
 import itertools
-import mmap
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import assets, coco, files
+from . import assets, coco, files, rewriting
 from .pipeline import Job
 from .state import FinishedAsset, FinishedItem
 from .transport import ObjectStream, Transport
 
-#: Bytes that are copied at a time where a large document is rewritten.
-COPY_STEP = 1024 * 1024
+#: Bytes at the beginning and at the end of a large document that are looked at.
+END = 4096
 
 
 class Target(NamedTuple):
@@ -72,21 +71,20 @@ class Receiver:
         path = job.target.path(files.extension(job.path))
         asset_url = item.asset_url if self._inject else None
         with files.PartFile(self._held or self._root) as part:
-            head = bytearray()
             chunks = stream.chunks()
+            head: list[bytes] = []
+            size = 0
             for chunk in chunks:
-                head += chunk
-                if len(head) > coco.PARSE_LIMIT:
+                head.append(chunk)
+                size += len(chunk)
+                if size > coco.PARSE_LIMIT:
+                    found = self._save_large(part, path, head, chunks, asset_url)
                     break
-            if len(head) <= coco.PARSE_LIMIT:
-                document = bytes(head)
+            else:
+                document = b"".join(head)
                 coco.parse(document)
                 part.write(coco.set_asset_url(document, asset_url) if self._inject else document)
                 found = part.commit(path)
-            else:
-                for chunk in itertools.chain([bytes(head)], chunks):
-                    part.write(chunk)
-                found = self._finish_large(part, path, asset_url)
         return FinishedItem(path, item.revision, self._inject, stream.etag, found.st_size, found.st_mtime_ns)
 
     def asset(self, job: Job[Any], renew: Callable[[], str] | None, stop: threading.Event) -> FinishedAsset:
@@ -94,17 +92,47 @@ class Receiver:
         target = job.target
         return assets.fetch(self._calls, self._root, job.item, target.folder, target.stem, job.asset_url, renew, stop)
 
-    def _finish_large(self, part: files.PartFile, path: str, asset_url: str | None) -> os.stat_result:
-        """Finish a document that is too large to be parsed, with no more of it in memory than a window."""
-        with mmap.mmap(part.fileno(), 0, access=mmap.ACCESS_READ) as document:
-            coco.check_ends(document[:4096], document[-4096:])
-            if self._inject:
-                start, end, value = coco.asset_url_edit(document, asset_url)
-                with files.PartFile(self._held or self._root) as rewritten:
-                    for first, last in ((0, start), (end, len(document))):
-                        for offset in range(first, last, COPY_STEP):
-                            rewritten.write(document[offset : min(offset + COPY_STEP, last)])
-                        if first == 0:
-                            rewritten.write(value)
-                    return rewritten.commit(path)
-        return part.commit(path)
+    def _save_large(
+        self, part: files.PartFile, path: str, head: list[bytes], chunks: Iterator[bytes], asset_url: str | None
+    ) -> os.stat_result:
+        """Save a document that is too large to be parsed, as it arrives."""
+        rewriter = rewriting.Rewriter(head, asset_url) if self._inject else None
+        ends = _Ends()
+        pieces = ends.seen(itertools.chain(_taken(head), chunks))
+        _write(part, rewriter.rewritten(pieces) if rewriter else pieces)
+        ends.check()
+        corrected = rewriter.corrected(part.read_back) if rewriter else None
+        if corrected is None:
+            return part.commit(path)
+        with files.PartFile(self._held or self._root) as another:
+            _write(another, corrected)
+            return another.commit(path)
+
+
+class _Ends:
+    """The first and the last bytes of a document that passes by."""
+
+    def __init__(self) -> None:
+        self._head = self._tail = b""
+
+    def seen(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._head += piece[: END - len(self._head)]
+            self._tail = (self._tail + piece[-END:])[-END:]
+            yield piece
+
+    def check(self) -> None:
+        """Raise where they are not those of an object."""
+        coco.check_ends(self._head, self._tail)
+
+
+def _taken(pieces: list[bytes]) -> Iterator[bytes]:
+    """Yield pieces so that nothing holds them any longer."""
+    pieces.reverse()
+    while pieces:
+        yield pieces.pop()
+
+
+def _write(part: files.PartFile, pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        part.write(piece)

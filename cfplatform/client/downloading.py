@@ -40,6 +40,10 @@ class Downloading(Listing):
         Documents are fetched concurrently, a bounded number ahead of the reader, so memory does not grow with the
         project. Closing the generator, or leaving the loop, cancels what is under way.
 
+        What is ahead of the reader has a bound in bytes too: 64 MiB of documents as served, or a single larger one,
+        and the one that is next in the order. Parsed, COCO documents take up to 8 times as much: so with documents of
+        up to 50 MB some 0.9 GiB, beside the one in the reader's hands. Documents up to 1 MiB do not notice the bound.
+
         Args:
             project_id: The project; else the client's.
             items: Stream the documents of these items instead of listing a project.

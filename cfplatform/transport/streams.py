@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CHUNK = 64 * 1024
 #: Bytes that one step of decompressing may give, so that a small body cannot fill the memory at once.
 MAX_INFLATED = 1024 * 1024
+_PLAIN = ("", "identity")
 
 
 class ObjectStream:
@@ -51,6 +52,11 @@ class ObjectStream:
             raise InvalidResponseError("The storage sent a body without its length, so it cannot be proven whole.")
 
     @property
+    def size(self) -> int | None:
+        """The bytes that :meth:`chunks` will give, or ``None`` where that is not told."""
+        return self.length if self._encoding in _PLAIN else None
+
+    @property
     def etag(self) -> str | None:
         """The object's entity tag, which changes when the object changes."""
         return self.headers.get("ETag")
@@ -72,8 +78,8 @@ class ObjectStream:
         if self.status_code == 200:
             # Those of a part may be of the part or of the whole.
             wire = checks.verified(wire, self.headers)
-        encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding in ("", "identity"):
+        encoding = self._encoding
+        if encoding in _PLAIN:
             yield from wire
         elif encoding in ("gzip", "x-gzip"):
             # An object may be stored compressed; then it comes so whatever was asked for.
@@ -82,6 +88,10 @@ class ObjectStream:
             raise InvalidResponseError(
                 f"The storage sent the object encoded as {encoding[:40]!r}, which was not asked for."
             )
+
+    @property
+    def _encoding(self) -> str:
+        return self.headers.get("Content-Encoding", "identity").strip().lower()
 
     def _wire(self) -> Iterator[bytes]:
         received = 0

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from cfplatform import InvalidResponseError, coco
 from tests.tools import outcome
 
-BLANKS = st.text(" \t\r\n", max_size=3)
-TEXTS = st.one_of(st.text(max_size=8), st.sampled_from(["info", "asset_url", '"info": {', "\\", '"', "}", "]", "{[,"]))
+BLANKS = st.one_of(st.text(" \t\r\n", max_size=3), st.just(" \n" * 40))
+TRICKS = ["info", "asset_url", '"info": {', "\\", '"', "}", "]", "{[,", "x" * 70, '\\"' * 40, '"{' * 40, "\\" * 61]
+TEXTS = st.one_of(st.text(max_size=8), st.sampled_from(TRICKS))
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXTS)
 
 
