@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import mmap
+import re
 from typing import Any
 
 from .exceptions import InvalidResponseError
@@ -19,8 +19,8 @@ _BOM = b"\xef\xbb\xbf"
 #: Bytes of a document that are looked at together.
 _STEP = 256 * 1024
 
-#: Bytes, or a file mapped into memory.
-Buffer = bytes | mmap.mmap
+#: A document that begins with an ``info``, up to its first member or its end.
+_USUAL = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"info"[ \t\r\n]*:[ \t\r\n]*\{(?=[ \t\r\n]*(\})?)')
 
 
 def parse(document: bytes | bytearray) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def check_ends(head: bytes, tail: bytes) -> None:
         raise InvalidResponseError(f"The document is not one whole JSON object{_looks_like(head)}.")
 
 
-def asset_url_edit(document: Buffer, asset_url: str | None) -> Edit:
+def asset_url_edit(document: bytes, asset_url: str | None) -> Edit:
     """Find the smallest edit that sets ``info.asset_url``.
 
     Args:
@@ -64,6 +64,12 @@ def asset_url_edit(document: Buffer, asset_url: str | None) -> Edit:
         value is replaced, or the key added in front of the others; ``info`` is made where there is none. Parsers take
         the last of several equal names, so that one is edited.
     """
+    usual = _USUAL.match(document)
+    if usual and document.count(b'"info"') == 1 and b'"asset_url"' not in document and b"\\u00" not in document:
+        # There is one info, at the beginning, with no such member, and nothing that could spell either name otherwise.
+        start = usual.end()
+        member = b'"asset_url": ' + json.dumps(asset_url or "").encode()
+        return start, start, member + (b"" if usual[1] else b", ")
     size = len(document)
     return find_edit((document[start : start + _STEP] for start in range(0, size, _STEP)), asset_url)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import re
@@ -91,6 +92,8 @@ def is_private(host: str) -> bool:
     return is_loopback(host) if address is None else not address.is_global
 
 
+# Asked for every signed URL, and there are few hosts.
+@functools.lru_cache(maxsize=256)
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Read an address in any spelling that the system would connect to, such as ``127.1`` or ``2130706433``."""
     for read in (ipaddress.ip_address, lambda text: ipaddress.ip_address(socket.inet_aton(text))):

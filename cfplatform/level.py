@@ -15,7 +15,7 @@ START = 4
 #: Seconds that a level is watched before it is judged; so long that every worker has had a turn, in any case.
 WATCH = 0.1
 #: The same where the processor is in use for half of the time: turns then differ by what they do, not by waiting.
-WATCH_BUSY = 0.5
+WATCH_BUSY = 0.3
 BUSY = 0.5
 #: Share of a processor that the workers use, from which fewer are tried.
 SATURATED = 0.75
@@ -108,6 +108,7 @@ class Level:
         self._rest = min(LONGEST_REST, 2 * self._rest)
 
     def _judge(self, rate: float, busy: float) -> None:
+        shrank = False
         if self._before is not None:
             before, rate_before = self._before
             needed = 1 + (HELPS - 1) * (self.limit / before - 1) if self.limit > before else AS_GOOD
@@ -118,24 +119,26 @@ class Level:
                 self._take(before, "that was of no use")
                 self._pause()
                 return
+            shrank = self.limit < before
             self._rest, self._usual = REST, 0.0
-        fewer = self.limit * 3 // 4
+            # More were of no use a moment ago.
+            self._rest_until = self._clock() + (REST if shrank else 0)
         # Twice, since once may be chance.
         had_fallen, self._has_fallen = self._has_fallen, rate < FALLEN * self._usual
-        if self._has_fallen and had_fallen and fewer:
+        if self._has_fallen and had_fallen and self.limit > 1:
             # Where it has too much to do, fewer at a time get as much; where that is not the reason, it shows soon.
             self._usual, self._has_fallen = rate, False
-            self._try(fewer, rate, "answers take longer")
+            self._try(self.limit * 3 // 4, rate, "answers take longer")
             return
         if not self._has_fallen:
             self._usual += (rate - self._usual) * (NEWS if self._usual else 1)
-        if self._clock() < self._rest_until:
-            return
-        if busy >= SATURATED and self._tries_fewer and fewer:
-            self._try(fewer, rate, "the processor is busy")
-        elif self.limit < self._most:
+        rests = self._clock() < self._rest_until
+        if busy >= SATURATED and self._tries_fewer and self.limit > 1 and (shrank or not rests):
+            self._try(self.limit // 2, rate, "the processor is busy")
+        elif self.limit < self._most and not rests:
             self._try(min(self._most, 2 * self.limit), rate, "more may help")
-        self._tries_fewer = True
+        if not rests:
+            self._tries_fewer = True
 
     def _try(self, limit: int, rate: float, reason: str) -> None:
         self._before = self.limit, rate

@@ -5,6 +5,7 @@ Nothing outside this package imports requests or urllib3.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -236,7 +237,7 @@ class Transport:
     def _parsed(self, response: AnyAnswer) -> Any:
         body = streams.whole_body(response, MAX_ANSWER_BYTES)
         try:
-            return json.loads(body, parse_constant=_refuse_constant)
+            return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
         except (ValueError, RecursionError):
             pass
         kind = printable(blank(response.headers.get("Content-Type", "no content type"), self._key)[:80])
@@ -267,10 +268,10 @@ class Transport:
         self.ensure_open()
         method = arguments.checked_method(method)
         path = arguments.checked_path(path)
-        sent = {**self._headers, **arguments.checked_headers(headers or {})}
+        sent = {**self._headers, **arguments.checked_headers(headers)} if headers else self._headers
         outgoing: AnyRequest | None
         if direct and self._lane(self._api, self._origin) is not None:
-            target = f"{self._base_path}{path}?{urlencode(params)}" if params else self._base_path + path
+            target = f"{self._base_path}{path}?{_encoded(tuple(params))}" if params else self._base_path + path
             # Only below the base URL, so the key may be added without a look at where the request goes.
             outgoing = Outgoing(method, self._origin, target, {**sent, "X-API-Key": self._key})
             if json is not None:
@@ -609,3 +610,11 @@ def _with_body(response: requests.Response) -> requests.Response:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+@functools.lru_cache(maxsize=64)
+def _encoded(query: tuple[tuple[str, str], ...]) -> str:
+    return urlencode(query)

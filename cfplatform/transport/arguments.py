@@ -18,6 +18,10 @@ MAX_RETRIES = 20
 #: How a caller sets retries: a number, or a policy of their own.
 Retries = int | urllib3.Retry
 
+#: Tells of a part of a path that quoting would leave as it is, and of such a path.
+_is_plain = re.compile(r"[A-Za-z0-9_-]+").fullmatch
+_is_plain_path = re.compile(r"(/[A-Za-z0-9_-]+)+").fullmatch
+
 
 def path(*parts: str) -> str:
     """Build a path from parts, each quoted, so that no id can change which route is called.
@@ -25,10 +29,12 @@ def path(*parts: str) -> str:
     Raises:
         InvalidParameterError: If a part is empty, ``.`` or ``..``, which quoting leaves as they are.
     """
-    for part in parts:
-        if part in ("", ".", ".."):
-            raise InvalidParameterError(f"{part!r} cannot be a part of a path.")
-    return "".join(f"/{quote(part, safe='')}" for part in parts)
+    if not all(map(_is_plain, parts)):
+        for part in parts:
+            if part in ("", ".", ".."):
+                raise InvalidParameterError(f"{part!r} cannot be a part of a path.")
+        parts = tuple(quote(part, safe="") for part in parts)
+    return "/" + "/".join(parts)
 
 
 def checked_method(method: str) -> str:
@@ -48,6 +54,8 @@ def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def checked_path(path: str) -> str:
+    if isinstance(path, str) and _is_plain_path(path):
+        return path
     if not isinstance(path, str) or "://" in path or not path.isprintable():
         raise InvalidParameterError(f"path must be relative to the base URL, such as '/projects/...', not {path!r}.")
     if any(unquote(part) in (".", "..") for part in re.split(r"[/\\?#]", path)):

@@ -74,12 +74,17 @@ def _sha1() -> hashlib._Hash:
     return hashlib.sha1(usedforsecurity=False)
 
 
+_CHECKSUMS = frozenset(
+    ("content-md5", "x-goog-hash", "x-amz-checksum-sha256", "x-amz-checksum-sha1", "x-amz-checksum-crc32")
+)
 _Offer = tuple[str, bytes, Callable[[bytes], object], Callable[[], bytes]]
 
 
 def _offered(headers: Mapping[str, str]) -> list[_Offer]:
     """Return name, value and hash of each checksum that can be computed here; crc32c is not in Python's library."""
     offered: list[_Offer] = []
+    if _CHECKSUMS.isdisjoint(map(str.lower, headers)):
+        return offered
     for name, text, length, make in (
         ("Content-MD5", headers.get("Content-MD5"), 16, _md5),
         ("x-goog-hash", _google_md5(headers), 16, _md5),

@@ -24,10 +24,13 @@ import io
 import ipaddress
 import math
 import queue
+import re
 import socket
 import sys
 import threading
 import time
+from http.client import HTTPMessage
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import urllib3
@@ -51,6 +54,12 @@ MIN_AVERAGE = 16 * 1024
 MAX_LINES = 1000
 #: Bytes of one such line, as http.client has it for headers.
 MAX_LINE = 65_536
+#: Headers of one answer, as http.client has it.
+MAX_HEADERS = 100
+
+_BLANK = (b"\r\n", b"\n", b"")
+#: A name of the characters that the parser for e-mail takes, and a value on one line.
+_HEADER = re.compile(rb"([!-9;-~]+):[ \t]*([^\r\n]*)\r?\n")
 
 _current = threading.local()
 
@@ -133,14 +142,45 @@ class _Reader(io.BufferedReader):
         return super().read1(size)
 
 
+def _parse_headers(file: io.BufferedReader, _class: type[HTTPMessage] = HTTPMessage) -> HTTPMessage:
+    """Read headers as ``http.client.parse_headers`` does, ten times as fast where they are written as usual.
+
+    The parser of the standard library is one for e-mail; it is a sixth of what an answer costs. It still gets whatever
+    has a line that is not plainly ``name: value``.
+    """
+    lines = []
+    # Past the count of lines in _Reader: there is one here.
+    while (line := io.BufferedReader.readline(file, MAX_LINE + 1)) not in _BLANK:
+        lines.append(line)
+        if len(line) > MAX_LINE:
+            raise http.client.LineTooLong("header line")
+        if len(lines) > MAX_HEADERS:
+            raise http.client.HTTPException(f"got more than {MAX_HEADERS} headers")
+    message = _class()
+    for line in lines:
+        plain = _HEADER.fullmatch(line)
+        if plain is None:
+            return http.client.parse_headers(io.BytesIO(b"".join([*lines, b"\r\n"])), _class)
+        name, value = plain.groups()
+        message.set_raw(name.decode("latin-1"), value.decode("latin-1"))
+    return message
+
+
+def _with_own_parser(begin: Any) -> Any:
+    """Return ``HTTPResponse.begin`` as it is, but with the parser of headers from above."""
+    return FunctionType(begin.__code__, {**begin.__globals__, "parse_headers": _parse_headers}, begin.__name__)
+
+
 class _Answer(http.client.HTTPResponse):
+    _begin = _with_own_parser(http.client.HTTPResponse.begin)
+
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self._wire = _Wire(self.fp.detach(), sock.gettimeout() or math.inf)
         self.fp = _Reader(self._wire)
 
     def begin(self) -> None:
-        super().begin()
+        self._begin()
         self._wire.begin_body()
 
 

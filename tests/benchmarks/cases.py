@@ -276,17 +276,17 @@ def _memory(bench: Bench, case: str, what: str, large: Side, small: Side, bar: B
 
 
 def _curl(bench: Bench, project: str, urls: list[str], connections: int) -> dict[str, Any]:
-    with bench.destination() as folder:
+    with bench.destination(on_disk=True) as folder:
         return bench.run("machine", "parallel", project=project, urls=urls, destination=folder, connections=connections)
 
 
 def _export(bench: Bench, project: str, export_id: str) -> dict[str, Any]:
-    with bench.destination() as folder:
+    with bench.destination(on_disk=True) as folder:
         return bench.run("ours", "export", project=project, export_id=export_id, destination=folder)
 
 
 def _spread(bench: Bench, project: str, workers: int, processes: int) -> dict[str, Any]:
-    with bench.destination() as folder:
+    with bench.destination(on_disk=True) as folder:
         arguments = {"destination": folder, "max_workers": workers, "processes": processes}
         return bench.run("ours", "spread", project=project, **arguments)
 
