@@ -28,8 +28,12 @@ from .exceptions import (
     printable,
 )
 
-#: Bytes that an object may have to be sent with one request, and the bytes of a part of a larger one.
-BLOCK = 8 * 1024 * 1024
+#: Bytes that an object may have to be sent with one request.
+ONE_REQUEST = 8 * 1024 * 1024
+#: Bytes of a part of a larger one: the least that S3 takes, since a worker holds a part several times.
+PART = 5 * 1024 * 1024
+#: Bytes that are copied at a time from a file on disk.
+COPY_STEP = 1024 * 1024
 #: Parts that an upload may have; stores allow 10 000.
 MAX_PARTS = 9_000
 
@@ -38,8 +42,10 @@ _MEMORY = "memory"
 #: What makes an object of one request visible only when it is complete. Other stores, such as ``sftp``, write a file in
 #: place, unless they are asked to write it aside and rename it.
 _ONE_REQUEST = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", _MEMORY}
-#: Parts of the names of errors that are told by no class of Python's own: those of botocore, aiohttp and google-auth.
+#: Parts of the names of errors that are told by no class of Python's own: those of botocore, aiohttp and google-auth,
+#: and the codes of S3.
 _REFUSALS = ("Credential", "Forbidden", "Unauthorized", "RefreshError")
+_MISNAMED = ("InvalidBucketName", "ParamValidation", "PermanentRedirect", "AuthorizationHeaderMalformed")
 _UNREACHABLE = ("EndpointConnection", "ConnectTimeout", "ClientConnector", "ConnectionRefused", "gaierror")
 
 
@@ -134,7 +140,7 @@ class RemotePlace:
         """Make an object of a complete file, and remove the file."""
         with self.part(path) as part, open(file.path, "rb") as source:
             part.expect(os.fstat(source.fileno()).st_size)
-            shutil.copyfileobj(source, part, BLOCK)
+            shutil.copyfileobj(source, part, COPY_STEP)
             found = part.commit(path)
         file.discard()
         return found
@@ -183,7 +189,7 @@ class ObjectPart:
         self._place = place
         self._path = path
         self._held = bytearray()
-        self._block = BLOCK
+        self._block = PART
         self._size = 0
         self._upload: Any = None
 
@@ -195,7 +201,7 @@ class ObjectPart:
 
     def expect(self, size: int) -> None:
         """Make the parts large enough for an object of this size."""
-        self._block = max(BLOCK, -(-size // MAX_PARTS))
+        self._block = max(PART, -(-size // MAX_PARTS))
 
     def write(self, chunk: bytes) -> None:
         """Append bytes."""
@@ -205,7 +211,7 @@ class ObjectPart:
                 self._upload.write(chunk)
             return
         self._held += chunk
-        if self._place.in_parts and len(self._held) > BLOCK:
+        if self._place.in_parts and len(self._held) > ONE_REQUEST:
             self._begin()
 
     def commit(self, path: str) -> Written:
@@ -225,7 +231,7 @@ class ObjectPart:
                 self._upload.close()
                 self._upload.commit()
         self._upload = None
-        self._held.clear()
+        self._held = bytearray()
         written = Written(self._size, mark)
         self._place.note(path, written)
         return written
@@ -245,8 +251,11 @@ class ObjectPart:
         with self._place.told(self._path):
             # Not open(): it would give the file to a transaction that belongs to all users of the store.
             self._upload = store._open(path, mode="wb", block_size=self._block, autocommit=False)
-            self._upload.write(bytes(self._held))
-        self._held.clear()
+            # Bit by bit, so that the store never holds more than a part of it.
+            with memoryview(self._held) as held:
+                for offset in range(0, len(held), PART):
+                    self._upload.write(held[offset : offset + PART])
+        self._held = bytearray()
 
 
 def _open_store(url: str) -> tuple[Any, str]:
@@ -275,11 +284,11 @@ def _open_store(url: str) -> tuple[Any, str]:
 def _problem(error: Exception, place: str) -> DownloadError:
     """Return what to raise where a store fails: an error that ends the run where every other item would meet it too."""
     cls: type[DownloadError] = DestinationError
-    names = " ".join(cls.__name__ for cls in type(error).__mro__)
+    names = " ".join([_code(error), *(cls.__name__ for cls in type(error).__mro__)])
     if isinstance(error, PermissionError) or any(name in names for name in _REFUSALS):
         advice = "Check the credentials of the store, and that they may list, write and delete."
-    elif isinstance(error, FileNotFoundError):
-        advice = "Check the name of the bucket or container; it is not made by itself."
+    elif isinstance(error, FileNotFoundError) or any(name in names for name in _MISNAMED):
+        advice = "Check the name of the bucket or container, and its region; it is not made by itself."
     elif isinstance(error, ConnectionError) or any(name in names for name in _UNREACHABLE):
         advice = "The store cannot be reached. Check its endpoint, region and network."
     elif isinstance(error, NotImplementedError):
@@ -288,6 +297,13 @@ def _problem(error: Exception, place: str) -> DownloadError:
         cls, advice = DownloadError, "Run the same call again to fetch only what is missing."
     told = f" ({type(error).__name__}: {_words(error)})"
     return cls(f"{place} cannot be written or looked at{told}. {advice} What is finished is kept.")
+
+
+def _code(error: Exception) -> str:
+    """Return the code that S3 gave, which s3fs keeps with the error that it made of it."""
+    answer = getattr(error.__cause__, "response", None)
+    told = answer.get("Error") if isinstance(answer, Mapping) else None
+    return str(told.get("Code")) if isinstance(told, Mapping) else ""
 
 
 def _words(error: Exception) -> str:

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import uuid
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -19,6 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from cfplatform import (
+    Client,
     ConfigurationError,
     DestinationError,
     DownloadError,
@@ -30,6 +32,7 @@ from cfplatform import (
 )
 from tests.faults.tools import parts, start, tree, wait_until
 from tests.functional import shell
+from tests.functional.test_executors import Inline
 from tests.stores import SECRET, S3Server
 
 ITEMS = 8
@@ -43,6 +46,9 @@ class Shelf(LocalFileSystem):
     @classmethod
     def _strip_protocol(cls, path):
         return super()._strip_protocol(str(path).removeprefix("shelf://"))
+
+    def pipe_file(self, path, *_, **__):
+        raise AssertionError(f"{path} would be seen while it is written")
 
 
 fsspec.register_implementation("shelf", Shelf, clobber=True)
@@ -60,6 +66,10 @@ class Store:
         self.fs.invalidate_cache()
         found = self.fs.find(self.base)
         return {self.fs._strip_protocol(path)[len(self.base) + 1 :]: self.fs.cat_file(path) for path in found}
+
+    def put(self, path, content):
+        with self.fs.open(self.place(path), "wb") as file:
+            file.write(content)
 
     def place(self, path):
         return f"{self.base}/{path}"
@@ -97,7 +107,7 @@ def store(request, tmp_path):
     if request.param == "s3":
         yield request.getfixturevalue("s3")
     elif request.param == "memory":
-        yield Store("memory://labels")
+        yield Store(f"memory://{uuid.uuid4().hex}/labels")
         MemoryFileSystem.store.clear()
     else:
         yield Store(f"shelf://{tmp_path / 'shelf'}")
@@ -163,47 +173,51 @@ def test_an_unchanged_project_costs_a_listing_of_each_folder(sandbox, client, st
     assert {kind: count for kind, count in sandbox.counts.items() if count} == {"work_items": 1, "batches": 1}
 
 
-@pytest.mark.parametrize("harm", ["delete", "cut", "edit"])
-def test_an_object_that_was_touched_is_put_back(sandbox, client, state, store, harm):
+def test_objects_that_were_touched_are_put_back(client, state, store):
     client.download_project(destination=store.url, state=state)
     before = store.tree()
-    victim = min(before)
-    if harm == "delete":
-        store.fs.rm_file(store.place(victim))
-    elif harm == "cut":
-        store.fs.pipe_file(store.place(victim), before[victim][:100])
-    elif store.server is None:
-        pytest.skip("only where objects have entity tags")
-    else:
-        store.fs.pipe_file(store.place(victim), before[victim].replace(b"0", b"1"))
+    gone, cut, edited, *_ = before
+    store.fs.rm_file(store.place(gone))
+    store.put(cut, before[cut][:100])
+    if store.server:
+        # Of the same size, which only a store with entity tags tells.
+        store.put(edited, before[edited].replace(b"0", b"1"))
     summary = client.download_project(destination=store.url, state=state)
-    assert (summary.skipped, summary.successful) == (ITEMS - 1, 1)
+    assert summary.successful == (3 if store.server else 2)
     assert store.tree() == before
     assert client.download_project(destination=store.url, state=state, overwrite=True).successful == ITEMS
 
 
-def test_an_item_that_comes_twice_is_fetched_once(client, state, store):
-    client.download_project(destination=store.url, state=state)
+def test_an_item_that_comes_twice_is_fetched_once(client, state, s3):
+    client.download_project(destination=s3.url, state=state)
     item = next(client.get_work_items())
-    store.fs.rm_file(store.place(item.download(store.url, state=state).object_url.removeprefix(f"{store.url}/")))
-    with client:
-        results = list(client.iter_downloads([item, item], store.url, state=state, max_workers=1))
-    assert {each.outcome for each in results} <= {"downloaded", "skipped"}
-    assert len(store.tree()) == ITEMS
+    (place,) = (path for path in s3.tree() if item.id in path)
+    s3.fs.rm_file(s3.place(place))
+    s3.server.requests.clear()
+    results = [each.outcome for each in client.iter_downloads(several(item, 300), s3.url, state=state, max_workers=1)]
+    # Only those that were looked at before the first was written know nothing of it.
+    assert set(results) == {"downloaded", "skipped"}
+    assert s3.server.counts()["GET"] == 1
 
 
-@pytest.mark.parametrize("touched", [False, True])
-def test_a_renamed_batch_moves_its_objects(sandbox, client, state, store, touched):
+def several(item, count):
+    """The same item again and again, slowly enough that the first is done before the last is looked at."""
+    for _ in range(count):
+        time.sleep(0.002)
+        yield item
+
+
+def test_a_renamed_batch_moves_its_objects(sandbox, client, state, store):
     client.download_project(destination=store.url, state=state, assets=True)
     before = store.tree()
     sandbox.rename_batch(1001, "New name")
     (old,) = {Path(path).parts[0] for path in before} - {client.get_batch(1002).name}
     mine = min(path for path in before if path.startswith(f"{old}/") and "/assets/" not in path)
-    if touched:
-        store.fs.pipe_file(store.place(mine), b"mine")
+    store.put(mine, b"mine")
     assert client.download_project(destination=store.url, state=state, assets=True).failed == 0
     expected = {path.replace(f"{old}/", "New name/"): content for path, content in before.items()}
-    assert store.tree() == expected | ({mine: b"mine"} if touched else {})
+    # What somebody else wrote stays.
+    assert store.tree() == expected | {mine: b"mine"}
 
 
 def test_two_urls_share_a_folder_for_their_state_but_not_what_is_finished(client, state, s3):
@@ -216,16 +230,14 @@ def test_two_urls_share_a_folder_for_their_state_but_not_what_is_finished(client
     assert client.download_project(destination=second, state=state / "other").successful == ITEMS
 
 
-def test_a_second_process_is_told_who_is_there(sandbox, client, state, store):
+def test_a_second_process_is_told_who_is_there(sandbox, client, state):
     code = (
         "import sys, fsspec\nfrom cfplatform import Client\n"
         "with Client() as client:\n    client.download_project(destination=sys.argv[1], state=sys.argv[2])\n"
     )
-    if store.url.startswith("shelf"):
-        pytest.skip("known to this process only")
-    items = client.iter_downloads(client.get_work_items(), store.url, state=state)
+    items = client.iter_downloads(client.get_work_items(), "memory://busy", state=state)
     next(items)
-    with start(sandbox, code, store.url, state) as process:
+    with start(sandbox, code, "memory://busy", state) as process:
         _, complaint = process.communicate(timeout=60)
     assert f"DestinationBusyError: Process {os.getpid()} is downloading" in complaint
     items.close()
@@ -246,9 +258,6 @@ def test_the_command_takes_a_url(sandbox, tmp_path, s3):
     *lines, last = map(json.loads, done.stdout.splitlines())
     assert {each["object_url"] for each in lines} == {f"{s3.url}/{path}" for path in s3.tree()}
     assert (last["summary"]["destination"], last["summary"]["successful"]) == (s3.url, ITEMS)
-    refused = shell.run("download", s3.url, sandbox=sandbox)
-    assert refused.returncode != 0
-    assert f"{s3.url} needs state" in refused.stderr
 
 
 # --- Whole or not at all -----------------------------------------------------------------------------------------
@@ -279,8 +288,9 @@ def test_a_large_document_is_sent_in_parts_and_seen_when_it_is_proven(sandbox, c
         assert unfinished(store) == []
 
 
-@pytest.mark.parametrize("inject", [True, False])
-@pytest.mark.parametrize("served", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("served", "inject"), [(SMALL, True), (LARGE, True), (LARGE, False)], ids=["small", "large", "raw"]
+)
 def test_a_broken_body_is_fetched_again_and_leaves_nothing(sandbox, client, state, s3, served, inject):
     item = next(client.get_work_items())
     sandbox.update_work_item(item.id, document=served)
@@ -307,8 +317,11 @@ with Client(max_workers=8) as client:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals of POSIX")
-def test_a_process_that_is_killed_leaves_whole_objects_only(make_sandbox, tmp_path, state, s3):
-    sandbox = make_sandbox(items=80, batches=2)
+@pytest.mark.parametrize(
+    ("items", "kills"), [(30, (25,)), pytest.param(400, range(20, 200, 20), marks=pytest.mark.stress)]
+)
+def test_a_process_that_is_killed_leaves_whole_objects_only(make_sandbox, tmp_path, state, s3, items, kills):
+    sandbox = make_sandbox(items=items, batches=2)
     with sandbox.client() as client:
         # Two documents that are sent in parts, so that some kill meets one.
         for item in list(client.get_work_items(max_items=2)):
@@ -317,7 +330,7 @@ def test_a_process_that_is_killed_leaves_whole_objects_only(make_sandbox, tmp_pa
     whole = tree(tmp_path / "folder")
     sums = {path: hashlib.md5(content, usedforsecurity=False).hexdigest() for path, content in whole.items()}
     seen = []
-    for kill_at in (15, 50):
+    for kill_at in kills:
         with start(sandbox, DOWNLOAD, s3.url, state) as process:
             assert process.stdout.readline() == "ready\n"
             began = len(s3.server.requests)
@@ -330,7 +343,7 @@ def test_a_process_that_is_killed_leaves_whole_objects_only(make_sandbox, tmp_pa
             assert info["size"] == len(whole[path]), path
             assert info["ETag"].strip('"') == sums[path] or "-" in info["ETag"], path
         seen.append(len(there))
-    assert 0 < seen[0] < seen[-1] < len(whole)
+    assert 0 < seen[0] <= seen[-1] < len(whole)
     with start(sandbox, DOWNLOAD, s3.url, state) as process:
         out, complaint = process.communicate(timeout=100)
     assert (out, complaint) == ("ready\n0\n", "")
@@ -380,18 +393,19 @@ def test_one_object_that_is_refused_fails_one_item(sandbox, client, state, s3):
         (("403 Forbidden", "AccessDenied"), "credentials"),
         (("403 Forbidden", "InvalidAccessKeyId"), "credentials"),
         (("404 Not Found", "NoSuchBucket"), "name of the bucket"),
+        (("400 Bad Request", "InvalidBucketName"), "name of the bucket"),
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",
 )
 def test_a_store_that_refuses_everything_ends_the_run(make_sandbox, state, s3, refusal, words):
-    sandbox = make_sandbox(items=1000, batches=1)
+    sandbox = make_sandbox(items=200, batches=1)
     s3.server.door = lambda request: refusal if request.method == "PUT" else None
     with sandbox.client(max_workers=8) as client, pytest.raises(DestinationError, match=words) as caught:
         client.download_project(destination=s3.url, state=state)
     assert s3.url in str(caught.value)
     assert refusal[1] in str(caught.value)
     assert SECRET not in str(caught.value)
-    assert sandbox.counts["storage"] < 200
+    assert sandbox.counts["storage"] < 60
     assert type(pickle.loads(pickle.dumps(caught.value))) is DestinationError  # noqa: S301 - made in this line
     s3.server.door = lambda request: None
     with sandbox.client(max_workers=8) as client:
@@ -408,8 +422,8 @@ def test_a_store_that_refuses_to_be_listed_ends_the_second_run(client, state, s3
 
 def test_a_refusal_reaches_the_caller_of_an_executor(client, state, s3):
     s3.server.door = lambda request: ("403 Forbidden", "AccessDenied")
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool, pytest.raises(DestinationError):
-        client.download_project(destination=s3.url, state=state, executor=pool)
+    with pytest.raises(DestinationError, match="credentials"):
+        client.download_project(destination=s3.url, state=state, executor=Inline())
 
 
 def test_a_store_that_cannot_be_reached(client, state, s3, monkeypatch):
@@ -447,15 +461,14 @@ def test_a_store_that_cannot_be_reached(client, state, s3, monkeypatch):
     ],
     ids=str,
 )
-def test_destinations_that_are_refused_before_any_request(
-    sandbox, client, tmp_path, monkeypatch, destination, options, words
-):
+def test_destinations_that_are_refused_before_any_request(tmp_path, monkeypatch, destination, options, words):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidParameterError, match=words) as caught:
+    # Nothing listens there.
+    client = Client("key", base_url="https://127.0.0.1:9", project_id="p")
+    with client, pytest.raises(InvalidParameterError, match=words) as caught:
         client.download_project(destination=destination, **options)
     assert "hidden" not in str(caught.value)
     assert "den@" not in str(caught.value)
-    assert sandbox.requests == []
 
 
 def test_calls_that_take_folders_only(sandbox, client, tmp_path, monkeypatch):
