@@ -318,7 +318,7 @@ with Client(max_workers=8) as client:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals of POSIX")
 @pytest.mark.parametrize(
-    ("items", "kills"), [(30, (25,)), pytest.param(400, range(20, 200, 20), marks=pytest.mark.stress)]
+    ("items", "kills"), [(30, (25,)), pytest.param(400, range(20, 120, 12), marks=pytest.mark.stress)]
 )
 def test_a_process_that_is_killed_leaves_whole_objects_only(make_sandbox, tmp_path, state, s3, items, kills):
     sandbox = make_sandbox(items=items, batches=2)
