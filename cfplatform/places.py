@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import urllib.parse
-import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -203,6 +201,10 @@ def local_path(destination: object) -> object:
     """Return the path that a ``file://`` URL names; anything else as it is."""
     if not isinstance(destination, str) or not re.match(r"(?i)\s*(file|local)://", destination):
         return destination
+    # Only here, because it takes its time.
+    import urllib.parse
+    import urllib.request
+
     parts = urllib.parse.urlsplit(destination.strip())
     if parts.netloc.lower() not in ("", "localhost"):
         raise InvalidParameterError("A file:// destination needs an absolute path after three slashes.")
