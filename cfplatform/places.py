@@ -6,15 +6,13 @@ import os
 import re
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from typing_extensions import Self
 
 from . import files
 from .exceptions import InvalidParameterError
-
-if TYPE_CHECKING:
-    from .remote import RemotePlace
+from .remote import RemotePlace
 
 #: A scheme of one letter would be a drive of Windows; ``::`` is how fsspec puts one store before another.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z0-9+.:-]+)?)://(.*)", re.DOTALL)
@@ -138,8 +136,6 @@ def choose(destination: object, state: object = None) -> Place:
 
 
 def _remote(url: str, state: object) -> RemotePlace:
-    from .remote import RemotePlace
-
     root = state_root(url, state)
     place = RemotePlace(url, root)
     place.connect()
