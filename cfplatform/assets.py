@@ -13,10 +13,10 @@ import os
 import re
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from . import files, resume
 from .exceptions import InvalidResponseError
+from .places import Place
 from .resources import WorkItem
 from .state import FinishedAsset, State
 from .transport import ObjectStream, Transport
@@ -34,12 +34,12 @@ class Assets:
     """What is known of the assets of one destination.
 
     Args:
-        root: The destination, prepared.
+        place: The destination.
         state: Its state, open.
     """
 
-    def __init__(self, root: Path, state: State) -> None:
-        self._root = root
+    def __init__(self, place: Place, state: State) -> None:
+        self._place = place
         self._state = state
 
     def here(self, item: WorkItem, folder: str, stem: str) -> FinishedAsset | None:
@@ -47,11 +47,7 @@ class Assets:
         known = self._state.asset(item.project_id or "", item.id)
         if known is None or known.source != _source(item) or os.path.splitext(known.path)[0] != _stem(folder, stem):
             return None
-        try:
-            found = os.lstat(self._root / known.path)
-        except OSError:
-            return None
-        return known if (found.st_size, found.st_mtime_ns) == (known.size, known.mtime_ns) else None
+        return known if self._place.has(known.path, known.size, known.mtime_ns) else None
 
     def keep(self, item: WorkItem, asset: FinishedAsset) -> None:
         """Write down where an item's asset is now; remove the file that it had elsewhere."""
@@ -69,12 +65,12 @@ class Assets:
             and folders[1] == FOLDER
             and all(files.safe_name(part) == part for part in (*folders, name))
         ):
-            files.remove_unchanged(self._root, known.path, known.size, known.mtime_ns)
+            self._place.remove_unchanged(known.path, known.size, known.mtime_ns)
 
 
 def fetch(
     calls: Transport,
-    root: Path,
+    place: Place,
     item: WorkItem,
     folder: str,
     stem: str,
@@ -86,7 +82,7 @@ def fetch(
 
     Args:
         calls: The transport.
-        root: The destination, prepared.
+        place: The destination.
         item: The work item.
         folder: The folder of its batch.
         stem: The name of its files, without extension.
@@ -94,19 +90,17 @@ def fetch(
         renew: Returns a new signed URL; ``None`` where the URL is not one of the platform's.
         stop: Ends the call early when it is set.
     """
-    files.ensure_folder(root, folder, FOLDER)
-    media_type = ""
+    place.ensure_folder(folder, FOLDER)
 
     def look(stream: ObjectStream) -> None:
-        nonlocal media_type
         media_type = stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type == "text/html" and not url.partition("?")[0].endswith((".html", ".htm")):
             raise InvalidResponseError("The storage sent a web page in place of the asset.")
 
-    with contextlib.closing(resume.Resumable(root, f"asset {item.project_id} {item.id}")) as part:
+    with contextlib.closing(resume.Resumable(place.root, f"asset {item.project_id} {item.id}")) as part:
         resume.fetch(calls, url, part, renew, look=look, plain=renew is None, stop=stop)
-        path = _stem(folder, stem) + _extension(item.asset_url or "", media_type)
-        found = part.commit(path, flush=False)
+        path = _stem(folder, stem) + _extension(item.asset_url or "", part.media_type)
+        found = place.adopt(part, path)
     return FinishedAsset(path, _source(item), found.st_size, found.st_mtime_ns)
 
 

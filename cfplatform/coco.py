@@ -69,7 +69,7 @@ def asset_url_edit(document: bytes, asset_url: str | None) -> Edit:
         # There is one info, at the beginning, with no such member, and nothing that could spell either name otherwise.
         start = usual.end()
         member = b'"asset_url": ' + json.dumps(asset_url or "").encode()
-        return start, start, member + (b"" if usual[1] else b", ")
+        return Edit(start, start, member + (b"" if usual[1] else b", "))
     size = len(document)
     return find_edit((document[start : start + _STEP] for start in range(0, size, _STEP)), asset_url)
 

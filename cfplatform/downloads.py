@@ -15,12 +15,13 @@ from typing_extensions import Self, TypedDict
 
 from . import coco, config, files, pagination, params, progress, transport
 from .assets import Assets
-from .exceptions import CFPlatformError, DownloadError, InvalidParameterError, from_dict, to_dict
+from .exceptions import CFPlatformError, DestinationError, DownloadError, InvalidParameterError, from_dict, to_dict
 from .executing import Done, Executor, Spread
 from .pipeline import Job, Pipeline
+from .places import Place
 from .receiving import Receiver, Target
 from .resources import WorkItem
-from .results import DownloadResult, DownloadSummary
+from .results import DownloadResult, DownloadSummary, located
 from .state import (
     RESULTS_AT_ONCE,
     FinishedAsset,
@@ -50,6 +51,7 @@ class DownloadOptions(TypedDict, total=False):
     inject_asset_url: bool
     progress: progress.Progress
     executor: Executor | None
+    state: str | os.PathLike[str] | None
 
 
 OPTION_NAMES = tuple(DownloadOptions.__annotations__)
@@ -60,7 +62,7 @@ class Downloader:
 
     Args:
         calls: The transport.
-        root: The destination, prepared.
+        place: The destination.
         batch_names: Returns the names of a project's batches by id; called with ``refresh`` where one is missing.
         documents: Download the documents.
         assets: Download the assets.
@@ -70,7 +72,7 @@ class Downloader:
     def __init__(
         self,
         calls: Transport,
-        root: Path,
+        place: Place,
         batch_names: Callable[[str, bool], dict[str, str]],
         *,
         space_id: str | None,
@@ -84,7 +86,8 @@ class Downloader:
         self._calls = calls
         self._documents = documents
         self._with_assets = assets
-        self._root = root
+        self._place = place
+        self._root = place.root
         self._batch_names = batch_names
         self._overwrite = overwrite
         self._inject = inject_asset_url
@@ -93,7 +96,7 @@ class Downloader:
         self._folders: dict[tuple[str, str], str] = {}
         # Places of items on their way, whose rows are not written yet.
         self._claimed: dict[str, str] = {}
-        self._receiver = Receiver(calls, root, inject=inject_asset_url)
+        self._receiver = Receiver(calls, place, inject=inject_asset_url)
         self._run: Callable[[Iterable[Job[DownloadResult]]], Generator[Job[DownloadResult]]]
         if executor is None:
             pipeline: Pipeline[DownloadResult] = Pipeline(
@@ -104,7 +107,7 @@ class Downloader:
             spread: Spread[DownloadResult] = Spread(
                 executor,
                 calls.settings(),
-                root,
+                place,
                 self._take_back,
                 space_id=space_id,
                 workers=workers,
@@ -114,7 +117,7 @@ class Downloader:
 
     def __enter__(self) -> Self:
         self._state = State.open(self._root)
-        self._assets = Assets(self._root, self._state)
+        self._assets = Assets(self._place, self._state)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -137,7 +140,7 @@ class Downloader:
     def summarise(self, items: Iterable[WorkItem], reporter: progress.ProgressReporter) -> DownloadSummary:
         """Download all items, write the results down, and return the account."""
         began = time.monotonic()
-        summary = DownloadSummary(self._root)
+        summary = DownloadSummary(self._place.url or self._root, state=self._root)
         run = summary.run = self._state.begin_run()
         waiting: list[ResultRow] = []
         try:
@@ -166,14 +169,19 @@ class Downloader:
         return ResultRow(
             result.item_id,
             str(result.batch_id) if result.batch_id is not None else None,
-            result.path.relative_to(self._root).as_posix() if result.path else None,
+            self._relative(result.path, result.object_url),
             result.outcome,
             result.size,
             json.dumps(to_dict(result.error)) if result.error else None,
-            result.asset_path.relative_to(self._root).as_posix() if result.asset_path else None,
+            self._relative(result.asset_path, result.asset_object_url),
             result.asset_size,
             result.written,
         )
+
+    def _relative(self, path: Path | None, url: str | None) -> str | None:
+        if url is not None:
+            return url.removeprefix(f"{self._place.url}/")
+        return path.relative_to(self._root).as_posix() if path else None
 
     # --- Planning, in the caller's thread --------------------------------------------------------------------
 
@@ -184,7 +192,7 @@ class Downloader:
         job: Job[DownloadResult] = Job(item)
         try:
             target = job.target = self._target(item)
-        except StateError:
+        except (StateError, DestinationError):
             raise
         except DownloadError as error:
             job.error = error
@@ -212,12 +220,11 @@ class Downloader:
         return DownloadResult(
             job.item.id,
             job.item.batch_id,
-            self._root / known.path if known else None,
-            outcome,
-            known.size if known else 0,
-            asset_path=self._root / asset.path if asset else None,
+            outcome=outcome,
+            size=known.size if known else 0,
             asset_size=asset.size if asset else 0,
             written=written,
+            **located(self._root, self._place.url, known and known.path, asset and asset.path),
         )
 
     def _target(self, item: WorkItem) -> Target:
@@ -237,18 +244,14 @@ class Downloader:
         """Tell whether the file is the one that was written down, where and as it is wanted today."""
         if known.path != target.path(files.extension(known.path)) or known.injected != self._inject:
             return False
-        try:
-            found = os.lstat(self._root / known.path)
-        except OSError:
-            return False
-        return found.st_size == known.size and found.st_mtime_ns == known.mtime_ns
+        return self._place.has(known.path, known.size, known.mtime_ns)
 
     def _folder(self, project_id: str, batch_id: int | None) -> str:
         key = (project_id, "" if batch_id is None else str(batch_id))
         folder = self._folders.get(key)
         if folder is None:
             folder = self._state.folder(*key, self._folder_name(*key))
-            files.ensure_folder(self._root, folder)
+            self._place.ensure_folder(folder)
             self._folders[key] = folder
         return folder
 
@@ -310,7 +313,7 @@ class Downloader:
         folder, _, stem = known.path.removesuffix(extension).partition("/")
         # The state file is not trusted with a path: only one that this code could have chosen is removed.
         if files.safe_name(folder) == folder and files.safe_name(stem) == stem:
-            files.remove_unchanged(self._root, known.path, known.size, known.mtime_ns)
+            self._place.remove_unchanged(known.path, known.size, known.mtime_ns)
 
 
 def _count(summary: DownloadSummary, result: DownloadResult) -> None:

@@ -20,7 +20,8 @@
     ├── DownloadError
     │   ├── UnsafePathError                    a name would have led outside the destination
     │   ├── IncompleteDownloadError            fewer or more bytes than announced, or another checksum
-    │   └── DestinationBusyError               another process is downloading into the folder
+    │   ├── DestinationBusyError               another process is downloading into the folder
+    │   └── DestinationError                   the store of a remote destination refuses, or cannot be reached
     ├── ExportError                            about an export; ``export`` holds it as it was read last
     │   ├── ExportFailedError                  the platform could not make it
     │   └── ExportTimeoutError (TimeoutError)  it was not ready in time
@@ -198,6 +199,10 @@ class IncompleteDownloadError(DownloadError):
 
 class DestinationBusyError(DownloadError):
     """Another process is downloading into the same destination."""
+
+
+class DestinationError(DownloadError):
+    """The store of a destination that is a URL refuses to be written or cannot be reached, which ends a run."""
 
 
 class ExportError(CFPlatformError):

@@ -31,6 +31,7 @@ from .exceptions import (
     to_dict,
 )
 from .pipeline import Job, Pipeline
+from .places import Place
 from .receiving import Receiver, Target
 from .resources import WorkItem
 from .state import FinishedAsset, FinishedItem
@@ -102,9 +103,9 @@ class Chunk:
     """What a worker gets; it holds the API key."""
 
     settings: Settings
-    root: Path
-    #: A file that is there as long as the run is. It also proves that the worker sees the caller's folder, and not one
-    #: of its own machine that has the same name.
+    place: Place
+    #: A file that is there as long as the run is. It also proves that the worker sees the caller's folder (that of the
+    #: state, where the destination is a URL), and not one of its own machine that has the same name.
     mark: Path
     space_id: str | None
     workers: int
@@ -143,7 +144,7 @@ def download_chunk(chunk: Chunk) -> Report:
 
 def _download(chunk: Chunk, jobs: list[Job[bool]]) -> None:
     calls = _transport(chunk.settings)
-    receiver = Receiver(calls, chunk.root, inject=chunk.inject)
+    receiver = Receiver(calls, chunk.place, inject=chunk.inject)
 
     def receive(job: Job[bool], stream: Any) -> bool:
         job.target = job.target._replace(known=receiver.document(job, stream))
@@ -186,7 +187,7 @@ class Spread(Generic[R]):
     Args:
         executor: Runs chunks; it is not shut down.
         settings: What a worker's transport is built of.
-        root: The destination, prepared.
+        place: The destination.
         take: Called in the caller's thread with a job and what was done; writes the state and sets the result.
         space_id: The space, or ``None`` to take it from each annotation.
         workers: Items that one chunk works on at the same time, at the most.
@@ -197,7 +198,7 @@ class Spread(Generic[R]):
         self,
         executor: Executor,
         settings: Settings,
-        root: Path,
+        place: Place,
         take: Callable[[Job[R], Done], None],
         *,
         space_id: str | None,
@@ -206,7 +207,7 @@ class Spread(Generic[R]):
     ) -> None:
         self._executor = executor
         self._settings = settings
-        self._root = root
+        self._place = place
         self._take = take
         self._space_id = space_id
         self._workers = workers
@@ -232,7 +233,7 @@ class Spread(Generic[R]):
         source = iter(jobs)
         pid = os.getpid()
         try:
-            mark = files.PartFile(self._root)
+            mark = files.PartFile(self._place.root)
         except OSError as error:
             raise files.destination_error(error) from None
         try:
@@ -286,7 +287,7 @@ class Spread(Generic[R]):
             Piece(job.item, job.target.folder, job.target.stem, job.wants_document, job.asset, job.headers)
             for job in jobs
         ]
-        chunk = Chunk(self._settings, self._root, mark, self._space_id, self._workers, self._inject, pieces)
+        chunk = Chunk(self._settings, self._place, mark, self._space_id, self._workers, self._inject, pieces)
         try:
             # Else another process would take it, after a day, for something left behind.
             os.utime(mark)

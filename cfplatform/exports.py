@@ -12,7 +12,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from . import archives, files, pagination, params, progress, resume, transport
+from . import archives, files, pagination, params, places, progress, resume, transport
 from .archives.unpack import refuse_existing
 from .exceptions import (
     CFPlatformError,
@@ -217,7 +217,8 @@ class Exports:
         reporter = progress.reporter(options.get("progress"), counts_bytes=True)
         extract = options.get("extract", False)
         overwrite = options.get("overwrite", False)
-        root = files.prepare_destination(destination)
+        places.refuse_url(destination)
+        root = files.prepare_destination(places.local_path(destination))
         export = self.get(export_id)
         if options.get("wait", True) and not export.is_final:
             export = self.wait(export_id, WaitOptions(timeout=timeout, poll_interval=longest))

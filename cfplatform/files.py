@@ -104,21 +104,19 @@ def extension(path: str) -> str:
     return suffix if _EXTENSION.fullmatch(suffix) else ".json"
 
 
-def prepare_destination(destination: str | os.PathLike[str]) -> Path:
+def prepare_destination(destination: object, what: str = "destination") -> Path:
     """Check a destination, create it with its state folder, and return it as an absolute path.
+
+    Args:
+        destination: The path.
+        what: The argument that is named where it cannot be used.
 
     Raises:
         InvalidParameterError: If it is blank, a file, or cannot be created or written.
     """
-    text = os.fspath(destination) if isinstance(destination, (str, os.PathLike)) else destination
-    if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise InvalidParameterError(f"destination must be the path of a folder, not {text!r}.")
-    try:
-        root = Path(text).expanduser()
-    except RuntimeError:
-        raise InvalidParameterError(f"destination {text!r} names a home folder that does not exist.") from None
+    root = folder_path(destination, what)
     if os.path.exists(root) and not os.path.isdir(root):
-        raise InvalidParameterError(f"destination {str(root)!r} is a file; pass the path of a folder.")
+        raise InvalidParameterError(f"{what} {str(root)!r} is a file; pass the path of a folder.")
     try:
         root.mkdir(parents=True, exist_ok=True)
         # One after the other, so that nothing is made behind a link.
@@ -131,10 +129,23 @@ def prepare_destination(destination: str | os.PathLike[str]) -> Path:
         probe = PartFile(root)
         probe.discard()
     except OSError as error:
-        raise InvalidParameterError(
-            f"destination {str(root)!r} cannot be written: {error.strerror or error}."
-        ) from None
+        raise InvalidParameterError(f"{what} {str(root)!r} cannot be written: {error.strerror or error}.") from None
     return root.resolve()
+
+
+def folder_path(value: object, what: str) -> Path:
+    """Return the path of a folder that a caller named.
+
+    Raises:
+        InvalidParameterError: If it cannot be one.
+    """
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise InvalidParameterError(f"{what} must be the path of a folder, not {text!r}.")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InvalidParameterError(f"{what} {text!r} names a home folder that does not exist.") from None
 
 
 def partial_folder(root: Path) -> Path:

@@ -27,6 +27,7 @@ from .exceptions import (
     APITimeoutError,
     AuthenticationError,
     CFPlatformError,
+    DestinationError,
     DownloadError,
     InvalidResponseError,
     PermissionDeniedError,
@@ -631,5 +632,7 @@ def fetch_annotation(
 
 
 def _concerns_all(error: CFPlatformError) -> bool:
-    """Tell whether every other item would meet the same: the state file cannot be used, or no socket be opened."""
-    return isinstance(error, StateError) or (isinstance(error, APIConnectionError) and _OUT_OF_FILES in error.message)
+    """Tell whether every other item would meet the same: state or store cannot be used, or no socket be opened."""
+    return isinstance(error, (StateError, DestinationError)) or (
+        isinstance(error, APIConnectionError) and _OUT_OF_FILES in error.message
+    )

@@ -6,15 +6,15 @@ other that sees the same folder.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import assets, coco, files, rewriting
 from .pipeline import Job
+from .places import Part, Place, Stat
 from .state import FinishedAsset, FinishedItem
 from .transport import ObjectStream, Transport
 
@@ -45,19 +45,18 @@ class Receiver:
 
     Args:
         calls: The transport.
-        root: The destination, prepared.
+        place: The destination.
         inject: Set ``info.asset_url`` in documents.
     """
 
-    def __init__(self, calls: Transport, root: Path, *, inject: bool) -> None:
+    def __init__(self, calls: Transport, place: Place, *, inject: bool) -> None:
         self._calls = calls
-        self._root = root
-        self._held: files.Held | None = files.Held(root)
+        self._place = place
         self._inject = inject
 
     def release(self) -> None:
-        """Let go of the destination's folders; a thread that is late opens them for itself."""
-        self._held = None
+        """Let go of what is held open of the destination; a thread that is late opens it for itself."""
+        self._place.release()
 
     def document(self, job: Job[Any], stream: ObjectStream) -> FinishedItem | None:
         """Save one document: read, prove, rewrite ``info.asset_url``, rename.
@@ -70,7 +69,7 @@ class Receiver:
         item = job.item
         path = job.target.path(files.extension(job.path))
         asset_url = item.asset_url if self._inject else None
-        with files.PartFile(self._held or self._root) as part:
+        with self._place.part(path) as part:
             chunks = stream.chunks()
             head: list[bytes] = []
             size = 0
@@ -90,23 +89,30 @@ class Receiver:
     def asset(self, job: Job[Any], renew: Callable[[], str] | None, stop: threading.Event) -> FinishedAsset:
         """Save one asset; return what there is to remember."""
         target = job.target
-        return assets.fetch(self._calls, self._root, job.item, target.folder, target.stem, job.asset_url, renew, stop)
+        return assets.fetch(self._calls, self._place, job.item, target.folder, target.stem, job.asset_url, renew, stop)
 
     def _save_large(
-        self, part: files.PartFile, path: str, head: list[bytes], chunks: Iterator[bytes], asset_url: str | None
-    ) -> os.stat_result:
+        self, part: Part, path: str, head: list[bytes], chunks: Iterator[bytes], asset_url: str | None
+    ) -> Stat:
         """Save a document that is too large to be parsed, as it arrives."""
         rewriter = rewriting.Rewriter(head, asset_url) if self._inject else None
         ends = _Ends()
         pieces = ends.seen(itertools.chain(_taken(head), chunks))
-        _write(part, rewriter.rewritten(pieces) if rewriter else pieces)
-        ends.check()
-        corrected = rewriter.corrected(part.read_back) if rewriter else None
-        if corrected is None:
+        if rewriter is None:
+            _write(part, pieces)
+            ends.check()
             return part.commit(path)
-        with files.PartFile(self._held or self._root) as another:
-            _write(another, corrected)
-            return another.commit(path)
+        # Where what was written may have to be corrected it must be read back, which no object can.
+        with contextlib.ExitStack() as stack:
+            first = part if isinstance(part, files.PartFile) else stack.enter_context(files.PartFile(self._place.root))
+            _write(first, rewriter.rewritten(pieces))
+            ends.check()
+            corrected = rewriter.corrected(first.read_back)
+            if corrected is None and first is part:
+                return part.commit(path)
+            target = stack.enter_context(self._place.part(path))
+            _write(target, corrected or first.read_back())
+            return target.commit(path)
 
 
 class _Ends:
@@ -133,6 +139,6 @@ def _taken(pieces: list[bytes]) -> Iterator[bytes]:
         yield pieces.pop()
 
 
-def _write(part: files.PartFile, pieces: Iterable[bytes]) -> None:
+def _write(part: Part, pieces: Iterable[bytes]) -> None:
     for piece in pieces:
         part.write(piece)

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from typing_extensions import TypedDict
+
+from . import files, places
 from .exceptions import CFPlatformError, DownloadError, from_dict
 from .state import KEPT_RUNS, read_downloaded, read_results
 
@@ -20,13 +23,15 @@ class DownloadResult:
     Attributes:
         item_id: The work item.
         batch_id: Its batch, or ``None``.
-        path: The file, absolute; ``None`` if the item failed.
+        path: The file, absolute; ``None`` if the item failed, or the destination is a URL.
         outcome: "downloaded", "skipped" (it was there, unchanged) or "failed".
         size: Bytes of the file; 0 if the item failed.
         error: Why it failed, else ``None``.
         asset_path: The asset's file, absolute, where assets are downloaded and the item has one.
         asset_size: Bytes of that file.
         written: Bytes that this run wrote, of both files.
+        object_url: Where the destination is a URL: that of the document's object, in place of ``path``.
+        asset_object_url: The same for the asset.
     """
 
     item_id: str
@@ -38,6 +43,8 @@ class DownloadResult:
     asset_path: Path | None = None
     asset_size: int = 0
     written: int = 0
+    object_url: str | None = None
+    asset_object_url: str | None = None
 
 
 @dataclass
@@ -45,16 +52,17 @@ class DownloadSummary:
     """The account of a run: ``total_items`` is ``successful + skipped + failed``.
 
     Attributes:
-        destination: The folder, absolute.
+        destination: The folder, absolute, or the URL.
         total_items: Work items that were listed.
         successful: Items fetched and saved.
         skipped: Items that were there already, unchanged.
         failed: Items that could not be downloaded.
         bytes: Bytes written for the successful ones.
         elapsed: Seconds that the run took.
+        state: The folder whose state file holds the results: the destination, or what belongs to it in ``state``.
     """
 
-    destination: Path
+    destination: Path | str
     total_items: int = 0
     successful: int = 0
     skipped: int = 0
@@ -62,6 +70,7 @@ class DownloadSummary:
     bytes: int = 0
     elapsed: float = 0.0
     run: int | None = field(default=None, repr=False)
+    state: Path | None = field(default=None, repr=False)
 
     @property
     def results(self) -> Iterable[DownloadResult]:
@@ -73,12 +82,16 @@ class DownloadSummary:
         Raises:
             DownloadError: While iterating: if they are not kept any more.
         """
-        return _StoredResults(self.destination, self.run, self.total_items)
+        return self._results(self.total_items)
 
     @property
     def failures(self) -> list[DownloadResult]:
         """The results that failed, each with its ``error``."""
-        return list(_StoredResults(self.destination, self.run, self.failed, "failed")) if self.failed else []
+        return list(self._results(self.failed, "failed")) if self.failed else []
+
+    def _results(self, count: int, outcome: str | None = None) -> _StoredResults:
+        url = self.destination if isinstance(self.destination, str) else None
+        return _StoredResults(self.state or Path(self.destination), url, self.run, count, outcome)
 
     def raise_for_failures(self) -> None:
         """Raise if anything failed.
@@ -105,8 +118,9 @@ class DownloadSummary:
 class _StoredResults:
     """The results of a run, read anew each time that they are iterated over."""
 
-    def __init__(self, root: Path, run: int | None, count: int, outcome: str | None = None) -> None:
+    def __init__(self, root: Path, url: str | None, run: int | None, count: int, outcome: str | None) -> None:
         self._root = root
+        self._url = url
         self._run = run
         self._count = count
         self._outcome = outcome
@@ -120,13 +134,12 @@ class _StoredResults:
             yield DownloadResult(
                 row.item_id,
                 int(row.batch_id) if row.batch_id is not None else None,
-                self._root / row.path if row.path is not None else None,
-                row.outcome,
-                row.size,
-                from_dict(json.loads(row.error)) if row.error else None,
-                self._root / row.asset_path if row.asset_path is not None else None,
-                row.asset_size,
-                row.written,
+                outcome=row.outcome,
+                size=row.size,
+                error=from_dict(json.loads(row.error)) if row.error else None,
+                asset_size=row.asset_size,
+                written=row.written,
+                **located(self._root, self._url, row.path, row.asset_path),
             )
         if count != self._count:
             raise DownloadError(
@@ -141,23 +154,54 @@ class DownloadedItem(NamedTuple):
     Attributes:
         project_id: The project.
         item_id: The work item.
-        path: The document, absolute; ``None`` if only the asset was downloaded.
-        asset_path: The asset, absolute; ``None`` if none was downloaded.
+        path: The document, absolute; ``None`` if only the asset was downloaded, or the destination is a URL.
+        asset_path: The asset, absolute; ``None`` if none was downloaded, or the destination is a URL.
+        object_url: Where the destination is a URL: that of the document's object.
+        asset_object_url: The same for the asset.
     """
 
     project_id: str
     item_id: str
     path: Path | None
     asset_path: Path | None
+    object_url: str | None = None
+    asset_object_url: str | None = None
 
 
-def iter_downloaded(destination: str | os.PathLike[str]) -> Iterator[DownloadedItem]:
-    """Iterate over what was downloaded into a folder, so that tools find each document with its picture.
+class _Location(TypedDict):
+    path: Path | None
+    asset_path: Path | None
+    object_url: str | None
+    asset_object_url: str | None
 
-    This reads the state file of the folder; nothing is asked of the platform, and no file is looked at.
+
+def located(root: Path, url: str | None, path: str | None, asset_path: str | None) -> _Location:
+    """Return where files of a destination are, as fields of a result: paths below a folder, or URLs below a URL."""
+    if url is None:
+        return {
+            "path": root / path if path is not None else None,
+            "asset_path": root / asset_path if asset_path is not None else None,
+            "object_url": None,
+            "asset_object_url": None,
+        }
+    return {
+        "path": None,
+        "asset_path": None,
+        "object_url": f"{url}/{path}" if path is not None else None,
+        "asset_object_url": f"{url}/{asset_path}" if asset_path is not None else None,
+    }
+
+
+def iter_downloaded(
+    destination: str | os.PathLike[str], state: str | os.PathLike[str] | None = None
+) -> Iterator[DownloadedItem]:
+    """Iterate over what was downloaded into a destination, so that tools find each document with its picture.
+
+    This reads the state file; nothing is asked of the platform or of a store, and no file is looked at.
 
     Args:
-        destination: The folder.
+        destination: The folder or the URL.
+        state: The folder of the state, where the destination is a URL.
 
     Raises:
         DownloadError: While iterating: if nothing was downloaded into it yet.
@@ -169,11 +213,10 @@ def iter_downloaded(destination: str | os.PathLike[str]) -> Iterator[DownloadedI
         ...     break
         .json .png
     """
-    root = Path(destination).expanduser().resolve()
+    url = places.remote_url(destination)
+    if url is not None:
+        root = places.state_root(url, state)
+    else:
+        root = files.folder_path(places.local_path(destination), "destination").resolve()
     for row in read_downloaded(root):
-        yield DownloadedItem(
-            row.project_id,
-            row.item_id,
-            root / row.path if row.path is not None else None,
-            root / row.asset_path if row.asset_path is not None else None,
-        )
+        yield DownloadedItem(row.project_id, row.item_id, **located(root, url, row.path, row.asset_path))

@@ -78,7 +78,9 @@ class Resumable:
             self._folder.close()
             self._outer.close()
             raise
-        self._etag, self.total = self._read_note()
+        #: What the storage said that the object is, with the answer that brought its first byte.
+        self.media_type: str
+        self._etag, self.total, self.media_type = self._read_note()
         if self._etag is None:
             self.restart()
         else:
@@ -164,6 +166,7 @@ class Resumable:
         if first == 0:
             self.restart()
             total = span.total if span is not None else stream.length
+            self.media_type = stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:100]
             self._write_note(_strong(stream.etag) if plain else None, total if plain else None)
             self._announce()
         self._cut(first)
@@ -272,15 +275,16 @@ class Resumable:
                 if not stat.S_ISREG(os.stat(place, dir_fd=held, follow_symlinks=False).st_mode):
                     os.unlink(place, dir_fd=held)
 
-    def _read_note(self) -> tuple[str | None, int | None]:
+    def _read_note(self) -> tuple[str | None, int | None, str]:
         try:
             with os.fdopen(self._open(_NOTE, os.O_RDONLY), "rb") as file:
                 note = json.loads(file.read(4096))
-            etag, total = note["etag"], note["total"]
+            etag, total, media_type = note["etag"], note["total"], note["type"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return None, None
-        known = isinstance(etag, str) and _strong(etag) is not None
-        return (etag, total if isinstance(total, int) else None) if known else (None, None)
+            return None, None, ""
+        if not isinstance(etag, str) or not isinstance(media_type, str) or _strong(etag) is None:
+            return None, None, ""
+        return etag, total if isinstance(total, int) else None, media_type
 
     def _write_note(self, etag: str | None, total: int | None) -> None:
         """Remember under which tag the bytes that follow are sent; without one there is no note."""
@@ -290,7 +294,7 @@ class Resumable:
                 os.unlink(self._folder.place(_NOTE), dir_fd=self._folder.descriptor)
             return
         with os.fdopen(self._open(_NOTE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-            file.write(json.dumps({"etag": etag, "total": total}).encode())
+            file.write(json.dumps({"etag": etag, "total": total, "type": self.media_type}).encode())
 
 
 def fetch(

@@ -51,7 +51,15 @@ def test_public_types(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Pat
     assert_type(summary.failures, list[DownloadResult])
     for result in client.iter_downloads([item], tmp_path):
         assert_type(result.path, Path | None)
+        assert_type(result.object_url, str | None)
         assert result.outcome == "skipped"
+    url, state = "memory://typed", tmp_path / "state"
+    assert_type(item.download(url, state=state), DownloadResult)
+    assert_type(batch.download(url, state=str(state)), DownloadSummary)
+    stored = assert_type(client.download_project(destination=url, state=state), DownloadSummary)
+    assert_type(stored.destination, Path | str)
+    for downloaded in cfplatform.iter_downloaded(url, state):
+        assert_type(downloaded.object_url, str | None)
 
 
 class Inline:

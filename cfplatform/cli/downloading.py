@@ -29,6 +29,7 @@ WORKERS = click.IntRange(1, config.MAX_WORKERS_LIMIT)
 @click.option("--overwrite", is_flag=True, help="Fetch every item, changed or not.")
 @click.option("--assets", is_flag=True, help="Fetch the assets too, such as the pictures.")
 @click.option("--raw", is_flag=True, help="Save documents as served, without setting info.asset_url.")
+@click.option("--state", metavar="FOLDER", help="Where DESTINATION is a URL: remembers what is finished there.")
 @with_connection
 @with_output
 def download(
@@ -40,18 +41,23 @@ def download(
     overwrite: bool,
     assets: bool,
     raw: bool,
+    state: str | None,
 ) -> int:
-    """Download labels into a folder.
+    """Download labels into a folder, or to a store.
 
     Each work item becomes DESTINATION/<batch name>/<work item id>.json, with --assets its picture or video
     DESTINATION/<batch name>/assets/<work item id>.<extension>. Files that are there and unchanged are skipped, so the
     same command continues an interrupted download, and later fetches only what is new. Times are ISO 8601 with a time
     zone. With --json there is a line for each item, and a last one with the summary.
 
+    DESTINATION may be a URL that fsspec knows, such as s3://bucket/labels. What is finished there is then remembered in
+    the local folder that --state names.
+
     \b
     Examples:
       cfplatform download labels
       cfplatform download labels --assets
+      cfplatform download s3://bucket/labels --state labels-state
       cfplatform download labels --batch-name "Street scenes" --workers 64
       cfplatform download labels --updated-from 2026-07-11T00:00:00Z
       cfplatform download labels --json | jq -r 'select(.error) | .item_id'
@@ -62,6 +68,7 @@ def download(
             overwrite=overwrite,
             assets=assets,
             inject_asset_url=not raw,
+            state=state,
             progress=output.reporter(),
             **resolved(client, filters),
         )
@@ -81,7 +88,7 @@ def _result_fields(result: DownloadResult) -> dict[str, Any]:
 
 def summary_fields(summary: DownloadSummary) -> dict[str, Any]:
     """Return the figures of a summary."""
-    return {name: value for name, value in vars(summary).items() if name != "run"}
+    return {name: value for name, value in vars(summary).items() if name not in ("run", "state")}
 
 
 def show_summary(output: Output, summary: DownloadSummary) -> None:

@@ -94,6 +94,7 @@ class Downloading(Listing):
         inject_asset_url: bool = True,
         progress: _progress.Progress = None,
         executor: executing.Executor | None = None,
+        state: PathLike | None = None,
         **filters: Unpack[WorkItemFilters],
     ) -> DownloadSummary:
         """Download the COCO documents of a project, or bring a downloaded copy up to date.
@@ -106,7 +107,8 @@ class Downloading(Listing):
         Args:
             project_id: The project; else the client's.
             destination: The folder; made if it does not exist. Its hidden folder ``.cfplatform`` remembers what is
-                finished.
+                finished. Or the URL of a store that fsspec knows (extra ``fsspec``), such as ``s3://bucket/labels``,
+                of which the page "Remote destinations" of the documentation tells the rest.
             space_id: The space; found by itself if omitted.
             max_workers: Items worked on at the same time; the client's number if omitted, and not more than it.
             overwrite: Fetch every item, changed or not.
@@ -121,6 +123,7 @@ class Downloading(Listing):
             executor: Lets the processes of a ``concurrent.futures.Executor``, or of anything with such a ``submit``,
                 do the requests, each with ``max_workers``. It is handed the API key and stays open. The page "More than
                 one process" of the documentation tells the rest.
+            state: Where the destination is a URL: a local folder that remembers what is finished there.
             filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
 
         Returns:
@@ -129,6 +132,7 @@ class Downloading(Listing):
         Raises:
             DestinationBusyError: If another process downloads into the destination.
             AuthenticationError: If the key is refused; what is finished is kept.
+            DestinationError: If the store of a URL refuses, has no such bucket, or cannot be reached.
             DownloadError: If the disk is full or cannot be written, or the executor lost its processes; what is
                 finished is kept.
 
@@ -150,6 +154,7 @@ class Downloading(Listing):
             inject_asset_url=inject_asset_url,
             progress=progress,
             executor=executor,
+            state=state,
         )
         # A batch may have been renamed since an earlier call.
         self._batch_names.pop(project, None)
@@ -166,7 +171,7 @@ class Downloading(Listing):
 
         Args:
             items: Any iterable of work items, read lazily; they may belong to several projects.
-            destination: The folder.
+            destination: The folder or URL.
             options: Those of :meth:`download_project`, without the filters.
 
         Example:
@@ -205,6 +210,9 @@ class Downloading(Listing):
         return _results(downloader, checked, reporter)
 
     def _download_asset(self, item: WorkItem, destination: PathLike, overwrite: bool) -> DownloadResult:
+        from .. import places
+
+        places.refuse_url(destination, "download_work_items([item], ..., assets=True)")
         downloader, reporter = self._downloader(destination, overwrite=overwrite, assets=True, documents=False)
         return next(_results(downloader, [item], reporter))
 
@@ -220,12 +228,18 @@ class Downloading(Listing):
         inject_asset_url: bool = True,
         progress: _progress.Progress = None,
         executor: executing.Executor | None = None,
+        state: PathLike | None = None,
     ) -> tuple[downloads.Downloader, _progress.ProgressReporter]:
-        from .. import downloads, executing, files
+        from .. import downloads, executing, places
         from .. import progress as _progress
 
         self._calls.ensure_open()
         reporter = _progress.reporter(progress)
+        place = places.choose(destination, state)
+        if executing.checked(executor) is not None and not place.is_shared:
+            raise InvalidParameterError(
+                f"{place.url} lies in the memory of this process; executor cannot be used with it."
+            )
         downloader = downloads.Downloader(
             self._calls,
             workers=downloads.check_workers(max_workers, self._max_workers),
@@ -235,8 +249,8 @@ class Downloading(Listing):
             inject_asset_url=params.flag("inject_asset_url", inject_asset_url),
             space_id=self._space(space_id),
             batch_names=self._names_of_batches,
-            executor=executing.checked(executor),
-            root=files.prepare_destination(destination),
+            executor=executor,
+            place=place,
         )
         return downloader, reporter
 

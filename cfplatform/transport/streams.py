@@ -182,6 +182,7 @@ def whole_body(response: AnyAnswer, limit: int) -> bytes:
     """
     body = bytearray()
     length = None if "Content-Encoding" in response.headers else _announced_length(response)
+    stream: Iterator[bytes]
     if length and length <= CHUNK:
         # In one piece, which saves a second look at where it ends.
         stream = (response.raw.read(size, decode_content=False) for size in (length,))

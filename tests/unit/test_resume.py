@@ -131,11 +131,11 @@ def test_what_cannot_be_continued_is_removed_when_it_is_let_go_of(etag):
 def test_what_can_be_continued_is_kept_private():
     with collected() as (root, part):
         with pytest.raises(IncompleteDownloadError):
-            part.receive(Stream(b"0123456789", sent=4, ETag='"v1"'))
+            part.receive(Stream(b"0123456789", sent=4, ETag='"v1"', Content_Type="image/PNG; q=1"))
         part.close()
         (kept,) = (root / ".cfplatform" / "resume").iterdir()
         assert kept.name.endswith(".free")
-        assert json.loads((kept / "note.json").read_text()) == {"etag": '"v1"', "total": 10}
+        assert json.loads((kept / "note.json").read_text()) == {"etag": '"v1"', "total": 10, "type": "image/png"}
         if os.name == "posix":
             assert kept.stat().st_mode & 0o777 == 0o700
         with resume.Resumable(root, "another key") as other:
