@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -88,6 +88,8 @@ class Downloader:
         self._with_assets = assets
         self._place = place
         self._root = place.root
+        # Letters of a path before that of a file inside.
+        self._prefix = len(os.path.join(place.root, ""))
         self._batch_names = batch_names
         self._overwrite = overwrite
         self._inject = inject_asset_url
@@ -127,9 +129,9 @@ class Downloader:
             self._state.flush()
         self._state.close()
 
-    def results(self, items: Iterable[WorkItem]) -> Generator[DownloadResult]:
-        """Yield a result for each item as it finishes."""
-        with contextlib.closing(self._run(self._job(item) for item in items)) as jobs:
+    def results(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[DownloadResult]:
+        """Yield a result for each item of some pages as it finishes."""
+        with contextlib.closing(self._run(self._jobs(pages))) as jobs:
             for job in jobs:
                 # Whoever is told of a file may rely on its being known to the next run.
                 self._state.flush()
@@ -137,15 +139,15 @@ class Downloader:
                     self._claimed.pop(job.target.key, None)
                 yield job.result or DownloadResult(job.item.id, job.item.batch_id, None, "failed", error=job.error)
 
-    def summarise(self, items: Iterable[WorkItem], reporter: progress.ProgressReporter) -> DownloadSummary:
-        """Download all items, write the results down, and return the account."""
+    def summarise(self, pages: Iterable[Sequence[WorkItem]], reporter: progress.ProgressReporter) -> DownloadSummary:
+        """Download the items of all pages, write the results down, and return the account."""
         began = time.monotonic()
         summary = DownloadSummary(self._place.url or self._root, state=self._root)
         run = summary.run = self._state.begin_run()
         waiting: list[ResultRow] = []
         try:
             # Closed here, not when it is collected: an error of the reporter must end the run at once.
-            with contextlib.closing(self.results(items)) as results:
+            with contextlib.closing(self.results(pages)) as results:
                 for result in results:
                     _count(summary, result)
                     waiting.append(self._row(result))
@@ -181,18 +183,42 @@ class Downloader:
     def _relative(self, path: Path | None, url: str | None) -> str | None:
         if url is not None:
             return url.removeprefix(f"{self._place.url}/")
-        return path.relative_to(self._root).as_posix() if path else None
+        return os.fspath(path)[self._prefix :].replace(os.sep, "/") if path else None
 
     # --- Planning, in the caller's thread --------------------------------------------------------------------
 
-    def _job(self, item: WorkItem) -> Job[DownloadResult]:
-        """Decide where an item goes and whether there is anything to fetch."""
-        if not isinstance(item, WorkItem):
-            raise InvalidParameterError(f"items must be WorkItem objects, not {type(item).__name__}.")
+    def _jobs(self, pages: Iterable[Sequence[WorkItem]]) -> Iterator[Job[DownloadResult]]:
+        for page in pages:
+            for group in _groups(page):
+                yield from self._jobs_of(group)
+
+    def _jobs_of(self, group: list[WorkItem]) -> Iterator[Job[DownloadResult]]:
+        """Decide where items of one batch go; the state is asked for all of them at once."""
+        project_id = group[0].project_id or ""
+        try:
+            folder = self._folder(project_id, group[0].batch_id)
+        except (StateError, DestinationError):
+            raise
+        except DownloadError as error:
+            for item in group:
+                job: Job[DownloadResult] = Job(item)
+                job.error = error
+                yield job
+            return
+        known = self._state.items(project_id, [item.id for item in group])
+        targets = [Target(folder, files.safe_name(item.id), known.get(item.id)) for item in group]
+        # Who has their file there already needs no leave.
+        self._owners = self._state.owners([target.key for target in targets if not _is_there(target)])
+        self._claimed_now: dict[str, str] = {}
+        for item, target in zip(group, targets, strict=True):
+            yield self._job(item, target)
+
+    def _job(self, item: WorkItem, target: Target) -> Job[DownloadResult]:
+        """Decide whether there is anything to fetch."""
         job: Job[DownloadResult] = Job(item)
         try:
-            target = job.target = self._target(item)
-        except (StateError, DestinationError):
+            target = job.target = self._claim(item, target)
+        except StateError:
             raise
         except DownloadError as error:
             job.error = error
@@ -227,22 +253,27 @@ class Downloader:
             **located(self._root, self._place.url, known and known.path, asset and asset.path),
         )
 
-    def _target(self, item: WorkItem) -> Target:
-        project_id = item.project_id or ""
-        folder = self._folder(project_id, item.batch_id)
-        known = self._state.item(project_id, item.id)
-        stem = files.safe_name(item.id)
-        for choice in (stem, f"{stem}~{files.digest(f'{project_id}/{item.id}')}"):
-            target = Target(folder, choice, known)
-            on_its_way = self._claimed.get(target.key, item.id)
-            if on_its_way == item.id and self._state.owner(target.key) in (None, (project_id, item.id)):
-                self._claimed[target.key] = item.id
-                return target
-        raise DownloadError(f"No file name is free for work item {item.id} in folder {folder!r}.")
+    def _claim(self, item: WorkItem, target: Target) -> Target:
+        """Return where an item goes: its plain place, or one of its own where that is another's."""
+        owner = (item.project_id or "", item.id)
+        if not _is_there(target) and self._owners.get(target.key, owner) != owner:
+            taken = True
+        else:
+            taken = not self._is_free(target, item)
+        if taken:
+            target = target._replace(stem=f"{target.stem}~{files.digest('/'.join(owner))}")
+            if self._state.owners([target.key]).get(target.key, owner) != owner or not self._is_free(target, item):
+                raise DownloadError(f"No file name is free for work item {item.id} in folder {target.folder!r}.")
+        self._claimed[target.key] = self._claimed_now[target.key] = item.id
+        return target
+
+    def _is_free(self, target: Target, item: WorkItem) -> bool:
+        """Tell whether a place is not that of another item on its way, or of one that was when the state was asked."""
+        return all(claimed.get(target.key, item.id) == item.id for claimed in (self._claimed, self._claimed_now))
 
     def _is_intact(self, target: Target, known: FinishedItem) -> bool:
         """Tell whether the file is the one that was written down, where and as it is wanted today."""
-        if known.path != target.path(files.extension(known.path)) or known.injected != self._inject:
+        if not _is_there(target) or known.injected != self._inject:
             return False
         return self._place.has(known.path, known.size, known.mtime_ns)
 
@@ -314,6 +345,31 @@ class Downloader:
         # The state file is not trusted with a path: only one that this code could have chosen is removed.
         if files.safe_name(folder) == folder and files.safe_name(stem) == stem:
             self._place.remove_unchanged(known.path, known.size, known.mtime_ns)
+
+
+def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
+    """Cut a page where the batch changes."""
+    group: list[WorkItem] = []
+    for item in page:
+        if not isinstance(item, WorkItem):
+            if group:
+                yield group
+            raise InvalidParameterError(f"items must be WorkItem objects, not {type(item).__name__}.")
+        if group and (item.batch_id, item.project_id) != (group[0].batch_id, group[0].project_id):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
+
+
+def _is_there(target: Target) -> bool:
+    """Tell whether the known file of an item has this place."""
+    if target.known is None:
+        return False
+    stem = target.path("")
+    path = target.known.path
+    return path.startswith(stem) and files.is_extension(path[len(stem) :])
 
 
 def _count(summary: DownloadSummary, result: DownloadResult) -> None:

@@ -101,7 +101,12 @@ def collision_key(name: str) -> str:
 def extension(path: str) -> str:
     """Return the extension of a stored object if it is a plain one of at most 10 characters, else ``.json``."""
     suffix = os.path.splitext(path.rsplit("/", 1)[-1])[1]
-    return suffix if _EXTENSION.fullmatch(suffix) else ".json"
+    return suffix if is_extension(suffix) else ".json"
+
+
+def is_extension(suffix: str) -> bool:
+    """Tell whether that is an extension that files may have."""
+    return _EXTENSION.fullmatch(suffix) is not None
 
 
 def prepare_destination(destination: object, what: str = "destination") -> Path:

@@ -120,7 +120,7 @@ class LocalPlace:
     def has(self, path: str, size: int, mark: int) -> bool:
         """Tell whether a file has the size and time that were written down."""
         try:
-            found = os.lstat(self.root / path)
+            found = os.lstat(f"{self.root}/{path}")
         except OSError:
             return False
         return found.st_size == size and found.st_mtime_ns == mark

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -215,18 +215,21 @@ class State:
                 return folder
         raise DownloadError(f"No folder name is free for the batch {name!r} with id {batch_id}.")
 
-    def item(self, project_id: str, item_id: str) -> FinishedItem | None:
-        """Return what is known of an item."""
-        rows = self._execute(
-            "SELECT path, revision, injected, etag, size, mtime_ns FROM items WHERE project_id = ? AND item_id = ?",
-            (project_id, item_id),
-        )
-        return FinishedItem(*rows[0]) if rows else None
+    def items(self, project_id: str, item_ids: Sequence[str]) -> dict[str, FinishedItem]:
+        """Return what is known of items, by id; at most some hundred ids."""
+        columns = "item_id, path, revision, injected, etag, size, mtime_ns"
+        # Only question marks are put in.
+        statement = f"SELECT {columns} FROM items WHERE project_id = ? AND item_id IN ({_marks(item_ids)})"  # noqa: S608
+        rows = self._execute(statement, (project_id, *item_ids))
+        found = {row[0]: FinishedItem(*row[1:]) for row in rows}
+        return {item_id: found[stored] for item_id in item_ids if (stored := _storable(item_id)) in found}
 
-    def owner(self, path_key: str) -> tuple[str, str] | None:
-        """Return project and item that hold a place; see :func:`files.collision_key`."""
-        rows = self._execute("SELECT project_id, item_id FROM items WHERE path_key = ?", (path_key,))
-        return rows[0] if rows else None
+    def owners(self, path_keys: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Return project and item that hold places, by place; see :func:`files.collision_key`."""
+        statement = f"SELECT path_key, project_id, item_id FROM items WHERE path_key IN ({_marks(path_keys)})"  # noqa: S608
+        rows = self._execute(statement, tuple(path_keys))
+        found = {row[0]: (row[1], row[2]) for row in rows}
+        return {key: found[stored] for key in path_keys if (stored := _storable(key)) in found}
 
     def finish(self, project_id: str, item_id: str, path_key: str, item: FinishedItem, *, waiting: int = 1) -> None:
         """Remember a file that has got its final name.
@@ -394,6 +397,10 @@ def _open_database(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _storable(value: Any) -> Any:

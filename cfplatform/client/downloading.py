@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import pagination, params
@@ -160,9 +160,8 @@ class Downloading(Listing):
         self._batch_names.pop(project, None)
         pages = self._pages(self._work_items_path(project), queries, params.MAX_PAGE_SIZE)
         announced = _announce(pages, reporter, several=len(queries) > 1)
-        items = self._resources(WorkItem, announced, project)
         with downloader:
-            return downloader.summarise(items, reporter)
+            return downloader.summarise(self._resource_pages(WorkItem, announced, project), reporter)
 
     def download_work_items(
         self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[downloads.DownloadOptions]
@@ -186,7 +185,7 @@ class Downloading(Listing):
         downloader, reporter = self._downloader(destination, **options)
         with downloader:
             reporter.start(len(items) if isinstance(items, (list, tuple, set, frozenset)) else None)
-            return downloader.summarise(checked, reporter)
+            return downloader.summarise(_in_pages(checked), reporter)
 
     def iter_downloads(
         self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[downloads.DownloadOptions]
@@ -235,23 +234,21 @@ class Downloading(Listing):
 
         self._calls.ensure_open()
         reporter = _progress.reporter(progress)
+        checked: dict[str, Any] = {
+            "workers": downloads.check_workers(max_workers, self._max_workers),
+            "overwrite": params.flag("overwrite", overwrite),
+            "assets": params.flag("assets", assets),
+            "inject_asset_url": params.flag("inject_asset_url", inject_asset_url),
+            "space_id": self._space(space_id),
+            "executor": executing.checked(executor),
+        }
+        # Last, because it makes folders.
         place = places.choose(destination, state)
-        if executing.checked(executor) is not None and not place.is_shared:
+        if executor is not None and not place.is_shared:
             raise InvalidParameterError(
                 f"{place.url} lies in the memory of this process; executor cannot be used with it."
             )
-        downloader = downloads.Downloader(
-            self._calls,
-            workers=downloads.check_workers(max_workers, self._max_workers),
-            overwrite=params.flag("overwrite", overwrite),
-            assets=params.flag("assets", assets),
-            documents=documents,
-            inject_asset_url=params.flag("inject_asset_url", inject_asset_url),
-            space_id=self._space(space_id),
-            batch_names=self._names_of_batches,
-            executor=executor,
-            place=place,
-        )
+        downloader = downloads.Downloader(self._calls, place, self._names_of_batches, documents=documents, **checked)
         return downloader, reporter
 
     def _names_of_batches(self, project_id: str, refresh: bool) -> dict[str, str]:
@@ -266,6 +263,15 @@ def _checked_items(items: Iterable[WorkItem]) -> Iterable[WorkItem]:
     if isinstance(items, (str, bytes, Mapping, WorkItem)) or not isinstance(items, Iterable):
         raise InvalidParameterError(f"items must be an iterable of WorkItem objects, not {type(items).__name__}.")
     return items
+
+
+def _in_pages(items: Iterable[WorkItem]) -> Iterable[Sequence[WorkItem]]:
+    """Cut what is in memory into pages; of anything else each item is taken when it comes."""
+    if isinstance(items, (set, frozenset)):
+        items = list(items)
+    if not isinstance(items, (list, tuple)):
+        return ([item] for item in items)
+    return (items[start : start + params.MAX_PAGE_SIZE] for start in range(0, len(items), params.MAX_PAGE_SIZE))
 
 
 def _announce(
@@ -287,7 +293,7 @@ def _results(
     with downloader:
         reporter.start(len(items) if isinstance(items, (list, tuple, set, frozenset)) else None)
         try:
-            with contextlib.closing(downloader.results(items)) as results:
+            with contextlib.closing(downloader.results(_in_pages(items))) as results:
                 for result in results:
                     reporter.advance(result.outcome, result.written or result.size)
                     yield result

@@ -209,10 +209,15 @@ class Listing(Base):
         self, kind: type[R], pages: Iterable[dict[str, Any]], project_id: str, *, limit: int | None = None
     ) -> Iterator[R]:
         """Yield what pages list as objects of a class."""
+        # A page at a time: half the price of a generator that makes one after the other.
+        for found in self._resource_pages(kind, pages, project_id, limit=limit):
+            yield from found
+
+    def _resource_pages(
+        self, kind: type[R], pages: Iterable[dict[str, Any]], project_id: str, *, limit: int | None = None
+    ) -> Iterator[list[R]]:
         client = self._itself
-        for found in pagination.fresh(pages, limit=limit):
-            # A page at a time: half the price of a generator that makes one after the other.
-            yield from [kind(data, client, project_id) for data in found]
+        return ([kind(data, client, project_id) for data in found] for found in pagination.fresh(pages, limit=limit))
 
     def _work_items_path(self, project_id: str) -> str:
         return transport.path("projects", project_id, "workItems")

@@ -110,17 +110,16 @@ def test_threads_that_ask_at_once_get_different_folders(opened):
 
 def test_a_finished_item_is_remembered_over_runs(root):
     opened = State.open(root)
-    assert opened.item("p", "item") is None
+    assert opened.items("p", ["item"]) == {}
     opened.finish("p", "item", "key", ITEM)
     opened.close()
     opened = State.open(root)
-    assert opened.item("p", "item") == ITEM
-    assert opened.owner("key") == ("p", "item")
-    assert opened.item("q", "item") is None
-    assert opened.owner("other") is None
+    assert opened.items("p", ["item"])["item"] == ITEM
+    assert opened.owners(["key", "other"]) == {"key": ("p", "item")}
+    assert opened.items("q", ["item"]) == {}
     opened.finish("p", "item", "moved", ITEM._replace(path="new/item.json", etag=None))
-    assert opened.item("p", "item").path == "new/item.json"
-    assert opened.owner("key") is None
+    assert opened.items("p", ["item"])["item"].path == "new/item.json"
+    assert opened.owners(["key"]) == {}
     opened.close()
 
 
@@ -177,7 +176,7 @@ def test_what_a_late_worker_reports_after_the_end_is_dropped(root):
     opened.close()
     opened.finish("p", "item", "key", ITEM)
     opened.add_results(run, 0, [row(1)])
-    assert opened.item("p", "item") is None
+    assert opened.items("p", ["item"]) == {}
 
 
 # --- Sharing and locking
@@ -188,7 +187,7 @@ def test_one_process_shares_it(root):
     assert first is second
     first.close()
     second.finish("p", "item", "key", ITEM)
-    assert second.item("p", "item") == ITEM
+    assert second.items("p", ["item"])["item"] == ITEM
     second.close()
     third = State.open(root)
     assert third is not first
@@ -206,7 +205,7 @@ def test_a_second_process_is_told_who_is_busy(root, opened):
     told = python(code, root)
     assert f"Process {os.getpid()} is downloading into" in told.stdout, told.stderr
     opened.finish("p", "item", "key", ITEM)
-    assert opened.item("p", "item") == ITEM
+    assert opened.items("p", ["item"])["item"] == ITEM
 
 
 def test_the_lock_of_a_killed_process_is_lifted(root):
@@ -269,9 +268,9 @@ def test_garbage_is_put_aside_and_the_state_built_anew(root, content):
     path = filled(root, 5)
     path.write_bytes(content)
     opened = State.open(root)
-    assert opened.item("p", "item-1") is None
+    assert opened.items("p", ["item-1"]) == {}
     opened.finish("p", "item-1", "key", ITEM)
-    assert opened.item("p", "item-1") == ITEM
+    assert opened.items("p", ["item-1"])["item-1"] == ITEM
     opened.close()
     assert path.with_name("state.sqlite3.damaged").read_bytes() == content
 
@@ -282,9 +281,9 @@ def test_a_cut_state_is_put_aside_and_built_anew(root, keep):
     size = path.stat().st_size
     os.truncate(path, size + keep if keep < 0 else int(keep * size) if isinstance(keep, float) else keep)
     opened = State.open(root)
-    assert opened.item("p", "item-1999") is None
+    assert opened.items("p", ["item-1999"]) == {}
     opened.finish("p", "item-1999", "key", ITEM)
-    assert opened.item("p", "item-1999") == ITEM
+    assert opened.items("p", ["item-1999"])["item-1999"] == ITEM
     opened.close()
 
 
@@ -293,7 +292,7 @@ def test_an_empty_file_is_a_new_state(root, content):
     path = filled(root, 1)
     path.write_bytes(content)
     opened = State.open(root)
-    assert opened.item("p", "item-0") is None
+    assert opened.items("p", ["item-0"]) == {}
     opened.close()
 
 
@@ -304,7 +303,7 @@ def test_a_state_of_another_version_is_put_aside(root, damage):
         db.executescript(damage)
     db.close()
     opened = State.open(root)
-    assert opened.item("p", "item-0") is None
+    assert opened.items("p", ["item-0"]) == {}
     opened.close()
     assert path.with_name("state.sqlite3.damaged").exists()
 
@@ -325,7 +324,7 @@ def test_a_full_disk_does_not_cost_the_state(root):
     assert "cannot be opened" in told.stdout, told.stderr
     assert path.read_bytes() == before
     opened = State.open(root)
-    assert opened.item("p", "item-4") == ITEM
+    assert opened.items("p", ["item-4"])["item-4"] == ITEM
     opened.close()
 
 
@@ -341,7 +340,7 @@ def test_flipped_bytes_never_raise_anything_but_our_own_error(root, seed):
     if opened is None:
         assert "state" in str(error)
         return
-    calls = [(opened.item, "p", f"item-{number}") for number in range(200)]
+    calls = [(opened.items, "p", [f"item-{number}"]) for number in range(200)]
     calls += [(opened.folder, "p", "1", "name"), (opened.finish, "p", "new", "key", ITEM), (opened.begin_run,)]
     for call in calls:
         _, error = outcome(DownloadError, *call)
