@@ -9,6 +9,7 @@ rate is W / (2 L) items a second.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import functools
 import heapq
@@ -251,8 +252,8 @@ class Pipeline(Generic[R]):
 
     def _start(self, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=f"cfplatform-{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def _end_of_listing(self) -> None:
         with self._lock:
@@ -303,7 +304,7 @@ class Pipeline(Generic[R]):
             self._to_sign.clear()
             self._wake_all()
             self._calls.level = self._level.limit
-        for thread in self._threads:
+        for thread in list(self._threads):
             thread.join(JOIN_TIMEOUT / len(self._threads))
 
     def _wake_all(self) -> None:
@@ -340,7 +341,16 @@ class Pipeline(Generic[R]):
                 limit = self._level.limit
                 self._level.turn(time.thread_time() - began, self._calls.overloads)
                 if self._level.limit > limit:
-                    self._more_workers.notify(self._level.limit - limit)
+                    self._add_workers(self._level.limit - limit)
+
+    def _add_workers(self, more: int) -> None:
+        """Let those go on that wait, and start what is missing."""
+        self._more_workers.notify(more)
+        under_way = self._admitted - self._handed_out
+        # None can be started any more while the interpreter ends.
+        with contextlib.suppress(RuntimeError):
+            while not self._stop.is_set() and len(self._threads) <= min(self._level.limit, under_way):
+                self._start(self._take_turns)
 
     def _next_turn(self) -> tuple[Callable[[Job[R]], None], Job[R]] | None:
         with self._lock:

@@ -97,7 +97,10 @@ class ObjectStream:
 
     def _wire(self) -> Iterator[bytes]:
         received = 0
-        stream = self._raw.stream(CHUNK, decode_content=False) if self.length is None else self._counted(self.length)
+        if self.length is None:
+            stream: Iterator[bytes] = self._raw.stream(CHUNK, decode_content=False)
+        else:
+            stream = _counted(self._raw, self.length)
         while True:
             if self._stop is not None and self._stop.is_set():
                 raise Interrupted
@@ -112,13 +115,6 @@ class ObjectStream:
         if self.length is not None and received != self.length:
             raise self._broken(received, None)
 
-    def _counted(self, left: int) -> Iterator[bytes]:
-        # Never asks for more than was announced: a length spelled "10, 10" is one to us, but to the layers below
-        # the body then ends with the connection, which is kept open.
-        while left > 0 and (chunk := self._raw.read(min(CHUNK, left), decode_content=False)):
-            left -= len(chunk)
-            yield chunk
-
     def _broken(self, received: int, problem: TransportError | None) -> TransportError | IncompleteDownloadError:
         received = max(received, self._raw.tell())
         if isinstance(problem, APITimeoutError):
@@ -129,6 +125,14 @@ class ObjectStream:
                 + (f": {problem.message}" if problem else ".")
             )
         return problem or IncompleteDownloadError(f"{received} bytes arrived where {self.length} were announced.")
+
+
+def _counted(raw: BaseHTTPResponse, left: int) -> Iterator[bytes]:
+    # Never asks for more than was announced: a length spelled "10, 10" is one to us, but to the layers below
+    # the body then ends with the connection, which is kept open.
+    while left > 0 and (chunk := raw.read(min(CHUNK, left), decode_content=False)):
+        left -= len(chunk)
+        yield chunk
 
 
 def _next(stream: Iterator[bytes]) -> tuple[bytes, TransportError | None]:
@@ -185,7 +189,7 @@ def whole_body(response: AnyAnswer, limit: int) -> bytes:
     stream: Iterator[bytes]
     if length and length <= CHUNK:
         # In one piece, which saves a second look at where it ends.
-        stream = (response.raw.read(size, decode_content=False) for size in (length,))
+        stream = _counted(response.raw, length)
     else:
         stream = response.raw.stream(CHUNK, decode_content=True)
     while True:

@@ -349,7 +349,7 @@ with cfplatform.Client(max_workers=32, retries=0) as client:
 @pytest.mark.parametrize("limit", [20, 40])
 def test_f08_running_out_of_files_is_one_error_and_not_one_for_each_item(make_sandbox, tmp_path, limit):
     # With latency, so that all workers are used.
-    sandbox = make_sandbox(items=300, batches=2, latency=0.03)
+    sandbox = make_sandbox(items=300, batches=2, latency=0.15)
     code, out, err = run(sandbox, OUT_OF_FILES, tmp_path / "out", limit)
     sandbox.latency = 0
     assert (code, err) == (0, "")
