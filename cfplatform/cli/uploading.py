@@ -14,6 +14,7 @@ from ..client import Client
 from ..console import FAILED, UPLOAD, Column, Output, amount, words
 from .common import Options, usual, with_output, with_space
 from .downloading import NAMED_FAILURES, WORKERS
+from .groups import completing
 
 _COLUMNS = (Column("Path"), Column("File", flexible=True), Column("Size", right=True))
 
@@ -33,7 +34,7 @@ class _Upload(NamedTuple):
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completing("file"))
 @click.option("--content-type", help="The media type of all files; told from each name if omitted.")
 @usual("--workers", type=WORKERS, default=config.DEFAULT_MAX_WORKERS, help="Files sent at the same time.")
 @with_space
