@@ -50,7 +50,14 @@ _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 class Check(NamedTuple):
-    """What came of one check."""
+    """What came of one check.
+
+    Attributes:
+        check: What was looked at, such as "key" or "clock".
+        status: "ok", "warning" or "failed".
+        found: What was found; never the key.
+        advice: What to do; ``None`` where there is nothing to do.
+    """
 
     check: str
     status: str

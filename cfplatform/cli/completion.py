@@ -21,9 +21,9 @@ def completion(output: Output, shell: str) -> None:
 
     \b
     Examples:
+      cfplatform completion fish > ~/.config/fish/completions/cfplatform.fish
       eval "$(cfplatform completion bash)"     in ~/.bashrc
       eval "$(cfplatform completion zsh)"      in ~/.zshrc, below compinit
-      cfplatform completion fish > ~/.config/fish/completions/cfplatform.fish
     """
     root = click.get_current_context().find_root()
     kind = get_completion_class(shell) or ShellComplete
