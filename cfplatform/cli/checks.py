@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from .. import __version__, config, files, places
+from .. import __version__, config, files, params, places
 from ..client import Client
 from ..console import amount, reason, words
-from ..exceptions import CFPlatformError, ConfigurationError, server_words
+from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError, server_words
 from .common import Options
 from .request import secret_of, without_secret
 
@@ -72,14 +72,21 @@ class Check(NamedTuple):
 def all_checks(connection: Options, destination: str) -> Iterator[Check]:
     """Yield every check; the platform is asked once, and only if there is something to ask with."""
     yield from _versions()
-    key, address = _key(connection["api_key"]), _base_url(connection["base_url"])
-    yield from (key, address, _project(connection["project_id"]), _space(connection["space_id"]))
+    address = _base_url(connection["base_url"])
+    settings = (
+        _key(connection["api_key"]),
+        address,
+        _project(connection["project_id"]),
+        _space(connection["space_id"]),
+    )
+    yield from settings
     if address.status != FAILED:
         url = config.base_url(connection["base_url"])
         yield _proxy(url)
         yield _authorities(url)
-    if FAILED in (key.status, address.status):
-        yield Check("platform", FAILED, "not asked: that needs a key and a base URL", "Mend those first.")
+    wrong = [each.check for each in settings if each.status == FAILED]
+    if wrong:
+        yield Check("platform", FAILED, f"not asked, because of {', '.join(wrong)}", "Mend that first.")
     else:
         yield from _platform(connection)
     yield _destination(destination)
@@ -140,17 +147,24 @@ def _base_url(value: str | None) -> Check:
 
 
 def _project(value: str | None) -> Check:
-    project = config.default_id(value, "CF_PROJECT_ID")
-    if project is None:
-        return Check("project", WARNING, "not set", "Set CF_PROJECT_ID, or pass --project-id to each command.")
-    return Check("project", OK, f"{project}, {_source(value, '--project-id', 'CF_PROJECT_ID')}")
+    unset = Check("project", WARNING, "not set", "Set CF_PROJECT_ID, or pass --project-id to each command.")
+    return _id(value, "--project-id", "CF_PROJECT_ID", unset)
 
 
 def _space(value: str | None) -> Check:
-    space = config.default_id(value, "CF_SPACE_ID")
-    if space is None:
-        return Check("space", OK, "not set; only exports and uploads need it")
-    return Check("space", OK, f"{space}, {_source(value, '--space-id', 'CF_SPACE_ID')}")
+    unset = Check("space", OK, "not set; only exports and uploads need it")
+    return _id(value, "--space-id", "CF_SPACE_ID", unset)
+
+
+def _id(value: str | None, option: str, variable: str, unset: Check) -> Check:
+    given = config.default_id(value, variable)
+    if given is None:
+        return unset
+    try:
+        params.object_id(option, given)
+    except InvalidParameterError as error:
+        return Check(unset.check, FAILED, words(error), f"Set {variable} to an id.")
+    return Check(unset.check, OK, f"{given}, {_source(value, option, variable)}")
 
 
 def _proxy(url: str) -> Check:
@@ -271,7 +285,8 @@ def _store() -> Check:
 
 def _folder(wanted: Path) -> Check:
     """Write into a folder, or into the one in which it would be made, and leave nothing."""
-    folder = next(each for each in (wanted.absolute(), *wanted.absolute().parents) if os.path.exists(each))
+    wanted = wanted.absolute()
+    folder = next(each for each in (wanted, *wanted.parents) if os.path.exists(each))
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x")
@@ -279,7 +294,7 @@ def _folder(wanted: Path) -> Check:
     except OSError as error:
         found = f"{str(folder)!r} cannot be written: {error.strerror or error}"
         return Check("destination", FAILED, found, "Name a folder that you may write to.")
-    able = "can be written" if folder == wanted.absolute() else f"can be made in {str(folder)!r}"
+    able = "can be written" if folder == wanted else f"can be made in {str(folder)!r}"
     found = f"{str(wanted)!r} {able}, {amount(free)} free"
     if free < ROOM:
         return Check("destination", WARNING, found, "Make room, or name another folder.")
