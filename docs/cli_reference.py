@@ -198,6 +198,7 @@ def _section(name: str, command: click.Command) -> Iterator[str]:
         words = [_metavar(p) for p in command.params if isinstance(p, click.Argument)]
         yield _code("text", " ".join([title, *words, "[OPTIONS]"]))
     yield from (_filled(paragraph) for paragraph in said.strip().split("\n\n"))
+    yield "Examples:"
     # No session of a console: some lines have remarks beside them.
     yield _code("text", textwrap.dedent(examples))
     if isinstance(command, click.Group):
