@@ -4,20 +4,102 @@ from __future__ import annotations
 
 import click
 
-from .. import __version__
-from .batches import batches
-from .downloading import download
-from .exports import exports
-from .request import request
-from .sandbox import demo, sandbox
-from .uploading import upload
-from .webhook import webhook
-from .work_items import count, work_items
+from .._version import __version__
+from .groups import LateGroup
 
 __all__ = ["cli"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _batches() -> click.Command:
+    from .batches import batches
+
+    return batches
+
+
+def _completion() -> click.Command:
+    from .completion import completion
+
+    return completion
+
+
+def _count() -> click.Command:
+    from .work_items import count
+
+    return count
+
+
+def _demo() -> click.Command:
+    from .sandbox import demo
+
+    return demo
+
+
+def _doctor() -> click.Command:
+    from .doctor import doctor
+
+    return doctor
+
+
+def _download() -> click.Command:
+    from .downloading import download
+
+    return download
+
+
+def _exports() -> click.Command:
+    from .exports import exports
+
+    return exports
+
+
+def _request() -> click.Command:
+    from .request import request
+
+    return request
+
+
+def _sandbox() -> click.Command:
+    from .sandbox import sandbox
+
+    return sandbox
+
+
+def _upload() -> click.Command:
+    from .uploading import upload
+
+    return upload
+
+
+def _webhook() -> click.Command:
+    from .webhook import webhook
+
+    return webhook
+
+
+def _work_items() -> click.Command:
+    from .work_items import work_items
+
+    return work_items
+
+
+#: Each command, what the list of commands says of it (the first sentence of its help), and what loads it.
+_COMMANDS = {
+    "batches": ("List, create and rename batches.", _batches),
+    "completion": ("Print a script that completes commands in a shell.", _completion),
+    "count": ("Count work items.", _count),
+    "demo": ("See a download at work, without an account.", _demo),
+    "doctor": ("Check the settings and the way to the platform.", _doctor),
+    "download": ("Download labels into a folder, or to a store.", _download),
+    "exports": ("Make, wait for and download exports.", _exports),
+    "request": ("Send any request to the API, and print the body of the answer.", _request),
+    "sandbox": ("Run a platform on this machine, and change what it holds.", _sandbox),
+    "upload": ("Upload files to the storage of the space.", _upload),
+    "webhook": ("Check deliveries of webhooks.", _webhook),
+    "work-items": ("List, show and create work items.", _work_items),
+}
+
+
+@click.group(cls=LateGroup, late=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="cfplatform")
 def cli() -> None:
     """Get finished labels out of the CloudFactory AI Platform.
@@ -29,11 +111,8 @@ def cli() -> None:
     \b
     Examples:
       cfplatform demo                see it work, without an account
+      cfplatform doctor              see what is missing, and what to do
       cfplatform download labels     fetch all finished labels, or what is new
       cfplatform upload street.jpg   bring an asset to the platform
       cfplatform download --help     show all options of a command
     """
-
-
-for _command in (batches, count, demo, download, exports, request, sandbox, upload, webhook, work_items):
-    cli.add_command(_command)

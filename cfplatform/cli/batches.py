@@ -9,7 +9,8 @@ import click
 from ..client import Client
 from ..console import Column, Output
 from ..resources import Batch
-from .common import DefaultGroup, Options, moment, text, with_connection, with_output, with_project
+from .common import Options, moment, text, with_connection, with_output, with_project
+from .groups import DefaultGroup
 
 _COLUMNS = (
     Column("Id", right=True),

@@ -1,4 +1,4 @@
-"""What commands share: options on the connection, on filters and on output; groups; cells of rows."""
+"""What commands share: options on the connection, on filters and on output; cells of rows."""
 
 from __future__ import annotations
 
@@ -103,28 +103,6 @@ with_project: Decorator = connected("api_key", "base_url", "project_id")
 with_space: Decorator = connected("api_key", "base_url", "space_id")
 with_filters: Decorator = _gathering("filters", _FILTERS)
 with_dates: Decorator = _gathering("dates", _DATES)
-
-
-class DefaultGroup(click.Group):
-    """Commands about one thing, of which one is meant where none is named.
-
-    Args:
-        default: The command that is meant.
-        args: As for :class:`click.Group`.
-        attributes: As for :class:`click.Group`.
-    """
-
-    def __init__(self, *args: Any, default: str, **attributes: Any) -> None:
-        super().__init__(*args, **attributes)
-        self.default = default
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments; options before any command are those of the default one."""
-        first = args[0] if args else ""
-        unnamed = not args or (first.startswith("-") and first not in ctx.help_option_names)
-        if unnamed and not ctx.resilient_parsing:
-            args = [self.default, *args]
-        return super().parse_args(ctx, args)
 
 
 def resolved(client: Client, filters: Options) -> Options:

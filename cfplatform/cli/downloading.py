@@ -11,6 +11,7 @@ from .. import config
 from ..client import Client
 from ..console import FAILED, Output, rate, reason
 from .common import Options, resolved, usual, with_connection, with_filters, with_output
+from .groups import completing
 
 if TYPE_CHECKING:
     from ..results import DownloadResult, DownloadSummary
@@ -23,13 +24,18 @@ WORKERS = click.IntRange(1, config.MAX_WORKERS_LIMIT)
 
 
 @click.command()
-@click.argument("destination")
+@click.argument("destination", shell_complete=completing("dir"))
 @with_filters
 @usual("--workers", type=WORKERS, default=config.DEFAULT_MAX_WORKERS, help="Items worked on at the same time.")
 @click.option("--overwrite", is_flag=True, help="Fetch every item, changed or not.")
 @click.option("--assets", is_flag=True, help="Fetch the assets too, such as the pictures.")
 @click.option("--raw", is_flag=True, help="Save documents as served, without setting info.asset_url.")
-@click.option("--state", metavar="FOLDER", help="Where DESTINATION is a URL: remembers what is finished there.")
+@click.option(
+    "--state",
+    metavar="FOLDER",
+    shell_complete=completing("dir"),
+    help="Where DESTINATION is a URL: remembers what is finished there.",
+)
 @with_connection
 @with_output
 def download(

@@ -12,7 +12,8 @@ import click
 from ..client import Client
 from ..console import ARCHIVE, FAILED, Column, Output, clean
 from ..resources import Export, ExportContent, ExportFormat
-from .common import DefaultGroup, Options, given, moment, text, with_dates, with_output, with_space
+from .common import Options, given, moment, text, with_dates, with_output, with_space
+from .groups import DefaultGroup
 
 _format = functools.partial(
     click.option,

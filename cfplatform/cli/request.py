@@ -83,8 +83,7 @@ def request(
     """
     with Client(**connection) as client:
         answer = client.request(method, path, params=params or None, json=json_body, headers=dict(headers), check=False)
-    secret = (connection["api_key"] or os.environ.get("CF_API_KEY", "")).strip()
-    _show(output, answer, secret, include)
+    _show(output, answer, secret_of(connection), include)
     if 200 <= answer.status_code < 300:
         return 0
     output.error(f"The platform answered with status {answer.status_code}.")
@@ -92,8 +91,8 @@ def request(
 
 
 def _show(output: Output, answer: requests.Response, secret: str, include: bool) -> None:
-    headers = {name: _without(secret, value) for name, value in answer.headers.items()}
-    content = _without(secret, answer.content)
+    headers = {name: without_secret(secret, value) for name, value in answer.headers.items()}
+    content = without_secret(secret, answer.content)
     if output.as_json:
         body = _parsed(content)
         shown = {"status": answer.status_code, "headers": headers, "body": body} if include else body
@@ -131,7 +130,13 @@ def _parsed(content: bytes) -> Any:
         return content.decode("utf-8", "replace")
 
 
-def _without(secret: str, shown: Any) -> Any:
+def secret_of(connection: Options) -> str:
+    """Return the key, which must not be printed; empty where there is none."""
+    given: str | None = connection["api_key"]
+    return (given or os.environ.get("CF_API_KEY", "")).strip()
+
+
+def without_secret(secret: str, shown: Any) -> Any:
     """Take the key out of what a server repeats."""
     if not secret:
         return shown

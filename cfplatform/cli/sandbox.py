@@ -17,8 +17,9 @@ from ..client import Client
 from ..console import Output, words
 from ..exceptions import ConfigurationError
 from ..resources import WorkItem
-from .common import DefaultGroup, Options, connected, usual, with_output
+from .common import Options, connected, usual, with_output
 from .downloading import report_failures, show_summary, summary_fields
+from .groups import DefaultGroup, completing
 from .work_items import show
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def set_status(output: Output, connection: Options, item: str, status: str) -> N
 
 
 @click.command()
-@click.argument("destination", default="cfplatform-demo")
+@click.argument("destination", default="cfplatform-demo", shell_complete=completing("dir"))
 @usual("--items", type=click.IntRange(0), default=200, help="Work items.")
 @usual("--batches", type=click.IntRange(0), default=4, help="Batches.")
 @_seed

@@ -14,12 +14,21 @@ from ..client import Client
 from ..console import FAILED, UPLOAD, Column, Output, amount, words
 from .common import Options, usual, with_output, with_space
 from .downloading import NAMED_FAILURES, WORKERS
+from .groups import completing
 
 _COLUMNS = (Column("Path"), Column("File", flexible=True), Column("Size", right=True))
 
 
-class _Upload(NamedTuple):
-    """What became of one file, as it is printed."""
+class Upload(NamedTuple):
+    """What became of one file, as it is printed.
+
+    Attributes:
+        file: The file, as it was named.
+        path: Its path in the space; ``None`` if it failed.
+        size: Its bytes; 0 if it failed.
+        content_type: The media type that it was stored with; ``None`` if it failed.
+        error: Why it failed, else ``None``.
+    """
 
     file: str
     path: str | None = None
@@ -33,7 +42,7 @@ class _Upload(NamedTuple):
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completing("file"))
 @click.option("--content-type", help="The media type of all files; told from each name if omitted.")
 @usual("--workers", type=WORKERS, default=config.DEFAULT_MAX_WORKERS, help="Files sent at the same time.")
 @with_space
@@ -52,17 +61,17 @@ def upload(output: Output, connection: Options, files: tuple[str, ...], content_
       cfplatform upload *.png --json | jq -r 'select(.error == null) | .path'
       cfplatform upload scan.raw --content-type application/octet-stream
     """
-    failed: list[_Upload] = []
+    failed: list[Upload] = []
 
-    def finished(client: Client) -> Iterator[_Upload]:
+    def finished(client: Client) -> Iterator[Upload]:
         results = client.upload_files(files, content_type=content_type, progress=output.reporter(UPLOAD))
         with contextlib.closing(results):
             for result in results:
                 done = result.uploaded
                 if done is not None:
-                    yield _Upload(str(result.file), done.path, done.size, done.content_type)
+                    yield Upload(str(result.file), done.path, done.size, done.content_type)
                 else:
-                    failed.append(_Upload(str(result.file), error=words(result.error) if result.error else "unknown"))
+                    failed.append(Upload(str(result.file), error=words(result.error) if result.error else "unknown"))
                     if output.as_json:
                         yield failed[-1]
 
@@ -74,9 +83,9 @@ def upload(output: Output, connection: Options, files: tuple[str, ...], content_
     return _report_failures(output, failed, len(files))
 
 
-def _show_together(output: Output, uploads: Iterator[_Upload], files: Sequence[str]) -> None:
+def _show_together(output: Output, uploads: Iterator[Upload], files: Sequence[str]) -> None:
     """Print a table when all is done, since the bar is on the same terminal, and also when it is stopped."""
-    done: list[_Upload] = []
+    done: list[Upload] = []
     try:
         done.extend(uploads)
     finally:
@@ -86,14 +95,14 @@ def _show_together(output: Output, uploads: Iterator[_Upload], files: Sequence[s
             output.listing(_COLUMNS, done, _row)
 
 
-def _row(upload: _Upload, in_table: bool) -> Sequence[str]:
+def _row(upload: Upload, in_table: bool) -> Sequence[str]:
     if in_table:
         # Of a long path the table would cut off the end, which tells files apart.
         return upload.path or "-", os.path.basename(upload.file), amount(upload.size)
     return upload.path or "-", upload.file, str(upload.size)
 
 
-def _report_failures(output: Output, failed: Sequence[_Upload], total: int) -> int:
+def _report_failures(output: Output, failed: Sequence[Upload], total: int) -> int:
     if not failed:
         return 0
     named = [] if output.as_json else [_sentence(upload) for upload in failed[:NAMED_FAILURES]]
@@ -103,7 +112,7 @@ def _report_failures(output: Output, failed: Sequence[_Upload], total: int) -> i
     return FAILED
 
 
-def _sentence(upload: _Upload) -> str:
+def _sentence(upload: Upload) -> str:
     # An error of this machine names the file, one of the platform does not know it.
     error = upload.error or ""
     return error if repr(upload.file) in error else f"{upload.file}: {error}"

@@ -11,11 +11,12 @@ import click
 from ..console import FAILED, Output, words
 from ..exceptions import WebhookVerificationError
 from .common import Options, connected, given, moment, text, with_output
+from .groups import Group
 
 _TIMESTAMP = "x-payload-timestamp"
 
 
-@click.group()
+@click.group(cls=Group)
 def webhook() -> None:
     """Check deliveries of webhooks.
 

@@ -13,7 +13,6 @@ from ..client import Client
 from ..console import Column, Output
 from ..resources import WorkItem
 from .common import (
-    DefaultGroup,
     Options,
     moment,
     resolved,
@@ -23,6 +22,7 @@ from .common import (
     with_output,
     with_project,
 )
+from .groups import DefaultGroup
 
 #: Work items that a listing shows unless it is told otherwise.
 LISTED = 20
@@ -101,6 +101,29 @@ def get(output: Output, connection: Options, item_id: str) -> None:
     """
     with Client(**connection) as client:
         show(output, client.get_work_item(item_id))
+
+
+@work_items.command()
+@click.argument("item_id")
+@with_project
+@with_output
+def annotation(output: Output, connection: Options, item_id: str) -> None:
+    """Show the annotation of a work item.
+
+    It says where in the storage the COCO document is; "download" fetches that. On a terminal a field a line; into a
+    pipe a tab-separated line of work item and place; with --json the platform's own object. Only completed items have
+    one.
+
+    \b
+    Examples:
+      cfplatform work-items annotation c2fe4a5d-ae6e-4005-8845-d10c59218302
+      cfplatform work-items annotation c2fe4a5d-ae6e-4005-8845-d10c59218302 \\
+          --json | jq .metadata
+    """
+    with Client(**connection) as client:
+        found = client.get_annotation(item_id)
+    item, place = text(found.work_item_id), text(found.coco_results_url)
+    output.record(found, [("Work item", item), ("Project", text(found.project_id)), ("Labels", place)], (item, place))
 
 
 def _metadata(context: click.Context, parameter: click.Parameter, value: str | None) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ from .reporters import (
     StateReporter,
     Work,
 )
-from .tables import Column, print_fields, print_table
+from .tables import Column, print_checks, print_fields, print_table
 from .text import amount, clean, is_terminal, rate, write_line
 
 __all__ = [
@@ -159,6 +159,10 @@ class Output:
             print_fields(fields)
         else:
             self.row(cells)
+
+    def checks(self, checks: Sequence[tuple[str, str, str, str | None]]) -> None:
+        """Write status, name, findings and advice of checks on a terminal."""
+        print_checks(checks)
 
     def reporter(self, work: Work = DOWNLOAD) -> Reporter:
         """Return what shows the progress of some work on stderr."""

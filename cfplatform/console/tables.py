@@ -76,3 +76,24 @@ def print_fields(fields: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in fields)
     for name, value in fields:
         write_line(sys.stdout, f"{name:<{width}}{' ' * GAP}{clean(value)}")
+
+
+#: How the status of a check looks.
+_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+
+
+def print_checks(checks: Sequence[tuple[str, str, str, str | None]]) -> None:
+    """Print status, name, findings and advice of checks; what is too long for the terminal goes on below."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for title in ("Status", "Check"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("Found", overflow="fold")
+    for status, check, found, advice in checks:
+        cell = Text(clean(found))
+        if advice:
+            cell.append(f"\n{clean(advice)}", "bold")
+        table.add_row(Text(status, _STYLES[status]), Text(check), cell)
+    screen(sys.stdout).print(table)

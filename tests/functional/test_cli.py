@@ -427,7 +427,7 @@ def test_a_port_in_use_is_explained(world):
 
 
 #: Commands that need no key.
-KEYLESS = {("demo",), ("sandbox", "run"), ("webhook", "verify")}
+KEYLESS = {("completion",), ("demo",), ("sandbox", "run"), ("webhook", "verify")}
 
 
 def all_commands(group=cli, names=()):
@@ -448,19 +448,61 @@ def test_help_of_each_command_has_examples(names, is_group):
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_help_is_quick_because_it_loads_neither_tables_nor_the_sandbox():
+#: What no help needs: tables, the sandbox, stores, checks of signatures, the state, and the commands themselves.
+HEAVY = {"rich", "starlette", "uvicorn", "PIL", "fsspec", "distributed", "tqdm", "cryptography", "sqlite3"}
+COMMAND_MODULES = {f"cfplatform.{name}" for name in ("console", "sandbox", "downloads", "pipeline", "state")} | {
+    f"cfplatform.cli.{path.stem}"
+    for path in Path(cfplatform.__file__).parent.glob("cli/*.py")
+    if path.stem not in ("__init__", "groups")
+}
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_is_quick_because_it_loads_no_command(option):
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "cfplatform", "--help"],
+        [sys.executable, "-X", "importtime", "-m", "cfplatform", option],
         capture_output=True,
         text=True,
         env=environment(None),
         check=False,
     )
     assert done.returncode == 0
-    assert all(name in done.stdout for name in cli.commands)
-    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines()}
+    assert option == "--version" or all(name in done.stdout for name in cli.commands)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "click" in loaded
-    assert not loaded & {"rich", "starlette", "uvicorn", "PIL"}
+    assert not {name.split(".")[0] for name in loaded} & HEAVY
+    assert not loaded & COMMAND_MODULES
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_the_list_of_commands_has_the_first_sentence_of_each_and_does_not_cut_it(name):
+    command = cli.commands[name]
+    assert cli.short[name] == (command.help or "").splitlines()[0]
+    said = click.Context(cli, info_name="cfplatform", terminal_width=80).command.get_help(click.Context(cli))
+    assert re.search(rf"^  {name} +{re.escape(cli.short[name])}$", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["dwnload"], "No such command 'dwnload'. Did you mean 'download' or 'upload'?"),
+        (["Work_Items"], "No such command 'Work_Items'. Did you mean 'work-items'?"),
+        (["batches", "creat"], "No such command 'creat'. Did you mean 'create'?"),
+        (["webhook", "verfy"], "No such command 'verfy'. Did you mean 'verify'?"),
+        (["xyzzy"], "No such command 'xyzzy'. 'cfplatform --help' lists them."),
+        (["exports", "xyzzy"], "No such command 'xyzzy'. 'cfplatform exports --help' lists them."),
+    ],
+)
+def test_what_was_mistyped_is_suggested(arguments, sentence):
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == f"Error: {sentence}"
+
+
+def test_a_mistyped_option_is_suggested():
+    done = run("count", "--statsu", "any")
+    assert done.returncode == 2
+    assert re.search(r"No such option:? '?--statsu'?\.? \(?Did you mean '?--status'?\?", done.stderr)
 
 
 def test_version():

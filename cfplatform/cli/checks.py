@@ -1,0 +1,301 @@
+"""What ``cfplatform doctor`` looks at: each check says what it found and, where that is not well, what to do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import ssl
+import tempfile
+import time
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from .. import __version__, config, files, params, places
+from ..client import Client
+from ..console import amount, reason, words
+from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError, server_words
+from .common import Options
+from .request import secret_of, without_secret
+
+if TYPE_CHECKING:
+    import requests
+
+OK, WARNING, FAILED = "ok", "warning", "failed"
+
+#: The oldest versions that setup.cfg allows.
+MINIMUM = {"requests": (2, 32, 4), "urllib3": (2, 6, 3)}
+#: Distributions of each extra.
+EXTRAS = {
+    "cli": ("click", "rich"),
+    "dask": ("distributed",),
+    "fsspec": ("fsspec",),
+    "progress": ("tqdm",),
+    "sandbox": ("starlette", "uvicorn", "pillow", "cryptography"),
+    "webhooks": ("cryptography",),
+}
+#: Seconds by which a clock may differ: without a word, and before deliveries of webhooks are refused.
+CLOSE, APART = 30, 300
+#: Bytes that should be free in a destination.
+ROOM = 10**9
+TIMEOUT = (5.0, 15.0)
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+class Check(NamedTuple):
+    """What came of one check.
+
+    Attributes:
+        check: What was looked at, such as "key" or "clock".
+        status: "ok", "warning" or "failed".
+        found: What was found; never the key.
+        advice: What to do; ``None`` where there is nothing to do.
+    """
+
+    check: str
+    status: str
+    found: str
+    advice: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON shows it."""
+        return self._asdict()
+
+
+def all_checks(connection: Options, destination: str) -> Iterator[Check]:
+    """Yield every check; the platform is asked once, and only if there is something to ask with."""
+    yield from _versions()
+    address = _base_url(connection["base_url"])
+    settings = (
+        _key(connection["api_key"]),
+        address,
+        _project(connection["project_id"]),
+        _space(connection["space_id"]),
+    )
+    yield from settings
+    if address.status != FAILED:
+        url = config.base_url(connection["base_url"])
+        yield _proxy(url)
+        yield _authorities(url)
+    wrong = [each.check for each in settings if each.status == FAILED]
+    if wrong:
+        yield Check("platform", FAILED, f"not asked, because of {', '.join(wrong)}", "Mend that first.")
+    else:
+        yield from _platform(connection)
+    yield _destination(destination)
+
+
+def _versions() -> Iterator[Check]:
+    yield Check("python", OK, f"{platform.python_version()} on {platform.system()}")
+    yield Check("cfplatform", OK, __version__)
+    for name, least in MINIMUM.items():
+        version = importlib.metadata.version(name)
+        if _numbers(version) >= least:
+            yield Check(name, OK, version)
+        else:
+            wanted = ".".join(map(str, least))
+            advice = f"Install it anew: pip install -U '{name}>={wanted}'"
+            yield Check(name, FAILED, f"{version}, older than {wanted}", advice)
+    missing = [extra for extra, names in EXTRAS.items() if not all(map(_version, names))]
+    found = ", ".join(extra for extra in EXTRAS if extra not in missing)
+    # None is needed until something is used that needs it, which then says so.
+    yield Check("extras", OK, f"{found} (not installed: {', '.join(missing)})" if missing else found)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _source(value: str | None, option: str, variable: str) -> str:
+    return f"from {option}" if value is not None else f"from {variable}"
+
+
+def _key(value: str | None) -> Check:
+    source = _source(value, "--api-key", "CF_API_KEY")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            config.api_key(value)
+    except ConfigurationError as error:
+        return Check("key", FAILED, words(error), "Set CF_API_KEY to the key that CloudFactory gave you.")
+    if caught:
+        return Check("key", WARNING, f"set, {source}, with white space around it", "Set it without the white space.")
+    return Check("key", OK, f"set, {source}")
+
+
+def _base_url(value: str | None) -> Check:
+    given = value is not None or os.environ.get("CF_PLATFORM_BASE_URL")
+    source = _source(value, "--base-url", "CF_PLATFORM_BASE_URL") if given else "the default"
+    try:
+        return Check("base URL", OK, f"{config.base_url(value)}, {source}")
+    except ConfigurationError as error:
+        return Check("base URL", FAILED, words(error), "Unset CF_PLATFORM_BASE_URL for the production platform.")
+
+
+def _project(value: str | None) -> Check:
+    unset = Check("project", WARNING, "not set", "Set CF_PROJECT_ID, or pass --project-id to each command.")
+    return _id(value, "--project-id", "CF_PROJECT_ID", unset)
+
+
+def _space(value: str | None) -> Check:
+    unset = Check("space", OK, "not set; only exports and uploads need it")
+    return _id(value, "--space-id", "CF_SPACE_ID", unset)
+
+
+def _id(value: str | None, option: str, variable: str, unset: Check) -> Check:
+    given = config.default_id(value, variable)
+    if given is None:
+        return unset
+    try:
+        params.object_id(option, given)
+    except InvalidParameterError as error:
+        return Check(unset.check, FAILED, words(error), f"Set {variable} to an id.")
+    return Check(unset.check, OK, f"{given}, {_source(value, option, variable)}")
+
+
+def _proxy(url: str) -> Check:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    known = urllib.request.getproxies()
+    proxy = known.get(parts.scheme) or known.get("all")
+    if not proxy:
+        return Check("proxy", OK, "none")
+    if config.is_loopback(host) or urllib.request.proxy_bypass(host):
+        return Check("proxy", OK, f"not used for {host}")
+    try:
+        address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        shown = f"{address.scheme}://{address.hostname}:{address.port or 80}"
+    except ValueError:
+        address = urlsplit("")
+    if not address.hostname:
+        advice = f"Set {parts.scheme.upper()}_PROXY to one such as http://proxy.example.com:3128, or unset it."
+        return Check("proxy", FAILED, "the proxy of the environment is not an address", advice)
+    # A user name and a password in it are shown to nobody.
+    return Check("proxy", OK, f"{shown}, from the environment")
+
+
+def _authorities(url: str) -> Check:
+    if urlsplit(url).scheme == "http":
+        return Check("CA", OK, "not needed: plain http")
+    variable = next((name for name in _BUNDLES if os.environ.get(name)), None)
+    if variable is None:
+        return Check("CA", OK, "the certificate authorities that requests brings")
+    path = os.environ[variable]
+    try:
+        if os.path.isdir(path):
+            ssl.create_default_context(capath=path)
+        else:
+            ssl.create_default_context(cafile=path)
+    except OSError as error:
+        advice = f"Let {variable} name a file of certificates in PEM form, or unset it."
+        return Check("CA", FAILED, f"{variable} names {path!r}: {error.strerror or error}", advice)
+    return Check("CA", OK, f"{path}, from {variable}")
+
+
+def _platform(connection: Options) -> Iterator[Check]:
+    project = config.default_id(connection["project_id"], "CF_PROJECT_ID")
+    path = f"/projects/{quote(project, safe='')}/batches" if project else "/"
+    try:
+        # That of the key was told already.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            client = Client(**connection, retries=0, timeout=TIMEOUT)
+        with client:
+            began = time.time()
+            answer = client.request("GET", path, params={"limit": 1}, check=False)
+            seconds = time.time() - began
+    except CFPlatformError as error:
+        advice = "Check the network, the base URL and the proxy; --debug shows more."
+        yield Check("platform", FAILED, without_secret(secret_of(connection), reason(error)), advice)
+        return
+    check = _answer(answer, seconds, project)
+    # A server may repeat the key.
+    yield check._replace(found=without_secret(secret_of(connection), check.found))
+    yield _clock(answer.headers.get("Date"), began + seconds / 2)
+
+
+def _answer(answer: requests.Response, seconds: float, project: str | None) -> Check:
+    status = answer.status_code
+    said = server_words(answer.text, answer.headers.get("content-type", ""))
+    found = f"status {status} after {seconds * 1000:.0f} ms"
+    bad = f"{found}: {said}" if said else found
+    if status == 200 and not _is_json(answer):
+        return Check("platform", FAILED, f"{found}, but no JSON", "Check the base URL; a proxy may have answered.")
+    if status == 200:
+        return Check("platform", OK, f"{found}; the key is good")
+    if status == 401:
+        return Check("platform", FAILED, bad, "The key was refused. Check CF_API_KEY, and the base URL.")
+    if status == 403:
+        return Check("platform", FAILED, bad, "The key may not see this project. Check CF_PROJECT_ID.")
+    if status == 429 or status >= 500:
+        return Check("platform", FAILED, bad, "The platform is busy or has a fault. Try again later.")
+    if project is None and status == 404:
+        return Check("platform", WARNING, f"{found}; reached, the key was not tried", "Set CF_PROJECT_ID to try it.")
+    return Check("platform", FAILED, bad, "Check the project and the base URL.")
+
+
+def _is_json(answer: requests.Response) -> bool:
+    try:
+        answer.json()
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _clock(date: str | None, now: float) -> Check:
+    try:
+        apart = now - parsedate_to_datetime(date or "").timestamp()
+    except ValueError:
+        return Check("clock", WARNING, "the platform did not tell its time", "Compare the clock with another one.")
+    if abs(apart) <= CLOSE:
+        return Check("clock", OK, f"within {CLOSE} s of the platform's")
+    found = f"{abs(apart):,.0f} s {'ahead of' if apart > 0 else 'behind'} the platform's"
+    advice = "Set the clock of this machine; else signed URLs and webhooks are taken for expired."
+    return Check("clock", WARNING if abs(apart) <= APART else FAILED, found, advice)
+
+
+def _destination(destination: str) -> Check:
+    try:
+        if places.remote_url(destination) is not None:
+            return _store()
+        return _folder(files.folder_path(places.local_path(destination), "destination"))
+    except CFPlatformError as error:
+        return Check("destination", FAILED, words(error), "Name another folder.")
+
+
+def _store() -> Check:
+    if importlib.util.find_spec("fsspec") is None:
+        return Check("destination", FAILED, "a URL, but fsspec is missing", "pip install 'cfplatform[fsspec]'")
+    return Check("destination", WARNING, "a URL; whether it can be written was not tried", "A download will tell.")
+
+
+def _folder(wanted: Path) -> Check:
+    """Write into a folder, or into the one in which it would be made, and leave nothing."""
+    wanted = wanted.absolute()
+    folder = next(each for each in (wanted, *wanted.parents) if os.path.exists(each))
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        found = f"{str(folder)!r} cannot be written: {error.strerror or error}"
+        return Check("destination", FAILED, found, "Name a folder that you may write to.")
+    able = "can be written" if folder == wanted else f"can be made in {str(folder)!r}"
+    found = f"{str(wanted)!r} {able}, {amount(free)} free"
+    if free < ROOM:
+        return Check("destination", WARNING, found, "Make room, or name another folder.")
+    return Check("destination", OK, found)

@@ -1,0 +1,269 @@
+"""Writes ``docs/cli.rst`` from the commands: ``python docs/cli_reference.py``. A test fails where the page is old."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from cfplatform.cli import cli
+from cfplatform.cli.checks import Check
+from cfplatform.cli.uploading import Upload
+from cfplatform.results import DownloadResult, DownloadSummary
+
+HERE = Path(__file__).parent
+PAGE = HERE / "cli.rst"
+INTRODUCTION = HERE / "cli_introduction.txt"
+
+#: Options that every command has; the page explains them once.
+COMMON = ("as_json", "quiet", "debug")
+
+
+class Field(NamedTuple):
+    """A field of a JSON object: its name, its JSON types, and what it means."""
+
+    name: str
+    kind: str
+    meaning: str
+
+
+class Line(NamedTuple):
+    """One kind of line that a command writes; a server may add fields to an object that is its own."""
+
+    said: str
+    fields: tuple[Field, ...]
+    from_platform: bool = False
+
+
+_JSON_TYPES = {"str": "text", "Path": "text", "CFPlatformError": "text", "int": "integer", "float": "number"}
+
+
+def fields_of(kind: type, *left_out: str) -> tuple[Field, ...]:
+    """The fields of a class that is printed with its own names: types from its annotations, meanings from its words."""
+    _, _, attributes = (inspect.getdoc(kind) or "").partition("Attributes:\n")
+    meanings = dict(re.findall(r"^ {4}(\w+): (.+)$", attributes, re.MULTILINE))
+    return tuple(
+        Field(
+            name,
+            _json_types(getattr(annotation, "__forward_arg__", annotation)),
+            meanings[name].replace("``None``", "null"),
+        )
+        for name, annotation in inspect.get_annotations(kind).items()
+        if name not in left_out
+    )
+
+
+def _json_types(annotation: str) -> str:
+    names = annotation.split(" | ")
+    return " or ".join(dict.fromkeys("null" if name == "None" else _JSON_TYPES[name] for name in names))
+
+
+def _texts(**meanings: str) -> tuple[Field, ...]:
+    return tuple(Field(name, "text", meaning) for name, meaning in meanings.items())
+
+
+_SUMMARY = Field("summary", "object", "The figures of the run, with the fields below.")
+_FIGURES = fields_of(DownloadSummary, "run", "state")
+_WORK_ITEM = Line(
+    "A work item, as the platform sent it",
+    (
+        *_texts(id="The id.", projectId="The project."),
+        Field("batchId", "integer or null", "The batch."),
+        Field("status", "text", "Such as COMPLETED."),
+        Field("assetType", "text or null", "Such as image or video."),
+        Field("assetUrl", "text", "The asset: a path in the space, or a URL."),
+        Field("resultUrl", "text or null", "A place of the result, where the platform names one."),
+        *_texts(createdAt="When it was created, in ISO 8601.", updatedAt="When it was changed last."),
+        Field("metadata", "object", "What was given when it was created."),
+    ),
+    from_platform=True,
+)
+_BATCH_FIELDS = (
+    Field("id", "integer", "The id."),
+    *_texts(projectId="The project.", name="The name.", createdBy="Who created it.", createdAt="When, in ISO 8601."),
+    Field("metadata", "object", "What was given when it was created."),
+    Field("priority", "integer", "The priority."),
+)
+_BATCH = Line("The batch, as the platform sent it", _BATCH_FIELDS, from_platform=True)
+_EXPORT = Line(
+    "An export, as the platform sent it",
+    (
+        *_texts(exportId="The id.", status="Such as COMPLETED.", name="The name."),
+        *_texts(format="The format.", content="What it holds.", createdBy="Who asked for it.", createdAt="When."),
+        Field("downloadUrl", "text or null", "The signed address of the archive: who has it may read it."),
+        Field("error", "text or null", "Why the platform could not make it."),
+    ),
+    from_platform=True,
+)
+#: The lines that each command writes with --json. An empty one is whatever the server answered.
+LINES: dict[str, tuple[Line, ...]] = {
+    "batches create": (_BATCH,),
+    "batches list": (
+        Line(
+            "A batch, as the platform sent it",
+            (
+                *_BATCH_FIELDS,
+                Field("totalCount", "integer", "Its work items."),
+                Field("completedCount", "integer", "Those of them that are completed."),
+            ),
+            from_platform=True,
+        ),
+    ),
+    "batches rename": (_BATCH,),
+    "completion": (Line("The script", (Field("shell", "text", "The shell."), Field("script", "text", "The script."))),),
+    "count": (Line("The number", (Field("count", "integer", "How many work items there are."),)),),
+    "demo": (
+        Line(
+            "The account of the run",
+            (_SUMMARY, Field("requests", "object", "How many requests the platform answered, by their kind.")),
+        ),
+        Line("The fields of ``summary``", _FIGURES),
+    ),
+    "doctor": (Line("A check", fields_of(Check)),),
+    "download": (
+        Line("A work item", fields_of(DownloadResult, "written")),
+        Line("The last line", (_SUMMARY,)),
+        Line("The fields of ``summary``", _FIGURES),
+    ),
+    "exports create": (_EXPORT,),
+    "exports delete": (Line("What was deleted", _texts(deleted="The id.")),),
+    "exports download": (Line("What was saved", _texts(path="The archive; with --extract its folder.")),),
+    "exports get": (_EXPORT,),
+    "exports list": (_EXPORT,),
+    "exports wait": (_EXPORT,),
+    "request": (
+        Line("The body of the answer, whatever it is", (), from_platform=True),
+        Line(
+            "With ``--include``",
+            (
+                Field("status", "integer", "The status of the answer."),
+                Field("headers", "object", "Its headers."),
+                Field("body", "anything", "Its body; a text where it is no JSON."),
+            ),
+        ),
+    ),
+    "sandbox run": (
+        Line(
+            "How to reach it",
+            _texts(base_url="For CF_PLATFORM_BASE_URL.", api_key="For CF_API_KEY.")
+            + _texts(project_id="For CF_PROJECT_ID.", space_id="For CF_SPACE_ID."),
+        ),
+    ),
+    "sandbox set-status": (_WORK_ITEM,),
+    "upload": (Line("A file", fields_of(Upload)),),
+    "webhook verify": (Line("The body of the delivery, as it was sent", (), from_platform=True),),
+    "work-items annotation": (
+        Line(
+            "The annotation, as the platform sent it",
+            (
+                *_texts(id="The id.", projectID="The project.", workItemID="The work item."),
+                Field("metadata", "object", "With ``coco_results_url``, the place of the COCO document."),
+            ),
+            from_platform=True,
+        ),
+    ),
+    "work-items create": (_WORK_ITEM,),
+    "work-items get": (_WORK_ITEM,),
+    "work-items list": (_WORK_ITEM,),
+}
+
+
+def commands(group: click.Group = cli, names: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    """Every command with its name, groups before what they hold."""
+    for name in sorted(group.commands):
+        found = group.commands[name]
+        yield " ".join((*names, name)), found
+        if isinstance(found, click.Group):
+            yield from commands(found, (*names, name))
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [INTRODUCTION.read_text(encoding="utf-8").rstrip()]
+    for name, command in commands():
+        parts += _section(name, command)
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(name: str, command: click.Command) -> Iterator[str]:
+    title = f"cfplatform {name}"
+    yield f"{title}\n{('~' if ' ' in name else '-') * len(title)}"
+    said, _, examples = inspect.cleandoc(command.help or "").partition("\b\nExamples:\n")
+    if not isinstance(command, click.Group):
+        words = [_metavar(p) for p in command.params if isinstance(p, click.Argument)]
+        yield _code("text", " ".join([title, *words, "[OPTIONS]"]))
+    yield from (_filled(paragraph) for paragraph in said.strip().split("\n\n"))
+    yield "Examples:"
+    # No session of a console: some lines have remarks beside them.
+    yield _code("text", textwrap.dedent(examples))
+    if isinstance(command, click.Group):
+        return
+    options = [p for p in command.params if isinstance(p, click.Option) and p.name not in COMMON]
+    if options:
+        yield "\n\n".join(map(_option, options))
+    for line in LINES[name]:
+        yield from _json(line)
+
+
+def _metavar(argument: click.Argument) -> str:
+    shown = argument.metavar or (argument.name or "").upper()
+    return shown if argument.required else f"[{shown}]"
+
+
+def _option(option: click.Option) -> str:
+    words = ", ".join(f"``{each}``" for each in sorted(option.opts, key=len))
+    if not option.is_flag:
+        choices = "|".join(map(str, option.type.choices)) if isinstance(option.type, click.Choice) else None
+        words += f" ``{choices or option.metavar or _KINDS[option.type.name]}``"
+    said = [_plain(option.help or "")]
+    if option.envvar:
+        said.append(f"Variable: ``{option.envvar}``.")
+    if option.show_default:
+        said.append(f"Default: ``{option.default}``.")
+    return f"{words}\n   {' '.join(said)}"
+
+
+_KINDS = {"text": "TEXT", "integer": "NUMBER", "integer range": "NUMBER", "float": "NUMBER", "float range": "NUMBER"}
+_KINDS["filename"] = "FILE"
+
+
+def _json(line: Line) -> Iterator[str]:
+    yield f"JSON: {line.said[0].lower()}{line.said[1:]}{':' if line.fields else '.'}"
+    if line.fields:
+        yield "\n".join(f"- ``{field.name}`` ({field.kind}): {_with_code(field.meaning)}" for field in line.fields)
+
+
+def _with_code(text: str) -> str:
+    """Escape a text that may have code in it."""
+    return "``".join(part if i % 2 else _plain(part) for i, part in enumerate(text.split("``")))
+
+
+#: What is code in the words of a command, quoted or an option; and what would be markup.
+_SPECIAL = re.compile(r'"([^"]+)"|(?<![\w-])(--?[a-z][a-z-]*)|([\\*`|_])')
+
+
+def _plain(text: str) -> str:
+    """Mark what is code, and escape what would be markup."""
+
+    def spelled(found: re.Match[str]) -> str:
+        quoted, option, mark = found.groups()
+        return f"\\{mark}" if mark else f"``{quoted or option}``"
+
+    return _SPECIAL.sub(spelled, text)
+
+
+def _filled(paragraph: str) -> str:
+    return textwrap.fill(_plain(" ".join(paragraph.split())), 118, break_on_hyphens=False, break_long_words=False)
+
+
+def _code(language: str, text: Any) -> str:
+    return f".. code-block:: {language}\n\n{textwrap.indent(text.rstrip(), '   ')}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,90 @@
+"""Completion as shells use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.functional.shell import environment, run
+
+_BASH = shutil.which("bash")
+#: What bash runs as cfplatform, and the words that are completed, the last one being unfinished.
+_SCRIPT = """
+eval "$(cfplatform completion bash)"
+COMP_WORDS=("$@")
+COMP_CWORD=$(($# - 1))
+$(complete -p cfplatform | sed -E 's/.*-F ([^ ]+).*/\\1/') cfplatform
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture
+def complete(tmp_path):
+    """Complete words in a real bash."""
+    if _BASH is None:
+        pytest.skip("there is no bash")
+    program = tmp_path / "bin" / "cfplatform"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cfplatform "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    variables = environment(None, PATH=f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+    def words(*typed):
+        done = subprocess.run(
+            [_BASH, "--norc", "-c", _SCRIPT, "bash", "cfplatform", *typed],
+            capture_output=True,
+            text=True,
+            env=variables,
+            cwd=tmp_path,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.split()
+
+    return words
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["do"], ["doctor", "download"]),
+        (["batches", ""], ["create", "list", "rename"]),
+        (["completion", "z"], ["zsh"]),
+        (["count", "--st"], ["--status"]),
+        (["exports", "create", "x", "--format", "C"], ["coco_json", "csv"]),
+        # Those of the command that is meant where none is named.
+        (["work-items", "--al"], ["--all"]),
+        (["work-items", "--all", "--js"], ["--json"]),
+    ],
+    ids=" ".join,
+)
+def test_bash_completes(complete, typed, expected):
+    # Some versions of click complete formats in small letters, which are as good.
+    assert sorted(map(str.lower, complete(*typed))) == expected
+
+
+@pytest.mark.parametrize(("shell", "sign"), [("bash", "complete "), ("zsh", "compdef"), ("fish", "complete --")])
+def test_a_script_for_each_shell(shell, sign):
+    done = run("completion", shell)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "_CFPLATFORM_COMPLETE" in done.stdout
+    assert sign in done.stdout
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=done.stdout, text=True, check=True)
+    told = json.loads(run("completion", shell, "--json").stdout)
+    assert told["shell"] == shell
+    assert told["script"].strip() == done.stdout.strip()
+
+
+def test_names_of_files_are_left_to_the_shell():
+    words = {"COMP_WORDS": "cfplatform upload str", "COMP_CWORD": "2", "_CFPLATFORM_COMPLETE": "bash_complete"}
+    assert run(**words).stdout == "file,str\n"
+    words["COMP_WORDS"] = "cfplatform download str"
+    assert run(**words).stdout == "dir,str\n"
+    assert run("completion", "tcsh").returncode == 2

@@ -1,0 +1,181 @@
+"""``cfplatform doctor`` as a real process, with each thing in turn that may be wrong."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import os
+import sys
+import time
+
+import pytest
+
+from cfplatform.cli import checks
+from tests.functional.shell import ESCAPE, HOSTILE, json_lines, on_terminal, run, shown
+from tests.http.scripted import ScriptedServer, raw
+
+PAGE = json.dumps({"items": [], "meta": {"object": "batch"}}).encode()
+KEY = "the-secret-key-1234567890"
+
+
+def examined(*arguments, sandbox=None, **changes):
+    """Each check of a run by its name, and the exit code; the key is nowhere."""
+    changes = {"REQUESTS_CA_BUNDLE": None, "CURL_CA_BUNDLE": None, **changes}
+    done = run("doctor", *arguments, "--json", sandbox=sandbox, **changes)
+    assert "Traceback" not in done.stderr
+    key = changes.get("CF_API_KEY") or (sandbox.api_key if sandbox else KEY)
+    assert key not in done.stdout + done.stderr
+    found = {line["check"]: line for line in json_lines(done.stdout)}
+    failed = [name for name, line in found.items() if line["status"] == "failed"]
+    assert done.returncode == (1 if failed else 0)
+    assert all((line["advice"] is None) == (line["status"] == "ok") for line in found.values())
+    for name in failed:
+        assert name in done.stderr
+    return found
+
+
+@pytest.fixture
+def server():
+    """Answers with an empty page, unless it is told otherwise."""
+    made = []
+
+    def serve(answer):
+        made.append(ScriptedServer(default=answer))
+        return {"CF_API_KEY": KEY, "CF_PROJECT_ID": "p", "CF_PLATFORM_BASE_URL": made[-1].base_url}
+
+    yield serve
+    for each in made:
+        each.stop()
+
+
+def test_all_is_well(sandbox, tmp_path):
+    found = examined(tmp_path, sandbox=sandbox)
+    assert {line["status"] for line in found.values()} == {"ok"}
+    names = "python cfplatform requests urllib3 extras key", "project space proxy CA platform clock destination"
+    assert set(found) == {*names[0].split(), *names[1].split(), "base URL"}
+    assert found["base URL"]["found"] == f"{sandbox.base_url}, from CF_PLATFORM_BASE_URL"
+    assert found["platform"]["found"].endswith("the key is good")
+    assert list(tmp_path.iterdir()) == []
+    # One cheap request, which is not repeated.
+    (request,) = sandbox.requests
+    assert (request.method, request.query) == ("GET", [("limit", "1")])
+
+
+def test_nothing_is_set():
+    found = examined(CF_API_KEY=None)
+    assert (found["key"]["status"], found["project"]["status"]) == ("failed", "warning")
+    assert "CF_API_KEY" in found["key"]["advice"]
+    assert (found["platform"]["status"], "clock" in found) == ("failed", False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "status", "words"),
+    [
+        ({"CF_API_KEY": "wrong-key-123"}, "platform", "failed", "status 401"),
+        ({"CF_API_KEY": "in side"}, "key", "failed", "white space"),
+        ({"CF_PROJECT_ID": "none"}, "platform", "failed", "status 404"),
+        ({"CF_PROJECT_ID": ".."}, "project", "failed", "'..' is not an id"),
+        ({"CF_PROJECT_ID": None}, "platform", "warning", "the key was not tried"),
+        ({"CF_PLATFORM_BASE_URL": "http://127.0.0.1:9/api/v1"}, "platform", "failed", "refused"),
+        ({"CF_PLATFORM_BASE_URL": "ftp://x"}, "base URL", "failed", "https://"),
+        ({"CF_PLATFORM_BASE_URL": "https://api.invalid", "HTTPS_PROXY": "http://me:pa55@[::1"}, "proxy", "failed", ""),
+        (
+            {"CF_PLATFORM_BASE_URL": "https://api.invalid", "HTTPS_PROXY": "http://me:pa55@127.0.0.1:9"},
+            "proxy",
+            "ok",
+            "http://127.0.0.1:9, from",
+        ),
+        (
+            {"CF_PLATFORM_BASE_URL": "https://api.invalid", "HTTPS_PROXY": "http://x:9", "NO_PROXY": "api.invalid"},
+            "proxy",
+            "ok",
+            "not used for api.invalid",
+        ),
+        ({"CF_PLATFORM_BASE_URL": "https://x.invalid", "REQUESTS_CA_BUNDLE": "/none"}, "CA", "failed", "No such file"),
+        ({"CF_PLATFORM_BASE_URL": "https://x.invalid", "REQUESTS_CA_BUNDLE": __file__}, "CA", "failed", __file__),
+    ],
+)
+def test_what_is_wrong_is_found(sandbox, changes, check, status, words):
+    found = examined(sandbox=sandbox, **changes)
+    assert found[check]["status"] == status
+    assert words in found[check]["found"]
+    assert "pa55" not in json.dumps(found)
+
+
+def test_a_key_with_white_space_is_a_warning_and_works(sandbox):
+    found = examined(sandbox=sandbox, CF_API_KEY=f" {sandbox.api_key}\n")
+    assert (found["key"]["status"], found["platform"]["status"]) == ("warning", "ok")
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0, "ok"), (-120, "warning"), (120, "warning"), (4000, "failed")])
+def test_the_clock_is_compared(server, seconds, status):
+    date = email.utils.formatdate(time.time() + seconds, usegmt=True)
+    found = examined(**server(raw(200, PAGE, "Content-Type: application/json", f"Date: {date}")))
+    assert found["clock"]["status"] == status
+    assert status == "ok" or ("behind" if seconds > 0 else "ahead of") in found["clock"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (raw(200, b"<html>", "Content-Type: text/html", "Date: nonsense"), "no JSON"),
+        (raw(403, b"{}", "Content-Type: application/json"), "status 403"),
+        (raw(503, b"{}", "Content-Type: application/json"), "status 503"),
+        (raw(418, json.dumps({"message": f"{KEY} {HOSTILE}"}).encode(), "Content-Type: application/json"), "***"),
+    ],
+)
+def test_other_answers_are_failures(server, answer, words):
+    found = examined(**server(answer))
+    assert found["platform"]["status"] == "failed"
+    assert words in found["platform"]["found"]
+    assert found["clock"]["status"] == "warning"
+
+
+def test_destinations(sandbox, tmp_path):
+    (tmp_path / "file").touch()
+    found = examined(tmp_path / "new" / "labels", sandbox=sandbox)["destination"]
+    assert (found["status"], os.listdir(tmp_path)) == ("ok", ["file"])
+    assert f"can be made in '{tmp_path}'" in found["found"]
+    assert examined(tmp_path / "file" / "labels", sandbox=sandbox)["destination"]["status"] == "failed"
+    assert examined("s3://bucket/labels", sandbox=sandbox)["destination"]["status"] == "warning"
+    assert examined("s3://me:pa55@bucket/labels", sandbox=sandbox)["destination"]["status"] == "failed"
+    # Not even root may write there.
+    if sys.platform == "linux":
+        assert examined("/proc/labels", sandbox=sandbox)["destination"]["status"] == "failed"
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_on_a_terminal_it_is_a_table_in_colours(sandbox, columns):
+    code, screen = on_terminal("doctor", sandbox=sandbox, columns=columns, CF_PROJECT_ID="none")
+    assert code == 1
+    assert "\x1b[32mok" in screen
+    lines = [line.rstrip() for line in shown(screen).splitlines()]
+    assert lines[0].split() == ["Status", "Check", "Found"]
+    assert max(map(len, lines)) <= columns
+    (failed,) = (i for i, line in enumerate(lines) if line.startswith("failed  platform"))
+    assert any("Check the project and the base URL." in line for line in lines[failed + 1 : failed + 3])
+    assert lines[-1] == "Error: 1 of 14 checks failed: platform."
+    _, screen = on_terminal("doctor", sandbox=sandbox, columns=columns, NO_COLOR="1")
+    assert "\x1b[3" not in screen
+
+
+def test_in_a_pipe_it_is_tab_separated(sandbox):
+    done = run("doctor", sandbox=sandbox)
+    assert all(len(line.split("\t")) == 4 for line in done.stdout.splitlines())
+    assert (done.stderr, ESCAPE in done.stdout) == ("No check failed.\n", False)
+    assert run("doctor", "--quiet", sandbox=sandbox).stderr == ""
+
+
+def test_the_oldest_versions_are_those_of_the_package():
+    import configparser
+    from pathlib import Path
+
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).parents[2] / "setup.cfg")
+    for name, version in checks.MINIMUM.items():
+        assert f"{name}>={'.'.join(map(str, version))}" in config["options"]["install_requires"]
+    extras = config["options.extras_require"]
+    assert set(checks.EXTRAS) == set(extras) - {"test", "docs", "dev"}
+    for extra, names in checks.EXTRAS.items():
+        for name in names:
+            assert name in extras[extra] or (extra, name) == ("sandbox", "cryptography")
