@@ -1,4 +1,4 @@
-"""With cfplatform: the key, the base URL and the ids come from the same variables, without being named."""
+"""With cfplatform: key, base URL and ids come from the same variables."""
 
 import os
 
