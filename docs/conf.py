@@ -11,6 +11,8 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"cfplatform {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 autodoc_typehints = "signature"
 # Longer ones get a line for each argument.
