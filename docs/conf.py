@@ -11,8 +11,12 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"cfplatform {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 autodoc_typehints = "signature"
+# Longer ones get a line for each argument.
+maximum_signature_line_length = 88
 autodoc_member_order = "bysource"
 autodoc_type_aliases = {"Progress": "Progress", "DatetimeLike": "DatetimeLike"}
 # Types of other projects and aliases that have no page of their own; the build has no network for their inventories.
