@@ -26,7 +26,7 @@ class Client(Downloading, Exporting, Uploading, Creating):
             (connect, read).
         retries: Repeats of a request after a passing fault (429, 5xx, a broken connection), or a ``urllib3.Retry``.
             0 turns them off.
-        max_workers: Items that a download works on at the same time, 1 to 256; also the size of the
+        max_workers: Items that a download works on at the same time, at the most, 1 to 256; also the size of the
             connection pools.
         session: A ``requests.Session`` of your own for API calls, used as it is, with its own adapters and so its own
             retries. Storage never sees it.

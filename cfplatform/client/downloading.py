@@ -47,7 +47,7 @@ class Downloading(Listing):
         Args:
             project_id: The project; else the client's.
             items: Stream the documents of these items instead of listing a project.
-            max_workers: Documents fetched at the same time; the client's number if omitted.
+            max_workers: Documents fetched at the same time, at the most; the client's number if omitted.
             ordered: Yield in the order of the listing; ``False`` yields each as soon as it is there.
             space_id: The space; found by itself if omitted.
             on_error: Called with (item, error) for each item that fails; the stream then goes on. Without it the
@@ -110,7 +110,8 @@ class Downloading(Listing):
                 finished. Or the URL of a store that fsspec knows (extra ``fsspec``), such as ``s3://bucket/labels``,
                 of which the page "Remote destinations" of the documentation tells the rest.
             space_id: The space; found by itself if omitted.
-            max_workers: Items worked on at the same time; the client's number if omitted, and not more than it.
+            max_workers: Items worked on at the same time, at the most; the client's number if omitted, and not more
+                than it. How many of them help is found out while the work goes on.
             overwrite: Fetch every item, changed or not.
             assets: Save each item's asset too, as ``<batch name>/assets/<work item id>`` with its extension. An
                 asset in the space is signed together with the documents; one with an http(s) address is fetched from

@@ -171,3 +171,42 @@ def test_every_document_comes_however_little_room_there_is(make_sandbox, ordered
         assert list(sizes) == [item_id for item_id in ids if item_id != ids[20]]
     if look_ahead == 10**9:
         assert sandbox.counts["storage"] == 59
+
+
+# --- How many at a time
+
+
+def test_all_workers_are_used_where_there_is_latency(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=200, batches=2, latency=0.05)
+    with sandbox.client(max_workers=16) as client:
+        client.download_project(destination=tmp_path / "labels")
+    assert 16 <= sandbox.max_in_flight <= 16 + 2
+
+
+def test_a_run_begins_with_few_and_the_next_with_what_was_found(make_sandbox, tmp_path, caplog):
+    caplog.set_level("DEBUG", "cfplatform.level")
+    sandbox = make_sandbox(items=200, batches=2, latency=0.05)
+    with sandbox.client(max_workers=16) as client:
+        first = list(itertools.islice(client.iter_annotations(), 4))
+        assert len(first) == 4
+        # Four workers, the signer and the listing.
+        assert sandbox.max_in_flight <= 4 + 2
+        client.download_project(destination=tmp_path / "first")
+        changes = [record.getMessage() for record in caplog.records]
+        assert changes[-2:] == [
+            "8 workers at a time instead of 4: more may help",
+            "16 workers at a time instead of 8: more may help",
+        ]
+        caplog.clear()
+        client.download_project(destination=tmp_path / "second")
+        assert caplog.records == []
+
+
+def test_an_overloaded_server_is_asked_by_fewer(make_sandbox, caplog):
+    caplog.set_level("DEBUG", "cfplatform.level")
+    sandbox = make_sandbox(items=200, batches=2, latency=0.05)
+    with sandbox.client(max_workers=16) as client:
+        assert sum(1 for _ in client.iter_annotations()) == 200
+        sandbox.fail_next("storage", status=503, times=3)
+        assert sum(1 for _ in client.iter_annotations()) == 200
+    assert "8 workers at a time instead of 16: a server is overloaded" in caplog.text
