@@ -150,7 +150,9 @@ class _StoredResults:
         rows = [(each.item_id, each.outcome, each.error or each.path or each.object_url) for each in first]
         hidden = self._count - len(first)
         more = [("", f"and {hidden:,} more", "")] if hidden > 0 else []
-        return markup.grid("Results", ("item_id", "outcome", "error or file"), [*rows, *more])
+        return markup.grid(
+            "Failures" if self._outcome else "Results", ("item_id", "outcome", "error or file"), [*rows, *more]
+        )
 
     def __iter__(self) -> Generator[DownloadResult, None, None]:
         if self._run is None:

@@ -113,7 +113,7 @@ def test_a_summary_is_shown_also_when_its_results_are_gone(client, sandbox, tmp_
     (tmp_path / "labels").rename(tmp_path / "elsewhere")
     texts = read(summary)
     assert texts[texts.index("failed") + 1] == "1"
-    assert "Results" not in texts
+    assert "Failures" not in texts
 
 
 def test_a_summary_without_failures_is_one_table(client, tmp_path):
