@@ -1,4 +1,7 @@
-"""Print how many labels each class has, and in how many work items, as a CSV table: ``python count_labels.py``."""
+"""Print how many labels each class has, and in how many work items, as a CSV table.
+
+Run it with ``python count_labels.py``.
+"""
 
 import csv
 import sys
@@ -10,8 +13,8 @@ labels, items = Counter(), Counter()
 with Client() as client:
     # The order does not matter here, so that no document waits for a slower one.
     for _, document in client.iter_annotations(ordered=False):
-        names = {category["id"]: category["name"] for category in document["categories"]}
-        found = Counter(names[label["category_id"]] for label in document["annotations"])
+        names = {each["id"]: each["name"] for each in document["categories"]}
+        found = Counter(names[each["category_id"]] for each in document["annotations"])
         labels.update(found)
         items.update(found.keys())
 

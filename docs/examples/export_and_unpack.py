@@ -1,4 +1,7 @@
-"""Export a space, unpack it and say what is in it: ``python export_and_unpack.py [NAME]``."""
+"""Export a space, unpack it and say what is in it.
+
+Run it with ``python export_and_unpack.py [NAME]``.
+"""
 
 import json
 import sys

@@ -1,4 +1,7 @@
-"""List the pictures in which nobody marked anything: ``python items_without_labels.py``, after a download."""
+"""List the pictures in which nobody marked anything.
+
+Run it with ``python items_without_labels.py [FOLDER]``, after a download.
+"""
 
 import json
 import sys

@@ -1,4 +1,7 @@
-"""Keep whole batches for validation: ``python split_by_batch.py "Street scenes"``; all others are for training."""
+"""Keep whole batches for validation; all others are for training.
+
+Run it with ``python split_by_batch.py "Street scenes"``.
+"""
 
 import sys
 
@@ -11,8 +14,11 @@ with Client() as client:
     unknown = VALIDATION - {batch.name for batch in batches}
     if unknown:
         sys.exit(f"no such batch: {', '.join(sorted(unknown))}")
-    for split in ("train", "validation"):
-        chosen = [batch.id for batch in batches if (batch.name in VALIDATION) == (split == "validation")]
-        summary = client.download_project(destination=f"dataset/{split}", batch_ids=chosen)
+    splits = {
+        "train": [batch.id for batch in batches if batch.name not in VALIDATION],
+        "validation": [batch.id for batch in batches if batch.name in VALIDATION],
+    }
+    for name, ids in splits.items():
+        summary = client.download_project(destination=f"dataset/{name}", batch_ids=ids)
         summary.raise_for_failures()
-        print(f"{split}: {len(chosen)} batches, {summary.total_items} items")
+        print(f"{name}: {len(ids)} batches, {summary.total_items} items")

@@ -1,4 +1,7 @@
-"""Train while the pictures arrive: ``python training_loop.py [EPOCHS]``; only the first epoch fetches anything."""
+"""Train while the pictures arrive; only the first epoch fetches anything.
+
+Run it with ``python training_loop.py [EPOCHS]``.
+"""
 
 import json
 import sys
@@ -12,7 +15,7 @@ EPOCHS = int(sys.argv[1]) if len(sys.argv) > 1 else 2
 
 
 def arriving():
-    """Yield (picture, labels) as the downloads finish; pairs that are in the cache already come at once."""
+    """Yield (picture, labels) as downloads finish; those in the cache come at once."""
     with Client() as client:
         items = client.get_work_items(status="COMPLETED")
         for result in client.iter_downloads(items, CACHE, assets=True):
@@ -32,8 +35,10 @@ def cached():
 def boxes(labels):
     """Return the class and the box of each label of a COCO file."""
     document = json.loads(labels.read_bytes())
-    names = {category["id"]: category["name"] for category in document["categories"]}
-    return [(names[label["category_id"]], label["bbox"]) for label in document["annotations"]]
+    names = {each["id"]: each["name"] for each in document["categories"]}
+    return [
+        (names[each["category_id"]], each["bbox"]) for each in document["annotations"]
+    ]
 
 
 def train_step(samples):
@@ -44,7 +49,8 @@ def train_step(samples):
 for epoch in range(EPOCHS):
     pairs = arriving() if epoch == 0 else cached()
     seen = total = 0
-    while samples := [(picture.read_bytes(), boxes(labels)) for picture, labels in islice(pairs, BATCH_SIZE)]:
+    while batch := list(islice(pairs, BATCH_SIZE)):
+        samples = [(picture.read_bytes(), boxes(labels)) for picture, labels in batch]
         total += train_step(samples)
         seen += len(samples)
     print(f"epoch {epoch + 1}: {seen} pictures, {total} boxes")

@@ -115,18 +115,14 @@ def test_changed_since_yesterday(script, client, sandbox, tmp_path):
 
 
 def test_training_loop(script, sandbox):
-    boxes = sum(labels_of(sandbox).values())
-    lines = script("training_loop.py", 3)
-    assert lines == [f"epoch {number}: 20 pictures, {boxes} boxes" for number in (1, 2, 3)]
-    assert sandbox.counts["annotations"] == 20
-    assert script("training_loop.py", 1) == lines[:1]
-    assert sandbox.counts["annotations"] == 20
-
-
-def test_training_loop_leaves_out_what_fails(script, sandbox):
+    # What fails is left out of both epochs, and fetched by the next start.
     sandbox.fail_next(404, times=2, path="*/annotations")
     lines = script("training_loop.py", 2, stderr=r"(left out: [0-9a-f-]{36} .*404.*\n){2}")
     assert [line.split(",")[0] for line in lines] == ["epoch 1: 18 pictures", "epoch 2: 18 pictures"]
+    boxes = sum(labels_of(sandbox).values())
+    lines = script("training_loop.py", 3)
+    assert lines == [f"epoch {number}: 20 pictures, {boxes} boxes" for number in (1, 2, 3)]
+    assert sandbox.counts["annotations"] == 22
 
 
 def test_count_labels(script, sandbox):
@@ -161,14 +157,12 @@ def test_resume_own_work(script, sandbox, tmp_path):
         # It hangs at the ninth, and is killed there.
         wait_until(lambda: len(done()) == 8)
     sandbox.clear_faults()
+    # Done already, but changed since.
+    sandbox.update_work_item(0)
     before = sandbox.counts["annotations"]
     labels = labels_of(sandbox)
     assert script("resume_own_work.py") == [f"20 {sum(labels.values())}"]
     assert done() == labels
-    assert sandbox.counts["annotations"] - before == 12
-
-    sandbox.update_work_item(0)
-    script("resume_own_work.py")
     assert sandbox.counts["annotations"] - before == 13
 
 
@@ -189,13 +183,11 @@ def test_behind_a_proxy(script, sandbox, tmp_path):
         # Without the company's certificate nobody vouches for the proxy.
         usual = {**reached, "LABELS_CA": requests.certs.where()}
         script("behind_a_proxy.py", status=1, stderr=r"(?s).*certificate verify failed.*", **usual)
-        unset = {**reached, "LABELS_CA": ""}
-        script("behind_a_proxy.py", status=1, stderr=r"(?s).*ConfigurationError: verify must be.*", **unset)
 
 
 def test_retry_failures(script, sandbox, tmp_path):
     sandbox.fail_next(404, times=5, path="*/annotations")
-    assert script("retry_failures.py", 0, 0) == ["15 fetched, 0 unchanged, 5 failed", "again: 5 fetched, 0 failed"]
+    assert script("retry_failures.py", 0, 0) == ["15 fetched, 5 failed", "again: 5 fetched, 0 failed"]
     assert sandbox.counts["annotations"] == 25
     assert set(documents(tmp_path / "labels")) == set(sandbox.work_item_ids())
 
@@ -203,7 +195,7 @@ def test_retry_failures(script, sandbox, tmp_path):
 def test_retry_failures_gives_up_with_an_error(script, sandbox):
     sandbox.fail_next(404, times=None, path=f"*/{next(iter(sandbox.work_item_ids()))}/annotations")
     lines = script("retry_failures.py", 0, status=1, stderr=r"(?s).*DownloadError: 1 of 1 work items could not.*404.*")
-    assert lines == ["19 fetched, 0 unchanged, 1 failed", "again: 0 fetched, 1 failed"]
+    assert lines == ["19 fetched, 1 failed", "again: 0 fetched, 1 failed"]
 
 
 def test_export_and_unpack(script, sandbox, tmp_path):
@@ -230,7 +222,8 @@ def test_webhook_worker(script, sandbox, tmp_path):
     assert Path(line).stem == ids[5]
     assert set(documents(tmp_path / "labels")) == {ids[4], ids[5]}
     assert len([*(tmp_path / "labels").rglob("assets/*.png")]) == 2
-    assert script("webhook_worker.py", database) == []
+    with closing(sqlite3.connect(database)) as db:
+        assert db.execute("SELECT work_item_id, status FROM events").fetchall() == [(ids[6], "CLIENT_REVIEW")]
 
 
 def test_items_without_labels(script, client, sandbox, tmp_path):
@@ -258,7 +251,7 @@ def test_dask_to_s3(script, sandbox):
             "AWS_DEFAULT_REGION": "eu",
         }
         lines = script("dask_to_s3.py", "s3://bucket/labels", **reached)
-        assert lines == ["20 written to s3://bucket/labels, 0 unchanged"]
+        assert lines == ["20 written, 0 unchanged"]
         found = {path.split("/")[-1].removesuffix(".json") for path in store.find("bucket/labels")}
         assert found == set(sandbox.work_item_ids())
     finally:
