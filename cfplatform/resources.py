@@ -8,8 +8,8 @@ from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from . import timestamps
-from .exceptions import ConfigurationError, DownloadError
+from . import markup, timestamps
+from .exceptions import ConfigurationError, DownloadError, blank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,6 +76,8 @@ class Resource:
 
     #: Field that a person would recognise it by, shown in ``repr``.
     _label: ClassVar[str] = "status"
+    #: Properties that a notebook shows: none that may be an address with a signature.
+    _shown: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, data: dict[str, Any], client: Client | None = None, parent_id: str | None = None) -> None:
         self._data = data
@@ -101,6 +103,11 @@ class Resource:
         label = self._data.get(self._label)
         shown = f" {self._label}={label!r}" if label is not None else ""
         return f"<{type(self).__name__} id={self.id!r}{shown}>"
+
+    def _repr_html_(self) -> str:
+        values = ((name, getattr(self, name)) for name in self._shown)
+        rows = ((name, blank(value) if isinstance(value, str) else value) for name, value in values)
+        return markup.table(type(self).__name__, [("id", self.id), *rows])
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self.id == other.id
@@ -181,6 +188,8 @@ class WorkItem(_InProject):
     """
 
     __slots__ = ()
+
+    _shown = ("status", "batch_id", "asset_type", "created_at", "updated_at")
 
     @property
     def batch_id(self) -> int | None:
@@ -296,6 +305,7 @@ class Batch(_InProject):
     __slots__ = ()
 
     _label = "name"
+    _shown = ("name", "total_count", "completed_count", "created_at")
 
     @property
     def id(self) -> int:  # type: ignore[override]
@@ -382,6 +392,7 @@ class Annotation(Resource):
     __slots__ = ()
 
     _label = "workItemID"
+    _shown = ("work_item_id", "coco_results_url")
 
     @property
     def project_id(self) -> str | None:
@@ -417,6 +428,8 @@ class Export(Resource):
     """
 
     __slots__ = ()
+
+    _shown = ("name", "status", "format", "content", "created_at", "error")
 
     @property
     def id(self) -> str:

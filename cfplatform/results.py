@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from typing_extensions import TypedDict
 
-from . import files, places
+from . import files, markup, places
 from .exceptions import CFPlatformError, DownloadError, from_dict
 from .state import KEPT_RUNS, read_downloaded, read_results
+
+#: Results that a notebook shows, at the most.
+SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,9 @@ class DownloadResult:
     written: int = 0
     object_url: str | None = None
     asset_object_url: str | None = None
+
+    def _repr_html_(self) -> str:
+        return markup.table(type(self).__name__, vars(self).items())
 
 
 @dataclass
@@ -114,6 +122,17 @@ class DownloadSummary:
         error.failures = failures
         raise error
 
+    def _repr_html_(self) -> str:
+        counts = [
+            (name, f"{getattr(self, name):,}") for name in ("total_items", "successful", "skipped", "failed", "bytes")
+        ]
+        rows = [("destination", self.destination), *counts, ("elapsed", f"{self.elapsed:.1f} s")]
+        html = markup.table(type(self).__name__, rows)
+        # Their account may be gone by now; that is no reason to show nothing.
+        with suppress(CFPlatformError):
+            html += self._results(self.failed, "failed")._repr_html_() if self.failed else ""
+        return html
+
 
 class _StoredResults:
     """The results of a run, read anew each time that they are iterated over."""
@@ -125,7 +144,17 @@ class _StoredResults:
         self._count = count
         self._outcome = outcome
 
-    def __iter__(self) -> Iterator[DownloadResult]:
+    def _repr_html_(self) -> str:
+        with closing(iter(self)) as results:
+            first = list(islice(results, SHOWN))
+        rows = [(each.item_id, each.outcome, each.error or each.path or each.object_url) for each in first]
+        hidden = self._count - len(first)
+        more = [("", f"and {hidden:,} more", "")] if hidden > 0 else []
+        return markup.grid(
+            "Failures" if self._outcome else "Results", ("item_id", "outcome", "error or file"), [*rows, *more]
+        )
+
+    def __iter__(self) -> Generator[DownloadResult, None, None]:
         if self._run is None:
             return
         count = 0
@@ -166,6 +195,9 @@ class DownloadedItem(NamedTuple):
     asset_path: Path | None
     object_url: str | None = None
     asset_object_url: str | None = None
+
+    def _repr_html_(self) -> str:
+        return markup.table(type(self).__name__, self._asdict().items())
 
 
 class _Location(TypedDict):

@@ -1,15 +1,22 @@
 """Settings of the documentation; built with ``sphinx-build -n -W docs docs/_build``."""
 
+import sys
+from pathlib import Path
+
 from cfplatform import __version__
+
+sys.path.append(str(Path(__file__).parent / "extensions"))
 
 project = "cfplatform"
 author = "The cfplatform authors"
 copyright = "2026, the cfplatform authors"
 release = version = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "notebook"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["notebook.css"]
 html_title = f"cfplatform {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]

@@ -104,7 +104,11 @@ class Transport:
         self._retries = retries
         self._pool_size = pool_size
         self._own_session = session
-        self._settings: dict[str, Any] = {"proxies": dict(proxies or {}), "verify": verify, "cert": cert}
+        self._settings: dict[str, Any] = {
+            "proxies": dict(proxies or {}),
+            "verify": arguments.checked_verify(verify),
+            "cert": cert,
+        }
         self._given_agent = user_agent
         self._user_agent = arguments.user_agent(user_agent)
         self._headers = {

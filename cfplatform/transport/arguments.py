@@ -73,6 +73,13 @@ def user_agent(extra: str | None) -> str:
     return f"{extra.strip()} {own}"
 
 
+def checked_verify(value: bool | str | None) -> bool | str | None:
+    """Refuse what requests would take for ``False`` although nobody wrote that, such as a variable that is empty."""
+    if value is None or value is False or value:
+        return value
+    raise ConfigurationError(f"verify must be the path of a file with certificate authorities, not {value!r}.")
+
+
 def checked_retries(value: Retries) -> Retries:
     """Check what a caller gave as ``retries``: 0 to 20, or a ``urllib3.Retry``."""
     if isinstance(value, urllib3.Retry):

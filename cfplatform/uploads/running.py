@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
-from .. import progress
+from .. import markup, progress
 from ..exceptions import APIError, CFPlatformError, UploadError
 from ..transport import Interrupted, Transport, has_expired
 from .addresses import MAX_URLS, OUTAGE, Addresses
@@ -44,6 +44,9 @@ class UploadedFile:
     content_type: str
     name: str | None
 
+    def _repr_html_(self) -> str:
+        return markup.table(type(self).__name__, vars(self).items())
+
 
 @dataclass(frozen=True)
 class UploadResult:
@@ -63,6 +66,10 @@ class UploadResult:
     def ok(self) -> bool:
         """Whether it was uploaded."""
         return self.error is None
+
+    def _repr_html_(self) -> str:
+        path = self.uploaded.path if self.uploaded is not None else None
+        return markup.table(type(self).__name__, [("file", self.file), ("path", path), ("error", self.error)])
 
 
 class _Job:

@@ -1,4 +1,6 @@
-"""Receive webhooks with Flask: ``python receive_webhooks_flask.py [PORT [DATABASE]]``, or any WSGI server.
+"""Receive webhooks with Flask.
+
+Run it with ``python receive_webhooks_flask.py [PORT [DATABASE]]``, or any WSGI server.
 
 Put a server that speaks TLS in front of it. Another process works through the table.
 """
@@ -14,6 +16,7 @@ from cfplatform.webhooks import MAX_BODY_BYTES, WebhookVerifier
 
 PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
 DATABASE = sys.argv[2] if len(sys.argv) > 2 else "events.db"
+COLUMNS = "key TEXT PRIMARY KEY, work_item_id TEXT, status TEXT"
 # 503 asks to send it again; every other refusal is final.
 STATUSES = {"too_large": 413, "keys_unavailable": 503}
 
@@ -27,8 +30,9 @@ def store(event):
     """Write an event down; one that was sent twice is there once."""
     key = f"{event.work_item_id} {event.status} {event.updated_at}"
     with closing(sqlite3.connect(DATABASE)) as db, db:
-        db.execute("CREATE TABLE IF NOT EXISTS events (key TEXT PRIMARY KEY, work_item_id TEXT, status TEXT)")
-        db.execute("INSERT OR IGNORE INTO events VALUES (?, ?, ?)", (key, event.work_item_id, event.status))
+        db.execute(f"CREATE TABLE IF NOT EXISTS events ({COLUMNS})")
+        row = (key, event.work_item_id, event.status)
+        db.execute("INSERT OR IGNORE INTO events VALUES (?, ?, ?)", row)
 
 
 @app.post("/webhooks")
@@ -39,7 +43,8 @@ def receive():
     except WebhookVerificationError as error:
         app.logger.warning("%s", error)
         return "", STATUSES.get(error.reason, 400)
-    # Stored before the answer, so that no event is lost; the work itself comes later, so that the answer is quick.
+    # Stored before the answer, so that no event is lost; the work itself comes later,
+    # so that the answer is quick.
     store(event)
     return "", 204
 

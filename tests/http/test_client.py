@@ -49,6 +49,8 @@ def echo(request):
         ({"user_agent": " "}, "user_agent must be"),
         ({"user_agent": "ü"}, "user_agent must be"),
         ({"user_agent": 5}, "user_agent must be"),
+        ({"verify": ""}, "verify must be"),
+        ({"verify": 0}, "verify must be"),
     ],
 )
 def test_a_client_with_a_wrong_setting_is_not_built(options, says):

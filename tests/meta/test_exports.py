@@ -53,8 +53,8 @@ def test_import_brings_only_the_three_dependencies():
 
 #: What listing needs. Everything else of the package is imported by the call that is the first to use it.
 AT_IMPORT = {
-    *("_version", "ahead", "client", "config", "exceptions", "pagination", "params", "resources", "timestamps"),
-    "transport",
+    *("_version", "ahead", "client", "config", "exceptions", "markup", "pagination", "params", "resources"),
+    *("timestamps", "transport"),
 }
 LATE = sorted(cfplatform._LATER)
 

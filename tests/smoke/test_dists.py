@@ -34,9 +34,10 @@ def archives(tmp_path_factory):
     source = tmp_path_factory.mktemp("source")
     for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.rst", "CHANGELOG.md", "LICENSE", "MANIFEST.in"):
         (source / name).write_bytes((ROOT / name).read_bytes())
+    suffixes = {".py", ".typed", ".rst", ".json", ".ipynb", ".css", ".toml"}
     for folder in ("cfplatform", "tests", "docs"):
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and path.suffix in (".py", ".typed", ".rst", ".json") and "_build" not in path.parts:
+            if path.is_file() and path.suffix in suffixes and "_build" not in path.parts:
                 target = source / path.relative_to(ROOT)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(path.read_bytes())
@@ -66,6 +67,7 @@ def test_the_sdist_holds_sources_tests_and_docs(archives):
     expected = {"setup.cfg", "setup.py", "README.rst", "CHANGELOG.md", "LICENSE", "cfplatform/py.typed"}
     assert expected <= names
     assert {"tests/conftest.py", "docs/conf.py", "docs/architecture.rst"} <= names
+    assert {"docs/examples/notebook.ipynb", "docs/examples/ruff.toml", "docs/_static/notebook.css"} <= names
 
 
 @pytest.mark.parametrize("kind", ["sdist", "wheel"])

@@ -1,0 +1,56 @@
+"""Train while the pictures arrive; only the first epoch fetches anything.
+
+Run it with ``python training_loop.py [EPOCHS]``.
+"""
+
+import json
+import sys
+from itertools import islice
+
+from cfplatform import Client, iter_downloaded
+
+CACHE = "cache"
+BATCH_SIZE = 8
+EPOCHS = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+
+
+def arriving():
+    """Yield (picture, labels) as downloads finish; those in the cache come at once."""
+    with Client() as client:
+        items = client.get_work_items(status="COMPLETED")
+        for result in client.iter_downloads(items, CACHE, assets=True):
+            if result.error is not None:
+                print("left out:", result.item_id, result.error, file=sys.stderr)
+            elif result.asset_path is not None:
+                yield result.asset_path, result.path
+
+
+def cached():
+    """Yield the same pairs from the disk, without asking the platform."""
+    for item in iter_downloaded(CACHE):
+        if item.path and item.asset_path:
+            yield item.asset_path, item.path
+
+
+def boxes(labels):
+    """Return the class and the box of each label of a COCO file."""
+    document = json.loads(labels.read_bytes())
+    names = {each["id"]: each["name"] for each in document["categories"]}
+    return [
+        (names[each["category_id"]], each["bbox"]) for each in document["annotations"]
+    ]
+
+
+def train_step(samples):
+    """Put your model here; each sample is the bytes of a picture with its boxes."""
+    return sum(len(found) for picture, found in samples)
+
+
+for epoch in range(EPOCHS):
+    pairs = arriving() if epoch == 0 else cached()
+    seen = total = 0
+    while batch := list(islice(pairs, BATCH_SIZE)):
+        samples = [(picture.read_bytes(), boxes(labels)) for picture, labels in batch]
+        total += train_step(samples)
+        seen += len(samples)
+    print(f"epoch {epoch + 1}: {seen} pictures, {total} boxes")
