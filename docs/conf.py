@@ -16,10 +16,9 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "notebook"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_static_path = ["_static"]
-html_css_files = ["notebook.css"]
 html_title = f"cfplatform {release}"
 html_static_path = ["_static"]
-html_css_files = ["site.css"]
+html_css_files = ["site.css", "notebook.css"]
 
 autodoc_typehints = "signature"
 # Longer ones get a line for each argument.

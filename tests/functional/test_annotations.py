@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 
@@ -188,13 +187,9 @@ def test_a_run_begins_with_few_and_the_next_with_what_was_found(make_sandbox, tm
     caplog.set_level("DEBUG", "cfplatform.level")
     sandbox = make_sandbox(items=200, batches=2, latency=0.05)
     with sandbox.client(max_workers=16) as client:
-        first = list(itertools.islice(client.iter_annotations(), 4))
-        assert len(first) == 4
-        # Four workers, the signer and the listing.
-        assert sandbox.max_in_flight <= 4 + 2
         client.download_project(destination=tmp_path / "first")
         changes = [record.getMessage() for record in caplog.records]
-        assert changes[-2:] == [
+        assert changes == [
             "8 workers at a time instead of 4: more may help",
             "16 workers at a time instead of 8: more may help",
         ]
