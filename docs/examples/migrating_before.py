@@ -29,4 +29,6 @@ with SyncCFUserClient.create_with_api_key(api_key, base_url) as client:
         project_ids=[project_id],
     )
     export_id = str(export.export_id)
-    print(client.download_export_file(space_id, export_id, "archives", poll_interval=0.5))
+    print(
+        client.download_export_file(space_id, export_id, "archives", poll_interval=0.5)
+    )
