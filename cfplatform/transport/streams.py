@@ -173,6 +173,15 @@ def ignore(response: AnyAnswer) -> None:
     drain(response.raw)
 
 
+def _in_one_piece(response: AnyAnswer, length: int) -> Iterator[bytes]:
+    """Read a body of a known length, which saves a second look at where it ends."""
+    piece = response.raw.read(length, decode_content=False)
+    yield piece
+    if len(piece) < length:
+        # A read that is cut off gives what has come; only the next one says that more was announced.
+        yield response.raw.read(length - len(piece), decode_content=False)
+
+
 def whole_body(response: AnyAnswer, limit: int) -> bytes:
     """Read the body of an API answer.
 
@@ -184,8 +193,7 @@ def whole_body(response: AnyAnswer, limit: int) -> bytes:
     length = None if "Content-Encoding" in response.headers else _announced_length(response)
     stream: Iterator[bytes]
     if length and length <= CHUNK:
-        # In one piece, which saves a second look at where it ends.
-        stream = (response.raw.read(size, decode_content=False) for size in (length,))
+        stream = _in_one_piece(response, length)
     else:
         stream = response.raw.stream(CHUNK, decode_content=True)
     while True:
