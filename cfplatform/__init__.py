@@ -11,7 +11,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from ._version import __version__
-from .client import Client
 from .exceptions import (
     APIConnectionError,
     APIError,
@@ -43,6 +42,7 @@ from .resources import Annotation, Batch, Export, ExportContent, ExportFormat, E
 
 if TYPE_CHECKING:
     from . import archives as archives
+    from .client import Client
     from .progress import ProgressReporter
     from .results import DownloadedItem, DownloadResult, DownloadSummary, iter_downloaded
     from .uploads import UploadedFile, UploadResult
@@ -94,8 +94,10 @@ __all__ = [
 
 logging.getLogger("cfplatform").addHandler(logging.NullHandler())
 
-#: Where names are that are imported when they are first asked for, since a script that only lists needs none of them.
+#: Where names are that are imported when they are first asked for: the client, since the plugin for pytest must not
+#: bring requests into every test run, and what a script that only lists does without.
 _LATER = {
+    "Client": "client",
     "DownloadResult": "results",
     "DownloadSummary": "results",
     "DownloadedItem": "results",

@@ -114,9 +114,11 @@ def _id_groups(name: str, ids: Iterable[Any] | None, check: Any) -> list[Sequenc
 
 def batch_id(name: str, value: Any) -> str:
     """Check a batch id, a whole number (or its digits), and return it as text."""
-    text = value.strip() if isinstance(value, str) else ""
+    text = ""
+    if isinstance(value, str):
+        text = value.strip()
     # Whole numbers of other libraries, such as those in a pandas column, are as good as an int.
-    if hasattr(value, "__index__") and not isinstance(value, bool) and 0 <= operator.index(value) < 10**19:
+    elif hasattr(value, "__index__") and not isinstance(value, bool) and 0 <= operator.index(value) < 10**19:
         text = str(operator.index(value))
     if not text.isascii() or not text.isdigit() or len(text) > 19:
         raise InvalidParameterError(f"{name}: {shown(value)} is not a batch id; batch ids are whole numbers.")

@@ -26,10 +26,12 @@ class Stat(Protocol):
     @property
     def st_size(self) -> int:
         """Its bytes."""
+        ...
 
     @property
     def st_mtime_ns(self) -> int:
         """Its time, or a number of its entity tag."""
+        ...
 
 
 class Part(Protocol):
@@ -46,6 +48,7 @@ class Part(Protocol):
 
     def commit(self, path: str) -> Stat:
         """Make it visible; return what tells it from a later one."""
+        ...
 
 
 class Place(Protocol):
@@ -54,29 +57,35 @@ class Place(Protocol):
     @property
     def root(self) -> Path:
         """The local folder that holds the state, and files that are not complete yet."""
+        ...
 
     @property
     def url(self) -> str | None:
         """The destination, where it is a URL."""
+        ...
 
     @property
     def is_shared(self) -> bool:
         """Whether other processes can write there."""
+        ...
 
     def part(self, path: str) -> Part:
         """Begin a file."""
+        ...
 
     def release(self) -> None:
         """Let go of what is held open for all files of a run."""
 
     def adopt(self, file: Any, path: str) -> Stat:
         """Give a complete :class:`~cfplatform.resume.Resumable` its final place."""
+        ...
 
     def ensure_folder(self, *names: str) -> None:
         """Make a folder."""
 
     def has(self, path: str, size: int, mark: int) -> bool:
         """Tell whether a file is the one that was written."""
+        ...
 
     def remove_unchanged(self, path: str, size: int, mark: int) -> None:
         """Remove a file if it is the one that was written."""

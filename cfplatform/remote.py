@@ -62,6 +62,7 @@ class FileOnDisk(Protocol):
     @property
     def path(self) -> Path:
         """Where it lies."""
+        ...
 
     def discard(self) -> None:
         """Remove it."""
@@ -229,10 +230,9 @@ class ObjectPart:
                 answer = self._place.connect().pipe_file(self._place.full(path), bytes(self._held))
                 mark = _mark(answer) if isinstance(answer, Mapping) else 0
             else:
-                if self._upload is None:
-                    self._begin()
-                self._upload.close()
-                self._upload.commit()
+                upload = self._begin() if self._upload is None else self._upload
+                upload.close()
+                upload.commit()
         self._upload = None
         self._held = bytearray()
         written = Written(self._size, mark)
@@ -249,7 +249,7 @@ class ObjectPart:
             with contextlib.suppress(AttributeError):
                 upload.closed = True
 
-    def _begin(self) -> None:
+    def _begin(self) -> Any:
         store, path = self._place.connect(), self._place.full(self._path)
         with self._place.told(self._path):
             # Not open(): it would give the file to a transaction that belongs to all users of the store.
@@ -259,6 +259,7 @@ class ObjectPart:
                 for offset in range(0, len(held), PART):
                     self._upload.write(held[offset : offset + PART])
         self._held = bytearray()
+        return self._upload
 
 
 def _open_store(url: str) -> tuple[Any, str]:

@@ -10,6 +10,7 @@ from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from typing_extensions import assert_type
 
 import cfplatform
@@ -60,6 +61,18 @@ def test_public_types(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Pat
     assert_type(stored.destination, Path | str)
     for downloaded in cfplatform.iter_downloaded(url, state):
         assert_type(downloaded.object_url, str | None)
+
+
+def test_keywords_are_known_to_type_checkers(client: cfplatform.Client, tmp_path: Path) -> None:
+    # An ignored error that is none is an error of its own, so a keyword that stops being checked is noticed.
+    with pytest.raises(TypeError, match="status"):
+        client.get_work_items_count(statsu="COMPLETED")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="status"):
+        client.download_project(destination=tmp_path, statsu="COMPLETED")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="overwrite"):
+        client.download_work_items([], tmp_path, overwritten=True)  # type: ignore[call-arg]
+    with pytest.raises(cfplatform.InvalidParameterError):
+        client.get_work_items_count(batch_ids=1001)  # type: ignore[arg-type]
 
 
 class Inline:

@@ -24,6 +24,7 @@ class Decorator(Protocol):
 
     def __call__(self, function: F, /) -> F:
         """Return the command with them."""
+        ...
 
 
 def _unless_from_environment(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

@@ -32,15 +32,16 @@ def _body(context: click.Context, parameter: click.Parameter, value: str | None)
     """Read the body, which is the text itself or in a file."""
     if value is None:
         return None
+    text = value
     if value.startswith("@"):
         try:
             with click.open_file(value[1:], encoding="utf-8") as file:
-                value = file.read()
+                text = file.read()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise click.BadParameter(f"{value[1:]!r}: {reason}.") from None
     try:
-        parsed = json.loads(value)
+        parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"it is not JSON: {error}.") from None
     if parsed is None:

@@ -57,6 +57,7 @@ class HasDict(Protocol):
 
     def as_dict(self) -> dict[str, Any]:
         """Return it under the platform's names."""
+        ...
 
 
 class Output:

@@ -17,7 +17,18 @@ MAX_REQUESTS = 200_000
 MAX_BODY = 64 * 1024
 
 #: The kinds requests are counted by.
-KINDS = ("work_items", "annotations", "batches", "signing", "storage", "uploads", "exports", "assets", "jwks", "other")
+KINDS: tuple[str, ...] = (
+    "work_items",
+    "annotations",
+    "batches",
+    "signing",
+    "storage",
+    "uploads",
+    "exports",
+    "assets",
+    "jwks",
+    "other",
+)
 
 
 @dataclass(frozen=True)

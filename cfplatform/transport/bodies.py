@@ -16,9 +16,11 @@ class Resumed(Protocol):
 
     def headers(self) -> Mapping[str, str]:
         """Return what the next attempt asks for, such as ``Range`` and ``If-Range``."""
+        ...
 
     def position(self) -> int:
         """Return how many bytes are there."""
+        ...
 
 
 class Body:

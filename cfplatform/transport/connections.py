@@ -213,12 +213,13 @@ class _BoundedTLS(_Bounded, HTTPSConnection):
     pass
 
 
+# Not even urllib3's own classes fit the protocols that it declares for them, says pyright.
 class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Bounded
+    ConnectionCls = _Bounded  # pyright: ignore[reportAssignmentType]
 
 
 class _PoolTLS(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _BoundedTLS
+    ConnectionCls = _BoundedTLS  # pyright: ignore[reportAssignmentType]
 
 
 def bound(manager: urllib3.PoolManager) -> None:

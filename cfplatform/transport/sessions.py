@@ -66,7 +66,7 @@ class PolicyAdapter(HTTPAdapter):
         return getattr(self._current, "policy", None) or self._policy
 
     @max_retries.setter
-    def max_retries(self, policy: urllib3.Retry) -> None:
+    def max_retries(self, policy: urllib3.Retry) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._policy = policy
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:

@@ -280,7 +280,8 @@ class Uploader:
     def _upload(self, job: _Job) -> UploadedFile:
         with job.source.body(self._stop) as body:
             content_type = self._content_type or guess_content_type(job.source.name)
-            for renewals in itertools.count():
+            renewals = 0
+            while True:
                 address = self._addresses.take()
                 job.has_address = True
                 try:
@@ -291,6 +292,7 @@ class Uploader:
                         raise
                 job.has_address = False
                 self._addresses.replace(address)
+                renewals += 1
             return UploadedFile(address.path, body.size, content_type, job.source.name)
 
 

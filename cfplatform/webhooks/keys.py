@@ -202,10 +202,10 @@ class FetchedKeys:
 
     def _fetch(self) -> None:
         """Replace what is held, or keep it and write down what went wrong."""
-        found = None
+        found, cache_control = None, ""
         try:
             document = public.get(self._url, limit=MAX_SET_BYTES, seconds=FETCH_SECONDS)
-            found = usable_keys(json.loads(document.body))
+            found, cache_control = usable_keys(json.loads(document.body)), document.cache_control
             self._problem = "" if found is not None else f"GET {self._url}: the answer is not a key set."
         except TransportError as error:
             self._problem = error.message
@@ -215,7 +215,7 @@ class FetchedKeys:
             # Counted from the end, so that a slow server does not use up the pause.
             self._tried_at = self._clock()
         if found is not None:
-            self._held = _Fetched(found, self._tried_at, self._kept_for(document.cache_control))
+            self._held = _Fetched(found, self._tried_at, self._kept_for(cache_control))
 
     def _kept_for(self, cache_control: str) -> float:
         asked = _MAX_AGE.search(cache_control)

@@ -24,6 +24,7 @@ class SeenDeliveries(Protocol):
         Returns:
             True if it is new, False if it was remembered already.
         """
+        ...
 
 
 class RecentDeliveries:

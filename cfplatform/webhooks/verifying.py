@@ -37,6 +37,7 @@ class Headers(Protocol):
 
     def items(self) -> Iterable[tuple[Any, Any]]:
         """Return pairs of a name and a value."""
+        ...
 
 
 class WebhookVerifier:

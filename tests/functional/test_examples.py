@@ -25,6 +25,8 @@ BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:(?:    .*)?\n)+)", re.MULT
 def blocks():
     for page in PAGES:
         for number, match in enumerate(BLOCK.finditer(page.read_text(encoding="utf-8")), start=1):
+            if "def test_" in match.group(1):
+                continue  # Run by pytest, in test_pytest_plugin.py.
             yield pytest.param(textwrap.dedent(match.group(1)), id=f"{page.name}-{number}")
 
 
@@ -61,7 +63,8 @@ def test_docstring_examples_run(sandbox, client, tmp_path, monkeypatch, example)
     monkeypatch.chdir(tmp_path)
     for name, value in sandbox.environment().items():
         monkeypatch.setenv(name, value)
-    example.globs.update(vars(cfplatform), client=client, sandbox=sandbox)
+    names = {name: getattr(cfplatform, name) for name in cfplatform.__all__}
+    example.globs.update(names, client=client, sandbox=sandbox)
     output = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     runner.run(example, out=output.append)

@@ -51,18 +51,29 @@ def test_import_brings_only_the_three_dependencies():
 
 # --- What is imported when ------------------------------------------------------------------------------------------
 
+AT_IMPORT = {"_version", "exceptions", "markup", "resources", "timestamps"}
 #: What listing needs. Everything else of the package is imported by the call that is the first to use it.
-AT_IMPORT = {
-    *("_version", "ahead", "client", "config", "exceptions", "markup", "pagination", "params", "resources"),
-    *("timestamps", "transport"),
-}
+WITH_CLIENT = AT_IMPORT | {"ahead", "client", "config", "pagination", "params", "transport"}
 LATE = sorted(cfplatform._LATER)
 
 
-@pytest.mark.parametrize("statement", ["import cfplatform", "from cfplatform import Client"])
-def test_import_loads_what_a_listing_needs_and_nothing_else(statement):
-    loaded = modules_after(statement)
+def test_import_of_the_package_loads_no_requests():
+    loaded = modules_after("import cfplatform")
     assert {name.split(".")[1] for name in loaded if name.startswith("cfplatform.")} == AT_IMPORT
+    assert not {name.split(".")[0] for name in loaded} & {
+        "requests",
+        "urllib3",
+        "http",
+        "ssl",
+        "email",
+        "typing_extensions",
+    }
+
+
+@pytest.mark.parametrize("statement", ["from cfplatform import Client", "import cfplatform; cfplatform.Client"])
+def test_the_client_loads_what_a_listing_needs_and_nothing_else(statement):
+    loaded = modules_after(statement)
+    assert {name.split(".")[1] for name in loaded if name.startswith("cfplatform.")} == WITH_CLIENT
     # No sqlite3, platform, typing_extensions, dataclasses, mmap, uuid or others that requests itself does without.
     beyond = loaded - modules_after("import requests")
     assert {name for name in beyond if not name.startswith("cfplatform")} <= {"secrets"}
@@ -70,8 +81,8 @@ def test_import_loads_what_a_listing_needs_and_nothing_else(statement):
 
 def test_the_first_page_loads_nothing_more(sandbox):
     script = (
-        "import sys, cfplatform; before = {*sys.modules}\n"
-        f"with cfplatform.Client({sandbox.api_key!r}, base_url={sandbox.base_url!r}) as client:\n"
+        "import sys; from cfplatform import Client; before = {*sys.modules}\n"
+        f"with Client({sandbox.api_key!r}, base_url={sandbox.base_url!r}) as client:\n"
         f"    item = next(client.get_work_items({sandbox.project_id!r}, status='COMPLETED'))\n"
         "print(*(name for name in {*sys.modules} - before if name.startswith('cfplatform')), item.id)"
     )

@@ -66,7 +66,7 @@ def test_the_table_names_every_module():
 def test_arrows_point_down(path):
     module = module_of(path)
     wrong = {name for name in own(path) if name != module and (name == "sandbox" or TABLE[name] >= TABLE[module])}
-    assert wrong - ({"sandbox"} if module == "cli" else set()) == set()
+    assert wrong - ({"sandbox"} if module in ("cli", "pytest_plugin") else set()) == set()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -93,7 +93,7 @@ def late(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_only_the_edge_imports_late(path):
     # So that a call imports all that it needs, in the thread of its caller, before any thread is started.
-    allowed = {"client", "__main__", "cli", "sandbox"}
+    allowed = {"client", "__main__", "cli", "sandbox", "pytest_plugin"}
     if path != PACKAGE / "transport" / "__init__.py":
         assert module_of(path) in allowed or set(late(path)) == set()
     else:

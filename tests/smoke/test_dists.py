@@ -9,42 +9,24 @@ import sys
 import tarfile
 import venv
 import zipfile
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+import cfplatform
+
+from .building import ROOT, build, run
 
 pytestmark = pytest.mark.smoke
 
 
-def run(*command, cwd=None, **environment):
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONWARNINGS")}
-    done = subprocess.run(
-        command, cwd=cwd, env={**kept, **environment}, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def archives(tmp_path_factory):
-    """The sdist, and the wheel that is built out of it, from a copy of what git would hand out."""
-    out = tmp_path_factory.mktemp("dist")
-    source = tmp_path_factory.mktemp("source")
-    for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.rst", "CHANGELOG.md", "LICENSE", "MANIFEST.in"):
-        (source / name).write_bytes((ROOT / name).read_bytes())
-    suffixes = {".py", ".typed", ".rst", ".json", ".ipynb", ".css", ".toml"}
-    for folder in ("cfplatform", "tests", "docs"):
-        for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and path.suffix in suffixes and "_build" not in path.parts:
-                target = source / path.relative_to(ROOT)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(path.read_bytes())
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source))
-    (sdist,) = out.glob("*.tar.gz")
-    (wheel,) = out.glob("*.whl")
-    return sdist, wheel
+def test_a_second_build_is_the_same_byte_for_byte(archives, tmp_path):
+    before = os.umask(0o077)
+    try:
+        again = build(tmp_path, TZ="Asia/Tokyo", PYTHONHASHSEED="7")
+    finally:
+        os.umask(before)
+    assert [path.name for path in again] == [path.name for path in archives]
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in archives]
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(archives):
@@ -57,7 +39,20 @@ def test_the_wheel_holds_the_package_and_nothing_else(archives):
     assert modules | {"cfplatform/py.typed"} == {name for name in names if ".dist-info/" not in name}
     required = re.findall(r"^Requires-Dist: ([\w-]+)(?!.*extra)", text, re.MULTILINE)
     assert sorted(required) == ["requests", "typing-extensions", "urllib3"]
-    assert "License-Expression: MIT" in text or "License: MIT" in text
+    assert "License-Expression: MIT" in text
+    assert "License ::" not in text
+
+
+def test_the_wheel_brings_the_command_and_the_plugin_for_pytest(archives, tmp_path):
+    _, wheel = archives
+    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path / "installed"), str(wheel))
+    entry_points = (
+        tmp_path / "installed" / f"cfplatform-{cfplatform.__version__}.dist-info" / "entry_points.txt"
+    ).read_text()
+    assert "[console_scripts]\ncfplatform = cfplatform.__main__:main\n" in entry_points
+    # Found by its entry point alone: nothing names the plugin here.
+    fixtures = run(sys.executable, "-m", "pytest", "--fixtures", cwd=tmp_path, PYTHONPATH=str(tmp_path / "installed"))
+    assert "cfplatform_sandbox -- installed/cfplatform/pytest_plugin.py" in fixtures
 
 
 def test_the_sdist_holds_sources_tests_and_docs(archives):
@@ -66,8 +61,10 @@ def test_the_sdist_holds_sources_tests_and_docs(archives):
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     expected = {"setup.cfg", "setup.py", "README.rst", "CHANGELOG.md", "LICENSE", "cfplatform/py.typed"}
     assert expected <= names
-    assert {"tests/conftest.py", "docs/conf.py", "docs/architecture.rst"} <= names
+    assert {"tests/conftest.py", "docs/conf.py", "docs/architecture.rst", ".ci/run", "conda.recipe/meta.yaml"} <= names
     assert {"docs/examples/notebook.ipynb", "docs/examples/ruff.toml", "docs/_static/notebook.css"} <= names
+    assert {"docs/_static/site.css", "docs/cli_introduction.txt"} <= names
+    assert not [name for name in names if name.endswith(".pyc") or "_build" in name]
 
 
 @pytest.mark.parametrize("kind", ["sdist", "wheel"])

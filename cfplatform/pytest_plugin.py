@@ -1,0 +1,55 @@
+"""The plugin for pytest: a sandbox for users' own tests. Every run of pytest loads it, so it imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from .sandbox import Sandbox
+
+_MARK = "cfplatform_sandbox"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the mark known, so that ``--strict-markers`` accepts it."""
+    config.addinivalue_line("markers", f"{_MARK}(items=500, ...): options of the sandbox that the fixture starts")
+
+
+@pytest.fixture
+def cfplatform_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """A running CloudFactory sandbox; CF_API_KEY and the other variables point to it while the test runs.
+
+    ``@pytest.mark.cfplatform_sandbox(items=50)`` sets options of `cfplatform.sandbox.Sandbox`. Marks of a module and
+    a class hold for their tests too; the closest one wins.
+    """
+    with _sandbox(_options(request.node)) as sandbox:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        yield sandbox
+
+
+def _options(item: pytest.Item) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for mark in reversed(list(item.iter_markers(_MARK))):
+        if mark.args:
+            pytest.fail(f"@pytest.mark.{_MARK} takes keywords only, such as items=50.", pytrace=False)
+        options.update(mark.kwargs)
+    return options
+
+
+def _sandbox(options: dict[str, Any]) -> Sandbox:
+    try:
+        from .sandbox import Sandbox
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        pytest.fail(
+            f"The fixture {_MARK} needs {missing}, which the extra sandbox brings: pip install 'cfplatform[sandbox]'",
+            pytrace=False,
+        )
+    try:
+        return Sandbox(**options)
+    except (TypeError, ValueError) as error:
+        pytest.fail(f"@pytest.mark.{_MARK}: {error}", pytrace=False)
