@@ -151,7 +151,6 @@ class Pipeline(Generic[R]):
         self._calls = calls
         self._receive_asset = receive_asset
         self._receive = receive
-        self._workers = workers
         self._space_id = space_id
         self._ordered = ordered
         self._held_limit = held
@@ -234,6 +233,9 @@ class Pipeline(Generic[R]):
     def _has_output(self) -> bool:
         return bool(self._finished) or self._handed_out in self._finished_early or self._fatal is not None
 
+    def _ready(self) -> int:
+        return len(self._finished) + len(self._finished_early)
+
     def _admit(self, job: Job[R]) -> None:
         with self._lock:
             job.index = self._admitted
@@ -270,7 +272,7 @@ class Pipeline(Generic[R]):
                         return None
                     # In slices, because an untimed wait cannot be interrupted by Ctrl-C on Windows.
                     self._done.wait(0.5)
-                if self._is_brisk and self._enough > 1 and self._fatal is None:
+                if self._is_brisk and self._ready() < self._enough and self._fatal is None:
                     self._gather()
                 self._is_brisk = time.monotonic() - waited_since < 2 * GATHER
             if self._fatal is not None:
@@ -524,8 +526,11 @@ class Pipeline(Generic[R]):
             self._finished_early[job.index] = job
         else:
             self._finished.append(job)
-        finished = len(self._finished) + len(self._finished_early)
-        if not self._is_gathering or finished in (self._enough, self._admitted - self._handed_out):
+        if self._is_gathering:
+            is_enough = self._ready() in (self._enough, self._admitted - self._handed_out)
+        else:
+            is_enough = self._has_output()
+        if is_enough:
             self._done.notify()
 
     def _abort(self, error: BaseException) -> None:

@@ -131,8 +131,8 @@ class Transport:
         self._lanes: dict[tuple[Any, ...], urllib3.HTTPConnectionPool | None] = {}
         self._shared = Shared(budget), Shared(budget)
         self._api_policy, self._storage_policy = map(self._policy, self._shared)
-        # Two more than the workers: the listing and the signing run beside them.
-        size = self._pool_size + 2
+        # More than the workers: beside them run the signing and up to four pages of the listing.
+        size = self._pool_size + 5
         self._api = self._own_session or PlainSession(self._api_policy, size, self._user_agent)
         self._storage = PlainSession(self._storage_policy, size, self._user_agent)
         # Last, so that no other thread of a forked child goes on with its parent's sessions.
