@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from typing_extensions import Self, TypedDict
@@ -88,8 +87,6 @@ class Downloader:
         self._with_assets = assets
         self._place = place
         self._root = place.root
-        # Letters of a path before that of a file inside.
-        self._prefix = len(os.path.join(place.root, ""))
         self._batch_names = batch_names
         self._overwrite = overwrite
         self._inject = inject_asset_url
@@ -131,13 +128,21 @@ class Downloader:
 
     def results(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[DownloadResult]:
         """Yield a result for each item of some pages as it finishes."""
+        with contextlib.closing(self._outcomes(pages)) as outcomes:
+            for _, result in outcomes:
+                yield result
+
+    def _outcomes(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[tuple[Job[DownloadResult], DownloadResult]]:
         with contextlib.closing(self._run(self._jobs(pages))) as jobs:
             for job in jobs:
                 # Whoever is told of a file may rely on its being known to the next run.
                 self._state.flush()
-                if job.target is not None:
+                if self._claimed and job.target is not None:
                     self._claimed.pop(job.target.key, None)
-                yield job.result or DownloadResult(job.item.id, job.item.batch_id, None, "failed", error=job.error)
+                result = job.result
+                if result is None:
+                    result = DownloadResult(job.item.id, job.item.batch_id, None, "failed", error=job.error)
+                yield job, result
 
     def summarise(self, pages: Iterable[Sequence[WorkItem]], reporter: progress.ProgressReporter) -> DownloadSummary:
         """Download the items of all pages, write the results down, and return the account."""
@@ -147,10 +152,10 @@ class Downloader:
         waiting: list[ResultRow] = []
         try:
             # Closed here, not when it is collected: an error of the reporter must end the run at once.
-            with contextlib.closing(self.results(pages)) as results:
-                for result in results:
+            with contextlib.closing(self._outcomes(pages)) as outcomes:
+                for job, result in outcomes:
                     _count(summary, result)
-                    waiting.append(self._row(result))
+                    waiting.append(_row(result, job.target))
                     if len(waiting) >= RESULTS_AT_ONCE:
                         self._state.add_results(run, summary.total_items - len(waiting), waiting)
                         waiting = []
@@ -166,24 +171,6 @@ class Downloader:
             reporter.finish()
         summary.elapsed = time.monotonic() - began
         return summary
-
-    def _row(self, result: DownloadResult) -> ResultRow:
-        return ResultRow(
-            result.item_id,
-            str(result.batch_id) if result.batch_id is not None else None,
-            self._relative(result.path, result.object_url),
-            result.outcome,
-            result.size,
-            json.dumps(to_dict(result.error)) if result.error else None,
-            self._relative(result.asset_path, result.asset_object_url),
-            result.asset_size,
-            result.written,
-        )
-
-    def _relative(self, path: Path | None, url: str | None) -> str | None:
-        if url is not None:
-            return url.removeprefix(f"{self._place.url}/")
-        return os.fspath(path)[self._prefix :].replace(os.sep, "/") if path else None
 
     # --- Planning, in the caller's thread --------------------------------------------------------------------
 
@@ -208,16 +195,19 @@ class Downloader:
         known = self._state.items(project_id, [item.id for item in group])
         targets = [Target(folder, files.safe_name(item.id), known.get(item.id)) for item in group]
         # Who has their file there already needs no leave.
-        self._owners = self._state.owners([target.key for target in targets if not _is_there(target)])
+        are_there = [_is_there(target) for target in targets]
+        elsewhere = [target.key for target, is_there in zip(targets, are_there, strict=True) if not is_there]
+        self._owners = self._state.owners(elsewhere) if elsewhere else {}
         self._claimed_now: dict[str, str] = {}
-        for item, target in zip(group, targets, strict=True):
-            yield self._job(item, target)
+        for item, target, is_there in zip(group, targets, are_there, strict=True):
+            yield self._job(item, target, is_there)
 
-    def _job(self, item: WorkItem, target: Target) -> Job[DownloadResult]:
-        """Decide whether there is anything to fetch."""
+    def _job(self, item: WorkItem, target: Target, is_there: bool) -> Job[DownloadResult]:
+        """Decide whether there is anything to fetch; an item that has its file there has its place already."""
         job: Job[DownloadResult] = Job(item)
         try:
-            target = job.target = self._claim(item, target)
+            if not is_there:
+                target = self._claim(item, target)
         except StateError:
             raise
         except DownloadError as error:
@@ -229,7 +219,7 @@ class Downloader:
         known = target.known
         if not self._documents:
             job.wants_document = False
-        elif known is not None and not self._overwrite and self._is_intact(target, known):
+        elif known is not None and is_there and not self._overwrite and self._is_intact(known):
             if item.revision is not None and item.revision == known.revision:
                 job.wants_document = False
             elif item.revision is None and known.etag is not None:
@@ -256,11 +246,7 @@ class Downloader:
     def _claim(self, item: WorkItem, target: Target) -> Target:
         """Return where an item goes: its plain place, or one of its own where that is another's."""
         owner = (item.project_id or "", item.id)
-        if not _is_there(target) and self._owners.get(target.key, owner) != owner:
-            taken = True
-        else:
-            taken = not self._is_free(target, item)
-        if taken:
+        if self._owners.get(target.key, owner) != owner or not self._is_free(target, item):
             target = target._replace(stem=f"{target.stem}~{files.digest('/'.join(owner))}")
             if self._state.owners([target.key]).get(target.key, owner) != owner or not self._is_free(target, item):
                 raise DownloadError(f"No file name is free for work item {item.id} in folder {target.folder!r}.")
@@ -271,11 +257,9 @@ class Downloader:
         """Tell whether a place is not that of another item on its way, or of one that was when the state was asked."""
         return all(claimed.get(target.key, item.id) == item.id for claimed in (self._claimed, self._claimed_now))
 
-    def _is_intact(self, target: Target, known: FinishedItem) -> bool:
-        """Tell whether the file is the one that was written down, where and as it is wanted today."""
-        if not _is_there(target) or known.injected != self._inject:
-            return False
-        return self._place.has(known.path, known.size, known.mtime_ns)
+    def _is_intact(self, known: FinishedItem) -> bool:
+        """Tell whether the file is the one that was written down, as it is wanted today."""
+        return known.injected == self._inject and self._place.has(known.path, known.size, known.mtime_ns)
 
     def _folder(self, project_id: str, batch_id: int | None) -> str:
         key = (project_id, "" if batch_id is None else str(batch_id))
@@ -350,15 +334,18 @@ class Downloader:
 def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
     """Cut a page where the batch changes."""
     group: list[WorkItem] = []
+    latest = None
     for item in page:
         if not isinstance(item, WorkItem):
             if group:
                 yield group
             raise InvalidParameterError(f"items must be WorkItem objects, not {type(item).__name__}.")
-        if group and (item.batch_id, item.project_id) != (group[0].batch_id, group[0].project_id):
+        batch = item.batch_id, item.project_id
+        if group and batch != latest:
             yield group
             group = []
         group.append(item)
+        latest = batch
     if group:
         yield group
 
@@ -370,6 +357,23 @@ def _is_there(target: Target) -> bool:
     stem = target.path("")
     path = target.known.path
     return path.startswith(stem) and files.is_extension(path[len(stem) :])
+
+
+def _row(result: DownloadResult, target: Target | None) -> ResultRow:
+    """Return a result as it is written down, with paths relative to the destination."""
+    known, asset = (target.known, target.asset) if target else (None, None)
+    has_document, has_asset = result.path or result.object_url, result.asset_path or result.asset_object_url
+    return ResultRow(
+        result.item_id,
+        str(result.batch_id) if result.batch_id is not None else None,
+        known.path if known and has_document else None,
+        result.outcome,
+        result.size,
+        json.dumps(to_dict(result.error)) if result.error else None,
+        asset.path if asset and has_asset else None,
+        result.asset_size,
+        result.written,
+    )
 
 
 def _count(summary: DownloadSummary, result: DownloadResult) -> None:

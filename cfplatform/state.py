@@ -283,7 +283,7 @@ class State:
 
     def add_results(self, run: int, first: int, rows: list[ResultRow]) -> None:
         """Write results down, numbered from ``first``."""
-        values = [(run, first + offset, *map(_storable, row)) for offset, row in enumerate(rows)]
+        values: list[Sequence[Any]] = [(run, first + offset, *row) for offset, row in enumerate(rows)]
 
         def write(db: sqlite3.Connection) -> None:
             db.execute("BEGIN")
@@ -291,7 +291,12 @@ class State:
             with db:
                 db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
-        self._alone(write, None)
+        try:
+            self._alone(write, None)
+        except UnicodeEncodeError:
+            # Rare, and to look at every text would take as long as to write them all.
+            values = [[_storable(value) for value in row] for row in values]
+            self._alone(write, None)
 
 
 def read_results(root: Path, run: int, outcome: str | None = None) -> Iterator[ResultRow]:
