@@ -17,6 +17,8 @@ WATCH = 0.1
 #: The same where the processor is in use for half of the time: turns then differ by what they do, not by waiting.
 WATCH_BUSY = 0.3
 BUSY = 0.5
+#: So many turns are enough in any case.
+WATCH_TURNS = 300
 #: Share of a processor that the workers use, from which fewer are tried.
 SATURATED = 0.75
 #: What twice as many workers must bring to be kept: the rate times this.
@@ -40,20 +42,19 @@ class Level:
 
     Args:
         most: Never more than so many.
-        start: How many to begin with.
-        overloads: How often servers have said until now that they have too much to do.
         clock: Tells the time in seconds.
 
     Attributes:
+        most: Never more than so many.
         limit: How many may be at work now.
+        is_in_use: Whether a run goes on.
     """
 
-    def __init__(
-        self, most: int, start: int = START, *, overloads: int = 0, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._most = most
-        self.limit = max(1, min(start, most))
-        self._overloads = overloads
+    def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.most = most
+        self.limit = min(START, most)
+        self.is_in_use = False
+        self._overloads = 0
         self._clock = clock
         # What is gone back to if the trial that is going on is of no use, and the rate that it had.
         self._before: tuple[int, float] | None = None
@@ -62,6 +63,16 @@ class Level:
         self._has_fallen = False
         self._rest, self._rest_until = REST, 0.0
         self._tries_fewer = True
+        self._watch()
+
+    def begin(self, overloads: int) -> None:
+        """Begin a run, with what was found out in the one before.
+
+        Args:
+            overloads: How often servers have said until now that they have too much to do.
+        """
+        self.is_in_use = True
+        self._overloads = overloads
         self._watch()
 
     def _watch(self) -> None:
@@ -91,7 +102,7 @@ class Level:
             return
         if self._lacking > LACKING * self.limit * elapsed:
             self._watch()
-        elif elapsed >= WATCH_BUSY or self._busy < BUSY * elapsed:
+        elif elapsed >= WATCH_BUSY or self._turns >= WATCH_TURNS or self._busy < BUSY * elapsed:
             self._judge(self._turns / elapsed, self._busy / elapsed)
             self._watch()
 
@@ -135,8 +146,8 @@ class Level:
         rests = self._clock() < self._rest_until
         if busy >= SATURATED and self._tries_fewer and self.limit > 1 and (shrank or not rests):
             self._try(self.limit // 2, rate, "the processor is busy")
-        elif self.limit < self._most and not rests:
-            self._try(min(self._most, 2 * self.limit), rate, "more may help")
+        elif self.limit < self.most and not rests:
+            self._try(min(self.most, 2 * self.limit), rate, "more may help")
         if not rests:
             self._tries_fewer = True
 

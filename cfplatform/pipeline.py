@@ -35,7 +35,6 @@ from .exceptions import (
     RateLimitError,
     ServerError,
 )
-from .level import START, Level
 from .resources import Annotation, WorkItem
 from .room import NoRoom, Room
 from .state import StateError
@@ -159,9 +158,7 @@ class Pipeline(Generic[R]):
         self._room = None if room is None else Room(room)
         # Enough that one group is fetched while the next is annotated.
         self._window = 2 * SIGN_GROUP + 4 * workers
-        self._level = Level(workers, calls.level or START, overloads=calls.overloads)
-        # The first group is small, so that the first results come soon.
-        self._group = min(self._level.limit, SIGN_GROUP)
+        self._workers = workers
         self._stop = threading.Event()
         lock = threading.Lock()
         self._lock = lock
@@ -197,6 +194,9 @@ class Pipeline(Generic[R]):
         Raises:
             CFPlatformError: What stops the whole run: the key is refused, or the disk is full.
         """
+        self._level = self._calls.level_for(self._workers)
+        # The first group is small, so that the first results come soon.
+        self._group = min(self._level.limit, SIGN_GROUP)
         # While the interpreter shuts down a worker may be frozen with the lock in its hands, so a generator that
         # was left open is ended before that.
         atexit.register(self._shut_down)
@@ -305,7 +305,7 @@ class Pipeline(Generic[R]):
             self._to_fetch.clear()
             self._to_sign.clear()
             self._wake_all()
-            self._calls.level = self._level.limit
+            self._level.is_in_use = False
         for thread in list(self._threads):
             thread.join(JOIN_TIMEOUT / len(self._threads))
 

@@ -33,6 +33,7 @@ from ..exceptions import (
     error_from_response,
     printable,
 )
+from ..level import Level
 from . import arguments, connections, failures, lanes, streams
 from .arguments import Retries, checked_retries, path
 from .bodies import Body, Resumed
@@ -118,8 +119,7 @@ class Transport:
         }
         self._name = secrets.token_hex(8)
         self._closed = False
-        #: How many workers helped in the run before; ``None`` before the first.
-        self.level: int | None = None
+        self._level: Level | None = None
         if session is not None and not isinstance(session, requests.Session):
             raise ConfigurationError(f"session must be a requests.Session, not {type(session).__name__}.")
         hide_signatures_in_logs()
@@ -183,6 +183,14 @@ class Transport:
     def overloads(self) -> int:
         """How often a server has answered until now that it has too much to do."""
         return sum(shared.overloads for shared in self._shared)
+
+    def level_for(self, workers: int) -> Level:
+        """Begin a run at the level of the one before; at a new one for other workers, or while that goes on."""
+        level = self._level
+        if level is None or level.most != workers or level.is_in_use:
+            level = self._level = Level(workers)
+        level.begin(self.overloads)
+        return level
 
     def ensure_open(self) -> None:
         """Raise if it was closed; after a fork, build sessions of its own."""

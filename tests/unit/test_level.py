@@ -19,14 +19,14 @@ class Model:
         noise: How much a turn may be shorter or longer, as a share.
     """
 
-    def __init__(self, most, *, latency=0.0, capacity=1e9, processor=0.0007, noise=0.0, start=START):
+    def __init__(self, most, *, latency=0.0, capacity=1e9, processor=0.0007, noise=0.0):
         self.latency, self.capacity, self.processor, self.noise = latency, capacity, processor, noise
         self.now = 0.0
         self.overloads = 0
         self.overloaded_from = None
         self.turns = 0
         self.chance = random.Random(1)
-        self.level = Level(most, start, clock=lambda: self.now)
+        self.level = Level(most, clock=lambda: self.now)
         self.levels = [self.level.limit]
 
     def rate(self, workers):
@@ -107,7 +107,8 @@ def test_one_burst_of_refusals_halves_it_once():
 
 
 def test_overloads_of_an_earlier_run_do_not_count():
-    level = Level(32, overloads=7)
+    level = Level(32)
+    level.begin(7)
     level.turn(0.0, 7)
     assert level.limit == START
     level.turn(0.0, 8)
@@ -146,9 +147,19 @@ def test_workers_that_lack_work_say_nothing():
 
 
 def test_it_goes_on_where_the_run_before_stopped():
-    assert Level(32, 16).limit == 16
-    assert Level(8, 16).limit == 8
-    assert Level(32, 1).limit == 1
+    model = Model(32, latency=0.05)
+    model.run(2)
+    model.level.begin(0)
+    assert model.run(0.2) == 32
+
+
+def test_short_runs_find_out_together_what_one_does():
+    model = Model(32, latency=0.0001)
+    for _ in range(30):
+        model.level.begin(0)
+        # As many turns as a chunk of 200 items takes.
+        model.run(0.25)
+    assert model.level.limit <= 2
 
 
 def test_it_is_told_at_level_debug_only(caplog):
