@@ -25,9 +25,6 @@
     ├── ExportError                            about an export; ``export`` holds it as it was read last
     │   ├── ExportFailedError                  the platform could not make it
     │   └── ExportTimeoutError (TimeoutError)  it was not ready in time
-    ├── ExportError                            an export has no archive; ``export`` holds it as it was read last
-    │   ├── ExportFailedError                  the platform could not make it
-    │   └── ExportTimeoutError (TimeoutError)  it was not ready in time
     ├── UploadError                            a file cannot be uploaded: not readable, empty, or changed meanwhile
     └── WebhookVerificationError               a webhook delivery was refused; ``reason`` says why in one word
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-_ISO = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?:(:\d\d)(?:[.,](\d+))?)?\s*(Z|z|[+-]\d\d:?\d\d)?", re.ASCII)
+# A text, which re compiles at the first use and remembers, so that importing the package does not pay for it.
+_ISO = r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?:(:\d\d)(?:[.,](\d+))?)?\s*(Z|z|[+-]\d\d:?\d\d)?"
 
 
 def parse(text: str) -> datetime:
@@ -16,7 +17,7 @@ def parse(text: str) -> datetime:
     Raises:
         ValueError: If it is not such a text, or no such moment exists.
     """
-    match = _ISO.fullmatch(text.strip())
+    match = re.fullmatch(_ISO, text.strip(), re.ASCII)
     if match is None:
         raise ValueError(f"not an ISO 8601 date and time: {text!r}")
     day, clock, seconds, fraction, zone = match.groups()

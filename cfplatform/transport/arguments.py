@@ -18,9 +18,10 @@ MAX_RETRIES = 20
 #: How a caller sets retries: a number, or a policy of their own.
 Retries = int | urllib3.Retry
 
-#: Tells of a part of a path that quoting would leave as it is, and of such a path.
-_is_plain = re.compile(r"[A-Za-z0-9_-]+").fullmatch
-_is_plain_path = re.compile(r"(/[A-Za-z0-9_-]+)+").fullmatch
+
+def _is_plain(part: str) -> bool:
+    """Tell of a part of a path that quoting would leave as it is."""
+    return part.isascii() and part.replace("-", "").replace("_", "").isalnum()
 
 
 def path(*parts: str) -> str:
@@ -54,7 +55,7 @@ def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def checked_path(path: str) -> str:
-    if isinstance(path, str) and _is_plain_path(path):
+    if isinstance(path, str) and path.startswith("/") and _is_plain(path.replace("/", "")):
         return path
     if not isinstance(path, str) or "://" in path or not path.isprintable():
         raise InvalidParameterError(f"path must be relative to the base URL, such as '/projects/...', not {path!r}.")

@@ -24,7 +24,6 @@ import io
 import ipaddress
 import math
 import queue
-import re
 import socket
 import sys
 import threading
@@ -57,9 +56,10 @@ MAX_LINE = 65_536
 #: Headers of one answer, as http.client has it.
 MAX_HEADERS = 100
 
-_BLANK = (b"\r\n", b"\n", b"")
-#: A name of the characters that the parser for e-mail takes, and a value on one line.
-_HEADER = re.compile(rb"([!-9;-~]+):[ \t]*([^\r\n]*)\r?\n")
+_ENDS = (b"\r\n", b"\n")
+_BLANK = (*_ENDS, b"")
+#: The characters that the parser for e-mail takes in a name.
+_NAME = bytes({*range(33, 127)} - {ord(":")})
 
 _current = threading.local()
 
@@ -158,11 +158,11 @@ def _parse_headers(file: io.BufferedReader, _class: type[HTTPMessage] = HTTPMess
             raise http.client.HTTPException(f"got more than {MAX_HEADERS} headers")
     message = _class()
     for line in lines:
-        plain = _HEADER.fullmatch(line)
-        if plain is None:
+        name, colon, value = line.partition(b":")
+        text = value.strip(b"\r\n")
+        if not colon or not name or name.translate(None, _NAME) or b"\r" in text or value[len(text) :] not in _ENDS:
             return http.client.parse_headers(io.BytesIO(b"".join([*lines, b"\r\n"])), _class)
-        name, value = plain.groups()
-        message.set_raw(name.decode("latin-1"), value.decode("latin-1"))
+        message.set_raw(name.decode("latin-1"), text.lstrip(b" \t").decode("latin-1"))
     return message
 
 

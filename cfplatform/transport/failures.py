@@ -34,7 +34,7 @@ _TIMEOUTS = (
     urllib3.exceptions.ConnectTimeoutError,
     socket.timeout,
 )
-_EXPIRED = re.compile(r"(?i)expired|RequestTimeTooSkewed")
+_EXPIRED = r"(?i)expired|RequestTimeTooSkewed"
 _BAD_HEADERS = (requests.exceptions.InvalidHeader, urllib3.exceptions.InvalidHeader)
 
 
@@ -80,7 +80,7 @@ def with_content(error: InvalidResponseError, stream: ObjectStream, key: str) ->
 def has_expired(error: APIError) -> bool:
     """Tell whether the storage refused a signed URL because of its age."""
     text = error.response.text if error.response else ""
-    return error.status_code in (400, 403) and _EXPIRED.search(text) is not None
+    return error.status_code in (400, 403) and re.search(_EXPIRED, text) is not None
 
 
 def _chain(error: BaseException) -> list[BaseException]:
