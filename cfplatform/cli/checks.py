@@ -180,7 +180,7 @@ def _proxy(url: str) -> Check:
         address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         shown = f"{address.scheme}://{address.hostname}:{address.port or 80}"
     except ValueError:
-        address = urlsplit("")
+        address, shown = urlsplit(""), ""
     if not address.hostname:
         advice = f"Set {parts.scheme.upper()}_PROXY to one such as http://proxy.example.com:3128, or unset it."
         return Check("proxy", FAILED, "the proxy of the environment is not an address", advice)
