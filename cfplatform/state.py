@@ -245,7 +245,8 @@ class State:
 
     def flush(self) -> None:
         """Write down what was finished since the last time, all in one commit."""
-        if self._finished:
+        # A forked child has copies of the rows, and perhaps of a lock that a thread of its parent held.
+        if self._finished and self._pid == os.getpid():
             self._alone(self._write_finished, None)
 
     def _write_finished(self, db: sqlite3.Connection) -> None:
