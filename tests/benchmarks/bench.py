@@ -105,15 +105,26 @@ class Bench:
             return self.run(side, "download", project=project, destination=folder, **arguments)
 
     @contextmanager
-    def destination(self, *, on_disk: bool = False) -> Iterator[str]:
+    def destination(self, *, on_disk: bool = False, warm_mib: int = 0) -> Iterator[str]:
         """Make a folder that is removed afterwards.
 
-        In memory where that is possible: on ext4 a new file takes half a millisecond more for some minutes after many
-        were deleted, since it does not use their inodes again at once, so each run would suffer from the one before.
+        Args:
+            on_disk: Not in memory.
+            warm_mib: Size of a file that is written and removed first. In a virtual machine memory that was free for
+                some time is the host's, so whoever writes a large file first would pay for getting it back.
+
+        It is in memory where that is possible: on ext4 a new file takes half a millisecond more for some minutes after
+        many were deleted, since it does not use their inodes again at once, so each run would suffer from the one before.
         """
         in_memory = not on_disk and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > NEEDED
         where = MEMORY if in_memory else self._folder
         with tempfile.TemporaryDirectory(dir=where, prefix="benchmarks-") as folder:
+            if warm_mib:
+                warm = Path(folder, "warm")
+                with warm.open("wb") as file:
+                    for _ in range(warm_mib):
+                        file.write(bytes(1024 * 1024))
+                warm.unlink()
             yield folder
 
     def in_turn(self, case: str, programs: dict[str, Callable[[], dict[str, Any]]]) -> list[Side]:
