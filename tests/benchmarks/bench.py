@@ -114,7 +114,8 @@ class Bench:
                 some time is the host's, so whoever writes a large file first would pay for getting it back.
 
         It is in memory where that is possible: on ext4 a new file takes half a millisecond more for some minutes after
-        many were deleted, since it does not use their inodes again at once, so each run would suffer from the one before.
+        many were deleted, since it does not use their inodes again at once. So each run would suffer from the one
+        before.
         """
         in_memory = not on_disk and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > NEEDED
         where = MEMORY if in_memory else self._folder
