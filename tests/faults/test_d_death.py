@@ -104,6 +104,8 @@ def test_d02_a_signal_that_ends_the_process_leaves_whole_files_only(make_sandbox
     assert 50 < len(kept) < 300
     for content in kept.values():
         json.loads(content)
+    # What its workers had asked for when it ended.
+    time.sleep(0.1)
     sandbox.latency = 0
     sandbox.clear_requests()
     with sandbox.client() as client:
