@@ -332,7 +332,7 @@ class Downloader:
 
 
 def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
-    """Cut a page where the batch changes."""
+    """Cut a page where the batch changes, and where it has more items than the state is asked for at once."""
     group: list[WorkItem] = []
     latest = None
     for item in page:
@@ -341,7 +341,7 @@ def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
                 yield group
             raise InvalidParameterError(f"items must be WorkItem objects, not {type(item).__name__}.")
         batch = item.batch_id, item.project_id
-        if group and batch != latest:
+        if group and (batch != latest or len(group) == params.MAX_PAGE_SIZE):
             yield group
             group = []
         group.append(item)

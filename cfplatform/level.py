@@ -30,7 +30,8 @@ FALLEN = 0.6
 NEWS = 0.2
 #: Share of their time for which workers may lack work before the rate says nothing of the level.
 LACKING = 0.25
-#: Seconds without a trial after one that was of no use; doubled each time, up to the longest.
+#: Seconds without a trial after one that was of no use; doubled each time, up to the longest. Also those in which
+#: refusals count as one.
 REST = 2.0
 LONGEST_REST = 60.0
 
@@ -62,6 +63,7 @@ class Level:
         self._usual = 0.0
         self._has_fallen = False
         self._rest, self._rest_until = REST, 0.0
+        self._halved_until = 0.0
         self._tries_fewer = True
         self._watch()
 
@@ -108,9 +110,10 @@ class Level:
 
     def _back_off(self) -> None:
         # Refusals that follow soon are answers to what was sent before.
-        if self._clock() >= self._rest_until or self._before is not None:
+        if self._clock() >= self._halved_until:
             self._take(max(1, self.limit // 2), "a server is overloaded")
             self._before, self._usual = None, 0.0
+            self._halved_until = self._clock() + REST
             self._pause()
         self._watch()
 

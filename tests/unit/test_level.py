@@ -106,6 +106,16 @@ def test_one_burst_of_refusals_halves_it_once():
     assert model.run(0.05) == 16
 
 
+def test_a_refusal_halves_it_also_while_no_trials_are_made():
+    model = Model(64, latency=0.05, capacity=80)
+    # By now trials of more have failed so often that the next one is a minute away.
+    model.run(100)
+    level = model.level.limit
+    assert level > 1
+    model.level.turn(0.0, 1)
+    assert model.level.limit == level // 2
+
+
 def test_overloads_of_an_earlier_run_do_not_count():
     level = Level(32)
     level.begin(7)
