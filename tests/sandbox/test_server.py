@@ -157,12 +157,13 @@ def test_silence(make_wire, caplog, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_mistake_of_the_sandbox_is_told(make_wire, monkeypatch, caplog):
+def test_a_mistake_of_the_sandbox_is_told(make_wire, caplog):
     wire = make_wire(3)
-    monkeypatch.setattr(wire.sandbox._store, "count", lambda selection: 1 / 0)
+    # Its own code stumbles over what can only be a mistake; no call from outside is known that makes it.
+    wire.sandbox._store.catalogue = None
     answer = wire.work_items()
     assert answer.status == 500
-    assert answer.json["message"].startswith("the sandbox itself failed: ZeroDivisionError")
+    assert answer.json["message"].startswith("the sandbox itself failed: AttributeError")
     assert caplog.records[-1].name == "cfplatform.sandbox.app"
 
 

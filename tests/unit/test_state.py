@@ -145,6 +145,15 @@ def test_only_the_last_runs_are_kept(root, opened):
     assert [len(list(read_results(root, run))) for run in runs] == [0, 0, 1, 1, 1]
 
 
+def test_results_may_have_texts_that_utf_8_cannot_spell(opened):
+    run = opened.begin_run()
+    odd = row(1)._replace(item_id="half \ud83d of a pair", path="b/\ud83d.json")
+    opened.add_results(run, 0, [row(0), odd, row(2)])
+    found = list(read_results(opened.root, run))
+    assert [each.item_id for each in found] == ["item-0", "half \\ud83d of a pair", "item-2"]
+    assert found[1].path == "b/\\ud83d.json"
+
+
 def test_results_that_cannot_be_written_leave_nothing_half_done(opened):
     run = opened.begin_run()
     opened.add_results(run, 0, [row(0)])
