@@ -90,8 +90,12 @@ class Downloader:
         self._batch_names = batch_names
         self._overwrite = overwrite
         self._inject = inject_asset_url
-        # So few that a process that is killed loses less than one for each worker.
         self._rows_at_once = max(1, workers // 2)
+        # Of files whose rows wait and of those under way there is never more than one for each worker, so that a run
+        # which is killed, or whose disk is full, costs the next one no more requests than that.
+        self._workers = workers
+        self._receiving = 0
+        self._counting = threading.Lock()
         self._folders: dict[tuple[str, str], str] = {}
         # Places of items on their way, whose rows are not written yet.
         self._claimed: dict[str, str] = {}
@@ -282,10 +286,18 @@ class Downloader:
 
     def _receive(self, job: Job[DownloadResult], stream: ObjectStream) -> DownloadResult:
         """Receive one document and remember it."""
-        finished = self._receiver.document(job, stream)
-        if finished is None:
-            return self._result(job, "skipped")
-        self._keep(job, finished)
+        with self._counting:
+            self._receiving += 1
+        try:
+            if self._state.waiting + self._receiving > self._workers:
+                self._state.flush()
+            finished = self._receiver.document(job, stream)
+            if finished is None:
+                return self._result(job, "skipped")
+            self._keep(job, finished)
+        finally:
+            with self._counting:
+                self._receiving -= 1
         return self._result(job, "downloaded", written=finished.size)
 
     def _receive_asset(

@@ -243,6 +243,11 @@ class State:
         if len(self._finished) >= waiting:
             self.flush()
 
+    @property
+    def waiting(self) -> int:
+        """Files that are remembered only in memory."""
+        return len(self._finished)
+
     def flush(self) -> None:
         """Write down what was finished since the last time, all in one commit."""
         # A forked child has copies of the rows, and perhaps of a lock that a thread of its parent held.
