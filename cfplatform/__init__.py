@@ -42,6 +42,7 @@ from .resources import Annotation, Batch, Export, ExportContent, ExportFormat, E
 
 if TYPE_CHECKING:
     from . import archives as archives
+    from . import coco as coco
     from .client import Client
     from .progress import ProgressReporter
     from .results import DownloadedItem, DownloadResult, DownloadSummary, iter_downloaded
@@ -105,6 +106,7 @@ _LATER = {
     "UploadResult": "uploads",
     "UploadedFile": "uploads",
     "archives": "archives",
+    "coco": "coco",
     "iter_downloaded": "results",
 }
 

@@ -21,8 +21,6 @@ from .resources import WorkItem
 from .state import FinishedAsset, State
 from .transport import ObjectStream, Transport
 
-#: Folder of a batch that holds its assets.
-FOLDER = "assets"
 #: Where neither the place of an asset nor its media type tells one. There is always one, so that no name of an asset
 #: can be another one's name with its extension.
 DEFAULT_EXTENSION = ".bin"
@@ -62,7 +60,7 @@ class Assets:
         # The state file is not trusted with a path: only one that this code could have chosen is removed.
         if (
             len(folders) == 2
-            and folders[1] == FOLDER
+            and folders[1] == files.ASSETS_FOLDER
             and all(files.safe_name(part) == part for part in (*folders, name))
         ):
             self._place.remove_unchanged(known.path, known.size, known.mtime_ns)
@@ -90,7 +88,7 @@ def fetch(
         renew: Returns a new signed URL; ``None`` where the URL is not one of the platform's.
         stop: Ends the call early when it is set.
     """
-    place.ensure_folder(folder, FOLDER)
+    place.ensure_folder(folder, files.ASSETS_FOLDER)
 
     def look(stream: ObjectStream) -> None:
         media_type = stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -105,7 +103,7 @@ def fetch(
 
 
 def _stem(folder: str, stem: str) -> str:
-    return f"{folder}/{FOLDER}/{stem}"
+    return f"{folder}/{files.ASSETS_FOLDER}/{stem}"
 
 
 def _source(item: WorkItem) -> str:

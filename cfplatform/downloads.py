@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from typing_extensions import Self, TypedDict
 
-from . import coco, config, files, pagination, params, progress, transport
+from . import config, documents, files, pagination, params, progress, transport
 from .assets import Assets
 from .exceptions import CFPlatformError, DestinationError, DownloadError, InvalidParameterError, from_dict, to_dict
 from .executing import Done, Executor, Spread
@@ -399,7 +399,7 @@ def _count(summary: DownloadSummary, result: DownloadResult) -> None:
         summary.failed += 1
 
 
-def documents(
+def parsed_documents(
     calls: Transport,
     items: Iterable[WorkItem],
     *,
@@ -412,7 +412,7 @@ def documents(
     """Yield each item with its parsed document; nothing touches the disk."""
 
     def receive(job: Job[dict[str, Any]], stream: ObjectStream) -> dict[str, Any]:
-        document = coco.parse(_read_whole(pipeline, job, stream))
+        document = documents.parse(_read_whole(pipeline, job, stream))
         info = document.get("info")
         document["info"] = {**(info if isinstance(info, dict) else {}), "asset_url": job.item.asset_url or ""}
         return document
@@ -443,7 +443,7 @@ def _read_whole(pipeline: Pipeline[dict[str, Any]], job: Job[dict[str, Any]], st
     if told is not None:
         pipeline.make_room(job, told)
     document = bytearray()
-    for chunk in stream.chunks(coco.LOAD_LIMIT):
+    for chunk in stream.chunks(documents.LOAD_LIMIT):
         document += chunk
         if len(document) > room:
             room = 2 * len(document)

@@ -24,6 +24,8 @@ from .exceptions import DownloadError, InvalidParameterError, UnsafePathError
 
 #: Folder inside a destination that holds the state and files not yet complete.
 STATE_FOLDER = ".cfplatform"
+#: Folder of a batch that holds its assets.
+ASSETS_FOLDER = "assets"
 _PARTIAL = "partial"
 #: Bytes of a name, so that an extension and a suffix still fit the 255 that file systems allow.
 MAX_NAME_BYTES = 200

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from . import assets, coco, files, rewriting
+from . import assets, documents, files, rewriting
 from .pipeline import Job
 from .places import Part, Place, Stat
 from .state import FinishedAsset, FinishedItem
@@ -76,13 +76,13 @@ class Receiver:
             for chunk in chunks:
                 head.append(chunk)
                 size += len(chunk)
-                if size > coco.PARSE_LIMIT:
+                if size > documents.PARSE_LIMIT:
                     found = self._save_large(part, path, head, chunks, asset_url)
                     break
             else:
                 document = b"".join(head)
-                coco.parse(document)
-                part.write(coco.set_asset_url(document, asset_url) if self._inject else document)
+                documents.parse(document)
+                part.write(documents.set_asset_url(document, asset_url) if self._inject else document)
                 found = part.commit(path)
         return FinishedItem(path, item.revision, self._inject, stream.etag, found.st_size, found.st_mtime_ns)
 
@@ -129,7 +129,7 @@ class _Ends:
 
     def check(self) -> None:
         """Raise where they are not those of an object."""
-        coco.check_ends(self._head, self._tail)
+        documents.check_ends(self._head, self._tail)
 
 
 def _taken(pieces: list[bytes]) -> Iterator[bytes]:

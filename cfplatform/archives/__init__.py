@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from .. import coco, files
+from .. import documents, files
 from ..exceptions import DownloadError, InvalidParameterError, InvalidResponseError, shown
 from .checks import MAX_MEMBERS, MAX_RATIO, MAX_TOTAL_BYTES, RATIO_FREE_BYTES, ArchiveInfo, Limits, inspect
 from .contents import contents
@@ -268,7 +268,7 @@ class ArchiveMember:
         stream = _Stream(_reopened(self._path, self._identity), self._entry)
         return cast(BinaryIO, io.BufferedReader(stream, 65536))
 
-    def read(self, limit: int = coco.LOAD_LIMIT) -> bytes:
+    def read(self, limit: int = documents.LOAD_LIMIT) -> bytes:
         """Return all of its bytes.
 
         Args:
@@ -291,7 +291,7 @@ class ArchiveMember:
             DownloadError: As :meth:`read` does.
         """
         try:
-            return coco.parse(self.read())
+            return documents.parse(self.read())
         except InvalidResponseError as error:
             raise InvalidResponseError(f"{shown(self.name)} in the archive: {error}") from None
 

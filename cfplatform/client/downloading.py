@@ -73,7 +73,7 @@ class Downloading(Listing):
             items = self.get_work_items(project_id, **filters)
         elif filters or project_id is not None:
             raise InvalidParameterError("Pass either items, or a project and filters, and not both.")
-        return downloads.documents(
+        return downloads.parsed_documents(
             self._calls,
             _checked_items(items),
             space_id=self._space(space_id),

@@ -19,7 +19,7 @@ from cfplatform import (
     DownloadError,
     IncompleteDownloadError,
     InvalidResponseError,
-    coco,
+    documents,
 )
 from cfplatform.transport import checks
 from tests.faults.tools import parts, run, store_at, tree
@@ -140,13 +140,13 @@ BOMB = """
 import sys
 from cfplatform import Client, CFPlatformError
 from cfplatform.transport import checks
-from cfplatform import coco
+from cfplatform import documents
 
 def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
-checks.MAX_OBJECT_BYTES = coco.LOAD_LIMIT = int(sys.argv[2])
+checks.MAX_OBJECT_BYTES = documents.LOAD_LIMIT = int(sys.argv[2])
 with Client(max_workers=1, retries=2) as client:
     (item,) = client.get_work_items()
     before = peak()
@@ -215,7 +215,7 @@ def test_b07_an_object_of_just_the_cap_is_fine(download, monkeypatch):
 
 
 def test_b07_parsed_documents_have_a_cap_of_their_own(sandbox, client, monkeypatch):
-    monkeypatch.setattr(coco, "LOAD_LIMIT", 100)
+    monkeypatch.setattr(documents, "LOAD_LIMIT", 100)
     failed = []
     assert list(client.iter_annotations(on_error=lambda item, error: failed.append(error))) == []
     assert len(failed) == 20

@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from cfplatform import IncompleteDownloadError, InvalidResponseError, coco, downloads
+from cfplatform import IncompleteDownloadError, InvalidResponseError, documents, downloads
 from tests.faults.tools import parts, run, store_at, tree
 from tests.http.scripted import Answer, raw
 
 LABEL = b'{"id":1,"image_id":1,"bbox":[104.5,87.25,61.0,44.75],"segmentation":[[104.5,87.25,165.5,87.25]]},'
 #: Above the limit by more than one read.
-LABELS = b'"annotations":[' + LABEL * (coco.PARSE_LIMIT // len(LABEL) + 4000) + b"{}]"
+LABELS = b'"annotations":[' + LABEL * (documents.PARSE_LIMIT // len(LABEL) + 4000) + b"{}]"
 FIRST = b'{"info": {"year": 2026}, "images": [], ' + LABELS + b"}\n"
 LAST = b'{"images": [], ' + LABELS + b', "info": {"asset_url": "old", "year": 2026}}'
 NONE = b'\xef\xbb\xbf{"images": [], ' + LABELS + b"}"
@@ -60,7 +60,7 @@ def download(serve, make_sandbox, tmp_path):
 def test_the_address_is_set_wherever_info_stands(download, document, answer):
     item, result, requests = download(answer)
     assert (result.outcome, requests) == ("downloaded", 1)
-    assert result.path.read_bytes() == coco.set_asset_url(document, item.asset_url)
+    assert result.path.read_bytes() == documents.set_asset_url(document, item.asset_url)
 
 
 @pytest.mark.parametrize("document", [FIRST, NONE], ids=["first", "none"])
@@ -87,7 +87,7 @@ def test_what_is_not_proven_is_fetched_again_and_never_a_file(download, broken, 
     assert requests == 2
     item, result, requests = download(broken, raw(200, LAST))
     assert (result.outcome, requests) == ("downloaded", 2)
-    assert result.path.read_bytes() == coco.set_asset_url(LAST, item.asset_url)
+    assert result.path.read_bytes() == documents.set_asset_url(LAST, item.asset_url)
 
 
 #: Downloads a project and tells the peak of its memory in MiB.
@@ -136,7 +136,7 @@ with Client(max_workers=32, timeout=60) as client:
     listed = list(client.get_work_items())
     before = peak()
     options = dict(space_id=None, workers=32, ordered=sys.argv[3] == "ordered", on_error=None)
-    for item, document in downloads.documents(client._calls, listed, look_ahead=look_ahead, **options):
+    for item, document in downloads.parsed_documents(client._calls, listed, look_ahead=look_ahead, **options):
         items -= len(document["annotations"]) > 1
         time.sleep(0.02)
 assert items == 0, items

@@ -154,7 +154,7 @@ def test_every_document_comes_however_little_room_there_is(make_sandbox, ordered
     sandbox.set_annotation(ids[20], None)
     failed = []
     with sandbox.client(max_workers=8) as client:
-        found = downloads.documents(
+        found = downloads.parsed_documents(
             client._calls,
             client.get_work_items(),
             space_id=None,

@@ -1,212 +1,104 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pycocotools import mask
 
-from cfplatform import InvalidResponseError, coco
-from tests.tools import outcome
-
-BLANKS = st.one_of(st.text(" \t\r\n", max_size=3), st.just(" \n" * 40))
-TRICKS = ["info", "asset_url", '"info": {', "\\", '"', "}", "]", "{[,", "x" * 70, '\\"' * 40, '"{' * 40, "\\" * 61]
-TEXTS = st.one_of(st.text(max_size=8), st.sampled_from(TRICKS))
-SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXTS)
+from cfplatform import InvalidParameterError, InvalidResponseError, WorkItem
+from cfplatform.coco import Document, read, rle
 
 
-class Pairs(list):
-    """A JSON object as a list of pairs, since names may be repeated."""
+def put(root, *places):
+    for place in places:
+        path = root / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"images": [], "place": place}))
 
 
-def objects(values, names=TEXTS, max_size=5):
-    return st.lists(st.tuples(names, values), max_size=max_size).map(Pairs)
+def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
+    put(tmp_path, "b/2.json", "b/10.json", "a/x.json", ".cfplatform/no.json", "no.json", "a/assets/no.json", "a/no.txt")
+    put(tmp_path, "b/assets/2.png", "b/.no.json")
+    found = list(read(tmp_path))
+    assert [(each.batch, each.item_id) for each in found] == [("a", "x"), ("b", "10"), ("b", "2")]
+    assert [each.data["place"] for each in found] == ["a/x.json", "b/10.json", "b/2.json"]
+    assert [each.asset for each in found] == [None, None, (tmp_path / "b/assets/2.png").resolve()]
 
 
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | objects(inner), max_leaves=12)
-INFOS = st.one_of(VALUES, objects(VALUES, st.one_of(TEXTS, st.sampled_from(["asset_url", "year"]))))
-MEMBERS = st.one_of(st.tuples(TEXTS, VALUES), st.tuples(st.just("info"), INFOS))
-URLS = st.one_of(st.none(), st.text(max_size=20), st.just('s3://b/"x"\\y'))
+def test_the_folder_of_one_batch_is_a_source_too(tmp_path):
+    put(tmp_path, "a/1.json", "a/assets/1.png", "b/2.json")
+    (found,) = read(str(tmp_path / "a"))
+    assert (found.batch, found.item_id, found.asset.name) == ("a", "1", "1.png")
 
 
-def spell(draw, text):
-    """Write a string in one of the ways that JSON has."""
-    how = draw(st.sampled_from(["plain", "ascii", "escaped"]))
-    if how == "escaped":
-        units = text.encode("utf-16-be", "surrogatepass")
-        return b'"' + b"".join(b"\\u%02x%02X" % (units[i], units[i + 1]) for i in range(0, len(units), 2)) + b'"'
-    try:
-        return json.dumps(text, ensure_ascii=how == "ascii").encode()
-    except UnicodeEncodeError:
-        return json.dumps(text).encode()
+def test_a_file_and_streams_are_sources(tmp_path):
+    put(tmp_path, "all.json")
+    document = {"images": []}
+    assert [each.data["place"] for each in read(tmp_path / "all.json")] == ["all.json"]
+    assert list(read([document])) == [Document(document)]
+    assert list(read([(WorkItem({"id": "i", "batchId": 7}), document)])) == [Document(document, "i", "7")]
+    assert list(read([Document(document, "i")])) == [Document(document, "i")]
 
 
-def spell_value(draw, value):
-    def blank():
-        return draw(BLANKS).encode()
-
-    if isinstance(value, Pairs):
-        members = [
-            blank() + spell(draw, name) + blank() + b":" + blank() + spell_value(draw, inner) + blank()
-            for name, inner in value
-        ]
-        return b"{" + (b",".join(members) or blank()) + b"}"
-    if isinstance(value, list):
-        return b"[" + (b",".join(blank() + spell_value(draw, inner) + blank() for inner in value) or blank()) + b"]"
-    return spell(draw, value) if isinstance(value, str) else json.dumps(value).encode()
+@pytest.mark.parametrize("source", [{}, 3, None, "no such place"])
+def test_what_is_no_source_is_refused_at_the_call(source):
+    with pytest.raises(InvalidParameterError):
+        read(source)
 
 
-@st.composite
-def documents(draw):
-    """A document in random spelling, and where the value of its ``info`` stands, if it has one."""
-    text = draw(st.sampled_from([b"", b"\xef\xbb\xbf"])) + draw(BLANKS).encode() + b"{"
-    span = None
-    for number, (name, value) in enumerate(draw(st.lists(MEMBERS, max_size=6))):
-        text += (b"," if number else b"") + draw(BLANKS).encode() + spell(draw, name) + draw(BLANKS).encode() + b":"
-        text += draw(BLANKS).encode()
-        start = len(text)
-        text += spell_value(draw, value)
-        if name == "info":
-            span = (start, len(text))
-        text += draw(BLANKS).encode()
-    return text + b"}" + draw(BLANKS).encode(), span
+def test_a_folder_without_labels_is_refused_at_the_call(tmp_path):
+    put(tmp_path, "a/b/1.json")
+    with pytest.raises(InvalidParameterError, match="holds no labels"):
+        read(tmp_path)
 
 
-@given(documents(), URLS)
-def test_setting_the_asset_url_changes_that_and_nothing_else(case, url):
-    document, span = case
-    before = json.loads(document.decode("utf-8-sig"))
-    edited = coco.set_asset_url(document, url)
-    info = before.get("info")
-    assert coco.parse(edited) == {
-        **before,
-        "info": {**(info if isinstance(info, dict) else {}), "asset_url": url or ""},
-    }
-    start, end, value = coco.asset_url_edit(document, url)
-    assert edited == document[:start] + value + document[end:]
-    if span is None:
-        assert start == end == document.index(b"{") + 1
-    else:
-        assert span[0] <= start <= end <= span[1]
+def test_what_a_stream_brings_is_checked():
+    with pytest.raises(InvalidParameterError, match="not int"):
+        list(read([{}, 3]))
 
 
-@given(documents(), URLS)
-def test_setting_it_again_changes_nothing(case, url):
-    once = coco.set_asset_url(case[0], url)
-    assert coco.set_asset_url(once, url) == once
+def test_a_file_that_cannot_be_read_raises_or_is_reported(tmp_path):
+    put(tmp_path, "a/1.json", "a/3.json")
+    (tmp_path / "a/2.json").write_text("[]")
+    with pytest.raises(InvalidResponseError, match=r"2\.json.*top level is a JSON array"):
+        list(read(tmp_path))
+    findings = []
+    assert [each.item_id for each in read(tmp_path, on_error=findings.append)] == ["1", "3"]
+    assert [(each.code, each.severity, each.item_id, each.batch) for each in findings] == [
+        ("unreadable", "error", "2", "a")
+    ]
+
+
+@given(st.integers(1, 12), st.integers(1, 40), st.randoms(use_true_random=False))
+def test_masks_are_read_as_the_reference_reads_them(height, width, random):
+    np = pytest.importorskip("numpy")
+    picture = np.array([[random.random() < 0.4 for _ in range(width)] for _ in range(height)], dtype=np.uint8)
+    packed = mask.encode(np.asfortranarray(picture))
+    counts, *size = rle.runs({"size": packed["size"], "counts": packed["counts"].decode()})
+    assert size == [height, width]
+    assert rle.area(counts) == picture.sum()
+    assert rle.bitmap(counts) == (picture.T * 255).astype(np.uint8).tobytes()
+    assert rle.runs({"size": size, "counts": counts}) == (counts, height, width)
 
 
 @pytest.mark.parametrize(
-    ("document", "edited"),
+    ("segmentation", "why"),
     [
-        (b"{}", b'{"info": {"asset_url": "u"}}'),
-        (b'{ "a":1 }', b'{"info": {"asset_url": "u"},  "a":1 }'),
-        (b'{"info":{}}', b'{"info":{"asset_url": "u"}}'),
-        (b'{"info":{ }}', b'{"info":{"asset_url": "u" }}'),
-        (b'{"info":{"year":1.10}}', b'{"info":{"asset_url": "u", "year":1.10}}'),
-        (b'{"info":{"asset_url" : "old" }}', b'{"info":{"asset_url" : "u" }}'),
-        (b'{"info":{"asset_url":{"a":[1]}}}', b'{"info":{"asset_url":"u"}}'),
-        (b'{"info":null}', b'{"info":{"asset_url": "u"}}'),
-        (b'{"info":[1, {"asset_url":2}], "a":1}', b'{"info":{"asset_url": "u"}, "a":1}'),
-        (b'{"info":"x,}"}', b'{"info":{"asset_url": "u"}}'),
-        (b'{"info":{"a":1},"info":{"b":2}}', b'{"info":{"a":1},"info":{"asset_url": "u", "b":2}}'),
-        (b'{"info":{"a":1},"\\u0069nfo":{"b":2}}', b'{"info":{"a":1},"\\u0069nfo":{"asset_url": "u", "b":2}}'),
-        (b'{"info":{"asset_url":1,"asset\\u005furl":2}}', b'{"info":{"asset_url":1,"asset\\u005furl":"u"}}'),
-        (b'{"x":{"info":{}},"y":"info"}', b'{"info": {"asset_url": "u"}, "x":{"info":{}},"y":"info"}'),
-        (b'{"a\\\\":"\\\\\\"{","info":{}}', b'{"a\\\\":"\\\\\\"{","info":{"asset_url": "u"}}'),
-        (b'\xef\xbb\xbf{"info":{}}\r\n', b'\xef\xbb\xbf{"info":{"asset_url": "u"}}\r\n'),
-        (b'{"info":{"r":1E400,"n":NaN}}', b'{"info":{"asset_url": "u", "r":1E400,"n":NaN}}'),
+        ([[1, 2]], "not an object"),
+        ({"counts": [4]}, "size"),
+        ({"size": [2, -2], "counts": [4]}, "size"),
+        ({"size": [2, 2], "counts": [True, 3]}, "neither text"),
+        ({"size": [2, 2], "counts": None}, "neither text"),
+        ({"size": [2, 2], "counts": [1, 2]}, "3 pixels, 2 x 2 are 4"),
+        ({"size": [2, 2], "counts": "1a\n"}, "character"),
+        ({"size": [2, 2], "counts": "P"}, "end within"),
+        ({"size": [2, 2], "counts": "o" * 40}, "too large"),
+        ({"size": [2, 2], "counts": "O"}, "negative"),
+        ({"size": [10**6, 10**6], "counts": [10**12]}, "more than"),
     ],
 )
-def test_the_edit_is_the_smallest_one(document, edited):
-    assert coco.set_asset_url(document, "u") == edited
-
-
-def test_no_asset_url_is_written_as_an_empty_text():
-    assert coco.set_asset_url(b'{"info": {}}', None) == b'{"info": {"asset_url": ""}}'
-
-
-@pytest.mark.parametrize(
-    "filler", [b"a" * 20_000_000, b'\\"' * 500_000, b"\\\\" * 500_000], ids=["plain", "quotes", "backslashes"]
-)
-def test_a_huge_string_costs_neither_memory_nor_time(filler):
-    document = b'{"x": "' + filler + b'", "info": {}}'
-    began = time.perf_counter()
-    start, end, _ = coco.asset_url_edit(document, "u")
-    assert time.perf_counter() - began < 3
-    assert start == end == len(document) - 2
-
-
-@pytest.mark.parametrize("document", [b"", b"{", b'{"info', b'{"info": {"a', b'{"a": "\\', b"}", b"[", b'{"info":'])
-def test_the_edit_of_a_document_that_was_not_proven_ends(document):
-    start, end, value = coco.asset_url_edit(document, "u")
-    assert 0 <= start <= end <= len(document) + 1
-    assert b'"asset_url": "u"' in value
-
-
-@pytest.mark.parametrize(
-    ("document", "data"),
-    [
-        (b"{}", {}),
-        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
-        (b' \r\n{"a": "\xc3\xa9"}\n', {"a": "é"}),
-        (b'{"a": 1, "a": 2}', {"a": 2}),
-    ],
-)
-def test_a_whole_object_is_a_document(document, data):
-    assert coco.parse(document) == data
-
-
-@pytest.mark.parametrize(
-    ("document", "says"),
-    [
-        (b"", "it is empty"),
-        (b"  \n", "it is empty"),
-        (b"{", "not one whole JSON object"),
-        (b'{"a": 1', "not one whole JSON object"),
-        (b'{"a": 1}}', "Extra data"),
-        (b'{"a": 1}{"a": 1}', "Extra data"),
-        (b"[]", "the top level is a JSON array"),
-        (b"null", "the top level is a JSON null"),
-        (b"true", "the top level is a JSON boolean"),
-        (b"1.5", "the top level is a JSON number"),
-        (b'"x"', "the top level is a JSON string"),
-        (b"<!DOCTYPE html><title>Sign in</title>", "looks like an HTML page"),
-        (b"\n <HTML>", "looks like an HTML page"),
-        (b'{"a": "\xff"}', "not valid UTF-8"),
-        ('{"a": 1}'.encode("utf-16"), "not valid UTF-8"),
-        ('{"a": 1}'.encode("utf-16-le"), "not one whole JSON object"),
-        (b"[" * 200_000, "nested too deeply"),
-        (b'{"a": ' * 200_000, "nested too deeply"),
-    ],
-)
-def test_anything_else_is_refused_with_the_reason(document, says):
-    with pytest.raises(InvalidResponseError, match=says) as caught:
-        coco.parse(document)
-    assert len(str(caught.value)) < 400
-
-
-def test_a_number_with_thousands_of_digits_is_refused_or_kept_but_never_breaks():
-    digits = "9" * 5000
-    parsed, error = outcome(InvalidResponseError, coco.parse, f'{{"a": {digits}}}'.encode())
-    assert "digits" in str(error) if parsed is None else parsed["a"] == 10**5000 - 1
-
-
-@given(st.binary(max_size=40))
-def test_any_bytes_are_parsed_or_refused(document):
-    parsed, error = outcome(InvalidResponseError, coco.parse, document)
-    assert isinstance(parsed, dict) or str(error).startswith("The document is not")
-
-
-@pytest.mark.parametrize(("head", "tail"), [(b"{", b"}"), (b'\xef\xbb\xbf \n{"a"', b'"}\n '), (b"\t{", b"}\r\n")])
-def test_the_ends_of_an_object_are_accepted(head, tail):
-    assert coco.check_ends(head, tail) is None
-
-
-@pytest.mark.parametrize(
-    ("head", "tail"), [(b"[", b"}"), (b"{", b"]"), (b"", b""), (b"{", b"},"), (b"<html>", b"</html>"), (b"{", b"\0")]
-)
-def test_the_ends_of_anything_else_are_refused(head, tail):
-    with pytest.raises(InvalidResponseError, match="not one whole JSON object"):
-        coco.check_ends(head, tail)
+def test_what_is_no_mask_is_refused(segmentation, why):
+    with pytest.raises(ValueError, match=why):
+        rle.runs(segmentation)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cfplatform import coco
+from cfplatform import documents
 from cfplatform.rewriting import Rewriter
 from cfplatform.scanning import LONGEST_NAME, Edit, find_edit
-from tests.unit.test_coco import URLS, documents
+from tests.unit.test_documents import URLS, spelled
 
 #: Mostly short pieces, since what matters is what they cut; some longer than any name, and empty ones.
 SIZES = st.lists(st.one_of(st.integers(0, 9), st.integers(0, 3 * LONGEST_NAME)), min_size=1, max_size=30)
@@ -42,15 +42,15 @@ def rewritten(found, head, asset_url):
     return first, first if corrected is None else b"".join(corrected), len(reads)
 
 
-@given(documents(), URLS, SIZES)
+@given(spelled(), URLS, SIZES)
 @example((b'{"\\u0069nfo":{"asset_\\u0075rl":1}}', None), "u", [1])
 @example((b'{"a":"\\\\\\"","info":{}}', None), "u", [1])
 def test_the_edit_does_not_depend_on_the_pieces(case, url, sizes):
     document, _ = case
-    assert find_edit(pieces(document, sizes), url) == coco.asset_url_edit(document, url)
+    assert find_edit(pieces(document, sizes), url) == documents.asset_url_edit(document, url)
 
 
-@given(documents(), URLS, SIZES, st.integers(1, 40))
+@given(spelled(), URLS, SIZES, st.integers(1, 40))
 @example((b'{"info":{},"x":[{"info":1}]}', None), "u", [1], 11)
 @example((b'{"x":1,"\\u0069nfo":{}}', None), "u", [1], 15)
 @example((b'{"info":{},"info":{}}', None), "u", [1], 17)
@@ -59,7 +59,7 @@ def test_the_edit_does_not_depend_on_the_pieces(case, url, sizes):
 def test_what_is_written_while_it_arrives_is_what_a_whole_document_becomes(case, url, sizes, head):
     document, _ = case
     _, final, _ = rewritten(pieces(document, sizes), head, url)
-    assert final == coco.set_asset_url(document, url)
+    assert final == documents.set_asset_url(document, url)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_is_written_while_it_arrives_is_what_a_whole_document_becomes(case,
 @pytest.mark.parametrize("size", [1, 64, 100])
 def test_it_is_written_again_only_where_that_could_not_be_foreseen(document, reads, size):
     first, final, found = rewritten(pieces(document, [size]), 200 // size + 1, "u")
-    assert final == coco.set_asset_url(document, "u")
+    assert final == documents.set_asset_url(document, "u")
     # Once to look where it belongs, once more to write that.
     assert found == reads
     assert (first == final) == (reads < 2)
@@ -106,7 +106,7 @@ def test_many_names_cost_time_in_step_with_their_number(part):
     for count in (10_000, 40_000):
         document = b'{"x": [' + part * count
         began = time.process_time()
-        coco.asset_url_edit(document, "u")
+        documents.asset_url_edit(document, "u")
         took.append(time.process_time() - began)
     assert took[1] < 10 * took[0] + 0.1
 
@@ -116,7 +116,7 @@ def test_many_equal_members_cost_time_in_step_with_their_number():
     for count in (5_000, 20_000):
         document = b"{" + b'"info":{},"\\u0069nfo":{"asset_url":1},' * count + b'"x":1}'
         began = time.process_time()
-        start, end, _ = coco.asset_url_edit(document, "u")
+        start, end, _ = documents.asset_url_edit(document, "u")
         took.append(time.process_time() - began)
         assert document[start - 12 : end + 1] == b'"asset_url":1}'
         assert start > len(document) - 20

@@ -1,0 +1,11 @@
+"""Labels as one COCO dataset: read what was downloaded, or what a stream brings, document by document.
+
+Every function takes the same kinds of source; see :func:`read`.
+"""
+
+from __future__ import annotations
+
+from .findings import Finding
+from .sources import Document, Source, read
+
+__all__ = ["Document", "Finding", "Source", "read"]
