@@ -14,9 +14,9 @@ from .database import Database
 
 _MATCHING = """
 SELECT idx FROM created_items
-WHERE created_at >= ifnull(?1, created_at) AND created_at <= ifnull(?2, created_at)
-  AND (?3 IS NULL OR batch_id IN (SELECT value FROM json_each(?3)))
-  AND (?4 IS NULL OR idx IN (SELECT value FROM json_each(?4)))
+WHERE created_at >= ifnull(:created_from, created_at) AND created_at <= ifnull(:created_to, created_at)
+  AND (:batch_ids IS NULL OR batch_id IN (SELECT value FROM json_each(:batch_ids)))
+  AND (:indexes IS NULL OR idx IN (SELECT value FROM json_each(:indexes)))
 ORDER BY idx
 """
 
@@ -78,7 +78,15 @@ class CreatedItems:
             found = (self._catalogue.ids.decode("item", text) for text in wanted.work_item_ids)
             indexes = json.dumps([index for index in found if index is not None])
         batch_ids = None if wanted.batch_ids is None else json.dumps(wanted.batch_ids)
-        rows = self._database.rows(_MATCHING, (wanted.created_from, wanted.created_to, batch_ids, indexes))
+        rows = self._database.rows(
+            _MATCHING,
+            {
+                "created_from": wanted.created_from,
+                "created_to": wanted.created_to,
+                "batch_ids": batch_ids,
+                "indexes": indexes,
+            },
+        )
         return _spans(index for (index,) in rows)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _SCHEMA = """
@@ -69,11 +69,11 @@ class Database:
         weakref.finalize(self, self._connection.close)
         self._connection.executescript(_SCHEMA)
 
-    def execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+    def execute(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Cursor:
         """Run a statement; the lock must be held until the last row is read."""
         return self._connection.execute(statement, values)
 
-    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+    def rows(self, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         """Run a statement and return all of its rows."""
         with self.lock:
             return self._connection.execute(statement, values).fetchall()
