@@ -12,10 +12,9 @@ author = "The cfplatform authors"
 copyright = "2026, the cfplatform authors"
 release = version = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "notebook"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser", "notebook"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
-html_static_path = ["_static"]
 html_title = f"cfplatform {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css", "notebook.css"]
