@@ -294,10 +294,11 @@ class Downloader:
             finished = self._receiver.document(job, stream)
             if finished is None:
                 return self._result(job, "skipped")
-            self._keep(job, finished)
+            self._remember(job, finished)
         finally:
             with self._counting:
                 self._receiving -= 1
+        self._write_down(job, finished)
         return self._result(job, "downloaded", written=finished.size)
 
     def _receive_asset(
@@ -313,7 +314,8 @@ class Downloader:
     def _take_back(self, job: Job[DownloadResult], done: Done) -> None:
         """Remember what another process saved of an item, and say what became of it."""
         if done.document is not None:
-            self._keep(job, done.document)
+            self._remember(job, done.document)
+            self._write_down(job, done.document)
         if done.asset is not None:
             self._keep_asset(job, done.asset)
         if done.error is not None:
@@ -322,9 +324,12 @@ class Downloader:
         saved = [each.size for each in (done.document, done.asset) if each is not None]
         job.result = self._result(job, "downloaded" if saved else "skipped", written=sum(saved))
 
-    def _keep(self, job: Job[DownloadResult], finished: FinishedItem) -> None:
-        item, target = job.item, job.target
-        self._state.finish(item.project_id or "", item.id, target.key, finished, waiting=self._rows_at_once)
+    def _remember(self, job: Job[DownloadResult], finished: FinishedItem) -> None:
+        self._state.remember(job.item.project_id or "", job.item.id, job.target.key, finished)
+
+    def _write_down(self, job: Job[DownloadResult], finished: FinishedItem) -> None:
+        self._state.flush(self._rows_at_once)
+        target = job.target
         if target.known is not None and target.known.path != finished.path:
             self._state.flush()
             self._remove_moved(target.known)

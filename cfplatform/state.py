@@ -231,27 +231,20 @@ class State:
         found = {row[0]: (row[1], row[2]) for row in rows}
         return {key: found[stored] for key in path_keys if (stored := _storable(key)) in found}
 
-    def finish(self, project_id: str, item_id: str, path_key: str, item: FinishedItem, *, waiting: int = 1) -> None:
-        """Remember a file that has got its final name.
-
-        Args:
-            waiting: Files, at the most, that are remembered only in memory, until :meth:`flush` or the next call. A
-                process that is killed fetches so many again.
-        """
+    def remember(self, project_id: str, item_id: str, path_key: str, item: FinishedItem) -> None:
+        """Remember, until :meth:`flush` only in memory, a file that has got its final name."""
         values = (project_id, item_id, item.path, path_key, *item[1:])
         self._finished.append([_storable(value) for value in values])
-        if len(self._finished) >= waiting:
-            self.flush()
 
     @property
     def waiting(self) -> int:
         """Files that are remembered only in memory."""
         return len(self._finished)
 
-    def flush(self) -> None:
-        """Write down what was finished since the last time, all in one commit."""
+    def flush(self, least: int = 1) -> None:
+        """Write down what is remembered, all in one commit; nothing where it is less than ``least`` files."""
         # A forked child has copies of the rows, and perhaps of a lock that a thread of its parent held.
-        if self._finished and self._pid == os.getpid():
+        if len(self._finished) >= least and self._pid == os.getpid():
             self._alone(self._write_finished, None)
 
     def _write_finished(self, db: sqlite3.Connection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,3 +15,8 @@ def outcome(expected: type[E], function: Callable[..., Any], *args: Any) -> tupl
         return function(*args), None
     except expected as error:
         return None, error
+
+
+def case_id(value: Any) -> str:
+    """Return the same name for a case in every process, as tests that run side by side need: no addresses."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))

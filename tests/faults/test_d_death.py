@@ -228,16 +228,19 @@ def test_d05_a_damaged_state_file_is_never_trusted(sandbox, client, tmp_path, da
     assert client.download_project(destination=tmp_path).skipped == 20
 
 
-def test_d06_a_kill_between_rename_and_state_costs_one_request(make_sandbox, tmp_path):
+@pytest.mark.parametrize("workers", [2, 8])
+def test_d06_a_kill_between_rename_and_state_costs_a_request_for_each_worker(make_sandbox, tmp_path, workers):
     sandbox = make_sandbox(items=200, batches=2, latency=0.02)
     root = tmp_path / "out"
-    with start(sandbox, DOWNLOAD, root, 2) as process:
+    saved = []
+    with start(sandbox, DOWNLOAD, root, workers) as process:
         wait_until(lambda: len(list(root.glob("*/*.json"))) > 20)
         # Whoever holds the database keeps the run from writing down what it has just renamed.
         holder = sqlite3.connect(root / ".cfplatform" / "state.sqlite3", isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
         known = holder.execute("SELECT count(*) FROM items").fetchone()[0]
-        wait_until(lambda: len(list(root.glob("*/*.json"))) == known + 2)
+        # Until nothing more gets its name.
+        wait_until(lambda: saved.append(len(list(root.glob("*/*.json")))) or saved[-20:] == 20 * saved[-1:])
         process.kill()
         holder.execute("ROLLBACK")
         holder.close()
@@ -245,6 +248,7 @@ def test_d06_a_kill_between_rename_and_state_costs_one_request(make_sandbox, tmp
     sandbox.clear_requests()
     with sandbox.client() as client:
         summary = client.download_project(destination=root)
+    assert known < saved[-1] <= known + workers
     assert (summary.total_items, summary.failed, summary.skipped) == (200, 0, known)
     assert sandbox.counts["storage"] == 200 - known
     assert len(tree(root)) == 200

@@ -34,6 +34,7 @@ from tests.faults.tools import parts, start, tree, wait_until
 from tests.functional import shell
 from tests.functional.test_executors import Inline
 from tests.stores import SECRET, S3Server
+from tests.tools import case_id
 
 ITEMS = 8
 
@@ -459,7 +460,7 @@ def test_a_store_that_cannot_be_reached(client, state, s3, monkeypatch):
         ("file://host/labels", {}, "three slashes"),
         ("memory://labels", {"state": "s", "executor": ProcessPoolExecutor(1)}, "memory of this process"),
     ],
-    ids=str,
+    ids=case_id,
 )
 def test_destinations_that_are_refused_before_any_request(tmp_path, monkeypatch, destination, options, words):
     monkeypatch.chdir(tmp_path)

@@ -32,6 +32,11 @@ def row(number, outcome="downloaded"):
     return ResultRow(f"item-{number}", "1001", f"b/{number}.json", outcome, number, None)
 
 
+def finish(opened, *values):
+    opened.remember(*values)
+    opened.flush()
+
+
 def python(code, root):
     return subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, timeout=30)
 
@@ -111,13 +116,13 @@ def test_threads_that_ask_at_once_get_different_folders(opened):
 def test_a_finished_item_is_remembered_over_runs(root):
     opened = State.open(root)
     assert opened.items("p", ["item"]) == {}
-    opened.finish("p", "item", "key", ITEM)
+    finish(opened, "p", "item", "key", ITEM)
     opened.close()
     opened = State.open(root)
     assert opened.items("p", ["item"])["item"] == ITEM
     assert opened.owners(["key", "other"]) == {"key": ("p", "item")}
     assert opened.items("q", ["item"]) == {}
-    opened.finish("p", "item", "moved", ITEM._replace(path="new/item.json", etag=None))
+    finish(opened, "p", "item", "moved", ITEM._replace(path="new/item.json", etag=None))
     assert opened.items("p", ["item"])["item"].path == "new/item.json"
     assert opened.owners(["key"]) == {}
     opened.close()
@@ -183,7 +188,7 @@ def test_what_a_late_worker_reports_after_the_end_is_dropped(root):
     opened = State.open(root)
     run = opened.begin_run()
     opened.close()
-    opened.finish("p", "item", "key", ITEM)
+    finish(opened, "p", "item", "key", ITEM)
     opened.add_results(run, 0, [row(1)])
     assert opened.items("p", ["item"]) == {}
 
@@ -195,7 +200,7 @@ def test_one_process_shares_it(root):
     first, second = State.open(root), State.open(root)
     assert first is second
     first.close()
-    second.finish("p", "item", "key", ITEM)
+    finish(second, "p", "item", "key", ITEM)
     assert second.items("p", ["item"])["item"] == ITEM
     second.close()
     third = State.open(root)
@@ -213,7 +218,7 @@ def test_a_second_process_is_told_who_is_busy(root, opened):
     )
     told = python(code, root)
     assert f"Process {os.getpid()} is downloading into" in told.stdout, told.stderr
-    opened.finish("p", "item", "key", ITEM)
+    finish(opened, "p", "item", "key", ITEM)
     assert opened.items("p", ["item"])["item"] == ITEM
 
 
@@ -256,13 +261,25 @@ def test_destinations_do_not_disturb_each_other(tmp_path, opened):
     other.close()
 
 
+def test_rows_wait_until_there_are_enough(root):
+    opened = State.open(root)
+    for number in range(3):
+        opened.remember("p", f"item-{number}", f"key-{number}", ITEM)
+        opened.flush(3)
+        other = sqlite3.connect(state.state_path(root))
+        assert other.execute("SELECT count(*) FROM items").fetchone() == (3 if number == 2 else 0,)
+        other.close()
+        assert opened.waiting == (0 if number == 2 else number + 1)
+    opened.close()
+
+
 # --- Damage
 
 
 def filled(root, rows=2000):
     opened = State.open(root)
     for number in range(rows):
-        opened.finish("p", f"item-{number}", f"key-{number}", ITEM)
+        finish(opened, "p", f"item-{number}", f"key-{number}", ITEM)
     opened.close()
     return state.state_path(root)
 
@@ -278,7 +295,7 @@ def test_garbage_is_put_aside_and_the_state_built_anew(root, content):
     path.write_bytes(content)
     opened = State.open(root)
     assert opened.items("p", ["item-1"]) == {}
-    opened.finish("p", "item-1", "key", ITEM)
+    finish(opened, "p", "item-1", "key", ITEM)
     assert opened.items("p", ["item-1"])["item-1"] == ITEM
     opened.close()
     assert path.with_name("state.sqlite3.damaged").read_bytes() == content
@@ -291,7 +308,7 @@ def test_a_cut_state_is_put_aside_and_built_anew(root, keep):
     os.truncate(path, size + keep if keep < 0 else int(keep * size) if isinstance(keep, float) else keep)
     opened = State.open(root)
     assert opened.items("p", ["item-1999"]) == {}
-    opened.finish("p", "item-1999", "key", ITEM)
+    finish(opened, "p", "item-1999", "key", ITEM)
     assert opened.items("p", ["item-1999"])["item-1999"] == ITEM
     opened.close()
 
@@ -350,7 +367,7 @@ def test_flipped_bytes_never_raise_anything_but_our_own_error(root, seed):
         assert "state" in str(error)
         return
     calls = [(opened.items, "p", [f"item-{number}"]) for number in range(200)]
-    calls += [(opened.folder, "p", "1", "name"), (opened.finish, "p", "new", "key", ITEM), (opened.begin_run,)]
+    calls += [(opened.folder, "p", "1", "name"), (finish, opened, "p", "new", "key", ITEM), (opened.begin_run,)]
     for call in calls:
         _, error = outcome(DownloadError, *call)
         assert error is None or "Remove it and run the same call again" in str(error)

@@ -21,7 +21,7 @@ from werkzeug.datastructures import Headers as WerkzeugHeaders
 from cfplatform import ConfigurationError, WebhookVerificationError
 from cfplatform.webhooks import MAX_BODY_BYTES, RecentDeliveries, SeenDeliveries, WebhookEvent, WebhookVerifier, seen
 from tests.deliveries import NOW, Clock, Signer, key_set, payload, unpadded
-from tests.tools import outcome
+from tests.tools import case_id, outcome
 
 SIGNER = Signer()
 VERIFIER = WebhookVerifier(keys=key_set(SIGNER), clock=Clock())
@@ -301,7 +301,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("arguments", WRONG, ids=lambda arguments: str(list(arguments.items())[-1]))
+@pytest.mark.parametrize("arguments", WRONG, ids=lambda arguments: case_id(list(arguments.items())[-1]))
 def test_wrong_settings_are_refused(arguments):
     with pytest.raises(ConfigurationError):
         WebhookVerifier(**arguments)
