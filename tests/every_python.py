@@ -87,7 +87,7 @@ def run(interpreter: str, end: str, arguments: list[str]) -> tuple[bool, str]:
             http = [each for each in oldest() if not each.startswith("typing")]
             subprocess.run([*install, "--no-deps", *http], check=True)
         print(f"\n== {interpreter}, {end} dependencies", flush=True)
-        command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+        command = [python, "-m", "pytest", "-q", "-n", "3", "-p", "no:cacheprovider", *arguments]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         last = ""
         for last in process.stdout or ():

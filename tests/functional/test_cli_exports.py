@@ -232,7 +232,7 @@ def test_a_narrow_terminal_leaves_out_what_matters_least(world):
 
 
 def test_a_terminal_shows_that_it_waits_and_then_the_bytes(make_sandbox, tmp_path):
-    sandbox = make_sandbox(items=20, export_seconds=0.8)
+    sandbox = make_sandbox(items=20, export_seconds=2.5)
     export = create(sandbox)
     code, screen = on_terminal("exports", "download", export, tmp_path, sandbox=sandbox, NO_COLOR="1")
     assert code == 0

@@ -20,7 +20,7 @@ def test_continuous_integration_runs_the_test_command_of_the_readme():
     commands = re.findall(r"^    (python3 -m venv .*)$", README, re.MULTILINE)
     assert len(commands) == 2
     assert commands[0].endswith("cfplatform demo")
-    assert commands[1].endswith("-m pytest")
+    assert commands[1].endswith("-m pytest -n 3")
     # The script takes the command out of the README, so that it cannot run another one.
     assert "README.rst" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
