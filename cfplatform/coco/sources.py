@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,8 @@ class Folder:
         self.root = root.resolve()
         # SQLite keeps what is large on the disk, so that a million names take no memory; removed with the last handle.
         self._names = sqlite3.connect("", check_same_thread=False)
+        # Closed with this object, however far it was read.
+        weakref.finalize(self, self._names.close)
         self._names.execute(
             "CREATE TABLE files (folder BLOB, stem BLOB, name BLOB, PRIMARY KEY (folder, stem)) WITHOUT ROWID"
         )
