@@ -81,7 +81,7 @@ class Storm:
         return None if kind is None else STORAGE[kind]()
 
 
-def weather(make_sandbox, tmp_path, items, seed, workers=16, patience=0.5):
+def weather(make_sandbox, tmp_path, items, seed, workers=16, patience=1.0):
     """Download a project in fair weather and in a storm, compare, and print the figures.
 
     ``patience`` is the read timeout in seconds: short, since each drip holds a worker for that long, yet long enough
