@@ -164,7 +164,10 @@ LINES: dict[str, tuple[Line, ...]] = {
     "stats": (
         Line(
             "The figures",
-            (*fields_of(Stats), Field("crowd_share", "number", "The share of crowds among all annotations, from 0 to 1.")),
+            (
+                *fields_of(Stats),
+                Field("crowd_share", "number", "The share of crowds among all annotations, from 0 to 1."),
+            ),
         ),
         Line(
             "The figures of each class in ``categories``",
