@@ -278,10 +278,10 @@ def test_areas_of_polygons_and_of_their_masks_agree(outline):
     assert found(document_of(annotations, width, height)) == []
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.randoms(use_true_random=False), st.booleans())
-def test_masks_of_the_reference_have_no_findings(height, width, random, crowd):
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**31), st.booleans())
+def test_masks_of_the_reference_have_no_findings(height, width, seed, crowd):
     np = pytest.importorskip("numpy")
-    picture = np.array([[random.random() < 0.4 for _ in range(width)] for _ in range(height)], dtype=np.uint8)
+    picture = np.array(np.random.default_rng(seed).random((height, width)) < 0.4, dtype=np.uint8)
     assume(picture.any())
     packed = mask.encode(np.asfortranarray(picture))
     annotation = {
@@ -316,6 +316,11 @@ def place(document, pointer):
     return document
 
 
+def one(**fields):
+    """A document with one annotation."""
+    return document_of([{"id": 1, "image_id": 1, "category_id": 1, **fields}])
+
+
 def deep(levels):
     value = []
     for _ in range(levels):
@@ -326,22 +331,14 @@ def deep(levels):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: document_of(
-            [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1.5, 2] * 500_000], "area": 1}]
-        ),
-        lambda: document_of([{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[]] * 100_000}]),
-        lambda: document_of(
-            [{"id": 1, "image_id": 1, "segmentation": {"size": [10**9, 10**9], "counts": "1" * 10**6}}]
-        ),
-        lambda: document_of(
-            [{"id": 1, "image_id": 1, "segmentation": {"size": [20_000, 20_000], "counts": "1" * 10**6}}]
-        ),
-        lambda: document_of([{"id": 1, "image_id": 1, "segmentation": {"size": [9, 9], "counts": [HUGE] * 1000}}]),
-        lambda: document_of([{"id": 1, "image_id": 1, "segmentation": {"size": [HUGE, 9], "counts": "1"}}]),
-        lambda: document_of(
-            [{"id": 1, "image_id": 1, "bbox": deep(100_000), "keypoints": deep(9), "segmentation": deep(900)}]
-        ),
-        lambda: document_of([{"id": deep(100_000), "image_id": HUGE, "category_id": deep(5), "iscrowd": deep(5)}]),
+        lambda: one(segmentation=[[1.5, 2] * 300_000], area=1),
+        lambda: one(segmentation=[[]] * 20_000),
+        lambda: one(segmentation={"size": [10**9, 10**9], "counts": "1" * 10**6}),
+        lambda: one(segmentation={"size": [20_000, 20_000], "counts": "1" * 300_000}),
+        lambda: one(segmentation={"size": [9, 9], "counts": [HUGE] * 1000}),
+        lambda: one(segmentation={"size": [HUGE, 9], "counts": "1"}),
+        lambda: one(bbox=deep(100_000), keypoints=deep(9), segmentation=deep(100_000)),
+        lambda: one(id=deep(100_000), image_id=HUGE, category_id=deep(5), iscrowd=deep(5)),
         # A dict would compare each of these with all others.
         lambda: document_of([{"id": number * (2**61 - 1), "image_id": 1, "caption": "x"} for number in range(30_000)]),
         lambda: document_of([], 10**9, 10**9),
