@@ -39,7 +39,7 @@ def runs(segmentation: Any) -> tuple[list[int], int, int]:
         raise ValueError(f"its size of {width} x {height} is more than {MAX_PIXELS:,} pixels")
     if isinstance(counts, str):
         found = unpack(counts)
-    elif isinstance(counts, list) and all(_is_count(each) for each in counts):
+    elif isinstance(counts, list) and set(map(type, counts)) <= {int} and min(counts, default=0) >= 0:
         found = counts
     else:
         raise ValueError("its counts are neither text nor a list of whole numbers")

@@ -8,7 +8,7 @@ from operator import mul, sub
 from typing import Any, NamedTuple
 
 from . import rle
-from .values import LARGEST, box, number
+from .values import NUMBERS, are_finite, are_numbers, box, number
 
 #: Pixels by which a shape may reach beyond the picture, since tools round in different ways.
 EDGE = 1.0
@@ -19,7 +19,6 @@ AREA_SHARE, AREA_OUTLINE, AREA_PIXELS = 0.01, 0.5, 1.0
 FLAT = 1e-6
 #: Characters of a text, and digits of a number, that a message repeats.
 _SHOWN = 40
-_NUMBERS = {int, float}
 
 #: Width and height of a picture.
 Size = tuple[float, float]
@@ -91,9 +90,9 @@ def shape_problems(annotation: dict[str, Any], picture: Size | None, named: int 
 
 
 def _box_problems(value: Any, picture: Size | None) -> Iterator[Problem]:
-    if not _are_numbers(value) or len(value) != 4:
+    if not are_numbers(value) or len(value) != 4:
         yield Problem("bad-box", "The box is not a list of four numbers: x, y, width and height.", "/bbox")
-    elif not _are_finite(value):
+    elif not are_finite(value):
         yield Problem("not-finite", "The box has a number that is not finite, or far too large.", "/bbox")
     elif value[2] <= 0 or value[3] <= 0:
         yield Problem("empty-box", f"The box is {shown(value[2])} wide and {shown(value[3])} high.", "/bbox")
@@ -130,7 +129,7 @@ def _segmentation_problems(
         message = f"The segmentation is {shown(value)}, neither a list of polygons nor a mask."
         yield Problem("bad-segmentation", message, "/segmentation")
         return None
-    if type(value[0]) in _NUMBERS:
+    if type(value[0]) in NUMBERS:
         message = "The segmentation is one list of numbers; it must be a list of such lists."
         yield Problem("bad-segmentation", message, "/segmentation")
         return None
@@ -182,9 +181,9 @@ def _polygons_problems(polygons: list[Any], picture: Size | None) -> Generator[P
 
 
 def _broken(polygon: Any, pointer: str) -> Problem | None:
-    if not _are_numbers(polygon):
+    if not are_numbers(polygon):
         return Problem("bad-polygon", "The polygon is not a list of numbers.", pointer)
-    if not _are_finite(polygon):
+    if not are_finite(polygon):
         return Problem("not-finite", "The polygon has a number that is not finite, or far too large.", pointer)
     if len(polygon) % 2:
         return Problem("bad-polygon", f"The polygon has {len(polygon)} numbers; they must be pairs.", pointer)
@@ -220,7 +219,7 @@ def _area_problems(annotation: dict[str, Any], extent: _Extent | None) -> Iterat
             yield Problem("missing-area", "The annotation has no area.", "")
         return
     area = annotation["area"]
-    if type(area) not in _NUMBERS:
+    if type(area) not in NUMBERS:
         yield Problem("bad-area", f"The area is {shown(area)}, no number.", "/area")
     elif number(area) is None:
         yield Problem("not-finite", "The area is not finite, or far too large.", "/area")
@@ -237,11 +236,11 @@ def _area_problems(annotation: dict[str, Any], extent: _Extent | None) -> Iterat
 def _keypoint_problems(
     annotation: dict[str, Any], value: Any, picture: Size | None, named: int | None
 ) -> Iterator[Problem]:
-    if not _are_numbers(value) or len(value) % 3:
+    if not are_numbers(value) or len(value) % 3:
         message = "The keypoints are not a list of x, y and visibility in turn."
         yield Problem("bad-keypoints", message, "/keypoints")
         return
-    if not _are_finite(value):
+    if not are_finite(value):
         yield Problem("not-finite", "The keypoints have a number that is not finite, or far too large.", "/keypoints")
         return
     if named is not None and len(value) != 3 * named:
@@ -269,14 +268,3 @@ def _far_keypoint(value: list[float], picture: Size) -> Iterator[Problem]:
             message = f"Keypoint {start // 3 + 1} at {place} lies outside of the picture."
             yield Problem("keypoint-outside", message, f"/keypoints/{start}")
             return
-
-
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, list) and set(map(type, value)) <= _NUMBERS
-
-
-def _are_finite(values: list[Any]) -> bool:
-    try:
-        return all(map(math.isfinite, values)) and (not values or max(map(abs, values)) <= LARGEST)
-    except OverflowError:
-        return False
