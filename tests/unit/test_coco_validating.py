@@ -20,6 +20,10 @@ from tests.unit.odd_documents import EVERYTHING, anything, odd_documents
 GONE = object()
 A0, A1, A2, A3, A4, A5 = (("annotations", index) for index in range(6))
 OUTLINE = (*A0, "segmentation", 0)
+#: What makes the first annotation one that has only a box.
+BOX_ONLY = (((*A0, "segmentation"), GONE), ((*A0, "area"), 1))
+BOXLESS = ((*A0, "bbox"), GONE)
+TALLER = {"size": [60, 20], "counts": [0, 3, 57, 3, 1137]}
 SEGMENT = (*A4, "segments_info", 0)
 #: More digits than Python prints.
 HUGE = 10**5000
@@ -102,10 +106,12 @@ DEFECTS = [
     ("not-finite", "/annotations/0/keypoints", ((*A0, "keypoints", 0), math.nan)),
     ("empty-box", "/annotations/0/bbox", ((*A0, "bbox"), [1, 2, 0, 4])),
     ("empty-box", "/annotations/0/bbox", ((*A0, "bbox"), [1, 2, 3, -4.0])),
-    ("box-outside", "/annotations/0/bbox", ((*A0, "bbox"), [40, 2, 3, 4])),
-    ("box-outside", "/annotations/0/bbox", ((*A0, "bbox"), [2, -4, 3, 4])),
-    ("box-over-edge", "/annotations/0/bbox", ((*A0, "bbox"), [-1.1, 2, 30, 4])),
-    ("box-over-edge", "/annotations/0/bbox", ((*A0, "bbox"), [20, 20, 3, 11.1])),
+    ("box-outside", "/annotations/0/bbox", ((*A0, "bbox"), [40, 2, 3, 4]), *BOX_ONLY),
+    ("box-outside", "/annotations/0/bbox", ((*A0, "bbox"), [2, -4, 3, 4]), *BOX_ONLY),
+    ("box-over-edge", "/annotations/0/bbox", ((*A0, "bbox"), [-1.1, 2, 30, 4]), *BOX_ONLY),
+    ("box-over-edge", "/annotations/0/bbox", ((*A0, "bbox"), [20, 20, 3, 11.1]), *BOX_ONLY),
+    ("box-mismatch", "/annotations/0/bbox", ((*A0, "bbox"), [2, 2, 24, 14])),
+    ("box-mismatch", "/annotations/1/bbox", ((*A1, "bbox"), [7, 0, 2, 3])),
     ("bad-segmentation", "/annotations/0/segmentation", ((*A0, "segmentation"), "x")),
     ("bad-segmentation", "/annotations/0/segmentation", ((*A0, "segmentation"), 0)),
     ("bad-segmentation", "/annotations/0/segmentation", ((*A0, "segmentation"), [2, 2, 12, 2, 12, 12])),
@@ -118,14 +124,14 @@ DEFECTS = [
     ("short-polygon", "/annotations/0/segmentation/0", ((*A0, "segmentation"), [[]])),
     ("short-polygon", "/annotations/0/segmentation/0", ((*A0, "segmentation"), [[2, 2, 12, 12]])),
     ("flat-polygon", "/annotations/0/segmentation/0", (OUTLINE, [2, 2, 6, 6, 4, 4]), ((*A0, "area"), 0)),
-    ("polygon-outside", "/annotations/0/segmentation/0", (OUTLINE, [50, 2, 60, 2, 60, 12, 50, 12])),
-    ("polygon-over-edge", "/annotations/0/segmentation/0", (OUTLINE, [-2, 2, 8, 2, 8, 12, -2, 12])),
+    ("polygon-outside", "/annotations/0/segmentation/0", (OUTLINE, [50, 2, 60, 2, 60, 12, 50, 12]), BOXLESS),
+    ("polygon-over-edge", "/annotations/0/segmentation/0", (OUTLINE, [-2, 2, 8, 2, 8, 12, -2, 12]), BOXLESS),
     ("crowd-polygons", "/annotations/0/segmentation", ((*A0, "iscrowd"), 1)),
     ("bad-mask", "/annotations/1/segmentation", ((*A1, "segmentation"), {})),
     ("bad-mask", "/annotations/1/segmentation", ((*A1, "segmentation", "counts"), [0, 3, 27])),
     ("bad-mask", "/annotations/1/segmentation", ((*A1, "segmentation", "counts", 0), HUGE)),
     ("bad-mask", "/annotations/2/segmentation", ((*A2, "segmentation", "counts"), "03k00dS2")),
-    ("mask-size", "/annotations/2/segmentation/size", ((*A2, "segmentation", "size"), [40, 30])),
+    ("mask-size", "/annotations/2/segmentation/size", ((*A2, "segmentation"), TALLER)),
     ("empty-mask", "/annotations/1/segmentation", ((*A1, "segmentation", "counts"), [1200]), ((*A1, "area"), 0)),
     ("missing-area", "/annotations/0", ((*A0, "area"), GONE)),
     ("missing-area", "/annotations/5", ((*A5, "area"), GONE)),
@@ -157,6 +163,28 @@ def test_a_defect_is_found_where_it_is_and_nothing_else(code, pointer, changes):
     assert re.fullmatch(r"[^\n]{5,200}\.", finding.message)
 
 
+@pytest.mark.parametrize(
+    ("crowd", "said"),
+    [
+        (None, "null"),
+        (True, None),
+        (7, "7"),
+        (0.25, "0.25"),
+        (-(10**40), "a number of more than 40 digits"),
+        (HUGE, "a number of more than 40 digits"),
+        (math.nan, "nan"),
+        ("x" * 40, f"'{'x' * 40}'"),
+        ("x" * 41, f"'{'x' * 39}…'"),
+        ([HUGE], "a list"),
+        ({}, "an object"),
+    ],
+    ids=range(11),
+)
+def test_a_message_names_the_value_in_few_characters(crowd, said):
+    messages = [each.message for each in check(Document(changed((("annotations", 3, "iscrowd"), crowd))))]
+    assert messages == ([] if said is None else [f"iscrowd is {said}, neither 0 nor 1."])
+
+
 def test_a_defect_of_an_image_id_is_told_with_what_follows_from_it():
     assert found(changed((("images", 1, "id"), 1))) == [
         ("duplicate-image-id", "/images/1/id"),
@@ -183,14 +211,20 @@ def test_the_table_in_the_documentation_is_that_of_the_code():
 @pytest.mark.parametrize(
     "changes",
     [
-        [((*A0, "bbox"), [-1, -1, 42, 32])],
+        [((*A0, "bbox"), [-1, -1, 42, 32]), *BOX_ONLY],
+        [((*A0, "bbox"), [3, 1, 9, 12])],
+        [((*A0, "bbox"), [0, 2, 12, 13])],
         [((*A0, "area"), 120)],
         [((*A0, "area"), 80)],
         [((*A0, "segmentation"), [])],
         [((*A0, "segmentation"), None)],
         [((*A0, "segmentation"), GONE), ((*A0, "area"), 30)],
         [((*A0, "iscrowd"), GONE)],
-        [((*A0, "iscrowd"), True), ((*A0, "segmentation"), {"size": [30, 40], "counts": [60, 100, 1040]})],
+        [
+            ((*A0, "iscrowd"), True),
+            ((*A0, "segmentation"), {"size": [30, 40], "counts": [60, 100, 1040]}),
+            ((*A0, "bbox"), [2, 0, 4, 30]),
+        ],
         [((*A0, "num_keypoints"), GONE)],
         [((*A0, "keypoints", 0), -500), ((*A0, "keypoints", 2), 0), ((*A0, "num_keypoints"), 0)],
         [((*A0, "keypoints"), GONE), ((*A0, "num_keypoints"), GONE), ((*A0, "bbox"), GONE)],
