@@ -17,8 +17,8 @@ EDGE = 1.0
 AREA_SHARE, AREA_OUTLINE, AREA_PIXELS = 0.01, 0.5, 1.0
 #: A polygon with a smaller area, in pixels, is flat.
 FLAT = 1e-6
-#: A box and its segmentation share at least this part of what they cover together, give or take a pixel on each side.
-SHARED = 0.5
+#: A box and its segmentation, each with so many pixels more on every side, share at least this part of what they cover.
+AROUND, SHARED = 2.0, 0.5
 #: Characters of a text, and digits of a number, that a message repeats.
 _SHOWN = 40
 
@@ -122,9 +122,9 @@ def _share_problems(found: _Box | None, extent: _Extent) -> Iterator[Problem]:
 
 
 def _area(corners: Sequence[float]) -> float:
-    """Return the area within corners, with a pixel more on each side."""
+    """Return the area within corners, with a few pixels more on each side."""
     left, top, right, bottom = corners
-    return max(0.0, right - left + 2 * EDGE) * max(0.0, bottom - top + 2 * EDGE)
+    return max(0.0, right - left + 2 * AROUND) * max(0.0, bottom - top + 2 * AROUND)
 
 
 def _span(corners: _Corners) -> str:

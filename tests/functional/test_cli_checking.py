@@ -82,7 +82,7 @@ def test_stats_on_a_terminal_are_tables(bad, columns):
         ("Annotations", "24"),
         ("Crowds", "4"),
     ]
-    assert re.search(r"^tree +8 +33\.3% +6 +2\.4 *$", text, re.MULTILINE)
+    assert re.search(r"^tree +12 +50\.0% +8 +2\.4 *$", text, re.MULTILINE)
     assert re.search(r"^Street scenes +4 +8 +0 +24 *$", text, re.MULTILINE)
     assert re.search(r"^small +16 +66\.7% *$", text, re.MULTILINE)
     assert re.search(r"^8 to 16 +4 +16\.7% *$", text, re.MULTILINE)
@@ -99,7 +99,7 @@ def test_stats_into_a_pipe_are_lines(run, good):
     assert (code, err.splitlines()[0]) == (0, "Reading 1 document")
     rows = [line.split("\t") for line in out.splitlines()]
     assert ["total", "annotations", "6"] in rows
-    assert ["class", "tree", "3", "2", "2.4"] in rows
+    assert ["class", "tree", "4", "2", "2.4"] in rows
     assert ["batch", "Street scenes", "1", "2", "6", "0"] in rows
     assert ["kind", "panoptic", "1"] in rows
     assert ["size", "small", "4"] in rows
