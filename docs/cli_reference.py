@@ -14,6 +14,8 @@ import click
 from cfplatform.cli import cli
 from cfplatform.cli.checks import Check
 from cfplatform.cli.uploading import Upload
+from cfplatform.coco import Finding, MergeSummary, Part, SplitSummary
+from cfplatform.coco.summaries import Account
 from cfplatform.results import DownloadResult, DownloadSummary
 
 HERE = Path(__file__).parent
@@ -41,17 +43,18 @@ class Line(NamedTuple):
 
 
 _JSON_TYPES = {"str": "text", "Path": "text", "CFPlatformError": "text", "int": "integer", "float": "number"}
+_JSON_TYPES["Any"] = "anything"
 
 
 def fields_of(kind: type, *left_out: str) -> tuple[Field, ...]:
     """The fields of a class that is printed with its own names: types from its annotations, meanings from its words."""
     _, _, attributes = (inspect.getdoc(kind) or "").partition("Attributes:\n")
-    meanings = dict(re.findall(r"^ {4}(\w+): (.+)$", attributes, re.MULTILINE))
+    meanings = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)$", attributes, re.MULTILINE))
     return tuple(
         Field(
             name,
             _json_types(getattr(annotation, "__forward_arg__", annotation)),
-            meanings[name].replace("``None``", "null"),
+            " ".join(meanings[name].split()).replace("``None``", "null"),
         )
         for name, annotation in inspect.get_annotations(kind).items()
         if name not in left_out
@@ -60,7 +63,11 @@ def fields_of(kind: type, *left_out: str) -> tuple[Field, ...]:
 
 def _json_types(annotation: str) -> str:
     names = annotation.split(" | ")
-    return " or ".join(dict.fromkeys("null" if name == "None" else _JSON_TYPES[name] for name in names))
+    return " or ".join(dict.fromkeys(_json_type(name) for name in names))
+
+
+def _json_type(name: str) -> str:
+    return "null" if name == "None" else "object" if name.startswith("dict[") else _JSON_TYPES[name]
 
 
 def _texts(**meanings: str) -> tuple[Field, ...]:
@@ -100,6 +107,8 @@ _EXPORT = Line(
     ),
     from_platform=True,
 )
+_FINDING = Line("A problem or a conflict", fields_of(Finding))
+_JOINED = fields_of(Account, "problems", "conflicts")
 #: The lines that each command writes with --json. An empty one is whatever the server answered.
 LINES: dict[str, tuple[Line, ...]] = {
     "batches create": (_BATCH,),
@@ -136,6 +145,11 @@ LINES: dict[str, tuple[Line, ...]] = {
     "exports get": (_EXPORT,),
     "exports list": (_EXPORT,),
     "exports wait": (_EXPORT,),
+    "merge": (
+        _FINDING,
+        Line("The last line", (_SUMMARY,)),
+        Line("The fields of ``summary``", (*_JOINED, *fields_of(MergeSummary))),
+    ),
     "request": (
         Line("The body of the answer, whatever it is", (), from_platform=True),
         Line(
@@ -155,6 +169,12 @@ LINES: dict[str, tuple[Line, ...]] = {
         ),
     ),
     "sandbox set-status": (_WORK_ITEM,),
+    "split": (
+        _FINDING,
+        Line("The last line", (_SUMMARY,)),
+        Line("The fields of ``summary``", (*_JOINED, *fields_of(SplitSummary))),
+        Line("The fields of each part", fields_of(Part)),
+    ),
     "upload": (Line("A file", fields_of(Upload)),),
     "webhook verify": (Line("The body of the delivery, as it was sent", (), from_platform=True),),
     "work-items annotation": (

@@ -22,6 +22,7 @@ from .errors import EXPLANATIONS, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, expla
 from .reporters import (
     ARCHIVE,
     DOWNLOAD,
+    READ,
     UPLOAD,
     BarReporter,
     LineReporter,
@@ -39,6 +40,7 @@ __all__ = [
     "DOWNLOAD",
     "EXPLANATIONS",
     "FAILED",
+    "READ",
     "UPLOAD",
     "USAGE",
     "Column",
