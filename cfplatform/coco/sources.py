@@ -132,13 +132,16 @@ class Folder:
             "SELECT folder, stem, files.name, assets.name FROM files LEFT JOIN assets USING (folder, stem) "
             "ORDER BY folder, stem"
         )
+        last, place, batch = None, self.root, ""
         for row in self._names.execute(statement):
-            folder, stem, name = (os.fsdecode(each) for each in row[:3])
-            path = self.root / folder / name
-            asset = None if row[3] is None else self.root / folder / files.ASSETS_FOLDER / os.fsdecode(row[3])
-            found = _parsed(path, stem, folder or self.root.name, on_error)
+            if row[0] != last:
+                last, folder = row[0], os.fsdecode(row[0])
+                place, batch = self.root / folder, folder or self.root.name
+            stem, path = os.fsdecode(row[1]), place / os.fsdecode(row[2])
+            asset = None if row[3] is None else place / files.ASSETS_FOLDER / os.fsdecode(row[3])
+            found = _parsed(path, stem, batch, on_error)
             if found is not None:
-                yield Document(found, stem, folder or self.root.name, path, asset)
+                yield Document(found, stem, batch, path, asset)
 
     def reads(self, path: Path) -> bool:
         """Tell whether a file would be taken for labels or for a picture, if it were there."""
