@@ -51,6 +51,9 @@ class Joiner:
 
     def add(self, document: Document) -> int | None:
         """Add a document; return its bytes in the dataset, ``None`` if it could not be added at all."""
+        if not isinstance(document.data, dict):
+            self._tell(document.finding("wrong-type", "error", "The document is no object."))
+            return None
         images = document.data.get("images")
         if not isinstance(images, list):
             if "images" in document.data:
@@ -135,17 +138,19 @@ class Joiner:
                 made["asset_url"] = url
             original = made.get("file_name")
             picture: str | Path | None = document.asset
-            if picture is None and document.item_id is None and document.path is not None:
+            asset = picture
+            if asset is None and document.item_id is None and document.path is not None:
+                # A dataset, whose paths are seen from its own folder.
                 picture = beside(document.path, original)
-            path = None if picture is None else self._local.path(picture)
-            if path is not None:
-                made["asset_path"] = path
+                asset = beside(document.path, made.get("asset_path")) or picture
+            if asset is not None:
+                made["asset_path"] = self._local.path(asset)
             if isinstance(original, str):
                 made.setdefault("original_file_name", original)
-            if path is not None and (alone or document.asset is None):
+            if picture is not None and (alone or document.asset is None):
+                made["file_name"] = self._local.path(picture)
                 # Two images may be one file; no other may have its name.
-                dataset.names.take(path)
-                made["file_name"] = path
+                dataset.names.take(made["file_name"])
             elif isinstance(original, str):
                 made["file_name"] = dataset.names.unique(harmless(original), made["id"])
 

@@ -135,7 +135,7 @@ def output_path(value: object, what: str) -> Path:
         InvalidParameterError: If it cannot be one.
     """
     path = files.folder_path(value, what)
-    if path.is_dir() or not path.name or path.name.startswith("."):
+    if path.is_dir() or not path.name:
         raise InvalidParameterError(f"{what} must be the path of a file, such as 'dataset.json', not {str(path)!r}.")
     return path.parent.resolve() / path.name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
 import re
 import sqlite3
 from hashlib import blake2b
@@ -14,7 +15,7 @@ from .. import files
 from ..exceptions import DownloadError
 
 #: A relative path that leads nowhere else: no ``..``, no drive, no backslash, nothing invisible.
-_HARMLESS = re.compile(r"(?!/)(?!(?:.*/)?\.\.?(?:/|$))[^\\:\x00-\x1f\x7f]+")
+_HARMLESS = re.compile(r"(?!/|\.$)(?!(?:.*/)?\.\.(?:/|$))[^\\:\x00-\x1f\x7f]+")
 
 
 class Names:
@@ -90,11 +91,11 @@ def harmless(name: str) -> str:
     """Return a name of a document as a relative path that leads nowhere else.
 
     Example:
-        >>> harmless("street/a.jpg")
+        >>> harmless("./street/a.jpg")
         'street/a.jpg'
         >>> harmless("C:\\\\pictures\\\\a.jpg")
         'C__pictures_a.jpg'
     """
     if _HARMLESS.fullmatch(name):
-        return name
+        return posixpath.normpath(name) if "./" in name or "//" in name else name
     return "/".join(files.safe_name(part) for part in name.split("/") if part) or files.safe_name(name)

@@ -118,7 +118,12 @@ class Folder:
             )
         folders = [os.fsdecode(row[0]) for row in self._names.execute("SELECT DISTINCT folder FROM files")]
         self._is_batch = folders == [""]
-        self._names.executemany("INSERT OR IGNORE INTO assets VALUES (?, ?, ?)", self._listed_assets(folders))
+        # Of several the first by name, so that it is the same one on every machine.
+        self._names.executemany(
+            "INSERT INTO assets VALUES (?, ?, ?) "
+            "ON CONFLICT (folder, stem) DO UPDATE SET name = min(name, excluded.name)",
+            self._listed_assets(folders),
+        )
 
     @property
     def total(self) -> int:

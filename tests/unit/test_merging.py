@@ -326,6 +326,11 @@ def test_no_name_leads_out_of_the_folder(tmp_path, name):
     assert not set(image["file_name"]) & set('\\:\0\n"')
 
 
+def test_ways_to_say_the_same_name_are_the_same(tmp_path):
+    data, _ = merged([document(name=name) for name in ("./a.png", "a.png", "b//c.png", "b/./c.png")], tmp_path)
+    assert [image["file_name"] for image in data["images"]] == ["a.png", "a~2.png", "b/c.png", "b/c~4.png"]
+
+
 @pytest.mark.parametrize("name", ["<script>.png", "a b.png", "ü/日本.png", "~x", "\ud800.png", "a" * 300])
 def test_other_names_stay_as_they_are(tmp_path, name):
     data, _ = merged([Document(document(name=name), batch=name, item_id=name)], tmp_path)
@@ -350,6 +355,17 @@ def test_a_merged_dataset_can_be_merged_again(tmp_path):
         image.pop("asset_path", None)
     assert second == first
     assert again.problem_count == 0
+
+
+def test_the_asset_of_several_images_is_still_found_after_a_second_merge(tmp_path):
+    frames = document()
+    frames["images"] = [{"id": n, "file_name": f"frame{n}.png"} for n in range(2)]
+    labels = folder(tmp_path / "labels", a={"1": frames})
+    (labels / "a/assets").mkdir()
+    (labels / "a/assets/1.mp4").touch()
+    first = coco.merge(labels, tmp_path / "merged.json").output
+    again = coco.merge(first, tmp_path / "deep/again.json").output
+    assert {image["asset_path"] for image in json.loads(again.read_text())["images"]} == {"../labels/a/assets/1.mp4"}
 
 
 def test_a_stream_of_work_items_tells_item_batch_and_asset(tmp_path):
@@ -505,6 +521,50 @@ def test_a_summary_without_problems_raises_nothing(tmp_path):
     assert json.loads(json.dumps(summary.as_dict()))["images"] == 1
 
 
+places = [
+    ["images"], ["annotations"], ["categories"], ["licenses"], ["info"], ["tool"], ["images", 0], ["annotations", 1],
+    ["categories", 0], ["images", 0, "id"], ["images", 0, "file_name"], ["images", 0, "license"],
+    ["annotations", 0, "id"], ["annotations", 0, "image_id"], ["annotations", 0, "category_id"],
+    ["annotations", 0, "segments_info"], ["annotations", 0, "bbox"], ["categories", 0, "id"], ["categories", 0, "name"],
+    ["categories", 0, "supercategory"], ["categories", 0, "keypoints"], ["licenses", 0], ["licenses", 0, "id"],
+    ["info", "asset_url"],
+]  # fmt: skip
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["id", "category_id", "name"]), inner),
+    max_leaves=4,
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(places), anything), max_size=4), st.booleans())
+def test_anything_in_any_place_leaves_a_dataset_that_loads(tmp_path_factory, changes, first):
+    made = document(licenses=[{"id": 1, "name": "A"}], tool={})
+    for path, value in changes:
+        place = made
+        with contextlib.suppress(TypeError, KeyError, IndexError):
+            for step in path[:-1]:
+                place = place[step]
+            place[path[-1]] = value
+    source = [made, document()] if first else [document(), made]
+    summary = coco.merge(source, tmp_path_factory.mktemp("merge") / "merged.json")
+    data = json.loads(summary.output.read_text("ascii"), parse_constant=pytest.fail)
+    loaded(summary.output)
+    for section in ("images", "annotations", "categories", "licenses"):
+        assert [each["id"] for each in data[section]] == list(range(1, len(data[section]) + 1))
+    assert {each["image_id"] for each in data["annotations"]} <= {each["id"] for each in data["images"]}
+    assert {each["category_id"] for each in data["annotations"]} <= {None, *(each["id"] for each in data["categories"])}
+    assert summary.annotations + summary.problem_count >= 2
+
+
+def test_a_callback_that_raises_stops_the_merge_and_leaves_nothing(tmp_path):
+    def stop(finding):
+        raise RuntimeError(finding.code)
+
+    with pytest.raises(RuntimeError, match="missing-section"):
+        coco.merge([document(), {}], tmp_path / "merged.json", on_error=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- The output -------------------------------------------------------------------------------------------------------
 
 
@@ -542,7 +602,7 @@ def test_outputs_for_one_batch_or_one_file_are_refused_in_its_place(tmp_path):
     coco.merge(labels / "a", labels / "all.json")
 
 
-@pytest.mark.parametrize("output", ["", ".", "..", 3, None, "a\0b", ".hidden.json", "labels"])
+@pytest.mark.parametrize("output", ["", ".", "..", 3, None, "a\0b", "labels"])
 def test_what_cannot_be_an_output_is_refused(tmp_path, monkeypatch, output):
     monkeypatch.chdir(tmp_path)
     folder(tmp_path / "labels", a={"1": document()})
