@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
@@ -18,7 +19,7 @@ from .writing import DatasetFile, prepare_folder
 
 
 def merge(
-    source: Source, output: str | Path, *, progress: Progress = None, on_error: OnError | None = None
+    source: Source, output: str | os.PathLike[str], *, progress: Progress = None, on_error: OnError | None = None
 ) -> MergeSummary:
     """Join all documents of a source into one COCO dataset.
 
@@ -149,5 +150,5 @@ def refuse_own(opened: Folder | File | Stream, path: Path) -> None:
     if opened.reads(path):
         raise InvalidParameterError(
             f"output {str(path)!r} lies among the labels of the source, so a second run would read it as one of them. "
-            f"Write it elsewhere, such as into the folder {str(Path.cwd())!r}."
+            "Write it elsewhere, such as beside the folder of the source."
         )

@@ -24,7 +24,7 @@ class Names:
     def __init__(self) -> None:
         # SQLite keeps what is large on the disk, in a file without a name. A number stands for each name: where two
         # names share one, the second is changed without need, which does no harm.
-        self._known = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._known = sqlite3.connect("", isolation_level=None)
         self._known.execute("PRAGMA journal_mode = OFF")
         self._known.execute("CREATE TABLE names (number INTEGER PRIMARY KEY)")
         # Never ended: it would only be thrown away.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from hashlib import blake2b
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, TypeGuard
 
 from .. import files
@@ -27,7 +27,7 @@ _TOLERANCE = 1e-6
 
 def split(
     source: Source,
-    output_folder: str | Path,
+    output_folder: str | os.PathLike[str],
     parts: Mapping[str, float] | Mapping[str, Sequence[str]],
     *,
     by: str = "item",

@@ -36,7 +36,10 @@ class Section:
         #: Members so far.
         self.count = 0
         self._separator = b"\n"
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=_STEP)  # noqa: SIM115 - see close()
+        try:
+            self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=_STEP)  # noqa: SIM115 - see close()
+        except OSError as error:
+            raise refusal(error, folder) from None
 
     def add(self, text: str, count: int) -> None:
         """Append members, as JSON with commas between them."""

@@ -23,6 +23,7 @@ from cfplatform.coco import Document
 ROOT = Path(__file__).parents[2]
 
 
+NAN, INFINITE = float("nan"), float("inf")
 #: What pycocotools does with numpy 2.
 MASKS = pytest.mark.filterwarnings("ignore:__array__ implementation")
 
@@ -368,6 +369,23 @@ def test_the_asset_of_several_images_is_still_found_after_a_second_merge(tmp_pat
     assert {image["asset_path"] for image in json.loads(again.read_text())["images"]} == {"../labels/a/assets/1.mp4"}
 
 
+def test_no_document_has_the_name_of_a_picture_that_another_one_has(tmp_path):
+    (tmp_path / "p.jpg").touch()
+    source = [Document(document(), "i", asset=(tmp_path / "p.jpg").resolve()), document(name="p.jpg")]
+    data, _ = merged(source, tmp_path)
+    assert [image["file_name"] for image in data["images"]] == ["p.jpg", "p~2.jpg"]
+
+
+@pytest.mark.parametrize(("old", "told"), [(7, 7), ("x", "x"), (None, None), ([NAN], None), (NAN, None)])
+def test_a_finding_has_the_id_of_the_annotation_if_json_can_have_it(tmp_path, old, told):
+    broken = document()
+    broken["annotations"][0] |= {"id": old, "image_id": 99}
+    _, summary = merged([broken], tmp_path)
+    (found,) = summary.problems
+    assert found.annotation_id == told
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
 def test_a_stream_of_work_items_tells_item_batch_and_asset(tmp_path):
     data, _ = merged([(WorkItem({"id": "i", "batchId": 7}), document()), document(info={})], tmp_path)
     known, unknown = data["images"]
@@ -436,9 +454,6 @@ def changed(path, value):
         place = place[step]
     place[last] = value
     return made
-
-
-NAN, INFINITE = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
@@ -641,6 +656,12 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=ROOT)
     assert "cannot be written: File too large" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no folder in which nobody can write")
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(DownloadError, match="'/proc' cannot be written"):
+        coco.merge([document()], "/proc/merged.json")
 
 
 def test_a_process_that_is_killed_leaves_no_output(tmp_path):
