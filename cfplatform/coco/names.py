@@ -81,7 +81,7 @@ class Local:
 
 def beside(document: Path, name: Any) -> str | None:
     """Return the picture that a dataset names relative to its own folder, if it is there."""
-    if not isinstance(name, str) or not name or "\0" in name or os.path.isabs(name):
+    if not isinstance(name, str) or not name:
         return None
     path = os.path.normpath(os.path.join(document.parent, name))
     return path if os.path.isfile(path) else None

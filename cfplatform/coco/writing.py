@@ -98,8 +98,8 @@ class DatasetFile:
                 for name, value in head.items():
                     file.write(f"{encode(name)}:{encode(value)},\n".encode("ascii"))
                 for name, entries in lists.items():
-                    members = ",\n".join(map(encode, entries))
-                    file.write(f'"{name}":[\n{members}\n],\n'.encode("ascii"))
+                    members = ",".join(f"\n{encode(entry)}" for entry in entries)
+                    file.write(f'"{name}":[{members}\n],\n'.encode("ascii"))
                 file.write(b'"images":[')
                 self.images.copy_to(file)
                 file.write(b'\n],\n"annotations":[')

@@ -19,6 +19,7 @@ from pycocotools.coco import COCO
 
 from cfplatform import DownloadError, InvalidParameterError, InvalidResponseError, WorkItem, coco
 from cfplatform.coco import Document
+from cfplatform.progress import NullReporter
 
 ROOT = Path(__file__).parents[2]
 
@@ -358,6 +359,19 @@ def test_a_merged_dataset_can_be_merged_again(tmp_path):
     assert again.problem_count == 0
 
 
+def test_pictures_of_a_dataset_are_found_wherever_it_says_that_they_are(tmp_path):
+    (tmp_path / "data/images").mkdir(parents=True)
+    (tmp_path / "data/images/a.png").touch()
+    (tmp_path / "b.png").touch()
+    names = ["images/a.png", "../b.png", str(tmp_path / "b.png"), "images/none.png", "images", "a\0b"]
+    images = [{"id": number, "file_name": name} for number, name in enumerate(names)]
+    (tmp_path / "data/all.json").write_text(json.dumps({"images": images}))
+    data, _ = merged(tmp_path / "data/all.json", tmp_path)
+    found = [image["file_name"] for image in data["images"]]
+    assert found[:5] == ["data/images/a.png", "b.png", "b.png", "images/none.png", "images"]
+    assert [image.get("asset_path") for image in data["images"]] == [*found[:3], None, None, None]
+
+
 def test_the_asset_of_several_images_is_still_found_after_a_second_merge(tmp_path):
     frames = document()
     frames["images"] = [{"id": n, "file_name": f"frame{n}.png"} for n in range(2)]
@@ -399,7 +413,7 @@ def test_a_stream_of_work_items_tells_item_batch_and_asset(tmp_path):
 def conflicts(tmp_path, *categories):
     """Codes of the conflicts, and the categories, where each document has some."""
     sources = [document(categories=("x",), annotations=0) | {"categories": each} for each in categories]
-    data, summary = merged(sources * 3, tmp_path)
+    data, summary = merged(sources * 3, tmp_path, on_error=pytest.fail)
     assert summary.problem_count == 0
     assert len(summary.conflicts) == summary.conflict_count
     return [each.code for each in summary.conflicts], data["categories"]
@@ -427,10 +441,10 @@ def test_categories_that_do_not_agree_are_reported_once(tmp_path, second, code, 
 
 def test_what_a_category_does_not_say_is_no_conflict(tmp_path):
     bare, full = {"id": 1, "name": "cat"}, {"id": 5, "name": "cat", "supercategory": "", "keypoints": ["nose"]}
-    assert conflicts(tmp_path, [bare], [full], [{**bare, "keypoints": None, "supercategory": None}]) == (
-        [],
-        [{**full, "id": 1}],
-    )
+    nothing = {**bare, "supercategory": None, "keypoints": None}
+    for first in (bare, nothing):
+        codes, (found,) = conflicts(tmp_path, [first], [full], [nothing])
+        assert (codes, found["keypoints"], found["supercategory"] or "") == ([], ["nose"], "")
 
 
 def test_categories_without_a_name_are_told_apart_by_their_ids(tmp_path):
@@ -528,6 +542,18 @@ def test_files_that_are_no_documents_are_told_and_the_rest_is_joined(tmp_path):
     with pytest.raises(InvalidResponseError, match="150 things.*And 147 more"):
         summary.raise_for_problems()
     assert "150" in summary._repr_html_()
+
+
+def test_a_document_without_images_is_not_counted(tmp_path):
+    outcomes = []
+
+    class Shown(NullReporter):
+        def advance(self, outcome, size):
+            outcomes.append((outcome, size > 0))
+
+    _, summary = merged([document(), {}, {"images": 1}, Document([])], tmp_path, progress=Shown())
+    assert outcomes == [("read", True), *[("failed", False)] * 3]
+    assert (summary.documents, summary.problem_count) == (1, 3)
 
 
 def test_a_summary_without_problems_raises_nothing(tmp_path):
@@ -638,6 +664,16 @@ def test_a_source_that_fails_leaves_nothing_and_what_was_there(tmp_path, error):
         coco.merge(failing(), output)
     assert [path.name for path in tmp_path.iterdir()] == ["merged.json"]
     assert output.read_text() == "before"
+
+
+def test_a_name_that_cannot_be_given_leaves_nothing(tmp_path):
+    def documents():
+        yield document()
+        (tmp_path / "merged.json").mkdir()
+
+    with pytest.raises(DownloadError, match="cannot be written: Is a directory"):
+        coco.merge(documents(), tmp_path / "merged.json")
+    assert [path.is_dir() for path in tmp_path.iterdir()] == [True]
 
 
 def test_a_disk_that_is_full_leaves_nothing(tmp_path):
