@@ -14,7 +14,8 @@ import click
 from cfplatform.cli import cli
 from cfplatform.cli.checks import Check
 from cfplatform.cli.uploading import Upload
-from cfplatform.coco import BatchStats, CategoryStats, Finding, Stats
+from cfplatform.coco import BatchStats, CategoryStats, Finding, MergeSummary, Part, SplitSummary, Stats
+from cfplatform.coco.summaries import Account
 from cfplatform.results import DownloadResult, DownloadSummary
 
 HERE = Path(__file__).parent
@@ -106,6 +107,8 @@ _EXPORT = Line(
     ),
     from_platform=True,
 )
+_FINDING = Line("A problem or a conflict", fields_of(Finding))
+_JOINED = fields_of(Account, "problems", "conflicts")
 #: The lines that each command writes with --json. An empty one is whatever the server answered.
 LINES: dict[str, tuple[Line, ...]] = {
     "batches create": (_BATCH,),
@@ -142,6 +145,11 @@ LINES: dict[str, tuple[Line, ...]] = {
     "exports get": (_EXPORT,),
     "exports list": (_EXPORT,),
     "exports wait": (_EXPORT,),
+    "merge": (
+        _FINDING,
+        Line("The last line", (_SUMMARY,)),
+        Line("The fields of ``summary``", (*_JOINED, *fields_of(MergeSummary))),
+    ),
     "request": (
         Line("The body of the answer, whatever it is", (), from_platform=True),
         Line(
@@ -161,6 +169,12 @@ LINES: dict[str, tuple[Line, ...]] = {
         ),
     ),
     "sandbox set-status": (_WORK_ITEM,),
+    "split": (
+        _FINDING,
+        Line("The last line", (_SUMMARY,)),
+        Line("The fields of ``summary``", (*_JOINED, *fields_of(SplitSummary))),
+        Line("The fields of each part", fields_of(Part)),
+    ),
     "stats": (
         Line(
             "The figures",

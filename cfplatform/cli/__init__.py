@@ -52,6 +52,12 @@ def _exports() -> click.Command:
     return exports
 
 
+def _merge() -> click.Command:
+    from .merging import merge
+
+    return merge
+
+
 def _request() -> click.Command:
     from .request import request
 
@@ -62,6 +68,12 @@ def _sandbox() -> click.Command:
     from .sandbox import sandbox
 
     return sandbox
+
+
+def _split() -> click.Command:
+    from .merging import split
+
+    return split
 
 
 def _stats() -> click.Command:
@@ -103,8 +115,10 @@ _COMMANDS = {
     "doctor": ("Check the settings and the way to the platform.", _doctor),
     "download": ("Download labels into a folder, or to a store.", _download),
     "exports": ("Make, wait for and download exports.", _exports),
+    "merge": ("Join labels into one COCO dataset.", _merge),
     "request": ("Send any request to the API, and print the body of the answer.", _request),
     "sandbox": ("Run a platform on this machine, and change what it holds.", _sandbox),
+    "split": ("Divide labels into COCO datasets, such as for training and validation.", _split),
     "stats": ("Count what is in labels.", _stats),
     "upload": ("Upload files to the storage of the space.", _upload),
     "validate": ("Find what is wrong with labels, and where.", _validate),

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from .codes import CODES, ERROR, WARNING
 from .findings import Finding
+from .merging import merge
 from .sources import Document, Source, read
+from .splitting import split
 from .statistics import BatchStats, CategoryStats, Stats, Tally, stats
+from .summaries import MergeSummary, Part, SplitSummary
 from .validating import check, validate
 
 __all__ = [
@@ -19,11 +22,16 @@ __all__ = [
     "CategoryStats",
     "Document",
     "Finding",
+    "MergeSummary",
+    "Part",
     "Source",
+    "SplitSummary",
     "Stats",
     "Tally",
     "check",
+    "merge",
     "read",
+    "split",
     "stats",
     "validate",
 ]

@@ -120,7 +120,13 @@ class Folder:
                 f"{str(self.root)!r} holds no labels: none of its folders has a file that ends with {_SUFFIX}."
             )
         folders = [os.fsdecode(row[0]) for row in self._names.execute("SELECT DISTINCT folder FROM files")]
-        self._names.executemany("INSERT OR IGNORE INTO assets VALUES (?, ?, ?)", self._listed_assets(folders))
+        self._is_batch = folders == [""]
+        # Of several the first by name, so that it is the same one on every machine.
+        self._names.executemany(
+            "INSERT INTO assets VALUES (?, ?, ?) "
+            "ON CONFLICT (folder, stem) DO UPDATE SET name = min(name, excluded.name)",
+            self._listed_assets(folders),
+        )
 
     @property
     def total(self) -> int:
@@ -134,13 +140,29 @@ class Folder:
             "SELECT folder, stem, files.name, assets.name FROM files LEFT JOIN assets USING (folder, stem) "
             "ORDER BY folder, stem"
         )
+        last, place, batch = None, self.root, ""
         for row in self._names.execute(statement):
-            folder, stem, name = (os.fsdecode(each) for each in row[:3])
-            path = self.root / folder / name
-            asset = None if row[3] is None else self.root / folder / files.ASSETS_FOLDER / os.fsdecode(row[3])
-            found = _parsed(path, stem, folder or self.root.name, on_error)
+            if row[0] != last:
+                last, folder = row[0], os.fsdecode(row[0])
+                place, batch = self.root / folder, folder or self.root.name
+            stem, path = os.fsdecode(row[1]), place / os.fsdecode(row[2])
+            asset = None if row[3] is None else place / files.ASSETS_FOLDER / os.fsdecode(row[3])
+            found = _parsed(path, stem, batch, on_error)
             if found is not None:
-                yield Document(found, stem, folder or self.root.name, path, asset)
+                yield Document(found, stem, batch, path, asset)
+
+    def reads(self, path: Path) -> bool:
+        """Tell whether a file would be taken for labels or for a picture, if it were there."""
+        folder = path.parent
+        if folder.name == files.ASSETS_FOLDER and self._holds_labels(folder.parent):
+            return True
+        return path.suffix == _SUFFIX and self._holds_labels(folder)
+
+    def _holds_labels(self, folder: Path) -> bool:
+        # Also where this is the folder of one batch: it would not be any more, if a folder of it had labels.
+        return (folder.parent == self.root and not folder.name.startswith(".")) or (
+            self._is_batch and folder == self.root
+        )
 
     def _listed(self, folders: Iterable[str]) -> Iterator[tuple[bytes, bytes, bytes]]:
         for folder in folders:
@@ -170,6 +192,10 @@ class File:
         self.root = path.resolve().parent
         self._path = path.resolve()
 
+    def reads(self, path: Path) -> bool:
+        """Tell whether it is this file."""
+        return path == self._path
+
     def documents(self, on_error: OnError | None) -> Generator[Document]:
         """Yield the one document."""
         found = _parsed(self._path, None, None, on_error)
@@ -189,6 +215,10 @@ class Stream:
 
     def __init__(self, source: Iterable[Any]) -> None:
         self._source = source
+
+    def reads(self, path: Path) -> bool:
+        """Tell that no file is read."""
+        return False
 
     def documents(self, on_error: OnError | None) -> Generator[Document]:
         """Yield the documents in the order of the iterable."""

@@ -72,6 +72,10 @@ class Bench:
 
     # --- Running -------------------------------------------------------------------------------------------
 
+    def local(self, side: str, action: str, **arguments: Any) -> dict[str, Any]:
+        """Run one action of one side that needs no server; return its figures."""
+        return {**self._figures(side, action, self.environment(), arguments), "requests": {}, "server_cpu": 0.0}
+
     def run(self, side: str, action: str, *, project: str, latency: float = 0.0, **arguments: Any) -> dict[str, Any]:
         """Run one action of one side; return its figures, with what the server counted."""
         variables = {
@@ -82,17 +86,22 @@ class Bench:
             "CF_SPACE_ID": server.SPACE,
             "NO_PROXY": "127.0.0.1",
         }
-        command = [sys.executable, "-m", f"tests.benchmarks.sides.{side}", action]
         # Builds what the server keeps of a project, so that no side waits for it.
         self._get(f"/api/v1/projects/{project}/workItems?limit=1")
         before = self._get(f"/control/reset/{latency}")
+        figures = self._figures(side, action, variables, arguments)
+        after = self._get("/control/counts")
+        counts, busy = after["counts"], after["cpu"] - before["cpu"]
+        return {**figures, "requests": counts, "wire_bytes": after["bytes"], "server_cpu": busy}
+
+    def _figures(self, side: str, action: str, variables: dict[str, str], arguments: dict[str, Any]) -> dict[str, Any]:
+        command = [sys.executable, "-m", f"tests.benchmarks.sides.{side}", action]
         streams = {"input": json.dumps(arguments), "capture_output": True, "text": True}
         done = subprocess.run(command, cwd=ROOT, env=variables, timeout=LIMIT, **streams)
         if done.returncode:
             raise RuntimeError(f"{side} {action} failed:\n{done.stderr[-4000:]}")
-        after = self._get("/control/counts")
-        counts, busy = after["counts"], after["cpu"] - before["cpu"]
-        return {**json.loads(done.stdout), "requests": counts, "wire_bytes": after["bytes"], "server_cpu": busy}
+        figures: dict[str, Any] = json.loads(done.stdout)
+        return figures
 
     def environment(self) -> dict[str, str]:
         """Return the variables of a side's process: with compiled modules, as they are where packages are installed."""

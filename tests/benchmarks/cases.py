@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from . import labels
 from .bench import ROOT, Bench, curl_is_missing
 from .server import project_id
 from .table import Bar, Row, Side
@@ -237,6 +240,32 @@ def b12(bench: Bench) -> None:
     bench.row("B12", "what these times allow on two cores", "", "", allowed)
 
 
+def m1(bench: Bench) -> None:
+    """A merge of small documents into one dataset, and the memory that it needs."""
+    count = bench.size(100_000, 1000)
+    with bench.destination() as folder:
+        few, many = (labels.write(Path(folder, str(size)), size) for size in (count // 10, count))
+        merge = functools.partial(bench.local, action="merge", output=f"{folder}/dataset.json")
+        programs = {"cfplatform": lambda: merge("ours", source=many), "plain": lambda: merge("plain", source=many)}
+        if importlib.util.find_spec("globox"):
+            programs["globox"] = lambda: merge("known", source=many)
+        ours, *others = bench.in_turn("M1", programs)
+        (small,) = bench.in_turn("M1", {"a tenth": lambda: merge("ours", source=few)})
+    what = f"merge of {count:,} documents of 4 KiB"
+    for other in others:
+        # One thread that never waits: its processor time says more than the clock, which other work moves.
+        figure = other.median("cpu") / ours.median("cpu")
+        shown = f"{ours.median('cpu'):.1f} s", f"{other.name} {other.median('cpu'):.1f} s"
+        bench.row("M1", f"{what}, processor time", *shown, figure, Bar(1, aim=1.3) if other is others[0] else None)
+        bench.faster("M1", "the same, by the clock", ours, other, None)
+        peaks = ours.median("peak_mb"), other.median("peak_mb")
+        shown = f"{peaks[0]:.1f} MB", f"{other.name} {peaks[1]:,.1f} MB"
+        bench.row("M1", "its peak memory", *shown, peaks[1] / peaks[0])
+    if len(others) == 1:
+        bench.row("M1", what, f"{ours.rate:,.0f} items/s", "left out: there is no globox")
+    _memory(bench, "M1", f"peak memory, {count:,} documents and a tenth", ours, small, Bar(8, aim=4, at_least=False))
+
+
 def growth(bench: Bench) -> None:
     """How the cost of a download grows with items, workers, latency and document size; there is no bar."""
     items = bench.size(1000, 200)
@@ -304,6 +333,6 @@ def _import(bench: Bench, module: str) -> float:
 #: The cases by name, in the order in which they run.
 CASES: dict[str, Callable[[Bench], None]] = {
     "B1": b1, "B2": b2, "B3": b3, "B4": b4, "B5": b5, "B6": b6, "B7": b7, "B8": b8, "B9": b9, "B10": b10, "B11": b11,
-    "B12": b12,
+    "B12": b12, "M1": m1,
     "growth": growth,
 }  # fmt: skip

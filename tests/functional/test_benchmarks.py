@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ..benchmarks import __main__ as command
+from ..benchmarks import labels
 from ..benchmarks.bench import ROOT, Bench
 from ..benchmarks.cases import CASES
 from ..benchmarks.server import project_id
@@ -30,7 +31,7 @@ def case(*rows):
 def test_help_names_every_case():
     arguments = [sys.executable, "-m", "tests.benchmarks", "--help"]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    assert {f"B{number}" for number in range(1, 13)} <= CASES.keys()
+    assert {*(f"B{number}" for number in range(1, 13)), "M1"} <= CASES.keys()
     for name, function in CASES.items():
         assert f"  {name:7} {function.__doc__.splitlines()[0]}" in done.stdout
 
@@ -101,3 +102,20 @@ def test_all_sides_do_the_same_work():
     assert {path: json.loads(content) for path, content in trees["ours"].items()} == {
         path: json.loads(content) for path, content in trees["official"].items()
     }
+
+
+def test_both_merges_do_the_same_work(tmp_path):
+    source, merged = labels.write(tmp_path / "labels", 501), {}
+    with Bench(rounds=1, quick=True) as bench:
+        for side in ("ours", "plain"):
+            output = tmp_path / f"{side}.json"
+            figures = bench.local(side, "merge", source=source, output=str(output))
+            assert (figures["items"], figures["requests"]) == (501, {})
+            merged[side] = json.loads(output.read_text(encoding="utf-8"))
+    ours, plain = merged["ours"], merged["plain"]
+    assert (ours["annotations"], ours["categories"]) == (plain["annotations"], plain["categories"])
+    items = {(path.stem, path.parent.name) for path in Path(source).glob("*/*.json")}
+    for image in ours["images"]:
+        assert (image.pop("work_item_id"), image.pop("batch")) in items
+        assert image.pop("original_file_name") == image["file_name"]
+    assert ours["images"] == plain["images"]

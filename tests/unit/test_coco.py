@@ -27,6 +27,12 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
     assert [each.asset for each in found] == [None, None, (tmp_path / "b/assets/2.png").resolve()]
 
 
+def test_of_several_assets_it_is_the_first_by_name(tmp_path):
+    put(tmp_path, "a/1.json", *(f"a/assets/1.{suffix}" for suffix in ("png", "webp", "gif", "jpg", "mp4")))
+    (found,) = read(tmp_path)
+    assert found.asset.name == "1.gif"
+
+
 def test_the_folder_of_one_batch_is_a_source_too(tmp_path):
     put(tmp_path, "a/1.json", "a/assets/1.png", "b/2.json")
     (found,) = read(str(tmp_path / "a"))

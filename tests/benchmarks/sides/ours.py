@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
-from cfplatform import Client
+from cfplatform import Client, coco
 
 from . import frame
 
@@ -84,5 +84,12 @@ def export(export_id: str, destination: str) -> dict[str, Any]:
         return {"items": 1, "bytes": client.download_export(export_id, destination).stat().st_size}
 
 
+def merge(source: str, output: str) -> dict[str, Any]:
+    """Join the documents of a folder into one dataset."""
+    summary = coco.merge(source, output)
+    assert summary.problem_count == 0, summary
+    return {"items": summary.documents}
+
+
 if __name__ == "__main__":
-    frame.run({each.__name__: each for each in (download, spread, listing, first, annotations, export)})
+    frame.run({each.__name__: each for each in (download, spread, listing, first, annotations, export, merge)})

@@ -1,0 +1,164 @@
+"""Labels of a real download, and straight from the platform, as one dataset; and the commands that make it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from cfplatform import coco
+from tests.functional.shell import HOSTILE, json_lines, on_terminal, run, shown, started
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def loaded(path):
+    """A file as pycocotools has it."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(os.fspath(path))
+
+
+@pytest.fixture
+def labels(client, tmp_path):
+    """A folder with the labels of 20 items in 2 batches."""
+    client.download_project(destination=tmp_path / "labels").raise_for_failures()
+    return tmp_path / "labels"
+
+
+def test_areas_boxes_and_masks_of_a_download_are_those_of_its_documents(client, tmp_path):
+    summary = client.download_project(destination=tmp_path / "labels", assets=True)
+    whole = loaded(coco.merge(tmp_path / "labels", tmp_path / "merged.json").output)
+    assert len(whole.imgs) == summary.successful == 20
+    seen = 0
+    for image in whole.imgs.values():
+        source = loaded(tmp_path / "labels" / image["batch"] / f"{image['work_item_id']}.json")
+        for before, after in zip(source.anns.values(), whole.imgToAnns[image["id"]], strict=True):
+            assert (before["area"], before["bbox"]) == (after["area"], after["bbox"])
+            assert source.cats[before["category_id"]]["name"] == whole.cats[after["category_id"]]["name"]
+            assert (source.annToMask(before) == whole.annToMask(after)).all()
+            seen += 1
+        with Image.open(tmp_path / image["file_name"]) as picture:
+            assert picture.size == (image["width"], image["height"])
+        assert image["file_name"] == image["asset_path"]
+        assert image["asset_url"] == source.dataset["info"]["asset_url"]
+        assert image["original_file_name"] == source.dataset["images"][0]["file_name"]
+    assert seen == len(whole.anns) > 20
+
+
+def test_a_stream_needs_no_folder(client, tmp_path, labels):
+    with contextlib.closing(client.iter_annotations()) as stream:
+        streamed = coco.merge(stream, tmp_path / "streamed.json")
+    merged = coco.merge(labels, tmp_path / "merged.json")
+    assert (streamed.images, streamed.annotations) == (merged.images, merged.annotations)
+
+    def by_item(summary):
+        data = loaded(summary.output)
+        return {image["work_item_id"]: (image["asset_url"], len(data.imgToAnns[n])) for n, image in data.imgs.items()}
+
+    assert by_item(streamed) == by_item(merged)
+
+
+# --- Commands ---------------------------------------------------------------------------------------------------------
+
+
+def test_merge_prints_an_account_and_needs_no_key(labels, tmp_path):
+    done = run("merge", labels, "merged.json", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Reading 20 documents" in done.stderr
+    figures = dict(line.split() for line in done.stdout.splitlines() if line)
+    assert (figures["Documents"], figures["Images"], figures["Categories"]) == ("20", "20", "4")
+    assert len(loaded(tmp_path / "merged.json").anns) == int(figures["Labels"])
+    quiet = run("merge", labels, "merged.json", "-q", cwd=tmp_path)
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+def test_problems_and_conflicts_are_named_and_problems_make_the_exit_code(labels, tmp_path):
+    batch, other = sorted(path for path in labels.iterdir() if path.name[0] != ".")
+    (batch / f"{'0' * 36}.json").write_text("{")
+    second = json.loads(next(other.glob("*.json")).read_text())
+    second["categories"][0]["name"] = "Rectangle"
+    second["annotations"].append({"id": 99, "image_id": HOSTILE, "category_id": 1})
+    (other / "second.json").write_text(json.dumps(second))
+    done = run("merge", labels, tmp_path / "merged.json")
+    assert done.returncode == 1
+    assert "Note: " in done.stderr
+    assert "'Rectangle' differs from 'rectangle' only by case or blanks" in done.stderr
+    assert "Error: 2 things could not be joined; the rest was written." in done.stderr
+    assert "second.json/annotations/" in done.stderr
+    assert "\x1b" not in done.stderr
+    done = run("merge", labels, tmp_path / "merged.json", "--json")
+    *findings, last = json_lines(done.stdout)
+    assert done.returncode == 1
+    assert [each["code"] for each in findings] == ["unreadable", "dangling-image-id", "category-spelling"]
+    assert (last["summary"]["problem_count"], last["summary"]["documents"]) == (2, 21)
+    assert last["summary"]["output"] == str((tmp_path / "merged.json").resolve())
+
+
+def test_split_writes_the_parts(labels, tmp_path):
+    parts = ["--part", "train=0.5", "--part", "val=0.5"]
+    done = run("split", labels, tmp_path / "datasets", *parts, "--json")
+    (line,) = json_lines(done.stdout)
+    found = line["summary"]["parts"]
+    assert sum(part["images"] for part in found.values()) == 20
+    assert {name: len(loaded(part["output"]).imgs) for name, part in found.items()} == {
+        name: part["images"] for name, part in found.items()
+    }
+    done = run("split", labels, tmp_path / "other", *parts, "--seed", "7", "--by", "batch")
+    assert done.returncode == 0
+    assert "train" in done.stdout
+    named = sorted(path.name for path in labels.iterdir() if path.name[0] != ".")
+    batches = ["--batch", f"train={named[0]}", "--batch", f"val={named[1]}"]
+    done = run("split", labels, tmp_path / "third", *batches, "--json")
+    (line,) = json_lines(done.stdout)
+    assert [part["images"] for part in line["summary"]["parts"].values()] == [10, 10]
+    assert run("split", labels, tmp_path / "third", *batches[:2]).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("merge", "nowhere", "all.json"), "source 'nowhere' is neither a folder nor a file."),
+        (("merge", "{labels}", "{labels}"), "OUTPUT must be the path of a file"),
+        (("merge", "{labels}", "{labels}/new/all.json"), "lies among the labels of the source"),
+        (("split", "{labels}", "x"), "Name the parts"),
+        (("split", "{labels}", "x", "--part", "a=1", "--batch", "a=b"), "Name the parts"),
+        (("split", "{labels}", "x", "--part", "a"), "must have the form NAME=FRACTION"),
+        (("split", "{labels}", "x", "--part", "a=much"), "is no number"),
+        (("split", "{labels}", "x", "--part", "a=1", "--part", "a=0"), "is there twice"),
+        (("split", "{labels}", "x", "--part", "a=0.4"), "--part must be fractions that make 1 together, not 0.4"),
+        (("split", "{labels}", "x", "--part", "a=1", "--by", "image"), "--by"),
+    ],
+)
+def test_wrong_commands_say_what_is_wrong(labels, tmp_path, arguments, words):
+    done = run(*(each.format(labels=labels) for each in arguments), cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_shows_a_bar(labels, tmp_path):
+    code, screen = on_terminal("merge", labels, tmp_path / "merged.json")
+    assert code == 0
+    assert "20/20" in shown(screen)
+
+
+def test_ctrl_c_leaves_nothing(tmp_path):
+    (tmp_path / "labels/a").mkdir(parents=True)
+    first = tmp_path / "labels/a/0.json"
+    annotations = [{"id": n, "image_id": 1, "bbox": [n, n, 1.5, 2.5]} for n in range(3000)]
+    first.write_text(json.dumps({"images": [{"id": 1}], "annotations": annotations}))
+    for number in range(1, 2000):
+        os.link(first, first.with_name(f"{number}.json"))
+    with started("merge", tmp_path / "labels", tmp_path / "merged.json") as process:
+        assert process.stderr.readline() == "Reading 2,000 documents\n"
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait() == 130
+    assert "Stopped. Nothing was changed" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["labels"]
