@@ -19,7 +19,10 @@ class ProgressReporter(Protocol):
         """The work begins; ``total`` is the number of items where the platform tells it, else ``None``."""
 
     def advance(self, outcome: str, size: int) -> None:
-        """One item is done: ``outcome`` is "downloaded", "uploaded", "skipped" or "failed", ``size`` its bytes."""
+        """One item is done.
+
+        ``outcome`` is "downloaded", "uploaded", "read", "skipped" or "failed", ``size`` its bytes.
+        """
 
     def finish(self) -> None:
         """The work has ended, well or not."""
@@ -86,7 +89,7 @@ class TqdmReporter:
         if self._counts_bytes:
             self._bar.update(size)
             return
-        if outcome not in ("downloaded", "uploaded"):
+        if outcome not in ("downloaded", "uploaded", "read"):
             self._counts[outcome] = self._counts.get(outcome, 0) + 1
             self._bar.set_postfix(self._counts, refresh=False)
         self._bar.update()

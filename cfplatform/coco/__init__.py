@@ -7,5 +7,19 @@ from __future__ import annotations
 
 from .findings import Finding
 from .sources import Document, Source, read
+from .statistics import BatchStats, CategoryStats, Stats, Tally, stats
+from .validating import check, validate
 
-__all__ = ["Document", "Finding", "Source", "read"]
+__all__ = [
+    "BatchStats",
+    "CategoryStats",
+    "Document",
+    "Finding",
+    "Source",
+    "Stats",
+    "Tally",
+    "check",
+    "read",
+    "stats",
+    "validate",
+]

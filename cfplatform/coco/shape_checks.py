@@ -1,0 +1,275 @@
+"""What can be wrong with the shapes of one annotation: its box, polygons, mask, area and keypoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator
+from operator import mul, sub
+from typing import Any, NamedTuple
+
+from . import rle
+from .values import LARGEST, box, number
+
+#: Pixels by which a shape may reach beyond the picture, since tools round in different ways.
+EDGE = 1.0
+#: The share by which an area may differ from that of its shape, beside a pixel along the outline.
+AREA_SHARE = 0.01
+#: A polygon with a smaller area, in pixels, is flat.
+FLAT = 1e-6
+#: Characters of a text, and digits of a number, that a message repeats.
+_SHOWN = 40
+_NUMBERS = {int, float}
+
+#: Width and height of a picture.
+Size = tuple[float, float]
+
+
+class Problem(NamedTuple):
+    """Something that is wrong.
+
+    Attributes:
+        code: One of :data:`~cfplatform.coco.codes.CODES`.
+        message: What is wrong, as a sentence.
+        pointer: Where, below the annotation or the document.
+        annotation_id: The ``id`` of the annotation that it is about.
+    """
+
+    code: str
+    message: str
+    pointer: str
+    annotation_id: Any = None
+
+
+class _Extent(NamedTuple):
+    """How large a shape is: the least and the most that its area can be, and the length of its outline."""
+
+    least: float
+    most: float
+    outline: float
+
+    def allows(self, area: float) -> bool:
+        """Tell whether an area may be that of the shape; a pixel along the outline may count or not."""
+        slack = self.outline + AREA_SHARE * self.most
+        return self.least - slack <= area <= self.most + slack
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message names it, short whatever it is."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= _SHOWN else f"{value[: _SHOWN - 1]}…")
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "an object"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**_SHOWN else f"a number of more than {_SHOWN} digits"
+    return f"{value:.6g}" if isinstance(value, float) else type(value).__name__
+
+
+def is_crowd(annotation: dict[str, Any]) -> bool:
+    """Tell whether an annotation stands for a crowd of objects."""
+    return isinstance(annotation.get("iscrowd"), (int, float)) and annotation["iscrowd"] == 1
+
+
+def shape_problems(annotation: dict[str, Any], picture: Size | None, named: int | None) -> Iterator[Problem]:
+    """Yield what is wrong with the shapes of an annotation.
+
+    Args:
+        annotation: The annotation.
+        picture: The size of its picture; ``None`` if unknown, then nothing lies outside of it.
+        named: How many keypoints its category names; ``None`` if it names none.
+    """
+    if "bbox" in annotation:
+        yield from _box_problems(annotation["bbox"], picture)
+    extent = None
+    if "segmentation" in annotation:
+        extent = yield from _segmentation_problems(annotation, annotation["segmentation"], picture)
+    yield from _area_problems(annotation, extent)
+    if "keypoints" in annotation:
+        yield from _keypoint_problems(annotation, annotation["keypoints"], picture, named)
+
+
+def _box_problems(value: Any, picture: Size | None) -> Iterator[Problem]:
+    if not _are_numbers(value) or len(value) != 4:
+        yield Problem("bad-box", "The box is not a list of four numbers: x, y, width and height.", "/bbox")
+    elif not _are_finite(value):
+        yield Problem("not-finite", "The box has a number that is not finite, or far too large.", "/bbox")
+    elif value[2] <= 0 or value[3] <= 0:
+        yield Problem("empty-box", f"The box is {shown(value[2])} wide and {shown(value[3])} high.", "/bbox")
+    elif picture:
+        x, y, width, height = value
+        yield from _outside("box", (x, y, x + width, y + height), picture, "/bbox")
+
+
+def _outside(kind: str, corners: tuple[float, float, float, float], picture: Size, pointer: str) -> Iterator[Problem]:
+    left, top, right, bottom = corners
+    width, height = picture
+    over = max(-left, -top, right - width, bottom - height)
+    if left >= width or top >= height or right <= 0 or bottom <= 0:
+        code, said = f"{kind}-outside", f"Nothing of the {kind} lies in"
+    elif over > EDGE:
+        code, said = f"{kind}-over-edge", f"The {kind} reaches {shown(float(over))} pixels beyond"
+    else:
+        return
+    place = f"({shown(left)}, {shown(top)}) to ({shown(right)}, {shown(bottom)})"
+    size = f"{shown(width)} x {shown(height)}"
+    yield Problem(code, f"{said} the picture of {size}: it goes from {place}.", pointer)
+
+
+def _segmentation_problems(
+    annotation: dict[str, Any], value: Any, picture: Size | None
+) -> Generator[Problem, None, _Extent | None]:
+    """Yield what is wrong with a segmentation, and return its extent if it has one."""
+    if value is None or value == []:
+        yield from _empty_problems(annotation)
+        return None
+    if isinstance(value, dict):
+        return (yield from _mask_problems(value, picture))
+    if not isinstance(value, list):
+        message = f"The segmentation is {shown(value)}, neither a list of polygons nor a mask."
+        yield Problem("bad-segmentation", message, "/segmentation")
+        return None
+    if type(value[0]) in _NUMBERS:
+        message = "The segmentation is one list of numbers; it must be a list of such lists."
+        yield Problem("bad-segmentation", message, "/segmentation")
+        return None
+    if is_crowd(annotation):
+        yield Problem("crowd-polygons", "The crowd has polygons; COCO wants a mask.", "/segmentation")
+    return (yield from _polygons_problems(value, picture))
+
+
+def _empty_problems(annotation: dict[str, Any]) -> Iterator[Problem]:
+    """Yield a problem where something says that there was a segmentation."""
+    area, found = number(annotation.get("area")), box(annotation.get("bbox"))
+    if is_crowd(annotation):
+        yield Problem("empty-segmentation", "The crowd has an empty segmentation.", "/segmentation")
+    elif area is not None and area > 0 and not (found and _extent_of_box(found).allows(area)):
+        message = f"The segmentation is empty, but an area of {shown(area)} is not that of the box."
+        yield Problem("empty-segmentation", message, "/segmentation")
+
+
+def _extent_of_box(found: tuple[float, float, float, float]) -> _Extent:
+    _, _, width, height = found
+    return _Extent(width * height, width * height, 2 * (width + height))
+
+
+def _polygons_problems(polygons: list[Any], picture: Size | None) -> Generator[Problem, None, _Extent | None]:
+    areas, outline, whole = [0.0], 0.0, True
+    for index, polygon in enumerate(polygons):
+        pointer = f"/segmentation/{index}"
+        broken = _broken(polygon, pointer)
+        if broken:
+            yield broken
+            whole = False
+            continue
+        xs, ys = polygon[0::2], polygon[1::2]
+        next_xs, next_ys = xs[1:] + xs[:1], ys[1:] + ys[:1]
+        area = abs(sum(map(mul, xs, next_ys)) - sum(map(mul, ys, next_xs))) / 2
+        if area < FLAT:
+            yield Problem("flat-polygon", "The polygon has no area.", pointer)
+        elif picture:
+            yield from _outside("polygon", (min(xs), min(ys), max(xs), max(ys)), picture, pointer)
+        areas.append(area)
+        outline += sum(map(math.hypot, map(sub, next_xs, xs), map(sub, next_ys, ys)))
+    if not whole:
+        return None
+    # One polygon may be a hole in another one, or lie over it.
+    largest, total = max(areas), sum(areas)
+    return _Extent(max(0.0, 2 * largest - total), total, outline)
+
+
+def _broken(polygon: Any, pointer: str) -> Problem | None:
+    if not _are_numbers(polygon):
+        return Problem("bad-polygon", "The polygon is not a list of numbers.", pointer)
+    if not _are_finite(polygon):
+        return Problem("not-finite", "The polygon has a number that is not finite, or far too large.", pointer)
+    if len(polygon) % 2:
+        return Problem("bad-polygon", f"The polygon has {len(polygon)} numbers; they must be pairs.", pointer)
+    if len(polygon) < 6:
+        return Problem("short-polygon", f"The polygon has only {len(polygon) // 2} points; it needs three.", pointer)
+    return None
+
+
+def _mask_problems(mask: dict[str, Any], picture: Size | None) -> Generator[Problem, None, _Extent | None]:
+    try:
+        counts, height, width = rle.runs(mask)
+    except ValueError as error:
+        yield Problem("bad-mask", f"The mask cannot be read: {str(error)[:200]}.", "/segmentation")
+        return None
+    if picture and (width, height) != picture:
+        size, other = f"{width} x {height}", f"{shown(picture[0])} x {shown(picture[1])}"
+        yield Problem("mask-size", f"The mask is for a picture of {size}, this one is {other}.", "/segmentation/size")
+    area = rle.area(counts)
+    if not area:
+        yield Problem("empty-mask", "The mask has no pixel.", "/segmentation")
+    # The outline of a square, and the ends of every run, which are many where the mask is ragged.
+    return _Extent(area, area, 4 * math.sqrt(area) + len(counts))
+
+
+def _area_problems(annotation: dict[str, Any], extent: _Extent | None) -> Iterator[Problem]:
+    found = box(annotation.get("bbox"))
+    if "area" not in annotation:
+        if extent or found:
+            yield Problem("missing-area", "The annotation has no area.", "")
+        return
+    area = annotation["area"]
+    if type(area) not in _NUMBERS:
+        yield Problem("bad-area", f"The area is {shown(area)}, no number.", "/area")
+    elif number(area) is None:
+        yield Problem("not-finite", "The area is not finite, or far too large.", "/area")
+    elif area < 0:
+        yield Problem("bad-area", f"The area is {shown(area)}.", "/area")
+    elif extent and not extent.allows(area):
+        message = f"The area is {shown(area)}, that of the segmentation is {shown(float(extent.most))}."
+        yield Problem("area-mismatch", message, "/area")
+    elif extent is None and found and not _extent_of_box(found)._replace(least=0).allows(area):
+        message = f"The area is {shown(area)}, that of the whole box is only {shown(float(found[2] * found[3]))}."
+        yield Problem("area-mismatch", message, "/area")
+
+
+def _keypoint_problems(
+    annotation: dict[str, Any], value: Any, picture: Size | None, named: int | None
+) -> Iterator[Problem]:
+    if not _are_numbers(value) or len(value) % 3:
+        message = "The keypoints are not a list of x, y and visibility in turn."
+        yield Problem("bad-keypoints", message, "/keypoints")
+        return
+    if not _are_finite(value):
+        yield Problem("not-finite", "The keypoints have a number that is not finite, or far too large.", "/keypoints")
+        return
+    if named is not None and len(value) != 3 * named:
+        message = f"There are {len(value) // 3} keypoints; the category names {named}."
+        yield Problem("keypoints-of-category", message, "/keypoints")
+    seen = value[2::3]
+    odd = next((index for index, each in enumerate(seen) if each not in (0, 1, 2)), None)
+    if odd is not None:
+        message = f"The visibility of keypoint {odd + 1} is {shown(seen[odd])}, not 0, 1 or 2."
+        yield Problem("bad-visibility", message, f"/keypoints/{3 * odd + 2}")
+    if picture:
+        yield from _far_keypoint(value, picture)
+    count, told = sum(each > 0 for each in seen), annotation.get("num_keypoints")
+    if told is not None and told != count:
+        message = f"num_keypoints is {shown(told)}, but {count} have a visibility above 0."
+        yield Problem("num-keypoints", message, "/num_keypoints")
+
+
+def _far_keypoint(value: list[float], picture: Size) -> Iterator[Problem]:
+    width, height = picture
+    for start in range(0, len(value), 3):
+        x, y, visibility = value[start : start + 3]
+        if visibility > 0 and not (-EDGE <= x <= width + EDGE and -EDGE <= y <= height + EDGE):
+            place = f"({shown(x)}, {shown(y)})"
+            message = f"Keypoint {start // 3 + 1} at {place} lies outside of the picture."
+            yield Problem("keypoint-outside", message, f"/keypoints/{start}")
+            return
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and set(map(type, value)) <= _NUMBERS
+
+
+def _are_finite(values: list[Any]) -> bool:
+    try:
+        return all(map(math.isfinite, values)) and (not values or max(map(abs, values)) <= LARGEST)
+    except OverflowError:
+        return False
