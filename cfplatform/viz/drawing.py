@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
+from ..coco.values import key, number, records
 from ..exceptions import InvalidParameterError
 from . import marks
 from .colours import BLACK, Colour, against, class_colours
@@ -23,7 +24,7 @@ _CAPTIONS = 3
 
 
 def draw(
-    document: Mapping[str, Any],
+    document: dict[str, Any],
     picture: Picture = None,
     *,
     image_id: Any = None,
@@ -67,14 +68,14 @@ def draw(
         >>> viz.draw(item.load(), item.download_asset("labels")).size
         (320, 240)
     """
-    if not isinstance(document, Mapping):
+    if not isinstance(document, dict):
         raise InvalidParameterError(f"document must be a parsed COCO document, not {type(document).__name__}.")
     if not isinstance(max_size, int) or max_size < 16:
         raise InvalidParameterError(f"max_size must be a whole number from 16 on, not {max_size!r}.")
     image = _image(document, image_id)
     size = _size(image)
     canvas, shown = opened(picture, size, max_size)
-    categories = {marks.hashed(each.get("id")): each for each in _objects(document, "categories")}
+    categories = {key(each.get("id")): each for each in records(document, "categories")}
     reader = marks.Reader(categories, size or shown, canvas.size)
     chosen = _annotations(document, image, everything=image_id is None)
     found = [reader.mark(annotation) for annotation in chosen[: marks.MAX_MARKS]]
@@ -88,32 +89,28 @@ def draw(
     return canvas
 
 
-def _objects(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    found = document.get(key)
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-
-
-def _image(document: Mapping[str, Any], image_id: Any) -> dict[str, Any]:
-    images = _objects(document, "images")
+def _image(document: dict[str, Any], image_id: Any) -> dict[str, Any]:
+    images = records(document, "images")
     if image_id is None:
         return images[0] if images else {}
     for image in images:
-        if image.get("id") == image_id:
+        if key(image.get("id")) == key(image_id):
             return image
     raise InvalidParameterError(f"The document has no image with the id {image_id!r}.")
 
 
 def _size(image: Mapping[str, Any]) -> Size | None:
-    sides = [int(min(side, 1e9)) for side in map(image.get, ("width", "height")) if marks.is_number(side) and side >= 1]
-    return (sides[0], sides[1]) if len(sides) == 2 else None
+    width, height = number(image.get("width")), number(image.get("height"))
+    return None if width is None or height is None or min(width, height) < 1 else (int(width), int(height))
 
 
-def _annotations(document: Mapping[str, Any], image: dict[str, Any], *, everything: bool) -> list[dict[str, Any]]:
+def _annotations(document: dict[str, Any], image: dict[str, Any], *, everything: bool) -> list[dict[str, Any]]:
     """Return the annotations of an image; those that name none belong to the first."""
-    found = _objects(document, "annotations")
+    found = records(document, "annotations")
     if "id" not in image:
         return found
-    return [each for each in found if each.get("image_id", image["id"] if everything else None) == image["id"]]
+    own = key(image["id"])
+    return [each for each in found if (key(each["image_id"]) == own if "image_id" in each else everything)]
 
 
 def _fill(canvas: Image.Image, found: list[Mark], colours: Mapping[str, Colour]) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any
 
 from PIL import Image, ImageDraw
 
-from ..coco import rle
+from ..coco import rle, values
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -81,7 +81,7 @@ class Reader:
     def mark(self, annotation: Mapping[str, Any]) -> Mark:
         """Return what can be drawn of an annotation."""
         category_id = annotation.get("category_id")
-        category = self._categories.get(hashed(category_id), {})
+        category = self._categories.get(values.key(category_id), {})
         found = Mark(class_name(category, category_id), crowd=annotation.get("iscrowd") in (1, True))
         found.box = self._box(annotation.get("bbox"))
         segmentation = annotation.get("segmentation")
@@ -103,17 +103,17 @@ class Reader:
         return min(max(value * self._scale[axis], -3.0 * side), 4.0 * side)
 
     def _box(self, bbox: Any) -> Box | None:
-        if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
+        if not isinstance(bbox, list) or len(bbox) != 4 or not values.numbers(bbox):
             return None
         x, y, width, height = bbox
         if width < 0 or height < 0:
             return None
         return self._near(x, 0), self._near(y, 1), self._near(x + width, 0), self._near(y + height, 1)
 
-    def _ring(self, values: Any) -> list[Point] | None:
-        if not isinstance(values, list) or len(values) < 6 or len(values) % 2 or not all(map(is_number, values)):
+    def _ring(self, polygon: Any) -> list[Point] | None:
+        if not values.numbers(polygon) or len(polygon) < 6 or len(polygon) % 2:
             return None
-        return [(self._near(x, 0), self._near(y, 1)) for x, y in zip(values[::2], values[1::2], strict=True)]
+        return [(self._near(x, 0), self._near(y, 1)) for x, y in zip(polygon[::2], polygon[1::2], strict=True)]
 
     def _mask(self, segmentation: dict[str, Any]) -> tuple[Image.Image, tuple[int, int]] | None:
         try:
@@ -137,10 +137,10 @@ class Reader:
             return None
         return mask.crop((0, rows[1], target[0], rows[3])), (left, rows[1])
 
-    def _keypoints(self, values: Any) -> list[tuple[float, float, int]]:
-        if not isinstance(values, list) or len(values) % 3 or not all(map(is_number, values)):
+    def _keypoints(self, flat: Any) -> list[tuple[float, float, int]]:
+        if not values.numbers(flat) or len(flat) % 3:
             return []
-        triples = zip(values[::3], values[1::3], values[2::3], strict=True)
+        triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         return [(self._near(x, 0), self._near(y, 1), int(min(max(v, 0), 2))) for x, y, v in triples]
 
 
@@ -150,18 +150,6 @@ def class_name(category: Mapping[str, Any], category_id: Any) -> str:
     if isinstance(name, str) and name.strip():
         return name
     return "" if category_id is None else f"class {category_id}"
-
-
-def hashed(value: Any) -> Any:
-    """Return an id that can be looked up: what cannot is no id."""
-    return value if isinstance(value, (str, int, float)) else None
-
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """Tell whether a value of a document is a number to reckon with."""
-    return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300 and math.isfinite(value)
-    )
 
 
 def _columns(counts: list[int], height: int, width: int) -> tuple[list[int], int, int]:
