@@ -21,6 +21,7 @@ MAX_SIZE = 4096
 _SHADE = 0.35
 _CAPTION: Colour = (32, 32, 32)
 _CAPTIONS = 3
+_ROUNDED = 200
 
 
 def draw(
@@ -164,8 +165,10 @@ def _outline(
 
 def _path(pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], colour: Colour, line: int) -> None:
     """Draw a line that stands out against any ground: it has an edge of black or white."""
-    pen.line(points, fill=against(colour), width=line + 2)
-    pen.line(points, fill=colour, width=line)
+    # Round joints take a circle for each point, which shows where there are few of them.
+    joint = "curve" if len(points) < _ROUNDED else None
+    pen.line(points, fill=against(colour), width=line + 2, joint=joint)
+    pen.line(points, fill=colour, width=line, joint=joint)
 
 
 def _knot(pen: ImageDraw.ImageDraw, point: tuple[float, float], colour: Colour, radius: int, *, hollow: bool) -> None:

@@ -75,9 +75,9 @@ def _called(picture: Picture) -> str:
 def fitted(size: Size, longest: int) -> Size:
     """Return the size that a picture is drawn in: reduced to fit, or enlarged by a whole number."""
     side = max(size)
-    least = min(MIN_SIDE, longest)
-    if side < least:
-        return size[0] * -(-least // side), size[1] * -(-least // side)
+    if side < min(MIN_SIDE, longest):
+        times = min(-(-MIN_SIDE // side), longest // side)
+        return size[0] * times, size[1] * times
     scale = min(1.0, longest / side)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
