@@ -18,7 +18,10 @@ from .plates import Plates
 
 #: The longer side of a drawn picture if nothing else is asked for.
 MAX_SIZE = 4096
-_SHADE = 0.35
+#: What becomes of the levels of a mask: a shade, the stripes of a crowd, an edge.
+_SHADE = [value * 35 // 100 for value in range(256)]
+_STRIPE = [value * 80 // 100 for value in range(256)]
+_EDGE = [255 if 32 < value < 224 else 0 for value in range(256)]
 _CAPTION: Colour = (32, 32, 32)
 _CAPTIONS = 3
 _ROUNDED = 200
@@ -120,14 +123,14 @@ def _fill(canvas: Image.Image, found: list[Mark], colours: Mapping[str, Colour])
     covered = [(mark, *mark.mask) for mark in found if mark.mask is not None]
     covered.sort(key=lambda each: -each[1].size[0] * each[1].size[1])
     for mark, mask, place in covered:
-        shade = mask.point(lambda value: int(value * _SHADE))
+        shade = mask.point(_SHADE)
         if mark.crowd:
-            shade = Image.composite(mask.point(lambda value: int(value * 0.8)), shade, _stripes(mask.size, 3 * line))
+            shade = Image.composite(mask.point(_STRIPE), shade, _stripes(mask.size, 3 * line))
         canvas.paste(colours[mark.name], place, shade)
     for mark, mask, (left, top) in covered:
         if not mark.rings:
             padded = ImageOps.expand(mask, 2 * line)
-            edge = padded.filter(ImageFilter.BoxBlur(line)).point(lambda value: 255 if 32 < value < 224 else 0)
+            edge = padded.filter(ImageFilter.BoxBlur(line)).point(_EDGE)
             canvas.paste(colours[mark.name], (left - 2 * line, top - 2 * line), edge)
 
 
