@@ -19,10 +19,7 @@ class ProgressReporter(Protocol):
         """The work begins; ``total`` is the number of items where the platform tells it, else ``None``."""
 
     def advance(self, outcome: str, size: int) -> None:
-        """One item is done.
-
-        ``outcome`` is "downloaded", "uploaded", "read", "skipped" or "failed", ``size`` its bytes.
-        """
+        """One item of ``size`` bytes is "downloaded", "uploaded", "read", "skipped" or "failed"."""
 
     def finish(self) -> None:
         """The work has ended, well or not."""

@@ -14,6 +14,7 @@ import click
 from cfplatform.cli import cli
 from cfplatform.cli.checks import Check
 from cfplatform.cli.uploading import Upload
+from cfplatform.coco import BatchStats, CategoryStats, Finding, Stats
 from cfplatform.results import DownloadResult, DownloadSummary
 
 HERE = Path(__file__).parent
@@ -41,17 +42,18 @@ class Line(NamedTuple):
 
 
 _JSON_TYPES = {"str": "text", "Path": "text", "CFPlatformError": "text", "int": "integer", "float": "number"}
+_JSON_TYPES["Any"] = "anything"
 
 
 def fields_of(kind: type, *left_out: str) -> tuple[Field, ...]:
     """The fields of a class that is printed with its own names: types from its annotations, meanings from its words."""
     _, _, attributes = (inspect.getdoc(kind) or "").partition("Attributes:\n")
-    meanings = dict(re.findall(r"^ {4}(\w+): (.+)$", attributes, re.MULTILINE))
+    meanings = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)$", attributes, re.MULTILINE))
     return tuple(
         Field(
             name,
             _json_types(getattr(annotation, "__forward_arg__", annotation)),
-            meanings[name].replace("``None``", "null"),
+            " ".join(meanings[name].split()).replace("``None``", "null"),
         )
         for name, annotation in inspect.get_annotations(kind).items()
         if name not in left_out
@@ -60,7 +62,11 @@ def fields_of(kind: type, *left_out: str) -> tuple[Field, ...]:
 
 def _json_types(annotation: str) -> str:
     names = annotation.split(" | ")
-    return " or ".join(dict.fromkeys("null" if name == "None" else _JSON_TYPES[name] for name in names))
+    return " or ".join(dict.fromkeys(_json_type(name) for name in names))
+
+
+def _json_type(name: str) -> str:
+    return "null" if name == "None" else "object" if name.startswith("dict[") else _JSON_TYPES[name]
 
 
 def _texts(**meanings: str) -> tuple[Field, ...]:
@@ -155,7 +161,25 @@ LINES: dict[str, tuple[Line, ...]] = {
         ),
     ),
     "sandbox set-status": (_WORK_ITEM,),
+    "stats": (
+        Line(
+            "The figures",
+            (
+                *fields_of(Stats),
+                Field("crowd_share", "number", "The share of crowds among all annotations, from 0 to 1."),
+            ),
+        ),
+        Line(
+            "The figures of each class in ``categories``",
+            (
+                *fields_of(CategoryStats),
+                Field("mean_side", "number", "The side, in pixels, of a square as large as the boxes on average."),
+            ),
+        ),
+        Line("The figures of each batch in ``batches``", fields_of(BatchStats)),
+    ),
     "upload": (Line("A file", fields_of(Upload)),),
+    "validate": (Line("A finding", fields_of(Finding)),),
     "webhook verify": (Line("The body of the delivery, as it was sent", (), from_platform=True),),
     "work-items annotation": (
         Line(

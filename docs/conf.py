@@ -35,4 +35,5 @@ nitpick_ignore_regex = [
     ("py:class", r"(ValueError|ConnectionError|TimeoutError|PermissionError|LookupError)"),
     ("py:class", r"(TypeAliasForwardRef|WorkItemFilters|DownloadOptions|config\.Timeout)"),
     ("py:class", r"cfplatform\.archives\.directory\.Entry"),
+    ("py:class", r"(dict\[\w+|cfplatform\.coco\.\w+\.\w+)"),
 ]

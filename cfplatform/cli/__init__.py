@@ -64,10 +64,22 @@ def _sandbox() -> click.Command:
     return sandbox
 
 
+def _stats() -> click.Command:
+    from .stats import stats
+
+    return stats
+
+
 def _upload() -> click.Command:
     from .uploading import upload
 
     return upload
+
+
+def _validate() -> click.Command:
+    from .validate import validate
+
+    return validate
 
 
 def _webhook() -> click.Command:
@@ -93,7 +105,9 @@ _COMMANDS = {
     "exports": ("Make, wait for and download exports.", _exports),
     "request": ("Send any request to the API, and print the body of the answer.", _request),
     "sandbox": ("Run a platform on this machine, and change what it holds.", _sandbox),
+    "stats": ("Count what is in labels.", _stats),
     "upload": ("Upload files to the storage of the space.", _upload),
+    "validate": ("Find what is wrong with labels, and where.", _validate),
     "webhook": ("Check deliveries of webhooks.", _webhook),
     "work-items": ("List, show and create work items.", _work_items),
 }

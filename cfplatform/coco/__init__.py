@@ -5,12 +5,16 @@ Every function takes the same kinds of source; see :func:`read`.
 
 from __future__ import annotations
 
+from .codes import CODES, ERROR, WARNING
 from .findings import Finding
 from .sources import Document, Source, read
 from .statistics import BatchStats, CategoryStats, Stats, Tally, stats
 from .validating import check, validate
 
 __all__ = [
+    "CODES",
+    "ERROR",
+    "WARNING",
     "BatchStats",
     "CategoryStats",
     "Document",

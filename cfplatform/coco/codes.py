@@ -46,7 +46,7 @@ CODES = {
     "dangling-category-id": Meaning(ERROR, "The ``category_id`` is that of no category, or there is none."),
     "duplicate-annotation": Meaning(WARNING, "Image, category and box are those of an earlier annotation."),
     "no-shape": Meaning(WARNING, "An annotation has neither box, segmentation, keypoints, caption nor segments."),
-    "not-finite": Meaning(ERROR, "A number is NaN, infinite, or beyond 10\\ :sup:`15`."),
+    "not-finite": Meaning(ERROR, "A number is NaN, infinite, or beyond 10 to the power of 15."),
     "bad-crowd": Meaning(WARNING, "``iscrowd`` is neither 0 nor 1."),
     "bad-caption": Meaning(WARNING, "The ``caption`` is empty or no text."),
     # Boxes

@@ -12,8 +12,9 @@ from .values import LARGEST, box, number
 
 #: Pixels by which a shape may reach beyond the picture, since tools round in different ways.
 EDGE = 1.0
-#: The share by which an area may differ from that of its shape, beside a pixel along the outline.
-AREA_SHARE = 0.01
+#: What an area may differ by from that of its shape: a share of it, half a pixel along the outline, and one pixel. So
+#: much do the areas of a polygon and of its mask differ, and no more.
+AREA_SHARE, AREA_OUTLINE, AREA_PIXELS = 0.01, 0.5, 1.0
 #: A polygon with a smaller area, in pixels, is flat.
 FLAT = 1e-6
 #: Characters of a text, and digits of a number, that a message repeats.
@@ -48,8 +49,8 @@ class _Extent(NamedTuple):
     outline: float
 
     def allows(self, area: float) -> bool:
-        """Tell whether an area may be that of the shape; a pixel along the outline may count or not."""
-        slack = self.outline + AREA_SHARE * self.most
+        """Tell whether an area may be that of the shape."""
+        slack = AREA_SHARE * self.most + AREA_OUTLINE * self.outline + AREA_PIXELS
         return self.least - slack <= area <= self.most + slack
 
 
@@ -124,7 +125,7 @@ def _segmentation_problems(
         yield from _empty_problems(annotation)
         return None
     if isinstance(value, dict):
-        return (yield from _mask_problems(value, picture))
+        return (yield from _mask_problems(annotation, value, picture))
     if not isinstance(value, list):
         message = f"The segmentation is {shown(value)}, neither a list of polygons nor a mask."
         yield Problem("bad-segmentation", message, "/segmentation")
@@ -140,10 +141,12 @@ def _segmentation_problems(
 
 def _empty_problems(annotation: dict[str, Any]) -> Iterator[Problem]:
     """Yield a problem where something says that there was a segmentation."""
-    area, found = number(annotation.get("area")), box(annotation.get("bbox"))
+    area, found = number(annotation.get("area")) or 0, box(annotation.get("bbox"))
+    # More than the box is another problem.
+    fits = found is not None and (_extent_of_box(found).allows(area) or area > found[2] * found[3])
     if is_crowd(annotation):
         yield Problem("empty-segmentation", "The crowd has an empty segmentation.", "/segmentation")
-    elif area is not None and area > 0 and not (found and _extent_of_box(found).allows(area)):
+    elif area > 0 and not fits:
         message = f"The segmentation is empty, but an area of {shown(area)} is not that of the box."
         yield Problem("empty-segmentation", message, "/segmentation")
 
@@ -190,7 +193,9 @@ def _broken(polygon: Any, pointer: str) -> Problem | None:
     return None
 
 
-def _mask_problems(mask: dict[str, Any], picture: Size | None) -> Generator[Problem, None, _Extent | None]:
+def _mask_problems(
+    annotation: dict[str, Any], mask: dict[str, Any], picture: Size | None
+) -> Generator[Problem, None, _Extent | None]:
     try:
         counts, height, width = rle.runs(mask)
     except ValueError as error:
@@ -202,8 +207,10 @@ def _mask_problems(mask: dict[str, Any], picture: Size | None) -> Generator[Prob
     area = rle.area(counts)
     if not area:
         yield Problem("empty-mask", "The mask has no pixel.", "/segmentation")
-    # The outline of a square, and the ends of every run, which are many where the mask is ragged.
-    return _Extent(area, area, 4 * math.sqrt(area) + len(counts))
+    # The outline is at least that of a square, longer where the mask is long, and where it is ragged has many runs.
+    found = box(annotation.get("bbox"))
+    outline = max(4 * math.sqrt(area), _extent_of_box(found).outline if found else 0)
+    return _Extent(area, area, outline + len(counts))
 
 
 def _area_problems(annotation: dict[str, Any], extent: _Extent | None) -> Iterator[Problem]:

@@ -285,7 +285,7 @@ def stats(source: Source, *, progress: Progress = None, on_error: OnError | None
     Memory grows with classes and batches only, not with documents.
 
     Args:
-        source: A folder, a file or an iterable; see :func:`read`.
+        source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`.
         progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter.
         on_error: Called with a :class:`Finding` for each file that is no COCO document, which is then counted as
             unreadable only; without it, the first one raises.

@@ -47,7 +47,8 @@ def validate(source: Source, *, progress: Progress = None) -> Generator[Finding]
     document without findings loads into the usual tools. The documentation has a table of all codes.
 
     Args:
-        source: A folder, a file or an iterable; see :func:`read`. A file that cannot be read is a finding too.
+        source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`. A file that cannot be read is a
+            finding, too.
         progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter.
 
     Raises:

@@ -22,6 +22,7 @@ from .errors import EXPLANATIONS, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, expla
 from .reporters import (
     ARCHIVE,
     DOWNLOAD,
+    READ,
     UPLOAD,
     BarReporter,
     LineReporter,
@@ -31,20 +32,22 @@ from .reporters import (
     StateReporter,
     Work,
 )
-from .tables import Column, print_checks, print_fields, print_table
-from .text import amount, clean, is_terminal, rate, write_line
+from .tables import Column, print_checks, print_fields, print_findings, print_table
+from .text import amount, clean, counted, is_terminal, rate, write_line
 
 __all__ = [
     "ARCHIVE",
     "DOWNLOAD",
     "EXPLANATIONS",
     "FAILED",
+    "READ",
     "UPLOAD",
     "USAGE",
     "Column",
     "Output",
     "amount",
     "clean",
+    "counted",
     "explain",
     "rate",
     "reason",
@@ -148,6 +151,11 @@ class Output:
             for resource in resources:
                 self.row(row(resource, False))
 
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+        """Write rows as a table on a terminal, below an empty line."""
+        self.line()
+        print_table(columns, ([clean(cell) for cell in row] for row in rows))
+
     def row(self, cells: Iterable[str]) -> None:
         """Write a tab-separated line."""
         sys.stdout.write("\t".join(map(clean, cells)) + "\n")
@@ -164,6 +172,11 @@ class Output:
     def checks(self, checks: Sequence[tuple[str, str, str, str | None]]) -> None:
         """Write status, name, findings and advice of checks on a terminal."""
         print_checks(checks)
+
+    def findings(self, severity: str, code: str, findings: Sequence[tuple[str, str]]) -> None:
+        """Write place and message of findings below their code on a terminal, below an empty line."""
+        self.line()
+        print_findings(severity, code, findings)
 
     def reporter(self, work: Work = DOWNLOAD) -> Reporter:
         """Return what shows the progress of some work on stderr."""

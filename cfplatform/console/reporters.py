@@ -41,6 +41,7 @@ _RESUMED = "What is finished is kept; run the same command again to go on."
 DOWNLOAD = Work("Downloading", "items", _RESUMED)
 ARCHIVE = Work("Downloading", BYTES, _RESUMED)
 UPLOAD = Work("Uploading", "files", "What was uploaded stays; the same command again would upload it a second time.")
+READ = Work("Reading", "documents", "Nothing was changed.")
 WAIT = Work("Waiting", "looks", "The platform goes on with the export; wait for it again.")
 
 

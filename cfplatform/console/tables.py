@@ -78,8 +78,8 @@ def print_fields(fields: Sequence[tuple[str, str]]) -> None:
         write_line(sys.stdout, f"{name:<{width}}{' ' * GAP}{clean(value)}")
 
 
-#: How the status of a check looks.
-_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+#: How the status of a check looks, or the severity of a finding.
+_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "error": "bold red"}
 
 
 def print_checks(checks: Sequence[tuple[str, str, str, str | None]]) -> None:
@@ -97,3 +97,13 @@ def print_checks(checks: Sequence[tuple[str, str, str, str | None]]) -> None:
             cell.append(f"\n{clean(advice)}", "bold")
         table.add_row(Text(status, _STYLES[status]), Text(check), cell)
     screen(sys.stdout).print(table)
+
+
+def print_findings(severity: str, code: str, findings: Sequence[tuple[str, str]]) -> None:
+    """Print place and message of findings below their code, in lines that a terminal may break but nobody cuts."""
+    from rich.text import Text
+
+    console = screen(sys.stdout)
+    console.print(Text.assemble((severity, _STYLES[severity]), " ", (code, "bold")), soft_wrap=True)
+    for place, message in findings:
+        console.print(Text(f"  {clean(place)}\n    {clean(message)}"), soft_wrap=True)

@@ -31,7 +31,7 @@ SPELLINGS = {
     "PUT /storage/...": "PUT <signed URL>",
 }
 #: Commands that call nothing of the platform, and methods that call nothing.
-LOCAL_COMMANDS = {"completion", "demo", "sandbox run", "sandbox set-status"}
+LOCAL_COMMANDS = {"completion", "demo", "sandbox run", "sandbox set-status", "stats", "validate"}
 LOCAL_METHODS = {"close"}
 
 

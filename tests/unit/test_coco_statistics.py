@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import copy
+import json
+import math
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cfplatform import InvalidParameterError, InvalidResponseError, WorkItem
+from cfplatform.coco import Document, Stats, Tally, stats
+from tests.unit.odd_documents import anything, odd_documents
+
+#: Two images with three labels, an image with none, and a class that nothing has.
+DOCUMENT = {
+    "images": [{"id": 1}, {"id": 2.0}, {"id": "three"}],
+    "categories": [{"id": 5, "name": "car"}, {"id": 6, "name": "tree"}, {"id": 7, "name": "boat"}],
+    "annotations": [
+        {"image_id": 1, "category_id": 5, "bbox": [0, 0, 16, 16], "area": 200, "segmentation": [[0, 0, 9, 9, 0, 9]]},
+        {"image_id": 1.0, "category_id": 5, "bbox": [0, 0, 40, 40]},
+        {"image_id": 2, "category_id": 6, "bbox": [0, 0, 100, 100], "segmentation": {"counts": ""}, "iscrowd": 1},
+    ],
+}
+
+
+def of(*documents, batch=None):
+    tally = Tally()
+    for document in documents:
+        tally.add(Document(document, batch=batch))
+    return tally.result()
+
+
+def test_everything_is_counted():
+    found = of(DOCUMENT)
+    assert (found.documents, found.images, found.annotations) == (1, 3, 3)
+    assert (found.empty_images, found.crowds, round(found.crowd_share, 3)) == (1, 1, 0.333)
+    assert {name: (each.annotations, each.images) for name, each in found.categories.items()} == {
+        "car": (2, 1),
+        "tree": (1, 1),
+        "boat": (0, 0),
+    }
+    car = found.categories["car"]
+    assert (car.area, car.boxes, car.box_area) == (1800, 2, 256 + 1600)
+    assert car.mean_side == math.sqrt(1856 / 2)
+    assert found.categories["boat"].mean_side == 0
+    assert found.kinds == {"box": 3, "polygon": 1, "rle": 1}
+    assert found.box_sizes == {"small": 1, "medium": 1, "large": 1}
+    assert found.box_sides == {16: 1, 32: 1, 64: 1}
+    assert found.batches == {}
+
+
+def test_documents_without_any_label_divide_by_nothing():
+    found = of({"images": [{"id": 1}]}, {})
+    assert (found.documents, found.empty_images, found.crowd_share) == (2, 1, 0)
+
+
+def test_classes_are_joined_by_name_and_the_most_frequent_come_first():
+    other = copy.deepcopy(DOCUMENT)
+    other["categories"] = [{"id": 5, "name": "tree"}, {"id": 6, "name": "car"}]
+    other["annotations"] *= 2
+    found = of(DOCUMENT, other)
+    assert [(name, each.annotations, each.images) for name, each in found.categories.items()] == [
+        ("tree", 5, 2),
+        ("car", 4, 2),
+        ("boat", 0, 0),
+    ]
+
+
+def test_two_ids_of_one_name_count_an_image_once():
+    document = copy.deepcopy(DOCUMENT)
+    document["categories"][1]["name"] = "car"
+    document["annotations"][2]["image_id"] = 1
+    assert (of(document).categories["car"].annotations, of(document).categories["car"].images) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("area", "size"), [(0, "small"), (1023.9, "small"), (1024, "medium"), (9216, "medium"), (9216.1, "large")]
+)
+def test_sizes_are_those_of_coco(area, size):
+    found = of({"annotations": [{"area": area, "bbox": [0, 0, 500, 500]}]})
+    assert [name for name, count in found.box_sizes.items() if count] == [size]
+
+
+@pytest.mark.parametrize(
+    ("box", "side"),
+    [([0, 0, 0.5, 0.5], 0), ([0, 0, 1, 1], 1), ([0, 0, 1.99, 1.99], 1), ([0, 0, 2, 2], 2), ([0, 0, 4, 1000], 32)],
+)
+def test_sides_are_powers_of_two(box, side):
+    assert of({"annotations": [{"bbox": box}]}).box_sides == {side: 1}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kinds"),
+    [
+        ({}, ["none"]),
+        ({"segmentation": []}, ["none"]),
+        ({"segmentation": None, "bbox": None}, ["none"]),
+        ({"segmentation": {"counts": [1], "size": [1, 1]}}, ["rle"]),
+        ({"caption": "A dog."}, ["caption"]),
+        ({"keypoints": [1, 1, 2], "bbox": [0, 0, 1, 1]}, ["box", "keypoints"]),
+        ({"bbox": [0, 0, 0, 1]}, ["none"]),
+        ({"segments_info": [{"id": 1}]}, ["panoptic"]),
+    ],
+)
+def test_kinds(annotation, kinds):
+    assert sorted(of({"annotations": [annotation]}).kinds) == kinds
+
+
+def test_batches_are_counted_apart_by_name():
+    source = [Document(DOCUMENT, batch="b"), Document(DOCUMENT, batch="a"), Document({"images": [{}]}, batch="b")]
+    found = stats(source)
+    assert list(found.batches) == ["a", "b"]
+    assert vars(found.batches["b"]) == {"documents": 2, "images": 4, "annotations": 3, "empty_images": 2}
+
+
+def test_batches_of_a_stream_are_named_by_their_ids():
+    assert list(stats([(WorkItem({"id": "i", "batchId": 7}), DOCUMENT)]).batches) == ["7"]
+
+
+def test_a_result_stays_as_it_is():
+    tally = Tally()
+    tally.add(Document(DOCUMENT, batch="b"))
+    before = tally.result()
+    kept = before.as_dict()
+    tally.add(Document(DOCUMENT, batch="b"))
+    assert before.as_dict() == kept != tally.result().as_dict()
+
+
+def test_the_figures_are_ready_for_json():
+    found = of(DOCUMENT, batch="b").as_dict()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["box_sides"] == {"16": 1, "32": 1, "64": 1}
+    assert found["categories"]["car"]["mean_side"] == math.sqrt(928)
+    assert set(vars(Stats())) < set(found)
+
+
+def test_a_notebook_shows_names_and_runs_nothing():
+    shown = of({"categories": [{"id": 1, "name": "<script>"}]}, batch="<b>")._repr_html_()
+    assert "&lt;script&gt;" in shown
+    assert "<script>" not in shown
+    assert "<b>" not in shown
+
+
+def test_a_notebook_shows_the_first_of_many_classes():
+    shown = of({"categories": [{"id": number, "name": f"class {number:03}"} for number in range(200)]})._repr_html_()
+    assert "the first 50 of 200" in shown
+    assert ("class 049" in shown, "class 050" in shown) == (True, False)
+
+
+def test_files_that_cannot_be_read_raise_or_are_counted(tmp_path):
+    batch = tmp_path / "batch"
+    batch.mkdir()
+    (batch / "good.json").write_text(json.dumps(DOCUMENT))
+    (batch / "bad.json").write_text("[")
+    with pytest.raises(InvalidResponseError, match=r"bad\.json"):
+        stats(tmp_path)
+    told, steps = [], []
+    found = stats(tmp_path, on_error=told.append, progress=lambda done, total: steps.append((done, total)))
+    assert (found.documents, found.unreadable, len(told)) == (1, 1, 1)
+    assert steps == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("arguments", [{"source": 3}, {"source": [], "progress": 3}])
+def test_arguments_are_checked(arguments):
+    with pytest.raises(InvalidParameterError):
+        stats(**arguments)
+
+
+@given(anything | odd_documents())
+def test_no_document_raises(document):
+    found = of(document, document, batch="b")
+    json.dumps(found.as_dict(), allow_nan=False)
+    assert found._repr_html_()
+    assert found.documents == 2
+
+
+@given(st.lists(odd_documents(), max_size=3))
+def test_the_figures_add_up(documents):
+    found = of(*documents, batch="b")
+    assert sum(each.annotations for each in found.categories.values()) <= found.annotations
+    assert found.empty_images <= found.images
+    assert found.crowds <= found.annotations
+    assert vars(found.batches["b"]).items() <= vars(found).items() if documents else not found.batches
+
+
+def peak(count):
+    """The most memory, in bytes, that counting so many documents takes at once."""
+    tracemalloc.start()
+    try:
+        stats(copy.deepcopy(DOCUMENT) for _ in range(count))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_documents():
+    peak(10)
+    assert peak(2000) < peak(100) + 20_000

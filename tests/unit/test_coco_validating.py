@@ -1,0 +1,415 @@
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pycocotools import mask
+
+from cfplatform import InvalidParameterError, WorkItem
+from cfplatform.coco import CODES, Document, Finding, check, validate
+from cfplatform.sandbox import shapes
+from tests.unit.odd_documents import EVERYTHING, anything, odd_documents
+
+GONE = object()
+A0, A1, A2, A3, A4, A5 = (("annotations", index) for index in range(6))
+OUTLINE = (*A0, "segmentation", 0)
+SEGMENT = (*A4, "segments_info", 0)
+#: More digits than Python prints.
+HUGE = 10**5000
+
+
+def changed(*changes):
+    """The document with one of everything, in which some places hold something else."""
+    document = copy.deepcopy(EVERYTHING)
+    for place, value in changes:
+        holder = document
+        for key in place[:-1]:
+            holder = holder[key]
+        if value is GONE:
+            del holder[place[-1]]
+        else:
+            holder[place[-1]] = value
+    return document
+
+
+def found(document):
+    return [(each.code, each.pointer) for each in check(Document(document))]
+
+
+def test_a_good_document_has_no_findings():
+    assert found(EVERYTHING) == []
+
+
+#: Code and place of the one finding, and what has to be changed for it.
+DEFECTS = [
+    ("missing-section", "", (("images",), GONE)),
+    ("missing-section", "", (("annotations",), GONE)),
+    ("missing-section", "", (("categories",), GONE)),
+    ("wrong-type", "/images", (("images",), {"id": 1})),
+    ("wrong-type", "/annotations", (("annotations",), "none")),
+    ("wrong-type", "/categories", (("categories",), None)),
+    ("wrong-type", "/annotations/0", (A0, 3)),
+    ("wrong-type", "/annotations/4/segments_info", ((*A4, "segments_info"), "x")),
+    ("wrong-type", "/annotations/4/segments_info/0", (SEGMENT, [])),
+    ("missing-id", "/annotations/1", ((*A1, "id"), GONE)),
+    ("missing-id", "/annotations/1", ((*A1, "id"), True)),
+    ("missing-id", "/annotations/1", ((*A1, "id"), math.nan)),
+    ("odd-id", "/annotations/1/id", ((*A1, "id"), "two"), ((*A2, "id"), "three")),
+    ("odd-id", "/annotations/1/id", ((*A1, "id"), 1.5)),
+    ("duplicate-annotation-id", "/annotations/2/id", ((*A2, "id"), 1.0)),
+    ("duplicate-category-id", "/categories/1/id", (("categories", 1, "id"), 1), ((*A1, "category_id"), 1),
+     (A2, {"id": 3, "image_id": 1, "caption": "x"}), (A4, {"id": 6, "image_id": 1, "caption": "x"}),
+     ((*A5, "category_id"), 1)),
+    ("missing-size", "/images/0", (("images", 0, "width"), GONE)),
+    ("bad-size", "/images/0/width", (("images", 0, "width"), 0)),
+    ("bad-size", "/images/0/height", (("images", 0, "height"), "30")),
+    ("bad-size", "/images/0/height", (("images", 0, "height"), 30.5)),
+    ("bad-size", "/images/0/height", (("images", 0, "height"), HUGE)),
+    ("missing-file-name", "/images/0", (("images", 0, "file_name"), GONE)),
+    ("missing-file-name", "/images/0/file_name", (("images", 0, "file_name"), "")),
+    ("missing-category-name", "/categories/0", (("categories", 0, "name"), GONE)),
+    ("missing-category-name", "/categories/0/name", (("categories", 0, "name"), 7)),
+    ("duplicate-category-name", "/categories/1/name", (("categories", 1, "name"), "person")),
+    ("dangling-image-id", "/annotations/0", ((*A0, "image_id"), GONE)),
+    ("dangling-image-id", "/annotations/0/image_id", ((*A0, "image_id"), 3)),
+    ("dangling-image-id", "/annotations/0/image_id", ((*A0, "image_id"), "1")),
+    ("dangling-image-id", "/annotations/0/image_id", ((*A0, "image_id"), [1])),
+    ("dangling-category-id", "/annotations/1", ((*A1, "category_id"), GONE)),
+    ("dangling-category-id", "/annotations/1/category_id", ((*A1, "category_id"), 7)),
+    ("dangling-category-id", "/annotations/3/category_id", ((*A3, "category_id"), None)),
+    ("dangling-category-id", "/annotations/4/segments_info/0/category_id", ((*SEGMENT, "category_id"), 7)),
+    ("duplicate-annotation", "/annotations/2", ((*A2, "image_id"), 1)),
+    ("no-shape", "/annotations/3", ((*A3, "caption"), GONE), ((*A3, "category_id"), 1)),
+    ("bad-crowd", "/annotations/0/iscrowd", ((*A0, "iscrowd"), 2)),
+    ("bad-crowd", "/annotations/0/iscrowd", ((*A0, "iscrowd"), None)),
+    ("bad-caption", "/annotations/3/caption", ((*A3, "caption"), " ")),
+    ("bad-box", "/annotations/0/bbox", ((*A0, "bbox"), [1, 2, 3])),
+    ("bad-box", "/annotations/0/bbox", ((*A0, "bbox"), [1, 2, 3, "4"])),
+    ("bad-box", "/annotations/0/bbox", ((*A0, "bbox"), [1, 2, 3, True])),
+    ("bad-box", "/annotations/0/bbox", ((*A0, "bbox"), None)),
+    ("not-finite", "/annotations/0/bbox", ((*A0, "bbox"), [1, 2, 3, math.nan])),
+    ("not-finite", "/annotations/0/bbox", ((*A0, "bbox"), [1, 2, HUGE, 4])),
+    ("not-finite", "/annotations/0/segmentation/0", ((*A0, "segmentation", 0, 3), -math.inf)),
+    ("not-finite", "/annotations/0/segmentation/0", ((*A0, "segmentation", 0, 3), 10**400)),
+    ("not-finite", "/annotations/0/area", ((*A0, "area"), math.inf)),
+    ("not-finite", "/annotations/0/keypoints", ((*A0, "keypoints", 0), math.nan)),
+    ("empty-box", "/annotations/0/bbox", ((*A0, "bbox"), [1, 2, 0, 4])),
+    ("empty-box", "/annotations/0/bbox", ((*A0, "bbox"), [1, 2, 3, -4.0])),
+    ("box-outside", "/annotations/0/bbox", ((*A0, "bbox"), [40, 2, 3, 4])),
+    ("box-outside", "/annotations/0/bbox", ((*A0, "bbox"), [2, -4, 3, 4])),
+    ("box-over-edge", "/annotations/0/bbox", ((*A0, "bbox"), [-1.1, 2, 30, 4])),
+    ("box-over-edge", "/annotations/0/bbox", ((*A0, "bbox"), [20, 20, 3, 11.1])),
+    ("bad-segmentation", "/annotations/0/segmentation", ((*A0, "segmentation"), "x")),
+    ("bad-segmentation", "/annotations/0/segmentation", ((*A0, "segmentation"), 0)),
+    ("bad-segmentation", "/annotations/0/segmentation", ((*A0, "segmentation"), [2, 2, 12, 2, 12, 12])),
+    ("empty-segmentation", "/annotations/1/segmentation", ((*A1, "segmentation"), [])),
+    ("empty-segmentation", "/annotations/0/segmentation", ((*A0, "segmentation"), []), ((*A0, "area"), 30)),
+    ("empty-segmentation", "/annotations/0/segmentation", ((*A0, "segmentation"), None), ((*A0, "bbox"), GONE)),
+    ("bad-polygon", "/annotations/0/segmentation/0", ((*A0, "segmentation"), [[1, 1, 9, 1, 9, 9, 1]])),
+    ("bad-polygon", "/annotations/0/segmentation/0", ((*A0, "segmentation"), [[[1, 1], [9, 1], [9, 9]]])),
+    ("bad-polygon", "/annotations/0/segmentation/1", ((*A0, "segmentation"), [[2, 2, 12, 2, 12, 12], None])),
+    ("short-polygon", "/annotations/0/segmentation/0", ((*A0, "segmentation"), [[]])),
+    ("short-polygon", "/annotations/0/segmentation/0", ((*A0, "segmentation"), [[2, 2, 12, 12]])),
+    ("flat-polygon", "/annotations/0/segmentation/0", (OUTLINE, [2, 2, 6, 6, 4, 4]), ((*A0, "area"), 0)),
+    ("polygon-outside", "/annotations/0/segmentation/0", (OUTLINE, [50, 2, 60, 2, 60, 12, 50, 12])),
+    ("polygon-over-edge", "/annotations/0/segmentation/0", (OUTLINE, [-2, 2, 8, 2, 8, 12, -2, 12])),
+    ("crowd-polygons", "/annotations/0/segmentation", ((*A0, "iscrowd"), 1)),
+    ("bad-mask", "/annotations/1/segmentation", ((*A1, "segmentation"), {})),
+    ("bad-mask", "/annotations/1/segmentation", ((*A1, "segmentation", "counts"), [0, 3, 27])),
+    ("bad-mask", "/annotations/1/segmentation", ((*A1, "segmentation", "counts", 0), HUGE)),
+    ("bad-mask", "/annotations/2/segmentation", ((*A2, "segmentation", "counts"), "03k00dS2")),
+    ("mask-size", "/annotations/2/segmentation/size", ((*A2, "segmentation", "size"), [40, 30])),
+    ("empty-mask", "/annotations/1/segmentation", ((*A1, "segmentation", "counts"), [1200]), ((*A1, "area"), 0)),
+    ("missing-area", "/annotations/0", ((*A0, "area"), GONE)),
+    ("missing-area", "/annotations/5", ((*A5, "area"), GONE)),
+    ("bad-area", "/annotations/0/area", ((*A0, "area"), "100")),
+    ("bad-area", "/annotations/0/area", ((*A0, "area"), -1)),
+    ("area-mismatch", "/annotations/0/area", ((*A0, "area"), 140)),
+    ("area-mismatch", "/annotations/0/area", ((*A0, "area"), 60)),
+    ("area-mismatch", "/annotations/1/area", ((*A1, "area"), 50)),
+    ("area-mismatch", "/annotations/5/area", ((*A5, "area"), 20)),
+    ("bad-keypoints", "/annotations/0/keypoints", ((*A0, "keypoints"), [1, 2])),
+    ("bad-keypoints", "/annotations/0/keypoints", ((*A0, "keypoints"), None)),
+    ("keypoints-of-category", "/annotations/0/keypoints", ((*A0, "keypoints"), [4, 4, 2])),
+    ("bad-visibility", "/annotations/0/keypoints/2", ((*A0, "keypoints", 2), 3)),
+    ("keypoint-outside", "/annotations/0/keypoints/0", ((*A0, "keypoints", 0), 41.1)),
+    ("num-keypoints", "/annotations/0/num_keypoints", ((*A0, "num_keypoints"), 2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "pointer", "changes"),
+    [pytest.param(code, pointer, rest, id=code) for code, pointer, *rest in DEFECTS],
+)
+def test_a_defect_is_found_where_it_is_and_nothing_else(code, pointer, changes):
+    document = changed(*changes)
+    assert found(document) == [(code, pointer)]
+    (finding,) = check(Document(document, "item", "batch", Path("a/b.json")))
+    assert (finding.severity, finding.item_id, finding.batch) == (CODES[code].severity, "item", "batch")
+    assert finding.path == str(Path("a/b.json"))
+    assert re.fullmatch(r"[^\n]{5,200}\.", finding.message)
+
+
+def test_a_defect_of_an_image_id_is_told_with_what_follows_from_it():
+    assert found(changed((("images", 1, "id"), 1))) == [
+        ("duplicate-image-id", "/images/1/id"),
+        ("dangling-image-id", "/annotations/2/image_id"),
+        ("dangling-image-id", "/annotations/4/image_id"),
+        ("dangling-image-id", "/annotations/5/image_id"),
+    ]
+
+
+def test_there_is_a_test_of_every_code():
+    assert {code for code, *_ in DEFECTS} | {"unreadable", "duplicate-image-id"} == set(CODES)
+
+
+def test_the_table_in_the_documentation_is_that_of_the_code():
+    page = (Path(__file__).parents[2] / "docs" / "labels.rst").read_text(encoding="utf-8")
+    rows = re.findall(r"^   \* - ``(.+)``\n     - (error|warning)\n     - (.+)$", page, re.MULTILINE)
+    assert rows == [(code, each.severity, each.meaning) for code, each in CODES.items()]
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", code) for code in CODES)
+
+
+# --- What is allowed --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [((*A0, "bbox"), [-1, -1, 42, 32])],
+        [((*A0, "area"), 120)],
+        [((*A0, "area"), 80)],
+        [((*A0, "segmentation"), [])],
+        [((*A0, "segmentation"), None)],
+        [((*A0, "segmentation"), GONE), ((*A0, "area"), 30)],
+        [((*A0, "iscrowd"), GONE)],
+        [((*A0, "iscrowd"), True), ((*A0, "segmentation"), {"size": [30, 40], "counts": [60, 100, 1040]})],
+        [((*A0, "num_keypoints"), GONE)],
+        [((*A0, "keypoints", 0), -500), ((*A0, "keypoints", 2), 0), ((*A0, "num_keypoints"), 0)],
+        [((*A0, "keypoints"), GONE), ((*A0, "num_keypoints"), GONE), ((*A0, "bbox"), GONE)],
+        [(("info",), GONE), (("licenses",), GONE)],
+        [(("categories", 0, "keypoints"), GONE)],
+        [((*A2, "segmentation"), {"size": [30, 40], "counts": [0, 3, 27, 3, 1167]})],
+    ],
+)
+def test_variants_that_the_format_allows_have_no_findings(changes):
+    assert found(changed(*changes)) == []
+
+
+def test_a_document_of_captions_needs_no_categories():
+    document = changed((("annotations",), [{"id": 1, "image_id": 1, "caption": "A tree."}]), (("categories",), GONE))
+    assert found(document) == []
+
+
+def test_one_polygon_may_be_a_hole_or_lie_over_another():
+    square, hole = [0, 0, 30, 0, 30, 30, 0, 30], [5, 5, 25, 5, 25, 25, 5, 25]
+    annotation = {"id": 1, "image_id": 1, "category_id": 2, "bbox": [0, 0, 30, 30], "segmentation": [square, hole]}
+    for area, codes in ((500, []), (900, []), (1300, []), (300, ["area-mismatch"]), (1600, ["area-mismatch"])):
+        document = changed((("annotations",), [{**annotation, "area": area}]))
+        assert [code for code, _ in found(document)] == codes, area
+
+
+def document_of(annotations, width=shapes.WIDTH, height=shapes.HEIGHT):
+    return {
+        "images": [{"id": 1, "file_name": "a.png", "width": width, "height": height}],
+        "categories": shapes.CATEGORIES,
+        "annotations": annotations,
+    }
+
+
+@given(st.binary(min_size=64, max_size=64))
+def test_documents_of_the_sandbox_have_no_findings(entropy):
+    assert found(document_of(shapes.make_scene(entropy).annotations())) == []
+
+
+def test_what_the_sandbox_serves_has_no_findings(client):
+    assert list(validate(client.iter_annotations())) == []
+
+
+@st.composite
+def outlines(draw):
+    """The size of a picture and an outline in it that does not cross itself: it goes once round a point."""
+    width, height = draw(st.integers(2, 400)), draw(st.integers(2, 400))
+    x, y = draw(st.floats(0.5, width - 0.5)), draw(st.floats(0.5, height - 0.5))
+    most = min(x, y, width - x, height - y)
+    count = draw(st.integers(5, 12))
+    turn = draw(st.floats(0, 1))
+    reaches = draw(st.lists(st.floats(0.05, 1), min_size=count, max_size=count))
+    angles = [(index + turn) * math.tau / count for index in range(count)]
+    corners = [
+        (round(x + most * reach * math.cos(angle), 2), round(y + most * reach * math.sin(angle), 2))
+        for angle, reach in zip(angles, reaches, strict=True)
+    ]
+    return width, height, corners
+
+
+def shoelace(corners):
+    pairs = zip(corners, corners[1:] + corners[:1], strict=True)
+    return abs(sum(x * next_y - next_x * y for (x, y), (next_x, next_y) in pairs)) / 2
+
+
+@given(outlines())
+def test_areas_of_polygons_and_of_their_masks_agree(outline):
+    width, height, corners = outline
+    polygon = [value for corner in corners for value in corner]
+    packed = mask.frPyObjects([polygon], height, width)[0]
+    exact, pixels = shoelace(corners), int(mask.area(packed))
+    assume(pixels and exact > 0.01)
+    as_text = {"size": packed["size"], "counts": packed["counts"].decode()}
+    annotations = [
+        {"id": number, "image_id": 1, "category_id": number, "bbox": box, "segmentation": segmentation, "area": area}
+        for number, (box, segmentation, area) in enumerate(
+            [
+                (mask.toBbox(packed).tolist(), [polygon], exact),
+                (mask.toBbox(packed).tolist(), [polygon], pixels),
+                (mask.toBbox(packed).tolist(), as_text, exact),
+                (mask.toBbox(packed).tolist(), as_text, pixels),
+            ],
+            start=1,
+        )
+    ]
+    assert found(document_of(annotations, width, height)) == []
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.randoms(use_true_random=False), st.booleans())
+def test_masks_of_the_reference_have_no_findings(height, width, random, crowd):
+    np = pytest.importorskip("numpy")
+    picture = np.array([[random.random() < 0.4 for _ in range(width)] for _ in range(height)], dtype=np.uint8)
+    assume(picture.any())
+    packed = mask.encode(np.asfortranarray(picture))
+    annotation = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": mask.toBbox(packed).tolist(),
+        "area": int(mask.area(packed)),
+        "segmentation": {"size": packed["size"], "counts": packed["counts"].decode()},
+        "iscrowd": int(crowd),
+    }
+    assert found(document_of([annotation], width, height)) == []
+
+
+# --- Whatever a document holds ----------------------------------------------------------------------------------------
+
+
+@given(anything | odd_documents())
+def test_no_document_raises_and_every_finding_is_ready_for_json(document):
+    for finding in check(Document(document)):
+        assert CODES[finding.code].severity == finding.severity
+        text = json.dumps(finding.as_dict(), allow_nan=False)
+        assert len(text) < 1500
+        assert place(document, finding.pointer) is not GONE
+
+
+def place(document, pointer):
+    """What stands at a JSON pointer."""
+    for key in pointer.split("/")[1:]:
+        holder = document
+        document = holder[int(key)] if isinstance(holder, list) else holder.get(key, GONE)
+    return document
+
+
+def deep(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: document_of(
+            [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1.5, 2] * 500_000], "area": 1}]
+        ),
+        lambda: document_of([{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[]] * 100_000}]),
+        lambda: document_of(
+            [{"id": 1, "image_id": 1, "segmentation": {"size": [10**9, 10**9], "counts": "1" * 10**6}}]
+        ),
+        lambda: document_of(
+            [{"id": 1, "image_id": 1, "segmentation": {"size": [20_000, 20_000], "counts": "1" * 10**6}}]
+        ),
+        lambda: document_of([{"id": 1, "image_id": 1, "segmentation": {"size": [9, 9], "counts": [HUGE] * 1000}}]),
+        lambda: document_of([{"id": 1, "image_id": 1, "segmentation": {"size": [HUGE, 9], "counts": "1"}}]),
+        lambda: document_of(
+            [{"id": 1, "image_id": 1, "bbox": deep(100_000), "keypoints": deep(9), "segmentation": deep(900)}]
+        ),
+        lambda: document_of([{"id": deep(100_000), "image_id": HUGE, "category_id": deep(5), "iscrowd": deep(5)}]),
+        # A dict would compare each of these with all others.
+        lambda: document_of([{"id": number * (2**61 - 1), "image_id": 1, "caption": "x"} for number in range(30_000)]),
+        lambda: document_of([], 10**9, 10**9),
+        lambda: deep(100_000),
+    ],
+)
+def test_hostile_documents_take_little_time(make):
+    document = make()
+    began = time.process_time()
+    findings = list(check(Document(document)))
+    assert time.process_time() - began < 3
+    for finding in findings[:100]:
+        assert len(json.dumps(finding.as_dict(), allow_nan=False)) < 1500
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(7, 7), ("a", "a"), (1.5, 1.5), ("x" * 101, None), (HUGE, None), (math.nan, None), ([1], None), (True, None)],
+    ids=range(8),
+)
+def test_the_id_of_an_annotation_is_told_where_it_can_be(value, told):
+    document = changed(((*A0, "bbox"), []), ((*A0, "id"), value))
+    assert [each.annotation_id for each in check(Document(document)) if each.code == "bad-box"] == [told]
+
+
+# --- Sources ----------------------------------------------------------------------------------------------------------
+
+
+def put(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def test_findings_come_in_the_order_of_the_documents(tmp_path):
+    put(tmp_path / "a" / "1.json", changed(((*A0, "iscrowd"), 2)))
+    put(tmp_path / "a" / "2.json", "[")
+    put(tmp_path / "b" / "3.json", EVERYTHING)
+    put(tmp_path / "b" / "4.json", changed(((*A0, "iscrowd"), 3)))
+    put(tmp_path / "b" / "5.json", '"text"')
+    steps = []
+    findings = list(validate(tmp_path, progress=lambda done, total: steps.append((done, total))))
+    assert [(each.code, each.item_id, each.batch) for each in findings] == [
+        ("bad-crowd", "1", "a"),
+        ("unreadable", "2", "a"),
+        ("bad-crowd", "4", "b"),
+        ("unreadable", "5", "b"),
+    ]
+    assert findings[1].path == str((tmp_path / "a" / "2.json").resolve())
+    assert {each.severity for each in findings if each.code == "unreadable"} == {CODES["unreadable"].severity}
+    assert steps == [(done, 5) for done in range(1, 6)]
+
+
+def test_a_stream_is_read_as_findings_are_asked_for():
+    taken = []
+
+    def stream():
+        for number in range(3):
+            taken.append(number)
+            yield WorkItem({"id": f"item-{number}", "batchId": 7}), {"images": []}
+
+    findings = validate(stream())
+    assert taken == []
+    first = next(findings)
+    assert (first, taken) == (Finding("missing-section", "error", first.message, "item-0", "7"), [0])
+    assert [each.item_id for each in findings] == ["item-1", "item-2"]
+
+
+@pytest.mark.parametrize("arguments", [{"source": {}}, {"source": "no such place"}, {"source": [], "progress": 3}])
+def test_arguments_are_checked_at_the_call(arguments):
+    with pytest.raises(InvalidParameterError):
+        validate(**arguments)
