@@ -52,6 +52,12 @@ def _exports() -> click.Command:
     return exports
 
 
+def _report() -> click.Command:
+    from .report import report
+
+    return report
+
+
 def _request() -> click.Command:
     from .request import request
 
@@ -103,6 +109,7 @@ _COMMANDS = {
     "doctor": ("Check the settings and the way to the platform.", _doctor),
     "download": ("Download labels into a folder, or to a store.", _download),
     "exports": ("Make, wait for and download exports.", _exports),
+    "report": ("Write one page about labels, with pictures.", _report),
     "request": ("Send any request to the API, and print the body of the answer.", _request),
     "sandbox": ("Run a platform on this machine, and change what it holds.", _sandbox),
     "stats": ("Count what is in labels.", _stats),

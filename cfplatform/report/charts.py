@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
@@ -10,6 +11,10 @@ from markupsafe import Markup
 from pygal.style import Style
 
 from .texts import shown
+
+# pygal leaves something in the way of every later import, for plug-ins that nobody needs here; before Python 3.12 each
+# import of a missing module then warns.
+sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
 #: What a chart must not bring along: the page has a style sheet, and no script but its own.
 _LEFT_OUT = {"script", "style", "desc"}

@@ -14,7 +14,7 @@ if importlib.util.find_spec("PIL") is None:
     raise ConfigurationError("Drawing needs Pillow: pip install 'cfplatform[viz]'")
 
 from .colours import Colour, class_colours
-from .drawing import draw
+from .drawing import DrawOptions, draw
 from .pictures import Picture
 
-__all__ = ["Colour", "Picture", "class_colours", "draw"]
+__all__ = ["Colour", "DrawOptions", "Picture", "class_colours", "draw"]
