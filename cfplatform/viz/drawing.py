@@ -183,7 +183,8 @@ def _path(pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], colour: C
     """Draw a line that stands out against any ground: it has an edge of black or white."""
     # Round joints take a circle for each point, which shows where there are few of them.
     joint = "curve" if len(points) < _ROUNDED else None
-    pen.line(points, fill=against(colour), width=line + 2, joint=joint)
+    # Pillow rounds the width of a diagonal, and an odd one needs more to be seen on both sides.
+    pen.line(points, fill=against(colour), width=line + 2 + line % 2, joint=joint)
     pen.line(points, fill=colour, width=line, joint=joint)
 
 
@@ -209,7 +210,10 @@ def _write(
     for mark in found:
         extent = mark.extent()
         if extent is not None:
-            plates.name(mark.name, extent, colours[mark.name])
+            # The knots of keypoints are larger than points.
+            more = 2 * _line(canvas) + 2 if mark.box is None and mark.keypoints else 0
+            left, top, right, bottom = extent
+            plates.name(mark.name, (left - more, top - more, right + more, bottom + more), colours[mark.name])
 
 
 def _line(canvas: Image.Image) -> int:

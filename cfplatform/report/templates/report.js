@@ -24,7 +24,7 @@
   }
 
   function inWords(sample) {
-    const named = pairs(sample).map(([place, count]) => `${count} ${index.classes[place]}`);
+    const named = pairs(sample).map(([place, count]) => `${count} × ${index.classes[place]}`);
     return sample[LABELS] ? named.join(", ") || `${sample[LABELS]} labels without a class` : "no labels";
   }
 
