@@ -85,7 +85,7 @@ def fitted(size: Size, longest: int) -> Size:
 def _prepared(image: Image.Image, stored: Size, expected: Size | None, longest: int) -> tuple[Image.Image, Size]:
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     turn = _TURNS.get(orientation)
-    upright = stored[::-1] if turn is not None and orientation >= 5 else stored
+    upright = (stored[1], stored[0]) if turn is not None and orientation >= 5 else stored
     if expected == stored and expected != upright:
         # Whoever labelled it did not turn it.
         turn, upright = None, stored
