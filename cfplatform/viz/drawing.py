@@ -168,8 +168,9 @@ def _outline(
         if boxes and mark.box is not None:
             left, top, right, bottom = map(round, mark.box)
             corners = left, top, max(left, right - 1), max(top, bottom - 1)
-            around = corners[0] - 1, corners[1] - 1, corners[2] + 1, corners[3] + 1
-            pen.rectangle(around, outline=against(colour), width=line + 2)
+            edge = _edge(line)
+            around = corners[0] - edge, corners[1] - edge, corners[2] + edge, corners[3] + edge
+            pen.rectangle(around, outline=against(colour), width=line + 2 * edge)
             pen.rectangle(corners, outline=colour, width=line)
         if keypoints:
             for one, other in mark.bones:
@@ -184,12 +185,12 @@ def _path(pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], colour: C
     # Round joints take a circle for each point, which shows where there are few of them.
     joint = "curve" if len(points) < _ROUNDED else None
     # Pillow rounds the width of a diagonal, and an odd one needs more to be seen on both sides.
-    pen.line(points, fill=against(colour), width=line + 2 + line % 2, joint=joint)
+    pen.line(points, fill=against(colour), width=line + 2 * _edge(line) + line % 2, joint=joint)
     pen.line(points, fill=colour, width=line, joint=joint)
 
 
 def _knot(pen: ImageDraw.ImageDraw, point: tuple[float, float], colour: Colour, radius: int, *, hollow: bool) -> None:
-    pen.circle(point, radius + 1, fill=against(colour))
+    pen.circle(point, radius + _edge(radius // 2), fill=against(colour))
     pen.circle(point, radius, fill=colour)
     if hollow:
         pen.circle(point, max(1, radius // 2), fill=against(colour))
@@ -214,6 +215,10 @@ def _write(
             more = 2 * _line(canvas) + 2 if mark.box is None and mark.keypoints else 0
             left, top, right, bottom = extent
             plates.name(mark.name, (left - more, top - more, right + more, bottom + more), colours[mark.name])
+
+
+def _edge(line: int) -> int:
+    return max(1, line // 4)
 
 
 def _line(canvas: Image.Image) -> int:
