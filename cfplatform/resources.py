@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from PIL.Image import Image
     from typing_extensions import Self, Unpack
 
     from .archives import ArchiveMember
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .exports import ExportDownloadOptions, WaitOptions
     from .params import WorkItemFilters
     from .results import DownloadResult, DownloadSummary
+    from .viz import DrawOptions
 
 
 class WorkItemStatus(str, Enum):
@@ -288,6 +290,21 @@ class WorkItem(_InProject):
         if result.error is not None:
             raise result.error
         return cast("Path", result.asset_path)
+
+    def plot(self, **options: Unpack[DrawOptions]) -> Image:
+        """Fetch the labels and the picture, and return the picture with its labels; nothing is left on disk.
+
+        A notebook shows it where it is the last value of a cell. What has no picture, such as a video, is drawn on a
+        blank one. Needs the extra ``viz``; the options are those of :func:`cfplatform.viz.draw`.
+
+        Raises:
+            InvalidParameterError: If the picture cannot be read, or an option makes no sense.
+
+        Example:
+            >>> next(client.get_work_items()).plot(labels=False).size
+            (320, 240)
+        """
+        return self._bound_client()._plot(self, options)
 
     def refresh(self) -> Self:
         """Read the item again and update this object; return it.

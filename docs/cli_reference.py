@@ -16,6 +16,7 @@ from cfplatform.cli.checks import Check
 from cfplatform.cli.uploading import Upload
 from cfplatform.coco import BatchStats, CategoryStats, Finding, MergeSummary, Part, SplitSummary, Stats
 from cfplatform.coco.summaries import Account
+from cfplatform.report import ReportSummary
 from cfplatform.results import DownloadResult, DownloadSummary
 
 HERE = Path(__file__).parent
@@ -129,7 +130,11 @@ LINES: dict[str, tuple[Line, ...]] = {
     "demo": (
         Line(
             "The account of the run",
-            (_SUMMARY, Field("requests", "object", "How many requests the platform answered, by their kind.")),
+            (
+                _SUMMARY,
+                Field("requests", "object", "How many requests the platform answered, by their kind."),
+                Field("report", "text or null", "The page with the pictures; null where there is nothing to show."),
+            ),
         ),
         Line("The fields of ``summary``", _FIGURES),
     ),
@@ -150,6 +155,7 @@ LINES: dict[str, tuple[Line, ...]] = {
         Line("The last line", (_SUMMARY,)),
         Line("The fields of ``summary``", (*_JOINED, *fields_of(MergeSummary))),
     ),
+    "report": (Line("The page that was written", fields_of(ReportSummary)),),
     "request": (
         Line("The body of the answer, whatever it is", (), from_platform=True),
         Line(

@@ -33,6 +33,7 @@ nitpick_ignore_regex = [
     ("py:class", r"(str|int|float|bool|bytes|dict|list|tuple|None|object|BaseException|Exception|Enum)"),
     ("py:class", r"(ValueError|ConnectionError|TimeoutError|PermissionError|LookupError)"),
     ("py:class", r"(TypeAliasForwardRef|WorkItemFilters|DownloadOptions|config\.Timeout)"),
+    ("py:class", r"(DrawOptions|Image|PIL\.Image\.Image)"),
     ("py:class", r"cfplatform\.archives\.directory\.Entry"),
     ("py:class", r"(dict\[\w+|cfplatform\.coco\.\w+\.\w+)"),
 ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL.Image import Image
 from typing_extensions import assert_type
 
 import cfplatform
@@ -24,7 +25,9 @@ from cfplatform import (
     UploadResult,
     WorkItem,
     archives,
+    viz,
 )
+from cfplatform.report import ReportSummary, write_report
 from cfplatform.webhooks import RecentDeliveries, WebhookEvent, WebhookVerifier
 from tests.deliveries import Clock, Signer, key_set
 
@@ -137,6 +140,17 @@ def test_public_types_of_exports(sandbox: Sandbox, client: cfplatform.Client, tm
     assert_type(archives.check(path).total_bytes, int)
     assert_type(archives.extract(path, tmp_path / "unpacked"), Path)
     client.delete_export(export.id)
+
+
+def test_public_types_of_pictures(client: cfplatform.Client, tmp_path: Path) -> None:
+    client.download_project(destination=tmp_path, assets=True)
+    item = next(client.get_work_items())
+    assert_type(item.plot(labels=False, colours={"star": (1, 2, 3)}), Image)
+    assert_type(viz.draw(item.load(), tmp_path / "none.png" if item.asset_url is None else None), Image)
+    written = assert_type(write_report(tmp_path, samples=2, batches=client.get_batches()), ReportSummary)
+    assert_type(written.path, Path)
+    if TYPE_CHECKING:
+        item.plot(lables=False)  # type: ignore[call-arg]
 
 
 def test_public_types_of_webhooks() -> None:

@@ -58,6 +58,12 @@ def _merge() -> click.Command:
     return merge
 
 
+def _report() -> click.Command:
+    from .report import report
+
+    return report
+
+
 def _request() -> click.Command:
     from .request import request
 
@@ -116,6 +122,7 @@ _COMMANDS = {
     "download": ("Download labels into a folder, or to a store.", _download),
     "exports": ("Make, wait for and download exports.", _exports),
     "merge": ("Join labels into one COCO dataset.", _merge),
+    "report": ("Write one page about labels, with pictures.", _report),
     "request": ("Send any request to the API, and print the body of the answer.", _request),
     "sandbox": ("Run a platform on this machine, and change what it holds.", _sandbox),
     "split": ("Divide labels into COCO datasets, such as for training and validation.", _split),

@@ -38,7 +38,9 @@ EXTRAS = {
     "dask": ("distributed",),
     "fsspec": ("fsspec",),
     "progress": ("tqdm",),
+    "report": ("pillow", "jinja2", "pygal"),
     "sandbox": ("starlette", "uvicorn", "pillow", "cryptography"),
+    "viz": ("pillow",),
     "webhooks": ("cryptography",),
 }
 #: Seconds by which a clock may differ: without a word, and before deliveries of webhooks are refused.

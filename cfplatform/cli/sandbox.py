@@ -20,9 +20,11 @@ from ..resources import WorkItem
 from .common import Options, connected, usual, with_output
 from .downloading import report_failures, show_summary, summary_fields
 from .groups import DefaultGroup, completing
+from .report import written_report
 from .work_items import show
 
 if TYPE_CHECKING:
+    from ..report import ReportSummary
     from ..results import DownloadSummary
     from ..sandbox import Sandbox
 
@@ -118,8 +120,9 @@ def set_status(output: Output, connection: Options, item: str, status: str) -> N
 def demo(output: Output, destination: str, items: int, batches: int, seed: int) -> int:
     """See a download at work, without an account.
 
-    Starts a platform on this machine, downloads its labels into DESTINATION (./cfplatform-demo if omitted), and shows
-    what lies there then and what it took. Run it again to see that nothing is fetched twice.
+    Starts a platform on this machine, downloads its labels and pictures into DESTINATION (./cfplatform-demo if
+    omitted), and shows what lies there then and what it took. At last it writes a page with all pictures under their
+    labels, to be opened in a browser. Run it again to see that nothing is fetched twice.
 
     \b
     Examples:
@@ -131,12 +134,15 @@ def demo(output: Output, destination: str, items: int, batches: int, seed: int) 
         running.client(max_workers=DEMO_WORKERS) as client,
     ):
         output.note(f"Local platform: {items:,} work items in {batches:,} batches at {running.base_url}")
-        summary = client.download_project(destination=destination, progress=output.reporter())
+        summary = client.download_project(destination=destination, assets=True, progress=output.reporter())
         requests = running.counts
+        found = list(client.get_batches())
+    page = written_report(output, destination, batches=found) if summary.successful or summary.skipped else None
     if output.as_json:
-        output.json_line({"summary": summary_fields(summary), "requests": requests})
+        path = None if page is None else page.path
+        output.json_line({"summary": summary_fields(summary), "requests": requests, "report": path})
     elif not output.quiet:
-        _show_demo(output, destination, summary, requests)
+        _show_demo(output, destination, summary, requests, page)
     return report_failures(output, summary)
 
 
@@ -145,7 +151,7 @@ _REQUESTS = {
     "batches": "pages of batches",
     "annotations": "annotations, one for each item",
     "signing": "signing of addresses, many at once",
-    "storage": "documents, one for each item",
+    "storage": "documents and pictures",
 }
 _NEXT_STEPS = """
 What to try next:
@@ -185,7 +191,13 @@ def _show_environment(output: Output, running: Sandbox) -> None:
     output.note("Ctrl-C stops the platform.")
 
 
-def _show_demo(output: Output, destination: str, summary: DownloadSummary, requests: dict[str, int]) -> None:
+def _show_demo(
+    output: Output,
+    destination: str,
+    summary: DownloadSummary,
+    requests: dict[str, int],
+    page: ReportSummary | None,
+) -> None:
     show_summary(output, summary)
     output.line()
     if summary.skipped and not summary.successful:
@@ -202,8 +214,15 @@ def _show_demo(output: Output, destination: str, summary: DownloadSummary, reque
             output.line(f"    {file}")
         if len(files) > DEMO_FILES:
             output.line(f"    ... {len(files) - DEMO_FILES:,} more")
+        output.line("    assets/ with their pictures")
+    if page is not None:
+        output.line(f"  {page.path.name}")
     output.line()
     output.line("Requests that the platform answered:")
     output.pairs([(kind, f"{requests[name]:,}") for name, kind in _REQUESTS.items()])
     for line in _NEXT_STEPS.splitlines():
         output.line(line)
+    if page is not None:
+        output.line()
+        output.line(f"All {page.samples:,} pictures under their labels, to be opened in a browser:")
+        output.line(f"  {page.path}")

@@ -14,11 +14,13 @@ from .base import Id, PathLike
 from .listing import Listing
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from typing_extensions import Unpack
 
     from .. import downloads, executing
     from .. import progress as _progress
     from ..results import DownloadResult, DownloadSummary
+    from ..viz import DrawOptions
 
 
 class Downloading(Listing):
@@ -215,6 +217,17 @@ class Downloading(Listing):
         places.refuse_url(destination, "download_work_items([item], ..., assets=True)")
         downloader, reporter = self._downloader(destination, overwrite=overwrite, assets=True, documents=False)
         return next(_results(downloader, [item], reporter))
+
+    def _plot(self, item: WorkItem, options: DrawOptions) -> Image:
+        import tempfile
+
+        from .. import viz
+
+        document = item.load()
+        if item.asset_url is None or item.asset_type not in (None, "image"):
+            return viz.draw(document, **options)
+        with tempfile.TemporaryDirectory(prefix="cfplatform-") as folder:
+            return viz.draw(document, item.download_asset(folder), **options)
 
     def _downloader(
         self,

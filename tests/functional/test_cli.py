@@ -375,19 +375,24 @@ def test_demo_twice(tmp_path):
     assert len(documents(tmp_path / "cfplatform-demo")) == 200
     lines = first.stdout.splitlines()
     for path in (tmp_path / "cfplatform-demo").iterdir():
-        assert (f"  {path.name}/" in lines) == (path.name != ".cfplatform")
-    assert re.search(r"documents, one for each item +200\n", first.stdout)
+        assert (f"  {path.name}/" in lines) == (path.is_dir() and path.name != ".cfplatform")
+    assert re.search(r"documents and pictures +400\n", first.stdout)
+    page = tmp_path / "cfplatform-demo" / "report.html"
+    assert lines[-1] == f"  {page}"
+    assert page.read_text(encoding="utf-8").count('<script type="text/plain"') == 200
     second = run("demo", cwd=tmp_path)
     assert second.returncode == 0
     assert "Nothing had to be fetched: all 200 files were there, unchanged." in second.stdout
-    assert re.search(r"documents, one for each item +0\n", second.stdout)
+    assert re.search(r"documents and pictures +0\n", second.stdout)
+    assert second.stdout.splitlines()[-1] == f"  {page}"
 
 
 def test_demo_in_json_and_quiet(tmp_path):
     options = ("--items", 12, "--batches", 3, "--seed", 7)
     done = run("demo", tmp_path, *options, "--json")
     (line,) = json_lines(done.stdout)
-    assert (done.returncode, line["summary"]["successful"], line["requests"]["storage"]) == (0, 12, 12)
+    assert (done.returncode, line["summary"]["successful"], line["requests"]["storage"]) == (0, 12, 24)
+    assert Path(line["report"]) == tmp_path / "report.html"
     done = run("demo", tmp_path, *options, "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -1,0 +1,14 @@
+"""One page about a folder of labels, which opens in any browser without a network (extra ``report``)."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from ..exceptions import ConfigurationError
+
+if missing := [name for name in ("PIL", "jinja2", "pygal") if importlib.util.find_spec(name) is None]:
+    raise ConfigurationError(f"A report needs {' and '.join(missing)}: pip install 'cfplatform[report]'")
+
+from .writing import DEFAULT_SAMPLES, MAX_SAMPLES, ReportSummary, write_report  # noqa: E402 - not before it is known that it can be
+
+__all__ = ["DEFAULT_SAMPLES", "MAX_SAMPLES", "ReportSummary", "write_report"]

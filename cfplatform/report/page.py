@@ -1,0 +1,171 @@
+"""The page: a template filled with what was found, in pieces, so that no more than one picture is held in memory."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from .. import files
+from .._version import __version__
+from ..coco.codes import CODES
+from ..coco.statistics import BatchStats
+from ..resources import Batch
+from . import charts
+from .survey import Group, Sample, Survey, totals
+from .texts import script_json, shown
+from .thumbnails import Thumbnail, media_type
+
+#: Rows of a table, and bars of a chart; what is beyond is counted.
+MAX_ROWS, MAX_BARS = 200, 15
+#: Choices of a filter; what is beyond is found by typing its name.
+MAX_CHOICES = 500
+#: Where the pictures go; no text of a document can spell it, since all are escaped.
+_PICTURES = "<!-- pictures -->"
+
+
+class Page:
+    """The page in pieces: :meth:`head`, a :meth:`picture` for each sample, :meth:`tail`.
+
+    Args:
+        found: What the labels hold.
+        title: The heading.
+        batches: The batches that the platform told of, if it was asked.
+        made_at: The time that the page names.
+    """
+
+    def __init__(self, found: Survey, title: str, batches: Sequence[Batch] | None, made_at: datetime | None) -> None:
+        style, script = _file("report.css"), _file("report.js")
+        environment = jinja2.Environment(
+            loader=jinja2.FunctionLoader(_file),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters["shown"] = shown
+        self._samples = found.samples
+        text = environment.get_template("report.html").render(
+            title=title,
+            made_at=made_at,
+            made_at_text=None if made_at is None else f"{made_at.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC",
+            version=__version__,
+            policy=_policy(style, script),
+            style=Markup(style),  # noqa: S704 - files of this package
+            script=Markup(script),  # noqa: S704
+            index=Markup(script_json(_index(found))),  # noqa: S704 - escaped for where it stands
+            pictures=Markup(_PICTURES),  # noqa: S704
+            totals=totals(found),
+            batches=_batches(found, batches),
+            of_platform=batches is not None,
+            classes=list(found.stats.categories.items()),
+            **_charts(found),
+            groups=[(group, _meaning(group)) for group in found.groups],
+            stats=found.stats,
+            documents=found.stats.documents,
+            samples=len(found.samples),
+            max_rows=MAX_ROWS,
+            max_bars=MAX_BARS,
+        )
+        self._head, _, self._tail = text.partition(_PICTURES)
+
+    def head(self) -> str:
+        """Return everything before the pictures."""
+        return self._head
+
+    def picture(self, number: int, thumbnail: Thumbnail) -> str:
+        """Return a picture as a block that a browser neither runs nor decodes before it is shown."""
+        note = f' data-note="{escape(shown(thumbnail.note))}"' if thumbnail.note else ""
+        return f'<script type="text/plain" id="p{number}"{note}>{thumbnail.text}</script>\n'
+
+    def tail(self) -> str:
+        """Return everything behind the pictures."""
+        return self._tail
+
+
+def _file(name: str) -> str:
+    return (resources.files("cfplatform.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Return what the page may do: run its one script, show pictures that it holds, and load nothing."""
+    allowed = {kind: f"'sha256-{_digest(text)}'" for kind, text in (("style-src", style), ("script-src", script))}
+    rules = {"default-src": "'none'", "img-src": "data:", **allowed, "base-uri": "'none'", "form-action": "'none'"}
+    return "; ".join(f"{name} {value}" for name, value in rules.items())
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _index(found: Survey) -> dict[str, Any]:
+    """Return what the gallery needs to know of each sample; names stand once, and the samples have their places."""
+    batches = list(dict.fromkeys(sample.batch for sample in found.samples))
+    classes = list(found.stats.categories)
+    codes = [group.code for group in found.groups]
+    places = [{name: place for place, name in enumerate(names)} for names in (batches, classes, codes)]
+    return {
+        "kind": media_type(),
+        "batches": [shown(name) for name in batches],
+        "classes": [shown(name) for name in classes],
+        "codes": [[code, CODES[code].severity] for code in codes],
+        "choices": MAX_CHOICES,
+        "samples": [_entry(sample, *places) for sample in found.samples],
+    }
+
+
+def _entry(sample: Sample, batches: dict[str, int], classes: dict[str, int], codes: dict[str, int]) -> list[Any]:
+    return [
+        sample.item_id,
+        batches[sample.batch],
+        [number for name, count in sample.classes.items() for number in (classes[name], count)],
+        sample.labels,
+        [codes[code] for code in sample.codes],
+        sample.findings,
+        sample.file_name,
+    ]
+
+
+def _batches(found: Survey, of_platform: Sequence[Batch] | None) -> list[dict[str, Any]]:
+    """Return a row for each batch: of the folder, and those that the platform names and nothing is there of."""
+    rows = {name: {"name": name, "figures": figures} for name, figures in found.stats.batches.items()}
+    for batch in of_platform or ():
+        name = files.safe_name(batch.name or "")
+        row = rows.setdefault(name, {"name": name, "figures": BatchStats()})
+        row |= {"name": batch.name, "total": batch.total_count, "completed": batch.completed_count}
+    return [
+        {"total": None, "completed": None, "pictures": found.pictures[name], **row}
+        for name, row in sorted(rows.items())
+    ]
+
+
+def _charts(found: Survey) -> dict[str, Markup]:
+    stats = found.stats
+    classes = [(name, each.annotations) for name, each in list(stats.categories.items())[:MAX_BARS]]
+    sizes = [(f"{name} ({_SIZES[name]})", count) for name, count in stats.box_sizes.items()]
+    sides = [(f"{side} to {max(1, 2 * side)} px", count) for side, count in list(stats.box_sides.items())[-MAX_BARS:]]
+    return {
+        "class_chart": _chart(classes, "Labels of each class"),
+        "size_chart": _chart(sizes, "Objects by their area"),
+        "side_chart": _chart(sides, "Boxes by their size"),
+    }
+
+
+_SIZES = {"small": "< 32²", "medium": "≤ 96²", "large": "> 96²"}
+
+
+def _chart(values: list[tuple[str, int]], title: str) -> Markup:
+    if not any(count for _, count in values):
+        return Markup()
+    told = ", ".join(f"{shown(name, 40)}: {count:,}" for name, count in values)
+    return charts.bars(values, f"{title}. {told}")
+
+
+def _meaning(group: Group) -> str:
+    return CODES[group.code].meaning.replace("``", "").replace("\\ :sup:`15`", "^15")

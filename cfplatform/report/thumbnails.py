@@ -1,0 +1,86 @@
+"""The pictures of the gallery: drawn by several threads, in the order of the samples, a few ahead."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+from PIL import features
+
+from .. import documents
+from ..exceptions import CFPlatformError
+from ..viz import Colour, draw
+from .survey import Sample
+
+#: The longer side of the pictures, by how many there are at the most; that bounds the size of the page.
+SIDES = ((200, 640), (1000, 480), (3000, 320))
+SMALLEST = 240
+_QUALITY = 60
+#: Of WebP; more takes twice the time for a twentieth less.
+_EFFORT = 2
+#: Threads: Pillow reads, reduces and packs outside of Python's lock.
+_WORKERS = min(4, os.cpu_count() or 1)
+
+
+class Thumbnail(NamedTuple):
+    """A drawn picture.
+
+    Attributes:
+        text: The file in base64; empty if nothing could be drawn.
+        note: What is to be said of it.
+    """
+
+    text: str
+    note: str
+
+
+def side_for(count: int) -> int:
+    """Return the longer side of the pictures of a page that shows so many.
+
+    Example:
+        >>> side_for(500), side_for(10_000)
+        (480, 240)
+    """
+    return next((side for most, side in SIDES if count <= most), SMALLEST)
+
+
+def media_type() -> str:
+    """Return the kind of the pictures: WebP, or JPEG where Pillow was built without it."""
+    return "image/webp" if features.check("webp") else "image/jpeg"
+
+
+def thumbnails(samples: Sequence[Sample], colours: Mapping[str, Colour]) -> Generator[Thumbnail]:
+    """Yield the picture of each sample with its labels."""
+    side, kind = side_for(len(samples)), media_type().partition("/")[2].upper()
+    waiting: deque[Future[Thumbnail]] = deque()
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        try:
+            for sample in samples:
+                waiting.append(pool.submit(_thumbnail, sample, colours, side, kind))
+                if len(waiting) > 4 * _WORKERS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _thumbnail(sample: Sample, colours: Mapping[str, Colour], side: int, kind: str) -> Thumbnail:
+    note = "" if sample.asset else "There is no picture beside the labels."
+    try:
+        data = documents.parse(sample.path.read_bytes())
+        try:
+            picture = draw(data, sample.asset, max_size=side, colours=colours)
+        except CFPlatformError as error:
+            note = str(error)
+            picture = draw(data, None, max_size=side, colours=colours)
+    except (CFPlatformError, OSError) as error:
+        return Thumbnail("", f"The labels cannot be read any more: {error}")
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, quality=_QUALITY, method=_EFFORT)
+    return Thumbnail(base64.b64encode(buffer.getvalue()).decode(), note)

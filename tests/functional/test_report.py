@@ -1,0 +1,354 @@
+"""Reports on real downloads, and on labels that want to be more than text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import json
+import re
+import subprocess
+import sys
+from datetime import datetime, timezone
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image, ImageChops
+
+from cfplatform import Batch, InvalidParameterError
+from cfplatform.report import thumbnails, write_report
+from tests.functional.shell import json_lines, run
+
+
+class Parsed(HTMLParser):
+    """What a browser makes of a page: its tags, and the texts of its scripts and styles."""
+
+    def __init__(self, page):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.scripts, self.text, self._open = [], [], "", None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._open = tag
+
+    def handle_endtag(self, tag):
+        self._open = None
+
+    def handle_data(self, data):
+        if self._open in ("script", "style"):
+            self.scripts.append((self.tags[-1], data))
+        else:
+            self.text += f"{data} "
+
+    def named(self, name):
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+    @property
+    def index(self):
+        (text,) = [text for (_, attributes), text in self.scripts if attributes.get("id") == "index"]
+        return json.loads(text)
+
+    def pictures(self):
+        found = (text for (_, attributes), text in self.scripts if attributes.get("type") == "text/plain")
+        return [Image.open(io.BytesIO(base64.b64decode(text))) for text in found]
+
+
+@pytest.fixture(scope="module")
+def downloaded(tmp_path_factory):
+    from cfplatform.sandbox import Sandbox
+
+    folder = tmp_path_factory.mktemp("report") / "labels"
+    with Sandbox(items=20, batches=2) as sandbox, sandbox.client() as client:
+        client.download_project(destination=folder, assets=True).raise_for_failures()
+        return folder, list(client.get_batches())
+
+
+@pytest.fixture
+def page(downloaded, tmp_path):
+    return Parsed(write_report(downloaded[0], tmp_path / "a.html").path.read_text(encoding="utf-8"))
+
+
+def put(root, batch="a", item="1", picture=None, **document):
+    """Put a document into a folder."""
+    folder = root / batch / "assets"
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = {"images": [{"id": 1, "width": 40, "height": 30, "file_name": "a.png"}], **document}
+    (root / batch / f"{item}.json").write_text(json.dumps(whole), encoding="utf-8")
+    if picture is not None:
+        (folder / f"{item}.png").write_bytes(picture)
+
+
+def label(number=1, category=1, **more):
+    box = {"bbox": [1, 1, 20, 10], "area": 200, "iscrowd": 0}
+    return {"id": number, "image_id": 1, "category_id": category, **box, **more}
+
+
+def test_the_gallery_shows_every_picture_under_its_labels(page, downloaded):
+    paths = sorted(downloaded[0].glob("*/*.json"), key=lambda path: (path.parent.name, path.stem))
+    index = page.index
+    assert [sample[0] for sample in index["samples"]] == [path.stem for path in paths]
+    for sample, path, picture in zip(index["samples"], paths, page.pictures(), strict=True):
+        annotations = json.loads(path.read_bytes())["annotations"]
+        assert index["batches"][sample[1]] == path.parent.name
+        assert sum(sample[2][1::2]) == sample[3] == len(annotations)
+        assert (picture.size, picture.format) == ((320, 240), "WEBP")
+        plain = Image.open(path.parent / "assets" / f"{path.stem}.png").convert("RGB")
+        # Labels were drawn on it: a picture that is only packed differs in no pixel by so much.
+        apart = ImageChops.difference(picture.convert("RGB"), plain).split()
+        levels = ImageChops.lighter(ImageChops.lighter(apart[0], apart[1]), apart[2]).histogram()
+        assert sum(levels[120:]) > 100 * len(annotations)
+
+
+def test_totals_and_tables_are_those_of_the_labels(page, downloaded):
+    from cfplatform import coco
+
+    stats = coco.stats(downloaded[0])
+    text = " ".join(page.text.split())
+    assert f"Work items 20 Pictures 20 Labels {stats.annotations}" in text
+    for name, each in stats.categories.items():
+        assert f"{name} {each.annotations} {each.images} {each.mean_side:.0f} px" in text
+    for name, each in stats.batches.items():
+        assert f"{name} {each.documents} {each.documents} {each.annotations} 0" in text
+    assert len([attributes for attributes in page.named("svg") if attributes["role"] == "img"]) == 3
+    assert "Nothing is wrong with the labels." in text
+
+
+def test_progress_of_batches_is_told_where_the_platform_was_asked(downloaded, tmp_path):
+    folder, batches = downloaded
+    more = Batch({"id": 9, "name": "Not <b>begun</b>", "totalCount": 30, "completedCount": 0})
+    path = write_report(folder, tmp_path / "a.html", batches=[*batches, more]).path
+    found = Parsed(path.read_text(encoding="utf-8"))
+    assert {(each["max"], each["value"]) for each in found.named("progress")} == {("10", "10"), ("30", "0")}
+    assert "Not <b>begun</b>" in found.text
+    assert "10 of 10, 10 completed" in found.text
+    assert "0 of 30, 0 completed" in found.text
+
+
+def test_findings_are_grouped_and_placed(tmp_path):
+    for number in range(25):
+        put(tmp_path, item=f"{number:02}", annotations=[label(category=5)], categories=[{"id": 1, "name": "x"}])
+    (tmp_path / "a" / "broken.json").write_text("{")
+    summary = write_report(tmp_path)
+    found = Parsed(summary.path.read_text(encoding="utf-8"))
+    text = " ".join(found.text.split())
+    assert summary.errors == 26
+    assert "error dangling-category-id 25" in text
+    assert "a / 00 /annotations/0/category_id" in text
+    assert "a / 19 /annotations/0/category_id" in text
+    assert "and 5 more" in text
+    assert "error unreadable 1" in text
+    assert "Work items 26 1 cannot be read" in text
+    places = [found.index["codes"][place] for place in found.index["samples"][0][4]]
+    assert ["dangling-category-id", "error"] in places
+
+
+# --- What is only text ----------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "<!-- pictures -->",
+    "<img src=x onerror=alert(1)>",
+    "\"'><svg onload=alert(1)>",
+    "{{ 7 * 7 }}",
+    "\u2028\u2029",
+    "\u202eright to left",
+    "\u05e9\u05dc\u05d5\u05dd \u0639\u0631\u0628\u064a",
+    "x" * 5000,
+    "\ud800 alone",
+    "javascript:alert(1)",
+    "]]>&lt;",
+]
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """A folder where every name wants to be more than a name."""
+    folder = tmp_path / "<script>alert(1)<"
+    for number, name in enumerate(HOSTILE):
+        put(
+            folder,
+            batch=name.replace("/", "\u2215")[:60].encode("utf-8", "replace").decode(),
+            item=f"{number}<b>",
+            images=[{"id": 1, "width": 40, "height": 30, "file_name": name}],
+            categories=[{"id": 1, "name": name}],
+            annotations=[label(), label(2, name)],
+        )
+    return folder
+
+
+def test_hostile_names_are_shown_and_never_more_than_text(hostile):
+    page = write_report(hostile).path.read_text(encoding="utf-8")
+    found = Parsed(page)
+    runs = [attributes for attributes in found.named("script") if "type" not in attributes]
+    assert len(runs) == 1
+    assert not {name for _, attributes in found.tags for name in attributes if name.startswith("on") or name == "style"}
+    assert not {tag for tag, _ in found.tags} & {"iframe", "object", "embed", "link", "base"}
+    assert all(each["href"].startswith("#") for each in found.named("a"))
+    assert [each for each in found.named("img") if "src" in each] == []
+    classes = found.index["classes"]
+    for name in HOSTILE[:6]:
+        assert name in found.text
+        assert name in classes
+    assert "\u2028" not in page
+    assert "\u202e" not in page
+    assert "x" * 199 + "…" in found.text
+    assert max(map(len, classes)) == 200
+    assert len(found.index["samples"]) == len(HOSTILE)
+
+
+def test_the_page_allows_nothing_but_itself(page, downloaded, tmp_path):
+    (policy,) = [each["content"] for each in page.named("meta") if each.get("http-equiv") == "Content-Security-Policy"]
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert rules["img-src"] == "data:"
+    texts = {
+        tag: text for (tag, attributes), text in page.scripts if tag == "style" or (tag == "script" and not attributes)
+    }
+    for tag in ("style", "script"):
+        digest = base64.b64encode(hashlib.sha256(texts[tag].encode()).digest()).decode()
+        assert rules[f"{tag}-src"] == f"'sha256-{digest}'"
+    assert not re.search(r"(?:src|href)\s*=\s*[\"']?(?!#)\w*:?//", write_page(downloaded, tmp_path))
+
+
+def write_page(downloaded, tmp_path):
+    return write_report(downloaded[0], tmp_path / "b.html").path.read_text(encoding="utf-8")
+
+
+def test_the_page_has_landmarks_a_language_and_a_name_for_every_control(page):
+    assert page.named("html") == [{"lang": "en"}]
+    for tag in ("header", "main", "footer"):
+        assert len(page.named(tag)) == 1
+    assert all("aria-label" in each for each in page.named("nav"))
+    assert all("aria-labelledby" in each for each in [*page.named("section"), *page.named("dialog")])
+    assert all("scope" in each for each in page.named("th"))
+    assert len(page.named("label")) == len([*page.named("input"), *page.named("select")])
+
+
+# --- Bounds ---------------------------------------------------------------------------------------------------------
+
+
+def test_samples_are_spread_evenly_and_bounded(downloaded, tmp_path):
+    summary = write_report(downloaded[0], tmp_path / "a.html", samples=4)
+    found = Parsed(summary.path.read_text(encoding="utf-8"))
+    stems = sorted((path.parent.name, path.stem) for path in downloaded[0].glob("*/*.json"))
+    assert [sample[0] for sample in found.index["samples"]] == [stems[number][1] for number in (0, 5, 10, 15)]
+    assert len(found.pictures()) == summary.samples == 4
+    assert "4 of 20 documents, spread evenly" in found.text
+    none = write_report(downloaded[0], tmp_path / "b.html", samples=0)
+    assert "made without samples" in none.path.read_text(encoding="utf-8")
+    assert none.documents == 20
+
+
+@pytest.mark.parametrize(("count", "side"), [(1, 640), (200, 640), (201, 480), (3000, 320), (3001, 240), (50_000, 240)])
+def test_the_more_pictures_the_smaller_they_are(count, side):
+    assert thumbnails.side_for(count) == side
+
+
+def test_large_pictures_are_reduced(tmp_path):
+    buffer = io.BytesIO()
+    Image.effect_noise((3000, 2000), 80).save(buffer, "PNG")
+    put(tmp_path, picture=buffer.getvalue(), images=[{"id": 1, "width": 3000, "height": 2000}], annotations=[label()])
+    (picture,) = Parsed(write_report(tmp_path).path.read_text(encoding="utf-8")).pictures()
+    assert picture.size == (640, 427)
+
+
+def test_the_same_labels_give_the_same_bytes(downloaded, tmp_path):
+    made_at = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+    pages = [write_report(downloaded[0], tmp_path / f"{name}.html", made_at=made_at).path for name in "ab"]
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+    assert '<time datetime="2026-11-21T12:00:00+00:00">2026-11-21 12:00 UTC</time>' in pages[0].read_text()
+
+
+def test_pictures_that_cannot_be_shown_are_told_of(tmp_path):
+    put(tmp_path, item="1", picture=b"no picture", annotations=[label()])
+    put(tmp_path, item="2", annotations=[label()])
+    found = Parsed(write_report(tmp_path).path.read_text(encoding="utf-8"))
+    notes = [each["data-note"] for each in found.named("script") if "data-note" in each]
+    assert notes[0].startswith("'1.png' is no picture that Pillow can read")
+    assert notes[1] == "There is no picture beside the labels."
+    assert [picture.size for picture in found.pictures()] == [(280, 210)] * 2
+
+
+# --- Where it goes --------------------------------------------------------------------------------------------------
+
+
+def test_the_page_appears_whole_or_not_at_all(downloaded, tmp_path, monkeypatch):
+    page = tmp_path / "a.html"
+    page.write_text("before")
+
+    class StopError(Exception):
+        pass
+
+    def stop(done, total):
+        assert total == 40
+        if done == 30:
+            assert page.read_text() == "before"
+            raise StopError
+
+    with pytest.raises(StopError):
+        write_report(downloaded[0], page, progress=stop)
+    assert (page.read_text(), [path.name for path in tmp_path.iterdir()]) == ("before", ["a.html"])
+    told = []
+    write_report(downloaded[0], page, progress=lambda done, total: told.append((done, total)))
+    assert told == [(number, 40) for number in range(1, 41)]
+    assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nowhere",), "not a folder"),
+        ((".",), "holds no labels"),
+        (("labels", "a.json"), "ends with .html"),
+        (("labels", "nowhere/a.html"), "not there"),
+        (("labels", "folder.html"), "is a folder"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(InvalidParameterError, match="samples"):
+        write_report(".", samples=-1)
+    if arguments[0] == "labels":
+        put(tmp_path / "labels")
+    with pytest.raises(InvalidParameterError, match=words):
+        write_report(*arguments)
+
+
+def test_without_the_extra_its_name_is_told(downloaded):
+    script = "import sys; sys.modules['pygal'] = None; import cfplatform.report"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith("A report needs pygal: pip install 'cfplatform[report]'")
+
+
+def test_the_command(downloaded, tmp_path):
+    done = run("report", downloaded[0], tmp_path / "a.html", "--title", "<i>Night</i>", "--samples", 3, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'a.html'}\n")
+    assert "23 of 23 documents" in done.stderr
+    assert f"<h1><bdi>{html.escape('<i>Night</i>')}</bdi></h1>" in (tmp_path / "a.html").read_text(encoding="utf-8")
+    (line,) = json_lines(run("report", downloaded[0], tmp_path / "a.html", "--json").stdout)
+    assert (line["documents"], line["samples"], line["errors"]) == (20, 20, 0)
+    assert run("report", tmp_path).returncode == 2
+
+
+def test_the_command_asks_the_platform_only_when_told_to(sandbox, tmp_path, downloaded):
+    done = run("report", downloaded[0], tmp_path / "a.html", "--ask", sandbox=sandbox)
+    assert (done.returncode, sandbox.counts["batches"]) == (0, 1)
+    assert "10 of 10, 10 completed" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+def test_the_plot_of_an_item(client, sandbox):
+    item = next(client.get_work_items())
+    picture = item.plot(labels=False)
+    assert (picture.mode, picture.size) == ("RGB", (320, 240))
+    x, y, width, _ = item.load()["annotations"][0]["bbox"]
+    from cfplatform import viz
+
+    names = {category["id"]: category["name"] for category in item.load()["categories"]}
+    colours = viz.class_colours(names.values())
+    first = item.load()["annotations"][0]
+    assert picture.getpixel((round(x + width / 2), round(y))) == colours[names[first["category_id"]]]
+    assert item.plot(max_size=100).size == (100, 75)

@@ -1,0 +1,240 @@
+"""The page of a report as somebody uses it, in a real browser."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cfplatform.report import write_report
+from tests.chromium import chromium, program
+
+pytestmark = pytest.mark.skipif(
+    program() is None, reason="no Chromium is installed; on Debian: apt-get install chromium"
+)
+ATTACK = "<script>alert(1)</script>"
+#: Labels of its own class in a batch of its own, with a finding; and a picture without labels.
+ODD = {
+    "images": [{"id": 1, "width": 40, "height": 30, "file_name": "</script><img src=x onerror=alert(2)>"}],
+    "categories": [{"id": 1, "name": ATTACK}, {"id": 2, "name": "\u05e9\u05dc\u05d5\u05dd\"'"}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [90, 90, 9, 9], "area": 81},
+        {"id": 2, "image_id": 1, "category_id": 2, "bbox": [1, 1, 9, 9], "area": 81},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    from cfplatform.sandbox import Sandbox
+
+    folder = tmp_path_factory.mktemp("browser") / "labels"
+    with Sandbox(items=60, batches=3) as sandbox, sandbox.client() as client:
+        client.download_project(destination=folder, assets=True).raise_for_failures()
+    # A name that no folder can have comes with the labels only.
+    (folder / "~ <b>odd").mkdir()
+    (folder / "~ <b>odd" / "<i>1.json").write_text(json.dumps(ODD))
+    (folder / "~ <b>odd" / "empty.json").write_text(json.dumps({**ODD, "annotations": []}))
+    return write_report(folder, title=ATTACK).path
+
+
+@pytest.fixture(scope="module")
+def running():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(running, page):
+    """The page, freshly opened; nothing may run, load or be complained about that is not its own."""
+    running.events.clear()
+    running.open(page.as_uri())
+    yield running
+    assert running.told("Page.javascriptDialogOpening", "Runtime.exceptionThrown", "Log.entryAdded") == []
+    asked = [event["request"]["url"] for event in running.told("Network.requestWillBeSent")]
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
+    assert [url for url in asked if url.startswith("file:")] == [page.as_uri()]
+
+
+def shown(browser):
+    """The ids of the cards."""
+    return browser.evaluate("[...document.querySelectorAll('#cards .name')].map((each) => each.textContent)")
+
+
+def said(browser):
+    return browser.evaluate("document.getElementById('shown').textContent")
+
+
+def choose(browser, name, text):
+    """Choose what is called so from a list."""
+    browser.evaluate(
+        f"(() => {{ const list = document.querySelector('select[name={name}]'); "
+        f"list.value = [...list.options].find((each) => each.text === {json.dumps(text)}).value; "
+        "list.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+
+
+def ids(page, condition):
+    """The ids of all labels that a condition holds for, in the order of the page."""
+    paths = sorted(page.parent.glob("*/*.json"), key=lambda path: (path.parent.name, path.stem))
+    return [path.stem for path in paths if condition(path, json.loads(path.read_bytes()))]
+
+
+def has(name):
+    def test(_, document):
+        ids = {category["id"] for category in document["categories"] if category["name"] == name}
+        return any(each["category_id"] in ids for each in document["annotations"])
+
+    return test
+
+
+def test_pages_are_turned(browser, page):
+    everything = ids(page, lambda *_: True)
+    assert (shown(browser), said(browser)) == (everything[:24], "62 of 62 samples, page 1 of 3")
+    browser.click("#later")
+    assert shown(browser) == everything[24:48]
+    browser.click("#later")
+    assert shown(browser) == everything[48:]
+    assert browser.evaluate("document.getElementById('later').disabled")
+    browser.click("#earlier")
+    assert shown(browser) == everything[24:48]
+    browser.evaluate("document.getElementById('page').select()")
+    browser.click("#page")
+    browser.evaluate("document.getElementById('page').select()")
+    browser.type("3")
+    browser.press("Enter")
+    assert shown(browser) == everything[48:]
+
+
+def test_filters_one_by_one_and_together(browser, page):
+    choose(browser, "class", "star")
+    stars = ids(page, has("star"))
+    assert said(browser).startswith(f"{len(stars)} of 62 samples")
+    assert shown(browser) == stars[:24]
+    batch = next(path.name for path in sorted(page.parent.iterdir()) if path.is_dir() and path.name[0] != ".")
+    choose(browser, "batch", batch)
+    both = ids(page, lambda path, document: path.parent.name == batch and has("star")(path, document))
+    assert shown(browser) == both
+    browser.click("#filters [type=search]")
+    browser.type(f"ELLIPSE {both[0][:8]}")
+    assert shown(browser) in ([both[0]], [])
+    browser.click("#filters [type=reset]")
+    browser.until("document.getElementById('shown').textContent.startsWith('62 of 62')")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("labels", "none", ["empty"]),
+        ("finding", "any", ["<i>1"]),
+        ("finding", "box-outside", ["<i>1"]),
+        ("class", ATTACK, ["<i>1"]),
+        ("class", "\u05e9\u05dc\u05d5\u05dd\"'", ["<i>1"]),
+        ("batch", "~ <b>odd", ["<i>1", "empty"]),
+    ],
+)
+def test_what_is_odd_is_found(browser, name, text, expected):
+    choose(browser, name, text)
+    assert shown(browser) == expected
+    for other in ("labels", "finding"):
+        if other != name:
+            choose(browser, other, "any number" if other == "labels" else "any or none")
+    assert shown(browser) == expected
+
+
+def test_words_find_names_that_look_like_markup(browser):
+    browser.click("#filters [type=search]")
+    browser.type("<script>")
+    assert shown(browser) == ["<i>1"]
+    browser.type(" no such word")
+    assert (shown(browser), said(browser)) == ([], "0 of 62 samples")
+
+
+def test_hostile_names_are_shown_as_they_are(browser):
+    assert browser.evaluate("document.querySelector('h1').textContent") == ATTACK
+    assert ATTACK in browser.evaluate("document.getElementById('classes').textContent")
+    assert browser.evaluate("document.querySelectorAll('script:not([type])').length") == 1
+    choose(browser, "batch", "~ <b>odd")
+    browser.click("#cards button")
+    facts = browser.evaluate("document.getElementById('larger-facts').textContent")
+    assert "</script><img src=x onerror=alert(2)>" in facts
+    assert ATTACK in facts
+
+
+def test_pictures_are_shown_and_described(browser):
+    pictures = browser.evaluate(
+        "Promise.all([...document.querySelectorAll('#cards img')].map(async (each) => "
+        "{ await each.decode(); return [each.naturalWidth, each.alt]; }))"
+    )
+    assert len(pictures) == 24
+    assert all(width == 320 and alt.startswith("Picture with ") for width, alt in pictures)
+
+
+def test_the_larger_view_by_keyboard(browser, page):
+    everything = ids(page, lambda *_: True)
+    browser.evaluate("document.querySelector('#filters [type=reset]').focus()")
+    browser.press("Tab")
+    browser.press("Tab")
+    focused = "document.activeElement.querySelector('.name')?.textContent"
+    assert browser.evaluate(focused) == everything[1]
+    assert browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    browser.press("Enter")
+    assert browser.evaluate("document.getElementById('larger').open")
+    title = "document.getElementById('larger-title').textContent"
+    assert browser.evaluate(title) == everything[1]
+    browser.press("ArrowRight")
+    assert browser.evaluate(title) == everything[2]
+    browser.press("ArrowLeft")
+    browser.press("ArrowLeft")
+    assert browser.evaluate(title) == everything[0]
+    assert browser.evaluate("document.getElementById('larger-picture').naturalWidth") == 320
+    for _ in range(8):
+        browser.press("Tab")
+        assert browser.evaluate(
+            "document.activeElement === document.body || !!document.activeElement.closest('dialog')"
+        )
+    browser.press("Escape")
+    browser.until("!document.getElementById('larger').open")
+    assert browser.evaluate(focused) == everything[1]
+
+
+def test_the_larger_view_by_mouse(browser):
+    browser.click("#cards li:nth-child(3) button")
+    assert browser.evaluate("document.getElementById('larger').open")
+    browser.click("#after")
+    browser.click("#close")
+    assert not browser.evaluate("document.getElementById('larger').open")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_window_and_colours_follow_the_system(browser, width, dark):
+    browser.view(width=width, height=844, dark=dark)
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    browser.click("#cards button")
+    assert browser.evaluate("document.getElementById('larger').getBoundingClientRect().width") < width
+    ground, ink, bar = browser.evaluate(
+        "[[document.body, 'backgroundColor'], [document.body, 'color'], [document.querySelector('.bar rect'), 'fill']]"
+        ".map(([of, name]) => getComputedStyle(of)[name].match(/\\d+/g).map(Number))"
+    )
+    assert (sum(ground) < 128) == dark
+    assert contrast(ground, ink) >= 7
+    assert contrast(ground, bar) >= 3
+
+
+def contrast(one, other):
+    def luminance(colour):
+        parts = [value / 255 for value in colour[:3]]
+        linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_paper_shows_pictures_and_no_controls(browser):
+    browser.view(width=794, height=1123, media="print")
+    shown_on_paper = "getComputedStyle(document.querySelector({!r})).display !== 'none'"
+    assert browser.evaluate(shown_on_paper.format("#cards img"))
+    assert not browser.evaluate(shown_on_paper.format("#filters"))
+    assert not browser.evaluate(shown_on_paper.format("#pages"))

@@ -1,0 +1,91 @@
+"""The pictures of the documentation: ``python -m tests.pictures`` makes them anew, with Chromium and the sandbox."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from cfplatform import viz
+from cfplatform.report import write_report
+from cfplatform.sandbox import Sandbox
+from tests.chromium import Browser, chromium
+
+FOLDER = Path(__file__).parents[1] / "docs" / "_static"
+NAMES = ("drawn", "report-wide", "report-gallery", "report-phone", "report-larger")
+#: A page of documentation is to be light.
+MAX_BYTES = 150_000
+
+
+def save(name: str, picture: Image.Image) -> None:
+    """Write a picture of the documentation."""
+    picture.convert("RGB").save(FOLDER / f"{name}.webp", quality=80, method=6)
+
+
+def drawn(folder: Path) -> Image.Image:
+    """A picture of the sandbox, three times as large, with labels of every kind."""
+    path = min(folder.glob("*/*.json"), key=lambda each: each.stem)
+    document = json.loads(path.read_bytes())
+    category = {"id": 90, "name": "person", "skeleton": [[1, 2], [2, 3], [2, 4], [4, 5], [4, 6]]}
+    crowd = {"size": [240, 320], "counts": [240 * 240 + 190, *[30, 210] * 59, 30, 240 * 20 + 20]}
+    document["categories"] += [category, {"id": 91, "name": "crowd of people"}]
+    image = document["images"][0]["id"]
+    figure = [(170, 130, 2), (170, 155, 2), (150, 175, 1), (170, 185, 2), (158, 215, 2), (182, 215, 2)]
+    words = "Shapes of the sandbox, with a figure and a crowd that are not in the picture"
+    for more in (
+        {"category_id": 90, "keypoints": [value for point in figure for value in point]},
+        {"category_id": 91, "iscrowd": 1, "segmentation": crowd},
+        {"caption": words},
+    ):
+        document["annotations"].append({"image_id": image, **more})
+    with Image.open(path.parent / "assets" / f"{path.stem}.png") as small:
+        return viz.draw(document, small.resize((960, 720), Image.Resampling.NEAREST))
+
+
+def spoil(folder: Path) -> None:
+    """Break the labels of a few documents, so that there is something to find."""
+    for number, path in enumerate(sorted(folder.glob("*/*.json"))[::13]):
+        document = json.loads(path.read_bytes())
+        if number % 2:
+            document["annotations"] = []
+        else:
+            document["annotations"][0]["bbox"][0] = 400
+        path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def shot(browser: Browser, name: str, *, whole: bool = False) -> None:
+    """Take a picture of the window."""
+    browser.evaluate("new Promise((done) => setTimeout(done, 200))")
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "shot.png"
+        browser.screenshot(path, whole=whole)
+        save(name, Image.open(io.BytesIO(path.read_bytes())))
+
+
+def main() -> None:
+    """Write all pictures."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "street-labels"
+        with Sandbox(items=120, batches=4, in_review=0.1) as sandbox, sandbox.client() as client:
+            client.download_project(destination=folder, assets=True).raise_for_failures()
+            save("drawn", drawn(folder))
+            spoil(folder)
+            page = write_report(folder, batches=client.get_batches()).path
+        with chromium() as browser:
+            browser.open(page.as_uri(), width=1280, height=1000)
+            shot(browser, "report-wide")
+            browser.evaluate("document.getElementById('gallery').scrollIntoView()")
+            shot(browser, "report-gallery")
+            browser.click("#cards li:nth-child(2) button")
+            shot(browser, "report-larger")
+            browser.press("Escape")
+            browser.view(width=390, height=844, dark=True)
+            browser.evaluate("document.getElementById('gallery').scrollIntoView()")
+            shot(browser, "report-phone")
+
+
+if __name__ == "__main__":
+    main()
