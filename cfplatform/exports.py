@@ -12,7 +12,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from . import archives, files, pagination, params, places, progress, resume, transport
+from . import archives, files, naming, pagination, params, places, progress, resume, transport
 from .archives.unpack import refuse_existing
 from .exceptions import (
     CFPlatformError,
@@ -223,7 +223,7 @@ class Exports:
         if options.get("wait", True) and not export.is_final:
             export = self.wait(export_id, WaitOptions(timeout=timeout, poll_interval=longest))
         _link(_succeeded(export))
-        name = files.safe_name(f"{export.name} {export.id}" if export.name else f"export {export.id}")
+        name = naming.safe_name(f"{export.name} {export.id}" if export.name else f"export {export.id}")
         target = root / (name if extract else f"{name}.zip")
         if not overwrite and _is_there(target, folder=extract):
             return target

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
-from . import files
+from . import files, naming
 from .exceptions import DestinationBusyError, DownloadError
 
 #: Runs whose results are kept.
@@ -192,7 +192,7 @@ class State:
 
         The answer stays the same for the life of the destination unless the batch gets another name.
         """
-        choices = (files.safe_name(name), _apart(name, batch_id))
+        choices = (naming.safe_name(name), _apart(name, batch_id))
         # Looking up and taking a name is one step, else two threads could take the same.
         with self._naming:
             return self._folder(project_id, batch_id, name, choices)
@@ -205,7 +205,7 @@ class State:
         if found and found[0][0] == name and found[0][1] in choices:
             return str(found[0][1])
         for folder in choices:
-            key = files.collision_key(folder)
+            key = naming.collision_key(folder)
             holder = self._execute("SELECT project_id, batch_id FROM folders WHERE folder_key = ?", (key,))
             if not holder or holder[0] == (project_id, batch_id):
                 self._execute(
@@ -225,7 +225,7 @@ class State:
         return {item_id: found[stored] for item_id in item_ids if (stored := _storable(item_id)) in found}
 
     def owners(self, path_keys: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Return project and item that hold places, by place; see :func:`files.collision_key`."""
+        """Return project and item that hold places, by place; see :func:`naming.collision_key`."""
         statement = f"SELECT path_key, project_id, item_id FROM items WHERE path_key IN ({_marks(path_keys)})"  # noqa: S608
         rows = self._execute(statement, tuple(path_keys))
         found = {row[0]: (row[1], row[2]) for row in rows}
@@ -354,7 +354,7 @@ def state_path(root: Path) -> Path:
 
 def _apart(name: str, batch_id: str) -> str:
     """Return the folder of a batch whose plain one is taken by another batch."""
-    return files.safe_name(f"{files.safe_name(name)}~{batch_id}")
+    return naming.safe_name(f"{naming.safe_name(name)}~{batch_id}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
