@@ -104,6 +104,11 @@ def ensure_folder(root: Path, *names: str) -> Path:
         return root.joinpath(*names)
 
 
+def open_private(path: Path) -> int:
+    """Open a file for this user only, made where it is missing; never through a link that somebody put in its place."""
+    return os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
+
+
 class Folder:
     """A folder held open, so that what is done in it cannot be led elsewhere by a link put in its place meanwhile.
 
