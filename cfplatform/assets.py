@@ -14,7 +14,7 @@ import re
 import threading
 from collections.abc import Callable
 
-from . import files, resume
+from . import files, naming, resume
 from .exceptions import InvalidResponseError
 from .places import Place
 from .resources import WorkItem
@@ -61,7 +61,7 @@ class Assets:
         if (
             len(folders) == 2
             and folders[1] == files.ASSETS_FOLDER
-            and all(files.safe_name(part) == part for part in (*folders, name))
+            and all(naming.safe_name(part) == part for part in (*folders, name))
         ):
             self._place.remove_unchanged(known.path, known.size, known.mtime_ns)
 

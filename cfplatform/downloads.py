@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from typing_extensions import Self, TypedDict
 
-from . import config, documents, files, pagination, params, progress, transport
+from . import config, documents, naming, pagination, params, progress, transport
 from .assets import Assets
 from .exceptions import CFPlatformError, DestinationError, DownloadError, InvalidParameterError, from_dict, to_dict
 from .executing import Done, Executor, Spread
@@ -197,7 +197,7 @@ class Downloader:
                 yield job
             return
         known = self._state.items(project_id, [item.id for item in group])
-        targets = [Target(folder, files.safe_name(item.id), known.get(item.id)) for item in group]
+        targets = [Target(folder, naming.safe_name(item.id), known.get(item.id)) for item in group]
         # Who has their file there already needs no leave.
         are_there = [_is_there(target) for target in targets]
         elsewhere = [target.key for target, is_there in zip(targets, are_there, strict=True) if not is_there]
@@ -251,7 +251,7 @@ class Downloader:
         """Return where an item goes: its plain place, or one of its own where that is another's."""
         owner = (item.project_id or "", item.id)
         if self._owners.get(target.key, owner) != owner or not self._is_free(target, item):
-            target = target._replace(stem=f"{target.stem}~{files.digest('/'.join(owner))}")
+            target = target._replace(stem=f"{target.stem}~{naming.digest('/'.join(owner))}")
             if self._state.owners([target.key]).get(target.key, owner) != owner or not self._is_free(target, item):
                 raise DownloadError(f"No file name is free for work item {item.id} in folder {target.folder!r}.")
         self._claimed[target.key] = self._claimed_now[target.key] = item.id
@@ -341,10 +341,10 @@ class Downloader:
 
     def _remove_moved(self, known: FinishedItem) -> None:
         """Remove the file that an item had before its batch changed, if nobody touched it since."""
-        extension = files.extension(known.path)
+        extension = naming.extension(known.path)
         folder, _, stem = known.path.removesuffix(extension).partition("/")
         # The state file is not trusted with a path: only one that this code could have chosen is removed.
-        if files.safe_name(folder) == folder and files.safe_name(stem) == stem:
+        if naming.safe_name(folder) == folder and naming.safe_name(stem) == stem:
             self._place.remove_unchanged(known.path, known.size, known.mtime_ns)
 
 
@@ -373,7 +373,7 @@ def _is_there(target: Target) -> bool:
         return False
     stem = target.path("")
     path = target.known.path
-    return path.startswith(stem) and files.is_extension(path[len(stem) :])
+    return path.startswith(stem) and naming.is_extension(path[len(stem) :])
 
 
 def _row(result: DownloadResult, target: Target | None) -> ResultRow:

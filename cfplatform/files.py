@@ -1,25 +1,22 @@
-"""Names and files in the destination: safe names, containment, and files that appear only when complete."""
+"""Files in the destination: containment, and files that appear only when complete."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import functools
-import hashlib
 import os
-import re
 import secrets
 import shutil
 import socket
 import stat
-import sys
 import time
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from typing_extensions import Self
 
+from . import naming
 from .exceptions import DownloadError, InvalidParameterError, UnsafePathError
 
 #: Folder inside a destination that holds the state and files not yet complete.
@@ -27,88 +24,22 @@ STATE_FOLDER = ".cfplatform"
 #: Folder of a batch that holds its assets.
 ASSETS_FOLDER = "assets"
 _PARTIAL = "partial"
-#: Bytes of a name, so that an extension and a suffix still fit the 255 that file systems allow.
-MAX_NAME_BYTES = 200
 #: Bytes that are read back at a time.
 READ_STEP = 256 * 1024
 #: Age in seconds at which an unfinished file of an unknown process counts as left behind.
 STALE_AFTER = 24 * 3600
 
-_FORBIDDEN = str.maketrans(dict.fromkeys('\\/:*?"<>|', "_"))
-_DEVICE = re.compile(r"(?i)(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|COM[0-9¹²³]|LPT[0-9¹²³])\s*(\..*)?")
 _FATAL = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "EIO")
     if hasattr(errno, name)
 }
 _FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
-_ENCODING = sys.getfilesystemencoding()
-_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,9}")
 #: Whether files can be addressed relative to an open folder, which Windows does not know.
 _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
 #: Tells this process from an earlier one that had its number, as in a container that was started again.
 _PROCESS = secrets.token_hex(4)
 _FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-
-
-def safe_name(name: str) -> str:
-    """Turn any text into a file or folder name that is safe on every system.
-
-    Where it is safe, this is the official client's naming: each of ``\\ / : * ? " < > |`` becomes ``_`` and blanks
-    around the name go. What would still be unsafe (``.``, ``..``, empty, control or invisible characters, a
-    leading dot, dash or tilde, a trailing dot, a Windows device, more than 200 bytes, characters that this system
-    cannot have in names) is made readable and gets ``~`` and eight hexadecimal digits of its hash, so that
-    different names stay different.
-
-    Example:
-        >>> safe_name("Batch/With:Colon")
-        'Batch_With_Colon'
-        >>> safe_name("..")
-        'unnamed~e6fc5bb9'
-    """
-    cleaned = name.strip().translate(_FORBIDDEN)
-    if _is_usable(cleaned):
-        return cleaned
-    readable = "".join(ch if ch.isprintable() else "_" for ch in cleaned).lstrip(" .-~")
-    # What an old locale cannot spell becomes "?", of which there is none at this point.
-    readable = readable.encode(_ENCODING, "replace").decode(_ENCODING).replace("?", "_")
-    readable = readable.encode()[: MAX_NAME_BYTES - 16].decode(errors="ignore").rstrip(" .") or "unnamed"
-    if _DEVICE.fullmatch(readable):
-        readable = f"_{readable}"
-    return f"{readable}~{digest(name)}"
-
-
-def _is_usable(name: str) -> bool:
-    return (
-        bool(name)
-        and name.isprintable()
-        and name[0] not in ".-~"
-        and name[-1] not in ". "
-        and len(name.encode()) <= MAX_NAME_BYTES
-        and _DEVICE.fullmatch(name) is None
-        and (name.isascii() or name == name.encode(_ENCODING, "replace").decode(_ENCODING))
-    )
-
-
-def digest(text: str) -> str:
-    """Return eight hexadecimal digits that stand for a text."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-
-
-def collision_key(name: str) -> str:
-    """Return what two names share that some file system takes for the same: case and accents composed or not."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
-def extension(path: str) -> str:
-    """Return the extension of a stored object if it is a plain one of at most 10 characters, else ``.json``."""
-    suffix = os.path.splitext(path.rsplit("/", 1)[-1])[1]
-    return suffix if is_extension(suffix) else ".json"
-
-
-def is_extension(suffix: str) -> bool:
-    """Tell whether that is an extension that files may have."""
-    return _EXTENSION.fullmatch(suffix) is not None
 
 
 def prepare_destination(destination: object, what: str = "destination") -> Path:
@@ -171,6 +102,11 @@ def ensure_folder(root: Path, *names: str) -> Path:
             os.mkdir(outer.place(name), dir_fd=outer.descriptor)
     with Folder(root, *names):
         return root.joinpath(*names)
+
+
+def open_private(path: Path) -> int:
+    """Open a file for this user only, made where it is missing; never through a link that somebody put in its place."""
+    return os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 class Folder:
@@ -368,7 +304,7 @@ def unique_name() -> str:
 
 @functools.cache
 def _host() -> str:
-    return digest(socket.gethostname())
+    return naming.digest(socket.gethostname())
 
 
 def is_left_behind(name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from typing_extensions import Self
 
-from . import files
+from . import files, naming
 from .exceptions import InvalidParameterError
 from .remote import RemotePlace
 
@@ -171,7 +171,7 @@ def state_root(url: str, state: object) -> Path:
             f"destination {url} needs state: the path of a local folder that remembers what is finished there, such as "
             "state='labels-state'. Pass the same one each time."
         )
-    return files.folder_path(state, "state").resolve() / f"{files.safe_name(url)}~{files.digest(url)}"
+    return files.folder_path(state, "state").resolve() / f"{naming.safe_name(url)}~{naming.digest(url)}"
 
 
 def remote_url(destination: object) -> str | None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from . import assets, documents, files, rewriting
+from . import assets, documents, files, naming, rewriting
 from .pipeline import Job
 from .places import Part, Place, Stat
 from .state import FinishedAsset, FinishedItem
@@ -37,7 +37,7 @@ class Target(NamedTuple):
     @property
     def key(self) -> str:
         """What no other item may share."""
-        return files.collision_key(f"{self.folder}/{self.stem}")
+        return naming.collision_key(f"{self.folder}/{self.stem}")
 
 
 class Receiver:
@@ -67,7 +67,7 @@ class Receiver:
         if stream.status_code == 304:
             return None
         item = job.item
-        path = job.target.path(files.extension(job.path))
+        path = job.target.path(naming.extension(job.path))
         asset_url = item.asset_url if self._inject else None
         with self._place.part(path) as part:
             chunks = stream.chunks()

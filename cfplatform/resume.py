@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from typing_extensions import Self
 
-from . import files, progress, signing
+from . import files, naming, progress, signing
 from .exceptions import APIError, IncompleteDownloadError
 from .transport import ObjectStream, Transport
 
@@ -60,7 +60,7 @@ class Resumable:
         self._announced: int | None = None
         self._size = 0
         self._done = False
-        name = f"{files.safe_name(key)}~{files.digest(key)}"
+        name = f"{naming.safe_name(key)}~{naming.digest(key)}"
         self._free, self._own = f"{name}.free", f"{name}.{files.unique_name()}"
         with contextlib.suppress(FileExistsError):
             os.mkdir(root / files.STATE_FOLDER / FOLDER, 0o700)

@@ -89,7 +89,7 @@ def _is_loopback(host: str) -> bool:
 @pytest.fixture(autouse=True)
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BACKOFF_BASE", 0.001)
-    monkeypatch.setattr(pipeline, "SIGN_PAUSES", (0.001,) * len(pipeline.SIGN_PAUSES))
+    monkeypatch.setattr(pipeline.signer, "SIGN_PAUSES", (0.001,) * len(pipeline.signer.SIGN_PAUSES))
     monkeypatch.setattr(uploads, "SIGN_PAUSES", (0.001,) * len(uploads.SIGN_PAUSES))
 
 

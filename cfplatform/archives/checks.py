@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .. import files
+from .. import naming
 from ..exceptions import DownloadError, UnsafePathError, shown
 from .directory import FULL16, LOCAL, STEP, Directory, Entry, Source, broken, data_start, entries, find_directory
 
@@ -93,14 +93,14 @@ class _Names:
         folder, _, file = entry.name.rpartition("/")
         if folder != self._last:
             self._last = folder
-            key = files.collision_key(folder)
+            key = naming.collision_key(folder)
             while key and hash(key) not in self._folders:
                 self._folders.add(hash(key))
                 if hash(key) in self._files:
                     raise self._twice(entry)
                 key = key.rpartition("/")[0]
         if file:
-            number = hash(files.collision_key(entry.name))
+            number = hash(naming.collision_key(entry.name))
             if number in self._files or number in self._folders:
                 raise self._twice(entry)
             self._files.add(number)

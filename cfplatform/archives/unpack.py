@@ -12,7 +12,7 @@ from pathlib import Path
 
 from typing_extensions import Self
 
-from .. import files
+from .. import files, naming
 from ..exceptions import DownloadError, InvalidParameterError, shown
 
 _FILE_FLAGS = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -27,7 +27,7 @@ class FolderInTheMaking:
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        prefix = f".cfplatform-{files.digest(target.name)}-"
+        prefix = f".cfplatform-{naming.digest(target.name)}-"
         _remove_stale(target.parent, prefix)
         self._name = prefix + secrets.token_hex(8)
         self._done = False

@@ -199,10 +199,10 @@ class Listing(Base):
             >>> client.get_annotation(item.id).work_item_id == item.id
             True
         """
-        from .. import pipeline
+        from ..annotation import fetch_annotation
 
         wanted = params.object_id("work_item_id", work_item_id)
-        annotation = pipeline.fetch_annotation(self._calls, self._project(project_id), wanted)
+        annotation = fetch_annotation(self._calls, self._project(project_id), wanted)
         return Annotation(annotation.as_dict(), self._itself, wanted)
 
     def _resources(

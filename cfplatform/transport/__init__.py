@@ -6,12 +6,9 @@ Nothing outside this package imports requests or urllib3.
 from __future__ import annotations
 
 import functools
-import json
-import logging
 import os
 import secrets
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlencode, urlsplit
@@ -22,25 +19,20 @@ import urllib3
 from .. import config
 from ..exceptions import (
     APIConnectionError,
-    CFPlatformError,
     ConfigurationError,
-    IncompleteDownloadError,
     InvalidParameterError,
     InvalidResponseError,
-    TransportError,
-    blank,
     blank_url,
-    error_from_response,
-    printable,
 )
 from ..level import Level
-from . import arguments, connections, failures, lanes, streams
+from . import answers, arguments, failures, lanes, streams
 from .arguments import Retries, checked_retries, path
+from .attempts import Wire
 from .bodies import Body, Resumed
 from .failures import has_expired
-from .lanes import Answer, AnyAnswer, AnyRequest, Outgoing
-from .retry import DEFAULT_RETRIES, RETRY_METHODS, Budget, Interrupted, RetryPolicy, Shared, retry_after
-from .sessions import KeyAuth, PlainSession, PolicyAdapter, hide_signatures_in_logs, origin
+from .lanes import AnyAnswer, AnyRequest, Outgoing
+from .retry import DEFAULT_RETRIES, RETRY_METHODS, Budget, Interrupted, RetryPolicy, Shared
+from .sessions import KeyAuth, PlainSession, hide_signatures_in_logs
 
 if TYPE_CHECKING:
     from ..params import Query
@@ -60,17 +52,9 @@ __all__ = [
 
 ObjectStream = streams.ObjectStream
 
-#: Bytes of one API answer, at the most: a page of 100 items is some 50 KB.
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
-#: Seconds that one call may take, with all its repeats and waits; or so many times the timeouts, where that is more.
-DEADLINE = 600.0
-DEADLINE_TIMEOUTS = 10
-#: Repeats for an answer that is whole but not what was asked for, such as an HTML page of a proxy.
-CONTENT_REPEATS = 1
-
 _STORAGE_HINT = "The storage refused the object; a new signed URL is asked for where that can help."
-
-_log = logging.getLogger(__name__)
+_NO_REDIRECT = "the API key must not travel. Check the base URL."
+_NO_REDIRECT_OF_STORAGE = "a signed URL is good for one address only."
 
 T = TypeVar("T")
 
@@ -127,14 +111,26 @@ class Transport:
 
     def _build(self) -> None:
         budget = Budget()
-        self._environments: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-        self._lanes: dict[tuple[Any, ...], urllib3.HTTPConnectionPool | None] = {}
         self._shared = Shared(budget), Shared(budget)
-        self._api_policy, self._storage_policy = map(self._policy, self._shared)
+        to_api, to_storage = map(self._policy, self._shared)
         # More than the workers: beside them run the signing and up to four pages of the listing.
         size = self._pool_size + 5
-        self._api = self._own_session or PlainSession(self._api_policy, size, self._user_agent)
-        self._storage = PlainSession(self._storage_policy, size, self._user_agent)
+        self._api = Wire(
+            self._own_session or PlainSession(to_api, size, self._user_agent),
+            to_api,
+            self._settings,
+            key=self._key,
+            is_own=self._own_session is not None,
+            why_no_redirect=_NO_REDIRECT,
+        )
+        self._storage = Wire(
+            PlainSession(to_storage, size, self._user_agent),
+            to_storage,
+            self._settings,
+            key=self._key,
+            why_no_redirect=_NO_REDIRECT_OF_STORAGE,
+            hint=_STORAGE_HINT,
+        )
         # Last, so that no other thread of a forked child goes on with its parent's sessions.
         self._pid = os.getpid()
 
@@ -174,10 +170,8 @@ class Transport:
         """Close all connections; a session that the caller gave stays open. Calling it again does nothing."""
         if not self._closed:
             self._closed = True
-            self._lanes.clear()
             self._storage.close()
-            if self._own_session is None:
-                self._api.close()
+            self._api.close()
 
     @property
     def overloads(self) -> int:
@@ -221,7 +215,7 @@ class Transport:
         return self._call(
             method,
             path,
-            _with_body,
+            answers.with_body,
             params=params,
             json=json,
             headers=headers,
@@ -247,19 +241,7 @@ class Transport:
         return self._call("POST", path, self._parsed, json=body, repeatable=repeatable, stop=stop, direct=True)
 
     def _parsed(self, response: AnyAnswer) -> Any:
-        body = streams.whole_body(response, MAX_ANSWER_BYTES)
-        try:
-            return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
-        except (ValueError, RecursionError):
-            pass
-        kind = printable(blank(response.headers.get("Content-Type", "no content type"), self._key)[:80])
-        # Blanked before it is cut, since half a signature is not recognised as one.
-        start = blank(body[:4096].decode("utf-8", "replace"), self._key)[:80]
-        raise InvalidResponseError(
-            f"The answer is not whole JSON ({kind}, {len(body)} bytes, begins with {start!r}). "
-            "Check that the base URL is the CloudFactory AI Platform API.",
-            status_code=response.status_code,
-        )
+        return answers.parsed(response, self._key)
 
     def _call(
         self,
@@ -282,7 +264,7 @@ class Transport:
         path = arguments.checked_path(path)
         sent = {**self._headers, **arguments.checked_headers(headers)} if headers else self._headers
         outgoing: AnyRequest | None
-        if direct and self._lane(self._api, self._origin) is not None:
+        if direct and self._api.lane(self._origin) is not None:
             target = f"{self._base_path}{path}?{_encoded(tuple(params))}" if params else self._base_path + path
             # Only below the base URL, so the key may be added without a look at where the request goes.
             outgoing = Outgoing(method, self._origin, target, {**sent, "X-API-Key": self._key})
@@ -291,16 +273,16 @@ class Transport:
         else:
             auth = KeyAuth(self._key, self.base_url)
             request = requests.Request(method, self.base_url + path, params=params, json=json, headers=sent, auth=auth)
-            outgoing = _prepare(self._api, request)
+            outgoing = self._api.prepare(request)
         if outgoing is None:
             raise InvalidParameterError("No request can be made of this. Check params and json, and the base URL.")
-        policy = self._api_policy
+        policy = self._api.policy
         if repeatable:
             policy = policy.new(allowed_methods=RETRY_METHODS | {method})
         pair = config.timeout(timeout) if timeout is not None else self.timeout
         if within is not None:
             pair = (min(pair[0], within), min(pair[1], within))
-        return self._exchange(self._api, outgoing, policy, pair, receive, check=check, within=within, stop=stop)
+        return self._api.exchange(outgoing, policy, pair, receive, check=check, within=within, stop=stop)
 
     # --- Storage -------------------------------------------------------------------------------------------
 
@@ -337,9 +319,8 @@ class Transport:
                 failure = error
             raise failures.with_content(failure, stream, self._key)
 
-        return self._exchange(
-            self._storage, prepared, self._storage_policy, self.timeout, read, resumed=resumed, stop=stop
-        )
+        wire = self._storage
+        return wire.exchange(prepared, wire.policy, self.timeout, read, resumed=resumed, stop=stop)
 
     def upload(self, url: str, body: Body, content_type: str, *, stop: threading.Event | None = None) -> None:
         """PUT an object through its signed URL; repeated from its start after passing faults.
@@ -354,7 +335,7 @@ class Transport:
         # Set afterwards too: preparing would measure the body by its own means.
         prepared.headers["Content-Length"] = str(body.size)
         prepared.body = cast("Any", body)
-        policy = self._storage_policy.new(allowed_methods=RETRY_METHODS | {"PUT"})
+        policy = self._storage.policy.new(allowed_methods=RETRY_METHODS | {"PUT"})
 
         def receive(response: AnyAnswer) -> None:
             streams.ignore(response)
@@ -362,7 +343,7 @@ class Transport:
                 # The connection was closed under the sender, with an answer that says otherwise.
                 raise APIConnectionError("The storage said yes before it had been sent the whole file.")
 
-        self._exchange(self._storage, prepared, policy, self.timeout, receive, sent=body, stop=stop)
+        self._storage.exchange(prepared, policy, self.timeout, receive, sent=body, stop=stop)
 
     def _to_storage(self, method: str, url: str, headers: Mapping[str, str], plain: bool = False) -> AnyRequest:
         self.ensure_open()
@@ -370,10 +351,10 @@ class Transport:
         if self._is_storage_url(url, plain):
             parts = urlsplit(url)
             where = f"{parts.scheme}://{parts.netloc}"
-            if self._lane(self._storage, where) is not None:
+            if self._storage.lane(where) is not None:
                 target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
                 return Outgoing(method, where, target, {"User-Agent": self._user_agent, **headers})
-            prepared = _prepare(self._storage, requests.Request(method, f"{where}/", headers=dict(headers)))
+            prepared = self._storage.prepare(requests.Request(method, f"{where}/", headers=dict(headers)))
         if prepared is None:
             raise InvalidResponseError(
                 f"The platform sent {'an asset URL' if plain else 'a signed URL'} that is not an "
@@ -396,235 +377,6 @@ class Transport:
         if parts.scheme == "http" and not plain:
             return self._storage_may_be_local and config.is_loopback(host)
         return parts.scheme in ("http", "https") and (self._storage_may_be_local or not config.is_private(host))
-
-    # --- Both ----------------------------------------------------------------------------------------------
-
-    def _exchange(
-        self,
-        session: requests.Session,
-        prepared: AnyRequest,
-        policy: urllib3.Retry,
-        timeout: tuple[float, float],
-        receive: Callable[[Any], T],
-        *,
-        check: bool = True,
-        sent: Body | None = None,
-        resumed: Resumed | None = None,
-        within: float | None = None,
-        stop: threading.Event | None = None,
-    ) -> T:
-        """Send and receive until it works or the policy has no attempt left.
-
-        urllib3 repeats until the headers of an answer are there; what happens after that it cannot see. This loop
-        goes on counting with the very object that urllib3 counted with, so that there is one budget and not two.
-        """
-        allowed = within or max(DEADLINE, DEADLINE_TIMEOUTS * sum(timeout))
-        allowed += sent.size / connections.MIN_AVERAGE if sent else 0
-        mounted = policy
-        # Those of API calls hold the key, which must not stand in the frame of an error.
-        headers = dict(prepared.headers) if resumed is not None else {}
-        policy, deadline = _begin(mounted, allowed, stop)
-        content_repeats = CONTENT_REPEATS
-        reached = resumed.position() if resumed is not None else 0
-        while True:
-            if resumed is not None:
-                prepared.headers.clear()
-                prepared.headers.update({**headers, **resumed.headers()})
-            if sent is not None:
-                sent.seek(0)
-            response = self._send(session, prepared, policy, timeout, stop, deadline)
-            try:
-                if check:
-                    self._check_status(session, prepared, response)
-                value, failure = _attempt(receive, response)
-            finally:
-                response.close()
-            if failure is None:
-                if isinstance(policy, RetryPolicy) and policy.shared is not None:
-                    policy.shared.budget.give()
-                return cast(T, value)
-            if isinstance(failure, InvalidResponseError):
-                if content_repeats == 0:
-                    raise self._named(failure, prepared)
-                content_repeats -= 1
-            if resumed is not None and resumed.position() >= reached + streams.CHUNK:
-                # It got further than ever, so this was not a failed attempt but a part of the whole.
-                reached = resumed.position()
-                policy, deadline = _begin(mounted, allowed, stop)
-            else:
-                policy = self._following(session, prepared, policy, response, failure)
-
-    def _send(
-        self,
-        session: requests.Session,
-        prepared: AnyRequest,
-        policy: urllib3.Retry,
-        timeout: tuple[float, float],
-        stop: threading.Event | None,
-        deadline: float,
-    ) -> AnyAnswer:
-        if isinstance(policy, RetryPolicy) and policy.shared is not None:
-            policy.shared.wait(stop)
-        connections.limit_reading(stop, deadline)
-        response: AnyAnswer
-        try:
-            if isinstance(prepared, Outgoing):
-                response = self._send_directly(session, prepared, policy, timeout)
-            else:
-                prepared.retries = policy  # type: ignore[attr-defined]
-                settings = self._environment(session, prepared.url or "")
-                response = session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
-        except failures.CAUGHT as error:
-            problem = failures.describe(error)
-        else:
-            if _log.isEnabledFor(logging.DEBUG):
-                _log.debug("%s %s: %d", prepared.method, blank_url(prepared.url or ""), response.status_code)
-            return response
-        # Raised outside of the except block, so that no object of requests, which holds the key, is its context.
-        raise self._named(problem, prepared)
-
-    def _send_directly(
-        self, session: requests.Session, outgoing: Outgoing, policy: urllib3.Retry, timeout: tuple[float, float]
-    ) -> Answer:
-        try:
-            return lanes.send(self._lane(session, outgoing.origin), outgoing, timeout, policy)
-        except urllib3.exceptions.ClosedPoolError:
-            # The adapter keeps the pools of a limited number of origins; this one was given up for another.
-            self._lanes.clear()
-        return lanes.send(self._lane(session, outgoing.origin), outgoing, timeout, policy)
-
-    def _lane(self, session: requests.Session, where: str) -> urllib3.HTTPConnectionPool | None:
-        """Return the pool for an origin, or ``None`` where requests must go through the session."""
-        if session is self._own_session:
-            return None
-        key = (session is self._storage, where)
-        try:
-            return self._lanes[key]
-        except KeyError:
-            adapter = cast(PolicyAdapter, session.get_adapter(where))
-            try:
-                lane = adapter.lane(where, self._environment(session, where))
-            except failures.CAUGHT:
-                # What is wrong with it is told when it is sent.
-                lane = None
-            self._lanes[key] = lane
-            return lane
-
-    def _environment(self, session: requests.Session, url: str) -> Mapping[str, Any]:
-        """Return proxies and TLS settings for an origin; looked up once, since that walks the whole environment."""
-        key = (session is self._storage, *origin(url))
-        settings = self._environments.get(key)
-        if settings is None:
-            given = self._settings
-            settings = session.merge_environment_settings(
-                url, dict(given["proxies"]), True, given["verify"], given["cert"]
-            )
-            own = session is self._own_session or given["proxies"]
-            if not own and config.is_loopback(urlsplit(url).hostname or ""):
-                # A proxy of the environment does not reach this machine, and would be told the key.
-                settings["proxies"] = {}
-            self._environments[key] = settings
-        return settings
-
-    def _following(
-        self,
-        session: requests.Session,
-        prepared: AnyRequest,
-        policy: urllib3.Retry,
-        response: AnyAnswer,
-        failure: CFPlatformError,
-    ) -> urllib3.Retry:
-        """Count the failed attempt, wait, and return the policy for the next; raise where there is none."""
-        used = getattr(response.raw, "retries", None)
-        if isinstance(used, urllib3.Retry) and session is not self._own_session:
-            policy = used
-        try:
-            following = policy.increment(prepared.method, "", error=urllib3.exceptions.ProtocolError())
-        except urllib3.exceptions.HTTPError:
-            following = None
-        if following is None:
-            raise self._named(failure, prepared)
-        following.sleep()
-        return following
-
-    def _check_status(self, session: requests.Session, prepared: AnyRequest, response: AnyAnswer) -> None:
-        status = response.status_code
-        if 200 <= status < 300 or (status == 304 and "If-None-Match" in prepared.headers):
-            return
-        if 300 <= status < 400:
-            target = blank_url(response.headers.get("Location", "nowhere"))
-            why = (
-                "a signed URL is good for one address only."
-                if session is self._storage
-                else "the API key must not travel. Check the base URL."
-            )
-            raise self._named(
-                InvalidResponseError(
-                    f"The server answered with a redirect ({status}) to {target[:200]!r}, which is not followed: {why}",
-                    status_code=status,
-                ),
-                prepared,
-            )
-        raise error_from_response(
-            status,
-            method=prepared.method or "",
-            url=prepared.url or "",
-            headers=dict(response.headers),
-            body=streams.start_of_body(response),
-            retry_after=retry_after(response.raw),
-            secret=self._key,
-            hint=_STORAGE_HINT if session is self._storage else None,
-        )
-
-    def _named(self, error: CFPlatformError, prepared: AnyRequest) -> CFPlatformError:
-        """Say in an error which call it was."""
-        if error.method is None:
-            error.method, error.url = prepared.method, blank_url(prepared.url or "")
-            error.message = f"{error.method} {error.url}: {error.message}"
-            error.args = (error.message,)
-        return error
-
-
-def _begin(policy: urllib3.Retry, allowed: float, stop: threading.Event | None) -> tuple[urllib3.Retry, float]:
-    """Return a policy that has counted nothing yet, and the moment until which it may repeat."""
-    deadline = time.monotonic() + allowed
-    if isinstance(policy, RetryPolicy):
-        policy = policy.new()
-        policy.stop, policy.deadline = stop, deadline
-    return policy, deadline
-
-
-def _attempt(
-    receive: Callable[[Any], T], response: AnyAnswer
-) -> tuple[T | None, TransportError | IncompleteDownloadError | None]:
-    """Receive a body; return what came of it, or the failure that another attempt may mend."""
-    try:
-        return receive(response), None
-    except (TransportError, IncompleteDownloadError) as error:
-        # Without its traceback, whose frames hold what the server sent.
-        return None, error.with_traceback(None)
-
-
-def _prepare(session: requests.Session, request: requests.Request) -> requests.PreparedRequest | None:
-    """Return what is to be sent; ``None`` where no request can be made of it."""
-    try:
-        return session.prepare_request(request)
-    except (*failures.CAUGHT, TypeError):
-        return None
-
-
-def _with_body(response: requests.Response) -> requests.Response:
-    # What Response.content does, with a limit: that property would read a body of any size.
-    response._content = streams.whole_body(response, MAX_ANSWER_BYTES)
-    response._content_consumed = True  # type: ignore[attr-defined]
-    return response
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 @functools.lru_cache(maxsize=64)

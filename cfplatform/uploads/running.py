@@ -6,70 +6,22 @@ so an iterable is never touched by another.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import itertools
-import os
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
 
-from .. import markup, progress
+from .. import progress
 from ..exceptions import APIError, CFPlatformError, UploadError
+from ..threads import Threads
 from ..transport import Interrupted, Transport, has_expired
 from .addresses import MAX_URLS, OUTAGE, Addresses
+from .results import UploadedFile, UploadResult
 from .sources import File, OnDisk, OpenFile, guess_content_type, source
 
 #: New addresses for one file whose address was refused, at the most.
 MAX_RENEWALS = 3
-#: Seconds that the end of a run waits for threads that are still in a request. They are daemons and end by
-#: themselves.
-JOIN_TIMEOUT = 1.0
-
-
-@dataclass(frozen=True)
-class UploadedFile:
-    """A file in the storage of a space.
-
-    Attributes:
-        path: Its place inside the space, chosen by the platform; the ``asset_url`` of a work item.
-        size: Its bytes.
-        content_type: The media type that it was sent with.
-        name: The name that it had here, without folders; ``None`` for a file object without one.
-    """
-
-    path: str
-    size: int
-    content_type: str
-    name: str | None
-
-    def _repr_html_(self) -> str:
-        return markup.table(type(self).__name__, vars(self).items())
-
-
-@dataclass(frozen=True)
-class UploadResult:
-    """What became of one file.
-
-    Attributes:
-        file: The path or file object, as given.
-        uploaded: The file in the storage; ``None`` if it failed.
-        error: Why it failed, else ``None``.
-    """
-
-    file: File
-    uploaded: UploadedFile | None = None
-    error: CFPlatformError | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Whether it was uploaded."""
-        return self.error is None
-
-    def _repr_html_(self) -> str:
-        path = self.uploaded.path if self.uploaded is not None else None
-        return markup.table(type(self).__name__, [("file", self.file), ("path", path), ("error", self.error)])
 
 
 class _Job:
@@ -112,8 +64,7 @@ class Uploader:
         self._lock = lock
         self._work = threading.Condition(lock)
         self._done = threading.Condition(lock)
-        self._pid = os.getpid()
-        self._threads: list[threading.Thread] = []
+        self._threads = Threads("cfplatform-upload", self._halt)
         self._open_files: dict[int, OpenFile] = {}
         self._queue: deque[_Job] = deque()
         self._finished: deque[tuple[UploadResult, _Job | None]] = deque()
@@ -143,12 +94,9 @@ class Uploader:
             reporter.finish()
 
     def _results(self, files: Iterable[File]) -> Generator[UploadResult, None, None]:
-        # While the interpreter shuts down a worker may be frozen with the lock in its hands, so a generator that
-        # was left open is ended before that.
-        atexit.register(self._shut_down)
         given = iter(files)
         listing_error: Exception | None = None
-        try:
+        with self._threads:
             while True:
                 for turn in itertools.count():
                     # Two a turn keep the window filled; more of them only while there is nothing to hand out.
@@ -167,9 +115,6 @@ class Uploader:
                 yield result
             if listing_error is not None:
                 raise listing_error
-        finally:
-            atexit.unregister(self._shut_down)
-            self._shut_down()
 
     # --- The caller's thread -------------------------------------------------------------------------------
 
@@ -194,10 +139,7 @@ class Uploader:
             if self._idle:
                 self._work.notify()
             if len(self._queue) > self._idle and len(self._threads) < self._workers:
-                name = f"cfplatform-upload-{len(self._threads)}"
-                thread = threading.Thread(target=self._take_turns, name=name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                self._threads.start(self._take_turns)
 
     def _source(self, file: File) -> OnDisk | OpenFile:
         found = self._open_files.get(id(file)) or source(file)
@@ -224,14 +166,6 @@ class Uploader:
             if not job.source.uses:
                 del self._open_files[id(job.file)]
         return result
-
-    def _shut_down(self) -> None:
-        if self._pid != os.getpid():
-            # A forked child has copies of this and of its lock, but not the threads that would give it back.
-            return
-        self._halt()
-        for thread in self._threads:
-            thread.join(JOIN_TIMEOUT / len(self._threads))
 
     def _halt(self, error: BaseException | None = None) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from cfplatform import DownloadError, InvalidParameterError, UnsafePathError, files
+from cfplatform import DownloadError, InvalidParameterError, UnsafePathError, files, naming
 from tests.faults.tools import parts, run, tree
 from tests.tools import outcome
 
@@ -137,7 +137,7 @@ def test_f04_long_ids_fit_with_their_extension(sandbox, client, tmp_path):
 def test_f05_names_that_meet_are_kept_apart_by_id(make_sandbox, tmp_path):
     names = ["A", "a", "Café", "Cafe\u0301", "a/b", "a_b", "A:B", "STRASSE", "Straße"]
     found = download(make_sandbox, tmp_path, names)
-    assert len({files.collision_key(name) for name in found}) == len(names)
+    assert len({naming.collision_key(name) for name in found}) == len(names)
 
 
 def test_f05_ids_that_meet_are_kept_apart_also_in_later_runs(sandbox, client, tmp_path):
@@ -145,7 +145,7 @@ def test_f05_ids_that_meet_are_kept_apart_also_in_later_runs(sandbox, client, tm
     for order in (ids, ids[::-1]):
         summary = download_ids(sandbox, client, tmp_path, order)
         assert summary.failed == 0
-        assert len({files.collision_key(str(result.path)) for result in summary.results}) == len(ids)
+        assert len({naming.collision_key(str(result.path)) for result in summary.results}) == len(ids)
     assert len(tree(tmp_path)) == len(ids)
 
 

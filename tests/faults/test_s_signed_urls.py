@@ -249,7 +249,7 @@ def test_s09_an_outage_of_signing_is_sat_out(make_sandbox, tmp_path, fault):
 
 
 def test_s09_workers_park_while_signing_is_down(make_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "SIGN_PAUSES", (0.5,) * 100)
+    monkeypatch.setattr(pipeline.signer, "SIGN_PAUSES", (0.5,) * 100)
     sandbox = make_sandbox(items=1000, batches=2)
     sandbox.fail_next(503, times=None, path="*/signedurls")
     with sandbox.client(max_workers=4, retries=1) as client:
@@ -285,12 +285,12 @@ def test_s09_signing_that_stays_down_ends_within_bounds(make_sandbox, tmp_path, 
     expected = ServerError if fault == "503" else APIConnectionError
     assert {type(failure.error) for failure in summary.failures} == {expected}
     # The repeats that the budget allows, one request a pause, and one a group.
-    assert sandbox.counts["signing"] <= 100 + 2 * len(pipeline.SIGN_PAUSES) + 500 / 4
+    assert sandbox.counts["signing"] <= 100 + 2 * len(pipeline.signer.SIGN_PAUSES) + 500 / 4
     assert tree(tmp_path) == {}
 
 
 def test_s09_a_pause_ends_with_the_run(make_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "SIGN_PAUSES", (60.0,))
+    monkeypatch.setattr(pipeline.signer, "SIGN_PAUSES", (60.0,))
     sandbox = make_sandbox(items=50, batches=2)
     sandbox.set_annotation(0, None)
     sandbox.fail_next(503, times=None, path="*/signedurls")

@@ -155,7 +155,7 @@ def test_storm_that_never_ends_costs_a_bounded_number_of_requests(make_sandbox, 
     assert {type(failure.error) for failure in summary.failures} == {ServerError}
     # Successes elsewhere give back a fifth of a repeat each.
     others = sum(sandbox.counts.values()) - asked
-    assert asked <= 500 + (BUDGET + others) / REPEAT_COST + len(pipeline.SIGN_PAUSES)
+    assert asked <= 500 + (BUDGET + others) / REPEAT_COST + len(pipeline.signer.SIGN_PAUSES)
     assert tree(tmp_path) == {}
     assert parts(tmp_path) == []
     assert elapsed < 30

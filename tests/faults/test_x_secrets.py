@@ -175,7 +175,7 @@ def test_x01_an_error_that_ends_the_run_holds_no_frame_with_a_signed_url(
 def test_x01_an_error_of_a_worker_that_ends_the_run_has_no_frames_of_the_worker(
     serve, make_sandbox, tmp_path, loud, capfd, monkeypatch
 ):
-    monkeypatch.setattr(state, "LOCK_WAIT", 0.1)
+    monkeypatch.setattr(state.database, "LOCK_WAIT", 0.1)
     sandbox = make_sandbox(items=50, batches=1, api_key=KEY)
     store_at(sandbox, serve(default=STORAGE_FAULTS["right"]).origin, QUERY)
     with sandbox.client(max_workers=2) as client:

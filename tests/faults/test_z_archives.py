@@ -25,7 +25,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cfplatform import CFPlatformError, DownloadError, IncompleteDownloadError, UnsafePathError, archives, files
+from cfplatform import CFPlatformError, DownloadError, IncompleteDownloadError, UnsafePathError, archives, naming
 from tests.faults.tools import ROOT, Child, tree, wait_until
 from tests.tools import outcome
 
@@ -738,7 +738,7 @@ safe = st.builds(
 contents = st.lists(
     st.tuples(safe, st.binary(max_size=3000), st.sampled_from([0, 8])),
     max_size=8,
-    unique_by=lambda member: files.collision_key(member[0]),
+    unique_by=lambda member: naming.collision_key(member[0]),
 )
 
 

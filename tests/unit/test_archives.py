@@ -14,7 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from cfplatform import DownloadError, IncompleteDownloadError, InvalidParameterError, InvalidResponseError, archives
+from cfplatform import (
+    DownloadError,
+    IncompleteDownloadError,
+    InvalidParameterError,
+    InvalidResponseError,
+    archives,
+    naming,
+)
 from cfplatform.archives import directory
 from cfplatform.exceptions import UnsafePathError
 
@@ -289,7 +296,7 @@ def test_a_pipe_is_refused_rather_than_waited_for(tmp_path):
 
 def test_paths_are_used_where_folders_cannot_be_held_open(simple, tmp_path, monkeypatch):
     monkeypatch.setattr("cfplatform.files._RELATIVE", False)
-    stale = tmp_path / f".cfplatform-{archives.files.digest('labels')}-0123"
+    stale = tmp_path / f".cfplatform-{naming.digest('labels')}-0123"
     stale.mkdir()
     archives.extract(simple, tmp_path / "labels")
     assert {str(path.relative_to(tmp_path / "labels")) for path in (tmp_path / "labels").rglob("*.*")} == {

@@ -165,9 +165,9 @@ def test_a_wrong_filter_of_the_listing(value):
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "5", None, True, 1 << 80, 1 + 0j])
 def test_seconds_must_be_a_number_that_can_be_waited(value):
     with pytest.raises(InvalidParameterError, match="timeout must be a number of seconds from 0 up"):
-        exports._seconds("timeout", value)
+        exports.arguments.seconds("timeout", value)
 
 
 @given(st.floats(0, 366 * 86400) | st.integers(0, 366 * 86400))
 def test_seconds_are_any_number(value):
-    assert exports._seconds("timeout", value) == value
+    assert exports.arguments.seconds("timeout", value) == value

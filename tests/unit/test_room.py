@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfplatform.room import RECENT, Room
+from cfplatform.pipeline.room import RECENT, Room
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 150)), max_size=60))

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from cfplatform import DestinationBusyError, DownloadError, files, state
+from cfplatform import DestinationBusyError, DownloadError, files, naming, state
 from cfplatform.state import FinishedItem, ResultRow, State, read_results
 from tests.tools import outcome
 
@@ -46,12 +46,12 @@ def python(code, root):
 
 @pytest.mark.parametrize(
     "names",
-    [("A", "a"), ("é", "e\u0301"), ("a/b", "a_b"), (" x", "x "), ("", "unnamed~" + files.digest("")), ("x", "x")],
+    [("A", "a"), ("é", "e\u0301"), ("a/b", "a_b"), (" x", "x "), ("", "unnamed~" + naming.digest("")), ("x", "x")],
 )
 def test_batches_whose_names_meet_get_folders_of_their_own(opened, names):
     folders = [opened.folder("p", str(number), name) for number, name in enumerate(names)]
-    assert len({files.collision_key(folder) for folder in folders}) == len(names)
-    assert [files.safe_name(folder) for folder in folders] == folders
+    assert len({naming.collision_key(folder) for folder in folders}) == len(names)
+    assert [naming.safe_name(folder) for folder in folders] == folders
 
 
 def test_a_batch_keeps_its_folder_over_runs_and_whoever_asks_first(root):
@@ -107,7 +107,7 @@ def test_threads_that_ask_at_once_get_different_folders(opened):
     for thread in threads:
         thread.join()
     assert len(found) == 160
-    assert len({files.collision_key(folder) for folder in found.values()}) == 160
+    assert len({naming.collision_key(folder) for folder in found.values()}) == 160
 
 
 # --- Items and results

@@ -6,15 +6,13 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import TypedDict
-
-from . import archives, files, pagination, params, places, progress, resume, transport
-from .archives.unpack import refuse_existing
-from .exceptions import (
+from .. import archives, files, naming, pagination, params, places, progress, resume, transport
+from ..archives.unpack import refuse_existing
+from ..exceptions import (
     CFPlatformError,
     ConflictError,
     DownloadError,
@@ -29,15 +27,21 @@ from .exceptions import (
     TransportError,
     shown,
 )
-from .params import WAIT_TIMEOUT, DatetimeLike
-from .resources import Export, ExportContent, ExportFormat, ExportStatus
-from .transport import Transport
+from ..resources import Export, ExportStatus
+from ..transport import Transport
+from . import arguments
+from .arguments import MAX_BATCHES, MAX_PROJECTS, ExportDownloadOptions, WaitOptions, checked_format, request_body
 
-#: Projects and batches in one export, at the most (official client's documentation).
-MAX_PROJECTS = 50
-MAX_BATCHES = 100
-#: Seconds between two looks once waiting has gone on for a while, unless the caller says otherwise.
-POLL_INTERVAL = 5.0
+__all__ = [
+    "MAX_BATCHES",
+    "MAX_PROJECTS",
+    "ExportDownloadOptions",
+    "Exports",
+    "WaitOptions",
+    "checked_format",
+    "request_body",
+]
+
 #: Seconds before the second look, and what each wait is longer than the one before it.
 FIRST_POLL = 1.0
 POLL_GROWTH = 1.3
@@ -49,34 +53,9 @@ FREE_LOOKS = 5
 
 #: Faults that may pass while an export is made; each was repeated by the transport already.
 _PASSING = (TransportError, ServerError, RateLimitError)
-_DATES = {
-    "created_at_from": "createdAtFrom",
-    "created_at_to": "createdAtTo",
-    "updated_at_from": "updatedAtFrom",
-    "updated_at_to": "updatedAtTo",
-}
 
 #: Turns what the server sent into an export of the client that asked.
 Make = Callable[[dict[str, Any]], Export]
-
-
-class WaitOptions(TypedDict, total=False):
-    """Options of waiting; what they mean stands at :meth:`~cfplatform.Client.wait_for_export`."""
-
-    timeout: float
-    poll_interval: float
-    progress: progress.Progress
-
-
-class ExportDownloadOptions(TypedDict, total=False):
-    """Options of a download; what they mean stands at :meth:`~cfplatform.Client.download_export`."""
-
-    wait: bool
-    timeout: float
-    poll_interval: float
-    extract: bool
-    overwrite: bool
-    progress: progress.Progress
 
 
 class Exports:
@@ -121,7 +100,7 @@ class Exports:
 
     def create(self, body: dict[str, Any], *, wait_for_running: bool, timeout: float) -> Export:
         """Create an export; see :meth:`~cfplatform.Client.create_export`."""
-        deadline = time.monotonic() + _seconds("timeout", timeout)
+        deadline = time.monotonic() + arguments.seconds("timeout", timeout)
         # Names need not be unique, so what is there already is told by its ids.
         known = {export.id for export in self._newest()}
         lost = False
@@ -176,7 +155,7 @@ class Exports:
 
     def wait(self, export_id: str, options: WaitOptions) -> Export:
         """Wait until an export is completed; see :meth:`~cfplatform.Client.wait_for_export`."""
-        timeout, longest = _bounds(options)
+        timeout, longest = arguments.bounds(options)
         reporter = progress.reporter(options.get("progress"))
         deadline = time.monotonic() + timeout
         pause = min(FIRST_POLL, longest)
@@ -213,7 +192,7 @@ class Exports:
 
     def download(self, export_id: str, destination: str | os.PathLike[str], options: ExportDownloadOptions) -> Path:
         """Download an export; see :meth:`~cfplatform.Client.download_export`."""
-        timeout, longest = _bounds(options)
+        timeout, longest = arguments.bounds(options)
         reporter = progress.reporter(options.get("progress"), counts_bytes=True)
         extract = options.get("extract", False)
         overwrite = options.get("overwrite", False)
@@ -223,7 +202,7 @@ class Exports:
         if options.get("wait", True) and not export.is_final:
             export = self.wait(export_id, WaitOptions(timeout=timeout, poll_interval=longest))
         _link(_succeeded(export))
-        name = files.safe_name(f"{export.name} {export.id}" if export.name else f"export {export.id}")
+        name = naming.safe_name(f"{export.name} {export.id}" if export.name else f"export {export.id}")
         target = root / (name if extract else f"{name}.zip")
         if not overwrite and _is_there(target, folder=extract):
             return target
@@ -289,85 +268,6 @@ class Exports:
         with contextlib.ExitStack() as stack:
             folder = destination or stack.enter_context(tempfile.TemporaryDirectory(prefix="cfplatform-"))
             yield from archives.iter_members(self.download(export_id, folder, {}), pattern)
-
-
-def request_body(
-    name: str,
-    *,
-    format: str,
-    content: str | None,
-    project_ids: Iterable[Any] | None,
-    batch_ids: Iterable[Any] | None,
-    dates: dict[str, DatetimeLike | None],
-) -> dict[str, Any]:
-    """Check what an export is to be made of, and return it as the platform spells it.
-
-    Raises:
-        InvalidParameterError: If the platform would refuse it, or would take it for something else.
-    """
-    if not isinstance(name, str) or not name.strip():
-        raise InvalidParameterError(f"name must be a text that is not blank, not {shown(name)}.")
-    body: dict[str, Any] = {"name": name.strip(), "format": _member("format", format, ExportFormat)}
-    if content is not None:
-        body["content"] = _member("content", content, ExportContent)
-        if body["format"] == ExportFormat.COCO_JSON and body["content"] != ExportContent.ANNOTATION:
-            raise InvalidParameterError(
-                f"content={body['content']!r} cannot be exported as COCO_JSON; pass format='JSON' or format='CSV'."
-            )
-    projects = _ids("project_ids", project_ids, params.object_id, MAX_PROJECTS)
-    batches = _ids("batch_ids", batch_ids, params.batch_id, MAX_BATCHES)
-    if projects:
-        body["projectIds"] = projects
-    if batches:
-        body["batchIds"] = [int(each) for each in batches]
-    params.work_item_queries(params.WorkItemFilters(**dates))  # type: ignore[typeddict-item]
-    for argument, key in _DATES.items():
-        value = dates.get(argument)
-        if value is not None:
-            body[key] = params.date(argument, value)[1]
-    return body
-
-
-def checked_format(value: str | None) -> str | None:
-    """Check the filter of a listing."""
-    return None if value is None else _member("format", value, ExportFormat)
-
-
-def _member(name: str, value: Any, kind: type[ExportFormat] | type[ExportContent]) -> str:
-    known = [member.value for member in kind]
-    if not isinstance(value, str) or str.__str__(value) not in known:
-        raise InvalidParameterError(f"{name} must be one of {', '.join(known)}, not {shown(value)}.")
-    return str.__str__(value)
-
-
-def _ids(name: str, ids: Iterable[Any] | None, check: Callable[[str, Any], str], most: int) -> list[str]:
-    if ids is None:
-        return []
-    if isinstance(ids, (str, bytes, dict)) or not isinstance(ids, Iterable):
-        raise InvalidParameterError(f"{name} must be a list of ids, not {type(ids).__name__}.")
-    unique = list(dict.fromkeys(check(name, each) for each in ids))
-    if not unique:
-        raise InvalidParameterError(
-            f"{name} is empty, which the platform takes for everything. Leave it out if that is what you want."
-        )
-    if len(unique) > most:
-        raise InvalidParameterError(f"{name} has {len(unique)} ids; one export takes {most} at the most.")
-    return unique
-
-
-def _seconds(name: str, value: Any, least: float = 0.0) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not least <= value <= 366 * 24 * 3600:
-        raise InvalidParameterError(f"{name} must be a number of seconds from {least:g} up, not {shown(value)}.")
-    return float(value)
-
-
-def _bounds(options: WaitOptions | ExportDownloadOptions) -> tuple[float, float]:
-    """Check how long is waited, and return it: at the most, and between two looks."""
-    return (
-        _seconds("timeout", options.get("timeout", WAIT_TIMEOUT)),
-        _seconds("poll_interval", options.get("poll_interval", POLL_INTERVAL), least=0.1),
-    )
 
 
 def _succeeded(export: Export) -> Export:

@@ -7,98 +7,41 @@ correctness.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
-import sys
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from . import files
-from .exceptions import DestinationBusyError, DownloadError
+from .. import files, naming
+from ..exceptions import DownloadError
+from . import database, locking
+from .database import StateError, state_path
+from .reading import read_downloaded, read_results
+from .rows import DownloadedRow, FinishedAsset, FinishedItem, ResultRow
+
+__all__ = [
+    "KEPT_RUNS",
+    "RESULTS_AT_ONCE",
+    "DownloadedRow",
+    "FinishedAsset",
+    "FinishedItem",
+    "ResultRow",
+    "State",
+    "StateError",
+    "read_downloaded",
+    "read_results",
+    "state_path",
+]
 
 #: Runs whose results are kept.
 KEPT_RUNS = 3
 #: Results that are collected before they are written together; they inform, nothing depends on them.
 RESULTS_AT_ONCE = 500
-#: Raised when the tables change; a file of another version is put aside and built anew.
-SCHEMA_VERSION = 2
-
-#: Seconds that another process may hold the database.
-LOCK_WAIT = 10.0
-
-#: Created where it is missing; never through a link that somebody put in its place.
-_OWN_FILE = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
-
-_SCHEMA = f"""
-CREATE TABLE items (
-    project_id TEXT, item_id TEXT, path TEXT, path_key TEXT, revision TEXT, injected INTEGER,
-    etag TEXT, size INTEGER, mtime_ns INTEGER, PRIMARY KEY (project_id, item_id)
-) WITHOUT ROWID;
-CREATE INDEX items_by_path ON items (path_key);
-CREATE TABLE assets (
-    project_id TEXT, item_id TEXT, path TEXT, source TEXT, size INTEGER, mtime_ns INTEGER,
-    PRIMARY KEY (project_id, item_id)
-) WITHOUT ROWID;
-CREATE TABLE folders (
-    project_id TEXT, batch_id TEXT, name TEXT, folder TEXT, folder_key TEXT UNIQUE,
-    PRIMARY KEY (project_id, batch_id)
-) WITHOUT ROWID;
-CREATE TABLE runs (run INTEGER PRIMARY KEY);
-CREATE TABLE results (
-    run INTEGER, position INTEGER, item_id TEXT, batch_id TEXT, path TEXT, outcome TEXT, size INTEGER, error TEXT,
-    asset_path TEXT, asset_size INTEGER, written INTEGER, PRIMARY KEY (run, position)
-) WITHOUT ROWID;
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
-
-
-class FinishedItem(NamedTuple):
-    """What is known of an item that was downloaded; ``path`` is relative to the destination."""
-
-    path: str
-    revision: str | None
-    injected: bool
-    etag: str | None
-    size: int
-    mtime_ns: int
-
-
-class FinishedAsset(NamedTuple):
-    """What is known of an asset that was downloaded; ``path`` is relative to the destination."""
-
-    path: str
-    source: str
-    size: int
-    mtime_ns: int
-
-
-class ResultRow(NamedTuple):
-    """One result as it is stored; ``error`` is JSON."""
-
-    item_id: str
-    batch_id: str | None
-    path: str | None
-    outcome: str
-    size: int
-    error: str | None
-    asset_path: str | None = None
-    asset_size: int = 0
-    written: int = 0
-
 
 T = TypeVar("T")
-
-#: Size and time of the state files that this process closed.
-_closed_as: dict[Path, tuple[int, int]] = {}
-
-
-class StateError(DownloadError):
-    """The state file cannot be used; that concerns every item, so it ends a run."""
 
 
 class State:
@@ -116,10 +59,10 @@ class State:
         self._finished: deque[list[Any]] = deque()
         self._closed = False
         try:
-            self._lock_file = _lock(root)
+            self._lock_file = locking.lock(root)
             try:
                 files.remove_stale_parts(root)
-                self._db = _connect(state_path(root))
+                self._db = database.connect(state_path(root))
             except BaseException:
                 self._lock_file.close()
                 raise
@@ -155,13 +98,8 @@ class State:
                 del self._open[self.root]
             with self._lock:
                 self._closed = True
-                self._db.close()
-                with contextlib.suppress(OSError):
-                    _closed_as[state_path(self.root)] = _stamp(state_path(self.root))
-            if not self._lock_file.closed:
-                # By hand, because a child that was forked meanwhile holds the lock open too.
-                _unlock_descriptor(self._lock_file.fileno())
-                self._lock_file.close()
+                database.disconnect(self._db, state_path(self.root))
+            locking.unlock(self._lock_file)
 
     def _execute(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         storable = [_storable(value) for value in values]
@@ -192,7 +130,7 @@ class State:
 
         The answer stays the same for the life of the destination unless the batch gets another name.
         """
-        choices = (files.safe_name(name), _apart(name, batch_id))
+        choices = (naming.safe_name(name), _apart(name, batch_id))
         # Looking up and taking a name is one step, else two threads could take the same.
         with self._naming:
             return self._folder(project_id, batch_id, name, choices)
@@ -205,7 +143,7 @@ class State:
         if found and found[0][0] == name and found[0][1] in choices:
             return str(found[0][1])
         for folder in choices:
-            key = files.collision_key(folder)
+            key = naming.collision_key(folder)
             holder = self._execute("SELECT project_id, batch_id FROM folders WHERE folder_key = ?", (key,))
             if not holder or holder[0] == (project_id, batch_id):
                 self._execute(
@@ -225,7 +163,7 @@ class State:
         return {item_id: found[stored] for item_id in item_ids if (stored := _storable(item_id)) in found}
 
     def owners(self, path_keys: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Return project and item that hold places, by place; see :func:`files.collision_key`."""
+        """Return project and item that hold places, by place; see :func:`naming.collision_key`."""
         statement = f"SELECT path_key, project_id, item_id FROM items WHERE path_key IN ({_marks(path_keys)})"  # noqa: S608
         rows = self._execute(statement, tuple(path_keys))
         found = {row[0]: (row[1], row[2]) for row in rows}
@@ -298,109 +236,9 @@ class State:
             self._alone(write, None)
 
 
-def read_results(root: Path, run: int, outcome: str | None = None) -> Iterator[ResultRow]:
-    """Yield the results of a run from the state file, in the order in which they came."""
-    statement = (
-        "SELECT item_id, batch_id, path, outcome, size, error, asset_path, asset_size, written FROM results "
-        "WHERE run = ? AND (? IS NULL OR outcome = ?) ORDER BY position"
-    )
-    for row in _read(root, statement, (run, outcome, outcome), "The results of this run cannot be read any more"):
-        yield ResultRow(*row)
-
-
-def _read(root: Path, statement: str, values: tuple[Any, ...], problem: str) -> Iterator[tuple[Any, ...]]:
-    uri = f"{state_path(root).as_uri()}?mode=ro"
-    try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
-            yield from db.execute(statement, values)
-    except sqlite3.Error as error:
-        reason = str(error)
-    else:
-        return
-    raise DownloadError(f"{problem} from {str(state_path(root))!r}: {reason}.")
-
-
-class DownloadedRow(NamedTuple):
-    """The files of one item, relative to the destination."""
-
-    project_id: str
-    item_id: str
-    path: str | None
-    asset_path: str | None
-
-
-def read_downloaded(root: Path) -> Iterator[DownloadedRow]:
-    """Yield what was downloaded into a destination, by project and item."""
-    statement = (
-        "SELECT project_id, item_id, items.path, assets.path FROM items LEFT JOIN assets USING (project_id, item_id) "
-        "UNION ALL SELECT project_id, item_id, NULL, path FROM assets "
-        "WHERE NOT EXISTS (SELECT 1 FROM items WHERE items.project_id = assets.project_id "
-        "AND items.item_id = assets.item_id) ORDER BY 1, 2"
-    )
-    return (DownloadedRow(*row) for row in _read(root, statement, (), "What was downloaded cannot be read"))
-
-
-def state_path(root: Path) -> Path:
-    """Return the state file of a destination."""
-    return root / files.STATE_FOLDER / "state.sqlite3"
-
-
 def _apart(name: str, batch_id: str) -> str:
     """Return the folder of a batch whose plain one is taken by another batch."""
-    return files.safe_name(f"{files.safe_name(name)}~{batch_id}")
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open the database; one that is damaged or of another version is put aside."""
-    give_up = time.monotonic() + LOCK_WAIT
-    put_aside = False
-    while True:
-        try:
-            return _open_database(path)
-        except sqlite3.OperationalError as error:
-            # Nothing is wrong with the file: the disk is full, or another process has it locked; where locks on the
-            # folder do nothing, that may be one that makes the file at this moment.
-            if "locked" not in str(error) or time.monotonic() > give_up:
-                raise StateError(
-                    f"The state file {str(path)!r} cannot be opened: {error} ({files.free_space(path.parent)}). "
-                    "Free space or mend the folder."
-                ) from None
-            time.sleep(0.05)
-        except sqlite3.DatabaseError:
-            if put_aside:
-                raise StateError(f"No state file can be made at {str(path)!r}.") from None
-            put_aside = True
-            for suffix in ("-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-            os.replace(path, path.with_name(path.name + ".damaged"))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
-
-
-def _open_database(path: Path) -> sqlite3.Connection:
-    # Created first, so that it is private from the start.
-    os.close(os.open(path, _OWN_FILE, 0o600))
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=LOCK_WAIT)
-    try:
-        # With a write-ahead log a commit survives the death of the process and costs no disk flush.
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        if path.stat().st_size % db.execute("PRAGMA page_size").fetchone()[0]:
-            raise sqlite3.DatabaseError("the last page is cut")
-        # Half a second for a million items, so that damage is mended here and does not end a run in its middle. Not
-        # again where this process closed it and nobody touched it since: items may be downloaded one by one.
-        if _closed_as.get(path) != _stamp(path) and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("pages are damaged")
-        version = db.execute("PRAGMA user_version").fetchone()[0] or _make_tables(db)
-        if version != SCHEMA_VERSION:
-            raise sqlite3.DatabaseError("the tables are those of another version")
-    except BaseException:
-        db.close()
-        raise
-    return db
+    return naming.safe_name(f"{naming.safe_name(name)}~{batch_id}")
 
 
 def _marks(values: Sequence[str]) -> str:
@@ -414,38 +252,6 @@ def _storable(value: Any) -> Any:
     return value
 
 
-def _make_tables(db: sqlite3.Connection) -> int:
-    """Make the tables unless something is there; return the version."""
-    # In one transaction, because where locks do nothing another process may be doing the same.
-    db.execute("BEGIN IMMEDIATE")
-    with db:
-        if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
-        return int(db.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _lock(root: Path) -> IO[str]:
-    """Lock a destination for this process; the operating system lifts the lock when the process ends."""
-    path = root / files.STATE_FOLDER / "lock"
-    file = os.fdopen(os.open(path, _OWN_FILE, 0o600), "r+", encoding="ascii", errors="replace")
-    try:
-        _lock_descriptor(file.fileno())
-    except OSError:
-        holder = file.read(20).strip()
-        file.close()
-    else:
-        # Only to tell others who it is, so a disk that is full does not matter here.
-        with contextlib.suppress(OSError):
-            os.ftruncate(file.fileno(), 0)
-            os.write(file.fileno(), str(os.getpid()).encode())
-        return file
-    who = f"Process {holder}" if holder.isdigit() else "Another process"
-    raise DestinationBusyError(
-        f"{who} is downloading into {str(root)!r}. Wait for it to end, or choose another destination."
-    )
-
-
 def _after_fork() -> None:
     # Another thread of the parent may have held it.
     State._open_lock = threading.Lock()
@@ -456,23 +262,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock_descriptor(descriptor: int) -> None:
-        # Far behind the process id, which others read.
-        os.lseek(descriptor, 1024, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
-    def _unlock_descriptor(descriptor: int) -> None:
-        os.lseek(descriptor, 1024, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-else:
-    import fcntl
-
-    def _lock_descriptor(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def _unlock_descriptor(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
