@@ -11,7 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from .. import files
+from .. import naming
 from ..exceptions import DownloadError
 
 #: A relative path that leads nowhere else: no ``..``, no drive, no backslash, nothing invisible.
@@ -98,4 +98,4 @@ def harmless(name: str) -> str:
     """
     if _HARMLESS.fullmatch(name):
         return posixpath.normpath(name) if "./" in name or "//" in name else name
-    return "/".join(files.safe_name(part) for part in name.split("/") if part) or files.safe_name(name)
+    return "/".join(naming.safe_name(part) for part in name.split("/") if part) or naming.safe_name(name)

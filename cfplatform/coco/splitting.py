@@ -10,7 +10,7 @@ from hashlib import blake2b
 from itertools import accumulate
 from typing import Any, TypeGuard
 
-from .. import files
+from .. import files, naming
 from ..exceptions import InvalidParameterError, shown
 from ..progress import Progress
 from .findings import Finding
@@ -190,7 +190,7 @@ def _is_list(value: object) -> TypeGuard[Sequence[str]]:
 def _check_names(parts: Mapping[str, Any]) -> None:
     seen: dict[str, str] = {}
     for name in parts:
-        if not isinstance(name, str) or files.safe_name(name) != name:
+        if not isinstance(name, str) or naming.safe_name(name) != name:
             raise InvalidParameterError(f"parts must have names that files can have, not {name!r}.")
-        if (other := seen.setdefault(files.collision_key(name), name)) != name:
+        if (other := seen.setdefault(naming.collision_key(name), name)) != name:
             raise InvalidParameterError(f"parts {other!r} and {name!r} would be one file on some systems.")

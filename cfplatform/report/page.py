@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from .. import files
+from .. import naming
 from .._version import __version__
 from ..coco.codes import CODES
 from ..coco.statistics import BatchStats
@@ -136,7 +136,7 @@ def _batches(found: Survey, of_platform: Sequence[Batch] | None) -> list[dict[st
     """Return a row for each batch: of the folder, and those that the platform names and nothing is there of."""
     rows = {name: {"name": name, "figures": figures} for name, figures in found.stats.batches.items()}
     for batch in of_platform or ():
-        name = files.safe_name(batch.name or "")
+        name = naming.safe_name(batch.name or "")
         row = rows.setdefault(name, {"name": name, "figures": BatchStats()})
         row |= {"name": batch.name, "total": batch.total_count, "completed": batch.completed_count}
     return [
