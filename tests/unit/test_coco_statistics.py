@@ -121,6 +121,10 @@ def test_batches_are_counted_apart_by_name():
     assert vars(found.batches["b"]) == {"documents": 2, "images": 4, "annotations": 3, "empty_images": 2}
 
 
+def test_a_stream_may_name_files_that_are_not_here(tmp_path):
+    assert stats([Document(DOCUMENT, path=tmp_path / "gone.json")]).documents == 1
+
+
 def test_batches_of_a_stream_are_named_by_their_ids():
     assert list(stats([(WorkItem({"id": "i", "batchId": 7}), DOCUMENT)]).batches) == ["7"]
 
