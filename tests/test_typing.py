@@ -25,6 +25,7 @@ from cfplatform import (
     UploadResult,
     WorkItem,
     archives,
+    coco,
     viz,
 )
 from cfplatform.report import ReportSummary, write_report
@@ -151,6 +152,16 @@ def test_public_types_of_pictures(client: cfplatform.Client, tmp_path: Path) -> 
     assert_type(written.path, Path)
     if TYPE_CHECKING:
         item.plot(lables=False)  # type: ignore[call-arg]
+
+
+def test_public_types_of_merge_and_split(client: cfplatform.Client, tmp_path: Path) -> None:
+    merged = assert_type(coco.merge(client.iter_annotations(), tmp_path / "merged.json"), coco.MergeSummary)
+    assert_type(merged.output, Path)
+    assert_type(merged.problems, list[coco.Finding])
+    documents = [document.data for document in coco.read(str(merged.output))]
+    divided = assert_type(coco.split(documents, tmp_path, {"train": 0.5, "val": 0.5}), coco.SplitSummary)
+    assert_type(divided.parts["train"], coco.Part)
+    coco.split(merged.output, str(tmp_path), {"train": ["a"], "val": ("b",)}, on_error=print)
 
 
 def test_public_types_of_webhooks() -> None:

@@ -152,5 +152,9 @@ def _told(output: Output, summary: MergeSummary | SplitSummary, figures: list[tu
 
 
 def _named(findings: list[Finding], count: int) -> list[str]:
-    lines = [f"{each.path or each.item_id or ''}{each.pointer}: {each.message}".lstrip(": ") for each in findings]
-    return lines[:_NAMED] + ([f"and {count - _NAMED:,} more"] if count > _NAMED else [])
+    lines = [": ".join(filter(None, (_place(each), each.message))) for each in findings[:_NAMED]]
+    return lines + ([f"and {count - _NAMED:,} more"] if count > _NAMED else [])
+
+
+def _place(finding: Finding) -> str:
+    return " ".join(filter(None, (finding.path or finding.item_id, finding.pointer)))

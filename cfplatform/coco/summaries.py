@@ -152,4 +152,4 @@ class SplitSummary(Account):
 
 
 def _place(finding: Finding) -> str:
-    return f"{finding.path or finding.item_id or 'document'}{finding.pointer}"
+    return f"{finding.path or finding.item_id or 'document'} {finding.pointer}".rstrip()

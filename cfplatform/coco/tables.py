@@ -168,22 +168,25 @@ class Categories(Table):
 
     def __init__(self, tell: Tell, conflicts: Conflicts) -> None:
         super().__init__(tell, conflicts)
-        self._spelled: dict[str, tuple[str, ...]] = {}
+        self._spelled: dict[str, tuple[str, str]] = {}
 
     def _compare(self, document: Document, key: tuple[str, ...], place: str) -> None:
         """Tell where a new entry is almost one that is known."""
-        spelled = " ".join(key[0].split()).casefold()
-        known = self._spelled.setdefault(spelled, key)
-        if known == key or len(key) > 2:
+        name, outer, *unnamed = key
+        if unnamed:
             return
-        if known[0] == key[0]:
-            code = f"{self._one}-{self._members[1]}"
-            said = f"has the {self._members[1]} {shown(key[1])}, before it was {shown(known[1])}"
+        known = self._spelled.setdefault(" ".join(name.split()).casefold(), (name, outer))
+        if known == key:
+            return
+        if known[0] == name:
+            code, said = (
+                "category-supercategory",
+                f"has the supercategory {shown(outer)}, before it was {shown(known[1])}",
+            )
         else:
-            code = f"{self._one}-spelling"
-            said = f"differs from {shown(known[0])} only by case or blanks"
-        message = f"The {self._one} {shown(key[0])} {said}; they are kept apart."
-        self._conflicts(document, code, "\0".join(key), message, f"/{self._name}{place}")
+            code, said = "category-spelling", f"differs from {shown(known[0])} only by case or blanks"
+        message = f"The category {shown(name)} {said}; they are kept apart."
+        self._conflicts(document, code, f"{name}\0{outer}", message, f"/categories{place}")
 
 
 class Agreement:

@@ -743,7 +743,10 @@ def test_a_folder_for_the_output_is_made(tmp_path):
         coco.merge([document()], tmp_path / "file/merged.json")
 
 
-def test_memory_does_not_grow_with_the_number_of_documents(tmp_path):
+@pytest.mark.parametrize(
+    "count", [20_000, pytest.param(1_000_000, marks=[pytest.mark.stress, pytest.mark.timeout(1800)])]
+)
+def test_memory_does_not_grow_with_the_number_of_documents(tmp_path, count):
     script = (
         "import sys\n"
         "from tests.benchmarks.sides.frame import _peak_mb\n"
@@ -759,8 +762,9 @@ def test_memory_does_not_grow_with_the_number_of_documents(tmp_path):
 
     def peak(count):
         command = [sys.executable, "-c", script, str(tmp_path / "merged.json"), str(count)]
-        return float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=ROOT).stdout)
+        return float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=1500, cwd=ROOT).stdout)
 
-    few, many = peak(2_000), peak(20_000)
-    assert (tmp_path / "merged.json").stat().st_size > 4_000_000
+    few, many = peak(2_000), peak(count)
+    assert (tmp_path / "merged.json").stat().st_size > 200 * count
+    # The cache of SQLite, which remembers the names, has 2 MB.
     assert many - few < 3

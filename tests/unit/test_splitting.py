@@ -105,11 +105,13 @@ def test_images_without_a_work_item_are_divided_one_by_one(tmp_path):
     data, summary = divided(tmp_path, [many], {"a": 0.5, "b": 0.5})
     assert summary.parts["a"].images == summary.parts["a"].annotations == pytest.approx(100, abs=30)
     assert summary.problem_count == 0
-    # By their names, not by where they stand.
+    # By their names, not by where they stand, and by those that they had before a merge gave them others.
     many["images"].reverse()
-    again, _ = divided(tmp_path, [many], {"a": 0.5, "b": 0.5})
-    names = items(data, "file_name"), items(again, "file_name")
-    assert {name: sorted(each) for name, each in names[0].items()} == {n: sorted(each) for n, each in names[1].items()}
+    other = {"images": [{"id": 0, "file_name": f"{number}.png"} for number in range(2)]}
+    whole = coco.merge([other, many], tmp_path / "merged.json").output
+    again, _ = divided(tmp_path, whole, {"a": 0.5, "b": 0.5})
+    for name, each in items(again, "original_file_name").items():
+        assert {*each} == {*items(data, "file_name")[name]}
 
 
 def test_batches_stay_together(tmp_path):
