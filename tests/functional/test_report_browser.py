@@ -198,6 +198,32 @@ def test_the_larger_view_by_keyboard(browser, page):
     assert browser.evaluate(focused) == everything[1]
 
 
+@pytest.mark.parametrize("larger", [False, True])
+def test_everything_that_can_be_used_has_a_name(browser, larger):
+    if larger:
+        browser.click("#cards button")
+    nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
+    found = [(node["role"]["value"], node["name"]["value"]) for node in nodes if "name" in node and not node["ignored"]]
+    roles = {role for role, _ in found}
+    expected = (
+        {"dialog", "button", "image"} if larger else {"main", "navigation", "search", "link", "combobox", "status"}
+    )
+    assert expected <= roles
+    used = {
+        "button",
+        "link",
+        "combobox",
+        "searchbox",
+        "spinbutton",
+        "image",
+        "region",
+        "dialog",
+        "navigation",
+        "search",
+    }
+    assert [role for role, name in found if role in used and not name.strip()] == []
+
+
 def test_the_larger_view_by_mouse(browser):
     browser.click("#cards li:nth-child(3) button")
     assert browser.evaluate("document.getElementById('larger').open")
