@@ -95,7 +95,7 @@ def _show(output: Output, found: coco.Stats) -> None:
                 f"{each.annotations:,}",
                 _share(each.annotations, found),
                 f"{each.images:,}",
-                f"{each.mean_side:.0f}",
+                _side(each.mean_side),
             )
             for name, each in found.categories.items()
         ],

@@ -54,6 +54,7 @@ CODES = {
     "empty-box": Meaning(ERROR, "The width or height of the box is zero or less."),
     "box-outside": Meaning(ERROR, "Nothing of the box lies in the picture."),
     "box-over-edge": Meaning(WARNING, "The box reaches more than a pixel beyond the picture."),
+    "box-mismatch": Meaning(WARNING, "The box and the segmentation are in different places, or of different sizes."),
     # Polygons
     "bad-segmentation": Meaning(ERROR, "The ``segmentation`` is neither a list of polygons nor a mask."),
     "empty-segmentation": Meaning(

@@ -7,6 +7,7 @@ says can make another tool read beyond its memory.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def runs(segmentation: Any) -> tuple[list[int], int, int]:
         raise ValueError(f"its size of {width} x {height} is more than {MAX_PIXELS:,} pixels")
     if isinstance(counts, str):
         found = unpack(counts)
-    elif isinstance(counts, list) and all(_is_count(each) for each in counts):
+    elif isinstance(counts, list) and set(map(type, counts)) <= {int} and min(counts, default=0) >= 0:
         found = counts
     else:
         raise ValueError("its counts are neither text nor a list of whole numbers")
@@ -86,6 +87,26 @@ def unpack(counts: str) -> list[int]:
 def area(counts: Sequence[int]) -> int:
     """Return the number of pixels of the object."""
     return sum(counts[1::2])
+
+
+def extent(counts: Sequence[int], height: int) -> tuple[int, int, int, int] | None:
+    """Return the first column and row of the object and those after its last; ``None`` if it has no pixel.
+
+    Example:
+        >>> extent([1, 2, 1], 2)
+        (0, 0, 2, 2)
+    """
+    ends = list(itertools.accumulate(counts))
+    spans = [(start, end) for start, end in zip(ends[0::2], ends[1::2], strict=False) if start < end]
+    if not spans:
+        return None
+    # Of a run that goes on in another column both edges are touched.
+    if any(start // height < (end - 1) // height for start, end in spans):
+        top, bottom = 0, height
+    else:
+        top = min(start % height for start, _ in spans)
+        bottom = max((end - 1) % height for _, end in spans) + 1
+    return spans[0][0] // height, top, (spans[-1][1] - 1) // height + 1, bottom
 
 
 def bitmap(counts: Sequence[int]) -> bytes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from operator import mul, sub
 from typing import Any, NamedTuple
 
 from . import rle
-from .values import LARGEST, box, number
+from .values import NUMBERS, are_finite, are_numbers, box, number
 
 #: Pixels by which a shape may reach beyond the picture, since tools round in different ways.
 EDGE = 1.0
@@ -17,12 +17,17 @@ EDGE = 1.0
 AREA_SHARE, AREA_OUTLINE, AREA_PIXELS = 0.01, 0.5, 1.0
 #: A polygon with a smaller area, in pixels, is flat.
 FLAT = 1e-6
+#: A box and its segmentation, each with so many pixels more on every side, share at least this part of what they cover.
+AROUND, SHARED = 2.0, 0.5
 #: Characters of a text, and digits of a number, that a message repeats.
 _SHOWN = 40
-_NUMBERS = {int, float}
 
 #: Width and height of a picture.
 Size = tuple[float, float]
+#: Left, top, right and bottom.
+_Corners = tuple[float, float, float, float]
+#: Left, top, width and height.
+_Box = tuple[float, float, float, float]
 
 
 class Problem(NamedTuple):
@@ -42,11 +47,12 @@ class Problem(NamedTuple):
 
 
 class _Extent(NamedTuple):
-    """How large a shape is: the least and the most that its area can be, and the length of its outline."""
+    """How large a shape is: the least and the most that its area can be, the length of its outline, and its corners."""
 
     least: float
     most: float
     outline: float
+    corners: _Corners
 
     def allows(self, area: float) -> bool:
         """Tell whether an area may be that of the shape."""
@@ -85,15 +91,17 @@ def shape_problems(annotation: dict[str, Any], picture: Size | None, named: int 
     extent = None
     if "segmentation" in annotation:
         extent = yield from _segmentation_problems(annotation, annotation["segmentation"], picture)
+    if extent:
+        yield from _share_problems(box(annotation.get("bbox")), extent)
     yield from _area_problems(annotation, extent)
     if "keypoints" in annotation:
         yield from _keypoint_problems(annotation, annotation["keypoints"], picture, named)
 
 
 def _box_problems(value: Any, picture: Size | None) -> Iterator[Problem]:
-    if not _are_numbers(value) or len(value) != 4:
+    if not are_numbers(value) or len(value) != 4:
         yield Problem("bad-box", "The box is not a list of four numbers: x, y, width and height.", "/bbox")
-    elif not _are_finite(value):
+    elif not are_finite(value):
         yield Problem("not-finite", "The box has a number that is not finite, or far too large.", "/bbox")
     elif value[2] <= 0 or value[3] <= 0:
         yield Problem("empty-box", f"The box is {shown(value[2])} wide and {shown(value[3])} high.", "/bbox")
@@ -102,7 +110,29 @@ def _box_problems(value: Any, picture: Size | None) -> Iterator[Problem]:
         yield from _outside("box", (x, y, x + width, y + height), picture, "/bbox")
 
 
-def _outside(kind: str, corners: tuple[float, float, float, float], picture: Size, pointer: str) -> Iterator[Problem]:
+def _share_problems(found: _Box | None, extent: _Extent) -> Iterator[Problem]:
+    """Yield a problem where a box is somewhere else than its segmentation."""
+    if not found or not extent.most:
+        return
+    ours, theirs = _extent_of_box(found).corners, extent.corners
+    shared = _area((*map(max, ours[:2], theirs[:2]), *map(min, ours[2:], theirs[2:])))
+    if shared < SHARED * (_area(ours) + _area(theirs) - shared):
+        message = f"The box goes from {_span(ours)}, the segmentation from {_span(theirs)}."
+        yield Problem("box-mismatch", message, "/bbox")
+
+
+def _area(corners: Sequence[float]) -> float:
+    """Return the area within corners, with a few pixels more on each side."""
+    left, top, right, bottom = corners
+    return max(0.0, right - left + 2 * AROUND) * max(0.0, bottom - top + 2 * AROUND)
+
+
+def _span(corners: _Corners) -> str:
+    left, top, right, bottom = map(shown, corners)
+    return f"({left}, {top}) to ({right}, {bottom})"
+
+
+def _outside(kind: str, corners: _Corners, picture: Size, pointer: str) -> Iterator[Problem]:
     left, top, right, bottom = corners
     width, height = picture
     over = max(-left, -top, right - width, bottom - height)
@@ -112,9 +142,8 @@ def _outside(kind: str, corners: tuple[float, float, float, float], picture: Siz
         code, said = f"{kind}-over-edge", f"The {kind} reaches {shown(float(over))} pixels beyond"
     else:
         return
-    place = f"({shown(left)}, {shown(top)}) to ({shown(right)}, {shown(bottom)})"
     size = f"{shown(width)} x {shown(height)}"
-    yield Problem(code, f"{said} the picture of {size}: it goes from {place}.", pointer)
+    yield Problem(code, f"{said} the picture of {size}: it goes from {_span(corners)}.", pointer)
 
 
 def _segmentation_problems(
@@ -130,7 +159,7 @@ def _segmentation_problems(
         message = f"The segmentation is {shown(value)}, neither a list of polygons nor a mask."
         yield Problem("bad-segmentation", message, "/segmentation")
         return None
-    if type(value[0]) in _NUMBERS:
+    if type(value[0]) in NUMBERS:
         message = "The segmentation is one list of numbers; it must be a list of such lists."
         yield Problem("bad-segmentation", message, "/segmentation")
         return None
@@ -151,13 +180,13 @@ def _empty_problems(annotation: dict[str, Any]) -> Iterator[Problem]:
         yield Problem("empty-segmentation", message, "/segmentation")
 
 
-def _extent_of_box(found: tuple[float, float, float, float]) -> _Extent:
-    _, _, width, height = found
-    return _Extent(width * height, width * height, 2 * (width + height))
+def _extent_of_box(found: _Box) -> _Extent:
+    x, y, width, height = found
+    return _Extent(width * height, width * height, 2 * (width + height), (x, y, x + width, y + height))
 
 
 def _polygons_problems(polygons: list[Any], picture: Size | None) -> Generator[Problem, None, _Extent | None]:
-    areas, outline, whole = [0.0], 0.0, True
+    areas, outline, all_corners, whole = [0.0], 0.0, [], True
     for index, polygon in enumerate(polygons):
         pointer = f"/segmentation/{index}"
         broken = _broken(polygon, pointer)
@@ -168,23 +197,26 @@ def _polygons_problems(polygons: list[Any], picture: Size | None) -> Generator[P
         xs, ys = polygon[0::2], polygon[1::2]
         next_xs, next_ys = xs[1:] + xs[:1], ys[1:] + ys[:1]
         area = abs(sum(map(mul, xs, next_ys)) - sum(map(mul, ys, next_xs))) / 2
+        corners = min(xs), min(ys), max(xs), max(ys)
         if area < FLAT:
             yield Problem("flat-polygon", "The polygon has no area.", pointer)
         elif picture:
-            yield from _outside("polygon", (min(xs), min(ys), max(xs), max(ys)), picture, pointer)
+            yield from _outside("polygon", corners, picture, pointer)
         areas.append(area)
+        all_corners.append(corners)
         outline += sum(map(math.hypot, map(sub, next_xs, xs), map(sub, next_ys, ys)))
     if not whole:
         return None
     # One polygon may be a hole in another one, or lie over it.
     largest, total = max(areas), sum(areas)
-    return _Extent(max(0.0, 2 * largest - total), total, outline)
+    lefts, tops, rights, bottoms = zip(*all_corners, strict=True)
+    return _Extent(max(0.0, 2 * largest - total), total, outline, (min(lefts), min(tops), max(rights), max(bottoms)))
 
 
 def _broken(polygon: Any, pointer: str) -> Problem | None:
-    if not _are_numbers(polygon):
+    if not are_numbers(polygon):
         return Problem("bad-polygon", "The polygon is not a list of numbers.", pointer)
-    if not _are_finite(polygon):
+    if not are_finite(polygon):
         return Problem("not-finite", "The polygon has a number that is not finite, or far too large.", pointer)
     if len(polygon) % 2:
         return Problem("bad-polygon", f"The polygon has {len(polygon)} numbers; they must be pairs.", pointer)
@@ -204,13 +236,15 @@ def _mask_problems(
     if picture and (width, height) != picture:
         size, other = f"{width} x {height}", f"{shown(picture[0])} x {shown(picture[1])}"
         yield Problem("mask-size", f"The mask is for a picture of {size}, this one is {other}.", "/segmentation/size")
-    area = rle.area(counts)
-    if not area:
+    corners = rle.extent(counts, height)
+    if not corners:
         yield Problem("empty-mask", "The mask has no pixel.", "/segmentation")
+        return _Extent(0, 0, 0, (0, 0, 0, 0))
+    area = rle.area(counts)
     # The outline is at least that of a square, longer where the mask is long, and where it is ragged has many runs.
     found = box(annotation.get("bbox"))
     outline = max(4 * math.sqrt(area), _extent_of_box(found).outline if found else 0)
-    return _Extent(area, area, outline + len(counts))
+    return _Extent(area, area, outline + len(counts), corners)
 
 
 def _area_problems(annotation: dict[str, Any], extent: _Extent | None) -> Iterator[Problem]:
@@ -220,7 +254,7 @@ def _area_problems(annotation: dict[str, Any], extent: _Extent | None) -> Iterat
             yield Problem("missing-area", "The annotation has no area.", "")
         return
     area = annotation["area"]
-    if type(area) not in _NUMBERS:
+    if type(area) not in NUMBERS:
         yield Problem("bad-area", f"The area is {shown(area)}, no number.", "/area")
     elif number(area) is None:
         yield Problem("not-finite", "The area is not finite, or far too large.", "/area")
@@ -237,11 +271,11 @@ def _area_problems(annotation: dict[str, Any], extent: _Extent | None) -> Iterat
 def _keypoint_problems(
     annotation: dict[str, Any], value: Any, picture: Size | None, named: int | None
 ) -> Iterator[Problem]:
-    if not _are_numbers(value) or len(value) % 3:
+    if not are_numbers(value) or len(value) % 3:
         message = "The keypoints are not a list of x, y and visibility in turn."
         yield Problem("bad-keypoints", message, "/keypoints")
         return
-    if not _are_finite(value):
+    if not are_finite(value):
         yield Problem("not-finite", "The keypoints have a number that is not finite, or far too large.", "/keypoints")
         return
     if named is not None and len(value) != 3 * named:
@@ -269,14 +303,3 @@ def _far_keypoint(value: list[float], picture: Size) -> Iterator[Problem]:
             message = f"Keypoint {start // 3 + 1} at {place} lies outside of the picture."
             yield Problem("keypoint-outside", message, f"/keypoints/{start}")
             return
-
-
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, list) and set(map(type, value)) <= _NUMBERS
-
-
-def _are_finite(values: list[Any]) -> bool:
-    try:
-        return all(map(math.isfinite, values)) and (not values or max(map(abs, values)) <= LARGEST)
-    except OverflowError:
-        return False

@@ -197,8 +197,9 @@ def _annotation_problems(annotation: dict[str, Any], data: dict[str, Any], seen:
     has_images, has_categories = (isinstance(data.get(section), list) for section in ("images", "categories"))
     if has_images and image not in seen.images:
         yield _dangling("image", annotation)
-    needs_category = "category_id" in annotation or not ("caption" in annotation or "segments_info" in annotation)
-    if has_categories and needs_category and category not in seen.categories:
+    # Where there are categories tools look for that of every annotation, captions too.
+    needs_category = has_categories and ("category_id" in annotation or "segments_info" not in annotation)
+    if needs_category and category not in seen.categories:
         yield _dangling("category", annotation)
     yield from _plain_problems(annotation)
     found = box(annotation.get("bbox"))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 #: A number beyond this is no coordinate, size or area.
 LARGEST = 10**15
 #: Above it, whole numbers are compared as text: those of one hash would make a dict slow.
 _SMALL = 2**53
+
+#: Types of numbers; those of truth values are none.
+NUMBERS = {int, float}
 
 #: An id that others can be compared with.
 Key = int | float | str
@@ -37,13 +41,21 @@ def number(value: Any) -> float | None:
     return value if -LARGEST <= value <= LARGEST else None
 
 
-def numbers(value: Any) -> bool:
-    """Tell whether a value is a list of usable numbers."""
-    return isinstance(value, list) and all(number(each) is not None for each in value)
+def are_numbers(value: Any) -> bool:
+    """Tell whether a value is a list of numbers, whatever these are."""
+    return isinstance(value, list) and set(map(type, value)) <= NUMBERS
+
+
+def are_finite(values: list[Any]) -> bool:
+    """Tell whether numbers are finite and not too large to be meant."""
+    try:
+        return all(map(math.isfinite, values)) and (not values or max(map(abs, values)) <= LARGEST)
+    except OverflowError:
+        return False
 
 
 def box(value: Any) -> tuple[float, float, float, float] | None:
     """Return x, y, width and height of a box that has a size, else ``None``."""
-    if isinstance(value, list) and len(value) == 4 and numbers(value) and value[2] > 0 and value[3] > 0:
+    if are_numbers(value) and len(value) == 4 and are_finite(value) and value[2] > 0 and value[3] > 0:
         return value[0], value[1], value[2], value[3]
     return None

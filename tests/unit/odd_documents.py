@@ -57,7 +57,7 @@ EVERYTHING = {
             "area": 6,
             "segmentation": {"size": [30, 40], "counts": "03k00dS1"},
         },
-        {"id": 4, "image_id": 1, "caption": "A tree."},
+        {"id": 4, "image_id": 1, "category_id": 2, "caption": "A tree."},
         {"image_id": 2, "file_name": "b-panoptic.png", "segments_info": [{"id": 9, "category_id": 2, "area": 4}]},
         {"id": 5, "image_id": 2, "category_id": 2, "bbox": [5, 5, 2, 3], "area": 6, "segmentation": []},
     ],

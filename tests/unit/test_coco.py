@@ -79,6 +79,9 @@ def test_masks_are_read_as_the_reference_reads_them(height, width, random):
     counts, *size = rle.runs({"size": packed["size"], "counts": packed["counts"].decode()})
     assert size == [height, width]
     assert rle.area(counts) == picture.sum()
+    x, y, box_width, box_height = map(int, mask.toBbox(packed))
+    extent = rle.extent(counts, height) or (0, 0, 0, 0)
+    assert extent == (x, y, x + box_width, y + box_height)
     assert rle.bitmap(counts) == (picture.T * 255).astype(np.uint8).tobytes()
     assert rle.runs({"size": size, "counts": counts}) == (counts, height, width)
 

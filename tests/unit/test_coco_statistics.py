@@ -160,6 +160,8 @@ def test_files_that_cannot_be_read_raise_or_are_counted(tmp_path):
     found = stats(tmp_path, on_error=told.append, progress=lambda done, total: steps.append((done, total)))
     assert (found.documents, found.unreadable, len(told)) == (1, 1, 1)
     assert steps == [(1, 2), (2, 2)]
+    assert "unreadable" in found._repr_html_()
+    assert "unreadable" not in of(DOCUMENT)._repr_html_()
 
 
 @pytest.mark.parametrize("arguments", [{"source": 3}, {"source": [], "progress": 3}])
@@ -174,6 +176,13 @@ def test_no_document_raises(document):
     json.dumps(found.as_dict(), allow_nan=False)
     assert found._repr_html_()
     assert found.documents == 2
+
+
+def test_an_annotation_without_a_box_adds_nothing_to_those_of_its_class():
+    document = {"categories": [{"id": 1, "name": "car"}], "annotations": [{"category_id": 1, "area": 5}]}
+    assert vars(of(document).categories["car"]) == {
+        "annotations": 1, "images": 0, "area": 5, "boxes": 0, "box_area": 0
+    }  # fmt: skip
 
 
 @given(st.lists(odd_documents(), max_size=3))
