@@ -103,7 +103,7 @@ class Reader:
         return min(max(value * self._scale[axis], -3.0 * side), 4.0 * side)
 
     def _box(self, bbox: Any) -> Box | None:
-        if not isinstance(bbox, list) or len(bbox) != 4 or not values.numbers(bbox):
+        if not isinstance(bbox, list) or len(bbox) != 4 or not _are_usable(bbox):
             return None
         x, y, width, height = bbox
         if width < 0 or height < 0:
@@ -111,7 +111,7 @@ class Reader:
         return self._near(x, 0), self._near(y, 1), self._near(x + width, 0), self._near(y + height, 1)
 
     def _ring(self, polygon: Any) -> list[Point] | None:
-        if not values.numbers(polygon) or len(polygon) < 6 or len(polygon) % 2:
+        if not _are_usable(polygon) or len(polygon) < 6 or len(polygon) % 2:
             return None
         return [(self._near(x, 0), self._near(y, 1)) for x, y in zip(polygon[::2], polygon[1::2], strict=True)]
 
@@ -138,7 +138,7 @@ class Reader:
         return mask.crop((0, rows[1], target[0], rows[3])), (left, rows[1])
 
     def _keypoints(self, flat: Any) -> list[tuple[float, float, int]]:
-        if not values.numbers(flat) or len(flat) % 3:
+        if not _are_usable(flat) or len(flat) % 3:
             return []
         triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         return [(self._near(x, 0), self._near(y, 1), int(min(max(v, 0), 2))) for x, y, v in triples]
@@ -150,6 +150,10 @@ def class_name(category: Mapping[str, Any], category_id: Any) -> str:
     if isinstance(name, str) and name.strip():
         return name
     return "" if category_id is None else f"class {category_id}"
+
+
+def _are_usable(numbers: Any) -> bool:
+    return values.are_numbers(numbers) and values.are_finite(numbers)
 
 
 def _columns(counts: list[int], height: int, width: int) -> tuple[list[int], int, int]:
