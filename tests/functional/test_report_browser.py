@@ -248,6 +248,25 @@ def test_nothing_is_wider_than_the_window_and_colours_follow_the_system(browser,
     assert contrast(ground, bar) >= 3
 
 
+@pytest.mark.stress
+def test_ten_thousand_pictures_are_there_at_once(running, tmp_path):
+    for number in range(10_000):
+        path = tmp_path / f"batch {number % 20}" / f"{number}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(ODD if number % 2 else {**ODD, "annotations": []}))
+    written = write_report(tmp_path)
+    assert (written.samples, written.size < 60_000_000) == (10_000, True)
+    running.open(written.path.as_uri())
+    took = running.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
+    assert took < 10_000
+    running.evaluate(
+        "(() => { const text = document.querySelector('[type=search]'); text.value = '\u05e9'; "
+        "window.began = performance.now(); text.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+    assert said(running).startswith("5,000 of 10,000 samples")
+    assert running.evaluate("performance.now() - window.began") < 2_000
+
+
 def contrast(one, other):
     def luminance(colour):
         parts = [value / 255 for value in colour[:3]]
