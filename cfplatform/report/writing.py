@@ -80,7 +80,8 @@ def write_report(
             it is read, and, if it is shown, when it is drawn.
 
     Raises:
-        InvalidParameterError: If the source is not a folder with labels, or the output cannot be written.
+        InvalidParameterError: If the source is not a folder with labels, the output cannot be written, ``samples`` is
+            out of range, or ``made_at`` has no time zone.
 
     Example:
         >>> from cfplatform.report import write_report
@@ -93,6 +94,10 @@ def write_report(
         raise InvalidParameterError(f"source {str(root)!r} is not a folder that labels were downloaded into.")
     if not isinstance(samples, int) or not 0 <= samples <= MAX_SAMPLES:
         raise InvalidParameterError(f"samples must be a whole number from 0 to {MAX_SAMPLES:,}, not {samples!r}.")
+    if made_at is not None and made_at.tzinfo is None:
+        raise InvalidParameterError(
+            f"made_at {made_at} has no time zone; pass datetime.now(timezone.utc), for example."
+        )
     path = _output(root / FILE_NAME if output is None else files.folder_path(output, "output"))
     reporter = _progress.reporter(progress)
     folder = Folder(root)

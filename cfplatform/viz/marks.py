@@ -19,8 +19,12 @@ Box = tuple[float, float, float, float]
 
 #: Annotations of a picture that are drawn, at the most.
 MAX_MARKS = 2000
-#: Pixels of masks that are unpacked for one picture, at the most; later ones show only their boxes.
-MAX_MASK_PIXELS = 500_000_000
+#: Bounds for one picture; what would go beyond shows only its box. Pixels of masks that are unpacked, of one and of
+#: all; pixels that are shaded, and kept until all are; corners of polygons and keypoints; lines of one skeleton.
+MAX_PIXELS_OF_MASK, MAX_MASK_PIXELS = 100_000_000, 500_000_000
+MAX_SHADED_PIXELS = 100_000_000
+MAX_POINTS = 100_000
+MAX_BONES = 500
 
 
 @dataclass
@@ -77,6 +81,8 @@ class Reader:
         self._target = target
         self._scale = target[0] / size[0], target[1] / size[1]
         self._pixels_left = MAX_MASK_PIXELS
+        self._shaded_left = MAX_SHADED_PIXELS
+        self._points_left = MAX_POINTS
 
     def mark(self, annotation: Mapping[str, Any]) -> Mark:
         """Return what can be drawn of an annotation."""
@@ -87,7 +93,7 @@ class Reader:
         segmentation = annotation.get("segmentation")
         if isinstance(segmentation, list):
             found.rings = [ring for each in segmentation if (ring := self._ring(each)) is not None]
-            found.mask = _filled(found.rings, self._target)
+            found.mask = self._filled(found.rings)
         elif isinstance(segmentation, dict):
             found.mask = self._mask(segmentation)
         found.keypoints = self._keypoints(annotation.get("keypoints"))
@@ -103,7 +109,7 @@ class Reader:
         return min(max(value * self._scale[axis], -3.0 * side), 4.0 * side)
 
     def _box(self, bbox: Any) -> Box | None:
-        if not isinstance(bbox, list) or len(bbox) != 4 or not _are_finite(bbox):
+        if not isinstance(bbox, list) or len(bbox) != 4 or not _are_usable(bbox):
             return None
         x, y, width, height = bbox
         if width < 0 or height < 0:
@@ -111,7 +117,7 @@ class Reader:
         return self._near(x, 0), self._near(y, 1), self._near(x + width, 0), self._near(y + height, 1)
 
     def _ring(self, polygon: Any) -> list[Point] | None:
-        if not _are_finite(polygon) or len(polygon) < 6 or len(polygon) % 2:
+        if not _are_usable(polygon) or len(polygon) < 6 or len(polygon) % 2 or not self._takes(len(polygon) // 2):
             return None
         return [(self._near(x, 0), self._near(y, 1)) for x, y in zip(polygon[::2], polygon[1::2], strict=True)]
 
@@ -123,9 +129,10 @@ class Reader:
         if (width, height) != self._size or not rle.area(counts):
             return None
         trimmed, first, last = _columns(counts, height, width)
-        self._pixels_left -= height * (last - first)
-        if self._pixels_left < 0:
+        pixels = height * (last - first)
+        if pixels > min(MAX_PIXELS_OF_MASK, self._pixels_left):
             return None
+        self._pixels_left -= pixels
         columns = Image.frombytes("L", (height, last - first), rle.bitmap(trimmed))
         mask = columns.transpose(Image.Transpose.TRANSPOSE)
         left, right = round(first * self._scale[0]), max(round(last * self._scale[0]), 1)
@@ -133,19 +140,44 @@ class Reader:
         if target != mask.size:
             mask = mask.resize(target, Image.Resampling.BOX)
         rows = mask.getbbox()
-        if rows is None:
+        if rows is None or not self._shades(target[0], rows[3] - rows[1]):
             return None
         return mask.crop((0, rows[1], target[0], rows[3])), (left, rows[1])
 
+    def _filled(self, rings: list[list[Point]]) -> tuple[Image.Image, tuple[int, int]] | None:
+        """Return what rings cover together, as other tools read them."""
+        if not rings:
+            return None
+        xs = [x for ring in rings for x, _ in ring]
+        ys = [y for ring in rings for _, y in ring]
+        left, top = max(0, math.floor(min(xs))), max(0, math.floor(min(ys)))
+        width = min(self._target[0], math.ceil(max(xs)) + 1) - left
+        height = min(self._target[1], math.ceil(max(ys)) + 1) - top
+        if width <= 0 or height <= 0 or not self._shades(width, height):
+            return None
+        mask = Image.new("L", (width, height))
+        pen = ImageDraw.Draw(mask)
+        for ring in rings:
+            pen.polygon([(x - left, y - top) for x, y in ring], fill=255)
+        return mask, (left, top)
+
+    def _shades(self, width: int, height: int) -> bool:
+        """Tell whether so many pixels more may be shaded, and count them."""
+        allowed = width * height <= self._shaded_left
+        self._shaded_left -= width * height if allowed else 0
+        return allowed
+
+    def _takes(self, points: int) -> bool:
+        """Tell whether so many points more may be drawn, and count them."""
+        allowed = points <= self._points_left
+        self._points_left -= points if allowed else 0
+        return allowed
+
     def _keypoints(self, flat: Any) -> list[tuple[float, float, int]]:
-        if not _are_finite(flat) or len(flat) % 3:
+        if not _are_usable(flat) or len(flat) % 3 or not self._takes(len(flat) // 3):
             return []
         triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         return [(self._near(x, 0), self._near(y, 1), int(min(max(v, 0), 2))) for x, y, v in triples]
-
-
-def _are_finite(found: Any) -> bool:
-    return values.are_numbers(found) and values.are_finite(found)
 
 
 def class_name(category: Mapping[str, Any], category_id: Any) -> str:
@@ -154,6 +186,10 @@ def class_name(category: Mapping[str, Any], category_id: Any) -> str:
     if isinstance(name, str) and name.strip():
         return name
     return "" if category_id is None else f"class {category_id}"
+
+
+def _are_usable(numbers: Any) -> bool:
+    return values.are_numbers(numbers) and values.are_finite(numbers)
 
 
 def _columns(counts: list[int], height: int, width: int) -> tuple[list[int], int, int]:
@@ -168,26 +204,9 @@ def _columns(counts: list[int], height: int, width: int) -> tuple[list[int], int
     return trimmed, first, last
 
 
-def _filled(rings: list[list[Point]], size: tuple[int, int]) -> tuple[Image.Image, tuple[int, int]] | None:
-    """Return what rings cover together, as other tools read them."""
-    if not rings:
-        return None
-    xs = [x for ring in rings for x, _ in ring]
-    ys = [y for ring in rings for _, y in ring]
-    left, top = max(0, math.floor(min(xs))), max(0, math.floor(min(ys)))
-    right, bottom = min(size[0], math.ceil(max(xs)) + 1), min(size[1], math.ceil(max(ys)) + 1)
-    if left >= right or top >= bottom:
-        return None
-    mask = Image.new("L", (right - left, bottom - top))
-    pen = ImageDraw.Draw(mask)
-    for ring in rings:
-        pen.polygon([(x - left, y - top) for x, y in ring], fill=255)
-    return mask, (left, top)
-
-
 def _bones(skeleton: Any, keypoints: list[tuple[float, float, int]]) -> Iterator[tuple[int, int]]:
     """Yield the pairs of keypoints that are joined and both known; documents count them from one."""
-    for pair in skeleton if isinstance(skeleton, list) else ():
+    for pair in skeleton[:MAX_BONES] if isinstance(skeleton, list) else ():
         if not isinstance(pair, list) or len(pair) != 2:
             continue
         ends = [each - 1 for each in pair if isinstance(each, int) and 0 < each <= len(keypoints)]

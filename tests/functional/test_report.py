@@ -17,7 +17,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from cfplatform import Batch, InvalidParameterError
-from cfplatform.report import thumbnails, write_report
+from cfplatform.cli.report import report
+from cfplatform.report import DEFAULT_SAMPLES, MAX_SAMPLES, thumbnails, write_report
 from tests.functional.shell import json_lines, run
 
 
@@ -185,7 +186,9 @@ def test_hostile_names_are_shown_and_never_more_than_text(hostile):
     runs = [attributes for attributes in found.named("script") if "type" not in attributes]
     assert len(runs) == 1
     assert not {name for _, attributes in found.tags for name in attributes if name.startswith("on") or name == "style"}
-    assert not {tag for tag, _ in found.tags} & {"iframe", "object", "embed", "link", "base"}
+    assert not {tag for tag, _ in found.tags} & {"iframe", "object", "embed", "base"}
+    # Else a browser asks the server for an icon, where there is one.
+    assert found.named("link") == [{"rel": "icon", "href": "data:,"}]
     assert all(each["href"].startswith("#") for each in found.named("a"))
     assert [each for each in found.named("img") if "src" in each] == []
     classes = found.index["classes"]
@@ -249,8 +252,8 @@ def test_the_more_pictures_the_smaller_they_are(count, side):
 
 def test_large_pictures_are_reduced(tmp_path):
     buffer = io.BytesIO()
-    Image.effect_noise((3000, 2000), 80).save(buffer, "PNG")
-    put(tmp_path, picture=buffer.getvalue(), images=[{"id": 1, "width": 3000, "height": 2000}], annotations=[label()])
+    Image.effect_noise((1500, 1000), 80).save(buffer, "PNG")
+    put(tmp_path, picture=buffer.getvalue(), images=[{"id": 1, "width": 1500, "height": 1000}], annotations=[label()])
     (picture,) = Parsed(write_report(tmp_path).path.read_text(encoding="utf-8")).pictures()
     assert picture.size == (640, 427)
 
@@ -312,6 +315,8 @@ def test_what_cannot_be_is_refused(tmp_path, monkeypatch, arguments, words):
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(InvalidParameterError, match="samples"):
         write_report(".", samples=-1)
+    with pytest.raises(InvalidParameterError, match="time zone"):
+        write_report(".", made_at=datetime(2026, 1, 1))
     if arguments[0] == "labels":
         put(tmp_path / "labels")
     with pytest.raises(InvalidParameterError, match=words):
@@ -332,6 +337,17 @@ def test_the_command(downloaded, tmp_path):
     (line,) = json_lines(run("report", downloaded[0], tmp_path / "a.html", "--json").stdout)
     assert (line["documents"], line["samples"], line["errors"]) == (20, 20, 0)
     assert run("report", tmp_path).returncode == 2
+
+
+def test_the_command_has_the_limits_of_the_library():
+    (samples,) = [option for option in report.params if option.name == "samples"]
+    assert (samples.default, samples.type.max) == (DEFAULT_SAMPLES, MAX_SAMPLES)
+
+
+def test_the_folder_of_one_batch_can_be_reported(downloaded, tmp_path):
+    batch = min(path for path in downloaded[0].iterdir() if path.is_dir() and path.name[0] != ".")
+    written = write_report(batch, tmp_path / "a.html")
+    assert (written.documents, written.samples) == (10, 10)
 
 
 def test_the_command_asks_the_platform_only_when_told_to(sandbox, tmp_path, downloaded):

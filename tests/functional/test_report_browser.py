@@ -198,6 +198,32 @@ def test_the_larger_view_by_keyboard(browser, page):
     assert browser.evaluate(focused) == everything[1]
 
 
+@pytest.mark.parametrize("larger", [False, True])
+def test_everything_that_can_be_used_has_a_name(browser, larger):
+    if larger:
+        browser.click("#cards button")
+    nodes = browser.call("Accessibility.getFullAXTree")["nodes"]
+    found = [(node["role"]["value"], node["name"]["value"]) for node in nodes if "name" in node and not node["ignored"]]
+    roles = {role for role, _ in found}
+    expected = (
+        {"dialog", "button", "image"} if larger else {"main", "navigation", "search", "link", "combobox", "status"}
+    )
+    assert expected <= roles
+    used = {
+        "button",
+        "link",
+        "combobox",
+        "searchbox",
+        "spinbutton",
+        "image",
+        "region",
+        "dialog",
+        "navigation",
+        "search",
+    }
+    assert [role for role, name in found if role in used and not name.strip()] == []
+
+
 def test_the_larger_view_by_mouse(browser):
     browser.click("#cards li:nth-child(3) button")
     assert browser.evaluate("document.getElementById('larger').open")
@@ -220,6 +246,25 @@ def test_nothing_is_wider_than_the_window_and_colours_follow_the_system(browser,
     assert (sum(ground) < 128) == dark
     assert contrast(ground, ink) >= 7
     assert contrast(ground, bar) >= 3
+
+
+@pytest.mark.stress
+def test_ten_thousand_pictures_are_there_at_once(running, tmp_path):
+    for number in range(10_000):
+        path = tmp_path / f"batch {number % 20}" / f"{number}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(ODD if number % 2 else {**ODD, "annotations": []}))
+    written = write_report(tmp_path)
+    assert (written.samples, written.size < 60_000_000) == (10_000, True)
+    running.open(written.path.as_uri())
+    took = running.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
+    assert took < 10_000
+    running.evaluate(
+        "(() => { const text = document.querySelector('[type=search]'); text.value = '\u05e9'; "
+        "window.began = performance.now(); text.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+    assert said(running).startswith("5,000 of 10,000 samples")
+    assert running.evaluate("performance.now() - window.began") < 2_000
 
 
 def contrast(one, other):

@@ -162,9 +162,29 @@ def test_what_is_not_drawn_is_told(monkeypatch):
     assert changed(one, two, (0, 280, 200, 300))
 
 
-def test_masks_have_a_budget(monkeypatch):
-    monkeypatch.setattr(marks, "MAX_MASK_PIXELS", 100)
-    assert drawn(MASK, labels=False).getcolors() == [(120000, GROUND)]
+@pytest.mark.parametrize(
+    ("bound", "annotation"),
+    [
+        ("MAX_MASK_PIXELS", MASK),
+        ("MAX_PIXELS_OF_MASK", MASK),
+        ("MAX_SHADED_PIXELS", MASK),
+        ("MAX_POINTS", POLYGON),
+        ("MAX_POINTS", {"keypoints": [200, 100, 2] * 10}),
+    ],
+)
+def test_what_takes_long_has_a_bound(monkeypatch, bound, annotation):
+    before = drawn(annotation, labels=False)
+    monkeypatch.setattr(marks, bound, 3)
+    assert before.getcolors() != drawn(annotation, labels=False).getcolors() == [(120000, GROUND)]
+
+
+def test_what_is_beyond_a_bound_has_its_box_and_those_before_it_are_drawn(monkeypatch):
+    small = {"category_id": 7, "segmentation": [[0, 0, 20, 0, 20, 20, 0, 20]]}
+    monkeypatch.setattr(marks, "MAX_SHADED_PIXELS", 1000)
+    result = drawn(small, {**POLYGON, **BOX}, small, labels=False)
+    assert result.getpixel((10, 10)) != GROUND
+    assert result.getpixel((200, 135)) == GROUND
+    assert result.getpixel((100, 135)) == COLOUR
 
 
 # --- Pictures -------------------------------------------------------------------------------------------------------
