@@ -8,13 +8,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, cast
 
 from typing_extensions import Self, TypedDict
 
-from . import config, documents, naming, pagination, params, progress, transport
+from . import naming, pagination, params, progress, transport
 from .assets import Assets
-from .exceptions import CFPlatformError, DestinationError, DownloadError, InvalidParameterError, from_dict, to_dict
+from .exceptions import DestinationError, DownloadError, InvalidParameterError, from_dict, to_dict
 from .executing import Done, Executor, Spread
 from .pipeline import Job, Pipeline
 from .places import Place
@@ -33,11 +32,6 @@ from .transport import ObjectStream, Transport
 
 #: Folder of items that belong to no batch; the platform itself calls the batch of such projects so.
 DEFAULT_FOLDER = "Default"
-#: Parsed documents that wait to be taken, for each worker.
-HELD_PER_WORKER = 2
-#: Bytes, as sent, of the documents together that are received and parsed, and that wait to be taken; one that has more
-#: goes alone. Parsed, COCO documents take 3 to 8 times their size.
-LOOK_AHEAD = 64 * 1024 * 1024
 
 
 class DownloadOptions(TypedDict, total=False):
@@ -404,75 +398,9 @@ def _count(summary: DownloadSummary, result: DownloadResult) -> None:
         summary.failed += 1
 
 
-def parsed_documents(
-    calls: Transport,
-    items: Iterable[WorkItem],
-    *,
-    space_id: str | None,
-    workers: int,
-    ordered: bool,
-    on_error: Callable[[WorkItem, CFPlatformError], Any] | None,
-    look_ahead: int = LOOK_AHEAD,
-) -> Iterator[tuple[WorkItem, dict[str, Any]]]:
-    """Yield each item with its parsed document; nothing touches the disk."""
-
-    def receive(job: Job[dict[str, Any]], stream: ObjectStream) -> dict[str, Any]:
-        document = documents.parse(_read_whole(pipeline, job, stream))
-        info = document.get("info")
-        document["info"] = {**(info if isinstance(info, dict) else {}), "asset_url": job.item.asset_url or ""}
-        return document
-
-    pipeline: Pipeline[dict[str, Any]] = Pipeline(
-        calls,
-        receive,
-        workers=workers,
-        space_id=space_id,
-        ordered=ordered,
-        held=HELD_PER_WORKER * workers,
-        room=look_ahead,
-    )
-    with contextlib.closing(pipeline.run(Job(item) for item in items)) as jobs:
-        for job in jobs:
-            if job.result is not None:
-                yield job.item, cast("dict[str, Any]", job.take())
-            elif job.error is not None:
-                if on_error is None:
-                    raise job.error
-                on_error(job.item, job.error)
-
-
-def _read_whole(pipeline: Pipeline[dict[str, Any]], job: Job[dict[str, Any]], stream: ObjectStream) -> bytearray:
-    """Read a document into memory, for which room is made first or, where its size is not told, on the way."""
-    told = stream.size
-    room = told or 0
-    if told is not None:
-        pipeline.make_room(job, told)
-    document = bytearray()
-    for chunk in stream.chunks(documents.LOAD_LIMIT):
-        document += chunk
-        if len(document) > room:
-            room = 2 * len(document)
-            pipeline.make_room(job, room, is_all=False)
-    if told is None:
-        pipeline.make_room(job, len(document))
-    return document
-
-
 def fetch_batch_names(calls: Transport, project_id: str) -> dict[str, str]:
     """Return the names of all batches of a project, by id as text."""
     path = transport.path("projects", params.object_id("project_id", project_id), "batches")
     query = [("limit", str(params.MAX_PAGE_SIZE))]
     pages = pagination.iterate_pages(lambda query: calls.get_json(path, query), query)
     return {str(batch["id"]): str(batch.get("name") or "") for batch in pagination.items(pages)}
-
-
-def check_workers(value: int | None, default: int) -> int:
-    """Check the workers of one call: not more than the client has connections for."""
-    if value is None:
-        return default
-    workers = config.max_workers(value)
-    if workers > default:
-        raise InvalidParameterError(
-            f"max_workers={workers} is more than the client's {default}; build the client with max_workers={workers}."
-        )
-    return workers

@@ -178,6 +178,18 @@ class Base:
             raise ConfigurationError("No space: pass space_id=... to the call or to Client, or set CF_SPACE_ID.")
         return space
 
+    def _workers(self, max_workers: int | None) -> int:
+        """Return the workers of one call: not more than there are connections for."""
+        if max_workers is None:
+            return self._max_workers
+        workers = config.max_workers(max_workers)
+        if workers > self._max_workers:
+            raise InvalidParameterError(
+                f"max_workers={workers} is more than the client's {self._max_workers}; build the client with "
+                f"max_workers={workers}."
+            )
+        return workers
+
 
 class _Source:
     """Pages of one listing, fetched when they are needed or before."""

@@ -65,17 +65,17 @@ class Downloading(Listing):
             ...     break
             1 True
         """
-        from .. import downloads
+        from .. import loading
 
         params.check_names("iter_annotations", filters, params.FILTER_NAMES)
-        workers = downloads.check_workers(max_workers, self._max_workers)
+        workers = self._workers(max_workers)
         params.flag("ordered", ordered)
         if items is None:
             filters.setdefault("status", WorkItemStatus.COMPLETED)
             items = self.get_work_items(project_id, **filters)
         elif filters or project_id is not None:
             raise InvalidParameterError("Pass either items, or a project and filters, and not both.")
-        return downloads.parsed_documents(
+        return loading.parsed_documents(
             self._calls,
             _checked_items(items),
             space_id=self._space(space_id),
@@ -249,7 +249,7 @@ class Downloading(Listing):
         self._calls.ensure_open()
         reporter = _progress.reporter(progress)
         checked: dict[str, Any] = {
-            "workers": downloads.check_workers(max_workers, self._max_workers),
+            "workers": self._workers(max_workers),
             "overwrite": params.flag("overwrite", overwrite),
             "assets": params.flag("assets", assets),
             "inject_asset_url": params.flag("inject_asset_url", inject_asset_url),

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Generator, Iterable, Sized
 from typing import TYPE_CHECKING
 
-from ..exceptions import ConfigurationError
 from .base import Base, Id
 
 if TYPE_CHECKING:
@@ -108,11 +107,11 @@ class Uploading(Base):
             >>> sorted(result.uploaded.size if result.ok else 0 for result in client.upload_files(files))
             [0, 5, 6]
         """
-        from .. import downloads, uploads
         from .. import progress as _progress
+        from .. import uploads
 
         checked = uploads.check_files(files)
-        workers = downloads.check_workers(max_workers, self._max_workers)
+        workers = self._workers(max_workers)
         uploader = self._uploader(space_id, content_type, workers, uploads.SIGN_PAUSES)
         total = len(files) if isinstance(files, Sized) else None
         return uploader.run(checked, _progress.reporter(progress), total)
@@ -123,8 +122,6 @@ class Uploading(Base):
         from .. import uploads
 
         self._calls.ensure_open()
-        space = self._space(space_id)
-        if space is None:
-            raise ConfigurationError("No space: pass space_id=... to the call or to Client, or set CF_SPACE_ID.")
+        space = self._required_space(space_id)
         checked = uploads.check_content_type(content_type)
         return uploads.Uploader(self._calls, space, content_type=checked, workers=workers, pauses=pauses)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from cfplatform import IncompleteDownloadError, InvalidResponseError, documents, downloads
+from cfplatform import IncompleteDownloadError, InvalidResponseError, documents, loading
 from tests.faults.tools import parts, run, store_at, tree
 from tests.http.scripted import Answer, raw
 
@@ -125,7 +125,7 @@ def test_memory_does_not_grow_with_the_document_nor_with_the_edit(serve, make_sa
 #: Reads all documents of a project, keeping the one in hand for a moment; tells the rise of the peak of memory in MiB.
 READ = """
 import re, sys, time
-from cfplatform import Client, downloads
+from cfplatform import Client, loading
 
 def peak():
     with open("/proc/self/status") as file:
@@ -136,7 +136,7 @@ with Client(max_workers=32, timeout=60) as client:
     listed = list(client.get_work_items())
     before = peak()
     options = dict(space_id=None, workers=32, ordered=sys.argv[3] == "ordered", on_error=None)
-    for item, document in downloads.parsed_documents(client._calls, listed, look_ahead=look_ahead, **options):
+    for item, document in loading.parsed_documents(client._calls, listed, look_ahead=look_ahead, **options):
         items -= len(document["annotations"]) > 1
         time.sleep(0.02)
 assert items == 0, items
@@ -168,6 +168,6 @@ def test_documents_ahead_of_the_reader_have_a_bound(serve, make_sandbox, order, 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory as Linux tells it")
 @pytest.mark.parametrize("order", ["ordered", "unordered"])
 def test_documents_of_50_mb_have_the_bound_that_is_stated(serve, make_sandbox, order):
-    peak = rise(serve, make_sandbox, 48 << 10, 8, downloads.LOOK_AHEAD, order)
+    peak = rise(serve, make_sandbox, 48 << 10, 8, loading.LOOK_AHEAD, order)
     print(f"\npeak {peak} MiB", end="")
     assert peak <= 8 * (64 + 48 + 48)

@@ -1,0 +1,21 @@
+"""Work items, batches, annotations and exports: thin objects over the dict that the server sent."""
+
+from __future__ import annotations
+
+from .base import Resource
+from .batches import Batch
+from .enums import ExportContent, ExportFormat, ExportStatus, WorkItemStatus
+from .exports import Export
+from .work_items import Annotation, WorkItem
+
+__all__ = [
+    "Annotation",
+    "Batch",
+    "Export",
+    "ExportContent",
+    "ExportFormat",
+    "ExportStatus",
+    "Resource",
+    "WorkItem",
+    "WorkItemStatus",
+]

@@ -1,0 +1,127 @@
+"""What all resources share: a thin object over the dict that the server sent."""
+
+from __future__ import annotations
+
+import copy
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .. import markup, timestamps
+from ..exceptions import ConfigurationError, blank
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ..client import Client
+
+
+class Resource:
+    """Something on the platform, as it was when it was read.
+
+    Keeps the server's dict and converts a field when it is read, so that an odd field never costs a page.
+    Equal if of the same class with the same id; can be copied and pickled (the copy made by pickle has no client).
+    """
+
+    __slots__ = ("_client", "_data", "_parent_id")
+
+    #: Field that a person would recognise it by, shown in ``repr``.
+    _label: ClassVar[str] = "status"
+    #: Properties that a notebook shows: none that may be an address with a signature.
+    _shown: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, data: dict[str, Any], client: Client | None = None, parent_id: str | None = None) -> None:
+        self._data = data
+        self._client = client
+        self._parent_id = parent_id
+
+    @property
+    def id(self) -> str:
+        """The id; the only field that is always there."""
+        return str(self._data["id"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a deep copy of everything that the server sent, under the server's names.
+
+        Example:
+            >>> item = next(client.get_work_items())
+            >>> item.as_dict()["assetType"]
+            'image'
+        """
+        return copy.deepcopy(self._data)
+
+    def __repr__(self) -> str:
+        label = self._data.get(self._label)
+        shown = f" {self._label}={label!r}" if label is not None else ""
+        return f"<{type(self).__name__} id={self.id!r}{shown}>"
+
+    def _repr_html_(self) -> str:
+        values = ((name, getattr(self, name)) for name in self._shown)
+        rows = ((name, blank(value) if isinstance(value, str) else value) for name, value in values)
+        return markup.table(type(self).__name__, [("id", self.id), *rows])
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.id))
+
+    def __copy__(self) -> Self:
+        return type(self)(dict(self._data), self._client, self._parent_id)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # The client is shared: it holds connections and the key, of which there must be one.
+        return type(self)(copy.deepcopy(self._data, memo), self._client, self._parent_id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self._data, None, self._parent_id))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise AttributeError(
+            f"{type(self).__name__} has no attribute {name!r}. The server sent these fields: "
+            f"{', '.join(sorted(self._data))}; read them with as_dict()[...]."
+        )
+
+    def _bound_client(self) -> Client:
+        if self._client is None:
+            raise ConfigurationError(
+                f"This {type(self).__name__} has no client, because it was unpickled or built by hand. "
+                "Fetch it again from a client."
+            )
+        return self._client
+
+    def _text(self, key: str) -> str | None:
+        value = self._data.get(key)
+        return value if isinstance(value, str) else None
+
+    def _whole_number(self, key: str) -> int | None:
+        value = self._data.get(key)
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+            return int(value)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def _mapping(self, key: str) -> dict[str, Any]:
+        value = self._data.get(key)
+        return copy.deepcopy(value) if isinstance(value, dict) else {}
+
+
+class InProject(Resource):
+    """A resource that belongs to a project."""
+
+    __slots__ = ()
+
+    @property
+    def project_id(self) -> str | None:
+        """The project that the server names, else the one that was listed."""
+        return self._text("projectId") or self._parent_id
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was created, with its time zone; ``None`` where the server sent no readable time."""
+        return timestamps.parse_or_none(self._data.get("createdAt"))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """A copy of the metadata object; empty where there is none."""
+        return self._mapping("metadata")

@@ -1,0 +1,149 @@
+"""Exports: archives of labels."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from .. import timestamps
+from .base import Resource
+from .enums import ExportStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from typing_extensions import Self, Unpack
+
+    from ..archives import ArchiveMember
+    from ..exports import ExportDownloadOptions, WaitOptions
+
+
+class Export(Resource):
+    """An archive of labels that the platform makes of a space, with its state as it was read last.
+
+    Example:
+        >>> export = client.create_export("nightly", sandbox.space_id)
+        >>> export.wait().status
+        'COMPLETED'
+        >>> export.download("archives").suffix
+        '.zip'
+    """
+
+    __slots__ = ()
+
+    _shown = ("name", "status", "format", "content", "created_at", "error")
+
+    @property
+    def id(self) -> str:
+        """The id."""
+        return str(self._data["exportId"] if "exportId" in self._data else self._data["id"])
+
+    @property
+    def space_id(self) -> str | None:
+        """The space that it belongs to."""
+        return self._parent_id
+
+    @property
+    def name(self) -> str | None:
+        """The name that it was created with; names need not be unique."""
+        return self._text("name")
+
+    @property
+    def status(self) -> str | None:
+        """The status as the server spells it; see :class:`ExportStatus`."""
+        return self._text("status")
+
+    @property
+    def format(self) -> str | None:
+        """The format; see :class:`ExportFormat`."""
+        return self._text("format")
+
+    @property
+    def content(self) -> str | None:
+        """What it holds; see :class:`ExportContent`."""
+        return self._text("content")
+
+    @property
+    def created_by(self) -> str | None:
+        """The e-mail address of the user who created it."""
+        return self._text("createdBy")
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was created, with its time zone; ``None`` where the server sent no readable time."""
+        return timestamps.parse_or_none(self._data.get("createdAt"))
+
+    @property
+    def download_url(self) -> str | None:
+        """The signed address of the archive, once it is completed. Anybody who has it may read the archive."""
+        return self._text("downloadUrl")
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed, in the server's words."""
+        return self._text("error")
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.status in (ExportStatus.COMPLETED, ExportStatus.FAILED)
+
+    def wait(self, **options: Unpack[WaitOptions]) -> Self:
+        """Wait until it is completed and update this object; see :meth:`Client.wait_for_export`.
+
+        Raises:
+            ExportFailedError: If the platform could not make it.
+            ExportTimeoutError: If it took too long.
+
+        Example:
+            >>> client.create_export("soon", sandbox.space_id).wait(timeout=600).status
+            'COMPLETED'
+        """
+        self._data = self._bound_client().wait_for_export(self.id, self.space_id, **options)._data
+        return self
+
+    def download(self, destination: str | os.PathLike[str], **options: Unpack[ExportDownloadOptions]) -> Path:
+        """Download the archive, waiting for it where necessary; see :meth:`Client.download_export`.
+
+        Example:
+            >>> client.create_export("kept", sandbox.space_id).download("archives").name[:5]
+            'kept '
+        """
+        return self._bound_client().download_export(self.id, destination, self.space_id, **options)
+
+    def iter_members(
+        self, pattern: str = "*", *, destination: str | os.PathLike[str] | None = None
+    ) -> Iterator[ArchiveMember]:
+        """Iterate over the files in the archive without unpacking it.
+
+        The archive itself is downloaded first, as its directory stands at its end; memory does not grow with it.
+
+        Args:
+            pattern: Which names to yield, as in :mod:`fnmatch`; ``*`` stands for slashes too.
+            destination: A folder to keep the archive in; otherwise it is removed when the iterator ends.
+
+        Example:
+            >>> export = client.create_export("stream", sandbox.space_id)
+            >>> len([member.json() for member in export.iter_members("*.json")])
+            20
+        """
+        return self._bound_client()._iter_members(self, pattern, destination)
+
+    def refresh(self) -> Self:
+        """Read it again and update this object; return it.
+
+        Raises:
+            NotFoundError: If it is not there any more.
+        """
+        self._data = self._bound_client().get_export(self.id, self.space_id)._data
+        return self
+
+    def delete(self) -> None:
+        """Delete it and its archive; see :meth:`Client.delete_export`.
+
+        Example:
+            >>> client.create_export("not needed", sandbox.space_id).delete()
+        """
+        self._bound_client().delete_export(self.id, self.space_id)
