@@ -509,6 +509,22 @@ def test_what_cannot_be_joined_is_left_out_and_told(tmp_path, broken, code, poin
         summary.raise_for_problems()
 
 
+@pytest.mark.parametrize(("segments", "left"), [(None, None), ("x", "x"), ([1, {"id": 2}], [{"id": 2}])])
+def test_segments_that_are_none_are_kept_or_told(tmp_path, segments, left):
+    data, summary = merged([changed(["annotations", 0, "segments_info"], segments)], tmp_path)
+    assert data["annotations"][0]["segments_info"] == left
+    codes = ["wrong-type"] if segments != left else []
+    assert [each.code for each in summary.problems] == codes
+
+
+def test_what_json_does_not_have_is_not_added_to_a_category_or_to_info(tmp_path):
+    first, second = document(info={"year": NAN, "version": "1"}), document(info={"version": "1"})
+    second["categories"][1]["color"] = [NAN]
+    data, summary = merged([first, second], tmp_path)
+    assert (data["info"], data["categories"]) == ({"version": "1"}, first["categories"])
+    assert [(each.code, each.pointer) for each in summary.problems] == [("not-finite", "/categories/1/color")]
+
+
 def test_two_images_with_one_id_are_told(tmp_path):
     twice = document()
     twice["images"] *= 2
