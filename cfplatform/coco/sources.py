@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from .. import documents, files
 from ..exceptions import InvalidParameterError, InvalidResponseError
@@ -46,6 +46,23 @@ class Document:
         """Return a finding about this document."""
         path = None if self.path is None else str(self.path)
         return Finding(code, severity, message, self.item_id, self.batch, path, pointer, annotation_id)
+
+
+class Entry(NamedTuple):
+    """Where a document of a folder lies; its fields are those of :class:`Document`."""
+
+    item_id: str
+    batch: str
+    path: Path
+    asset: Path | None
+
+    def read(self) -> Document:
+        """Read the document.
+
+        Raises:
+            InvalidResponseError: If the file is not one whole JSON object.
+        """
+        return Document(cast("dict[str, Any]", _parsed(self.path, self.item_id, self.batch, None)), *self)
 
 
 def read(source: Source, *, on_error: OnError | None = None) -> Generator[Document]:
@@ -127,17 +144,25 @@ class Folder:
 
     def documents(self, on_error: OnError | None) -> Generator[Document]:
         """Yield the documents in the order of their names."""
+        for entry in self.entries():
+            found = _parsed(entry.path, entry.item_id, entry.batch, on_error)
+            if found is not None:
+                yield Document(found, *entry)
+
+    def entries(self) -> Generator[Entry]:
+        """Yield what there is, in the same order; no document is read."""
         statement = (
             "SELECT folder, stem, files.name, assets.name FROM files LEFT JOIN assets USING (folder, stem) "
             "ORDER BY folder, stem"
         )
+        last, place, batch = None, self.root, ""
         for row in self._names.execute(statement):
-            folder, stem, name = (os.fsdecode(each) for each in row[:3])
-            path = self.root / folder / name
-            asset = None if row[3] is None else self.root / folder / files.ASSETS_FOLDER / os.fsdecode(row[3])
-            found = _parsed(path, stem, folder or self.root.name, on_error)
-            if found is not None:
-                yield Document(found, stem, folder or self.root.name, path, asset)
+            if row[0] != last:
+                last, folder = row[0], os.fsdecode(row[0])
+                place, batch = self.root / folder, folder or self.root.name
+            stem, path = os.fsdecode(row[1]), place / os.fsdecode(row[2])
+            asset = None if row[3] is None else place / files.ASSETS_FOLDER / os.fsdecode(row[3])
+            yield Entry(stem, batch, path, asset)
 
     def _listed(self, folders: Iterable[str]) -> Iterator[tuple[bytes, bytes, bytes]]:
         for folder in folders:
