@@ -19,6 +19,8 @@ html_title = f"cfplatform {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css", "notebook.css"]
 
+# Too large to be installed for a page.
+autodoc_mock_imports = ["torch", "supervision"]
 autodoc_typehints = "signature"
 # Longer ones get a line for each argument.
 maximum_signature_line_length = 88
@@ -35,5 +37,5 @@ nitpick_ignore_regex = [
     ("py:class", r"(TypeAliasForwardRef|WorkItemFilters|DownloadOptions|config\.Timeout)"),
     ("py:class", r"(DrawOptions|Image|PIL\.Image\.Image)"),
     ("py:class", r"cfplatform\.archives\.directory\.Entry"),
-    ("py:class", r"(dict\[\w+|cfplatform\.coco\.\w+\.\w+)"),
+    ("py:class", r"(MakeClient|Items|dict\[\w+|(pandas|datasets|supervision)\..*|cfplatform\.coco\.\w+\.\w+)"),
 ]

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from .. import documents, files
 from ..exceptions import InvalidParameterError, InvalidResponseError
@@ -47,6 +47,23 @@ class Document:
         """Return a finding about this document."""
         path = None if self.path is None else str(self.path)
         return Finding(code, severity, message, self.item_id, self.batch, path, pointer, annotation_id)
+
+
+class Entry(NamedTuple):
+    """Where a document of a folder lies; its fields are those of :class:`Document`."""
+
+    item_id: str
+    batch: str
+    path: Path
+    asset: Path | None
+
+    def read(self) -> Document:
+        """Read the document.
+
+        Raises:
+            InvalidResponseError: If the file is not one whole JSON object.
+        """
+        return Document(cast("dict[str, Any]", _parsed(self.path, self.item_id, self.batch, None)), *self)
 
 
 def read(source: Source, *, on_error: OnError | None = None) -> Generator[Document]:
@@ -136,6 +153,13 @@ class Folder:
 
     def documents(self, on_error: OnError | None) -> Generator[Document]:
         """Yield the documents in the order of their names."""
+        for entry in self.entries():
+            found = _parsed(entry.path, entry.item_id, entry.batch, on_error)
+            if found is not None:
+                yield Document(found, *entry)
+
+    def entries(self) -> Generator[Entry]:
+        """Yield what there is, in the same order; no document is read."""
         statement = (
             "SELECT folder, stem, files.name, assets.name FROM files LEFT JOIN assets USING (folder, stem) "
             "ORDER BY folder, stem"
@@ -147,9 +171,7 @@ class Folder:
                 place, batch = self.root / folder, folder or self.root.name
             stem, path = os.fsdecode(row[1]), place / os.fsdecode(row[2])
             asset = None if row[3] is None else place / files.ASSETS_FOLDER / os.fsdecode(row[3])
-            found = _parsed(path, stem, batch, on_error)
-            if found is not None:
-                yield Document(found, stem, batch, path, asset)
+            yield Entry(stem, batch, path, asset)
 
     def reads(self, path: Path) -> bool:
         """Tell whether a file would be taken for labels or for a picture, if it were there."""

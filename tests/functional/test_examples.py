@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import cfplatform
+from tests.adapters import missing
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
@@ -27,13 +28,21 @@ def blocks():
         for number, match in enumerate(BLOCK.finditer(page.read_text(encoding="utf-8")), start=1):
             if "def test_" in match.group(1):
                 continue  # Run by pytest, in test_pytest_plugin.py.
-            yield pytest.param(textwrap.dedent(match.group(1)), id=f"{page.name}-{number}")
+            block = textwrap.dedent(match.group(1))
+            yield pytest.param(block, id=f"{page.name}-{number}", marks=needed(block))
+
+
+def needed(text):
+    """Skip what needs an adapter whose library is not installed."""
+    reason = missing(text)
+    return pytest.mark.skip(reason=reason) if reason else ()
 
 
 @pytest.mark.parametrize("block", list(blocks()))
 def test_code_blocks_run(sandbox, tmp_path, block):
     environment = {**os.environ, **sandbox.environment(), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "error", "-c", block]
+    # supervision says at its import that it does without OpenCV.
+    command = [sys.executable, "-W", "error", "-W", "ignore:OpenCV", "-c", block]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
@@ -50,7 +59,7 @@ def test_the_readme_has_a_block_for_each_promised_task():
 def docstrings():
     finder = doctest.DocTestFinder(exclude_empty=True)
     for info in pkgutil.walk_packages(cfplatform.__path__, "cfplatform."):
-        if info.name.endswith("__main__"):
+        if info.name.endswith("__main__") or missing(info.name):
             continue
         module = importlib.import_module(info.name)
         for example in finder.find(module, info.name):

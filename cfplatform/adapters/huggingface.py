@@ -1,0 +1,179 @@
+"""Labels for Hugging Face ``datasets`` (extra ``huggingface``): a folder as a dataset, and a stream as one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Generator, Iterable
+from hashlib import blake2b
+from typing import Any
+
+from .._version import __version__
+from ..coco.sources import Document, Entry
+from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError
+from ..resources import WorkItem
+from . import labels
+from .live import Items, Live, MakeClient
+from .places import Places
+
+try:
+    import datasets
+    from datasets.exceptions import DatasetGenerationError
+except ImportError as error:
+    raise ConfigurationError(
+        f"cfplatform.adapters.huggingface needs datasets ({error}): pip install 'cfplatform[huggingface]'"
+    ) from error
+
+__all__ = ["stream_dataset", "to_dataset"]
+
+
+def to_dataset(
+    source: str | os.PathLike[str],
+    *,
+    classes: Iterable[str] | None = None,
+    skip_missing: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> datasets.Dataset:
+    """Return a folder downloaded with ``assets=True`` as a dataset with one row for each work item.
+
+    Columns: ``image`` (the file, decoded when it is read), ``image_id`` (the number of the row), ``item_id``,
+    ``batch``, ``width``, ``height``, and ``objects`` with ``bbox`` (x, y, width, height), ``category`` (a
+    ``ClassLabel``), ``area`` and ``iscrowd``. An annotation without a box that has a size, or of another class, is left
+    out. The rows are kept in the cache of datasets, and made anew when a document has changed; the pictures stay where
+    they are.
+
+    Args:
+        source: The folder, or that of one batch.
+        classes: The names of the classes, in the order of their numbers, which begin with 0; else those of all
+            documents, in the order of the alphabet.
+        skip_missing: Leave out items whose picture is not there, rather than refuse the folder.
+        cache_dir: Where the rows are kept; else where datasets keeps them.
+
+    Raises:
+        InvalidParameterError: If it is not such a folder, or a picture is missing.
+        InvalidResponseError: If a document cannot be read, or has not one image.
+
+    Example:
+        >>> from cfplatform.adapters.huggingface import to_dataset
+        >>> summary = client.download_project(destination="labels", assets=True)
+        >>> dataset = to_dataset("labels", cache_dir="cache")
+        >>> dataset[0]["image"].size, dataset.features["objects"]["category"].feature.names
+        ((320, 240), ['ellipse', 'rectangle', 'star', 'triangle'])
+    """
+    folder = labels.open_folder(source)
+    places = Places(folder.root, labels.pictured(folder, skip_missing=skip_missing))
+    names = labels.checked_classes(classes, source)
+    # Tuples, because a list would be shared out among processes.
+    arguments = {"places": places, "classes": names, "stamp": _stamp(places)}
+    options: dict[str, Any] = {} if cache_dir is None else {"cache_dir": os.fspath(cache_dir)}
+    try:
+        return datasets.Dataset.from_generator(
+            _folder_rows, features=_features(names, picture=True), gen_kwargs=arguments, **options
+        )
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, CFPlatformError):
+            raise error.__cause__ from None
+        raise
+
+
+def stream_dataset(
+    client: MakeClient,
+    *,
+    classes: Iterable[str],
+    items: Items | None = None,
+    shards: int = 1,
+    skip: Collection[str] = (),
+    max_workers: int | None = None,
+    ordered: bool = True,
+    on_error: Callable[[WorkItem, CFPlatformError], Any] | None = None,
+    **filters: Any,
+) -> datasets.IterableDataset:
+    """Return the documents of a project, straight from the platform, as an iterable dataset.
+
+    The columns are those of :func:`to_dataset` without ``image``, and with ``asset_url`` in its place. Each iteration
+    streams anew, with a client of its own; see :class:`cfplatform.adapters.torch.StreamDataset` for where it takes the
+    key from, and for the arguments that are not told here.
+
+    Args:
+        client: Makes a client, in the process that uses it: ``Client`` itself, or a function.
+        classes: The names of the classes, in the order of their numbers, which begin with 0.
+        items: A list of work items to stream, or a function that lists them; else those that the filters select.
+        shards: Parts that workers of a ``DataLoader``, or nodes, share; at least as many as there are of them.
+        skip: Ids of work items to leave out.
+        max_workers: Documents fetched at the same time, at the most, for each shard that is read.
+        ordered: ``False`` yields documents as they arrive.
+        on_error: Called with (work item, error) for each item that fails, which is then left out.
+        filters: Those of :meth:`~cfplatform.Client.get_work_items`; ``status`` is "COMPLETED" if omitted.
+
+    Raises:
+        ConfigurationError: If ``client`` is a client.
+        InvalidParameterError: If an argument is wrong.
+
+    Example:
+        >>> from cfplatform.adapters.huggingface import stream_dataset
+        >>> dataset = stream_dataset(Client, classes=["ellipse", "star"], shards=4, batch_ids=[1001])
+        >>> sum(1 for row in dataset), dataset.num_shards
+        (10, 4)
+    """
+    if not isinstance(shards, int) or shards < 1:
+        raise InvalidParameterError("shards must be a whole number from 1 on.")
+    names = labels.checked_classes(classes)
+    options = {"max_workers": max_workers, "ordered": ordered}
+    live = Live(client, items=items, skip=skip, on_error=on_error, options=options, filters=filters)
+    # This list is what is shared out.
+    arguments = {"live": live, "classes": names, "count": shards, "shards": list(range(shards))}
+    return datasets.IterableDataset.from_generator(
+        _live_rows, features=_features(names, picture=False), gen_kwargs=arguments
+    )
+
+
+def _folder_rows(places: Iterable[Entry], classes: tuple[str, ...], stamp: str) -> Generator[dict[str, Any]]:
+    for number, entry in enumerate(places):
+        yield {"image": str(entry.asset), "image_id": number, **_row(entry.read(), classes)}
+
+
+def _live_rows(live: Live, classes: tuple[str, ...], count: int, shards: list[int]) -> Generator[dict[str, Any]]:
+    for shard in shards:
+        for item, data in live.share((shard, count)):
+            batch = None if item.batch_id is None else str(item.batch_id)
+            yield {"asset_url": item.asset_url, **_row(Document(data, item.id, batch), classes)}
+
+
+def _row(document: Document, classes: tuple[str, ...]) -> dict[str, Any]:
+    numbers = {name: number for number, name in enumerate(classes)}
+    found = [label for label in labels.labels_of(document) if label.name in numbers]
+    image = labels.image_of(document)
+    return {
+        "item_id": document.item_id,
+        "batch": document.batch,
+        "width": labels.size(image.get("width")),
+        "height": labels.size(image.get("height")),
+        "objects": {
+            "bbox": [label.box for label in found],
+            "category": [numbers[label.name] for label in found],
+            "area": [label.area for label in found],
+            "iscrowd": [label.crowd for label in found],
+        },
+    }
+
+
+def _features(classes: tuple[str, ...], *, picture: bool) -> datasets.Features:
+    text, whole, number = (datasets.Value(kind) for kind in ("string", "int64", "float64"))
+    of_picture = {"image": datasets.Image(), "image_id": whole} if picture else {"asset_url": text}
+    objects = {
+        "bbox": datasets.Sequence(datasets.Sequence(number, length=4)),
+        "category": datasets.Sequence(datasets.ClassLabel(names=list(classes))),
+        "area": datasets.Sequence(number),
+        "iscrowd": datasets.Sequence(datasets.Value("bool")),
+    }
+    return datasets.Features(
+        {**of_picture, "item_id": text, "batch": text, "width": whole, "height": whole, "objects": objects}
+    )
+
+
+def _stamp(places: Places) -> str:
+    """Return what differs if any document was changed: the cache knows rows by the arguments that they are made of."""
+    digest = blake2b(__version__.encode(), digest_size=16)
+    for entry in places:
+        found = entry.path.stat()
+        digest.update(f"{entry.path}\0{entry.asset}\0{found.st_size}\0{found.st_mtime_ns}\n".encode("utf-8", "replace"))
+    return digest.hexdigest()

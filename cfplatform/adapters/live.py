@@ -1,0 +1,99 @@
+"""Documents straight from the platform, shared out among processes that know nothing of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Iterable
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError
+from ..params import FILTER_NAMES, check_names
+from ..resources import WorkItem
+
+if TYPE_CHECKING:
+    from ..client import Client
+
+#: What makes a client: ``Client`` itself, or a function that can be pickled.
+MakeClient = Callable[[], "Client"]
+#: Work items to stream: a list of them, or a function that lists them with the client that it is given.
+Items = Collection[WorkItem] | Callable[["Client"], Iterable[WorkItem]]
+
+
+# Without a repr: a functools.partial in it may hold the key.
+class Live:
+    """What a process needs to stream its share of the documents; can be pickled if its arguments can be.
+
+    Args:
+        client: Makes the client, in the process that uses it.
+        items: The work items, or what lists them; else those that the filters select.
+        skip: Ids of work items to leave out.
+        options: For :meth:`~cfplatform.Client.iter_annotations`.
+        filters: Those of :meth:`~cfplatform.Client.get_work_items`; ``status`` is "COMPLETED" if omitted.
+    """
+
+    def __init__(
+        self,
+        client: MakeClient,
+        *,
+        items: Items | None = None,
+        skip: Collection[str] = (),
+        on_error: Callable[[WorkItem, CFPlatformError], Any] | None = None,
+        options: dict[str, Any],
+        filters: dict[str, Any],
+    ) -> None:
+        if not callable(client):
+            raise ConfigurationError(
+                "client must be what makes a client, such as Client itself, and not a client: workers are other "
+                "processes, and each makes its own. What differs from the environment goes into a functools.partial."
+            )
+        check_names("the stream", filters, ("project_id", *FILTER_NAMES))
+        if items is not None and filters:
+            raise InvalidParameterError("Pass either items, or a project and filters, and not both.")
+        if not (items is None or callable(items) or isinstance(items, Collection)):
+            raise InvalidParameterError(
+                "items must be a list of work items, which every worker reads again in each epoch, or a function of "
+                f"the client that lists them, not {type(items).__name__}."
+            )
+        self._client = client
+        self._items = items
+        self._skip = frozenset(skip)
+        self._on_error = on_error
+        self._options = options
+        self._filters = {"status": "COMPLETED", **filters}
+
+    def share(self, *parts: tuple[int, int]) -> Generator[tuple[WorkItem, dict[str, Any]]]:
+        """Yield one share of the documents.
+
+        Args:
+            parts: One after the other, which share of how many; the second one divides what the first one leaves.
+        """
+        with self._client() as client:
+            wanted = (item for item in self._listed(client) if item.id not in self._skip and _belongs(item.id, parts))
+            yield from client.iter_annotations(items=wanted, on_error=self._failed, **self._options)
+
+    def _listed(self, client: Client) -> Iterable[WorkItem]:
+        if self._items is None:
+            return client.get_work_items(**self._filters)
+        return self._items(client) if callable(self._items) else self._items
+
+    def _failed(self, item: WorkItem, error: CFPlatformError) -> None:
+        if self._on_error is not None:
+            self._on_error(item, error)
+            return
+        # Loaders hand on only the class of an error and its text.
+        error.message = f"Work item {item.id}: {error.message}"
+        error.args = (error.message,)
+        raise error
+
+
+def _belongs(item_id: str, parts: Iterable[tuple[int, int]]) -> bool:
+    """Tell whether an item is in a share, by its id alone.
+
+    Not by its place in the listing: each process lists for itself, and the project may change between two listings.
+    """
+    number = int.from_bytes(blake2b(item_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    for own, count in parts:
+        number, share = divmod(number, count)
+        if share != own:
+            return False
+    return True

@@ -1,0 +1,127 @@
+"""Labels as a Parquet file, written while they are read (extra ``parquet``)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Generator, Iterable
+from pathlib import Path
+
+from .. import files
+from ..coco.sources import Source
+from ..exceptions import CFPlatformError, ConfigurationError, DownloadError, InvalidParameterError
+from .rows import COLUMNS, Row, annotation_rows
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as error:
+    raise ConfigurationError(
+        f"cfplatform.adapters.parquet needs pyarrow ({error}): pip install 'cfplatform[parquet]'"
+    ) from error
+
+__all__ = ["SCHEMA", "write_parquet"]
+
+#: What a file may be compressed with.
+CODECS = ("brotli", "gzip", "lz4", "none", "snappy", "zstd")
+#: Rows of a row group, at the most.
+ROWS = 50_000
+#: Characters of JSON in a row group, at the most but for one row, so that long polygons do not fill the memory.
+JSON_CHARACTERS = 32 * 1024 * 1024
+
+_TYPES = {
+    "text": pa.string(),
+    "json": pa.string(),
+    "class": pa.string(),
+    "whole": pa.int64(),
+    "number": pa.float64(),
+    "flag": pa.bool_(),
+}
+#: The columns; every one of them may be null.
+SCHEMA = pa.schema([(name, _TYPES[kind]) for name, kind in COLUMNS.items()])
+
+_JSON = [number for number, kind in enumerate(COLUMNS.values()) if kind == "json"]
+
+
+def write_parquet(
+    source: Source,
+    path: str | os.PathLike[str],
+    *,
+    empty_images: bool = False,
+    rows_per_group: int = ROWS,
+    compression: str = "zstd",
+) -> int:
+    """Write the annotations of a source into a Parquet file with one row for each, and return their number.
+
+    The columns are those of :func:`cfplatform.adapters.pandas.to_dataframe`. ``segmentation`` is JSON, as polygons and
+    masks have no type in common, and as text every tool reads it back as it was; boxes are four columns. Row groups are
+    written while the source is read, so memory does not grow with it. The file appears when it is complete.
+
+    Args:
+        source: What :func:`cfplatform.coco.read` takes: a folder, a file, or a stream such as
+            :meth:`~cfplatform.Client.iter_annotations`.
+        path: The file; one that is there is replaced.
+        empty_images: Add a row for each image without annotations, in which everything about annotations is null.
+        rows_per_group: Rows of a row group, at the most; fewer where polygons are long.
+        compression: "zstd", "snappy", "gzip", "brotli", "lz4" or "none".
+
+    Raises:
+        InvalidParameterError: If the source is none, or an argument is wrong.
+        InvalidResponseError: If a file is not one whole JSON object; nothing is written then.
+        DownloadError: If the file cannot be written.
+
+    Example:
+        >>> import pyarrow.parquet
+        >>> from cfplatform.adapters.parquet import write_parquet
+        >>> rows = write_parquet(client.iter_annotations(), "labels.parquet")
+        >>> table = pyarrow.parquet.read_table("labels.parquet", columns=["category", "area"])
+        >>> table.num_rows == rows > 20
+        True
+    """
+    if not isinstance(rows_per_group, int) or rows_per_group < 1:
+        raise InvalidParameterError("rows_per_group must be a whole number from 1 on.")
+    if compression not in CODECS:
+        raise InvalidParameterError(f"compression must be one of {', '.join(CODECS)}.")
+    rows = annotation_rows(source, empty_images=empty_images)
+    final = files.folder_path(path, "path")
+    temporary = final.with_name(f".{files.unique_name()}.part")
+    try:
+        count = _write(rows, temporary, rows_per_group, compression)
+        os.replace(temporary, final)
+    except CFPlatformError:
+        # Some of the source are OSErrors too.
+        raise
+    except OSError as error:
+        raise DownloadError(
+            f"{str(final)!r} cannot be written: {error.strerror or error}. What was there before is unchanged."
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return count
+
+
+def _write(rows: Iterable[Row], path: Path, size: int, compression: str) -> int:
+    count = 0
+    with open(path, "xb") as file, pq.ParquetWriter(file, SCHEMA, compression=compression) as writer:
+        for group in _groups(rows, size):
+            columns = [
+                pa.array(values, type=field.type)
+                for values, field in zip(zip(*group, strict=True), SCHEMA, strict=True)
+            ]
+            writer.write_batch(pa.record_batch(columns, schema=SCHEMA), row_group_size=size)
+            count += len(group)
+    return count
+
+
+def _groups(rows: Iterable[Row], size: int) -> Generator[list[Row]]:
+    group: list[Row] = []
+    characters = 0
+    for row in rows:
+        group.append(row)
+        characters += sum(len(row[number] or "") for number in _JSON)
+        if len(group) >= size or characters >= JSON_CHARACTERS:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
