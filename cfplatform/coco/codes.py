@@ -29,7 +29,7 @@ CODES = {
     "wrong-type": Meaning(ERROR, "A section is no list, or an entry is no object."),
     "missing-id": Meaning(ERROR, "An entry has no ``id`` that is a number or a text."),
     "odd-id": Meaning(
-        WARNING, "Ids of a section are texts or fractions, which some tools do not take; told once for each."
+        WARNING, "Ids of a section are texts or fractions, which some tools do not take; told once for a section."
     ),
     "duplicate-image-id": Meaning(ERROR, "An image has the id of an earlier one."),
     "duplicate-annotation-id": Meaning(ERROR, "An annotation has the id of an earlier one."),

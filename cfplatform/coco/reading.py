@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator
 
 from ..progress import Progress, ProgressReporter, reporter
@@ -28,6 +29,13 @@ def _reported(opened: Folder | File | Stream, shown: ProgressReporter, on_error:
     try:
         for document in opened.documents(failed if on_error is not None else None):
             yield document
-            shown.advance("read", document.path.stat().st_size if document.path else 0)
+            shown.advance("read", _size(document))
     finally:
         shown.finish()
+
+
+def _size(document: Document) -> int:
+    # A stream may name files that are not here, and somebody may take one away.
+    with contextlib.suppress(OSError):
+        return document.path.stat().st_size if document.path else 0
+    return 0

@@ -96,17 +96,17 @@ def extent(counts: Sequence[int], height: int) -> tuple[int, int, int, int] | No
         >>> extent([1, 2, 1], 2)
         (0, 0, 2, 2)
     """
-    ends = list(itertools.accumulate(counts))
-    spans = [(start, end) for start, end in zip(ends[0::2], ends[1::2], strict=False) if start < end]
+    ends = itertools.accumulate(counts)
+    spans = [span for span in zip(itertools.islice(ends, 0, None, 2), counts[1::2], strict=False) if span[1]]
     if not spans:
         return None
-    # Of a run that goes on in another column both edges are touched.
-    if any(start // height < (end - 1) // height for start, end in spans):
+    rows = [start % height for start, _ in spans]
+    top, bottom = min(rows), max(row + length for row, (_, length) in zip(rows, spans, strict=True))
+    if bottom > height:
+        # A run goes on in another column, so it touches the lower and the upper edge.
         top, bottom = 0, height
-    else:
-        top = min(start % height for start, _ in spans)
-        bottom = max((end - 1) % height for _, end in spans) + 1
-    return spans[0][0] // height, top, (spans[-1][1] - 1) // height + 1, bottom
+    start, length = spans[-1]
+    return spans[0][0] // height, top, (start + length - 1) // height + 1, bottom
 
 
 def bitmap(counts: Sequence[int]) -> bytes:

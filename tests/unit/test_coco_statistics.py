@@ -68,6 +68,12 @@ def test_classes_are_joined_by_name_and_the_most_frequent_come_first():
     ]
 
 
+def test_classes_that_are_as_frequent_are_in_the_order_of_their_names():
+    names = ["car", "boat", "tree"]
+    found = of({"categories": [{"id": number, "name": name} for number, name in enumerate(names)]})
+    assert list(found.categories) == sorted(names)
+
+
 def test_two_ids_of_one_name_count_an_image_once():
     document = copy.deepcopy(DOCUMENT)
     document["categories"][1]["name"] = "car"
@@ -115,6 +121,10 @@ def test_batches_are_counted_apart_by_name():
     assert vars(found.batches["b"]) == {"documents": 2, "images": 4, "annotations": 3, "empty_images": 2}
 
 
+def test_a_stream_may_name_files_that_are_not_here(tmp_path):
+    assert stats([Document(DOCUMENT, path=tmp_path / "gone.json")]).documents == 1
+
+
 def test_batches_of_a_stream_are_named_by_their_ids():
     assert list(stats([(WorkItem({"id": "i", "batchId": 7}), DOCUMENT)]).batches) == ["7"]
 
@@ -140,6 +150,7 @@ def test_a_notebook_shows_names_and_runs_nothing():
     shown = of({"categories": [{"id": 1, "name": "<script>"}]}, batch="<b>")._repr_html_()
     assert "&lt;script&gt;" in shown
     assert "<script>" not in shown
+    assert "with polygon" in of(DOCUMENT)._repr_html_()
     assert "<b>" not in shown
 
 
