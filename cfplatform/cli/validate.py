@@ -108,7 +108,7 @@ class _Account:
 
     def close(self, output: Output, strict: bool) -> int:
         """Say how many findings there are, and return the exit code."""
-        counts = dict.fromkeys((coco.ERROR, coco.WARNING), 0)
+        counts: dict[str, int] = dict.fromkeys((coco.ERROR, coco.WARNING), 0)
         for each in self._codes.values():
             counts[each.severity] += each.findings
         said = " and ".join(counted(count, f"{severity}s") for severity, count in counts.items() if count)

@@ -42,7 +42,7 @@ DOWNLOAD = Work("Downloading", "items", _RESUMED)
 ARCHIVE = Work("Downloading", BYTES, _RESUMED)
 UPLOAD = Work("Uploading", "files", "What was uploaded stays; the same command again would upload it a second time.")
 READ = Work("Reading", "documents", "Nothing was changed.")
-REPORT = Work("Reporting", "documents", "No page was written.")
+REPORT = Work("Reporting", "documents and pictures", "No page was written.")
 WAIT = Work("Waiting", "looks", "The platform goes on with the export; wait for it again.")
 
 

@@ -432,7 +432,10 @@ def test_a_port_in_use_is_explained(world):
 
 
 #: Commands that need no key.
-KEYLESS = {("completion",), ("demo",), ("sandbox", "run"), ("webhook", "verify")}
+KEYLESS = {
+    *(("completion",), ("demo",), ("merge",), ("split",), ("stats",), ("validate",)),
+    *(("sandbox", "run"), ("webhook", "verify")),
+}
 
 
 def all_commands(group=cli, names=()):
