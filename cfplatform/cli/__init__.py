@@ -125,7 +125,7 @@ _COMMANDS = {
     "report": ("Write one page about labels, with pictures.", _report),
     "request": ("Send any request to the API, and print the body of the answer.", _request),
     "sandbox": ("Run a platform on this machine, and change what it holds.", _sandbox),
-    "split": ("Divide labels into COCO datasets, such as for training and validation.", _split),
+    "split": ("Divide labels into COCO datasets, such as for training.", _split),
     "stats": ("Count what is in labels.", _stats),
     "upload": ("Upload files to the storage of the space.", _upload),
     "validate": ("Find what is wrong with labels, and where.", _validate),

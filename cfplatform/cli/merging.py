@@ -84,7 +84,7 @@ def split(
     by: str,
     seed: str,
 ) -> int:
-    """Divide labels into COCO datasets, such as for training and validation.
+    """Divide labels into COCO datasets, such as for training.
 
     SOURCE is a folder that labels were downloaded into, or a file with one COCO document. Each part becomes the file
     OUTPUT/<part>.json, as "cfplatform merge" would write it, with the same categories in all of them. A hash of its id
@@ -94,9 +94,9 @@ def split(
 
     \b
     Examples:
-      cfplatform split labels datasets --part train=0.8 --part val=0.1 --part test=0.1
+      cfplatform split labels datasets --part train=0.8 --part val=0.2
       cfplatform split labels datasets --part train=0.8 --part val=0.2 --by batch
-      cfplatform split labels datasets --batch train="Street scenes" --batch val="Night"
+      cfplatform split labels datasets --batch train="Day" --batch val="Night"
     """
     summary = split_documents(
         source,

@@ -36,7 +36,7 @@ def validate(output: Output, source: str, errors_only: bool, strict: bool, limit
       cfplatform validate labels
       cfplatform validate labels --errors-only --limit 20
       cfplatform validate labels | cut -f 2 | sort | uniq -c
-      cfplatform validate labels --json | jq -r 'select(.code == "box-outside") | .item_id'
+      cfplatform validate labels --json | jq -r 'select(.code == "bad-mask").path'
     """
     # Lines on a terminal would run into the bar.
     moves = output.tables or not sys.stdout.isatty()
