@@ -2,7 +2,7 @@
 
     python -m tests.adapters                        # everything, in a temporary environment
     python -m tests.adapters --environment FOLDER   # in one that is kept, which is brought up to date
-    python -m tests.adapters -k torch               # everything else goes to pytest
+    python -m tests.adapters -k test_torch          # everything else goes to pytest
 
 It needs some 7 GB, as PyTorch for Linux brings its libraries for graphics cards.
 """
@@ -19,8 +19,8 @@ from pathlib import Path
 from . import BESIDE, LIBRARIES
 
 ROOT = Path(__file__).parents[2]
-#: The tests themselves, and the examples and pages that name an adapter.
-TESTS = ["tests/adapters", "tests/functional/test_examples.py", "tests/meta/test_documented.py"]
+#: The tests themselves, and of those of the documentation what names an adapter.
+TESTS = ["tests/adapters", "tests/functional/test_examples.py", "tests/meta/test_documented.py", "-k", "adapters"]
 
 
 def main() -> int:
