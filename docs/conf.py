@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from cfplatform import __version__
 
@@ -19,8 +20,13 @@ html_title = f"cfplatform {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css", "notebook.css"]
 
-# Too large to be installed for a page.
-autodoc_mock_imports = ["torch", "supervision"]
+# Too large to be installed for a page, and what looks for PyTorch. Its bases stand for themselves, as classes made of
+# mocks would show the arguments of those.
+autodoc_mock_imports = ["datasets", "supervision"]
+for name in ("torch", "torch.utils", "torch.utils.data"):
+    sys.modules[name] = ModuleType(name)
+vars(sys.modules["torch.utils.data"]).update(Dataset=object, IterableDataset=object, get_worker_info=None)
+
 autodoc_typehints = "signature"
 # Longer ones get a line for each argument.
 maximum_signature_line_length = 88

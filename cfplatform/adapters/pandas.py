@@ -79,7 +79,7 @@ def to_dataframe(source: Source, *, empty_images: bool = False) -> pd.DataFrame:
     tell annotations apart. The index counts the rows, in the order of the source.
 
     Args:
-        source: What :func:`cfplatform.coco.read` takes: a folder, a file, or a stream such as
+        source: What ``cfplatform.coco.read`` takes: a folder, a file, or a stream such as
             :meth:`~cfplatform.Client.iter_annotations`.
         empty_images: Add a row for each image without annotations, in which everything about annotations is missing.
 

@@ -58,7 +58,7 @@ def write_parquet(
     written while the source is read, so memory does not grow with it. The file appears when it is complete.
 
     Args:
-        source: What :func:`cfplatform.coco.read` takes: a folder, a file, or a stream such as
+        source: What ``cfplatform.coco.read`` takes: a folder, a file, or a stream such as
             :meth:`~cfplatform.Client.iter_annotations`.
         path: The file; one that is there is replaced.
         empty_images: Add a row for each image without annotations, in which everything about annotations is null.

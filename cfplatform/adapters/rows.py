@@ -49,7 +49,7 @@ def annotation_rows(source: Source, *, empty_images: bool) -> Iterator[Row]:
     An annotation is never left out: what it lacks, or what cannot be read, is ``None``.
 
     Args:
-        source: What :func:`cfplatform.coco.read` takes.
+        source: What ``cfplatform.coco.read`` takes.
         empty_images: Yield a row for each image without annotations too, in which the columns of annotations are
             ``None``.
     """
