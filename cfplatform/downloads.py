@@ -22,6 +22,7 @@ from .resources import WorkItem
 from .results import DownloadResult, DownloadSummary, located
 from .state import (
     RESULTS_AT_ONCE,
+    Allowance,
     FinishedAsset,
     FinishedItem,
     ResultRow,
@@ -85,11 +86,6 @@ class Downloader:
         self._overwrite = overwrite
         self._inject = inject_asset_url
         self._rows_at_once = max(1, workers // 2)
-        # Of files whose rows wait and of those under way there is never more than one for each worker, so that a run
-        # which is killed, or whose disk is full, costs the next one no more requests than that.
-        self._workers = workers
-        self._receiving = 0
-        self._counting = threading.Lock()
         self._folders: dict[tuple[str, str], str] = {}
         # Places of items on their way, whose rows are not written yet.
         self._claimed: dict[str, str] = {}
@@ -97,7 +93,12 @@ class Downloader:
         self._run: Callable[[Iterable[Job[DownloadResult]]], Generator[Job[DownloadResult]]]
         if executor is None:
             pipeline: Pipeline[DownloadResult] = Pipeline(
-                calls, self._receive, workers=workers, space_id=space_id, receive_asset=self._receive_asset
+                calls,
+                self._receive,
+                workers=workers,
+                space_id=space_id,
+                receive_asset=self._receive_asset,
+                around=Allowance(workers, lambda: self._state),
             )
             self._run = pipeline.run
         else:
@@ -280,19 +281,10 @@ class Downloader:
 
     def _receive(self, job: Job[DownloadResult], stream: ObjectStream) -> DownloadResult:
         """Receive one document and remember it."""
-        with self._counting:
-            self._receiving += 1
-        try:
-            if self._state.waiting + self._receiving > self._workers:
-                self._state.flush()
-            finished = self._receiver.document(job, stream)
-            if finished is None:
-                return self._result(job, "skipped")
-            self._remember(job, finished)
-        finally:
-            with self._counting:
-                self._receiving -= 1
-        self._write_down(job, finished)
+        finished = self._receiver.document(job, stream)
+        if finished is None:
+            return self._result(job, "skipped")
+        self._keep(job, finished)
         return self._result(job, "downloaded", written=finished.size)
 
     def _receive_asset(
@@ -308,8 +300,7 @@ class Downloader:
     def _take_back(self, job: Job[DownloadResult], done: Done) -> None:
         """Remember what another process saved of an item, and say what became of it."""
         if done.document is not None:
-            self._remember(job, done.document)
-            self._write_down(job, done.document)
+            self._keep(job, done.document)
         if done.asset is not None:
             self._keep_asset(job, done.asset)
         if done.error is not None:
@@ -318,10 +309,8 @@ class Downloader:
         saved = [each.size for each in (done.document, done.asset) if each is not None]
         job.result = self._result(job, "downloaded" if saved else "skipped", written=sum(saved))
 
-    def _remember(self, job: Job[DownloadResult], finished: FinishedItem) -> None:
+    def _keep(self, job: Job[DownloadResult], finished: FinishedItem) -> None:
         self._state.remember(job.item.project_id or "", job.item.id, job.target.key, finished)
-
-    def _write_down(self, job: Job[DownloadResult], finished: FinishedItem) -> None:
         self._state.flush(self._rows_at_once)
         target = job.target
         if target.known is not None and target.known.path != finished.path:

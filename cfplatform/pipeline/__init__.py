@@ -8,9 +8,11 @@ rate is W / (2 L) items a second.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Generator, Iterable
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, Generic, TypeVar
 
 from ..threads import Threads
 from ..transport import Transport
@@ -38,6 +40,7 @@ class Pipeline(Generic[R]):
             :meth:`make_room`; one that has more goes alone. ``None`` for no limit.
         receive_asset: Called in a worker with a job whose asset is wanted, what renews its signed URL (``None`` where
             it has none), and the event that ends the run; returns the result.
+        around: Entered by a worker for as long as it fetches a document; several workers are in it at the same time.
     """
 
     def __init__(
@@ -51,12 +54,20 @@ class Pipeline(Generic[R]):
         held: int | None = None,
         room: int | None = None,
         receive_asset: ReceiveAsset[R] | None = None,
+        around: AbstractContextManager[Any] | None = None,
     ) -> None:
         self._calls = calls
         self._workers = workers
         self._board: Board[R] = Board(workers=workers, ordered=ordered, held=held, room=room)
         self._threads = Threads("cfplatform", self._board.end)
-        self._worker = Worker(calls, self._board, space_id=space_id, receive=receive, receive_asset=receive_asset)
+        self._worker = Worker(
+            calls,
+            self._board,
+            space_id=space_id,
+            receive=receive,
+            receive_asset=receive_asset,
+            around=around or contextlib.nullcontext(),
+        )
         self._signer = GroupSigner(calls, self._board)
 
     def run(self, jobs: Iterable[Job[R]]) -> Generator[Job[R], None, None]:

@@ -6,7 +6,8 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, Generic, TypeVar
 
 from .. import files, signing
 from ..annotation import fetch_annotation
@@ -36,12 +37,14 @@ class Worker(Generic[R]):
         space_id: str | None,
         receive: Receive[R],
         receive_asset: ReceiveAsset[R] | None,
+        around: AbstractContextManager[Any],
     ) -> None:
         self._calls = calls
         self._board = board
         self._space_id = space_id
         self._receive = receive
         self._receive_asset = receive_asset
+        self._around = around
 
     def take_turns(self) -> None:
         """Do the next thing until the run has ended."""
@@ -108,9 +111,10 @@ class Worker(Generic[R]):
     def _fetch(self, job: Job[R]) -> None:
         try:
             if job.path:
-                job.result = self._calls.fetch(
-                    job.url, lambda stream: self._receive(job, stream), headers=job.headers, stop=self._board.stop
-                )
+                with self._around:
+                    job.result = self._calls.fetch(
+                        job.url, lambda stream: self._receive(job, stream), headers=job.headers, stop=self._board.stop
+                    )
         except NoRoom:
             self._board.fetch_later(job)
             return

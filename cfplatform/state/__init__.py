@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from .. import files, naming
 from ..exceptions import DownloadError
 from . import database, locking
+from .allowance import Allowance
 from .database import StateError, state_path
 from .reading import read_downloaded, read_results
 from .rows import DownloadedRow, FinishedAsset, FinishedItem, ResultRow
@@ -25,6 +26,7 @@ from .rows import DownloadedRow, FinishedAsset, FinishedItem, ResultRow
 __all__ = [
     "KEPT_RUNS",
     "RESULTS_AT_ONCE",
+    "Allowance",
     "DownloadedRow",
     "FinishedAsset",
     "FinishedItem",

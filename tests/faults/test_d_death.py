@@ -63,23 +63,30 @@ def test_d01_a_run_that_is_killed_again_and_again_ends_as_if_undisturbed(
     root, stop = tmp_path / "killed", tmp_path / "stop"
     root.mkdir()
     moments = random.Random(20261121)
-    survived, finished_at_kill = 0, []
+    survived, finished_at_kill = 0, [0]
+
+    def saved():
+        return sum(1 for _ in root.glob("*/*.json"))
+
     began = time.monotonic()
     with start(sandbox, WATCH, root, stop) as watcher:
         for _ in range(kills):
             with start(sandbox, DOWNLOAD, root, workers) as process:
                 assert process.stdout.readline() == "ready\n"
-                time.sleep(moments.uniform(0.0, 0.9))
+                # By what it has done, not by the clock: a busy machine gets on too. All together leave some undone.
+                enough = finished_at_kill[-1] + moments.randrange(2 * 1200 // kills)
+                wait_until(lambda enough=enough: saved() >= enough, seconds=60)
+                time.sleep(moments.uniform(0.0, 0.02))
                 survived += process.poll() is not None
                 process.kill()
-            finished_at_kill.append(sum(1 for _ in root.glob("*/*.json")))
+            finished_at_kill.append(saved())
         sandbox.latency = 0
         code, out, err = run(sandbox, DOWNLOAD, root, workers)
         stop.touch()
         seen, complaint = watcher.communicate(timeout=30)
     requests = sandbox.counts["storage"]
     print(
-        f"\n{kills} kills in {time.monotonic() - began:.1f} s, at {finished_at_kill[0]} to {finished_at_kill[-1]} of "
+        f"\n{kills} kills in {time.monotonic() - began:.1f} s, at {finished_at_kill[1]} to {finished_at_kill[-1]} of "
         f"2000 files; storage requests {requests} (bound {2000 + kills * workers}); the watcher saw "
         f"{'{} files in {} looks'.format(*seen.split())}, 0 torn"
     )
@@ -90,7 +97,7 @@ def test_d01_a_run_that_is_killed_again_and_again_ends_as_if_undisturbed(
     assert tree(root) == tree(tmp_path / "undisturbed")
     assert requests <= 2000 + kills * workers
     assert parts(root) == []
-    assert len(set(finished_at_kill)) > kills / 3
+    assert len(set(finished_at_kill)) > kills / 2
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGKILL"])
