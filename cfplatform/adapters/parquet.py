@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from .. import files
 from ..coco.sources import Source
-from ..exceptions import CFPlatformError, ConfigurationError, DownloadError, InvalidParameterError
+from ..coco.writing import appearing
+from ..exceptions import ConfigurationError, InvalidParameterError
 from .rows import COLUMNS, Row, annotation_rows
 
 try:
@@ -84,21 +84,8 @@ def write_parquet(
         raise InvalidParameterError(f"compression must be one of {', '.join(CODECS)}.")
     rows = annotation_rows(source, empty_images=empty_images)
     final = files.folder_path(path, "path")
-    temporary = final.with_name(f".{files.unique_name()}.part")
-    try:
-        count = _write(rows, temporary, rows_per_group, compression)
-        os.replace(temporary, final)
-    except CFPlatformError:
-        # Some of the source are OSErrors too.
-        raise
-    except OSError as error:
-        raise DownloadError(
-            f"{str(final)!r} cannot be written: {error.strerror or error}. What was there before is unchanged."
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-    return count
+    with appearing(final) as temporary:
+        return _write(rows, temporary, rows_per_group, compression)
 
 
 def _write(rows: Iterable[Row], path: Path, size: int, compression: str) -> int:

@@ -7,12 +7,13 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
 from .. import files
-from ..exceptions import DownloadError, InvalidParameterError
+from ..exceptions import CFPlatformError, DownloadError, InvalidParameterError
 from .names import Names
 
 #: Bytes that are written and copied together.
@@ -73,7 +74,7 @@ class DatasetFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._temporary = path.with_name(f"{_HIDDEN}{files.unique_name()}{_PART}")
+        self._temporary = _temporary(path)
         with ExitStack() as stack:
             self.images = Section(path.parent)
             stack.callback(self.images.close)
@@ -118,6 +119,30 @@ class DatasetFile:
     def close(self) -> None:
         """Remove whatever is not the finished file."""
         self._closing.close()
+
+
+@contextlib.contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name for a file, which gets its own where the block ends well; else what was there stays.
+
+    Raises:
+        DownloadError: If it cannot be written.
+    """
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except CFPlatformError:
+        # Some of ours are OSErrors too.
+        raise
+    except OSError as error:
+        raise refusal(error, path.parent) from None
+    finally:
+        discard(temporary)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{_HIDDEN}{files.unique_name()}{_PART}")
 
 
 def discard(temporary: Path) -> None:

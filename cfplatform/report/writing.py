@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
 
 from .. import files
 from .. import progress as _progress
 from ..coco.sources import Folder
+from ..coco.writing import appearing
 from ..exceptions import InvalidParameterError
 from ..resources import Batch
 from ..viz import class_colours
@@ -80,8 +80,9 @@ def write_report(
             it is read, and, if it is shown, when it is drawn.
 
     Raises:
-        InvalidParameterError: If the source is not a folder with labels, the output cannot be written, ``samples`` is
+        InvalidParameterError: If the source is not a folder with labels, the output cannot be a file, ``samples`` is
             out of range, or ``made_at`` has no time zone.
+        DownloadError: If the output cannot be written.
 
     Example:
         >>> from cfplatform.report import write_report
@@ -106,7 +107,7 @@ def write_report(
     try:
         found = survey(folder, samples, reporter)
         page = Page(found, title or root.resolve().name, of_platform, made_at)
-        with _appearing(path) as file:
+        with appearing(path) as part, open(part, "x", encoding="utf-8", newline="\n") as file:
             file.write(page.head())
             drawn = thumbnails(found.samples, class_colours(colours_of(found.stats)))
             with contextlib.closing(drawn):
@@ -141,18 +142,3 @@ def _output(path: Path) -> Path:
         what = "is a folder" if path.is_dir() else "lies in a folder that is not there"
         raise InvalidParameterError(f"output {str(path)!r} {what}.")
     return path.resolve().parent / path.name
-
-
-@contextlib.contextmanager
-def _appearing(path: Path) -> Iterator[TextIO]:
-    """Open a file that gets its name when it is complete; if that fails, whatever was there stays."""
-    part = path.with_name(f".{files.unique_name()}")
-    try:
-        with open(part, "x", encoding="utf-8", newline="\n") as file:
-            yield file
-        os.replace(part, path)
-    except OSError as error:
-        raise InvalidParameterError(f"output {str(path)!r} cannot be written: {error.strerror or error}.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
