@@ -53,7 +53,7 @@ def test_code_blocks_run(sandbox, tmp_path, block):
 
 
 def test_the_readme_has_a_block_for_each_promised_task():
-    assert len(BLOCK.findall(PAGES[0].read_text(encoding="utf-8"))) == 9
+    assert len(BLOCK.findall(PAGES[0].read_text(encoding="utf-8"))) == 10
 
 
 def docstrings():
