@@ -10,6 +10,8 @@ from collections.abc import Callable
 #: Seconds that the end of a run waits for threads that are still in a request. They are daemons and end by
 #: themselves.
 JOIN_TIMEOUT = 1.0
+#: The same for each run that a program left open when it ended; there may be some of them.
+EXIT_TIMEOUT = 0.4
 
 
 class Threads:
@@ -25,6 +27,7 @@ class Threads:
         self._halt = halt
         self._pid = os.getpid()
         self._threads: list[threading.Thread] = []
+        self._has_ended = False
 
     def __len__(self) -> int:
         return len(self._threads)
@@ -38,16 +41,20 @@ class Threads:
     def __enter__(self) -> None:
         # While the interpreter shuts down a thread may be frozen with a lock in its hands, so a run that was left open
         # is ended before that.
-        atexit.register(self._end)
+        atexit.register(self._end, EXIT_TIMEOUT)
 
     def __exit__(self, *_: object) -> None:
         atexit.unregister(self._end)
         self._end()
 
-    def _end(self) -> None:
+    def _end(self, timeout: float = JOIN_TIMEOUT) -> None:
         if self._pid != os.getpid():
             # A forked child has copies of the run and of its locks, but not the threads that would give them back.
             return
         self._halt()
+        if self._has_ended:
+            # A run that was left open is ended before the interpreter closes it; who waits once has waited enough.
+            return
+        self._has_ended = True
         for thread in list(self._threads):
-            thread.join(JOIN_TIMEOUT / len(self._threads))
+            thread.join(timeout / len(self._threads))
