@@ -66,6 +66,9 @@ class Storm:
                 # Each pauses all workers for a second, so there are few of them.
                 if kind == "429" and dice.random() < 0.05:
                     kind = "429 after 1 s"
+            # Each holds a worker until the read timeout.
+            if kind == "drip" and dice.random() < 0.5:
+                kind = "cut"
             if kind == "html":
                 kind = "reset" if path in self._paged else kind
                 self._paged.add(path)
@@ -81,7 +84,7 @@ class Storm:
         return None if kind is None else STORAGE[kind]()
 
 
-def weather(make_sandbox, tmp_path, items, seed, workers=16, patience=1.0):
+def weather(make_sandbox, tmp_path, items, seed, workers=16, patience=1.5):
     """Download a project in fair weather and in a storm, compare, and print the figures.
 
     ``patience`` is the read timeout in seconds: short, since each drip holds a worker for that long, yet long enough
