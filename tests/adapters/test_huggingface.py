@@ -24,18 +24,6 @@ def _quiet():
 
 
 @pytest.fixture
-def environment(sandbox, monkeypatch):
-    for name, value in sandbox.environment().items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def folder(client, tmp_path):
-    client.download_project(destination=tmp_path / "labels", assets=True).raise_for_failures()
-    return tmp_path / "labels"
-
-
-@pytest.fixture
 def made(folder, tmp_path):
     return partial(to_dataset, folder, cache_dir=tmp_path / "cache")
 

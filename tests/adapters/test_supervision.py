@@ -16,12 +16,6 @@ from cfplatform.adapters.supervision import to_dataset, to_detections  # noqa: E
 CLASSES = ["ellipse", "rectangle", "star", "triangle"]
 
 
-@pytest.fixture
-def folder(client, tmp_path):
-    client.download_project(destination=tmp_path / "labels", assets=True).raise_for_failures()
-    return tmp_path / "labels"
-
-
 def test_detections_are_the_labels(sandbox):
     for item in sandbox.work_item_ids():
         document = json.loads(sandbox.document(item))

@@ -42,12 +42,6 @@ def rows(frame):
     ]
 
 
-@pytest.fixture
-def folder(client, tmp_path):
-    client.download_project(destination=tmp_path / "labels", assets=True).raise_for_failures()
-    return tmp_path / "labels"
-
-
 def annotations_of(sandbox):
     """Every annotation, with its item, by the sandbox itself."""
     return [

@@ -39,18 +39,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def environment(sandbox, monkeypatch):
-    for name, value in sandbox.environment().items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def folder(client, tmp_path):
-    client.download_project(destination=tmp_path / "labels", assets=True).raise_for_failures()
-    return tmp_path / "labels"
-
-
 def loader_of(dataset, workers=0, method=None, persistent=False, **options):
     options = {"batch_size": 3, "collate_fn": collate, "timeout": 60 if workers else 0, **options}
     return DataLoader(

@@ -323,8 +323,8 @@ def test_no_name_leads_out_of_the_folder(tmp_path, name):
     data, _ = merged([document(name=name)], tmp_path)
     (image,) = data["images"]
     assert image["original_file_name"] == name
-    path = os.path.normpath(os.path.join("/root", image["file_name"]))
-    assert path.startswith("/root/")
+    path = os.path.normpath(os.path.join("/labels", image["file_name"]))
+    assert path.startswith("/labels/")
     assert not set(image["file_name"]) & set('\\:\0\n"')
 
 
