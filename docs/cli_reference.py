@@ -167,6 +167,18 @@ LINES: dict[str, tuple[Line, ...]] = {
             ),
         ),
     ),
+    "sandbox outage": (
+        Line(
+            "The planned outage",
+            (
+                Field("seconds", "number", "How long it lasts."),
+                Field("status", "integer or text", "The HTTP status, or reset, close or refused."),
+                Field("at", "array", "The endpoints that fail; empty for all of them."),
+                Field("after", "number", "Seconds until it begins."),
+                Field("headers", "object", "Headers added to the answers."),
+            ),
+        ),
+    ),
     "sandbox run": (
         Line(
             "How to reach it",

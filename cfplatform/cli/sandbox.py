@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import signal
 import sys
@@ -49,6 +50,7 @@ def sandbox() -> None:
       cfplatform sandbox
       cfplatform sandbox run --help
       cfplatform sandbox set-status 0 COMPLETED
+      cfplatform sandbox outage 20 --status 503
     """
 
 
@@ -99,6 +101,70 @@ def set_status(output: Output, connection: Options, item: str, status: str) -> N
       cfplatform sandbox set-status 0 CLIENT_REVIEW
       cfplatform sandbox set-status c2fe4a5d-ae6e-4005-8845-d10c59218302 COMPLETED
     """
+    path = f"work-items/{quote(params.object_id('ITEM', item), safe='')}/status"
+    show(output, WorkItem(_control(connection, path, {"status": status})))
+
+
+class _Seconds(click.FloatRange):
+    """A time in seconds; that of click takes "nan" and "inf" for numbers in its range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
+
+
+_EFFECTS = {"reset": "connections reset", "close": "connections closed", "refused": "connections refused"}
+
+
+@sandbox.command()
+@click.argument("seconds", type=_Seconds(0, min_open=True))
+@usual("--status", default="500", help='HTTP status from 400 to 599, or "reset", "close" or "refused".')
+@click.option("--at", metavar="ENDPOINT", multiple=True, help="Endpoint that fails (repeatable; all if omitted).")
+@usual("--after", type=_Seconds(0), default=0, help="Seconds until the outage begins.")
+@click.option("--retry-after", type=click.IntRange(0), help="Send a Retry-After header with this number of seconds.")
+@connected("api_key", "base_url")
+@with_output
+def outage(
+    output: Output,
+    connection: Options,
+    seconds: float,
+    status: str,
+    at: tuple[str, ...],
+    after: float,
+    retry_after: int | None,
+) -> None:
+    """Plan an outage of a running sandbox.
+
+    For SECONDS, every request fails with the status. "reset" and "close" end its connection without an answer.
+    "refused" also cuts open connections, and the port accepts no new ones. Endpoints are work_items, batches,
+    annotations, signedurls, storage and exports. The base URL must be on this machine. Prints one line that describes
+    the outage.
+
+    \b
+    Examples:
+      cfplatform sandbox outage 20
+      cfplatform sandbox outage 60 --status 503 --retry-after 5 --at annotations --at storage
+      cfplatform sandbox outage 10 --status refused --after 5
+    """
+    plan: dict[str, Any] = {"seconds": seconds, "status": status, "at": at, "after": after}
+    if len(status) == 3 and status.isascii() and status.isdigit():
+        plan["status"] = int(status)
+    if retry_after is not None:
+        plan["headers"] = {"Retry-After": retry_after}
+    planned = _control(connection, "outages", plan)
+    if output.as_json:
+        output.json_line(planned)
+    else:
+        effect = _EFFECTS.get(status, f"status {status}")
+        endpoints = ", ".join(at) or "all endpoints"
+        start = f"in {after:.12g} s" if after else "now"
+        output.line(f"Outage planned: {effect} for {seconds:.12g} s at {endpoints}, starting {start}.")
+
+
+def _control(connection: Options, path: str, content: dict[str, Any]) -> Any:
+    """Call the control API of a sandbox on this machine, and return what it answers."""
     address = urlsplit(config.base_url(connection["base_url"]))
     if not config.is_loopback(address.hostname or ""):
         raise ConfigurationError(
@@ -106,9 +172,7 @@ def set_status(output: Output, connection: Options, item: str, status: str) -> N
             "printed it."
         )
     with Client(connection["api_key"], base_url=f"{address.scheme}://{address.netloc}") as client:
-        path = f"/_sandbox/work-items/{quote(params.object_id('ITEM', item), safe='')}/status"
-        changed = client.request("POST", path, json={"status": status})
-    show(output, WorkItem(changed.json()))
+        return client.request("POST", f"/_sandbox/{path}", json=content).json()
 
 
 @click.command()

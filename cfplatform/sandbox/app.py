@@ -74,7 +74,8 @@ class Application:
         headers = decode_headers(tuple(scope["headers"]))
         if prefix in (STORAGE_PREFIX, PUBLIC_PREFIX) and ("x-api-key" in headers or "authorization" in headers):
             platform.recorder.leaked()
-        fault = platform.faults.take(method, path)
+        kind = route.name if isinstance(route, Route) and route.name in KINDS else "other"
+        fault = platform.faults.take(method, path, kind)
         if platform.latency:
             await asyncio.sleep(platform.latency)
         if fault is None or fault.kind in ("truncate", "drip"):
@@ -90,12 +91,12 @@ class Application:
                 headers=headers,
                 body=body.head,
                 body_size=body.size,
-                status=response.status_code if fault is None or fault.kind != "reset" else 0,
-                route=route.name if isinstance(route, Route) and route.name in KINDS else "other",
+                status=response.status_code if fault is None or fault.kind not in ("reset", "abort") else 0,
+                route=kind,
                 time=time.time(),
             )
         )
-        if fault is not None and fault.kind in ("reset", "truncate", "drip"):
+        if fault is not None and fault.kind in ("reset", "abort", "truncate", "drip"):
             await self._break_off(scope, receive, send, response, fault)
         else:
             await self._send(scope, response, send)
@@ -167,7 +168,10 @@ class Application:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             if fault.kind == "drip":
                 await self._drip(receive, send, body_pieces(response, kept, size))
-        self._connections.close(scope["client"], abort=fault.kind == "reset")
+        if fault.kind == "abort":
+            self._connections.reset(scope["client"])
+        else:
+            self._connections.close(scope["client"], abort=fault.kind == "reset")
         # Returning before the connection is gone would make the server write an answer of its own.
         while (await receive())["type"] != "http.disconnect":
             pass

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +19,9 @@ _silent = logging.getLogger("cfplatform.sandbox.connections")
 _silent.setLevel(logging.CRITICAL)
 
 Address = tuple[str, int]
+
+#: With this for SO_LINGER, closing a socket resets the connection.
+_NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
 class Connections:
@@ -48,10 +54,30 @@ class Connections:
         else:
             transport.close()
 
+    def reset(self, client: Address | None) -> None:
+        """Reset a connection, which its other end notices as an error."""
+        if client in self._transports:
+            _reset(self._transports[client])
+
+    def cut_all(self) -> None:
+        """Reset the connections that wait for an answer, and close the others."""
+        for transport in list(self._transports.values()):
+            cycle = transport.get_protocol().cycle  # type: ignore[attr-defined]
+            if cycle is None or cycle.response_complete:
+                # What is written is still sent: perhaps the answer to the control request that planned this.
+                transport.close()
+            else:
+                _reset(transport)
+
     def abort_all(self) -> None:
         """Close every connection at once."""
         for transport in list(self._transports.values()):
             transport.abort()
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
 
 
 class Protocol(HttpToolsProtocol):

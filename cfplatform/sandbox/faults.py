@@ -1,16 +1,33 @@
-"""Planned faults, and the limit on the request rate."""
+"""Planned faults, outages, and the limit on the request rate."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
-FaultKind = Literal["fail", "truncate", "drip", "reset", "html", "replace"]
+from .recorder import KINDS
+
+FaultKind = Literal["fail", "truncate", "drip", "reset", "abort", "html", "replace"]
+#: What an outage does to connections where it does not answer with an HTTP status.
+OutageStatus = Literal["reset", "close", "refused"]
+
+#: The endpoints that an outage can be limited to, and the kinds of requests that each name stands for.
+ENDPOINTS: dict[str, tuple[str, ...]] = {
+    **{kind: (kind,) for kind in KINDS},
+    "signedurls": ("signing",),
+    # A storage that is down takes no uploads either.
+    "storage": ("storage", "uploads"),
+}
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 HTML_PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Please sign in</h1></body></html>"
 
@@ -22,7 +39,7 @@ class Fault:
     Attributes:
         kind: ``fail`` answers with an error, ``truncate`` sends the right answer in part, ``drip``
             sends it so slowly that nobody can wait for its end, ``reset`` closes the connection without one,
-            ``html`` answers with a web page, ``replace`` with other content.
+            ``abort`` resets it (TCP RST), ``html`` answers with a web page, ``replace`` with other content.
         times: How many requests are hit; ``None`` for all of them.
         path: A shell pattern for the request path; ``None`` for every path.
         method: The HTTP method that is hit; ``None`` for every method.
@@ -90,28 +107,154 @@ def encode_body(body: bytes | str | Mapping[str, Any] | list[Any] | None) -> tup
     return json.dumps(body, ensure_ascii=False).encode(), "application/json"
 
 
+@dataclass(frozen=True)
+class Outage:
+    """A fault that hits all requests during some time.
+
+    Attributes:
+        begins: When it begins, on the monotonic clock.
+        ends: When it ends.
+        kinds: The kinds of requests that are hit; none for all of them.
+        fault: The fault that hits them.
+        refused: Whether the server does not listen meanwhile.
+    """
+
+    begins: float
+    ends: float
+    kinds: frozenset[str]
+    fault: Fault
+    refused: bool
+
+    @classmethod
+    def plan(
+        cls,
+        seconds: float,
+        status: int | OutageStatus = 500,
+        at: str | Iterable[str] = (),
+        *,
+        after: float = 0.0,
+        headers: Mapping[str, Any] | None = None,
+        body: bytes | str | Mapping[str, Any] | list[Any] | None = None,
+    ) -> Outage:
+        """Build an outage that begins ``after`` seconds from now.
+
+        Raises:
+            ValueError: If an argument is not valid, or two of them exclude each other.
+        """
+        if not _is_finite(seconds) or seconds <= 0:
+            raise ValueError(f"seconds must be a finite number above 0, not {seconds!r}")
+        if not _is_finite(after) or after < 0:
+            raise ValueError(f"after must be a finite number of seconds, 0 or more, not {after!r}")
+        answers = isinstance(status, int) and not isinstance(status, bool) and 400 <= status <= 599
+        if not answers and status not in get_args(OutageStatus):
+            words = ", ".join(get_args(OutageStatus))
+            raise ValueError(f"status must be an HTTP status from 400 to 599 or one of {words}, not {status!r}")
+        if not answers and (headers or body is not None):
+            raise ValueError(f"headers and body need an HTTP status, not {status!r}")
+        kinds = _kinds_of(at)
+        if status == "refused" and kinds:
+            raise ValueError("at must be empty with the status 'refused': the whole server refuses connections")
+        if answers:
+            content, content_type = encode_body(body)
+            fault = Fault("fail", None, None, None, int(status), _checked(headers or {}), content, content_type)
+        else:
+            # A connection that was accepted just before the server stopped listening is reset, too.
+            fault = Fault("reset" if status == "close" else "abort", None)
+        begins = time.monotonic() + after
+        return cls(begins, begins + seconds, kinds, fault, status == "refused")
+
+    @classmethod
+    def from_json(cls, plan: Any) -> Outage:
+        """Build an outage from the body of a control request.
+
+        Raises:
+            ValueError: If it is not an object, lacks ``seconds``, has an unknown field or a value that is not valid.
+        """
+        if not isinstance(plan, dict):
+            raise ValueError("an outage is a JSON object")
+        try:
+            return cls.plan(**plan)
+        except TypeError as error:
+            raise ValueError(f"not an outage: {error}") from error
+
+    def hits(self, kind: str, now: float) -> bool:
+        """Tell whether a request of a kind is one that fails now."""
+        return self.begins <= now < self.ends and (not self.kinds or kind in self.kinds)
+
+
+def _is_finite(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _kinds_of(at: object) -> frozenset[str]:
+    names: list[Any] = [at] if isinstance(at, str) else list(at) if isinstance(at, Iterable) else [at]
+    for name in names:
+        if not isinstance(name, str) or name not in ENDPOINTS:
+            raise ValueError(f"at must name endpoints ({', '.join(ENDPOINTS)}), not {name!r}")
+    return frozenset(kind for name in names for kind in ENDPOINTS[name])
+
+
+def _checked(headers: object) -> Mapping[str, Any]:
+    if not isinstance(headers, Mapping):
+        raise ValueError(f"headers must be a mapping, not {headers!r}")
+    for name, value in headers.items():
+        sendable = isinstance(name, str) and isinstance(value, str | int | float)
+        if not sendable or not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(str(value))):
+            raise ValueError(f"headers cannot contain {name!r}: {value!r}")
+    return headers
+
+
 class FaultPlan:
-    """The faults still to come, in the order in which they were planned."""
+    """The faults and outages still to come, in the order in which they were planned."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
+        self._outages: list[Outage] = []
+        #: Called when outages were added or dropped; the server may have to close its socket, or to open it again.
+        self.outages_changed: Callable[[], None] = lambda: None
 
     def add(self, fault: Fault) -> None:
         """Plan a fault."""
         with self._lock:
             self._faults.append(fault)
 
+    def add_outage(self, outage: Outage) -> None:
+        """Plan an outage."""
+        with self._lock:
+            self._outages.append(outage)
+        self.outages_changed()
+
     def clear(self) -> None:
-        """Drop every planned fault."""
+        """Drop every planned fault, and end every outage."""
         with self._lock:
             self._faults.clear()
+            had_outages = bool(self._outages)
+            self._outages.clear()
+        if had_outages:
+            self.outages_changed()
 
-    def take(self, method: str, path: str) -> Fault | None:
-        """Return the fault that hits a request, and count it as used."""
-        if not self._faults:
-            return None
+    def refusal(self) -> tuple[bool, float | None]:
+        """Tell whether connections are refused now, and in how many seconds that may be different."""
+        now = time.monotonic()
         with self._lock:
+            refused = [outage for outage in self._outages if outage.refused and now < outage.ends]
+        changes = [(outage.begins if now < outage.begins else outage.ends) - now for outage in refused]
+        return any(outage.begins <= now for outage in refused), min(changes, default=None)
+
+    def take(self, method: str, path: str, kind: str) -> Fault | None:
+        """Return the fault that hits a request, and count it as used; an outage goes before other faults."""
+        if not (self._faults or self._outages):
+            return None
+        now = time.monotonic()
+        with self._lock:
+            self._outages = [outage for outage in self._outages if now < outage.ends]
+            for outage in self._outages:
+                if outage.hits(kind, now):
+                    return outage.fault
             fault = next((fault for fault in self._faults if fault.times != 0 and fault.hits(method, path)), None)
             if fault is not None and fault.times is not None:
                 fault.times -= 1

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .faults import Fault, FaultKind, RateLimit, encode_body
+from .faults import Fault, FaultKind, Outage, OutageStatus, RateLimit, encode_body
 from .platform import Platform
 
 
@@ -79,6 +79,43 @@ class Planner:
         """Answer the next requests with other content."""
         self._plan("replace", times, path, method, status, headers, body, content_type)
 
+    def outage(
+        self,
+        seconds: float,
+        status: int | OutageStatus = 500,
+        at: str | Iterable[str] = (),
+        *,
+        after: float = 0.0,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | str | Mapping[str, Any] | list[Any] | None = None,
+    ) -> None:
+        """Let every matching request fail for some seconds.
+
+        Several outages may be planned. While one lasts, it goes before the faults of the other methods.
+        ``clear_faults()`` ends them all.
+
+        Args:
+            seconds: How long it lasts.
+            status: An HTTP status from 400 to 599; ``"reset"`` or ``"close"`` to reset or close the connection
+                without an answer; or ``"refused"``: open connections are cut and the port refuses new ones, also
+                those to the control API.
+            at: The endpoints that fail, one name or several: ``work_items``, ``batches``, ``annotations``,
+                ``signedurls``, ``storage``, ``exports``, or a name that ``counts`` has. Everything but the control API
+                if omitted, and always with ``"refused"``.
+            after: Seconds from now until it begins.
+            headers: Headers added to the answer, such as ``{"Retry-After": "5"}``.
+            body: Text, bytes, or a value to send as JSON; the usual error if omitted.
+
+        Raises:
+            ValueError: If an argument is not valid, or two of them exclude each other.
+
+        Example:
+            >>> sandbox.outage(20, 503, at="annotations", headers={"Retry-After": "5"})
+            >>> sandbox.outage(5, "refused", after=60)
+            >>> sandbox.clear_faults()
+        """
+        self._platform.faults.add_outage(Outage.plan(seconds, status, at, after=after, headers=headers, body=body))
+
     def rate_limit(self, per_second: float | None, *, retry_after: float = 1, http_date: bool = False) -> None:
         """Refuse API requests over a rate with 429, or with ``None`` lift the limit.
 
@@ -117,7 +154,7 @@ class Planner:
         self._platform.signer.expire_all()
 
     def clear_faults(self) -> None:
-        """Drop the planned faults; latency, URL lifetime and rate limit stay."""
+        """Drop the planned faults and end all outages; latency, URL lifetime and rate limit stay."""
         self._platform.faults.clear()
 
     def _plan(

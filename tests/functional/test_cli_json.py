@@ -20,6 +20,7 @@ TYPES = {
     "integer": int,
     "number": (int, float),
     "object": dict,
+    "array": list,
     "null": type(None),
     "anything": object,
 }
@@ -88,6 +89,7 @@ def new_export(world):
         ("exports get", lambda world: [new_export(world)]),
         ("exports list", lambda world: []),
         ("exports wait", lambda world: [new_export(world)]),
+        ("sandbox outage", lambda world: [600, "--after", 600]),
         ("sandbox set-status", lambda world: [0, "COMPLETED"]),
         ("upload", lambda world: [__file__]),
         ("work-items annotation", lambda world: [first(world)]),

@@ -7,6 +7,7 @@ import re
 import signal
 
 import pytest
+import requests
 
 from tests.functional.shell import ESCAPE, HOSTILE, json_lines, on_terminal, run, shown, started
 
@@ -258,6 +259,79 @@ def test_errors_about_set_status(sandbox, arguments, changes, code, sentence):
     assert (done.returncode, done.stdout) == (code, "")
     assert sentence in done.stderr
     assert not [each for each in sandbox.requests if each.method == "GET"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence", "statuses"),
+    [
+        ([600], "status 500 for 600 s at all endpoints, starting now.", (500, 500)),
+        ([600, "--status", 503, "--at", "batches"], "status 503 for 600 s at batches, starting now.", (200, 503)),
+        (
+            [0.5, "--status", "reset", "--at", "batches", "--at", "storage", "--after", 600],
+            "connections reset for 0.5 s at batches, storage, starting in 600 s.",
+            (200, 200),
+        ),
+        (
+            [600, "--status", "close", "--after", 600],
+            "connections closed for 600 s at all endpoints, starting in 600 s.",
+            (200, 200),
+        ),
+    ],
+)
+def test_outages(sandbox, arguments, sentence, statuses):
+    done = run("sandbox", "outage", *arguments, sandbox=sandbox)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"Outage planned: {sentence}\n", "")
+    headers = {"X-API-Key": sandbox.api_key}
+    project = f"{sandbox.base_url}/projects/{sandbox.project_id}"
+    asked = [requests.get(f"{project}/{name}", headers=headers, timeout=30) for name in ("workItems", "batches")]
+    assert tuple(answer.status_code for answer in asked) == statuses
+
+
+def test_an_outage_with_a_header_in_json(sandbox):
+    options = ["--status", "429", "--retry-after", "7", "--json", "-q"]
+    (plan,) = json_lines(run("sandbox", "outage", "600", *options, sandbox=sandbox).stdout)
+    assert plan == {"seconds": 600, "status": 429, "at": [], "after": 0, "headers": {"Retry-After": 7}}
+    answer = requests.get(f"{sandbox.base_url}/x", timeout=30)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
+
+
+def test_an_outage_that_refuses_connections(sandbox):
+    done = run("sandbox", "outage", 600, "--status", "refused", sandbox=sandbox)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Outage planned: connections refused for 600 s at all endpoints, starting now.\n"
+    with pytest.raises(requests.ConnectionError):
+        requests.get(sandbox.base_url, timeout=30)
+    sandbox.clear_faults()
+    assert requests.get(sandbox.base_url, timeout=30).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "code", "sentence"),
+    [
+        ([], {}, 2, "Missing argument 'SECONDS'."),
+        (["0"], {}, 2, "Invalid value for 'SECONDS'"),
+        (["nan"], {}, 2, "'nan' is not a number of seconds."),
+        (["inf"], {}, 2, "'inf' is not a number of seconds."),
+        (["soon"], {}, 2, "Invalid value for 'SECONDS'"),
+        (["5", "--after", "nan"], {}, 2, "'nan' is not a number of seconds."),
+        (["5", "--after", "-1"], {}, 2, "Invalid value for '--after'"),
+        (["5", "--retry-after", "-1"], {}, 2, "Invalid value for '--retry-after'"),
+        (["5", "--status", "200"], {}, 1, "status must be an HTTP status from 400 to 599"),
+        (["5", "--status", "5" * 5000], {}, 1, "status must be an HTTP status from 400 to 599"),
+        (["5", "--status", "down"], {}, 1, "one of reset, close, refused, not 'down'"),
+        (["5", "--at", "labels"], {}, 1, "at must name endpoints (work_items, annotations, "),
+        (["5", "--at", "batches", "--status", "refused"], {}, 1, "at must be empty"),
+        (["5", "--retry-after", "1", "--status", "reset"], {}, 1, "headers and body need an HTTP status"),
+        (["5"], {"CF_PLATFORM_BASE_URL": "https://api.invalid/v1"}, 2, "api.invalid is not a sandbox on this"),
+        (["5"], {"CF_API_KEY": None}, 2, "Error: No API key"),
+    ],
+)
+def test_errors_about_outages(sandbox, arguments, changes, code, sentence):
+    done = run("sandbox", "outage", *arguments, sandbox=sandbox, **changes)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert requests.get(sandbox.base_url, timeout=30).status_code == 401
 
 
 def test_the_options_of_the_sandbox_reach_it():

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..answers import ApiError, read_json
-from ..faults import Fault, RateLimit
+from ..faults import Fault, Outage, RateLimit
 from ..platform import CONTROL_PREFIX, Platform
 from .checks import read_object, require_text
 
@@ -23,6 +23,7 @@ def routes(platform: Platform) -> list[Route]:
         Route(CONTROL_PREFIX + "/requests", control.clear_requests, methods=["DELETE"]),
         Route(CONTROL_PREFIX + "/faults", control.add_fault, methods=["POST"]),
         Route(CONTROL_PREFIX + "/faults", control.clear_faults, methods=["DELETE"]),
+        Route(CONTROL_PREFIX + "/outages", control.add_outage, methods=["POST"]),
         Route(CONTROL_PREFIX + "/settings", control.change_settings, methods=["POST"]),
         Route(CONTROL_PREFIX + "/work-items/{item}", control.update_work_item, methods=["POST"]),
         Route(CONTROL_PREFIX + "/work-items/{item}/status", control.set_status, methods=["POST"]),
@@ -59,6 +60,15 @@ class _Control:
         except ValueError as error:
             raise ApiError(400, str(error)) from error
         return Response(status_code=204)
+
+    async def add_outage(self, request: Request) -> Response:
+        plan = await read_json(request)
+        try:
+            self._platform.faults.add_outage(Outage.from_json(plan))
+        except ValueError as error:
+            raise ApiError(400, str(error)) from error
+        usual = {"seconds": 0, "status": 500, "at": [], "after": 0, "headers": {}}
+        return JSONResponse({name: plan.get(name, value) for name, value in usual.items()})
 
     async def clear_faults(self, _: Request) -> Response:
         self._platform.faults.clear()
