@@ -11,15 +11,14 @@ import hashlib
 import mimetypes
 import os
 import re
-import threading
 from collections.abc import Callable
 
 from . import files, naming, resume
 from .exceptions import InvalidResponseError
+from .http import ObjectStream, Run, Transport
 from .places import Place
 from .resources import WorkItem
 from .state import FinishedAsset, State
-from .transport import ObjectStream, Transport
 
 #: Where neither the place of an asset nor its media type tells one. There is always one, so that no name of an asset
 #: can be another one's name with its extension.
@@ -40,17 +39,17 @@ class Assets:
         self._place = place
         self._state = state
 
-    def here(self, item: WorkItem, folder: str, stem: str) -> FinishedAsset | None:
+    def here(self, project_id: str, item: WorkItem, folder: str, stem: str) -> FinishedAsset | None:
         """Return an item's asset if it is there, unchanged and where it belongs."""
-        known = self._state.asset(item.project_id or "", item.id)
+        known = self._state.asset(project_id, item.id)
         if known is None or known.source != _source(item) or os.path.splitext(known.path)[0] != _stem(folder, stem):
             return None
         return known if self._place.has(known.path, known.size, known.mtime_ns) else None
 
-    def keep(self, item: WorkItem, asset: FinishedAsset) -> None:
+    def keep(self, project_id: str, item: WorkItem, asset: FinishedAsset) -> None:
         """Write down where an item's asset is now; remove the file that it had elsewhere."""
-        known = self._state.asset(item.project_id or "", item.id)
-        self._state.finish_asset(item.project_id or "", item.id, asset)
+        known = self._state.asset(project_id, item.id)
+        self._state.finish_asset(project_id, item.id, asset)
         if known is not None and known.path != asset.path:
             self._remove_moved(known)
 
@@ -69,24 +68,26 @@ class Assets:
 def fetch(
     calls: Transport,
     place: Place,
+    project_id: str,
     item: WorkItem,
     folder: str,
     stem: str,
     url: str,
     renew: Callable[[], str] | None,
-    stop: threading.Event | None,
+    run: Run,
 ) -> FinishedAsset:
     """Fetch an item's asset and return where it is.
 
     Args:
         calls: The transport.
         place: The destination.
+        project_id: The project that was asked for.
         item: The work item.
         folder: The folder of its batch.
         stem: The name of its files, without extension.
         url: Where the asset is.
         renew: Returns a new signed URL; ``None`` where the URL is not one of the platform's.
-        stop: Ends the call early when it is set.
+        run: The run that it belongs to.
     """
     place.ensure_folder(folder, files.ASSETS_FOLDER)
 
@@ -95,8 +96,8 @@ def fetch(
         if media_type == "text/html" and not url.partition("?")[0].endswith((".html", ".htm")):
             raise InvalidResponseError("The storage sent a web page in place of the asset.")
 
-    with contextlib.closing(resume.Resumable(place.root, f"asset {item.project_id} {item.id}")) as part:
-        resume.fetch(calls, url, part, renew, look=look, plain=renew is None, stop=stop)
+    with contextlib.closing(resume.Resumable(place.root, f"asset {project_id} {item.id}")) as part:
+        resume.fetch(calls, url, part, renew, look=look, plain=renew is None, run=run)
         path = _stem(folder, stem) + _extension(item.asset_url or "", part.media_type)
         found = place.adopt(part, path)
     return FinishedAsset(path, _source(item), found.st_size, found.st_mtime_ns)

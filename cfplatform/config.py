@@ -29,15 +29,26 @@ Timeout = float | tuple[float, float]
 _KEY = re.compile(r"[!-~]{1,512}")
 
 
-def api_key(value: str | None) -> str:
+class Secret(str):
+    """A text that shows itself nowhere but where it is sent: tools that print local variables use ``repr``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def api_key(value: str | None) -> Secret:
     """Return the API key from the argument or CF_API_KEY. No message ever shows it."""
     source = "The api_key argument" if value is not None else "CF_API_KEY"
-    key = os.environ.get("CF_API_KEY") if value is None else value
-    if key is None:
+    # Over the old name, so that no frame of an error holds it as plain text.
+    value = os.environ.get("CF_API_KEY") if value is None else value
+    if value is None:
         raise ConfigurationError("No API key: pass api_key=... or set CF_API_KEY.")
-    if not isinstance(key, str):
-        raise ConfigurationError(f"{source} must be a string, not {type(key).__name__}.")
-    stripped = key.strip(" \t\r\n")
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{source} must be a string, not {type(value).__name__}.")
+    value = Secret(value)
+    stripped = Secret(value.strip(" \t\r\n"))
     if not stripped:
         raise ConfigurationError(f"{source} is blank. Pass the key that CloudFactory gave you.")
     if not _KEY.fullmatch(stripped):
@@ -45,7 +56,7 @@ def api_key(value: str | None) -> str:
             f"{source} has characters that cannot be part of a key (white space or control characters inside, "
             f"anything outside ASCII) or more than 512 of them. Copy the key again, without quotes around it."
         )
-    if stripped != key:
+    if stripped != value:
         warnings.warn(f"{source} had white space around it, which was removed.", UserWarning, stacklevel=3)
     return stripped
 
@@ -130,4 +141,23 @@ def max_workers(value: int) -> int:
         raise ConfigurationError(
             f"max_workers must be a whole number from 1 to {MAX_WORKERS_LIMIT}, not {shown(value)}."
         )
+    return value
+
+
+def patience(value: float) -> float:
+    """Check how long a run waits for an outage to end: seconds from 0 up."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < float("inf"):
+        raise ConfigurationError(
+            f"patience must be a number of seconds from 0 up, not {shown(value)}. 0 does not wait for an outage to end."
+        )
+    return float(value)
+
+
+def flag(value: bool | None, variable: str) -> bool:
+    """Return a setting that is on or off: the argument, else whether the variable is set to anything but 0."""
+    if value is None:
+        return os.environ.get(variable, "").strip() not in ("", "0", "false", "no")
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{variable.removeprefix('CF_').lower()} must be True or False, not {shown(value)}.")
     return value

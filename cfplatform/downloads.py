@@ -1,35 +1,34 @@
-"""Downloading: where each item goes, what can be skipped, and the account of a run."""
+"""Downloading: where each item goes, what can be skipped, and the summary of a run."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 from typing_extensions import Self, TypedDict
 
-from . import naming, pagination, params, progress, transport
+from . import http, naming, pagination, params, progress
 from .assets import Assets
-from .exceptions import DestinationError, DownloadError, InvalidParameterError, from_dict, to_dict
+from .exceptions import DestinationError, DownloadError, InvalidParameterError, OutageError, from_dict, to_dict
 from .executing import Done, Executor, Spread
-from .pipeline import Job, Pipeline
+from .http import ObjectStream, Run, Transport
 from .places import Place
 from .receiving import Receiver, Target
 from .resources import WorkItem
 from .results import DownloadResult, DownloadSummary, located
 from .state import (
     RESULTS_AT_ONCE,
-    Allowance,
     FinishedAsset,
     FinishedItem,
     ResultRow,
     State,
     StateError,
 )
-from .transport import ObjectStream, Transport
+from .transfer.steps import Job, Steps
 
 #: Folder of items that belong to no batch; the platform itself calls the batch of such projects so.
 DEFAULT_FOLDER = "Default"
@@ -45,6 +44,7 @@ class DownloadOptions(TypedDict, total=False):
     inject_asset_url: bool
     progress: progress.Progress
     executor: Executor | None
+    patience: float | None
     state: str | os.PathLike[str] | None
 
 
@@ -57,7 +57,9 @@ class Downloader:
     Args:
         calls: The transport.
         place: The destination.
-        batch_names: Returns the names of a project's batches by id; called with ``refresh`` where one is missing.
+        batch_names: Returns the names of a project's batches by id; called with ``refresh`` where one is missing, and
+            with the run.
+        reporter: Is told what finishes, and what is waited for.
         documents: Download the documents.
         assets: Download the assets.
         executor: Runs the requests in other processes; ``None`` for threads of this one.
@@ -67,10 +69,12 @@ class Downloader:
         self,
         calls: Transport,
         place: Place,
-        batch_names: Callable[[str, bool], dict[str, str]],
+        batch_names: Callable[[str, bool, Run], dict[str, str]],
+        reporter: progress.ProgressReporter,
         *,
         space_id: str | None,
         workers: int,
+        patience: float,
         overwrite: bool,
         inject_asset_url: bool,
         documents: bool = True,
@@ -85,22 +89,26 @@ class Downloader:
         self._batch_names = batch_names
         self._overwrite = overwrite
         self._inject = inject_asset_url
-        self._rows_at_once = max(1, workers // 2)
+        self._reporter = reporter
+        on_wait = progress.Watch(calls.trouble, reporter)
+        #: For what the caller's thread asks.
+        self.run = Run(patience, on_wait=on_wait)
         self._folders: dict[tuple[str, str], str] = {}
-        # Places of items on their way, whose rows are not written yet.
+        # Places of items on their way, which have no row yet.
         self._claimed: dict[str, str] = {}
         self._receiver = Receiver(calls, place, inject=inject_asset_url)
         self._run: Callable[[Iterable[Job[DownloadResult]]], Generator[Job[DownloadResult]]]
         if executor is None:
-            pipeline: Pipeline[DownloadResult] = Pipeline(
+            steps: Steps[DownloadResult] = Steps(
                 calls,
                 self._receive,
                 workers=workers,
+                patience=patience,
                 space_id=space_id,
                 receive_asset=self._receive_asset,
-                around=Allowance(workers, lambda: self._state),
+                on_wait=on_wait,
             )
-            self._run = pipeline.run
+            self._run = steps.run
         else:
             spread: Spread[DownloadResult] = Spread(
                 executor,
@@ -109,6 +117,7 @@ class Downloader:
                 self._take_back,
                 space_id=space_id,
                 workers=workers,
+                patience=patience,
                 inject=inject_asset_url,
             )
             self._run = spread.run
@@ -120,9 +129,6 @@ class Downloader:
 
     def __exit__(self, *_: object) -> None:
         self._receiver.release()
-        # Of files that nobody was told of; their rows only save work.
-        with contextlib.suppress(StateError):
-            self._state.flush()
         self._state.close()
 
     def results(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[DownloadResult]:
@@ -134,8 +140,6 @@ class Downloader:
     def _outcomes(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[tuple[Job[DownloadResult], DownloadResult]]:
         with contextlib.closing(self._run(self._jobs(pages))) as jobs:
             for job in jobs:
-                # Whoever is told of a file may rely on its being known to the next run.
-                self._state.flush()
                 if self._claimed and job.target is not None:
                     self._claimed.pop(job.target.key, None)
                 result = job.result
@@ -143,14 +147,13 @@ class Downloader:
                     result = DownloadResult(job.item.id, job.item.batch_id, None, "failed", error=job.error)
                 yield job, result
 
-    def summarise(self, pages: Iterable[Sequence[WorkItem]], reporter: progress.ProgressReporter) -> DownloadSummary:
-        """Download the items of all pages, write the results down, and return the account."""
+    def summarise(self, pages: Iterable[Sequence[WorkItem]]) -> DownloadSummary:
+        """Download the items of all pages, write the results down, and return the summary."""
         began = time.monotonic()
         summary = DownloadSummary(self._place.url or self._root, state=self._root)
         run = summary.run = self._state.begin_run()
         waiting: list[ResultRow] = []
         try:
-            # Closed here, not when it is collected: an error of the reporter must end the run at once.
             with contextlib.closing(self._outcomes(pages)) as outcomes:
                 for job, result in outcomes:
                     _count(summary, result)
@@ -158,16 +161,18 @@ class Downloader:
                     if len(waiting) >= RESULTS_AT_ONCE:
                         self._state.add_results(run, summary.total_items - len(waiting), waiting)
                         waiting = []
-                    reporter.advance(result.outcome, result.written or result.size)
-        except BaseException:
+                    self._reporter.advance(result.outcome, result.written or result.size)
+        except BaseException as error:
             # What ended the run must be told, whatever happens to these.
             with contextlib.suppress(StateError):
                 self._state.add_results(run, summary.total_items - len(waiting), waiting)
+            if isinstance(error, OutageError):
+                _say_what_is_kept(error, summary)
             raise
         else:
             self._state.add_results(run, summary.total_items - len(waiting), waiting)
         finally:
-            reporter.finish()
+            self._reporter.finish()
         summary.elapsed = time.monotonic() - began
         return summary
 
@@ -180,7 +185,7 @@ class Downloader:
 
     def _jobs_of(self, group: list[WorkItem]) -> Iterator[Job[DownloadResult]]:
         """Decide where items of one batch go; the state is asked for all of them at once."""
-        project_id = group[0].project_id or ""
+        project_id = group[0].listed_project_id or ""
         try:
             folder = self._folder(project_id, group[0].batch_id)
         except (StateError, DestinationError):
@@ -193,7 +198,7 @@ class Downloader:
             return
         known = self._state.items(project_id, [item.id for item in group])
         targets = [Target(folder, naming.safe_name(item.id), known.get(item.id)) for item in group]
-        # Who has their file there already needs no leave.
+        # Who has their file there already needs no new place.
         are_there = [_is_there(target) for target in targets]
         elsewhere = [target.key for target, is_there in zip(targets, are_there, strict=True) if not is_there]
         self._owners = self._state.owners(elsewhere) if elsewhere else {}
@@ -212,7 +217,7 @@ class Downloader:
         except DownloadError as error:
             job.error = error
             return job
-        asset = self._assets.here(item, target.folder, target.stem) if self._with_assets else None
+        asset = self._assets.here(job.project_id, item, target.folder, target.stem) if self._with_assets else None
         if self._with_assets and item.asset_url and (asset is None or self._overwrite):
             job.asset = item.asset_url
         known = target.known
@@ -244,7 +249,7 @@ class Downloader:
 
     def _claim(self, item: WorkItem, target: Target) -> Target:
         """Return where an item goes: its plain place, or one of its own where that is another's."""
-        owner = (item.project_id or "", item.id)
+        owner = (item.listed_project_id or "", item.id)
         if self._owners.get(target.key, owner) != owner or not self._is_free(target, item):
             target = target._replace(stem=f"{target.stem}~{naming.digest('/'.join(owner))}")
             if self._state.owners([target.key]).get(target.key, owner) != owner or not self._is_free(target, item):
@@ -272,12 +277,12 @@ class Downloader:
     def _folder_name(self, project_id: str, batch_id: str) -> str:
         if not batch_id:
             return DEFAULT_FOLDER
-        names = self._batch_names(project_id, False)
+        names = self._batch_names(project_id, False, self.run)
         if batch_id not in names:
-            names = self._batch_names(project_id, True)
+            names = self._batch_names(project_id, True, self.run)
         return names.get(batch_id, batch_id)
 
-    # --- Receiving, in the threads of the pipeline --------------------------------------------------------------------
+    # --- Receiving, in the threads of the pool --------------------------------------------------------------------
 
     def _receive(self, job: Job[DownloadResult], stream: ObjectStream) -> DownloadResult:
         """Receive one document and remember it."""
@@ -287,11 +292,9 @@ class Downloader:
         self._keep(job, finished)
         return self._result(job, "downloaded", written=finished.size)
 
-    def _receive_asset(
-        self, job: Job[DownloadResult], renew: Callable[[], str] | None, stop: threading.Event
-    ) -> DownloadResult:
+    def _receive_asset(self, job: Job[DownloadResult], renew: Callable[[], str] | None, run: Run) -> DownloadResult:
         """Receive and remember the asset of an item whose document, if it was wanted, is saved."""
-        asset = self._receiver.asset(job, renew, stop)
+        asset = self._receiver.asset(job, renew, run)
         self._keep_asset(job, asset)
         return self._result(job, "downloaded", written=asset.size + (job.result.written if job.result else 0))
 
@@ -310,16 +313,14 @@ class Downloader:
         job.result = self._result(job, "downloaded" if saved else "skipped", written=sum(saved))
 
     def _keep(self, job: Job[DownloadResult], finished: FinishedItem) -> None:
-        self._state.remember(job.item.project_id or "", job.item.id, job.target.key, finished)
-        self._state.flush(self._rows_at_once)
+        self._state.remember(job.project_id, job.item.id, job.target.key, finished)
         target = job.target
         if target.known is not None and target.known.path != finished.path:
-            self._state.flush()
             self._remove_moved(target.known)
         job.target = target._replace(known=finished)
 
     def _keep_asset(self, job: Job[DownloadResult], asset: FinishedAsset) -> None:
-        self._assets.keep(job.item, asset)
+        self._assets.keep(job.project_id, job.item, asset)
         job.target = job.target._replace(asset=asset)
 
     def _remove_moved(self, known: FinishedItem) -> None:
@@ -340,7 +341,7 @@ def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
             if group:
                 yield group
             raise InvalidParameterError(f"items must be WorkItem objects, not {type(item).__name__}.")
-        batch = item.batch_id, item.project_id
+        batch = item.batch_id, item.listed_project_id
         if group and (batch != latest or len(group) == params.MAX_PAGE_SIZE):
             yield group
             group = []
@@ -387,9 +388,20 @@ def _count(summary: DownloadSummary, result: DownloadResult) -> None:
         summary.failed += 1
 
 
-def fetch_batch_names(calls: Transport, project_id: str) -> dict[str, str]:
+def _say_what_is_kept(error: OutageError, summary: DownloadSummary) -> None:
+    done = summary.successful + summary.skipped
+    error.message = (
+        f"{error.message} {done:,} work items are finished and kept"
+        + (f", {summary.failed:,} failed" if summary.failed else "")
+        + "; run the same call again to fetch the rest, or pass a larger patience."
+    )
+    error.args = (error.message,)
+
+
+def fetch_batch_names(calls: Transport, project_id: str, run: Run) -> dict[str, str]:
     """Return the names of all batches of a project, by id as text."""
-    path = transport.path("projects", params.object_id("project_id", project_id), "batches")
+    path = http.path("projects", params.object_id("project_id", project_id), "batches")
     query = [("limit", str(params.MAX_PAGE_SIZE))]
-    pages = pagination.iterate_pages(lambda query: calls.get_json(path, query), query)
+    fetch = functools.partial(calls.get_json, path, run=run, is_essential=True)
+    pages = pagination.iterate_pages(fetch, query)
     return {str(batch["id"]): str(batch.get("name") or "") for batch in pagination.items(pages)}

@@ -8,6 +8,7 @@
     ├── TransportError                         no usable answer arrived
     │   ├── APIConnectionError (ConnectionError)
     │   ├── APITimeoutError (TimeoutError)
+    │   ├── OutageError                        the platform or the storage was away for longer than ``patience``
     │   └── InvalidResponseError (ValueError)  an answer arrived that cannot be what was asked for
     ├── APIError                               the server answered with an error status
     │   ├── BadRequestError                    400, 422
@@ -138,6 +139,13 @@ class APITimeoutError(TransportError, TimeoutError):
     """The server did not answer in time; see the ``timeout`` argument of the client."""
 
 
+class OutageError(TransportError):
+    """The platform or the storage was away for longer than ``patience``, which ends a run; what is finished is kept.
+
+    ``status_code`` is that of the last answer, ``None`` where none came.
+    """
+
+
 class InvalidResponseError(TransportError, ValueError):
     """The answer cannot be what was asked for: not JSON, cut short, a redirect, or without its ``items``."""
 
@@ -265,6 +273,8 @@ _BY_STATUS: dict[int, tuple[type[APIError], str]] = {
     422: (BadRequestError, "Check the arguments of the call."),
     429: (RateLimitError, "Wait and try again, or use fewer workers."),
 }
+#: Refusals that are not the platform's where they come as a web page: the platform answers in JSON.
+WEB_PAGE_STATUSES = (401, 403, 407, 451)
 _SERVER_ERROR_HINT = "The platform had a fault. Try again later; what is finished is kept."
 
 
@@ -299,6 +309,9 @@ def error_from_response(
     request_id = printable(plain.get("x-request-id") or plain.get("x-amz-request-id") or "") or None
     words = server_words(text, plain.get("content-type", "")) or "the server gave no reason"
     where = blank_url(url)
+    if status_code in WEB_PAGE_STATUSES and is_web_page(text, plain.get("content-type", "")):
+        cls = APIError
+        hint = "This web page is not from the platform: a proxy, firewall or gateway on the way to it has answered."
     message = f"{method} {where} failed with status {status_code}: {words.rstrip('.')}. {hint or usual_hint}".rstrip()
     if retry_after is not None:
         message += f" The server asks to wait {retry_after:g} s."
@@ -315,6 +328,12 @@ def error_from_response(
     if isinstance(error, RateLimitError):
         error.retry_after = retry_after
     return error
+
+
+def is_web_page(text: str, content_type: str = "") -> bool:
+    """Tell whether a body is an HTML page."""
+    start = text.lstrip()[:200].lower()
+    return start.startswith(("<!doctype html", "<html")) or ("html" in content_type.lower() and start[:1] == "<")
 
 
 def server_words(text: str, content_type: str = "") -> str:

@@ -1,27 +1,26 @@
 """Downloading in other processes: work is cut into chunks that an executor runs; what comes back is small.
 
 The process of the caller lists, decides what is fetched, and writes the state. A worker receives files into the same
-folder, by the same pipeline, and reports what it saved.
+folder, by the same steps, and reports what it saved.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import functools
 import os
-import queue
+import pickle
 import socket
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from . import files
 from .exceptions import (
     CFPlatformError,
+    ConfigurationError,
     DownloadError,
     InvalidParameterError,
     blank,
@@ -30,15 +29,16 @@ from .exceptions import (
     shown,
     to_dict,
 )
-from .pipeline import Job, Pipeline
+from .http import Transport
+from .http.transport import Settings
 from .places import Place
 from .receiving import Receiver, Target
 from .resources import WorkItem
 from .state import FinishedAsset, FinishedItem
-from .transport import Transport
-from .transport.settings import Settings
+from .transfer.pool import Pool
+from .transfer.steps import Job, Steps
 
-#: Items in a chunk. Each chunk fills its pipeline anew and drains it, which costs some three round trips of the dozen
+#: Items in a chunk. Each chunk fills its window and drains it, which costs some three round trips of the dozen
 #: that 200 items take with 32 workers; and a process that dies takes one chunk with it, whose items are fetched again.
 CHUNK = 200
 #: Chunks that are with the executor at the same time, so that 32 processes always find a next one. More would only
@@ -75,6 +75,7 @@ class Piece(NamedTuple):
 
     # Leaves its client behind where it is pickled.
     item: WorkItem
+    project_id: str
     folder: str
     stem: str
     wants_document: bool
@@ -109,6 +110,7 @@ class Chunk:
     mark: Path
     space_id: str | None
     workers: int
+    patience: float
     inject: bool
     pieces: list[Piece]
 
@@ -116,7 +118,7 @@ class Chunk:
 # --- In a worker process -----------------------------------------------------------------------------------------
 
 
-@lru_cache(KEPT_TRANSPORTS)
+@functools.lru_cache(KEPT_TRANSPORTS)
 def _transport(settings: Settings) -> Transport:
     return Transport(**settings.arguments)
 
@@ -126,7 +128,8 @@ def download_chunk(chunk: Chunk) -> Report:
     jobs: list[Job[bool]] = []
     for piece in chunk.pieces:
         job: Job[bool] = Job(piece.item, Target(piece.folder, piece.stem))
-        job.wants_document, job.asset, job.headers = piece.wants_document, piece.asset, piece.headers
+        job.project_id, job.wants_document = piece.project_id, piece.wants_document
+        job.asset, job.headers = piece.asset, piece.headers
         jobs.append(job)
     fatal = None
     try:
@@ -150,15 +153,20 @@ def _download(chunk: Chunk, jobs: list[Job[bool]]) -> None:
         job.target = job.target._replace(known=receiver.document(job, stream))
         return True
 
-    def receive_asset(job: Job[bool], renew: Any, stop: Any) -> bool:
-        job.target = job.target._replace(asset=receiver.asset(job, renew, stop))
+    def receive_asset(job: Job[bool], renew: Any, run: Any) -> bool:
+        job.target = job.target._replace(asset=receiver.asset(job, renew, run))
         return True
 
-    pipeline: Pipeline[bool] = Pipeline(
-        calls, receive, workers=chunk.workers, space_id=chunk.space_id, receive_asset=receive_asset
+    steps: Steps[bool] = Steps(
+        calls,
+        receive,
+        workers=chunk.workers,
+        patience=chunk.patience,
+        space_id=chunk.space_id,
+        receive_asset=receive_asset,
     )
     try:
-        with contextlib.closing(pipeline.run(_while_wanted(chunk.mark, jobs))) as finished:
+        with contextlib.closing(steps.run(_while_wanted(chunk.mark, jobs))) as finished:
             for _ in finished:
                 _ensure_wanted(chunk.mark)
     finally:
@@ -182,7 +190,7 @@ def _ensure_wanted(mark: Path) -> None:
 
 
 class Spread(Generic[R]):
-    """Runs jobs like the pipeline does, but in the processes of an executor.
+    """Runs jobs like :class:`Steps` does, but in the processes of an executor.
 
     Args:
         executor: Runs chunks; it is not shut down.
@@ -191,6 +199,7 @@ class Spread(Generic[R]):
         take: Called in the caller's thread with a job and what was done; writes the state and sets the result.
         space_id: The space, or ``None`` to take it from each annotation.
         workers: Items that one chunk works on at the same time, at the most.
+        patience: Seconds that a request waits for an outage to end.
         inject: Set ``info.asset_url`` in documents.
     """
 
@@ -203,23 +212,32 @@ class Spread(Generic[R]):
         *,
         space_id: str | None,
         workers: int,
+        patience: float,
         inject: bool,
     ) -> None:
+        problem = ""
+        try:
+            pickle.dumps(settings)
+        except Exception as error:
+            problem = type(error).__name__
+        if problem:
+            # Everything else is checked to be plain values. Raised here, so that no frame or context holds the key.
+            raise ConfigurationError(
+                f"executor= needs a client whose settings can be pickled ({problem}): pass retries=... as a number, or "
+                "as a urllib3.Retry of a class that is importable in the worker processes."
+            )
         self._executor = executor
         self._settings = settings
         self._place = place
         self._take = take
         self._space_id = space_id
         self._workers = workers
+        self._patience = patience
         self._inject = inject
-        self._waiting: list[Job[R]] = []
-        self._running: dict[int, tuple[Any, list[Job[R]]]] = {}
-        self._ready: deque[Job[R]] = deque()
-        self._listed = False
-        self._listing_error: Exception | None = None
-        self._numbers = itertools.count()
-        # Filled by whatever thread finishes a future.
-        self._finished: queue.SimpleQueue[int] = queue.SimpleQueue()
+        # Without threads of its own: the caller's hands chunks out and takes back what was done.
+        self._pool: Pool[Job[R]] = Pool(0, window=AHEAD * CHUNK)
+        self._chunk = self._pool.group(CHUNK, self._submit, lingers=False)
+        self._running: dict[Any, list[Job[R]]] = {}
 
     def run(self, jobs: Iterable[Job[R]]) -> Generator[Job[R]]:
         """Yield the jobs when they are done. Closing the generator cancels what is not under way.
@@ -230,23 +248,15 @@ class Spread(Generic[R]):
         Raises:
             CFPlatformError: What stops the whole run: the key is refused, the disk is full, or the executor fails.
         """
-        source = iter(jobs)
         pid = os.getpid()
         try:
             mark = files.PartFile(self._place.root)
         except OSError as error:
             raise files.destination_error(error) from None
+        self._mark = mark.path
         try:
-            while True:
-                self._fill(source, mark.path)
-                if self._ready:
-                    yield self._ready.popleft()
-                elif self._running:
-                    self._collect()
-                else:
-                    break
-            if self._listing_error is not None:
-                raise self._listing_error
+            with contextlib.closing(self._pool.run(jobs, self._begin)) as finished:
+                yield from finished
         finally:
             # A forked child has a copy of this, which must not end its parent's run.
             if pid == os.getpid():
@@ -254,63 +264,50 @@ class Spread(Generic[R]):
                 mark.discard()
                 self._end()
 
-    def _fill(self, source: Iterator[Job[R]], mark: Path) -> None:
-        for turn in itertools.count():
-            # As in the pipeline: two a turn, more of them only while there is nothing to hand out.
-            if self._listed or self._is_full() or (turn >= 2 and self._has_output()):
-                return
-            try:
-                self._admit(next(source))
-            except StopIteration:
-                self._listed = True
-            except Exception as error:
-                self._listing_error = error
-                self._listed = True
-            if self._waiting and (self._listed or len(self._waiting) >= CHUNK):
-                self._submit(mark)
-
-    def _is_full(self) -> bool:
-        return len(self._running) >= AHEAD or len(self._ready) >= CHUNK
-
-    def _has_output(self) -> bool:
-        return bool(self._ready) or not self._finished.empty()
-
-    def _admit(self, job: Job[R]) -> None:
-        if job.result is not None or job.error is not None:
-            self._ready.append(job)
+    def _begin(self, job: Job[R]) -> None:
+        if job.is_done:
+            self._pool.finish(job)
         else:
-            self._waiting.append(job)
+            self._pool.submit_together(self._chunk, job)
 
-    def _submit(self, mark: Path) -> None:
-        jobs, self._waiting = self._waiting, []
+    def _submit(self, jobs: list[Job[R]]) -> None:
         pieces = [
-            Piece(job.item, job.target.folder, job.target.stem, job.wants_document, job.asset, job.headers)
+            Piece(
+                job.item,
+                job.project_id,
+                job.target.folder,
+                job.target.stem,
+                job.wants_document,
+                job.asset,
+                job.headers,
+            )
             for job in jobs
         ]
-        chunk = Chunk(self._settings, self._place, mark, self._space_id, self._workers, self._inject, pieces)
+        chunk = Chunk(
+            self._settings,
+            self._place,
+            self._mark,
+            self._space_id,
+            self._workers,
+            self._patience,
+            self._inject,
+            pieces,
+        )
         try:
             # Else another process would take it, after a day, for something left behind.
-            os.utime(mark)
+            os.utime(self._mark)
         except OSError as error:
             raise files.destination_error(error) from None
-        number = next(self._numbers)
         try:
             future = self._executor.submit(download_chunk, chunk)
         except Exception as error:
             raise self._lost(error) from error
-        self._running[number] = future, jobs
-        future.add_done_callback(lambda _: self._finished.put(number))
+        self._running[future] = jobs
+        future.add_done_callback(lambda future: self._pool.submit(functools.partial(self._collect, future)))
 
-    def _collect(self) -> None:
-        """Wait for a chunk and take what was done."""
-        while True:
-            try:
-                # In slices, because an untimed wait cannot be interrupted by Ctrl-C on Windows.
-                number = self._finished.get(timeout=0.5)
-                break
-            except queue.Empty:
-                continue
-        future, jobs = self._running.pop(number)
+    def _collect(self, future: Any) -> None:
+        """Take what was done of a chunk."""
+        jobs = self._running.pop(future)
         try:
             report = future.result()
         except Exception as error:
@@ -319,17 +316,18 @@ class Spread(Generic[R]):
             self._remember(jobs[position], done)
         if report.fatal is not None:
             raise from_dict(report.fatal)
-        self._ready.extend(jobs)
+        for job in jobs:
+            self._pool.finish(job)
 
     def _remember(self, job: Job[R], done: Done) -> None:
         try:
             self._take(job, done)
         except OSError as error:
-            # As the pipeline does where the file system refuses something.
+            # As the steps do where the file system refuses something.
             problem = files.destination_error(error)
             if files.stops_everything(error):
                 raise problem from None
-            job.result, job.error = None, problem
+            job.fail(problem)
 
     def _lost(self, error: Exception) -> DownloadError:
         words = printable(blank(str(error), self._settings.arguments["api_key"]))[:200]
@@ -342,11 +340,10 @@ class Spread(Generic[R]):
     def _end(self) -> None:
         """Take what workers that were told to stop have saved, for a short time; cancel the rest."""
         give_up = time.monotonic() + LAST_WAIT
-        while self._running and (left := give_up - time.monotonic()) > 0:
-            # Whatever ended the run must be told, not what happens to these.
+        for future, jobs in list(self._running.items()):
+            # Whatever ended the run must be reported, not what happens to these.
             with contextlib.suppress(Exception):
-                future, jobs = self._running.pop(self._finished.get(timeout=left))
-                for position, done in future.result().done.items():
+                report = future.result(timeout=max(0.0, give_up - time.monotonic()))
+                for position, done in report.done.items():
                     self._take(jobs[position], done)
-        for future, _ in self._running.values():
             future.cancel()

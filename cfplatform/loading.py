@@ -1,4 +1,4 @@
-"""Documents parsed in memory, fetched ahead of their reader as far as there is room; nothing touches the disk."""
+"""Documents parsed in memory, prefetched as far as the memory budget allows; nothing touches the disk."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any, cast
 
 from . import documents
 from .exceptions import CFPlatformError
-from .pipeline import Job, Pipeline
+from .http import ObjectStream, Transport
 from .resources import WorkItem
-from .transport import ObjectStream, Transport
+from .transfer.memory import MemoryBudget
+from .transfer.steps import Job, Steps
 
 #: Parsed documents that wait to be taken, for each worker.
 HELD_PER_WORKER = 2
@@ -25,6 +26,7 @@ def parsed_documents(
     *,
     space_id: str | None,
     workers: int,
+    patience: float,
     ordered: bool,
     on_error: Callable[[WorkItem, CFPlatformError], Any] | None,
     look_ahead: int = LOOK_AHEAD,
@@ -32,21 +34,21 @@ def parsed_documents(
     """Yield each item with its parsed document; nothing touches the disk."""
 
     def receive(job: Job[dict[str, Any]], stream: ObjectStream) -> dict[str, Any]:
-        document = documents.parse(_read_whole(pipeline, job, stream))
+        document = documents.parse(_read_whole(steps, job, stream))
         info = document.get("info")
         document["info"] = {**(info if isinstance(info, dict) else {}), "asset_url": job.item.asset_url or ""}
         return document
 
-    pipeline: Pipeline[dict[str, Any]] = Pipeline(
+    steps: Steps[dict[str, Any]] = Steps(
         calls,
         receive,
         workers=workers,
+        patience=patience,
         space_id=space_id,
         ordered=ordered,
-        held=HELD_PER_WORKER * workers,
-        room=look_ahead,
+        budget=MemoryBudget(look_ahead, HELD_PER_WORKER * workers),
     )
-    with contextlib.closing(pipeline.run(Job(item) for item in items)) as jobs:
+    with contextlib.closing(steps.run(Job(item) for item in items)) as jobs:
         for job in jobs:
             if job.result is not None:
                 yield job.item, cast("dict[str, Any]", job.take())
@@ -56,18 +58,18 @@ def parsed_documents(
                 on_error(job.item, job.error)
 
 
-def _read_whole(pipeline: Pipeline[dict[str, Any]], job: Job[dict[str, Any]], stream: ObjectStream) -> bytearray:
-    """Read a document into memory, for which room is made first or, where its size is not told, on the way."""
+def _read_whole(steps: Steps[dict[str, Any]], job: Job[dict[str, Any]], stream: ObjectStream) -> bytearray:
+    """Read a document into memory that is reserved first or, where its size is not known, on the way."""
     told = stream.size
-    room = told or 0
+    reserved = told or 0
     if told is not None:
-        pipeline.make_room(job, told)
+        steps.reserve(job, told)
     document = bytearray()
     for chunk in stream.chunks(documents.LOAD_LIMIT):
         document += chunk
-        if len(document) > room:
-            room = 2 * len(document)
-            pipeline.make_room(job, room, is_all=False)
+        if len(document) > reserved:
+            reserved = 2 * len(document)
+            steps.reserve(job, reserved, is_all=False)
     if told is None:
-        pipeline.make_room(job, len(document))
+        steps.reserve(job, len(document))
     return document

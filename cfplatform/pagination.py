@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .ahead import Ahead
-from .exceptions import (
-    APIConnectionError,
-    APIError,
-    APITimeoutError,
-    CFPlatformError,
-    InvalidResponseError,
-    RateLimitError,
-    ServerError,
-)
+from .background import Background
+from .exceptions import APIError, CFPlatformError, InvalidResponseError
 from .params import Query
 
 #: Cursors remembered, to notice a listing that goes round: at 100 items a page, laps of up to 5 million items.
@@ -27,18 +22,34 @@ MAX_EMPTY_PAGES = 1_000
 #: Statuses by which a server says that it does not know a cursor any more.
 _CURSOR_REFUSED = (400, 410)
 
+#: A total above this is no count of items; progress bars cannot show it either.
+MAX_TOTAL = 10**15
+
 #: Pages of a listing after which the next one is asked for while a page is read. Who has come so far mostly reads on;
 #: who stops before has caused no request that was not needed, and who stops later a single one.
 AHEAD_AFTER = 10
 #: Listings whose first pages are fetched at the same time.
 LISTINGS_AT_ONCE = 4
-#: Errors of a page that may not happen again when it is needed.
-_PASSING = (APIConnectionError, APITimeoutError, RateLimitError, ServerError)
+#: Seconds that a page must take to be worth prefetching. A thread that shares the interpreter with the reader costs a
+#: third of a millisecond, so where there is nothing to wait for it would only make a listing slower.
+WORTH_A_THREAD = 0.005
 
 #: Fetches one page: takes the query, returns the parsed body.
 FetchPage = Callable[[Query], Any]
 #: Begins to fetch one page; ``None`` where that is not possible or not worth it.
-BeginPage = Callable[[Query], "Ahead[Any] | None"]
+BeginPage = Callable[[Query], "Background[Any] | None"]
+
+
+class Pace:
+    """How fast the pages of a server come."""
+
+    def __init__(self) -> None:
+        self.fastest = math.inf
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether there is something to wait for."""
+        return self.fastest >= WORTH_A_THREAD
 
 
 def iterate_pages(
@@ -48,8 +59,9 @@ def iterate_pages(
     cursor: str | None = None,
     restart: bool = False,
     begin: BeginPage | None = None,
-    first: Ahead[Any] | None = None,
+    first: Background[Any] | None = None,
     limit: int | None = None,
+    pace: Pace | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield the pages of a listing as the server sent them, one request each.
 
@@ -67,6 +79,7 @@ def iterate_pages(
         begin: Begins to fetch a page before it is needed, from the tenth page on, and never more than one.
         first: The first page, where it is under way already.
         limit: How many items the reader takes at the most, so that no page is fetched ahead that it may not need.
+        pace: How fast pages come, where other listings of the same server go before.
 
     Raises:
         InvalidResponseError: If a page cannot be one, or the cursor stands still or goes round.
@@ -75,11 +88,17 @@ def iterate_pages(
     seen = _cursors_seen(start)
     number = empty = 0
     pending = first
+    pace = pace or Pace()
     try:
         while True:
             number += 1
             try:
-                page = _checked_page(_taken(pending, fetch, _at(query, cursor)), number)
+                found = None if pending is None else _prefetched(pending)
+                if found is None:
+                    began = time.perf_counter()
+                    found = fetch(_at(query, cursor))
+                    pace.fastest = min(pace.fastest, time.perf_counter() - began)
+                page = _checked_page(found, number)
                 following = _next_cursor(page, query, number)
                 empty = 0 if page["items"] else empty + 1
                 if empty > MAX_EMPTY_PAGES:
@@ -95,7 +114,7 @@ def iterate_pages(
             pending = None
             goes_round = following is not None and not seen.add(following)
             is_last = following is None or goes_round or (limit is not None and yielded >= limit)
-            if begin is not None and number >= AHEAD_AFTER and not is_last:
+            if begin is not None and number >= AHEAD_AFTER and pace.is_slow and not is_last:
                 pending = begin(_at(query, following))
             yield page
             if following is None:
@@ -130,13 +149,16 @@ def iterate_queries(
     """
     if limit is not None and len(queries) > 1:
         begin = limit = None
-    under_way: deque[Ahead[Any] | None] = deque()
+    pace = Pace()
+    under_way: deque[Background[Any] | None] = deque()
     try:
         for number, query in enumerate(queries):
-            if begin is not None and number > 0:
+            if begin is not None and number > 0 and pace.is_slow:
                 under_way.extend(map(begin, queries[number + len(under_way) : number + LISTINGS_AT_ONCE]))
             first = under_way.popleft() if under_way else None
-            yield from iterate_pages(fetch, query, cursor=cursor, restart=True, begin=begin, first=first, limit=limit)
+            yield from iterate_pages(
+                fetch, query, cursor=cursor, restart=True, begin=begin, first=first, limit=limit, pace=pace
+            )
     finally:
         for ahead in under_way:
             if ahead is not None:
@@ -147,18 +169,14 @@ def _at(query: Query, cursor: str | None) -> Query:
     return [*query, ("cursor", cursor), ("page", "NEXT")] if cursor else query
 
 
-def _taken(pending: Ahead[Any] | None, fetch: FetchPage, query: Query) -> Any:
-    """Return a page: the one that is under way, or a new one."""
-    if pending is None:
-        return fetch(query)
-    # One that failed before anybody needed it says nothing of now: the reader may have taken an hour to come here.
-    is_stale = pending.is_done
-    try:
-        return pending.result()
-    except _PASSING:
-        if not is_stale:
-            raise
-    return fetch(query)
+def _prefetched(page: Background[Any]) -> Any:
+    """Return a page that was prefetched; ``None`` where that failed, so that it is fetched as it is needed."""
+    if page.is_lost:
+        return None
+    # What failed ahead of its time says nothing of now: the reader may have taken an hour to come here.
+    with contextlib.suppress(Exception):
+        return page.result()
+    return None
 
 
 def _cursors_seen(first: str | None) -> _Window:
@@ -203,7 +221,7 @@ def items(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Itera
 def total(page: dict[str, Any]) -> int | None:
     """Return how many items match in all, where the page tells it believably; it is not documented."""
     value = page.get("total")
-    if isinstance(value, int) and not isinstance(value, bool) and value >= len(page["items"]):
+    if isinstance(value, int) and not isinstance(value, bool) and len(page["items"]) <= value <= MAX_TOTAL:
         return value
     return None
 

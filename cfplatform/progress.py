@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,9 +12,12 @@ from .exceptions import ConfigurationError, InvalidParameterError
 
 @runtime_checkable
 class ProgressReporter(Protocol):
-    """What a long call tells while it runs. All methods are called from the thread that made the call.
+    """What a long call reports while it runs. All methods are called from the thread that made the call.
 
-    An exception raised by a method stops the call; what is finished is kept.
+    A fault of a reporter never ends the call: it is logged once, at level WARNING, and nothing is reported from then
+    on. A reporter may also have a method ``waiting(reason, seconds)``, which is called about twice a second while the
+    platform or the storage answers nothing useful: ``reason`` says what it answered last, such as "503 Service
+    Unavailable from https://api.example.com", ``seconds`` is the time until the next attempt.
     """
 
     def start(self, total: int | None) -> None:
@@ -27,6 +32,35 @@ class ProgressReporter(Protocol):
 
 #: What ``progress=`` accepts: nothing, ``True`` for a tqdm bar, a reporter, or a function of (done, total).
 Progress = bool | ProgressReporter | Callable[[int, int | None], Any] | None
+
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two reports that something is waited for.
+WATCH_INTERVAL = 0.5
+
+
+class Watch:
+    """Called now and then while a run waits; reports what it waits for.
+
+    Args:
+        trouble: Returns what is wrong and the seconds until the next attempt, or ``None`` if all is well.
+        reporter: Is told, if it has a method ``waiting``.
+    """
+
+    def __init__(self, trouble: Callable[[], tuple[str, float] | None], reporter: ProgressReporter) -> None:
+        self._trouble = trouble
+        self._waiting = getattr(reporter, "waiting", None)
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        """Report, if there is something to report."""
+        if self._waiting is None or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + WATCH_INTERVAL
+        trouble = self._trouble()
+        if trouble is not None:
+            self._waiting(*trouble)
 
 
 class NullReporter:
@@ -97,13 +131,46 @@ class TqdmReporter:
             self._bar.close()
 
 
+class _Shielded:
+    """Passes reports on until the reporter fails; then the call goes on without it."""
+
+    def __init__(self, reporter: ProgressReporter) -> None:
+        self._reporter = reporter
+        self._failed = False
+        if callable(getattr(reporter, "waiting", None)):
+            self.waiting = self._waiting
+
+    def start(self, total: int | None) -> None:
+        self._call("start", total)
+
+    def advance(self, outcome: str, size: int) -> None:
+        self._call("advance", outcome, size)
+
+    def finish(self) -> None:
+        self._call("finish")
+
+    def _waiting(self, reason: str, seconds: float) -> None:
+        self._call("waiting", reason, seconds)
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        if self._failed:
+            return
+        try:
+            getattr(self._reporter, name)(*arguments)
+        except Exception as error:
+            self._failed = True
+            log.warning(
+                "The progress reporter failed and is not called again (%s)", type(error).__name__, exc_info=True
+            )
+
+
 def reporter(progress: Progress, *, counts_bytes: bool = False) -> ProgressReporter:
     """Turn what the caller gave for ``progress=`` into a reporter.
 
     Args:
         progress: What the caller gave.
         counts_bytes: Whether the call is about one large object: then the total is its bytes, and each call of
-            ``advance`` tells of a piece of it. Its ``size`` is negative where bytes are given up.
+            ``advance`` reports a piece of it. Its ``size`` is negative where bytes are given up.
 
     Raises:
         ConfigurationError: If ``True`` is given and tqdm is not installed.
@@ -112,11 +179,11 @@ def reporter(progress: Progress, *, counts_bytes: bool = False) -> ProgressRepor
     if progress is None or progress is False:
         return NullReporter()
     if progress is True:
-        return TqdmReporter(counts_bytes=counts_bytes)
+        return _Shielded(TqdmReporter(counts_bytes=counts_bytes))
     if isinstance(progress, ProgressReporter) and not isinstance(progress, type):
-        return progress
+        return _Shielded(progress)
     if callable(progress) and not isinstance(progress, type):
-        return FunctionReporter(progress, counts_bytes=counts_bytes)
+        return _Shielded(FunctionReporter(progress, counts_bytes=counts_bytes))
     raise InvalidParameterError(
         f"progress must be True, a function of (done, total) or a ProgressReporter, not {type(progress).__name__}."
     )

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from . import assets, documents, files, naming, rewriting
-from .pipeline import Job
+from .http import ObjectStream, Run, Transport
 from .places import Part, Place, Stat
 from .state import FinishedAsset, FinishedItem
-from .transport import ObjectStream, Transport
+from .transfer.job import Job
 
 #: Bytes at the beginning and at the end of a large document that are looked at.
 END = 4096
@@ -86,10 +85,12 @@ class Receiver:
                 found = part.commit(path)
         return FinishedItem(path, item.revision, self._inject, stream.etag, found.st_size, found.st_mtime_ns)
 
-    def asset(self, job: Job[Any], renew: Callable[[], str] | None, stop: threading.Event) -> FinishedAsset:
+    def asset(self, job: Job[Any], renew: Callable[[], str] | None, run: Run) -> FinishedAsset:
         """Save one asset; return what there is to remember."""
         target = job.target
-        return assets.fetch(self._calls, self._place, job.item, target.folder, target.stem, job.asset_url, renew, stop)
+        return assets.fetch(
+            self._calls, self._place, job.project_id, job.item, target.folder, target.stem, job.asset_url, renew, run
+        )
 
     def _save_large(
         self, part: Part, path: str, head: list[bytes], chunks: Iterator[bytes], asset_url: str | None

@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import stat
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +22,7 @@ from typing_extensions import Self
 
 from . import files, naming, progress, signing
 from .exceptions import APIError, IncompleteDownloadError
-from .transport import ObjectStream, Transport
+from .http import SINGLE, ObjectStream, Run, Transport
 
 #: Folder inside the state folder that holds them.
 FOLDER = "resume"
@@ -157,7 +156,7 @@ class Resumable:
         """
         text = stream.headers.get("Content-Range")
         span = _span(text)
-        plain = stream.headers.get("Content-Encoding", "identity").strip().lower() in ("", "identity")
+        plain = stream.is_plain
         if span is None and (text is not None or stream.status_code == 206):
             raise self._refused("a part that does not say which one it is")
         if span is not None and not (plain and self._fits(span, stream.etag)):
@@ -305,7 +304,8 @@ def fetch(
     *,
     look: Callable[[ObjectStream], None] | None = None,
     plain: bool = False,
-    stop: threading.Event | None = None,
+    run: Run = SINGLE,
+    is_essential: bool = False,
 ) -> None:
     """Fetch all that is missing of an object.
 
@@ -317,51 +317,52 @@ def fetch(
             can be none.
         look: Called with each answer before its body is read; what it raises refuses the answer.
         plain: Whether an ``http://`` address will do.
-        stop: Ends the call early when it is set.
+        run: The run that it belongs to.
+        is_essential: Whether the run cannot go on without it.
 
     Raises:
         CFPlatformError: If it cannot be had; what arrived is kept.
     """
-    renewals, reached, restarted = 0, target.position(), False
-    while target.total is None or target.position() < target.total:
-        failure = _failure(calls, url, target, look, plain, stop)
-        if failure is None:
-            return
-        if failure.status_code == 416 and target.position():
-            if target.is_whole(failure):
-                return
-            # Once: a storage that refuses every range and breaks off every body would be asked for ever.
-            if restarted:
-                raise failure
-            restarted = True
-            target.restart()
-            continue
-        if target.position() > reached:
-            renewals, reached = 0, target.position()
-        if renew is None or not signing.should_renew(failure, renewals):
-            raise failure
-        renewals += 1
-        url = renew()
+    restarted = False
 
-
-def _failure(
-    calls: Transport,
-    url: str,
-    target: Resumable,
-    look: Callable[[ObjectStream], None] | None,
-    plain: bool,
-    stop: threading.Event | None,
-) -> APIError | None:
     def receive(stream: ObjectStream) -> None:
         if look is not None:
             look(stream)
         target.receive(stream)
 
-    try:
-        calls.fetch(url, receive, resumed=target, plain=plain, stop=stop)
-    except APIError as error:
-        return error.with_traceback(None)
-    return None
+    while target.total is None or target.position() < target.total:
+        try:
+            renewals = _Renewals(target, renew)
+            calls.fetch(url, receive, resumed=target, renew=renewals, plain=plain, run=run, is_essential=is_essential)
+            return
+        except APIError as error:
+            refusal = error.with_traceback(None)
+        if refusal.status_code != 416 or not target.position():
+            raise refusal
+        if target.is_whole(refusal):
+            return
+        # Once: a storage that refuses every range and breaks off every body would be asked for ever.
+        if restarted:
+            raise refusal
+        restarted = True
+        target.restart()
+
+
+class _Renewals:
+    """Returns new signed URLs, as many in a row as may help; whatever arrives makes them count again from none."""
+
+    def __init__(self, target: Resumable, renew: Callable[[], str] | None) -> None:
+        self._target = target
+        self._renew = renew
+        self._count, self._reached = 0, target.position()
+
+    def __call__(self, refusal: APIError) -> str | None:
+        if self._target.position() > self._reached:
+            self._count, self._reached = 0, self._target.position()
+        if self._renew is None or not signing.should_renew(refusal, self._count):
+            return None
+        self._count += 1
+        return self._renew()
 
 
 def _strong(etag: str | None) -> str | None:

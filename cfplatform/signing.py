@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import params, transport
+from . import http, params
 from .exceptions import APIError, DownloadError, InvalidResponseError, UnsafePathError, blank
 
 #: Paths in one request, at the most (published reference).
@@ -62,7 +61,7 @@ def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple
 
 def should_renew(error: APIError, renewals: int) -> bool:
     """Tell whether a new signature may help: the URL has expired, or was refused for the first time."""
-    if transport.has_expired(error):
+    if http.has_expired(error):
         return renewals < MAX_RENEWALS_EXPIRED
     return error.status_code == 403 and renewals < MAX_RENEWALS_REFUSED
 
@@ -70,9 +69,9 @@ def should_renew(error: APIError, renewals: int) -> bool:
 class Signer:
     """Asks for signed URLs; the answers are matched by path, never by their order."""
 
-    def __init__(self, calls: transport.Transport, stop: threading.Event | None = None) -> None:
+    def __init__(self, calls: http.Transport, run: http.Run = http.SINGLE) -> None:
         self._calls = calls
-        self._stop = stop
+        self._run = run
 
     def sign(self, space_id: str, paths: Sequence[str]) -> dict[str, str | DownloadError]:
         """Return for each path its signed URL, or the reason why there is none.
@@ -107,10 +106,10 @@ class Signer:
 
     def _ask(self, space_id: str, paths: Sequence[str]) -> dict[str, str | DownloadError]:
         answer: Any = self._calls.post_json(
-            transport.path("spaces", space_id, "signedurls"),
+            http.path("spaces", space_id, "signedurls"),
             {"paths": list(paths)},
-            repeatable=True,
-            stop=self._stop,
+            is_repeatable=True,
+            run=self._run,
         )
         entries = answer.get("items") if isinstance(answer, dict) else None
         if not isinstance(entries, list):

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from cfplatform import pipeline, uploads
-from cfplatform.transport import retry
+from cfplatform.http import retry
 
 if TYPE_CHECKING:
     from cfplatform import Client
@@ -89,8 +88,9 @@ def _is_loopback(host: str) -> bool:
 @pytest.fixture(autouse=True)
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BACKOFF_BASE", 0.001)
-    monkeypatch.setattr(pipeline.signer, "SIGN_PAUSES", (0.001,) * len(pipeline.signer.SIGN_PAUSES))
-    monkeypatch.setattr(uploads, "SIGN_PAUSES", (0.001,) * len(uploads.SIGN_PAUSES))
+    monkeypatch.setattr(retry, "FIRST_PROBE", 0.001)
+    monkeypatch.setattr(retry, "LAST_PROBE", 0.1)
+    monkeypatch.setattr(retry, "SLICE", 0.01)
 
 
 @pytest.fixture

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import click
 
-from ..client import Client
 from ..console import Column, Output
 from ..resources import Batch
-from .common import Options, moment, text, with_connection, with_output, with_project
+from .common import Options, moment, opened, text, with_connection, with_output, with_project
 from .groups import DefaultGroup
 
 _COLUMNS = (
@@ -51,7 +50,7 @@ def list_(output: Output, connection: Options) -> None:
       cfplatform batches | grep -i street
       cfplatform batches --json | jq 'select(.completedCount > 0) | .name'
     """
-    with Client(**connection) as client:
+    with opened(output, connection) as client:
         output.listing(_COLUMNS, client.get_batches(), _row)
 
 
@@ -70,7 +69,7 @@ def create(output: Output, connection: Options, name: str) -> None:
       cfplatform batches create Spring
       batch=$(cfplatform batches create "Night drive" | cut -f 1)
     """
-    with Client(**connection) as client:
+    with opened(output, connection) as client:
         _show(output, client.create_batch(name))
 
 
@@ -89,7 +88,7 @@ def rename(output: Output, connection: Options, batch_id: int, name: str) -> Non
     Examples:
       cfplatform batches rename 1001 "Spring, checked"
     """
-    with Client(**connection) as client:
+    with opened(output, connection) as client:
         _show(output, client.update_batch(batch_id, name=name))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -19,10 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from .. import __version__, config, files, params, places
-from ..client import Client
-from ..console import amount, reason, words
+from ..console import Output, amount, reason, words
 from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError, server_words
-from .common import Options
+from .common import Options, opened
 from .request import secret_of, without_secret
 
 if TYPE_CHECKING:
@@ -76,26 +76,27 @@ class Check(NamedTuple):
         return self._asdict()
 
 
-def all_checks(connection: Options, destination: str) -> Iterator[Check]:
+def all_checks(output: Output, connection: Options, destination: str) -> Iterator[Check]:
     """Yield every check; the platform is asked once, and only if there is something to ask with."""
     yield from _versions()
     address = _base_url(connection["base_url"])
-    settings = (
+    settings = [
         _key(connection["api_key"]),
         address,
         _project(connection["project_id"]),
         _space(connection["space_id"]),
-    )
+    ]
     yield from settings
     if address.status != FAILED:
         url = config.base_url(connection["base_url"])
-        yield _proxy(url)
+        settings.append(_proxy(url))
+        yield settings[-1]
         yield _authorities(url)
     wrong = [each.check for each in settings if each.status == FAILED]
     if wrong:
         yield Check("platform", FAILED, f"not asked, because of {', '.join(wrong)}", "Mend that first.")
     else:
-        yield from _platform(connection)
+        yield from _platform(output, connection)
     yield _destination(destination)
 
 
@@ -185,13 +186,17 @@ def _proxy(url: str) -> Check:
         return Check("proxy", OK, f"not used for {host}")
     try:
         address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        shown = f"{address.scheme}://{address.hostname}:{address.port or 80}"
+        is_socks = address.scheme.startswith("socks")
+        shown = f"{address.scheme}://{address.hostname}:{address.port or (1080 if is_socks else 80)}"
     except ValueError:
-        address, shown = urlsplit(""), ""
+        address, shown, is_socks = urlsplit(""), "", False
     if not address.hostname:
         advice = f"Set {parts.scheme.upper()}_PROXY to one such as http://proxy.example.com:3128, or unset it."
         return Check("proxy", FAILED, "the proxy of the environment is not an address", advice)
     # A user name and a password in it are shown to nobody.
+    if is_socks and importlib.util.find_spec("socks") is None:
+        advice = "Install it: pip install 'requests[socks]'. Or use another proxy."
+        return Check("proxy", FAILED, f"{shown}, from the environment: a SOCKS proxy needs PySocks", advice)
     return Check("proxy", OK, f"{shown}, from the environment")
 
 
@@ -213,15 +218,15 @@ def _authorities(url: str) -> Check:
     return Check("CA", OK, f"{path}, from {variable}")
 
 
-def _platform(connection: Options) -> Iterator[Check]:
+def _platform(output: Output, connection: Options) -> Iterator[Check]:
     project = config.default_id(connection["project_id"], "CF_PROJECT_ID")
     path = f"/projects/{quote(project, safe='')}/batches" if project else "/"
     try:
-        # That of the key was told already.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            client = Client(**connection, retries=0, timeout=TIMEOUT)
-        with client:
+        with contextlib.ExitStack() as stack:
+            # That of the key was told already.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                client = stack.enter_context(opened(output, connection, retries=0, timeout=TIMEOUT))
             began = time.time()
             answer = client.request("GET", path, params={"limit": 1}, check=False)
             seconds = time.time() - began

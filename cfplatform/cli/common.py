@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any, Protocol, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from .. import params
+from .. import http, params
 from ..client import Client
-from ..console import Output
+from ..console import Look, Output
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: Values of options, under the names that the library has for them.
@@ -37,6 +39,27 @@ _setting = functools.partial(click.option, show_envvar=True, callback=_unless_fr
 _time = functools.partial(click.option, metavar="TIME")
 #: An option whose default is shown.
 usual = functools.partial(click.option, show_default=True)
+
+
+class Seconds(click.FloatRange):
+    """A time in seconds; that of click takes "nan" and "inf" for numbers in its range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
+
+
+#: How long a run waits for an outage to end.
+with_patience = usual(
+    "--patience",
+    type=Seconds(0),
+    metavar="SECONDS",
+    default=int(http.DEFAULT_PATIENCE),
+    help="Seconds to wait for an outage to end.",
+)
 
 _CONNECTION = {
     "api_key": _setting("--api-key", envvar="CF_API_KEY", help="The API key; in the variable nobody else can see it."),
@@ -104,6 +127,15 @@ with_project: Decorator = connected("api_key", "base_url", "project_id")
 with_space: Decorator = connected("api_key", "base_url", "space_id")
 with_filters: Decorator = _gathering("filters", _FILTERS)
 with_dates: Decorator = _gathering("dates", _DATES)
+
+
+@contextlib.contextmanager
+def opened(output: Output, connection: Options, **settings: Any) -> Iterator[Client]:
+    """Open a client, and show on stderr when it waits for the platform."""
+    with Client(**connection, **settings) as client:
+        calls = client._calls
+        with output.watching(Look(calls.trouble, calls.unanswered)):
+            yield client
 
 
 def resolved(client: Client, filters: Options) -> Options:

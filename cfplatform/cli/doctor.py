@@ -31,7 +31,7 @@ def doctor(output: Output, connection: Options, destination: str) -> int:
       cfplatform doctor labels
       cfplatform doctor --json | jq -r 'select(.status != "ok") | .advice'
     """
-    done = list(checks.all_checks(connection, destination))
+    done = list(checks.all_checks(output, connection, destination))
     if output.tables:
         output.checks([(each.status, each.check, each.found, each.advice) for each in done])
     elif output.as_json:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import config
-from ..client import Client
 from ..console import FAILED, Output, rate, reason
-from .common import Options, resolved, usual, with_connection, with_filters, with_output
+from .common import Options, opened, resolved, usual, with_connection, with_filters, with_output, with_patience
 from .groups import completing
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ WORKERS = click.IntRange(1, config.MAX_WORKERS_LIMIT)
 @click.argument("destination", shell_complete=completing("dir"))
 @with_filters
 @usual("--workers", type=WORKERS, default=config.DEFAULT_MAX_WORKERS, help="Items worked on at the same time.")
+@with_patience
 @click.option("--overwrite", is_flag=True, help="Fetch every item, changed or not.")
 @click.option("--assets", is_flag=True, help="Fetch the assets too, such as the pictures.")
 @click.option("--raw", is_flag=True, help="Save documents as served, without setting info.asset_url.")
@@ -44,6 +44,7 @@ def download(
     filters: Options,
     destination: str,
     workers: int,
+    patience: float,
     overwrite: bool,
     assets: bool,
     raw: bool,
@@ -68,7 +69,7 @@ def download(
       cfplatform download labels --updated-from 2026-07-11T00:00:00Z
       cfplatform download labels --json | jq -r 'select(.error) | .item_id'
     """
-    with Client(**connection, max_workers=workers) as client:
+    with opened(output, connection, max_workers=workers, patience=patience) as client:
         summary = client.download_project(
             destination=destination,
             overwrite=overwrite,

@@ -9,10 +9,9 @@ from typing import Any
 
 import click
 
-from ..client import Client
 from ..console import ARCHIVE, FAILED, Column, Output, clean
 from ..resources import Export, ExportContent, ExportFormat
-from .common import Options, given, moment, text, with_dates, with_output, with_space
+from .common import Options, given, moment, opened, text, with_dates, with_output, with_patience, with_space
 from .groups import DefaultGroup
 
 _format = functools.partial(
@@ -81,7 +80,7 @@ def list_(output: Output, connection: Options, kind: str | None, max_items: int 
       cfplatform exports list --format CSV --max-items 5
       cfplatform exports --json | jq -r 'select(.status == "FAILED") | .error'
     """
-    with Client(**connection) as client:
+    with opened(output, connection) as client:
         output.listing(_COLUMNS, client.get_exports(format=kind, max_items=max_items), _row)
 
 
@@ -126,7 +125,7 @@ def create(
           --updated-from 2026-07-11T00:00:00Z --wait-for-running
       export=$(cfplatform exports create nightly --wait | cut -f 1)
     """
-    with Client(**connection) as client:
+    with opened(output, connection) as client:
         export = client.create_export(
             name,
             format=kind,
@@ -157,7 +156,7 @@ def get(output: Output, connection: Options, export_id: str) -> None:
       cfplatform exports get 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11
       cfplatform exports get 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11 --json
     """
-    with Client(**connection) as client:
+    with opened(output, connection) as client:
         _show(output, client.get_export(export_id))
 
 
@@ -180,7 +179,7 @@ def wait(
       cfplatform exports wait 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11
       cfplatform exports wait 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11 --timeout 60
     """
-    with Client(**connection) as client:
+    with opened(output, connection) as client:
         _show(output, client.wait_for_export(export_id, **_waiting(output, timeout, poll_interval)))
 
 
@@ -190,6 +189,7 @@ def wait(
 @click.option("--extract", is_flag=True, help="Unpack it, and keep no archive.")
 @click.option("--overwrite", is_flag=True, help="Fetch an archive anew though it is there.")
 @click.option("--no-wait", is_flag=True, help="Fail if it is not completed yet.")
+@with_patience
 @_timeout
 @_poll_interval
 @with_space
@@ -202,6 +202,7 @@ def download(
     extract: bool,
     overwrite: bool,
     no_wait: bool,
+    patience: float,
     timeout: float | None,
     poll_interval: float | None,
 ) -> None:
@@ -217,7 +218,7 @@ def download(
       cfplatform exports download 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11 labels \\
           --extract
     """
-    with Client(**connection) as client:
+    with opened(output, connection, patience=patience) as client:
         if not no_wait:
             client.wait_for_export(export_id, **_waiting(output, timeout, poll_interval))
         path = client.download_export(
@@ -251,7 +252,7 @@ def delete(output: Output, connection: Options, export_id: str, yes: bool) -> in
     """
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("Nobody can be asked here; pass --yes to delete it.")
-    with Client(**connection) as client:
+    with opened(output, connection) as client:
         if not yes:
             export = client.get_export(export_id)
             question = f"Delete export {export.id} ({text(export.name)}, {text(export.status)})?"

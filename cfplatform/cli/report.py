@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..client import Client
 from ..console import REPORT, Output, amount
-from .common import Options, usual, with_output, with_project
+from .common import Options, opened, usual, with_output, with_project
 from .groups import completing
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def report(
     """
     batches: list[Batch] | None = None
     if ask:
-        with Client(**connection) as client:
+        with opened(output, connection) as client:
             batches = list(client.get_batches())
     written = written_report(output, source, page, samples=samples, title=title, batches=batches)
     if output.as_json:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..client import Client
 from ..console import FAILED, Output
-from .common import Options, connected, with_output
+from .common import Options, connected, opened, with_output
 
 if TYPE_CHECKING:
     import requests
@@ -82,7 +81,7 @@ def request(
       cfplatform request POST /spaces/$CF_SPACE_ID/signedurls \\
           --json-body @paths.json --include
     """
-    with Client(**connection) as client:
+    with opened(output, connection) as client:
         answer = client.request(method, path, params=params or None, json=json_body, headers=dict(headers), check=False)
     _show(output, answer, secret_of(connection), include)
     if 200 <= answer.status_code < 300:

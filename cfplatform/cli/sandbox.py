@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import shlex
 import signal
 import sys
@@ -14,11 +13,10 @@ from urllib.parse import quote, urlsplit
 import click
 
 from .. import config, params
-from ..client import Client
 from ..console import Output, words
 from ..exceptions import ConfigurationError
 from ..resources import WorkItem
-from .common import Options, connected, usual, with_output
+from .common import Options, Seconds, connected, opened, usual, with_output
 from .downloading import report_failures, show_summary, summary_fields
 from .groups import DefaultGroup, completing
 from .report import written_report
@@ -102,27 +100,17 @@ def set_status(output: Output, connection: Options, item: str, status: str) -> N
       cfplatform sandbox set-status c2fe4a5d-ae6e-4005-8845-d10c59218302 COMPLETED
     """
     path = f"work-items/{quote(params.object_id('ITEM', item), safe='')}/status"
-    show(output, WorkItem(_control(connection, path, {"status": status})))
-
-
-class _Seconds(click.FloatRange):
-    """A time in seconds; that of click takes "nan" and "inf" for numbers in its range."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        seconds: float = super().convert(value, param, ctx)
-        if not math.isfinite(seconds):
-            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
-        return seconds
+    show(output, WorkItem(_control(output, connection, path, {"status": status})))
 
 
 _EFFECTS = {"reset": "connections reset", "close": "connections closed", "refused": "connections refused"}
 
 
 @sandbox.command()
-@click.argument("seconds", type=_Seconds(0, min_open=True))
+@click.argument("seconds", type=Seconds(0, min_open=True))
 @usual("--status", default="500", help='HTTP status from 400 to 599, or "reset", "close" or "refused".')
 @click.option("--at", metavar="ENDPOINT", multiple=True, help="Endpoint that fails (repeatable; all if omitted).")
-@usual("--after", type=_Seconds(0), default=0, help="Seconds until the outage begins.")
+@usual("--after", type=Seconds(0), default=0, help="Seconds until the outage begins.")
 @click.option("--retry-after", type=click.IntRange(0), help="Send a Retry-After header with this number of seconds.")
 @connected("api_key", "base_url")
 @with_output
@@ -145,7 +133,8 @@ def outage(
     \b
     Examples:
       cfplatform sandbox outage 20
-      cfplatform sandbox outage 60 --status 503 --retry-after 5 --at annotations --at storage
+      cfplatform sandbox outage 60 --status 503 --retry-after 5 \\
+          --at annotations --at storage
       cfplatform sandbox outage 10 --status refused --after 5
     """
     plan: dict[str, Any] = {"seconds": seconds, "status": status, "at": at, "after": after}
@@ -153,7 +142,7 @@ def outage(
         plan["status"] = int(status)
     if retry_after is not None:
         plan["headers"] = {"Retry-After": retry_after}
-    planned = _control(connection, "outages", plan)
+    planned = _control(output, connection, "outages", plan)
     if output.as_json:
         output.json_line(planned)
     else:
@@ -163,7 +152,7 @@ def outage(
         output.line(f"Outage planned: {effect} for {seconds:.12g} s at {endpoints}, starting {start}.")
 
 
-def _control(connection: Options, path: str, content: dict[str, Any]) -> Any:
+def _control(output: Output, connection: Options, path: str, content: dict[str, Any]) -> Any:
     """Call the control API of a sandbox on this machine, and return what it answers."""
     address = urlsplit(config.base_url(connection["base_url"]))
     if not config.is_loopback(address.hostname or ""):
@@ -171,7 +160,8 @@ def _control(connection: Options, path: str, content: dict[str, Any]) -> Any:
             f"{address.hostname} is not a sandbox on this machine. Set CF_PLATFORM_BASE_URL as 'cfplatform sandbox' "
             "printed it."
         )
-    with Client(connection["api_key"], base_url=f"{address.scheme}://{address.netloc}") as client:
+    root = f"{address.scheme}://{address.netloc}"
+    with opened(output, {"api_key": connection["api_key"], "base_url": root}) as client:
         return client.request("POST", f"/_sandbox/{path}", json=content).json()
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from ..client import Client
 from ..console import Column, Output
 from ..resources import WorkItem
 from .common import (
     Options,
     moment,
+    opened,
     resolved,
     text,
     with_connection,
@@ -76,7 +76,7 @@ def list_(output: Output, connection: Options, filters: Options, limit: int | No
         raise click.UsageError("--all and --limit exclude each other.")
     if limit is None and not (everything or output.as_json):
         limit = LISTED
-    with Client(**connection) as client:
+    with opened(output, connection) as client:
         # One more than is shown tells whether there are more.
         items = client.get_work_items(max_items=limit and limit + 1, **resolved(client, filters))
         output.listing(_COLUMNS, itertools.islice(items, limit), _row)
@@ -99,7 +99,7 @@ def get(output: Output, connection: Options, item_id: str) -> None:
       cfplatform work-items get c2fe4a5d-ae6e-4005-8845-d10c59218302
       cfplatform work-items get c2fe4a5d-ae6e-4005-8845-d10c59218302 --json
     """
-    with Client(**connection) as client:
+    with opened(output, connection) as client:
         show(output, client.get_work_item(item_id))
 
 
@@ -120,7 +120,7 @@ def annotation(output: Output, connection: Options, item_id: str) -> None:
       cfplatform work-items annotation c2fe4a5d-ae6e-4005-8845-d10c59218302 \\
           --json | jq .metadata
     """
-    with Client(**connection) as client:
+    with opened(output, connection) as client:
         found = client.get_annotation(item_id)
     item, place = text(found.work_item_id), text(found.coco_results_url)
     output.record(found, [("Work item", item), ("Project", text(found.project_id)), ("Labels", place)], (item, place))
@@ -172,7 +172,7 @@ def create(
         if metadata and "callbackUrl" in metadata:
             raise click.UsageError("--callback-url and callbackUrl in --metadata exclude each other.")
         metadata = {**(metadata or {}), "callbackUrl": callback_url}
-    with Client(**connection) as client:
+    with opened(output, connection) as client:
         show(output, client.create_work_item(asset_url, asset_type=asset_type, batch_id=batch_id, metadata=metadata))
 
 
@@ -191,7 +191,7 @@ def count(output: Output, connection: Options, filters: Options) -> None:
       cfplatform count --status any
       cfplatform count --batch-name "Street scenes" --json
     """
-    with Client(**connection) as client:
+    with opened(output, connection) as client:
         number = client.get_work_items_count(**resolved(client, filters))
     if output.as_json:
         output.json_line({"count": number})

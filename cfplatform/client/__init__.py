@@ -24,17 +24,22 @@ class Client(Downloading, Exporting, Uploading, Creating):
         space_id: The space of calls that name none; else ``CF_SPACE_ID``. Downloads find it by themselves.
         timeout: Seconds to wait for a connection and for the next bytes of an answer: one number, or the pair
             (connect, read).
-        retries: Repeats of a request after a passing fault (429, 5xx, a broken connection), or a ``urllib3.Retry``.
-            0 turns them off.
-        max_workers: Items that a download works on at the same time, at the most, 1 to 256; also the size of the
-            connection pools.
-        session: A ``requests.Session`` of your own for API calls, used as it is, with its own adapters and so its own
-            retries. Storage never sees it.
+        retries: Repeats of a request after a transient error (429, 5xx, a broken connection), or a ``urllib3.Retry``;
+            5 if omitted, 0 turns them off.
+        patience: Seconds that a run (a download, a stream, an upload of many files) waits for an outage to end, 600 if
+            omitted; 0 waits for none. Each run may have a number of its own. A single call fails after its retries.
+        max_workers: Threads of a run, at the most, 1 to 256; also the size of the connection pools.
+        session: A ``requests.Session`` of your own for API calls. It keeps its auth, headers, params, cookies, hooks
+            and adapters; the key comes beside them, to the base URL only. Nothing is mounted on it. Storage never sees
+            it.
+        headers: Further headers of API calls, such as ``{"X-Team": "vision"}``.
         proxies: Proxies by scheme, as in requests; else the usual environment variables.
         verify: ``False``, or the path of a file with certificate authorities; else ``REQUESTS_CA_BUNDLE``.
         cert: A client certificate, as in requests.
         user_agent: Text put in front of the ``User-Agent`` header, such as ``"my-tool/1.2"``.
         allow_insecure_http: Accept an ``http://`` base URL on another machine, which sends the key in clear text.
+        allow_private_storage: Fetch assets and signed URLs also from addresses of private networks, for a storage of
+            your own; else ``CF_ALLOW_PRIVATE_STORAGE``. A base URL that is a private address allows it too.
 
     Raises:
         ConfigurationError: If a setting is missing or cannot be used. No message shows the key.

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import functools
 import os
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
 
-from .. import config, pagination, params, transport
-from ..ahead import Ahead
+from .. import config, http, pagination, params
+from ..background import Background
 from ..exceptions import ConfigurationError, InvalidParameterError
+from ..http import SINGLE, Run, Transport
 from ..params import Query
-from ..transport import Transport
 
 if TYPE_CHECKING:
     import uuid
@@ -28,10 +27,6 @@ Id: TypeAlias = Union[str, "uuid.UUID"]  # noqa: UP007 - with "|" it would need 
 #: A path on this machine.
 PathLike = str | os.PathLike[str]
 
-#: Seconds that a page must take to be worth fetching ahead. A thread that shares the interpreter with the reader costs
-#: a third of a millisecond, so where there is nothing to wait for it would only make a listing slower.
-WORTH_A_THREAD = 0.005
-
 
 class Base:
     """Settings and connections."""
@@ -44,30 +39,38 @@ class Base:
         project_id: Id | None = None,
         space_id: Id | None = None,
         timeout: config.Timeout = config.DEFAULT_TIMEOUT,
-        retries: int | urllib3.Retry = transport.DEFAULT_RETRIES,
+        retries: int | urllib3.Retry | None = None,
+        patience: float = http.DEFAULT_PATIENCE,
         max_workers: int = config.DEFAULT_MAX_WORKERS,
         session: requests.Session | None = None,
+        headers: Mapping[str, str] | None = None,
         proxies: Mapping[str, str] | None = None,
         verify: bool | str | None = None,
         cert: str | tuple[str, str] | None = None,
         user_agent: str | None = None,
         allow_insecure_http: bool = False,
+        allow_private_storage: bool | None = None,
     ) -> None:
+        # Over the argument, so that no frame of an error shows it.
+        api_key = config.api_key(api_key)
         self._project_id = _default_id("project_id", project_id, "CF_PROJECT_ID")
         self._space_id = _default_id("space_id", space_id, "CF_SPACE_ID")
         self._max_workers = config.max_workers(max_workers)
+        self._patience = config.patience(patience)
         self._batch_names: dict[str, dict[str, str]] = {}
         self._calls = Transport(
-            api_key=config.api_key(api_key),
+            api_key=api_key,
             base_url=config.base_url(base_url, allow_insecure_http=allow_insecure_http),
             timeout=config.timeout(timeout),
-            retries=transport.checked_retries(retries),
+            retries=None if retries is None else http.checked_retries(retries),
             pool_size=self._max_workers,
             session=session,
+            headers=headers,
             proxies=proxies,
             verify=verify,
             cert=cert,
             user_agent=user_agent,
+            allow_private_storage=config.flag(allow_private_storage, "CF_ALLOW_PRIVATE_STORAGE"),
         )
 
     def __repr__(self) -> str:
@@ -78,6 +81,21 @@ class Base:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def session(self) -> requests.Session:
+        """The ``requests.Session`` that sends the API's requests: your own, else the client's.
+
+        What is hooked into it (``session.hooks``, ``session.headers``, an adapter that is mounted) applies to every
+        call from then on. The storage has a session of its own, which never gets the key.
+
+        Example:
+            >>> client.session.hooks["response"].append(lambda response, **_: print(response.status_code))
+            >>> client.get_work_items_count()
+            200
+            20
+        """
+        return self._calls.session
 
     def close(self) -> None:
         """Close all connections; closing again does nothing.
@@ -99,7 +117,7 @@ class Base:
     ) -> requests.Response:
         """Send any request to the API, with the key, retries and error mapping of every other call.
 
-        GET and HEAD are repeated after passing faults; other methods are not, because the server may have acted.
+        GET and HEAD are repeated after transient errors; other methods are not, because the server may have acted.
 
         Args:
             method: Such as "GET".
@@ -131,7 +149,7 @@ class Base:
             [10, 10]
         """
         query = _pairs(params)
-        return pagination.iterate_pages(lambda query: self._calls.get_json(path, query), query)
+        return pagination.iterate_pages(functools.partial(self._calls.get_json, path), query)
 
     # --- Helpers -------------------------------------------------------------------------------------------
 
@@ -149,16 +167,26 @@ class Base:
         *,
         prefetch: bool = True,
         limit: int | None = None,
+        run: Run = SINGLE,
     ) -> Iterator[dict[str, Any]]:
         if cursor is not None and len(queries) > 1:
             raise InvalidParameterError("cursor cannot be used with more than 100 ids: they need several listings.")
 
-        source = _Source(self._calls, path)
+        fetch = functools.partial(self._calls.get_json, path, run=run, is_essential=True)
+
+        def begin(query: Query) -> Background[Any]:
+            # Once: the page is asked for again when it is needed, if this fails.
+            page = _Prefetch.start(
+                lambda stop: self._calls.get_json(path, query, run=Run(stop=stop), repeats=False), "prefetch"
+            )
+            page.check = self._calls.ensure_open
+            return page
+
         return pagination.iterate_queries(
-            source.fetch,
+            fetch,
             [[*query, ("limit", str(page_size))] for query in queries],
             cursor=cursor,
-            begin=source.begin if prefetch else None,
+            begin=begin if prefetch else None,
             limit=limit,
         )
 
@@ -178,6 +206,10 @@ class Base:
             raise ConfigurationError("No space: pass space_id=... to the call or to Client, or set CF_SPACE_ID.")
         return space
 
+    def _run_patience(self, patience: float | None) -> float:
+        """Return how long a run waits for an outage to end: what the call says, else what the client says."""
+        return self._patience if patience is None else config.patience(patience)
+
     def _workers(self, max_workers: int | None) -> int:
         """Return the workers of one call: not more than there are connections for."""
         if max_workers is None:
@@ -191,28 +223,14 @@ class Base:
         return workers
 
 
-class _Source:
-    """Pages of one listing, fetched when they are needed or before."""
+class _Prefetch(Background[Any]):
+    """A page that is fetched before it is needed; a client that was closed meanwhile refuses it too."""
 
-    def __init__(self, calls: Transport, path: str) -> None:
-        self._calls = calls
-        self._path = path
-        self._fastest = math.inf
+    check: Callable[[], object]
 
-    def fetch(self, query: Query) -> Any:
-        began = time.perf_counter()
-        page = self._calls.get_json(self._path, query)
-        self._fastest = min(self._fastest, time.perf_counter() - began)
-        return page
-
-    def begin(self, query: Query) -> Ahead[Any] | None:
-        if self._fastest < WORTH_A_THREAD:
-            return None
-        return Ahead.start(
-            lambda stop: self._calls.get_json(self._path, query, stop=stop),
-            # A client that was closed meanwhile refuses this page too.
-            check=self._calls.ensure_open,
-        )
+    def result(self, timeout: float | None = None) -> Any:
+        self.check()
+        return super().result(timeout)
 
 
 def _default_id(name: str, value: Id | None, variable: str) -> str | None:

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import params, transport
+from .. import http, params
 from ..exceptions import (
     APIError,
     CFPlatformError,
@@ -109,7 +109,7 @@ class Creating(Listing):
         text = _text("name", name)
         project = self._project(project_id)
         try:
-            answer = self._calls.post_json(transport.path("projects", project, "batches"), {"name": text})
+            answer = self._calls.post_json(http.path("projects", project, "batches"), {"name": text})
         except ConflictError as error:
             _name_conflict(error, text)
             raise
@@ -139,7 +139,7 @@ class Creating(Listing):
         wanted = params.batch_id("batch_id", batch_id)
         text = _text("name", name)
         project = self._project(project_id)
-        path = transport.path("projects", project, "batches", wanted)
+        path = http.path("projects", project, "batches", wanted)
         try:
             response = self._calls.request("PATCH", path, json={"name": text})
         except ConflictError as error:

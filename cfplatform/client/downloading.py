@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import pagination, params
+from .. import http, pagination, params
 from ..exceptions import CFPlatformError, InvalidParameterError
 from ..params import WorkItemFilters
 from ..resources import WorkItem, WorkItemStatus
@@ -35,6 +35,7 @@ class Downloading(Listing):
         ordered: bool = True,
         space_id: Id | None = None,
         on_error: Callable[[WorkItem, CFPlatformError], Any] | None = None,
+        patience: float | None = None,
         **filters: Unpack[WorkItemFilters],
     ) -> Iterator[tuple[WorkItem, dict[str, Any]]]:
         """Stream the parsed COCO documents of a project; nothing is written to disk.
@@ -54,6 +55,7 @@ class Downloading(Listing):
             space_id: The space; found by itself if omitted.
             on_error: Called with (item, error) for each item that fails; the stream then goes on. Without it the
                 error is raised, and the stream ends there.
+            patience: Seconds that the stream waits for an outage to end; the client's number if omitted.
             filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
 
         Yields:
@@ -70,9 +72,10 @@ class Downloading(Listing):
         params.check_names("iter_annotations", filters, params.FILTER_NAMES)
         workers = self._workers(max_workers)
         params.flag("ordered", ordered)
+        waits = self._run_patience(patience)
         if items is None:
             filters.setdefault("status", WorkItemStatus.COMPLETED)
-            items = self.get_work_items(project_id, **filters)
+            items = self._items_of(project_id, filters, http.Run(waits))
         elif filters or project_id is not None:
             raise InvalidParameterError("Pass either items, or a project and filters, and not both.")
         return loading.parsed_documents(
@@ -80,6 +83,7 @@ class Downloading(Listing):
             _checked_items(items),
             space_id=self._space(space_id),
             workers=workers,
+            patience=waits,
             ordered=ordered,
             on_error=on_error,
         )
@@ -96,6 +100,7 @@ class Downloading(Listing):
         inject_asset_url: bool = True,
         progress: _progress.Progress = None,
         executor: executing.Executor | None = None,
+        patience: float | None = None,
         state: PathLike | None = None,
         **filters: Unpack[WorkItemFilters],
     ) -> DownloadSummary:
@@ -112,8 +117,8 @@ class Downloading(Listing):
                 finished. Or the URL of a store that fsspec knows (extra ``fsspec``), such as ``s3://bucket/labels``,
                 of which the page "Remote destinations" of the documentation tells the rest.
             space_id: The space; found by itself if omitted.
-            max_workers: Items worked on at the same time, at the most; the client's number if omitted, and not more
-                than it. How many of them help is found out while the work goes on.
+            max_workers: Threads; the client's number if omitted, and not more than it. They are started as there is
+                work for them.
             overwrite: Fetch every item, changed or not.
             assets: Save each item's asset too, as ``<batch name>/assets/<work item id>`` with its extension. An
                 asset in the space is signed together with the documents; one with an http(s) address is fetched from
@@ -126,15 +131,19 @@ class Downloading(Listing):
             executor: Lets the processes of a ``concurrent.futures.Executor``, or of anything with such a ``submit``,
                 do the requests, each with ``max_workers``. It is handed the API key and stays open. The page "More than
                 one process" of the documentation tells the rest.
+            patience: Seconds that the run waits for an outage to end, of the platform or of the storage, before it
+                ends with :class:`~cfplatform.OutageError`; the client's number if omitted. 0 waits for none: what
+                still fails after its retries is failed then.
             state: Where the destination is a URL: a local folder that remembers what is finished there.
             filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
 
         Returns:
-            The account of the run. Check ``failed``, or call ``raise_for_failures()``.
+            The summary of the run. Check ``failed``, or call ``raise_for_failures()``.
 
         Raises:
             DestinationBusyError: If another process downloads into the destination.
             AuthenticationError: If the key is refused; what is finished is kept.
+            OutageError: If an outage lasts longer than ``patience``; what is finished is kept.
             DestinationError: If the store of a URL refuses, has no such bucket, or cannot be reached.
             DownloadError: If the disk is full or cannot be written, or the executor lost its processes; what is
                 finished is kept.
@@ -157,14 +166,15 @@ class Downloading(Listing):
             inject_asset_url=inject_asset_url,
             progress=progress,
             executor=executor,
+            patience=patience,
             state=state,
         )
         # A batch may have been renamed since an earlier call.
         self._batch_names.pop(project, None)
-        pages = self._pages(self._work_items_path(project), queries, params.MAX_PAGE_SIZE)
+        pages = self._pages(self._work_items_path(project), queries, params.MAX_PAGE_SIZE, run=downloader.run)
         announced = _announce(pages, reporter, several=len(queries) > 1)
         with downloader:
-            return downloader.summarise(self._resource_pages(WorkItem, announced, project), reporter)
+            return downloader.summarise(self._resource_pages(WorkItem, announced, project))
 
     def download_work_items(
         self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[downloads.DownloadOptions]
@@ -188,7 +198,7 @@ class Downloading(Listing):
         downloader, reporter = self._downloader(destination, **options)
         with downloader:
             reporter.start(len(items) if isinstance(items, (list, tuple, set, frozenset)) else None)
-            return downloader.summarise(_in_pages(checked), reporter)
+            return downloader.summarise(_in_pages(checked))
 
     def iter_downloads(
         self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[downloads.DownloadOptions]
@@ -215,7 +225,9 @@ class Downloading(Listing):
         from .. import places
 
         places.refuse_url(destination, "download_work_items([item], ..., assets=True)")
-        downloader, reporter = self._downloader(destination, overwrite=overwrite, assets=True, documents=False)
+        downloader, reporter = self._downloader(
+            destination, overwrite=overwrite, assets=True, documents=False, patience=0.0
+        )
         return next(_results(downloader, [item], reporter))
 
     def _plot(self, item: WorkItem, options: DrawOptions) -> Image:
@@ -241,6 +253,7 @@ class Downloading(Listing):
         inject_asset_url: bool = True,
         progress: _progress.Progress = None,
         executor: executing.Executor | None = None,
+        patience: float | None = None,
         state: PathLike | None = None,
     ) -> tuple[downloads.Downloader, _progress.ProgressReporter]:
         from .. import downloads, executing, places
@@ -250,6 +263,7 @@ class Downloading(Listing):
         reporter = _progress.reporter(progress)
         checked: dict[str, Any] = {
             "workers": self._workers(max_workers),
+            "patience": self._run_patience(patience),
             "overwrite": params.flag("overwrite", overwrite),
             "assets": params.flag("assets", assets),
             "inject_asset_url": params.flag("inject_asset_url", inject_asset_url),
@@ -262,14 +276,23 @@ class Downloading(Listing):
             raise InvalidParameterError(
                 f"{place.url} lies in the memory of this process; executor cannot be used with it."
             )
-        downloader = downloads.Downloader(self._calls, place, self._names_of_batches, documents=documents, **checked)
+        downloader = downloads.Downloader(
+            self._calls, place, self._names_of_batches, reporter, documents=documents, **checked
+        )
         return downloader, reporter
 
-    def _names_of_batches(self, project_id: str, refresh: bool) -> dict[str, str]:
+    def _items_of(self, project_id: Id | None, filters: WorkItemFilters, run: http.Run) -> Iterator[WorkItem]:
+        """Return the items of a project, listed by a run."""
+        project = self._project(project_id)
+        queries = params.work_item_queries(filters)
+        pages = self._pages(self._work_items_path(project), queries, params.MAX_PAGE_SIZE, run=run)
+        return self._resources(WorkItem, pages, project)
+
+    def _names_of_batches(self, project_id: str, refresh: bool, run: http.Run) -> dict[str, str]:
         from .. import downloads
 
         if refresh or project_id not in self._batch_names:
-            self._batch_names[project_id] = downloads.fetch_batch_names(self._calls, project_id)
+            self._batch_names[project_id] = downloads.fetch_batch_names(self._calls, project_id, run)
         return self._batch_names[project_id]
 
 

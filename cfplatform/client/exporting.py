@@ -216,4 +216,4 @@ class Exporting(Base):
         def make(data: dict[str, Any]) -> Export:
             return Export(data, self._itself, space)
 
-        return exports.Exports(self._calls, space, make)
+        return exports.Exports(self._calls, space, make, self._patience)

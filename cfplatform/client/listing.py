@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import pagination, params, transport
+from .. import http, pagination, params
 from ..exceptions import InvalidParameterError, NotFoundError
 from ..params import DatetimeLike, Query, WorkItemFilters
 from ..resources import Annotation, Batch, Resource, WorkItem
@@ -162,7 +162,7 @@ class Listing(Base):
         """
         project = self._project(project_id)
         limit = params.max_items(max_items)
-        path = transport.path("projects", project, "batches")
+        path = http.path("projects", project, "batches")
         size = _page_size(page_size, limit)
         pages = self._pages(path, [[]], size, prefetch=params.flag("prefetch", prefetch), limit=limit)
         return self._resources(Batch, pages, project, limit=limit)
@@ -209,18 +209,17 @@ class Listing(Base):
         self, kind: type[R], pages: Iterable[dict[str, Any]], project_id: str, *, limit: int | None = None
     ) -> Iterator[R]:
         """Yield what pages list as objects of a class."""
-        # A page at a time: half the price of a generator that makes one after the other.
-        for found in self._resource_pages(kind, pages, project_id, limit=limit):
-            yield from found
-
-    def _resource_pages(
-        self, kind: type[R], pages: Iterable[dict[str, Any]], project_id: str, *, limit: int | None = None
-    ) -> Iterator[list[R]]:
         client = self._itself
-        return ([kind(data, client, project_id) for data in found] for found in pagination.fresh(pages, limit=limit))
+        # A page at a time: half the price of a generator that makes one after the other.
+        for found in pagination.fresh(pages, limit=limit):
+            yield from [kind(data, client, project_id) for data in found]
+
+    def _resource_pages(self, kind: type[R], pages: Iterable[dict[str, Any]], project_id: str) -> Iterator[list[R]]:
+        client = self._itself
+        return ([kind(data, client, project_id) for data in found] for found in pagination.fresh(pages))
 
     def _work_items_path(self, project_id: str) -> str:
-        return transport.path("projects", project_id, "workItems")
+        return http.path("projects", project_id, "workItems")
 
 
 def _page_size(page_size: int, limit: int | None) -> int:

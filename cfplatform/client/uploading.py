@@ -27,7 +27,7 @@ class Uploading(Base):
     ) -> UploadedFile:
         """Upload one file to the storage of a space.
 
-        The file is sent in steps of 16 KiB, so memory does not grow with it. After a passing fault it is sent again
+        The file is sent in steps of 16 KiB, so memory does not grow with it. After a transient error it is sent again
         from its start; an address that has expired or is refused is replaced, up to 3 times. A file that changes while
         it is sent never becomes an object. The key does not go to the storage.
 
@@ -59,8 +59,8 @@ class Uploading(Base):
         """
         from .. import progress as _progress
 
-        uploader = self._uploader(space_id, content_type, 1)
-        run = uploader.run([file], _progress.reporter(progress), 1)
+        uploader = self._uploader(space_id, content_type, 1, 0.0, _progress.reporter(progress))
+        run = uploader.run([file], 1)
         with contextlib.closing(run):
             result = next(run)
         if result.uploaded is None:
@@ -74,15 +74,15 @@ class Uploading(Base):
         *,
         content_type: str | None = None,
         max_workers: int | None = None,
+        patience: float | None = None,
         progress: _progress.Progress = None,
     ) -> Generator[UploadResult, None, None]:
         """Upload many files concurrently, and yield each result as soon as the file is finished.
 
         Each is sent as by :meth:`upload_file`. The files are read lazily, a bounded number ahead (twice the workers and
         10), and addresses are asked for 10 at a time (the platform's limit), never more than there are files. One
-        that fails does not stop the others. While no address can be had because the platform is down, the run pauses
-        for up to 4 minutes in all before it lets files fail. Closing the generator, or leaving the loop, cancels
-        what is under way.
+        that fails does not stop the others. While the platform or the storage is away, the run waits for up to
+        ``patience``. Closing the generator, or leaving the loop, cancels what is under way.
 
         Evidence: documented, as :meth:`upload_file`.
 
@@ -92,6 +92,7 @@ class Uploading(Base):
             space_id: The space; else the client's.
             content_type: The media type of all files; else told from each name.
             max_workers: Files sent at the same time; the client's number if omitted, and not more than it.
+            patience: Seconds that the run waits for an outage to end; the client's number if omitted.
             progress: As for :meth:`upload_file`.
 
         Yields:
@@ -100,6 +101,7 @@ class Uploading(Base):
         Raises:
             InvalidParameterError: If an argument is wrong; raised by the call itself.
             AuthenticationError: While iterating: if the key is refused. What was uploaded before is yielded first.
+            OutageError: While iterating: if an outage lasts longer than ``patience``.
 
         Example:
             >>> import io
@@ -112,16 +114,24 @@ class Uploading(Base):
 
         checked = uploads.check_files(files)
         workers = self._workers(max_workers)
-        uploader = self._uploader(space_id, content_type, workers, uploads.SIGN_PAUSES)
-        total = len(files) if isinstance(files, Sized) else None
-        return uploader.run(checked, _progress.reporter(progress), total)
+        uploader = self._uploader(
+            space_id, content_type, workers, self._run_patience(patience), _progress.reporter(progress)
+        )
+        return uploader.run(checked, len(files) if isinstance(files, Sized) else None)
 
     def _uploader(
-        self, space_id: Id | None, content_type: str | None, workers: int, pauses: tuple[float, ...] = ()
+        self,
+        space_id: Id | None,
+        content_type: str | None,
+        workers: int,
+        patience: float,
+        reporter: _progress.ProgressReporter,
     ) -> uploads.Uploader:
         from .. import uploads
 
         self._calls.ensure_open()
         space = self._required_space(space_id)
         checked = uploads.check_content_type(content_type)
-        return uploads.Uploader(self._calls, space, content_type=checked, workers=workers, pauses=pauses)
+        return uploads.Uploader(
+            self._calls, space, content_type=checked, workers=workers, patience=patience, reporter=reporter
+        )

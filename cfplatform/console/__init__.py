@@ -6,6 +6,7 @@ as markup. rich is imported only where a terminal shows a table or a bar.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -13,7 +14,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import click
@@ -35,6 +36,7 @@ from .reporters import (
 )
 from .tables import Column, print_checks, print_fields, print_findings, print_table
 from .text import amount, clean, counted, is_terminal, rate, write_line
+from .waiting import Look, Shows, WaitLines, Watcher
 
 __all__ = [
     "ARCHIVE",
@@ -46,6 +48,7 @@ __all__ = [
     "UPLOAD",
     "USAGE",
     "Column",
+    "Look",
     "Output",
     "amount",
     "clean",
@@ -191,6 +194,24 @@ class Output:
         shown = SpinnerReporter if self._shows_motion() else StateReporter
         self._reporter = SilentStateReporter(sys.stderr) if self.quiet else shown(sys.stderr)
         return self._reporter
+
+    @contextlib.contextmanager
+    def watching(self, look: Look) -> Iterator[None]:
+        """Show waits on stderr: with the progress, if there is any, else as lines.
+
+        Single calls get lines on a terminal too. A moving line would be garbled when their data is printed.
+        """
+        lines: Shows = Reporter(sys.stderr) if self.quiet else WaitLines(sys.stderr)
+
+        def shown() -> Shows:
+            return self._reporter or lines
+
+        try:
+            with Watcher(look, shown):
+                yield
+        finally:
+            if self._reporter is not None:
+                self._reporter.close()
 
     def _shows_motion(self) -> bool:
         return is_terminal(sys.stderr) and not self._debug

@@ -11,6 +11,7 @@ from ..exceptions import (
     CFPlatformError,
     ConfigurationError,
     InvalidParameterError,
+    OutageError,
     PermissionDeniedError,
     RateLimitError,
     ServerError,
@@ -25,7 +26,7 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 
 #: What is said of each class of errors, and the exit code; the first line that fits is used. ``{words}`` stands for the
-#: words of the error, ``{answer}`` for the status and the words of the server.
+#: words of the error, ``{reason}`` for these without the request, ``{answer}`` for the status and the server message.
 EXPLANATIONS: tuple[tuple[type[Exception], str, int], ...] = (
     (ConfigurationError, "{words}", USAGE),
     (InvalidParameterError, "{words}", USAGE),
@@ -33,6 +34,7 @@ EXPLANATIONS: tuple[tuple[type[Exception], str, int], ...] = (
     (PermissionDeniedError, "The API key may not do this ({answer}). Check --project-id and --space-id.", FAILED),
     (RateLimitError, "Too many requests ({answer}). Wait a while, or use fewer --workers.", FAILED),
     (ServerError, "The platform had a fault ({answer}). Run the same command again later.", FAILED),
+    (OutageError, "{reason} Run the same command again later, or wait longer with --patience.", FAILED),
     (APITimeoutError, "The platform did not answer in time. Run the same command again later.", FAILED),
     (CFPlatformError, "{words}", FAILED),
     (OSError, "{words}", FAILED),
@@ -45,6 +47,9 @@ _PHRASES = (
     (", or pass allow_insecure_http=True if you are sure", ""),
     ("pass verify='path/to/ca.pem' or set", "set"),
     ("Check proxies= and the proxy variables", "Check the proxy variables"),
+    ("; run the same call again to fetch the rest, or pass a larger patience.", "."),
+    (" (patience)", ""),
+    ("Or check proxies= and the variables", "Or check the variables"),
     ("the same call again", "the same command again"),
     ("status must be a text such as 'COMPLETED', or None", "--status must be a text such as 'COMPLETED', or 'any'"),
     ("Wait for it with wait_for_export(), or pass wait_for_running=True", "Wait for it with --wait-for-running"),
@@ -119,7 +124,8 @@ def _option(argument: str) -> str:
 def explain(error: Exception) -> tuple[str, int]:
     """Return the sentence for an error, and the exit code."""
     sentence, code = next((sentence, code) for kind, sentence, code in EXPLANATIONS if isinstance(error, kind))
-    return sentence.format(words=words(error), answer=_answer(error), kind=type(error).__name__), code
+    said = reason(error) if isinstance(error, CFPlatformError) else words(error)
+    return sentence.format(words=words(error), reason=said, answer=_answer(error), kind=type(error).__name__), code
 
 
 def _answer(error: Exception) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import archives, files, naming, pagination, params, places, progress, resume, transport
+from .. import archives, files, http, naming, pagination, params, places, progress, resume
 from ..archives.unpack import refuse_existing
 from ..exceptions import (
     CFPlatformError,
@@ -22,13 +22,13 @@ from ..exceptions import (
     InvalidParameterError,
     InvalidResponseError,
     NotFoundError,
-    RateLimitError,
+    OutageError,
     ServerError,
     TransportError,
     shown,
 )
+from ..http import Run, Transport
 from ..resources import Export, ExportStatus
-from ..transport import Transport
 from . import arguments
 from .arguments import MAX_BATCHES, MAX_PROJECTS, ExportDownloadOptions, WaitOptions, checked_format, request_body
 
@@ -51,9 +51,6 @@ LOOK = 2.0
 #: How often a refusal is believed to be about another export while none is seen to run.
 FREE_LOOKS = 5
 
-#: Faults that may pass while an export is made; each was repeated by the transport already.
-_PASSING = (TransportError, ServerError, RateLimitError)
-
 #: Turns what the server sent into an export of the client that asked.
 Make = Callable[[dict[str, Any]], Export]
 
@@ -65,15 +62,17 @@ class Exports:
         calls: The transport.
         space_id: The space.
         make: Turns what the server sent into an export.
+        patience: Seconds that a download waits for an outage to end.
     """
 
-    def __init__(self, calls: Transport, space_id: str, make: Make) -> None:
+    def __init__(self, calls: Transport, space_id: str, make: Make, patience: float) -> None:
         self._calls = calls
         self._space_id = space_id
         self._make = make
+        self._patience = patience
 
     def _path(self, *parts: str) -> str:
-        return transport.path("spaces", self._space_id, "exports", *parts)
+        return http.path("spaces", self._space_id, "exports", *parts)
 
     def listed(self, kind: str | None, limit: int | None) -> Iterator[Export]:
         """Yield the exports, the newest first."""
@@ -83,9 +82,11 @@ class Exports:
         pages = pagination.iterate_pages(lambda query: self._calls.get_json(self._path(), query), query, restart=True)
         return (self._make(data) for data in pagination.items(pages, limit=limit))
 
-    def get(self, export_id: str, within: float | None = None) -> Export:
-        """Read one export, in that many seconds if given."""
-        return self._made(self._calls.get_json(self._path(export_id), within=within))
+    def get(self, export_id: str, patience: float = 0.0, on_wait: Callable[[], object] | None = None) -> Export:
+        """Read one export; with patience that outlasts an outage of so many seconds."""
+        run = Run(patience, on_wait=on_wait)
+        within = max(LOOK, patience) if patience else None
+        return self._made(self._calls.get_json(self._path(export_id), run=run, within=within, is_essential=True))
 
     def delete(self, export_id: str) -> None:
         """Delete an export."""
@@ -159,15 +160,22 @@ class Exports:
         reporter = progress.reporter(options.get("progress"))
         deadline = time.monotonic() + timeout
         pause = min(FIRST_POLL, longest)
-        export, problem = None, None
+        on_wait = progress.Watch(self._calls.trouble, reporter)
+        export: Export | None = None
+        problem: CFPlatformError | None = None
         reporter.start(None)
         try:
             while True:
                 try:
-                    export, problem = self.get(export_id, max(LOOK, deadline - time.monotonic())), None
-                except _PASSING as error:
+                    export = self.get(export_id, max(LOOK, deadline - time.monotonic()), on_wait)
+                except OutageError as error:
+                    problem = error.with_traceback(None)
+                    break
+                except InvalidResponseError as error:
+                    # Such as the page of a proxy; the next poll may fare better.
                     problem = error.with_traceback(None)
                 else:
+                    problem = None
                     reporter.advance(export.status or "", 0)
                     if export.is_final:
                         return _succeeded(export)
@@ -179,7 +187,7 @@ class Exports:
         finally:
             reporter.finish()
         state = export.status if export is not None else "in an unknown state"
-        failed = f"; the last look at it failed: {problem}" if problem else ""
+        failed = f"; the last look at it failed: {problem.message.rstrip('.')}" if problem else ""
         raise _with_export(
             ExportTimeoutError(
                 f"Export {export_id} is {state} after {timeout:g} s{failed}. The platform goes on with it: call "
@@ -240,7 +248,9 @@ class Exports:
             part = resume.Resumable(root, f"export {export.id}", reporter)
             continued = part.position() > 0
             try:
-                resume.fetch(self._calls, _link(export), part, lambda: _link(self.get(export.id)))
+                run = Run(self._patience, on_wait=progress.Watch(self._calls.trouble, reporter))
+                link = _link(export)
+                resume.fetch(self._calls, link, part, lambda: _link(self.get(export.id)), run=run, is_essential=True)
                 damage = _damage(part.path)
             except BaseException:
                 part.close()

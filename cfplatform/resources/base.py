@@ -117,6 +117,11 @@ class InProject(Resource):
         return self._text("projectId") or self._parent_id
 
     @property
+    def listed_project_id(self) -> str | None:
+        """The project that was listed, which is the one to ask for it, else the one that the server names."""
+        return self._parent_id or self._text("projectId")
+
+    @property
     def created_at(self) -> datetime | None:
         """When it was created, with its time zone; ``None`` where the server sent no readable time."""
         return timestamps.parse_or_none(self._data.get("createdAt"))

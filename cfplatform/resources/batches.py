@@ -71,7 +71,7 @@ class Batch(InProject):
                 "Batch.get_work_items() lists one batch; use Client.get_work_items(batch_ids=...) for several"
             )
         filters["batch_ids"] = [self.id]
-        return self._bound_client().get_work_items(self.project_id, **filters)
+        return self._bound_client().get_work_items(self.listed_project_id, **filters)
 
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadSummary:
         """Download the completed items of this batch; see :meth:`Client.download_project`.
@@ -80,7 +80,9 @@ class Batch(InProject):
             >>> next(client.get_batches()).download("labels").failed
             0
         """
-        return self._bound_client().download_project(self.project_id, destination, batch_ids=[self.id], **options)
+        return self._bound_client().download_project(
+            self.listed_project_id, destination, batch_ids=[self.id], **options
+        )
 
     def update(self, *, name: str) -> Self:
         """Rename the batch and update this object; return it. See :meth:`Client.update_batch`.
@@ -90,7 +92,7 @@ class Batch(InProject):
             >>> batch.update(name="Autumn").name, batch.total_count
             ('Autumn', 10)
         """
-        changed = self._bound_client().update_batch(self.id, self.project_id, name=name)
+        changed = self._bound_client().update_batch(self.id, self.listed_project_id, name=name)
         # The answer to a change lacks the counts.
         self._data = {**self._data, **changed._data}
         return self
@@ -101,5 +103,5 @@ class Batch(InProject):
         Raises:
             NotFoundError: If it is not there any more.
         """
-        self._data = self._bound_client().get_batch(self.id, self.project_id)._data
+        self._data = self._bound_client().get_batch(self.id, self.listed_project_id)._data
         return self

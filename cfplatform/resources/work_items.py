@@ -80,7 +80,7 @@ class WorkItem(InProject):
             >>> next(client.get_work_items()).get_annotation().coco_results_url[:5]
             's3://'
         """
-        return self._bound_client().get_annotation(self.id, self.project_id)
+        return self._bound_client().get_annotation(self.id, self.listed_project_id)
 
     def load(self) -> dict[str, Any]:
         """Fetch and parse the COCO document, with ``info.asset_url`` set; nothing is written to disk.
@@ -91,7 +91,7 @@ class WorkItem(InProject):
             >>> sorted(next(client.get_work_items()).load())
             ['annotations', 'categories', 'images', 'info', 'licenses']
         """
-        _, document = next(self._bound_client().iter_annotations(items=[self]))
+        _, document = next(self._bound_client().iter_annotations(items=[self], patience=0))
         return document
 
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadResult:
@@ -107,6 +107,8 @@ class WorkItem(InProject):
             >>> next(client.get_work_items()).download("labels").outcome
             'downloaded'
         """
+        # A single call fails after its retries, unless the caller says otherwise.
+        options.setdefault("patience", 0)
         result = next(self._bound_client().iter_downloads([self], destination, **options))
         if result.error is not None:
             raise result.error
@@ -154,7 +156,7 @@ class WorkItem(InProject):
         Raises:
             NotFoundError: If it is not there any more.
         """
-        self._data = self._bound_client().get_work_item(self.id, self.project_id)._data
+        self._data = self._bound_client().get_work_item(self.id, self.listed_project_id)._data
         return self
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +17,6 @@ from typing import Any, TypeVar
 from .. import files, naming
 from ..exceptions import DownloadError
 from . import database, locking
-from .allowance import Allowance
 from .database import StateError, state_path
 from .reading import read_downloaded, read_results
 from .rows import DownloadedRow, FinishedAsset, FinishedItem, ResultRow
@@ -26,7 +24,6 @@ from .rows import DownloadedRow, FinishedAsset, FinishedItem, ResultRow
 __all__ = [
     "KEPT_RUNS",
     "RESULTS_AT_ONCE",
-    "Allowance",
     "DownloadedRow",
     "FinishedAsset",
     "FinishedItem",
@@ -58,7 +55,6 @@ class State:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._naming = threading.Lock()
-        self._finished: deque[list[Any]] = deque()
         self._closed = False
         try:
             self._lock_file = locking.lock(root)
@@ -172,34 +168,11 @@ class State:
         return {key: found[stored] for key in path_keys if (stored := _storable(key)) in found}
 
     def remember(self, project_id: str, item_id: str, path_key: str, item: FinishedItem) -> None:
-        """Remember, until :meth:`flush` only in memory, a file that has got its final name."""
-        values = (project_id, item_id, item.path, path_key, *item[1:])
-        self._finished.append([_storable(value) for value in values])
-
-    @property
-    def waiting(self) -> int:
-        """Files that are remembered only in memory."""
-        return len(self._finished)
-
-    def flush(self, least: int = 1) -> None:
-        """Write down what is remembered, all in one commit; nothing where it is less than ``least`` files."""
-        # A forked child has copies of the rows, and perhaps of a lock that a thread of its parent held.
-        if len(self._finished) >= least and self._pid == os.getpid():
-            self._alone(self._write_finished, None)
-
-    def _write_finished(self, db: sqlite3.Connection) -> None:
-        rows = list(self._finished)
-        if not rows:
-            # Another thread has taken this one's row along.
-            return
-        if len(rows) > 1:
-            db.execute("BEGIN")
-        # Commits, or takes everything back.
-        with db:
-            db.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        # Only now, so that what could not be written is missed by everybody who waits for it.
-        for _ in rows:
-            self._finished.popleft()
+        """Remember a file that has got its final name; written down when this returns."""
+        self._execute(
+            "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (project_id, item_id, item.path, path_key, *item[1:]),
+        )
 
     def asset(self, project_id: str, item_id: str) -> FinishedAsset | None:
         """Return what is known of the asset of an item."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from .addresses import SIGN_PAUSES
 from .results import UploadedFile, UploadResult
 from .running import Uploader
 from .sources import File, check_content_type, check_files
 
-__all__ = ["SIGN_PAUSES", "File", "UploadResult", "UploadedFile", "Uploader", "check_content_type", "check_files"]
+__all__ = ["File", "UploadResult", "UploadedFile", "Uploader", "check_content_type", "check_files"]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, TypeVar, cast
 
 from ..exceptions import InvalidParameterError, UploadError, printable, shown
-from ..transport import Body
+from ..http import Body
 
 #: The type of a file whose name tells none.
 UNKNOWN_TYPE = "application/octet-stream"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ConfigurationError, TransportError
-from ..transport import public
+from ..http import public
 from .refusals import refused
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from .. import config
 from ..exceptions import ConfigurationError
-from ..transport import public
+from ..http import public
 from .event import WebhookEvent, read_event
 from .keys import FetchedKeys, Find, given_keys, is_key_id, is_signed, require_cryptography, signature_bytes
 from .refusals import refused

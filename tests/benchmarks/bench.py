@@ -57,7 +57,7 @@ class Bench:
             process = stack.enter_context(subprocess.Popen(command, cwd=ROOT, **streams))
             stack.callback(process.terminate)
             assert process.stdout is not None
-            self._origin = process.stdout.readline().strip()
+            self._origin, self._control_origin = process.stdout.readline().split()
             self._closing = stack.pop_all()
         return self
 
@@ -76,8 +76,26 @@ class Bench:
         """Run one action of one side that needs no server; return its figures."""
         return {**self._figures(side, action, self.environment(), arguments), "requests": {}, "server_cpu": 0.0}
 
-    def run(self, side: str, action: str, *, project: str, latency: float = 0.0, **arguments: Any) -> dict[str, Any]:
-        """Run one action of one side; return its figures, with what the server counted."""
+    def run(
+        self,
+        side: str,
+        action: str,
+        *,
+        project: str,
+        latency: float = 0.0,
+        fault: str | None = None,
+        **arguments: Any,
+    ) -> dict[str, Any]:
+        """Run one action of one side; return its figures and the server's counts.
+
+        Args:
+            side: A module of ``sides``.
+            action: One of its actions.
+            project: The project that it works on.
+            latency: Seconds that the server waits before each answer.
+            fault: The fault that the server has during the run, as a path: see :func:`.faults.parse`.
+            arguments: Those of the action.
+        """
         variables = {
             **self.environment(),
             "CF_API_KEY": "benchmark",
@@ -86,11 +104,15 @@ class Bench:
             "CF_SPACE_ID": server.SPACE,
             "NO_PROXY": "127.0.0.1",
         }
+        # Ends a fault that is left over.
+        self.control("reset/0")
         # Builds what the server keeps of a project, so that no side waits for it.
         self._get(f"/api/v1/projects/{project}/workItems?limit=1")
-        before = self._get(f"/control/reset/{latency}")
+        before = self.control(f"reset/{latency}")
+        if fault is not None:
+            self.control(f"fault/{fault}")
         figures = self._figures(side, action, variables, arguments)
-        after = self._get("/control/counts")
+        after = self.control("counts")
         counts, busy = after["counts"], after["cpu"] - before["cpu"]
         return {**figures, "requests": counts, "wire_bytes": after["bytes"], "server_cpu": busy}
 
@@ -137,14 +159,17 @@ class Bench:
                 warm.unlink()
             yield folder
 
-    def in_turn(self, case: str, programs: dict[str, Callable[[], dict[str, Any]]]) -> list[Side]:
+    def in_turn(
+        self, case: str, programs: dict[str, Callable[[], dict[str, Any]]], rounds: int | None = None
+    ) -> list[Side]:
         """Run programs in turn, A B A B; return their figures."""
+        rounds = self.rounds if rounds is None else rounds
         measured = [Side(case, name) for name in programs]
-        for number in range(self.rounds):
+        for number in range(rounds):
             for side, program in zip(measured, programs.values(), strict=True):
                 side.rounds.append(program())
                 took = side.rounds[-1]["seconds"]
-                print(f"{case}  round {number + 1} of {self.rounds}  {side.name}: {took:.2f} s", file=sys.stderr)
+                print(f"{case}  round {number + 1} of {rounds}  {side.name}: {took:.2f} s", file=sys.stderr)
         self.sides += measured
         return measured
 
@@ -158,6 +183,11 @@ class Bench:
         self.row(case, what, f"{ours.rate:,.0f} items/s", f"{other.name} {other.rate:,.0f}", figure, bar)
 
     # --- The server ----------------------------------------------------------------------------------------
+
+    def control(self, what: str) -> dict[str, Any]:
+        """Send a control request, such as ``reset/0.05``; return the counts, the bytes and the processor time."""
+        answer: dict[str, Any] = self._get(f"/control/{what}")
+        return answer
 
     def urls(self, project: str, count: int) -> list[str]:
         """Return the addresses of the annotations and documents of the first items of a project."""
@@ -194,7 +224,8 @@ class Bench:
 
     def _get(self, path: str) -> Any:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(self._origin + path, timeout=60) as response:
+        # Both ports give the same answers, but this one is always open.
+        with opener.open(self._control_origin + path, timeout=60) as response:
             return json.loads(response.read())
 
 

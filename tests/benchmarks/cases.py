@@ -19,6 +19,13 @@ from .table import Bar, Row, Side
 NO_CURL = "left out: there is no curl"
 #: Seconds of latency in the cases that have one.
 LATENCY = 0.05
+#: The outages of B13: how requests fail, and which ones.
+OUTAGES = [
+    *((how, where) for how in ("500", "503", "reset") for where in ("annotations", "storage")),
+    ("503", "signing"),
+    ("503", "listing"),
+    ("refused", "everywhere"),
+]
 
 
 def b1(bench: Bench) -> None:
@@ -29,6 +36,7 @@ def b1(bench: Bench) -> None:
     programs = {
         "cfplatform": lambda: download("ours"),
         "official": lambda: download("official", limit=100),
+        "Session.get": lambda: download("session"),
         "urllib3": lambda: download("bare"),
     }
     urls = bench.urls(project, items)
@@ -37,10 +45,11 @@ def b1(bench: Bench) -> None:
     programs["sockets"] = lambda: bench.run(
         "machine", "raw", project=project, url=urls[1], count=10 * items, connections=workers
     )
-    ours, official, bare, *others = bench.in_turn("B1", programs)
+    ours, official, session, bare, *others = bench.in_turn("B1", programs)
     what = f"download of {items:,} items, no latency, {workers} workers"
-    bench.faster("B1", what, ours, official, Bar(6, aim=8))
-    bench.faster("B1", "the same", ours, bare, Bar(0.75, aim=0.9))
+    bench.faster("B1", what, ours, official, Bar(5, aim=6))
+    bench.faster("B1", "the same", ours, session, Bar(1.5, aim=1.7))
+    bench.faster("B1", "the same", ours, bare, Bar(0.7, aim=0.8))
     if curl_is_missing():
         bench.row("B1", "the same", f"{ours.rate:,.0f} items/s", NO_CURL)
     for side in others:
@@ -65,7 +74,7 @@ def b3(bench: Bench) -> None:
     ours, official = bench.in_turn(
         "B3", {"cfplatform": lambda: download("ours"), "official": lambda: download("official")}
     )
-    bench.faster("B3", f"download of {items:,} items, 50 ms, defaults", ours, official, Bar(4, aim=5))
+    bench.faster("B3", f"download of {items:,} items, 50 ms, defaults", ours, official, Bar(5, aim=5.5))
 
 
 def b4(bench: Bench) -> None:
@@ -240,6 +249,78 @@ def b12(bench: Bench) -> None:
     bench.row("B12", "what these times allow on two cores", "", "", allowed)
 
 
+def b13(bench: Bench) -> None:
+    """An outage of 30 s in the middle of a download: no item may be lost, and the run goes on soon after it."""
+    items, seconds = bench.size(3000, 600), bench.size(30, 5)
+    run = functools.partial(_endure, bench, project=project_id(items), items=items, latency=0.02, max_workers=10)
+    (calm,) = bench.in_turn("B13", {"no outage": run})
+    # Once each, whatever the number of rounds: each takes longer than its outage.
+    sides = bench.in_turn(
+        "B13",
+        {
+            f"{how} {where}": functools.partial(run, fault=f"outage/{how}/{where}/{seconds}/{items // 4}")
+            for how, where in OUTAGES
+        },
+        rounds=1,
+    )
+    bar = Bar(20, aim=8, at_least=False, unit="s more")
+    for side in sides:
+        bench.rows.append(outage_row(calm, side, seconds, bar))
+    _lost(bench, "B13", f"items lost in {len(sides)} runs of {items:,}", sides)
+
+
+def outage_row(calm: Side, side: Side, seconds: float, bar: Bar) -> Row:
+    """Compare a run that had an outage with a calm one; there is no figure if items were lost."""
+    (run,) = side.rounds
+    what = f"outage of {seconds} s: {side.name}"
+    ours, other = f"{run['seconds']:.1f} s", f"calm {calm.median('seconds'):.1f} s"
+    if run["lost"]:
+        return Row(side.case, what, ours, f"{run['lost']:,} items lost")
+    if not run["requests"].get("faults"):
+        return Row(side.case, what, ours, "no request met the outage")
+    figure = run["seconds"] - calm.median("seconds") - seconds
+    return Row(side.case, what, ours, other, figure, bar, unit="s more")
+
+
+def b14(bench: Bench) -> None:
+    """One answer in a hundred is a 503 without Retry-After, at 50 ms latency: time against a calm run."""
+    items = bench.size(2000, 300)
+    run = functools.partial(_endure, bench, project=project_id(items), items=items, latency=LATENCY)
+    calm, troubled = bench.in_turn(
+        "B14", {"no fault": run, "1 % of 503": functools.partial(run, fault="some/503/0.01")}
+    )
+    took, other = troubled.median("seconds"), calm.median("seconds")
+    what = f"download of {items:,} items, 50 ms, 1 % of 503"
+    bar = Bar(1.3, aim=1.1, at_least=False)
+    bench.row("B14", what, f"{took:.2f} s", f"calm {other:.2f} s", took / other, bar)
+    _lost(bench, "B14", "items lost in all rounds", [calm, troubled])
+
+
+def b15(bench: Bench) -> None:
+    """A download at 50 ms latency: 64 workers against 32."""
+    items = bench.size(4000, 400)
+    download = functools.partial(bench.download, "ours", project=project_id(items), latency=LATENCY)
+    wide, narrow = bench.in_turn(
+        "B15", {f"{count} workers": functools.partial(download, max_workers=count) for count in (64, 32)}
+    )
+    bench.faster("B15", f"download of {items:,} items, 50 ms, 64 workers", wide, narrow, Bar(1.5, aim=1.7))
+
+
+def b16(bench: Bench) -> None:
+    """The depth of the stack: frames of the package where a thread reads an answer."""
+    with bench.destination() as folder:
+        # Some latency, so that the thread that fetches pages ahead runs too.
+        depths = bench.run("ours", "stacks", project=project_id(300), latency=0.02, destination=folder)
+    reads = {kind: depths[kind] for kind in ("annotations", "storage")}
+    ours = ", ".join(f"{kind} {depth}" for kind, depth in reads.items())
+    other, deepest = f"caller: starts {depths['start']}, reads {depths['caller']}", float(max(reads.values()))
+    bar = Bar(12, aim=10, at_least=False, unit="")
+    bench.row("B16", "frames of ours in a download", ours, other, deepest, bar, unit="")
+    bar = Bar(10, aim=8, at_least=False, unit="")
+    what, depth = "frames of ours in get_work_items", depths["listing"]
+    bench.row("B16", what, f"listing {depth}", "", float(depth), bar, unit="")
+
+
 def m1(bench: Bench) -> None:
     """A merge of small documents into one dataset, and the memory that it needs."""
     count = bench.size(100_000, 1000)
@@ -302,6 +383,18 @@ def _against_ideal(bench: Bench, case: str, ours: Side, workers: int, bar: Bar) 
     bench.rows.append(Row(case, what, f"{ours.rate:,.0f} items/s", f"ideal {ideal:,.0f}", ours.rate / ideal, bar))
 
 
+def _endure(bench: Bench, **arguments: Any) -> dict[str, Any]:
+    with bench.destination() as folder:
+        return bench.run("ours", "endure", destination=folder, **arguments)
+
+
+def _lost(bench: Bench, case: str, what: str, sides: list[Side]) -> None:
+    lost = {side.name: sum(each["lost"] for each in side.rounds) for side in sides}
+    total, errors = sum(lost.values()), [each["ended"] for side in sides for each in side.rounds if each["ended"]]
+    other = f"{len(errors)} ended by an error" if errors else ""
+    bench.row(case, what, f"{total:,}", other, float(total), Bar(0, at_least=False, unit=""), unit="")
+
+
 def _memory(bench: Bench, case: str, what: str, large: Side, small: Side, bar: Bar) -> None:
     peaks = large.median("peak_mb"), small.median("peak_mb")
     bar = Bar(bar.value, bar.aim, at_least=False, unit="MB more")
@@ -335,6 +428,6 @@ def _import(bench: Bench, module: str) -> float:
 #: The cases by name, in the order in which they run.
 CASES: dict[str, Callable[[Bench], None]] = {
     "B1": b1, "B2": b2, "B3": b3, "B4": b4, "B5": b5, "B6": b6, "B7": b7, "B8": b8, "B9": b9, "B10": b10, "B11": b11,
-    "B12": b12, "M1": m1,
+    "B12": b12, "B13": b13, "B14": b14, "B15": b15, "B16": b16, "M1": m1,
     "growth": growth,
 }  # fmt: skip

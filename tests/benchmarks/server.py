@@ -3,6 +3,9 @@
 The sandbox of the package is for correctness; at a thousand items a second it would be the bottleneck. This one checks
 nothing. A project's id says what is in it: ``00000004-0000-4000-8000-000000002000`` has 2000 items with documents of
 4 KiB; an export's id says in the same way how many MiB its archive has.
+
+It has two ports: one for clients, which an outage can close, and one for control requests
+(``/control/reset/<latency>``, ``/control/fault/<fault>``, ``/control/counts``).
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ import functools
 import json
 import mmap
 import resource
+import socket
+import struct
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -22,8 +27,12 @@ from urllib.parse import parse_qs
 
 import uvloop
 
+from . import faults
+
 SPACE = "5ace0000-0000-4000-8000-000000000000"
 ITEMS_PER_BATCH = 500
+#: Connections that wait to be accepted.
+BACKLOG = 512
 #: Bytes handed to the socket at a time where an object is large; smaller ones go out with their head.
 PIECE = 256 * 1024
 #: As long as the signed URLs of a real storage.
@@ -113,12 +122,19 @@ class World:
         #: Bytes in both directions, with all headers.
         self.bytes = 0
         self.counts: Counter[str] = Counter()
+        self.port = Port(self)
+        self._fault: faults.Fault | None = None
         self._archives = archives
 
     def answer(self, target: str, body: bytes) -> bytes | mmap.mmap:
         """Answer one request: a whole answer, or a large object whose head is still to be sent."""
         path, _, query = target.partition("?")
         parts = path.split("/")
+        if parts[1] == "control":
+            return self._control(parts[2:])
+        if self._fault is not None and (failure := self._fault(_kind(parts))) is not None:
+            self.counts["faults"] += 1
+            return failure
         if parts[1] == "storage":
             self.counts["storage"] += 1
             if parts[2] == "exports":
@@ -138,8 +154,6 @@ class World:
         if parts[-1] == "batches":
             self.counts["batches"] += 1
             return _answer(_page("batch", _batches(parts[4]), query))
-        if parts[1] == "control":
-            return self._control(parts[2:])
         self.counts["exports"] += 1
         name = f"{_number(parts[6])}.zip"
         return _answer(_EXPORT.format(id=parts[6], origin=self.origin, name=name, signature=SIGNATURE).encode())
@@ -156,16 +170,57 @@ class World:
             self.latency = float(parts[1])
             self.bytes = 0
             self.counts.clear()
+            self._fault = None
+            self.port.reopen()
+        elif parts[0] == "fault":
+            self._fault = faults.parse(parts[1:], self.port.close)
         usage = resource.getrusage(resource.RUSAGE_SELF)
         busy = usage.ru_utime + usage.ru_stime
         return _answer(json.dumps({"counts": self.counts, "bytes": self.bytes, "cpu": busy}).encode())
 
 
-class Connection(asyncio.Protocol):
-    """One connection: requests in, answers out, in their order."""
+class Port:
+    """The port for clients. It can be closed for some time, and stays reserved meanwhile."""
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._connections: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        # Bound, but not listening: while nothing listens, connections are refused, and no other program gets the port.
+        self._reserved = _bound(0)
+        self.number: int = self._reserved.getsockname()[1]
+        self._listening = _bound(self.number)
+
+    async def open(self) -> None:
+        """Accept connections."""
+        create = asyncio.get_running_loop().create_server
+        connection = functools.partial(Connection, self._world, self._connections)
+        self._server = await create(connection, sock=self._listening, backlog=BACKLOG)
+
+    def close(self, seconds: float) -> None:
+        """Refuse connections for some time, and break those that are open."""
+        self._server.close()
+        for each in list(self._connections):
+            each.abort()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.reopen)
+
+    def reopen(self) -> None:
+        """Accept connections again; does nothing if the port is open."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            # From here on connections wait until they are accepted.
+            self._listening = _bound(self.number)
+            self._listening.listen(BACKLOG)
+            self._opening = asyncio.get_running_loop().create_task(self.open())
+
+
+class Connection(asyncio.Protocol):
+    """One connection: requests in, answers out, in their order."""
+
+    def __init__(self, world: World, connections: set[Connection]) -> None:
+        self._world = world
+        self._connections = connections
         self._received = b""
         self._large: Iterator[memoryview] = iter(())
         self._paused = False
@@ -173,6 +228,17 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # What uvloop hands over is no subclass, but does the same.
         self._transport = cast(asyncio.Transport, transport)
+        self._connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connections.discard(self)
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        # Without lingering the other end gets a reset.
+        options = socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        self._transport.get_extra_info("socket").setsockopt(*options)
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -194,6 +260,11 @@ class Connection(asyncio.Protocol):
                 self._send(answer)
 
     def _send(self, answer: bytes | mmap.mmap) -> None:
+        if self._transport.is_closing():
+            return
+        if answer == faults.RESET:
+            self.abort()
+            return
         self._world.bytes += len(answer)
         if isinstance(answer, bytes) and len(answer) <= PIECE:
             self._transport.write(answer)
@@ -216,8 +287,23 @@ class Connection(asyncio.Protocol):
         self._send_pieces()
 
 
+def _bound(port: int) -> socket.socket:
+    """Return a socket that is bound to a port which several may share."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound
+
+
 def _number(name: str) -> int:
     return int(name[-12:])
+
+
+def _kind(parts: list[str]) -> str:
+    """Return the kind of a request by its path, as the faults name it."""
+    if parts[1] == "storage":
+        return "storage"
+    return {"signedurls": "signing", "workItems": "listing"}.get(parts[-1], parts[-1])
 
 
 def _page(kind: str, entries: list[bytes], query: str) -> bytes:
@@ -241,12 +327,14 @@ def _answer(body: bytes, headers: bytes = b"") -> bytes:
 
 
 async def serve(archives: Path) -> None:
-    """Serve on a free port of this machine and print the origin; ends when whoever started it does."""
+    """Serve on two free ports of this machine and print both origins; ends when the process that started it does."""
     world = World(archives)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(world), "127.0.0.1", 0, backlog=512)
-    world.origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    print(world.origin, flush=True)
+    await world.port.open()
+    control = await loop.create_server(lambda: Connection(world, set()), "127.0.0.1", 0)
+    ports = world.port.number, control.sockets[0].getsockname()[1]
+    world.origin, _ = origins = [f"http://127.0.0.1:{port}" for port in ports]
+    print(*origins, flush=True)
     ended = asyncio.Event()
     # Nothing is ever sent, so it becomes readable when the other end is closed.
     loop.add_reader(sys.stdin.fileno(), ended.set)

@@ -270,16 +270,16 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_d07_a_progress_function_that_raises_ends_the_run_cleanly(make_sandbox, tmp_path, way):
+def test_d07_ctrl_c_in_a_progress_function_ends_the_run_cleanly(make_sandbox, tmp_path, way):
     sandbox = make_sandbox(items=500, batches=2)
 
     def progress(done, total):
         if done == 20:
-            raise ZeroDivisionError("a fault of the caller")
+            raise KeyboardInterrupt
 
     with sandbox.client(max_workers=4) as client:
         began = time.monotonic()
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(KeyboardInterrupt):
             WAYS[way](client, tmp_path, progress)
         assert time.monotonic() - began < 3
         assert not [
@@ -292,6 +292,19 @@ def test_d07_a_progress_function_that_raises_ends_the_run_cleanly(make_sandbox, 
         # From another process, so that a lock that was left behind would show.
     code, out, _ = run(sandbox, DOWNLOAD, tmp_path, 4)
     assert (code, out) == (0, "ready\n500 0\n")
+
+
+def test_d07_a_fault_of_a_progress_function_ends_nothing(make_sandbox, tmp_path, caplog):
+    sandbox = make_sandbox(items=50, batches=2)
+
+    def progress(done, total):
+        raise OverflowError("a fault of the caller")
+
+    with sandbox.client(max_workers=4) as client:
+        assert client.download_project(destination=tmp_path, progress=progress).successful == 50
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "The progress reporter failed and is not called again (OverflowError)"
+    ]
 
 
 LEFT_OPEN = """

@@ -27,11 +27,9 @@ from cfplatform import (
     ServerError,
 )
 from cfplatform.signing import Signer
-from cfplatform.transport import retry
 from tests.faults.tools import tree, wait_until
 from tests.http.conftest import KEY, SIGNATURE
 from tests.http.scripted import Answer, raw, said
-from tests.tools import outcome
 
 OK = said({"ok": True})
 DOCUMENT = b'{"images": [], "annotations": [], "categories": []}'
@@ -104,15 +102,6 @@ def test_h02_requests_that_were_under_way_when_the_pause_began_are_repeated_afte
     assert {answer.status_code for answer in answers} == {200}
     assert len(server.requests) == 32
     assert min(each.at for each in server.requests[16:]) - server.requests[0].at >= 0.9
-
-
-def test_h02_a_server_that_always_refuses_sees_no_more_than_the_budget_of_repeats(serve, connect):
-    server = serve(default=busy(429, "Retry-After: 0"))
-    client = connect(server, retries=20)
-    with ThreadPoolExecutor(16) as pool:
-        outcomes = list(pool.map(lambda _: outcome(RateLimitError, client.request, "GET", "/x"), range(30)))
-    assert all(error is not None for _, error in outcomes)
-    assert len(server.requests) <= 30 + retry.BUDGET // retry.REPEAT_COST
 
 
 # --- H3, H4, H5

@@ -135,7 +135,7 @@ items, look_ahead = int(sys.argv[1]), int(sys.argv[2])
 with Client(max_workers=32, timeout=60) as client:
     listed = list(client.get_work_items())
     before = peak()
-    options = dict(space_id=None, workers=32, ordered=sys.argv[3] == "ordered", on_error=None)
+    options = dict(space_id=None, workers=32, patience=600, ordered=sys.argv[3] == "ordered", on_error=None)
     for item, document in loading.parsed_documents(client._calls, listed, look_ahead=look_ahead, **options):
         items -= len(document["annotations"]) > 1
         time.sleep(0.02)

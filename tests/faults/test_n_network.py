@@ -26,10 +26,9 @@ from cfplatform import (
     NotFoundError,
     ServerError,
     TransportError,
-    transport,
 )
+from cfplatform.http import Interrupted, retry, timeouts
 from cfplatform.signing import Signer
-from cfplatform.transport import Interrupted, retry
 from tests.faults.tools import parts, tree
 from tests.http.conftest import KEY
 from tests.http.scripted import Answer, ScriptedServer, raw, said
@@ -225,8 +224,8 @@ def test_n06_a_run_that_is_stopped_does_not_wait_for_the_end_of_a_drip(serve, fe
 
 @pytest.mark.parametrize("storage", [False, True], ids=["api", "storage"])
 def test_n06_a_body_that_gets_on_too_slowly_ends_at_the_deadline(serve, connect, monkeypatch, storage):
-    monkeypatch.setattr(transport.attempts, "DEADLINE", 2.0)
-    monkeypatch.setattr(transport.attempts, "DEADLINE_TIMEOUTS", 0)
+    monkeypatch.setattr(timeouts, "CALL_SECONDS", 2.0)
+    monkeypatch.setattr(timeouts, "CALL_TIMEOUTS", 0)
     # 8 KB/s: above the least speed, so only the deadline ends it.
     server = serve(default=Answer(raw(200, b"", "Content-Length: 9000000"), endless=b"y" * 400, pace=0.05))
     client = connect(server, timeout=5)
@@ -241,8 +240,8 @@ def test_n06_a_body_that_gets_on_too_slowly_ends_at_the_deadline(serve, connect,
 
 @pytest.mark.parametrize("storage", [False, True], ids=["api", "storage"])
 def test_n06_repeats_end_at_the_deadline_with_what_the_server_said_last(serve, connect, monkeypatch, storage):
-    monkeypatch.setattr(transport.attempts, "DEADLINE", 2.0)
-    monkeypatch.setattr(transport.attempts, "DEADLINE_TIMEOUTS", 0)
+    monkeypatch.setattr(timeouts, "CALL_SECONDS", 2.0)
+    monkeypatch.setattr(timeouts, "CALL_TIMEOUTS", 0)
     server = serve(default=raw(503, b"Come again.", "Retry-After: 0.3"))
     client = connect(server, timeout=5, retries=20)
     began = time.monotonic()

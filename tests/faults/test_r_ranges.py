@@ -20,7 +20,7 @@ from cfplatform import (
     ServerError,
     files,
 )
-from cfplatform.transport.streams import CHUNK
+from cfplatform.http.body import CHUNK
 from tests.faults.stores import EXPIRED, EXPORT, NAME, REFUSED, SPACE, Store, noise, part, zipped
 from tests.faults.tools import run, start, tree, wait_until
 from tests.http.scripted import raw

@@ -10,16 +10,16 @@ import time
 import pytest
 
 from cfplatform import (
-    APIConnectionError,
     CFPlatformError,
     DownloadError,
     InvalidResponseError,
+    OutageError,
     PermissionDeniedError,
-    ServerError,
     UnsafePathError,
-    pipeline,
 )
+from cfplatform.http import retry
 from cfplatform.signing import Signer
+from cfplatform.transfer.steps import SIGN_GROUP
 from tests.faults.tools import fetched, run, store_at, tree, wait_until
 from tests.http.scripted import Answer, raw, said
 
@@ -249,7 +249,8 @@ def test_s09_an_outage_of_signing_is_sat_out(make_sandbox, tmp_path, fault):
 
 
 def test_s09_workers_park_while_signing_is_down(make_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline.signer, "SIGN_PAUSES", (0.5,) * 100)
+    monkeypatch.setattr(retry, "FIRST_PROBE", 0.5)
+    monkeypatch.setattr(retry, "LAST_PROBE", 0.5)
     sandbox = make_sandbox(items=1000, batches=2)
     sandbox.fail_next(503, times=None, path="*/signedurls")
     with sandbox.client(max_workers=4, retries=1) as client:
@@ -258,14 +259,14 @@ def test_s09_workers_park_while_signing_is_down(make_sandbox, tmp_path, monkeypa
             target=lambda: outcomes.append(client.download_project(destination=tmp_path)), daemon=True
         )
         thread.start()
-        wait_until(lambda: sandbox.counts["signing"] >= 4)
-        window = 2 * pipeline.SIGN_GROUP + 4 * 4
+        window = 2 * SIGN_GROUP + 4 * 4
         wait_until(lambda: sandbox.counts["annotations"] >= window)
+        wait_until(lambda: sandbox.counts["signing"] >= 4)
         signed = sandbox.counts["signing"]
         time.sleep(1.2)
-        # The window is full: nothing runs ahead, and the endpoint is asked twice in half a second.
+        # The window is full: nothing runs ahead, and the endpoint is asked once in half a second.
         assert sandbox.counts["annotations"] == window
-        assert sandbox.counts["signing"] - signed <= 8
+        assert sandbox.counts["signing"] - signed <= 4
         sandbox.clear_faults()
         thread.join(30)
     (summary,) = outcomes
@@ -273,31 +274,32 @@ def test_s09_workers_park_while_signing_is_down(make_sandbox, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("fault", ["503", "reset"])
-def test_s09_signing_that_stays_down_ends_within_bounds(make_sandbox, tmp_path, fault):
+def test_s09_signing_that_stays_down_ends_the_run_within_bounds(make_sandbox, tmp_path, fault):
     sandbox = make_sandbox(items=500, batches=2)
     if fault == "503":
         sandbox.fail_next(503, times=None, path="*/signedurls")
     else:
         sandbox.reset_next(None, path="*/signedurls")
-    with sandbox.client(max_workers=4) as client:
-        summary = client.download_project(destination=tmp_path)
-    assert (summary.successful, summary.failed) == (0, 500)
-    expected = ServerError if fault == "503" else APIConnectionError
-    assert {type(failure.error) for failure in summary.failures} == {expected}
-    # The repeats that the budget allows, one request a pause, and one a group.
-    assert sandbox.counts["signing"] <= 100 + 2 * len(pipeline.signer.SIGN_PAUSES) + 500 / 4
+    with (
+        sandbox.client(max_workers=4) as client,
+        pytest.raises(OutageError, match="503 Service" if fault == "503" else "connection broke") as caught,
+    ):
+        client.download_project(destination=tmp_path, patience=2)
+    assert caught.value.status_code == (503 if fault == "503" else None)
+    # What each of three groups may send before it waits, and ten probes a second (here).
+    assert sandbox.counts["signing"] <= 3 * 6 + 10 * 3
     assert tree(tmp_path) == {}
 
 
-def test_s09_a_pause_ends_with_the_run(make_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline.signer, "SIGN_PAUSES", (60.0,))
+def test_s09_a_wait_ends_with_the_run(make_sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr(retry, "FIRST_PROBE", 60.0)
     sandbox = make_sandbox(items=50, batches=2)
     sandbox.set_annotation(0, None)
     sandbox.fail_next(503, times=None, path="*/signedurls")
     with sandbox.client(max_workers=4, retries=0) as client:
         results = client.iter_downloads(client.get_work_items(), tmp_path)
         assert isinstance(next(results).error, CFPlatformError)
-        wait_until(lambda: sandbox.counts["signing"] == 1)
+        wait_until(lambda: sandbox.counts["signing"] >= 1)
         before = time.monotonic()
         results.close()
         assert time.monotonic() - before < 2

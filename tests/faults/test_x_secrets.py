@@ -101,7 +101,7 @@ def whole_run(client, root):
 def test_x01_no_fault_of_the_storage_shows_a_secret(serve, make_sandbox, tmp_path, loud, capfd, fault):
     sandbox = make_sandbox(items=3, batches=1, api_key=KEY)
     store_at(sandbox, serve(default=fault).origin, QUERY)
-    with sandbox.client(retries=1, timeout=0.3, max_workers=3) as client:
+    with sandbox.client(retries=1, timeout=0.3, max_workers=3, patience=0.3) as client:
         errors = whole_run(client, tmp_path)
     assert bool(errors) == (fault is not STORAGE_FAULTS["right"])
     assert "/o" in loud.text or "GET" in loud.text
@@ -121,7 +121,7 @@ def test_x01_no_fault_of_the_api_shows_a_secret(serve, make_sandbox, tmp_path, l
         sandbox.replace_next(body, times=None, path=where)
     else:
         sandbox.reset_next(None, path=where)
-    with sandbox.client(retries=1, timeout=0.5, max_workers=3) as client:
+    with sandbox.client(retries=1, timeout=0.5, max_workers=3, patience=0.3) as client:
         errors = whole_run(client, tmp_path)
     assert errors
     check(errors, loud, capfd, tmp_path)

@@ -159,6 +159,7 @@ def test_every_document_comes_however_little_room_there_is(make_sandbox, ordered
             client.get_work_items(),
             space_id=None,
             workers=8,
+            patience=600,
             ordered=ordered,
             on_error=lambda item, error: failed.append(item.id),
             look_ahead=look_ahead,
@@ -183,26 +184,12 @@ def test_all_workers_are_used_where_there_is_latency(make_sandbox, tmp_path):
     assert 16 <= sandbox.max_in_flight <= 16 + 2
 
 
-def test_a_run_begins_with_few_and_the_next_with_what_was_found(make_sandbox, tmp_path, caplog):
-    caplog.set_level("DEBUG", "cfplatform.level")
+def test_a_few_refusals_take_no_worker_away(make_sandbox):
     sandbox = make_sandbox(items=200, batches=2, latency=0.1)
     with sandbox.client(max_workers=16) as client:
-        client.download_project(destination=tmp_path / "first")
-        changes = [record.getMessage() for record in caplog.records]
-        assert changes[:2] == [
-            "8 workers at a time instead of 4: more may help",
-            "16 workers at a time instead of 8: more may help",
-        ]
-        caplog.clear()
-        client.download_project(destination=tmp_path / "second")
-        assert "instead of 4:" not in caplog.text
-
-
-def test_an_overloaded_server_is_asked_by_fewer(make_sandbox, caplog):
-    caplog.set_level("DEBUG", "cfplatform.level")
-    sandbox = make_sandbox(items=200, batches=2, latency=0.1)
-    with sandbox.client(max_workers=16) as client:
-        assert sum(1 for _ in client.iter_annotations()) == 200
         sandbox.fail_next(503, times=3, path="/storage/*")
+        began = time.monotonic()
         assert sum(1 for _ in client.iter_annotations()) == 200
-    assert "a server is overloaded" in caplog.text
+        calm = 2 * 200 / 16 * 0.1
+        assert time.monotonic() - began < 2 * calm
+    assert sandbox.max_in_flight >= 16

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
+import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ..benchmarks import __main__ as command
-from ..benchmarks import labels
+from ..benchmarks import faults, labels
 from ..benchmarks.bench import ROOT, Bench
-from ..benchmarks.cases import CASES
+from ..benchmarks.cases import CASES, outage_row
 from ..benchmarks.server import project_id
-from ..benchmarks.table import AIM, BELOW, NO_BAR, REACHED, Bar, Row
+from ..benchmarks.sides.stacks import CALLER, START, Stacks
+from ..benchmarks.table import AIM, BELOW, NO_BAR, REACHED, Bar, Row, Side
 from .test_downloading import tree
+
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def case(*rows):
@@ -31,7 +40,7 @@ def case(*rows):
 def test_help_names_every_case():
     arguments = [sys.executable, "-m", "tests.benchmarks", "--help"]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    assert {*(f"B{number}" for number in range(1, 13)), "M1"} <= CASES.keys()
+    assert {*(f"B{number}" for number in range(1, 17)), "M1"} <= CASES.keys()
     for name, function in CASES.items():
         assert f"  {name:7} {function.__doc__.splitlines()[0]}" in done.stdout
 
@@ -83,7 +92,7 @@ def test_what_cannot_be_measured_is_refused(arguments, capsys):
 def test_all_sides_do_the_same_work():
     project, trees = project_id(230, kib=2), {}
     with Bench(rounds=1, quick=True) as bench:
-        for side in ("ours", "official", "bare"):
+        for side in ("ours", "official", "session", "bare"):
             with bench.destination() as folder:
                 figures = bench.run(side, "download", project=project, max_workers=4, destination=folder)
                 trees[side] = tree(Path(folder))
@@ -98,10 +107,142 @@ def test_all_sides_do_the_same_work():
     assert first["requests"] == {"listing": 1}
     assert spread["items"] == spread["requests"]["storage"] == 230
     assert min(spread["caller_cpu"], spread["workers_cpu"]) > 0
-    assert trees["ours"] == trees["bare"] == trees["spread"]
+    assert trees["ours"] == trees["session"] == trees["bare"] == trees["spread"]
     assert {path: json.loads(content) for path, content in trees["ours"].items()} == {
         path: json.loads(content) for path, content in trees["official"].items()
     }
+
+
+@pytest.fixture(scope="module")
+def bench():
+    with Bench(rounds=1, quick=True) as bench:
+        yield bench
+
+
+def answer(url):
+    """The status of the answer, or the name of the error."""
+    try:
+        with DIRECT.open(url, timeout=10) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except urllib.error.URLError as error:
+        return type(error.reason).__name__
+    except ConnectionError as error:
+        return type(error).__name__
+
+
+@pytest.mark.parametrize(
+    ("how", "where", "seen"),
+    [
+        ("503", "annotations", [503, 200]),
+        ("500", "storage", [200, 500]),
+        ("reset", "annotations", ["ConnectionResetError", 200]),
+        ("reset", "storage", [200, "ConnectionResetError"]),
+        ("503", "listing", [200, 200]),
+        ("503", "everywhere", [503, 503]),
+        ("refused", "everywhere", ["ConnectionRefusedError", "ConnectionRefusedError"]),
+    ],
+)
+def test_an_outage_begins_in_the_middle_and_ends(bench, how, where, seen):
+    urls = bench.urls(project_id(4), 1)
+    bench.control(f"fault/outage/{how}/{where}/600/2")
+    assert [answer(url) for url in urls] == [200, 200]
+    # The outage begins with this request, which has its connection already.
+    assert answer(urls[0]) == ("ConnectionResetError" if how == "refused" else seen[0])
+    assert [answer(url) for url in urls] == seen
+    assert (bench.control("counts")["counts"].get("faults", 0) > 0) == (where != "listing")
+    bench.control("reset/0")
+    assert [answer(url) for url in urls] == [200, 200]
+
+
+def test_an_outage_lasts_some_seconds(monkeypatch):
+    now, closed = [100.0], []
+    monkeypatch.setattr(faults, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    outage = faults.parse(["outage", "503", "storage", "30", "2"], closed.append)
+    kinds = ("storage", "annotations", "storage", "annotations", "storage", "signing")
+    assert [outage(kind) is not None for kind in kinds] == [False, False, False, False, True, False]
+    now[0] = 129.9
+    assert outage("storage").startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"Retry-After" not in outage("storage")
+    now[0] = 130.0
+    assert outage("storage") is None
+    refusal = faults.parse(["outage", "refused", "everywhere", "30", "1"], closed.append)
+    assert (refusal("annotations"), closed) == (faults.RESET, [30.0])
+
+
+def test_some_answers_fail_in_the_same_order_each_time():
+    def failures():
+        some = faults.parse(["some", "503", "0.01"], print)
+        return [number for number in range(20_000) if some("storage" if number % 2 else "annotations") is not None]
+
+    assert failures() == failures()
+    assert 150 < len(failures()) < 250
+    always = faults.parse(["some", "503", "1"], print)
+    assert (always("listing"), always("signing")) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "lost", "requests", "verdict"),
+    [
+        (50.0, 0, {"faults": 7}, AIM),
+        (60.0, 0, {"faults": 7}, REACHED),
+        (70.0, 0, {"faults": 7}, BELOW),
+        # Whoever gives up is fast.
+        (11.0, 2000, {"faults": 7}, NO_BAR),
+        (12.0, 0, {"storage": 7}, NO_BAR),
+    ],
+)
+def test_an_outage_is_judged_by_the_time_that_it_costs(seconds, lost, requests, verdict):
+    calm = Side("B13", "no outage", [{"seconds": each} for each in (11.0, 12.0, 14.0)])
+    side = Side("B13", "503 storage", [{"seconds": seconds, "lost": lost, "requests": requests}])
+    row = outage_row(calm, side, 30, Bar(20, aim=8, at_least=False))
+    assert row.verdict == verdict
+    assert row.figure == (None if verdict == NO_BAR else seconds - 12.0 - 30)
+
+
+def test_lost_items_are_counted_in_the_destination(bench, tmp_path):
+    arguments = {"project": project_id(20), "destination": str(tmp_path), "max_workers": 2}
+    figures = bench.run("ours", "endure", items=23, **arguments)
+    assert (figures["items"], figures["lost"], figures["ended"]) == (20, 3, None)
+
+
+def test_frames_of_a_package_are_counted_where_it_reads():
+    ours = Stacks(Path(__file__).parent)
+
+    def deeper(levels, program):
+        return deeper(levels - 1, program) if levels else program()
+
+    def fetch():
+        here, there = socket.socketpair()
+        with here, there:
+            for path in ("/storage/a.json?x=1", "/api/v1/projects/p/workItems/i/annotations?format=coco"):
+                here.sendall(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+                there.sendall(b"answer")
+                assert here.recv(6) == b"answer"
+
+    def start():
+        thread = threading.Thread(target=deeper, args=(4, fetch))
+        thread.start()
+        thread.join()
+
+    with ours.watch():
+        start()
+    own = ours.deepest
+    # Five frames of deeper and one of fetch; the caller's own frames are counted at the start of the thread.
+    assert (own["storage"], own["annotations"], own[START]) == (6, 6, 2)
+    assert CALLER not in own
+    with ours.watch():
+        deeper(6, fetch)
+    assert (ours.deepest["storage"], ours.deepest[CALLER]) == (9, 9)
+    with contextlib.closing(socket.socket()) as untouched:
+        assert "recv" not in vars(type(untouched))
+
+
+def test_frames_of_a_download_are_counted(bench, tmp_path):
+    depths = bench.run("ours", "stacks", project=project_id(230), destination=str(tmp_path))
+    assert depths["items"] == 230
+    assert min(depths[name] for name in ("annotations", "storage", "listing", "start", "caller")) > 0
 
 
 def test_both_merges_do_the_same_work(tmp_path):

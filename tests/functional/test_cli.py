@@ -458,7 +458,7 @@ def test_help_of_each_command_has_examples(names, is_group):
 
 #: What no help needs: tables, the sandbox, stores, checks of signatures, the state, and the commands themselves.
 HEAVY = {"rich", "starlette", "uvicorn", "PIL", "fsspec", "distributed", "tqdm", "cryptography", "sqlite3"}
-COMMAND_MODULES = {f"cfplatform.{name}" for name in ("console", "sandbox", "downloads", "pipeline", "state")} | {
+COMMAND_MODULES = {f"cfplatform.{name}" for name in ("console", "sandbox", "downloads", "transfer", "state")} | {
     f"cfplatform.cli.{path.stem}"
     for path in Path(cfplatform.__file__).parent.glob("cli/*.py")
     if path.stem not in ("__init__", "groups")

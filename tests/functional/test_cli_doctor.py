@@ -11,7 +11,7 @@ import time
 import pytest
 
 from cfplatform.cli import checks
-from tests.functional.shell import ESCAPE, HOSTILE, json_lines, on_terminal, run, shown
+from tests.functional.shell import ESCAPE, HOSTILE, ROOT, json_lines, on_terminal, run, shown
 from tests.http.scripted import ScriptedServer, raw
 
 PAGE = json.dumps({"items": [], "meta": {"object": "batch"}}).encode()
@@ -99,6 +99,23 @@ def test_what_is_wrong_is_found(sandbox, changes, check, status, words):
     found = examined(sandbox=sandbox, **changes)
     assert found[check]["status"] == status
     assert words in found[check]["found"]
+    assert "pa55" not in json.dumps(found)
+
+
+def test_a_socks_proxy_needs_pysocks(tmp_path):
+    # Whatever this environment has.
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['socks'] = None\n", encoding="utf-8")
+    found = examined(
+        CF_API_KEY=KEY,
+        CF_PROJECT_ID="p",
+        CF_PLATFORM_BASE_URL="https://api.invalid",
+        HTTPS_PROXY="socks5h://me:pa55@127.0.0.1",
+        PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]),
+    )
+    assert found["proxy"]["status"] == "failed"
+    assert found["proxy"]["found"] == "socks5h://127.0.0.1:1080, from the environment: a SOCKS proxy needs PySocks"
+    assert "pip install 'requests[socks]'" in found["proxy"]["advice"]
+    assert found["platform"]["found"] == "not asked, because of proxy"
     assert "pa55" not in json.dumps(found)
 
 

@@ -193,7 +193,7 @@ def test_a_listing_that_breaks_finishes_what_it_listed(make_sandbox, tmp_path):
     with sandbox.client(retries=0, max_workers=4) as client:
         sandbox.fail_next(500, times=1, path="*/workItems")
         with pytest.raises(ServerError):
-            client.download_project(destination=tmp_path)
+            client.download_project(destination=tmp_path, patience=0)
 
         def items():
             for number, item in enumerate(client.get_work_items()):

@@ -282,16 +282,13 @@ def test_the_page_appears_whole_or_not_at_all(downloaded, tmp_path, monkeypatch)
     page = tmp_path / "a.html"
     page.write_text("before")
 
-    class StopError(Exception):
-        pass
-
     def stop(done, total):
         assert total == 40
         if done == 30:
             assert page.read_text() == "before"
-            raise StopError
+            raise KeyboardInterrupt
 
-    with pytest.raises(StopError):
+    with pytest.raises(KeyboardInterrupt):
         write_report(downloaded[0], page, progress=stop)
     assert (page.read_text(), [path.name for path in tmp_path.iterdir()]) == ("before", ["a.html"])
     told = []

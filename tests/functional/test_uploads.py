@@ -25,8 +25,8 @@ from cfplatform import (
     ServerError,
     UploadedFile,
     UploadError,
-    uploads,
 )
+from cfplatform.http import retry
 
 ROOT = Path(__file__).parents[2]
 
@@ -207,9 +207,17 @@ def test_the_bar_names_only_what_failed(client, capfd):
     assert "uploaded" not in shown
 
 
-def test_an_error_of_the_reporter_ends_the_run(client):
-    with pytest.raises(ZeroDivisionError):
-        list(client.upload_files([io.BytesIO(b"x")] * 100, progress=lambda done, total: 1 / 0))
+def test_a_fault_of_the_reporter_ends_nothing(client):
+    results = client.upload_files([io.BytesIO(b"x")] * 20, progress=lambda done, total: 1 / 0)
+    assert all(result.ok for result in results)
+
+
+def test_ctrl_c_in_the_reporter_ends_the_run(client):
+    def report(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(client.upload_files([io.BytesIO(b"x")] * 100, progress=report))
     end = time.monotonic() + 10
     while any(thread.name.startswith("cfplatform-upload") for thread in threading.enumerate()):
         assert time.monotonic() < end
@@ -235,7 +243,7 @@ def test_a_file_that_may_not_be_read_costs_no_address(client, sandbox, picture, 
 
 
 def test_a_pause_ends_with_the_run(client, sandbox, monkeypatch):
-    monkeypatch.setattr(uploads, "SIGN_PAUSES", (60,))
+    monkeypatch.setattr(retry, "FIRST_PROBE", 60.0)
     sandbox.fail_next(503, times=None)
     results = client.upload_files([io.BytesIO(b"x"), "missing"])
     assert isinstance(next(results).error, UploadError)

@@ -18,7 +18,7 @@ from cfplatform import (
     NotFoundError,
     PermissionDeniedError,
 )
-from cfplatform.transport import Interrupted
+from cfplatform.http import Interrupted
 from tests.http.scripted import Answer, raw
 
 BODY = b'{"info": {"year": 2026}}' * 100

@@ -27,6 +27,7 @@ from cfplatform import (
     ConflictError,
     InvalidResponseError,
     NotFoundError,
+    OutageError,
     PermissionDeniedError,
     ServerError,
     UploadError,
@@ -519,9 +520,9 @@ def test_an_outage_of_the_api_is_sat_out(sink, serve, connect):
     items = [{"path": f"p/{n}", "signedUrl": f"{storage.origin}/{n}"} for n in range(10)]
     api = serve(*[said({}, 503)] * 4, said({"items": items}))
     client = connect(api, space_id="s", retries=0)
-    assert all(result.ok for result in client.upload_files([io.BytesIO(b"d")] * 10))
+    assert all(result.ok for result in client.upload_files([io.BytesIO(b"d")] * 10, patience=60))
     assert len(api.requests) == 5
-    # A single file is not worth waiting minutes for.
+    # A single file is a single call.
     api.plan(said({}, 503))
     with pytest.raises(ServerError):
         client.upload_file(io.BytesIO(b"d"))
@@ -530,10 +531,20 @@ def test_an_outage_of_the_api_is_sat_out(sink, serve, connect):
 def test_an_api_that_stays_down_is_not_stormed(serve, connect):
     api = serve(default=said({}, 503))
     client = connect(api, space_id="s", max_workers=4)
-    results = list(client.upload_files(io.BytesIO(b"d") for _ in range(300)))
+    results = list(client.upload_files((io.BytesIO(b"d") for _ in range(300)), patience=0))
     assert [type(result.error) for result in results] == [ServerError] * 300
-    # The items, and what the budget of repeats allows.
+    # Some ten files in a request, with its repeats.
     assert len(api.requests) <= 300 + 100
+
+
+def test_an_api_that_stays_down_ends_a_run_when_its_patience_is_used_up(serve, connect):
+    api = serve(default=said({"message": "gone"}, 503))
+    client = connect(api, space_id="s", max_workers=4)
+    began = time.monotonic()
+    with pytest.raises(OutageError, match=r"503 Service Unavailable from http://127.*for 1 s \(patience\)") as caught:
+        list(client.upload_files((io.BytesIO(b"d") for _ in range(300)), patience=1))
+    assert 1 <= time.monotonic() - began < 5
+    assert caught.value.status_code == 503
 
 
 def test_closing_the_generator_stops_everything(sink, uploading):
@@ -592,7 +603,7 @@ def test_no_fault_shows_a_secret(sink, uploading, caplog, capfd, fault):
     caplog.set_level(logging.DEBUG)
     client = uploading(sink(default=fault), retries=1, timeout=(1, 0.3))
     _, error = outcome(CFPlatformError, lambda: client.upload_file(io.BytesIO(bytes(3_000_000))))
-    errors = [error, *(result.error for result in client.upload_files([io.BytesIO(b"data")] * 3))]
+    errors = [error, *(result.error for result in client.upload_files([io.BytesIO(b"data")] * 3, patience=0))]
     texts = [text for error in errors if error is not None for text in texts_of(error)]
     texts += [caplog.text, *(str(vars(record)) for record in caplog.records), *capfd.readouterr()]
     assert error is not None

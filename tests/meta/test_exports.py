@@ -53,7 +53,7 @@ def test_import_brings_only_the_three_dependencies():
 
 AT_IMPORT = {"_version", "exceptions", "markup", "resources", "timestamps"}
 #: What listing needs. Everything else of the package is imported by the call that is the first to use it.
-WITH_CLIENT = AT_IMPORT | {"ahead", "client", "config", "level", "pagination", "params", "transport"}
+WITH_CLIENT = AT_IMPORT | {"background", "client", "config", "http", "pagination", "params"}
 LATE = sorted(cfplatform._LATER)
 
 

@@ -70,9 +70,9 @@ def test_arrows_point_down(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_only_the_transport_speaks_http(path):
+def test_only_one_package_speaks_http(path):
     roots = {name.split(".")[0] for name in imports(path)}
-    if module_of(path) != "transport":
+    if module_of(path) != "http":
         assert not roots & {"requests", "urllib3", "httpx"}
 
 
@@ -94,10 +94,7 @@ def late(path):
 def test_only_the_edge_imports_late(path):
     # So that a call imports all that it needs, in the thread of its caller, before any thread is started.
     allowed = {"client", "__main__", "cli", "sandbox", "pytest_plugin"}
-    if path != PACKAGE / "transport" / "__init__.py":
-        assert module_of(path) in allowed or set(late(path)) == set()
-    else:
-        assert set(late(path)) == {"cfplatform.transport.settings.Settings"}
+    assert module_of(path) in allowed or set(late(path)) == set()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -236,11 +236,18 @@ def test_a_total_is_believed_only_where_it_can_be_true(value, total):
     assert pagination.total({"items": [{"id": 1}, {"id": 2}], "total": value}) == total
 
 
-class Begun:
-    """A page that was begun ahead, as far as pagination knows of it."""
+@pytest.fixture(autouse=True)
+def _every_page_is_worth_a_thread(monkeypatch):
+    monkeypatch.setattr(pagination, "WORTH_A_THREAD", 0)
 
-    def __init__(self, log, number, outcome, is_done=True):
-        self.log, self.number, self.outcome, self.is_done = log, number, outcome, is_done
+
+class Begun:
+    """A page that is prefetched, as far as pagination knows of it."""
+
+    is_lost = False
+
+    def __init__(self, log, number, outcome):
+        self.log, self.number, self.outcome = log, number, outcome
 
     def result(self):
         self.log.append(("taken", self.number))
@@ -311,21 +318,18 @@ def test_a_cursor_that_goes_round_is_not_begun():
     assert [number for what, number in log if what == "begun"] == [11]
 
 
-@pytest.mark.parametrize("is_done", [True, False])
-def test_only_a_failure_that_nobody_waited_for_is_tried_again(is_done):
+def test_a_page_whose_prefetch_failed_is_fetched_when_it_is_needed():
     fetch, _, log, _ = chain(11)
+    pages = pagination.iterate_pages(fetch, [], begin=lambda query: Begun(log, 11, APIConnectionError("gone")))
+    assert len(list(pages)) == 11
+    assert log[-2:] == [("taken", 11), ("fetched", 11)]
 
-    def begin(query):
-        return Begun(log, 11, APIConnectionError("gone"), is_done)
 
-    pages = pagination.iterate_pages(fetch, [], begin=begin)
-    if is_done:
-        assert len(list(pages)) == 11
-    else:
-        with pytest.raises(APIConnectionError) as caught:
-            list(pages)
-        assert caught.value.cursor == "11"
-    assert (("fetched", 11) in log) == is_done
+def test_no_page_is_prefetched_where_they_come_faster_than_a_thread_starts(monkeypatch):
+    monkeypatch.setattr(pagination, "WORTH_A_THREAD", 3600)
+    fetch, begin, log, _ = chain(13)
+    assert len(list(pagination.iterate_pages(fetch, [], begin=begin))) == 13
+    assert [number for what, number in log if what == "begun"] == []
 
 
 def groups(counts):

@@ -38,9 +38,8 @@ def test_nothing_is_reported_unless_asked_for(nothing, capfd):
 
 def test_a_reporter_is_used_as_it_is():
     recorder = Recorder()
-    assert progress.reporter(recorder) is recorder
     assert isinstance(recorder, progress.ProgressReporter)
-    run(recorder)
+    run(progress.reporter(recorder))
     assert recorder.calls == [("start", 3), ("downloaded", 10), ("skipped", 20), ("failed", 0), "finish"]
 
 
@@ -51,11 +50,41 @@ def test_a_function_gets_the_count_and_the_total(total):
     assert calls == [(1, total), (2, total), (3, total)]
 
 
-def test_an_exception_of_a_function_is_not_swallowed():
-    reporter = progress.reporter(lambda done, total: 1 / 0)
-    reporter.start(1)
-    with pytest.raises(ZeroDivisionError):
-        reporter.advance("downloaded", 1)
+def test_a_fault_of_a_reporter_is_logged_once_and_ends_nothing(caplog):
+    calls = []
+
+    def report(done, total):
+        calls.append(done)
+        raise OverflowError("too many")
+
+    run(progress.reporter(report))
+    assert calls == [1]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "The progress reporter failed and is not called again (OverflowError)" in caplog.text
+
+
+def test_ctrl_c_in_a_reporter_is_passed_on():
+    def report(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(progress.reporter(report))
+
+
+class Waiting(Recorder):
+    def waiting(self, reason, seconds):
+        self.calls.append((reason, seconds))
+
+
+def test_a_reporter_is_told_what_is_waited_for_now_and_then_if_it_wants_to_know():
+    recorder = Waiting()
+    watch = progress.Watch(lambda: ("503 from x", 2.0), progress.reporter(recorder))
+    watch()
+    watch()
+    assert recorder.calls == [("503 from x", 2.0)]
+    progress.Watch(lambda: None, progress.reporter(recorder))()
+    progress.Watch(lambda: ("503 from x", 2.0), progress.reporter(Recorder()))()
+    assert len(recorder.calls) == 1
 
 
 def test_true_shows_a_bar(monkeypatch):
@@ -72,6 +101,13 @@ def test_true_shows_a_bar(monkeypatch):
 def test_a_bar_that_was_never_started_can_be_finished():
     pytest.importorskip("tqdm")
     assert progress.TqdmReporter().finish() is None
+
+
+@pytest.mark.parametrize("counts_bytes", [False, True])
+def test_the_bar_takes_an_absurd_total(counts_bytes, capfd):
+    pytest.importorskip("tqdm")
+    run(progress.reporter(True, counts_bytes=counts_bytes), 10**15)
+    assert "0%" in capfd.readouterr().err
 
 
 def test_true_without_tqdm_says_what_to_install(monkeypatch):

@@ -31,6 +31,7 @@ class Stream:
         self.status_code = status
         self.headers = CaseInsensitiveDict({name.replace("_", "-"): value for name, value in headers.items() if value})
         self.etag = self.headers.get("ETag")
+        self.is_plain = self.headers.get("Content-Encoding", "identity") == "identity"
         self.length = len(body)
         self._body = body
         self._sent = len(body) if sent is None else sent

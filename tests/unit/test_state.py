@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from cfplatform import DestinationBusyError, DownloadError, files, naming, state
-from cfplatform.state import Allowance, FinishedItem, ResultRow, State, read_results
+from cfplatform.state import FinishedItem, ResultRow, State, read_results
 from tests.tools import outcome
 
 ITEM = FinishedItem("batch/item.json", "2026-07-27T20:36:59Z", True, '"etag"', 12, 1_753_648_619_123_456_789)
@@ -34,7 +34,6 @@ def row(number, outcome="downloaded"):
 
 def finish(opened, *values):
     opened.remember(*values)
-    opened.flush()
 
 
 def python(code, root):
@@ -261,28 +260,13 @@ def test_destinations_do_not_disturb_each_other(tmp_path, opened):
     other.close()
 
 
-def test_rows_wait_until_there_are_enough(root):
+def test_a_row_is_written_down_when_it_is_remembered(root):
     opened = State.open(root)
-    for number in range(3):
-        opened.remember("p", f"item-{number}", f"key-{number}", ITEM)
-        opened.flush(3)
-        other = sqlite3.connect(state.state_path(root))
-        assert other.execute("SELECT count(*) FROM items").fetchone() == (3 if number == 2 else 0,)
-        other.close()
-        assert opened.waiting == (0 if number == 2 else number + 1)
-    opened.close()
-
-
-def test_rows_are_written_down_before_more_than_the_allowance_could_be_lost(opened):
-    allowance = Allowance(3, lambda: opened)
     opened.remember("p", "item-1", "key-1", ITEM)
-    with allowance, allowance:
-        assert opened.waiting == 1
-        with allowance:
-            assert opened.waiting == 0
-    opened.remember("p", "item-2", "key-2", ITEM)
-    with allowance, allowance:
-        assert opened.waiting == 1
+    other = sqlite3.connect(state.state_path(root))
+    assert other.execute("SELECT count(*) FROM items").fetchone() == (1,)
+    other.close()
+    opened.close()
 
 
 # --- Damage

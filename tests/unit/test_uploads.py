@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cfplatform import Client, InvalidParameterError, UploadedFile, UploadError
 from cfplatform.client import creating
-from cfplatform.transport import Body
+from cfplatform.http import Body
 from cfplatform.uploads import check_content_type, check_files, sources
 from tests.tools import outcome
 

@@ -6,11 +6,14 @@ import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from typing import Any
 
-from cfplatform import Client, coco
+import cfplatform
+from cfplatform import CFPlatformError, Client, coco
 
 from . import frame
+from .stacks import CALLER, START, Stacks
 
 
 def download(destination: str, max_workers: int | None = None, **options: Any) -> dict[str, Any]:
@@ -20,6 +23,35 @@ def download(destination: str, max_workers: int | None = None, **options: Any) -
         summary = client.download_project(destination=destination, **options)
     assert summary.failed == 0, summary
     return {"items": summary.successful, "skipped": summary.skipped}
+
+
+def endure(destination: str, items: int, max_workers: int | None = None) -> dict[str, Any]:
+    """Download a project whose server has a fault, and count the items that did not arrive."""
+    settings = {} if max_workers is None else {"max_workers": max_workers}
+    ended = None
+    with Client(**settings) as client:
+        try:
+            client.download_project(destination=destination)
+        except CFPlatformError as error:
+            ended = f"{type(error).__name__}: {error}"
+    # The files decide: a run that ended with an error has no summary. The hidden folder has none of them.
+    arrived = sum(1 for _ in Path(destination).glob("[!.]*/*.json"))
+    return {"items": arrived, "lost": items - arrived, "ended": ended}
+
+
+def stacks(destination: str) -> dict[str, Any]:
+    """Count the frames of the package at each read: of a download, and of a listing that is read item by item."""
+    package = Path(cfplatform.__file__).parent
+    download, listing = Stacks(package), Stacks(package)
+    with Client() as client, download.watch():
+        summary = client.download_project(destination=destination)
+    assert summary.failed == 0, summary
+    with Client() as client, listing.watch():
+        count = sum(1 for _ in client.get_work_items(status="COMPLETED"))
+    assert count == summary.successful, count
+    reads = {kind: download.deepest[kind] for kind in ("annotations", "storage")}
+    caller = {kind: download.deepest.get(kind, 0) for kind in (START, CALLER)}
+    return {"items": count, **reads, **caller, "listing": listing.deepest["workItems"]}
 
 
 def spread(destination: str, max_workers: int, processes: int) -> dict[str, Any]:
@@ -92,4 +124,5 @@ def merge(source: str, output: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    frame.run({each.__name__: each for each in (download, spread, listing, first, annotations, export, merge)})
+    actions = (download, endure, stacks, spread, listing, first, annotations, export, merge)
+    frame.run({each.__name__: each for each in actions})

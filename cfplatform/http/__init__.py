@@ -1,0 +1,25 @@
+"""Everything that goes over the wire. Nothing outside this package imports requests or urllib3."""
+
+from __future__ import annotations
+
+from .arguments import checked_retries, path
+from .body import Body, ObjectStream
+from .errors import has_expired
+from .retry import DEFAULT_PATIENCE, DEFAULT_RETRIES, SINGLE, Resumed, Run
+from .timeouts import Interrupted
+from .transport import Transport
+
+__all__ = [
+    "DEFAULT_PATIENCE",
+    "DEFAULT_RETRIES",
+    "SINGLE",
+    "Body",
+    "Interrupted",
+    "ObjectStream",
+    "Resumed",
+    "Run",
+    "Transport",
+    "checked_retries",
+    "has_expired",
+    "path",
+]

@@ -1,0 +1,420 @@
+"""Which body is accepted: read in bounded steps, counted, and taken only where its framing proves it complete.
+
+Also the bodies of uploads, which are read from a file in steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import re
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import urllib3
+
+from ..exceptions import (
+    APITimeoutError,
+    CFPlatformError,
+    IncompleteDownloadError,
+    InvalidResponseError,
+    UploadError,
+    blank,
+    printable,
+    shown,
+)
+from . import checksums, errors
+from .timeouts import Interrupted
+
+if TYPE_CHECKING:
+    import requests
+    from urllib3 import BaseHTTPResponse
+
+#: Bytes of one step: small enough that a stop is noticed soon, large enough to cost little.
+CHUNK = 64 * 1024
+#: Digits of a length, at the most.
+MAX_DIGITS = 18
+#: Bytes that one step of decompressing may give, so that a small body cannot fill the memory at once.
+MAX_INFLATED = 1024 * 1024
+#: Bytes of an error answer that are read to keep its connection; a longer one is closed.
+DRAIN_LIMIT = 64 * 1024
+#: Bytes of one API answer, at the most: a page of 100 items is some 50 KB.
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+#: The content codings that are registered, but for "identity". Objects are stored under others too, such as a charset,
+#: "binary" or "aws-chunked": those say nothing of how the bytes are to be read.
+_CODINGS = frozenset(
+    ("br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "x-compress", "x-gzip", "zstd")
+)
+
+
+class ObjectStream:
+    """The body of a stored object while it is read.
+
+    Attributes:
+        status_code: 200; 304 where an ``If-None-Match`` was sent and matched; 206 where a range was asked for.
+        headers: The answer's headers; their names are case-insensitive.
+        length: The number of bytes announced, or ``None``.
+        head: The first bytes that were read, as sent.
+    """
+
+    def __init__(
+        self, response: requests.Response, stop: threading.Event | None = None, *, ranged: bool = False
+    ) -> None:
+        self.status_code = response.status_code
+        self.headers = response.headers
+        self._raw: BaseHTTPResponse = response.raw
+        self._stop = stop
+        self._read_before = _read_before(response)
+        self._codings = [] if self._read_before is not None else _codings(response)
+        self.head = b""
+        if self.status_code not in (200, 304) and not (ranged and self.status_code == 206):
+            raise InvalidResponseError(
+                f"The storage answered with status {self.status_code} where 200 was expected.",
+                status_code=self.status_code,
+            )
+        self.length = _announced_length(response)
+        if self._read_before is not None and "Content-Encoding" in self.headers:
+            # What was read before was decoded as well.
+            self.length = None
+        is_framed = self.length is not None or getattr(self._raw, "chunked", False) or self._read_before is not None
+        if self.status_code != 304 and not is_framed and getattr(self._raw, "connection", None) is not None:
+            # Without either, a connection that is cut looks like the end of the body. What a mock answers has none.
+            raise InvalidResponseError("The storage sent a body without its length, so it cannot be proven whole.")
+
+    @property
+    def size(self) -> int | None:
+        """The bytes that :meth:`chunks` will give, or ``None`` where that is not told."""
+        return None if self._codings else self.length
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the bytes are sent as they are stored, so that ranges and lengths count them."""
+        return not self._codings and self._read_before is None
+
+    @property
+    def etag(self) -> str | None:
+        """The object's entity tag, which changes when the object changes."""
+        return self.headers.get("ETag")
+
+    def chunks(self, limit: int | None = None) -> Iterator[bytes]:
+        """Yield the object's bytes; ends normally only if all of them arrived.
+
+        Args:
+            limit: Bytes at the most, as sent and as decompressed; ``checksums.MAX_OBJECT_BYTES`` if omitted.
+
+        Raises:
+            DownloadError: If the object is larger than the limit.
+            IncompleteDownloadError: If fewer or more bytes arrived than were announced, or not those of a checksum.
+            TransportError: If the connection broke.
+            InvalidResponseError: If the body is encoded in a way that was not asked for, or broken.
+        """
+        most = checksums.MAX_OBJECT_BYTES if limit is None else limit
+        if not self._codings:
+            return self._sent(most)
+        if self._codings in (["gzip"], ["x-gzip"]):
+            # An object may be stored compressed; then it comes so whatever was asked for.
+            return checksums.capped(_gunzip(self._sent(most)), most)
+        raise InvalidResponseError(
+            f"The storage sent the object encoded as {', '.join(self._codings)[:40]!r}, which was not asked for."
+        )
+
+    def _sent(self, most: int) -> Iterator[bytes]:
+        """Yield the bytes as they were sent; at most so many, and with the checksums that the answer offers."""
+        if self.length is not None and self.length > most:
+            raise checksums.too_large(most)
+        # Those of a part may be of the part or of the whole, and what was read before may have been decoded.
+        is_checked = self.status_code == 200 and (self._read_before is None or "Content-Encoding" not in self.headers)
+        check = checksums.Checksums(self.headers if is_checked else {})
+        read = self._reader()
+        received = 0
+        while True:
+            if self._stop is not None and self._stop.is_set():
+                raise Interrupted
+            problem = None
+            # Never more than was announced: a length spelled "10, 10" is one to us, but to the layers below the body
+            # then ends with the connection, which is kept open.
+            wanted = CHUNK if self.length is None else min(CHUNK, self.length - received)
+            try:
+                chunk = read(wanted) if wanted else b""
+            except errors.CAUGHT as error:
+                problem = errors.describe(error)
+            if problem is not None:
+                raise self._broken(received, problem)
+            if not chunk:
+                break
+            received += len(chunk)
+            if received > most:
+                raise checksums.too_large(most)
+            self.head = self.head or chunk[:4096]
+            check.update(chunk)
+            yield chunk
+        if self.length is not None and received != self.length:
+            raise self._broken(received, None)
+        check.verify()
+
+    def _reader(self) -> Callable[[int], bytes]:
+        """Return what reads the next bytes as they were sent, none at the end."""
+        if self._read_before is not None:
+            return io.BytesIO(self._read_before).read
+        if self.length is not None:
+            return functools.partial(self._raw.read, decode_content=False)
+        pieces = self._raw.stream(CHUNK, decode_content=False)
+        return lambda _: next(pieces, b"")
+
+    def _broken(self, received: int, problem: CFPlatformError | None) -> CFPlatformError:
+        if self._read_before is None:
+            received = max(received, self._raw.tell())
+        if isinstance(problem, APITimeoutError):
+            return APITimeoutError(f"{problem.message} The object broke off after {received} bytes.")
+        if self.length is not None and received < self.length:
+            return IncompleteDownloadError(
+                f"The object broke off after {received} of {self.length} bytes"
+                + (f": {problem.message}" if problem else ".")
+            )
+        return problem or IncompleteDownloadError(f"{received} bytes arrived where {self.length} were announced.")
+
+
+def _read_before(response: requests.Response) -> bytes | None:
+    """Return the body where a hook or a cache has read it already, decoded; ``None`` where it is still to be read.
+
+    Raises:
+        InvalidResponseError: If it was read and not kept.
+        TransportError: If a custom adapter's body cannot be read.
+    """
+    body: bytes | bool | None = getattr(response, "_content", False)
+    if not isinstance(body, bool):
+        return body or b""
+    if getattr(response, "_content_consumed", False):
+        raise InvalidResponseError(
+            "A hook has read the body piece by piece, so it is gone. Let it use response.content, which keeps it."
+        )
+    if isinstance(response.raw, urllib3.BaseHTTPResponse):
+        return None
+    # From a recording tool or a custom adapter: requests can read any file-like object.
+    try:
+        return response.content or b""
+    except errors.CAUGHT as error:
+        problem = errors.describe(error)
+    raise problem
+
+
+def _codings(response: requests.Response) -> list[str]:
+    names = response.headers.get("Content-Encoding", "").lower().split(",")
+    return [name.strip() for name in names if name.strip() in _CODINGS]
+
+
+def _announced_length(response: requests.Response) -> int | None:
+    text = response.headers.get("Content-Length", "").strip()
+    if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and not getattr(response.raw, "chunked", False):
+        return int(text)
+    lengths = {part.strip() for part in text.split(",")}
+    if getattr(response.raw, "chunked", False) or not text:
+        return None
+    if len(lengths) != 1 or not all(re.fullmatch(f"[0-9]{{1,{MAX_DIGITS}}}", part) for part in lengths):
+        raise InvalidResponseError(f"The storage announced a length that is none: {text[:40]!r}.")
+    return int(lengths.pop())
+
+
+def _gunzip(compressed: Iterator[bytes]) -> Iterator[bytes]:
+    """Decompress one or more gzip members; each must be whole, with its checksum."""
+    member = zlib.decompressobj(31)
+    try:
+        for chunk in compressed:
+            while chunk:
+                yield member.decompress(chunk, MAX_INFLATED)
+                chunk = member.unconsumed_tail
+                if member.eof:
+                    chunk = member.unused_data
+                    member = zlib.decompressobj(31) if chunk else member
+        yield member.flush()
+    except zlib.error:
+        raise InvalidResponseError("The object is labelled as gzip but is damaged or something else.") from None
+    if not member.eof:
+        raise IncompleteDownloadError("The object's gzip stream broke off.")
+
+
+def drain(raw: BaseHTTPResponse) -> bool:
+    """Read the rest of an answer that nobody needs, so that its connection can be used again; close a long one.
+
+    Returns:
+        Whether it arrived.
+    """
+    if not isinstance(raw, urllib3.BaseHTTPResponse):
+        # From a recording tool or a custom adapter: there is no connection to keep.
+        return True
+    try:
+        if len(raw.read(DRAIN_LIMIT, decode_content=False)) == DRAIN_LIMIT:
+            raw.close()
+        raw.release_conn()
+    except errors.CAUGHT:
+        raw.close()
+        return False
+    return True
+
+
+def whole_body(response: requests.Response, limit: int = MAX_ANSWER_BYTES) -> bytes:
+    """Read the body of an API answer.
+
+    Raises:
+        TransportError: If the connection broke.
+        InvalidResponseError: If the body is larger than ``limit`` bytes.
+    """
+    read_before = _read_before(response)
+    if read_before is not None:
+        return read_before
+    length = None if "Content-Encoding" in response.headers else _announced_length(response)
+    body = bytearray()
+    problem = None
+    try:
+        if length and length <= CHUNK:
+            # In one piece, which saves a second look at where it ends.
+            return response.raw.read(length, decode_content=True)
+        for piece in response.raw.stream(CHUNK, decode_content=True):
+            body += piece
+            if len(body) > limit:
+                break
+    except errors.CAUGHT as error:
+        problem = errors.describe(error)
+    if problem is not None:
+        raise problem
+    if len(body) > limit:
+        raise InvalidResponseError(f"The answer has more than {limit} bytes; it was not read further.")
+    return bytes(body)
+
+
+def with_body(response: requests.Response) -> requests.Response:
+    """Read an answer, and return it."""
+    # What Response.content does, with a limit: that property would read a body of any size.
+    response._content = whole_body(response)
+    response._content_consumed = True  # type: ignore[attr-defined]
+    return response
+
+
+def parsed(response: requests.Response, key: str) -> Any:
+    """Read an answer and parse it.
+
+    Raises:
+        InvalidResponseError: If it is not complete JSON; without the key, should the server repeat that.
+    """
+    body = whole_body(response)
+    try:
+        return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
+    except (ValueError, RecursionError):
+        pass
+    kind = printable(blank(response.headers.get("Content-Type", "no content type"), key)[:80])
+    # Blanked before it is cut, since half a signature is not recognised as one.
+    start = blank(body[:4096].decode("utf-8", "replace"), key)[:80]
+    raise InvalidResponseError(
+        f"The answer is not whole JSON ({kind}, {len(body)} bytes, begins with {start!r}). "
+        "Check that the base URL is the CloudFactory AI Platform API.",
+        status_code=response.status_code,
+    )
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def start_of_body(response: requests.Response) -> bytes:
+    """Read what an error answer says, as far as it arrives."""
+    try:
+        read_before = _read_before(response)
+    except CFPlatformError:
+        return b""
+    if read_before is not None:
+        return read_before[:DRAIN_LIMIT]
+    body = bytearray()
+    with contextlib.suppress(*errors.CAUGHT):
+        # Piece by piece, because one long read that breaks off gives nothing.
+        while len(body) < DRAIN_LIMIT and (piece := response.raw.read1(DRAIN_LIMIT - len(body), decode_content=True)):
+            body += piece
+    drain(response.raw)
+    return bytes(body)
+
+
+class Body:
+    """The bytes of a file from where it stands on, sent in steps and read again from there by each attempt.
+
+    What goes wrong with the file is raised as :class:`UploadError`, which the layers below do not take for a fault of
+    the network and so do not repeat.
+
+    Args:
+        file: Open for reading in binary mode, and able to seek.
+        size: Bytes to send.
+        name: What errors call the file.
+        stop: Ends the sending early when it is set.
+        is_unchanged: Asked before the last bytes leave: a file that changed meanwhile never becomes a whole object.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        size: int,
+        *,
+        name: object = "the file",
+        stop: threading.Event | None = None,
+        is_unchanged: Callable[[], bool] | None = None,
+    ) -> None:
+        self.size = size
+        self._file = file
+        self._name = name
+        self._start = file.tell()
+        self._at = 0
+        self._stop = stop
+        self._is_unchanged = is_unchanged
+
+    def read(self, amount: int = -1) -> bytes:
+        """Read the next bytes, at most that many."""
+        if self._stop is not None and self._stop.is_set():
+            raise Interrupted
+        left = self.size - self._at
+        wanted = left if amount < 0 else min(amount, left)
+        problem = ""
+        piece = b""
+        try:
+            # A file object may give fewer bytes than there are.
+            while len(piece) < wanted and (more := self._file.read(wanted - len(piece))):
+                piece += more
+            if piece and wanted == left and self._is_unchanged is not None and not self._is_unchanged():
+                problem = "it changed"
+        except Exception as error:
+            # Of any class: a file object may be anybody's.
+            problem = _words(error)
+        if not problem and len(piece) < wanted:
+            problem = f"it ended after {self._at + len(piece)} of {self.size} bytes"
+        if problem:
+            raise self._failed(problem)
+        self._at += len(piece)
+        return piece
+
+    def tell(self) -> int:
+        """Return the position, counted from the first byte to send."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a position; only from the start, as the layers below do to send it again."""
+        if whence != io.SEEK_SET:
+            raise io.UnsupportedOperation("only from the start")
+        problem = ""
+        try:
+            self._file.seek(self._start + offset)
+        except Exception as error:
+            problem = _words(error)
+        if problem:
+            raise self._failed(problem)
+        self._at = offset
+        return offset
+
+    def _failed(self, problem: str) -> UploadError:
+        return UploadError(f"{shown(self._name)} could not be read to its end while it was sent: {problem}.")
+
+
+def _words(error: Exception) -> str:
+    return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")

@@ -1,0 +1,219 @@
+"""Which exception it is: errors of requests and urllib3, and answers with an error status, as errors of ours.
+
+None of their objects is kept: they hold the key, connections and signed URLs.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
+import requests
+import urllib3
+
+from ..exceptions import (
+    WEB_PAGE_STATUSES,
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    CFPlatformError,
+    ConfigurationError,
+    InvalidResponseError,
+    blank,
+    blank_url,
+    printable,
+)
+from .timeouts import PrivateAddressError, TooSlow
+
+if TYPE_CHECKING:
+    from .body import ObjectStream
+
+#: Everything that sending or reading may raise: both families, the system's errors, and the plain ValueError that
+#: unusual headers lead to.
+CAUGHT = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
+
+_TIMEOUTS = (
+    requests.Timeout,
+    urllib3.exceptions.ReadTimeoutError,
+    urllib3.exceptions.ConnectTimeoutError,
+    socket.timeout,
+)
+_EXPIRED = r"(?i)expired|RequestTimeTooSkewed"
+#: What OpenSSL says where the other side does not speak TLS at all.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
+_BAD_URLS = (urllib3.exceptions.LocationValueError, requests.exceptions.InvalidURL)
+#: What is said of a SOCKS proxy where PySocks is missing.
+NO_SOCKS = (
+    "The proxy is a SOCKS proxy, which needs PySocks: pip install 'requests[socks]'. Or check proxies= and the "
+    "variables ALL_PROXY, HTTPS_PROXY and HTTP_PROXY."
+)
+_PROXY_ERRORS = (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)
+_BAD_HEADERS = (requests.exceptions.InvalidHeader, urllib3.exceptions.InvalidHeader)
+
+
+def describe(error: BaseException) -> CFPlatformError:
+    """Return the error of ours that says what went wrong and what to do."""
+    chain = chain_of(error)
+    return _of_address(chain) or _of_proxy(chain) or _of_tls(chain) or _of_answer(error, chain)
+
+
+def _is_any(chain: list[BaseException], kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    return any(isinstance(part, kinds) for part in chain)
+
+
+def _speaks_no_tls(chain: list[BaseException]) -> bool:
+    return any(isinstance(part, ssl.SSLError) and (part.reason or "") in _NO_TLS for part in chain)
+
+
+def _of_address(chain: list[BaseException]) -> CFPlatformError | None:
+    if _is_any(chain, PrivateAddressError):
+        return InvalidResponseError(
+            "The host is in a private network, where the platform has no business to send a client; it was not "
+            "contacted. Pass allow_private_storage=True if the storage is your own."
+        )
+    if _is_any(chain, _BAD_URLS):
+        return InvalidResponseError("The URL has a host that is not a valid one; it was not contacted.")
+    return None
+
+
+def _of_proxy(chain: list[BaseException]) -> CFPlatformError | None:
+    if any("SOCKS support" in str(part) for part in chain):
+        return ConfigurationError(NO_SOCKS)
+    if not _is_any(chain, _PROXY_ERRORS) or _is_any(chain, ssl.SSLCertVerificationError):
+        return None
+    if _speaks_no_tls(chain):
+        return APIConnectionError(
+            "The proxy failed: it speaks plain http, but its URL begins with https://. Write http:// in proxies= or in "
+            "the proxy variables."
+        )
+    return APIConnectionError(f"The proxy failed: {_words(chain)}. Check proxies= and the proxy variables.")
+
+
+def _of_tls(chain: list[BaseException]) -> CFPlatformError | None:
+    if not _is_any(chain, (ssl.SSLError, requests.exceptions.SSLError)):
+        return None
+    if _speaks_no_tls(chain):
+        return APIConnectionError(
+            "The server does not speak TLS: it answered in plain text. Check that the base URL, or the proxy between, "
+            "really is https."
+        )
+    return APIConnectionError(
+        f"The secure connection failed: {_words(chain)}. Behind a proxy with its own certificate authority pass "
+        "verify='path/to/ca.pem' or set REQUESTS_CA_BUNDLE."
+    )
+
+
+def _of_answer(error: BaseException, chain: list[BaseException]) -> CFPlatformError:
+    if _is_any(chain, urllib3.exceptions.NameResolutionError):
+        return APIConnectionError("The host name could not be resolved. Check the base URL and the network.")
+    # A refused connection is a kind of connect timeout to urllib3.
+    refused = is_unreachable(chain)
+    slow = next((part for part in chain if isinstance(part, TooSlow)), None)
+    if slow is not None:
+        return APITimeoutError(
+            f"No answer in time: {slow}. Raise timeout=(connect, read), use fewer workers, or try again later."
+        )
+    if not refused and _is_any(chain, _TIMEOUTS):
+        return APITimeoutError("No answer in time. Raise timeout=(connect, read), or try again later.")
+    plain = isinstance(error, ValueError) and not isinstance(error, (OSError, urllib3.exceptions.HTTPError))
+    if plain or _is_any(chain, _BAD_HEADERS):
+        return InvalidResponseError("The answer has headers that contradict each other or cannot be read.")
+    if refused:
+        return APIConnectionError(f"No connection could be made: {_words(chain)}. Check the base URL and the network.")
+    if not _is_of_the_network(chain):
+        # What a mocking tool says about a call that it does not know is long, and ends with the calls that it knows.
+        return APIConnectionError(f"The request failed: {_shown(str(error), 1000) or type(error).__name__}")
+    return APIConnectionError(f"The connection broke: {_words(chain)}. Check the network, or try again later.")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same request may fare better the next time."""
+    chain = chain_of(error)
+    if _is_any(chain, (PrivateAddressError, *_BAD_HEADERS, *_BAD_URLS)):
+        return False
+    if _is_any(chain, ssl.SSLError):
+        # A connection that is cut in its handshake; any other fault of TLS stays.
+        return _is_any(chain, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+    return _is_of_the_network(chain)
+
+
+def _is_of_the_network(chain: list[BaseException]) -> bool:
+    """Tell whether an error comes from a connection, and not from requests alone or a tool in its place."""
+    return any(
+        isinstance(part, (urllib3.exceptions.HTTPError, OSError)) and not isinstance(part, requests.RequestException)
+        for part in chain
+    )
+
+
+def is_unreachable(chain: list[BaseException]) -> bool:
+    """Tell whether no connection could be made: refused, or the name is unknown."""
+    return _is_any(chain, urllib3.exceptions.NewConnectionError)
+
+
+def exhausted_status(error: BaseException) -> int | None:
+    """Return the status that a ``Retry`` of the caller's own gave up on; it keeps nothing else of the answer."""
+    found = None
+    if isinstance(error, requests.exceptions.RetryError):
+        found = re.search(r"too many ([0-9]{3}) error responses", str(error))
+    return int(found.group(1)) if found else None
+
+
+def named(error: CFPlatformError, method: str, url: str) -> CFPlatformError:
+    """Say in an error which call it was."""
+    if error.method is None:
+        error.method, error.url = method, blank_url(url)
+        error.message = f"{method} {error.url}: {error.message}"
+        error.args = (error.message,)
+    return error
+
+
+def with_content(error: InvalidResponseError, stream: ObjectStream, key: str) -> InvalidResponseError:
+    """Say in an error what it was that could not be used: its content type and how it begins."""
+    kind = _shown(stream.headers.get("Content-Type", "no content type"))[:80]
+    # Blanked before it is cut, since half a secret is not recognised as one.
+    start = printable(blank(stream.head.decode("utf-8", "replace"), key))[:60]
+    error.message = f"{error.message} It came as {kind} and begins with {start!r}."
+    error.args = (error.message,)
+    return error.with_traceback(None)
+
+
+def has_expired(error: APIError) -> bool:
+    """Tell whether the storage refused a signed URL because of its age."""
+    text = error.response.text if error.response else ""
+    return error.status_code in (400, 403) and re.search(_EXPIRED, text) is not None
+
+
+def is_from_between(error: CFPlatformError) -> bool:
+    """Tell whether a refusal is the web page of a proxy or firewall, and not the platform's word on the key."""
+    return type(error) is APIError and error.status_code in WEB_PAGE_STATUSES
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """Return an error with all that it wraps, outermost first."""
+    found: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting and len(found) < 30:
+        part = waiting.pop(0)
+        if isinstance(part, BaseException) and not any(part is known for known in found):
+            found.append(part)
+            waiting += [getattr(part, "reason", None), *part.args, part.__cause__, part.__context__]
+    return found
+
+
+def _words(chain: list[BaseException]) -> str:
+    """Return what the innermost cause says, without URLs and objects."""
+    for part in reversed(chain):
+        if isinstance(part, ssl.SSLCertVerificationError):
+            return f"certificate verify failed, {part.verify_message}"
+        if isinstance(part, OSError) and part.strerror and not isinstance(part, requests.RequestException):
+            return _shown(str(part.strerror))
+    for part in reversed(chain):
+        if part.args and isinstance(part.args[0], str) and not isinstance(part, requests.RequestException):
+            return _shown(part.args[0]).rstrip(".")
+    return _shown(str(chain[0])).rstrip(".") or type(chain[-1]).__name__
+
+
+def _shown(text: str, most: int = 200) -> str:
+    return printable(" ".join(blank(text).split()))[:most]

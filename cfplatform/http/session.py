@@ -1,0 +1,350 @@
+"""How a request is sent: as a prepared request, through ``Session.send`` and an adapter that is mounted on the session.
+
+Whoever hooks into requests (a mock, a tracer, a cache, an auth) therefore sees every call. What is the same for all
+requests to an origin (headers, proxies, TLS settings, the pool of connections) is looked up once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.cookiejar
+import logging
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from requests.cookies import RequestsCookieJar
+
+from .. import config
+from ..exceptions import ConfigurationError, InvalidParameterError, blank, blank_url
+from . import errors, timeouts
+from .retry import Call, Origin, RetryPolicy
+
+if TYPE_CHECKING:
+    from urllib3.util.retry import Retry
+
+#: Loggers of urllib3 that print whole URLs. A filter works only on the very logger that a record is made by.
+_TALKATIVE = tuple(
+    f"urllib3.{name}" for name in ("connectionpool", "connection", "util.retry", "response", "poolmanager")
+)
+#: Origins whose connections are kept: the API, the hosts of the storage, and those where customers keep assets.
+MAX_ORIGINS = 64
+
+_log = logging.getLogger("cfplatform.http")
+#: The policy of the request that a thread is sending, for the adapter; its presence says that the request is ours.
+_sending = threading.local()
+
+
+class NoAuth(AuthBase):
+    """Adds nothing. Its presence keeps requests from looking for credentials in ``.netrc``."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+class _NoCookies(RequestsCookieJar):
+    """Keeps nothing of what servers send; a jar shared by all threads would only grow, and the API needs no cookie."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Do nothing."""
+
+
+class Adapter(HTTPAdapter):
+    """An adapter that obeys the policy of each request, and finds the pool of an origin once."""
+
+    def __init__(self, policy: Retry, pool_size: int, *, is_public: bool = False) -> None:
+        self._is_public = is_public
+        self._pools: dict[tuple[Any, ...], Any] = {}
+        super().__init__(pool_connections=MAX_ORIGINS, pool_maxsize=pool_size, max_retries=policy)
+
+    @property
+    def max_retries(self) -> Retry:
+        """The policy of the request that this thread is sending, else the mounted one."""
+        return getattr(_sending, "policy", None) or self._policy
+
+    @max_retries.setter
+    def max_retries(self, policy: Retry) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._policy = policy
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Build the pools, with connections whose every phase ends."""
+        super().init_poolmanager(*args, **kwargs)
+        timeouts.bound(self.poolmanager, is_public=self._is_public)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Build the pools of a proxy, with connections whose every phase ends."""
+        is_new = proxy not in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if is_new:
+            timeouts.bound(manager)
+        return manager
+
+    def get_connection_with_tls_context(
+        self,
+        request: requests.PreparedRequest,
+        verify: Any,
+        proxies: Any = None,
+        cert: Any = None,
+    ) -> Any:
+        """Return the pool of an origin, with its TLS settings."""
+        key = (origin(request.url or ""), verify, cert, id(proxies) if proxies else None)
+        pool = self._pools.get(key)
+        # The manager keeps a limited number of pools, and closes what it gives up.
+        if pool is None or pool.pool is None:
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            super().cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]
+            if len(self._pools) >= MAX_ORIGINS:
+                self._pools.clear()
+            self._pools[key] = pool
+        return pool
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: it was done when the pool was looked up."""
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        """Return what stands in the request line."""
+        return super().request_url(request, proxies) if proxies else request.path_url
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Return an answer; where it sets no cookie, without looking for any."""
+        if "Set-Cookie" in resp.headers or not isinstance(resp, urllib3.BaseHTTPResponse):
+            return super().build_response(req, resp)
+        response = requests.Response()
+        response.status_code = resp.status
+        response.headers = requests.structures.CaseInsensitiveDict(resp.headers)
+        response.encoding = requests.utils.get_encoding_from_headers(response.headers)
+        response.raw = resp
+        response.reason = resp.reason or ""
+        response.url = req.url or ""
+        response.request = req
+        response.connection = self
+        return response
+
+    def close(self) -> None:
+        """Close all connections, at once: clearing a manager leaves that to whoever refers to a pool last."""
+        self._pools.clear()
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in list(manager.pools.keys()):
+                with contextlib.suppress(KeyError):
+                    manager.pools[key].close()
+        super().close()
+
+
+class PlainSession(requests.Session):
+    """A session that follows no redirect, keeps no cookie and reads no ``.netrc``."""
+
+    def __init__(self, adapter: Adapter, headers: Mapping[str, str]) -> None:
+        super().__init__()
+        self.auth = _NO_AUTH
+        self.headers = requests.structures.CaseInsensitiveDict(headers)
+        self.cookies = _NoCookies(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether nothing was set that only ``prepare_request`` knows how to apply."""
+        return self.auth is _NO_AUTH and not self.params and not len(self.cookies)
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Never follow: a redirect would take the key along, and its body would be read without a limit."""
+        return
+
+
+_NO_AUTH = NoAuth()
+
+
+class Channel:
+    """A session, and what its requests share; safe to use from many threads.
+
+    Args:
+        session: Sends everything.
+        given: The caller's ``proxies``, ``verify`` and ``cert``.
+        headers: Those of every request that the session does not know.
+        key: The API key: sent to the origin of ``base_url``, and blanked in what a server says.
+        base_url: Where the key goes; nowhere if ``None``.
+        is_own: Whether the session is the caller's own, which is never closed.
+        why_no_redirect: What is said of a redirect, which is never followed.
+        hint: What is added to a refusal.
+    """
+
+    def __init__(
+        self,
+        session: requests.Session,
+        given: Mapping[str, Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        key: str,
+        base_url: str | None = None,
+        is_own: bool = False,
+        why_no_redirect: str,
+        hint: str | None = None,
+    ) -> None:
+        self.session = session
+        self.key = key
+        self.is_storage = base_url is None
+        self.why_no_redirect = why_no_redirect
+        self.hint = hint
+        self._key_origin = origin(base_url) if base_url is not None else None
+        self._given = given
+        self.is_own = is_own
+        self._headers = headers or {}
+        self._settings: dict[str, Mapping[str, Any]] = {}
+        self._origins: dict[str, Origin] = {}
+
+    def close(self) -> None:
+        """Close all connections, but not the caller's own."""
+        if not self.is_own:
+            self.session.close()
+
+    def origin(self, url: str) -> Origin:
+        """Return what is known of the origin of a URL."""
+        name = origin(url)
+        try:
+            return self._origins[name]
+        except KeyError:
+            return self._origins.setdefault(name, Origin(name))
+
+    def trouble(self) -> tuple[str, float] | None:
+        """Return what is wrong and the seconds until the next attempt, where nothing has succeeded lately."""
+        found = (each.trouble() for each in list(self._origins.values()))
+        return next((each for each in found if each is not None), None)
+
+    def calls(self) -> list[Call]:
+        """Return the calls that are under way."""
+        return [call for origin in list(self._origins.values()) for call in origin.calls()]
+
+    def prepare(self, method: str, url: str, headers: Mapping[str, str] | None, body: Any) -> requests.PreparedRequest:
+        """Return a request that is ready to be sent.
+
+        Raises:
+            InvalidParameterError: If none can be made.
+        """
+        session = self.session
+        if isinstance(session, PlainSession) and session.is_untouched:
+            prepared = requests.PreparedRequest()
+            prepared.method, prepared.url, prepared.body = method, url, body
+            given = cast("dict[str, str]", {**session.headers, **(headers or {})})
+            prepared.headers = requests.structures.CaseInsensitiveDict(given)
+            prepared.hooks = {event: list(hooks) for event, hooks in session.hooks.items()}
+            prepared._cookies = session.cookies  # type: ignore[attr-defined]
+        else:
+            prepared = self._prepared_by_session(method, url, headers, body)
+        if isinstance(body, bytes):
+            prepared.headers["Content-Length"] = str(len(body))
+        elif body is not None:
+            # Set afterwards, because preparing would measure it by its own means.
+            prepared.headers["Content-Length"] = str(body.size)
+            prepared.body = body
+        if self._key_origin is not None and origin(prepared.url or "") == self._key_origin:
+            prepared.headers["X-API-Key"] = self.key
+        return prepared
+
+    def _prepared_by_session(
+        self, method: str, url: str, headers: Mapping[str, str] | None, body: Any
+    ) -> requests.PreparedRequest:
+        # Without an auth of its own nothing is looked up in .netrc.
+        auth = None if self.session.auth is not None else _NO_AUTH
+        data = body if isinstance(body, bytes) else None
+        request = requests.Request(method, url, headers={**self._headers, **(headers or {})}, data=data, auth=auth)
+        try:
+            prepared = self.session.prepare_request(request)
+        except (*errors.CAUGHT, TypeError):
+            raise InvalidParameterError(
+                f"No request can be made of {method} {blank_url(url)}. Check params and the base URL."
+            ) from None
+        if self.is_storage:
+            # As the platform signed it: preparing rewrites escapes that the signature covers.
+            prepared.url = url
+        return prepared
+
+    def send(
+        self, prepared: requests.PreparedRequest, policy: Retry, timeout: tuple[float, float]
+    ) -> requests.Response:
+        """Send a request and return the answer when its headers are there."""
+        settings = self._settings.get(origin(prepared.url or "")) or self.settings(prepared.url or "")
+        _sending.policy = policy
+        try:
+            response = self.session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+        finally:
+            _sending.policy = None
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s %s: %d", prepared.method, blank_url(prepared.url or ""), response.status_code)
+        return response
+
+    def settings(self, url: str) -> Mapping[str, Any]:
+        """Return proxies and TLS settings for an origin; of a client's own session looked up once, since that is slow.
+
+        Raises:
+            ConfigurationError: If they name a SOCKS proxy and PySocks is not installed.
+        """
+        given, name = self._given, origin(url)
+        settings = self.session.merge_environment_settings(
+            url, dict(given["proxies"]), True, given["verify"], given["cert"]
+        )
+        if not self.is_own and not given["proxies"] and config.is_loopback(urlsplit(url).hostname or ""):
+            # A proxy of the environment does not reach this machine, and would be told the key.
+            settings["proxies"] = {}
+        _check_socks(requests.utils.select_proxy(url, settings["proxies"]))
+        if not self.is_own:
+            self._settings[name] = settings
+        return cast(Mapping[str, Any], settings)
+
+    @property
+    def makes_retries(self) -> bool:
+        """Whether an adapter of the caller's own session repeats requests by itself."""
+        return self.is_own and any(_repeats(adapter) for adapter in self.session.adapters.values())
+
+
+def origin(url: str) -> str:
+    """Return scheme, host and port of a URL, such as ``https://host``."""
+    return "/".join(url.split("/", 3)[:3]).partition("?")[0].lower()
+
+
+def kept_headers(session: requests.Session, headers: Mapping[str, str]) -> dict[str, str]:
+    """Return those of our headers that a caller's session has not set itself."""
+    usual = requests.utils.default_headers()
+    return {name: value for name, value in headers.items() if session.headers.get(name) in (None, usual.get(name))}
+
+
+def _repeats(adapter: Any) -> bool:
+    policy = getattr(adapter, "max_retries", None)
+    if isinstance(policy, RetryPolicy) or not isinstance(policy, urllib3.Retry):
+        return False
+    return any(
+        count for count in (policy.total, policy.connect, policy.read, policy.status) if count not in (None, False)
+    )
+
+
+def _check_socks(proxy: str | None) -> None:
+    if proxy is None or not proxy.lower().startswith("socks"):
+        return
+    try:
+        import socks  # noqa: F401
+    except ImportError:
+        missing = True
+    else:
+        missing = False
+    if missing:
+        raise ConfigurationError(errors.NO_SOCKS)
+
+
+class _Blanking(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        # Only of our own requests: what else the program does with urllib3 is not ours to change.
+        if getattr(_sending, "policy", None) is not None:
+            record.msg, record.args = blank(record.getMessage()), None
+        return True
+
+
+def hide_signatures_in_logs() -> None:
+    """Blank query strings in what urllib3 logs of our requests; it prints whole signed URLs, even at level WARNING."""
+    for name in _TALKATIVE:
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, _Blanking) for known in logger.filters):
+            logger.addFilter(_Blanking())

@@ -1,0 +1,446 @@
+"""The calls that the SDK makes: to the API with the key, and to the storage without any credential."""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import urlencode, urlsplit
+
+import requests
+import urllib3
+
+from .. import config
+from ..exceptions import (
+    APIConnectionError,
+    APIError,
+    ConfigurationError,
+    InvalidResponseError,
+    blank_url,
+)
+from . import arguments, body, errors, timeouts
+from .arguments import Retries
+from .body import Body, ObjectStream
+from .retry import DEFAULT_RETRIES, RETRY_METHODS, SINGLE, Call, Resumed, RetryPolicy, Run
+from .session import Adapter, Channel, PlainSession, hide_signatures_in_logs, kept_headers
+
+if TYPE_CHECKING:
+    from ..params import Query
+
+_STORAGE_HINT = "The storage refused the object; a new signed URL is asked for where that can help."
+_NO_REDIRECT = "the API key must not travel. Check the base URL."
+_NO_REDIRECT_OF_STORAGE = "a signed URL is good for one address only."
+
+T = TypeVar("T")
+
+
+class Settings:
+    """What a transport is built of, with the API key; equal and hashed by the name of the transport they are of."""
+
+    def __init__(self, name: str, arguments: dict[str, Any]) -> None:
+        self.name = name
+        self.arguments = arguments
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settings) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+class Transport:
+    """Sends requests to the API with the key and to the storage without; safe to use from many threads.
+
+    The sessions are built once for each process: a forked child builds its own, since a connection shared with its
+    parent would mix up their answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        base_url: str,
+        timeout: tuple[float, float],
+        retries: Retries | None = None,
+        pool_size: int = config.DEFAULT_MAX_WORKERS,
+        session: requests.Session | None = None,
+        headers: Mapping[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,
+        verify: bool | str | None = None,
+        cert: str | tuple[str, str] | None = None,
+        user_agent: str | None = None,
+        allow_private_storage: bool = False,
+    ) -> None:
+        self.base_url = base_url
+        self.timeout = timeout
+        self._key = config.Secret(api_key)
+        self._retries = DEFAULT_RETRIES if retries is None else retries
+        self._pool_size = pool_size
+        self._own_session = session
+        self._given_headers = arguments.client_headers(headers, self._key)
+        self._connection = {"proxies": dict(proxies or {}), "verify": arguments.checked_verify(verify), "cert": cert}
+        self._given_agent = user_agent
+        self._user_agent = arguments.user_agent(user_agent)
+        self._allow_private_storage = allow_private_storage
+        self._storage_may_be_private = allow_private_storage or config.is_private(urlsplit(base_url).hostname or "")
+        self._name = secrets.token_hex(8)
+        self._is_closed = False
+        if session is not None and not isinstance(session, requests.Session):
+            raise ConfigurationError(f"session must be a requests.Session, not {type(session).__name__}.")
+        hide_signatures_in_logs()
+        self._build()
+        if retries is not None and self._api.makes_retries:
+            raise ConfigurationError(
+                "retries cannot be obeyed: the session has an adapter that repeats requests by itself (max_retries). "
+                "Leave out retries=, or mount an HTTPAdapter without max_retries."
+            )
+        # Now, and not with the first request, so that a proxy that cannot be used is reported at once.
+        self._api.settings(base_url)
+
+    def _build(self) -> None:
+        policy = self._policy()
+        # More than the workers: beside them run the listing and the pages that it prefetches.
+        size = self._pool_size + 5
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": self._user_agent}
+        own = self._own_session
+        if own is not None:
+            given = {"User-Agent": self._user_agent} if self._given_agent is not None else {}
+            headers = {**kept_headers(own, headers), **given, **self._given_headers}
+        self._api = Channel(
+            own or PlainSession(Adapter(policy, size), {**headers, **self._given_headers}),
+            self._connection,
+            headers=headers if own is not None else {},
+            key=self._key,
+            base_url=self.base_url,
+            is_own=own is not None,
+            why_no_redirect=_NO_REDIRECT,
+        )
+        # Identity, so that lengths, ranges and checksums speak of the bytes that arrive.
+        headers = {"Accept-Encoding": "identity", "User-Agent": self._user_agent}
+        self._storage = Channel(
+            PlainSession(Adapter(policy, size, is_public=not self._storage_may_be_private), headers),
+            self._connection,
+            key=self._key,
+            why_no_redirect=_NO_REDIRECT_OF_STORAGE,
+            hint=_STORAGE_HINT,
+        )
+        self._mounted = policy
+        # Last, so that no other thread of a forked child goes on with its parent's sessions.
+        self._pid = os.getpid()
+
+    def _policy(self) -> urllib3.Retry:
+        if isinstance(self._retries, urllib3.Retry):
+            # The last answer is kept, so that an error can repeat what the server said.
+            return self._retries.new(raise_on_status=False)
+        return RetryPolicy.create(self._retries)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("A cfplatform client cannot be pickled: it holds the API key. Build one where it is used.")
+
+    def settings(self) -> Settings:
+        """Return what builds a transport like this one in another process.
+
+        Raises:
+            ConfigurationError: If something of it cannot leave this process.
+        """
+        if self._own_session is not None:
+            raise ConfigurationError(
+                "executor= needs a client without session=...: a session cannot be handed to other processes."
+            )
+        given = {
+            "api_key": self._key,
+            "base_url": self.base_url,
+            "timeout": self.timeout,
+            "retries": self._retries,
+            "pool_size": self._pool_size,
+            "headers": self._given_headers,
+            "user_agent": self._given_agent,
+            "allow_private_storage": self._allow_private_storage,
+            **self._connection,
+        }
+        return Settings(self._name, given)
+
+    @property
+    def session(self) -> requests.Session:
+        """The session that sends the API's requests: the caller's own, else one of this process."""
+        self.ensure_open()
+        return self._api.session
+
+    def close(self) -> None:
+        """Close all connections; a session that the caller gave stays open. Calling it again does nothing."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._storage.close()
+            self._api.close()
+
+    def ensure_open(self) -> None:
+        """Raise if it was closed; after a fork, build sessions of its own."""
+        if self._is_closed:
+            raise ConfigurationError("This client is closed. Build a new Client, or keep it open for longer.")
+        if self._pid != os.getpid():
+            if self._own_session is not None:
+                # The child's copy of it: closing drops the connections shared with the parent, and new ones are made.
+                self._own_session.close()
+            self._build()
+
+    def trouble(self) -> tuple[str, float] | None:
+        """Return what is wrong and the seconds until the next attempt, where nothing has succeeded lately."""
+        return self._api.trouble() or self._storage.trouble() or self._next_repeat()
+
+    def _next_repeat(self) -> tuple[str, float] | None:
+        """Return the same where every call under way waits before its next attempt."""
+        found = [call.repeats() for call in self._calls()]
+        waiting = [each for each in found if each is not None]
+        return min(waiting, key=lambda each: each[1]) if waiting and len(waiting) == len(found) else None
+
+    def _calls(self) -> list[Call]:
+        return [*self._api.calls(), *self._storage.calls()]
+
+    def unanswered(self) -> tuple[str, float] | None:
+        """Return an origin and for how many seconds none of the calls under way has been answered, if there are any."""
+        calls = self._calls()
+        return (calls[0].origin.name, min(call.unanswered() for call in calls)) if calls else None
+
+    # --- API -----------------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Query | Mapping[str, Any] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: config.Timeout | None = None,
+        check: bool = True,
+    ) -> requests.Response:
+        """Send one API request and return the answer with its body read."""
+        pair = config.timeout(timeout) if timeout is not None else None
+        sent = arguments.checked_headers(headers) if headers else None
+        return self._call(
+            arguments.checked_method(method), path, params, json, headers=sent, timeout=pair, is_checked=check
+        ).perform(body.with_body)
+
+    def get_json(
+        self,
+        path: str,
+        params: Query | None = None,
+        *,
+        run: Run = SINGLE,
+        within: float | None = None,
+        is_essential: bool = False,
+        repeats: bool = True,
+    ) -> Any:
+        """GET and parse.
+
+        Args:
+            path: Relative to the base URL.
+            params: The query.
+            run: The run that it belongs to.
+            within: Seconds that all of it may take, if not as usual.
+            is_essential: Whether the run cannot go on without it.
+            repeats: ``False`` sends it once.
+        """
+        timeout = self.timeout if within is None else (min(self.timeout[0], within), min(self.timeout[1], within))
+        call = self._call(
+            "GET", path, params, run=run, within=within, timeout=timeout, is_essential=is_essential, repeats=repeats
+        )
+        return call.perform(self._parsed)
+
+    def post_json(self, path: str, content: Any, *, is_repeatable: bool = False, run: Run = SINGLE) -> Any:
+        """POST and parse; repeated after a failure only where the caller says that this is harmless."""
+        call = self._call("POST", path, json=content, run=run, is_repeatable=is_repeatable, is_essential=is_repeatable)
+        return call.perform(self._parsed)
+
+    def _parsed(self, response: requests.Response) -> Any:
+        return body.parsed(response, self._key)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        params: Query | Mapping[str, Any] | None = None,
+        json: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: tuple[float, float] | None = None,
+        run: Run = SINGLE,
+        within: float | None = None,
+        is_checked: bool = True,
+        is_repeatable: bool = False,
+        is_essential: bool = False,
+        repeats: bool = True,
+    ) -> Call:
+        self.ensure_open()
+        path = arguments.checked_path(path)
+        if arguments.is_plain_path(path) and _is_plain_query(params):
+            # The usual queries are few, and remembered.
+            query = f"?{_encoded(tuple(cast('Query', params)))}" if params else ""
+            url = f"{self.base_url}{path}{query}"
+        else:
+            url = arguments.url_with(self.base_url + path, params)
+        content = None
+        if json is not None:
+            content = arguments.json_bytes(json)
+            headers = {"Content-Type": "application/json", **(headers or {})}
+        policy = self._mounted
+        if is_repeatable:
+            policy = policy.new(allowed_methods=RETRY_METHODS | {method})
+        if not repeats:
+            policy = policy.new(total=0)
+        pair = timeout or self.timeout
+        return Call(
+            self._api,
+            method,
+            url,
+            headers,
+            content,
+            route=_route(path),
+            policy=policy,
+            timeout=pair,
+            run=run,
+            deadline=lambda: timeouts.Deadline(within, max(pair)) if within else timeouts.of_call(pair),
+            is_essential=is_essential,
+            is_checked=is_checked,
+        )
+
+    # --- Storage -------------------------------------------------------------------------------------------
+
+    def fetch(
+        self,
+        url: str,
+        receive: Callable[[ObjectStream], T],
+        *,
+        headers: Mapping[str, str] | None = None,
+        resumed: Resumed | None = None,
+        renew: Callable[[APIError], str | None] | None = None,
+        plain: bool = False,
+        run: Run = SINGLE,
+        is_essential: bool = False,
+    ) -> T:
+        """GET a stored object through its signed URL and hand its body to ``receive``.
+
+        Args:
+            url: The signed URL, sent exactly as the platform made it.
+            receive: Reads and checks the body. Called again, with a new stream, after a body that broke off or a
+                check that failed, as often as the retry policy allows.
+            headers: Further headers, such as ``If-None-Match``.
+            resumed: Continues where an attempt stopped: what it wants is asked for again before each attempt, and an
+                attempt that got on does not count as a failed one.
+            renew: Given the refusal of a URL; returns a new one, or ``None`` where that cannot help.
+            plain: Whether ``http://`` will do, as for an asset that the customer stores and nobody signed.
+            run: The run that it belongs to.
+            is_essential: Whether the run cannot go on without it.
+        """
+        self._check_url(url, plain)
+
+        def read(response: requests.Response) -> T:
+            stream = ObjectStream(response, run.stop, ranged="Range" in response.request.headers)
+            try:
+                return receive(stream)
+            except InvalidResponseError as error:
+                failure = error
+            raise errors.with_content(failure, stream, self._key)
+
+        def renewed(failure: APIError) -> str | None:
+            new = renew(failure) if renew is not None else None
+            if new is not None:
+                self._check_url(new, plain)
+            return new
+
+        return Call(
+            self._storage,
+            "GET",
+            url,
+            headers,
+            route="GET",
+            policy=self._mounted,
+            timeout=self.timeout,
+            run=run,
+            deadline=lambda: timeouts.of_call(self.timeout),
+            is_essential=is_essential,
+            resumed=resumed,
+            renew=renewed if renew is not None else None,
+        ).perform(read)
+
+    def upload(self, url: str, content: Body, content_type: str, *, run: Run = SINGLE) -> None:
+        """PUT an object through its signed URL; repeated from its start after transient errors.
+
+        Args:
+            url: The signed URL, sent exactly as the platform made it.
+            content: What to send; it is read again from its start by each attempt.
+            content_type: The object's media type.
+            run: The run that it belongs to.
+        """
+        self._check_url(url)
+
+        def receive(response: requests.Response) -> None:
+            body.drain(response.raw)
+            if content.tell() != content.size:
+                # The connection was closed under the sender, with an answer that says otherwise.
+                raise APIConnectionError("The storage responded before the upload finished.")
+
+        Call(
+            self._storage,
+            "PUT",
+            url,
+            {"Content-Type": content_type},
+            content,
+            route="PUT",
+            policy=self._mounted.new(allowed_methods=RETRY_METHODS | {"PUT"}),
+            timeout=self.timeout,
+            run=run,
+            deadline=lambda: timeouts.of_call(self.timeout, content.size),
+        ).perform(receive)
+
+    def _check_url(self, url: str, plain: bool = False) -> None:
+        self.ensure_open()
+        if not self._is_storage_url(url, plain):
+            raise InvalidResponseError(
+                f"The platform sent {'an asset URL' if plain else 'a signed URL'} that is not an "
+                f"{'http or ' if plain else ''}https address of a public host; it was not opened.",
+                url=blank_url(url),
+            )
+
+    def _is_storage_url(self, url: str, plain: bool) -> bool:
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname or "", parts.port
+        except ValueError:
+            return False
+        # Parsers disagree about a backslash, and about escapes in a host: what one takes for the host is a part of the
+        # path, or another host, to another.
+        if (
+            not host
+            or host.startswith(("*", "."))
+            or parts.username is not None
+            or "%" in parts.netloc
+            or "\\" in url
+            or not url.isprintable()
+        ):
+            return False
+        if parts.scheme == "http" and not plain:
+            return self._storage_may_be_private and config.is_loopback(host)
+        # Names are judged by the address that they lead to, when it is connected to.
+        return parts.scheme in ("http", "https") and (self._storage_may_be_private or not config.is_private(host))
+
+
+def _route(path: str) -> str:
+    """Return the kind of request: the last part of its path that is no id."""
+    return next((part for part in reversed(path.partition("?")[0].split("/")) if part.isalpha()), "")
+
+
+def _is_plain_query(query: Any) -> bool:
+    """Tell whether a query is one of pairs of texts, as the SDK's own are."""
+    if not query:
+        return query is None or isinstance(query, (list, Mapping))
+    return isinstance(query, list) and all(
+        isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in query
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _encoded(query: tuple[tuple[str, str], ...]) -> str:
+    return urlencode(query)

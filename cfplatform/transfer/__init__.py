@@ -1,0 +1,1 @@
+"""What moves: a pool of workers, and the steps of a download."""

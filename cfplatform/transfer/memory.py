@@ -1,0 +1,90 @@
+"""How much memory may wait: a budget for the documents that are fetched before they are taken."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+#: So many sizes are remembered to foresee the next one.
+RECENT = 8
+
+
+class OverBudgetError(Exception):
+    """A document has to come again when others are gone."""
+
+
+class MemoryBudget:
+    """Counts documents and their bytes, from the moment at which they are fetched until they are handed out.
+
+    Large documents take turns, small ones do not notice. Whoever uses it holds a lock.
+
+    Args:
+        limit: Bytes that are taken together, at the most; a document that is larger is let in alone.
+        documents: Documents that are fetched and not taken, at the most.
+    """
+
+    def __init__(self, limit: int, documents: int) -> None:
+        self.limit = limit
+        self.documents = documents
+        #: Whether somebody waits for what is given back.
+        self.is_wanted = False
+        self._taken = 0
+        self._held = 0
+        self._recent: deque[int] = deque(maxlen=RECENT)
+
+    @property
+    def expected(self) -> int:
+        """What a document takes of which nothing is known: the least of the last ones, so that the odd large one
+        among small ones holds nobody up, and where all are large few are begun in vain."""
+        return min(self._recent, default=0)
+
+    def admit(self, job: Any, before: int | None, *, is_awaited: bool) -> bool:
+        """Count a document that is about to be fetched, with its bytes as far as they are known.
+
+        Args:
+            job: Its job.
+            before: Jobs that go out before it, where there is an order.
+            is_awaited: Whether nothing is given back before this one is there, so that it is let in in any case.
+        """
+        if (self._held if before is None else before) >= self.documents:
+            return False
+        size = self.expected if job.size is None else job.size
+        if not self._take(0, size, is_awaited):
+            return False
+        job.reserved = size
+        job.is_held = True
+        self._held += 1
+        return True
+
+    def reserve(self, job: Any, size: int, is_all: bool, *, is_awaited: bool) -> bool:
+        """Set aside the bytes of a document; tell whether there was memory for them.
+
+        Args:
+            job: Its job.
+            size: The bytes that it has.
+            is_all: Whether there are no more to come; else, where there is no memory, it comes again alone.
+            is_awaited: As for :meth:`admit`.
+        """
+        if not self._take(job.reserved, size, is_awaited):
+            job.size = size if is_all else self.limit
+            return False
+        job.reserved = size
+        if is_all:
+            self._recent.append(size)
+        return True
+
+    def release(self, job: Any) -> None:
+        """Count a document no longer."""
+        if job.is_held:
+            job.is_held = False
+            self._held -= 1
+        self._taken -= job.reserved
+        job.reserved = 0
+
+    def _take(self, held: int, size: int, is_awaited: bool) -> bool:
+        others = self._taken - held
+        if not is_awaited and others and others + size > self.limit and size > held:
+            self.is_wanted = True
+            return False
+        self._taken = others + size
+        return True

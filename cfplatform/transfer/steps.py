@@ -1,0 +1,219 @@
+"""The steps of a download: annotate, sign, fetch. No step waits for all items to have passed the one before.
+
+Each item costs a worker two round trips, and is signed together with about a hundred others; so with W workers and
+latency L the steady rate is W / (2 L) items a second.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Callable, Generator, Iterable
+from typing import Generic, TypeVar
+
+from .. import files, signing
+from ..annotation import fetch_annotation
+from ..exceptions import (
+    APIConnectionError,
+    APIError,
+    AuthenticationError,
+    CFPlatformError,
+    DestinationError,
+    DownloadError,
+    OutageError,
+    PermissionDeniedError,
+)
+from ..http import ObjectStream, Run, Transport
+from ..state import StateError
+from .job import Job
+from .memory import MemoryBudget, OverBudgetError
+from .pool import Pool
+
+__all__ = ["SIGN_GROUP", "Job", "Steps"]
+
+#: Annotated items that are signed together. Large enough that signing hardly counts, small enough that the URLs are
+#: used soon: they may live for minutes only.
+SIGN_GROUP = 100
+
+R = TypeVar("R")
+
+#: What receives a document, and what receives an asset; see :class:`Steps`.
+Receive = Callable[[Job[R], ObjectStream], R]
+ReceiveAsset = Callable[[Job[R], "Callable[[], str] | None", Run], R]
+
+_OUT_OF_FILES = os.strerror(errno.EMFILE)
+
+
+class Steps(Generic[R]):
+    """Takes jobs through the steps, once.
+
+    Args:
+        calls: The transport.
+        receive: Called in a worker with a job and the stream of its object; returns the result.
+        workers: Threads, at the most.
+        patience: Seconds that a request waits for an outage to end.
+        space_id: The space, or ``None`` to take it from each annotation.
+        ordered: Hand out jobs in the order in which they came, not as they finish.
+        budget: Limits the documents that are fetched before they are taken; ``receive`` calls :meth:`reserve` for it.
+        receive_asset: Called in a worker with a job whose asset is wanted, what renews its signed URL (``None`` where
+            it has none), and the run; returns the result.
+        on_wait: Called now and then by the caller's thread while it waits.
+    """
+
+    def __init__(
+        self,
+        calls: Transport,
+        receive: Receive[R],
+        *,
+        workers: int,
+        patience: float,
+        space_id: str | None,
+        ordered: bool = False,
+        budget: MemoryBudget | None = None,
+        receive_asset: ReceiveAsset[R] | None = None,
+        on_wait: Callable[[], object] | None = None,
+    ) -> None:
+        self._calls = calls
+        self._receive = receive
+        self._receive_asset = receive_asset
+        self._space_id = space_id
+        # Enough that one group is fetched while the next is annotated.
+        window = 2 * SIGN_GROUP + 4 * workers
+        self._pool: Pool[Job[R]] = Pool(workers, window=window, ordered=ordered, budget=budget, on_wait=on_wait)
+        self._run = Run(patience, self._pool.stop, on_wait)
+        self._signer = signing.Signer(calls, self._run)
+        self._to_sign = self._pool.group(SIGN_GROUP, self._sign, most=signing.MAX_PATHS, first=min(workers, SIGN_GROUP))
+        self.reserve = self._pool.reserve
+
+    def run(self, jobs: Iterable[Job[R]]) -> Generator[Job[R], None, None]:
+        """Yield the jobs when they are done; see :meth:`Pool.run`.
+
+        Raises:
+            CFPlatformError: What stops the whole run: the key is refused, the platform is away, or the disk is full.
+        """
+        return self._pool.run(jobs, self._begin)
+
+    def _begin(self, job: Job[R]) -> None:
+        if job.is_done:
+            self._pool.finish(job)
+        else:
+            self._pool.submit(functools.partial(self._do, self._annotate, job))
+
+    def _do(self, step: Callable[[Job[R]], None], job: Job[R]) -> None:
+        """Take a job through a step; what goes wrong is about this job, or about all."""
+        try:
+            step(job)
+        except CFPlatformError as error:
+            if _concerns_all(error):
+                self._pool.abort(error.with_traceback(None))
+            else:
+                self._fail(job, error)
+        except OSError as error:
+            problem = files.destination_error(error)
+            if files.stops_everything(error):
+                self._pool.abort(problem)
+            else:
+                self._fail(job, problem)
+
+    def _fail(self, job: Job[R], error: CFPlatformError) -> None:
+        job.fail(error)
+        self._pool.finish(job)
+
+    # --- Annotate --------------------------------------------------------------------------------------------
+
+    def _annotate(self, job: Job[R]) -> None:
+        """Find out where the document and the asset of a job are stored."""
+        on_the_web = job.asset is not None and job.asset.lower().startswith(("http://", "https://"))
+        try:
+            if job.wants_document:
+                job.space_id, job.path = self._locate(job)
+            elif not on_the_web:
+                job.space_id = self._space_id or self._locate(job)[0]
+        except (AuthenticationError, PermissionDeniedError) as error:
+            # The key is refused: every other item would be refused too.
+            self._pool.abort(error.with_traceback(None))
+            return
+        if on_the_web:
+            job.asset_url = job.asset or ""
+        elif job.asset is not None:
+            try:
+                _, job.asset_path = signing.locate(job.asset, job.space_id, "asset")
+            except DownloadError as error:
+                job.asset_error = error.with_traceback(None)
+        self._pool.submit_together(self._to_sign, job)
+
+    def _locate(self, job: Job[R]) -> tuple[str, str]:
+        annotation = fetch_annotation(self._calls, job.project_id, job.item.id, run=self._run)
+        url = annotation.coco_results_url
+        if url is None:
+            raise DownloadError(
+                f"The annotation of work item {job.item.id} names no COCO document: no coco_results_url."
+            )
+        return signing.locate(url, self._space_id)
+
+    # --- Sign ------------------------------------------------------------------------------------------------
+
+    def _sign(self, group: list[Job[R]]) -> None:
+        for space_id in dict.fromkeys(job.space_id for job in group):
+            self._sign_in_space(space_id, [job for job in group if job.space_id == space_id])
+
+    def _sign_in_space(self, space_id: str, group: list[Job[R]]) -> None:
+        try:
+            signed = self._signer.sign(space_id, [path for job in group for path in (job.path, job.asset_path) if path])
+        except CFPlatformError as error:
+            if _concerns_all(error) or isinstance(error, (AuthenticationError, PermissionDeniedError)):
+                self._pool.abort(error.with_traceback(None))
+                return
+            for job in group:
+                self._fail(job, error)
+            return
+        for job in group:
+            asset = signed[job.asset_path] if job.asset_path else job.asset_url
+            if isinstance(asset, str):
+                job.asset_url = asset
+            else:
+                job.asset_error = asset
+            url = signed[job.path] if job.path else ""
+            if isinstance(url, str):
+                job.url = url
+                self._pool.submit_first(job, functools.partial(self._do, self._fetch, job))
+            else:
+                self._fail(job, url)
+
+    # --- Fetch -----------------------------------------------------------------------------------------------
+
+    def _fetch(self, job: Job[R]) -> None:
+        try:
+            if job.path:
+                receive = functools.partial(self._receive, job)
+                job.result = self._calls.fetch(job.url, receive, headers=job.headers, run=self._run)
+        except OverBudgetError:
+            self._pool.release(job)
+            self._pool.submit_first(job, functools.partial(self._do, self._fetch, job))
+            return
+        except APIError as error:
+            if not signing.should_renew(error, job.renewals):
+                raise
+            job.renewals += 1
+            self._pool.submit_together(self._to_sign, job, is_urgent=True)
+            return
+        if job.asset is not None and self._receive_asset is not None:
+            if job.asset_error is not None:
+                raise job.asset_error
+            renew = functools.partial(self._sign_asset, job) if job.asset_path else None
+            job.result = self._receive_asset(job, renew, self._run)
+        self._pool.finish(job)
+
+    def _sign_asset(self, job: Job[R]) -> str:
+        url = self._signer.sign(job.space_id, [job.asset_path])[job.asset_path]
+        if isinstance(url, str):
+            return url
+        raise url
+
+
+def _concerns_all(error: CFPlatformError) -> bool:
+    """Tell whether every other item would meet the same: nothing answers, nothing can be saved, no socket opened."""
+    return isinstance(error, (OutageError, StateError, DestinationError)) or (
+        isinstance(error, APIConnectionError) and _OUT_OF_FILES in error.message
+    )

@@ -1,0 +1,298 @@
+"""What a run does while the platform or the storage is away, and how it tells that from items that always fail."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cfplatform import APIConnectionError, Client, OutageError, RateLimitError, ServerError
+from cfplatform.http import retry
+
+#: Seconds of an outage: longer than it takes to notice one.
+AWAY = 2.5
+
+
+@pytest.fixture
+def usual_backoff(monkeypatch):
+    monkeypatch.setattr(retry, "BACKOFF_BASE", 0.5)
+
+
+class Reporter:
+    def __init__(self):
+        self.waits = []
+        self.outcomes = []
+
+    def start(self, total):
+        """Nothing to do."""
+
+    def advance(self, outcome, size):
+        self.outcomes.append(outcome)
+
+    def waiting(self, reason, seconds):
+        self.waits.append((reason, seconds))
+
+    def finish(self):
+        """Nothing to do."""
+
+
+def begin_at(count, outage):
+    """Return a progress function that begins an outage when so many items are done."""
+
+    def progress(done, total):
+        if done == count:
+            outage()
+
+    return progress
+
+
+@pytest.mark.parametrize("at", ["annotations", "storage", "signedurls", "work_items"])
+@pytest.mark.parametrize("status", [500, 503, "reset"])
+def test_an_outage_in_mid_run_costs_time_and_no_item(make_sandbox, tmp_path, caplog, status, at):
+    caplog.set_level("INFO", "cfplatform")
+    sandbox = make_sandbox(items=600, latency=0.005)
+    progress = begin_at(50, lambda: sandbox.outage(AWAY, status, at=at))
+    with sandbox.client(max_workers=8) as client:
+        summary = client.download_project(destination=tmp_path / "labels", progress=progress)
+    assert (summary.successful, summary.failed) == (600, 0)
+    assert AWAY < summary.elapsed < AWAY + 10
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert ("WARNING", "waiting for it to recover") in [(level, text.rpartition(": ")[2]) for level, text in said]
+    assert [text for level, text in said if level == "INFO" and "answers again after" in text]
+
+
+def test_all_of_the_platform_is_away(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=300, latency=0.005)
+    progress = begin_at(50, lambda: sandbox.outage(AWAY, "refused"))
+    with sandbox.client(max_workers=8) as client:
+        summary = client.download_project(destination=tmp_path / "labels", progress=progress)
+    assert (summary.successful, summary.failed) == (300, 0)
+
+
+def test_little_is_asked_during_an_outage(make_sandbox, tmp_path, monkeypatch, usual_backoff):
+    monkeypatch.setattr(retry, "FIRST_PROBE", 1.0)
+    monkeypatch.setattr(retry, "LAST_PROBE", 30.0)
+    sandbox = make_sandbox(items=300, latency=0.005)
+    progress = begin_at(50, lambda: sandbox.outage(6, 503, at="annotations"))
+    with sandbox.client(max_workers=8) as client:
+        assert client.download_project(destination=tmp_path / "labels", progress=progress).failed == 0
+    refused = [each for each in sandbox.requests if each.status == 503]
+    # In the two seconds until it is noticed each worker sends a few; then there are probes after 0, 1 and 2 seconds.
+    assert 8 <= len(refused) <= 8 * 5 + 4
+
+
+def test_one_worker_is_enough_to_tell_an_outage_from_an_item(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=40)
+    progress = begin_at(10, lambda: sandbox.outage(1.5, 503, at="annotations"))
+    with sandbox.client(max_workers=1) as client:
+        assert client.download_project(destination=tmp_path / "labels", progress=progress).failed == 0
+
+
+def test_a_quota_that_is_used_up_for_a_while_costs_time_and_no_item(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=600, latency=0.005)
+    progress = begin_at(50, lambda: sandbox.outage(AWAY, 429, at="annotations"))
+    with sandbox.client(max_workers=8, retries=1) as client:
+        summary = client.download_project(destination=tmp_path / "labels", progress=progress)
+    assert (summary.successful, summary.failed) == (600, 0)
+
+
+def test_a_stream_and_uploads_outlast_an_outage(make_sandbox, usual_backoff):
+    sandbox = make_sandbox(items=200, latency=0.005)
+    with sandbox.client(max_workers=8) as client:
+        stream = client.iter_annotations()
+        next(stream)
+        sandbox.outage(AWAY, 500, at="storage")
+        assert sum(1 for _ in stream) == 199
+        sandbox.outage(AWAY, 500, at="signedurls")
+        results = list(client.upload_files([io.BytesIO(b"data")] * 30))
+        sandbox.outage(AWAY, "reset", at="storage")
+        results += client.upload_files([io.BytesIO(b"data")] * 30)
+    assert [result.error for result in results if not result.ok] == []
+
+
+@pytest.mark.parametrize("workers", [1, 4, 32])
+@pytest.mark.parametrize("where", ["annotations", "storage"])
+def test_items_that_always_fail_fail_alone_and_soon(make_sandbox, tmp_path, workers, where):
+    sandbox = make_sandbox(items=30)
+    with sandbox.client(max_workers=workers) as client:
+        *_, before, last = items = list(client.get_work_items())
+        broken = {items[3].id, before.id, last.id, items[4].id, items[5].id}
+        for each in broken:
+            sandbox.fail_next(500, times=None, path=f"*/{each}*")
+        if where == "storage":
+            sandbox.clear_faults()
+            broken = set()
+            for each in (items[3], before, last, items[4], items[5]):
+                name = each.get_annotation().coco_results_url.rpartition("/")[2]
+                sandbox.fail_next(500, times=None, path=f"/storage/*{name}")
+                broken.add(each.id)
+        began = time.monotonic()
+        summary = client.download_project(destination=tmp_path / "labels")
+    assert {result.item_id for result in summary.failures} == broken
+    assert {type(result.error) for result in summary.failures} == {ServerError}
+    assert summary.successful == 25
+    assert time.monotonic() - began < 20
+
+
+def test_a_run_ends_when_its_patience_is_used_up_and_the_next_one_fetches_the_rest(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=200, latency=0.005)
+    progress = begin_at(50, lambda: sandbox.outage(60, 503, at="annotations", body={"message": "maintenance"}))
+    with sandbox.client(max_workers=8) as client:
+        began = time.monotonic()
+        with pytest.raises(OutageError) as caught:
+            client.download_project(destination=tmp_path / "labels", patience=1.5, progress=progress)
+        assert 1.5 <= time.monotonic() - began < 10
+        message = str(caught.value)
+        assert f"503 Service Unavailable from {sandbox.base_url.partition('/api')[0]}" in message
+        assert ": maintenance. Nothing has succeeded for 1.5 s (patience)" in message
+        assert "work items are finished and kept; run the same call again to fetch the rest" in message
+        assert "failed" not in message
+        assert caught.value.status_code == 503
+        sandbox.clear_faults()
+        summary = client.download_project(destination=tmp_path / "labels")
+    assert summary.failed == 0
+    assert summary.skipped >= 50
+    assert summary.skipped + summary.successful == 200
+
+
+def test_without_patience_items_fail_after_their_retries(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=20)
+    sandbox.fail_next(503, times=None, path="*/annotations")
+    with sandbox.client(patience=0, retries=2) as client:
+        assert client.download_project(destination=tmp_path / "labels").failed == 20
+    assert sandbox.counts["annotations"] == 20 * 3
+
+
+def test_a_single_call_does_not_wait_for_an_outage_to_end(make_sandbox):
+    sandbox = make_sandbox(items=20)
+    with sandbox.client() as client:
+        assert len(list(client.get_batches())) == 5
+        sandbox.outage(60, 503)
+        began = time.monotonic()
+        for call in (lambda: list(client.get_batches()), lambda: next(client.get_work_items())):
+            with pytest.raises(ServerError):
+                call()
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1:9", "https://api.invalid/v1"])
+def test_an_address_that_was_never_reached_is_reported_within_three_seconds(tmp_path, usual_backoff, base_url):
+    with Client("key", base_url=base_url, project_id="p", space_id="s") as client:
+        for call in (
+            lambda: next(client.get_work_items()),
+            lambda: client.download_project(destination=tmp_path / "labels"),
+            lambda: client.upload_file(io.BytesIO(b"data")),
+        ):
+            began = time.monotonic()
+            with pytest.raises(APIConnectionError):
+                call()
+            assert time.monotonic() - began < 3
+
+
+def test_a_run_that_begins_in_an_outage_waits_for_its_end(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=20)
+    sandbox.outage(AWAY, 503)
+    with sandbox.client() as client:
+        summary = client.download_project(destination=tmp_path / "labels")
+    assert (summary.successful, summary.failed) == (20, 0)
+
+
+def test_a_long_pause_is_kept_by_all_and_nothing_is_sent_into_it(make_sandbox, tmp_path, monkeypatch):
+    # Longer than a single call would wait.
+    monkeypatch.setattr(retry, "MAX_RETRY_AFTER", 1.0)
+    sandbox = make_sandbox(items=200, latency=0.005)
+    progress = begin_at(50, lambda: sandbox.outage(3, 429, at="annotations", headers={"Retry-After": "3"}))
+    with sandbox.client(max_workers=8) as client:
+        summary = client.download_project(destination=tmp_path / "labels", progress=progress)
+        sandbox.fail_next(429, path="*/batches", headers={"Retry-After": "3"})
+        with pytest.raises(RateLimitError) as caught:
+            list(client.get_batches())
+    assert (summary.successful, summary.failed) == (200, 0)
+    assert caught.value.retry_after == 3
+    refused = [each for each in sandbox.requests if each.status == 429 and each.path.endswith("annotations")]
+    # Those that were on their way when the first was refused.
+    assert 1 <= len(refused) <= 8
+
+
+def test_a_pause_that_is_longer_than_the_patience_ends_the_run_at_once(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=20)
+    sandbox.fail_next(429, times=None, path="*/annotations", headers={"Retry-After": "3600"})
+    with sandbox.client() as client:
+        began = time.monotonic()
+        with pytest.raises(OutageError, match="429 Too Many Requests"):
+            client.download_project(destination=tmp_path / "labels", patience=60)
+        assert time.monotonic() - began < 10
+
+
+def test_who_asks_too_often_is_slowed_down_and_loses_nothing(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=60)
+    sandbox.rate_limit(40, retry_after=0.2)
+    with sandbox.client(max_workers=32, retries=1) as client:
+        summary = client.download_project(destination=tmp_path / "labels")
+    assert (summary.successful, summary.failed) == (60, 0)
+    assert sum(each.status == 429 for each in sandbox.requests) > 1
+
+
+def test_the_listing_does_not_pay_for_items(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=600)
+    sandbox.fail_next(500, times=1500, path="*/annotations")
+    sandbox.fail_next(500, times=1, path="*/workItems")
+    with sandbox.client(patience=0, retries=1) as client:
+        summary = client.download_project(destination=tmp_path / "labels")
+    assert summary.total_items == 600
+    assert summary.failed > 0
+
+
+def test_a_reporter_is_told_what_is_waited_for(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=200, latency=0.005)
+    reporter = Reporter()
+    with sandbox.client(max_workers=8) as client:
+        stream = client.iter_downloads(client.get_work_items(), tmp_path / "labels", progress=reporter)
+        for _ in range(50):
+            next(stream)
+        sandbox.outage(AWAY, 503, at="annotations")
+        assert sum(1 for _ in stream) == 150
+    assert reporter.outcomes == ["downloaded"] * 200
+    assert {reason for reason, _ in reporter.waits} == {
+        f"503 Service Unavailable from {sandbox.base_url.partition('/api')[0]}"
+    }
+    assert all(0 <= seconds <= 30 for _, seconds in reporter.waits)
+
+
+CHILD = """
+import sys
+from cfplatform import Client
+from cfplatform.http import timeouts
+
+# A call may take two seconds.
+timeouts.CALL_SECONDS, timeouts.CALL_TIMEOUTS, timeouts.LATE = 2.0, 0, 0.5
+with Client(timeout=(1, 1)) as client:
+    def progress(done, total):
+        if done == 20:
+            print("now", flush=True)
+    summary = client.download_project(destination=sys.argv[1], progress=progress, patience=0, max_workers=4)
+print(summary.successful, summary.failed)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
+def test_time_in_which_the_process_did_not_run_counts_for_no_deadline(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=200, latency=0.02)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path / "labels")],
+        env={**os.environ, **sandbox.environment()},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "now\n"
+        child.send_signal(signal.SIGSTOP)
+        time.sleep(5)
+        child.send_signal(signal.SIGCONT)
+        assert child.stdout.read() == "200 0\n"

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+
+from cfplatform.console import reporters, waiting
+from cfplatform.console.reporters import ARCHIVE, DOWNLOAD, BarReporter, LineReporter, SpinnerReporter
+
+OUTAGE = ("503 Service Unavailable from https://api.example.com", "retrying, next attempt in 8 s")
+LINE = ": ".join(OUTAGE)
+
+
+class Screen:
+    """What shows a wait, written down."""
+
+    def __init__(self):
+        self.calls = []
+
+    def show_wait(self, reason, action):
+        self.calls.append((reason, action))
+
+    def end_wait(self):
+        self.calls.append("end")
+
+
+def watched(looks):
+    """What is shown after each of some looks."""
+    screen = Screen()
+    watcher = waiting.Watcher(lambda: None, lambda: screen)
+    shown = []
+    for found in looks:
+        watcher._take(found)
+        shown.append(screen.calls[:])
+        screen.calls.clear()
+    return shown
+
+
+# --- When a wait is shown ----------------------------------------------------------------------------------
+
+
+def test_a_wait_is_shown_from_the_second_look_until_it_was_gone_for_three():
+    assert watched([None, OUTAGE, OUTAGE, OUTAGE, None, None, None, None]) == [
+        *([], [], [OUTAGE], [OUTAGE]),
+        *([], [], ["end"], []),
+    ]
+
+
+def test_a_server_that_fails_now_and_then_is_not_talked_about():
+    assert watched([OUTAGE, None, OUTAGE, None, None, OUTAGE, None]) == [[]] * 7
+
+
+def test_a_wait_that_is_interrupted_for_a_moment_goes_on():
+    shown = watched([OUTAGE, OUTAGE, None, None, OUTAGE, OUTAGE])
+    assert shown == [[], [OUTAGE], [], [], [OUTAGE], [OUTAGE]]
+
+
+def test_a_reason_counts_when_it_is_found_twice():
+    other = ("502 Bad Gateway from https://api.example.com", "retrying now")
+    kept = (OUTAGE[0], "retrying now")
+    assert watched([OUTAGE, OUTAGE, other, OUTAGE, other, other]) == [[], [OUTAGE], [kept], [OUTAGE], [kept], [other]]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "retrying now"),
+        (0.1, "retrying, next attempt in 1 s"),
+        (8, "retrying, next attempt in 8 s"),
+        (100, "retrying, next attempt in 100 s"),
+        (600, "retrying, next attempt in 10 min"),
+        (86_400, "retrying, next attempt in 24 h"),
+        (1e15, "retrying, next attempt in 277,777,777,778 h"),
+    ],
+)
+def test_the_next_attempt_is_said_in_units_for_people(seconds, words):
+    assert waiting.Look(lambda: ("reason", seconds), lambda: None)() == ("reason", words)
+
+
+def test_no_answer_is_a_problem_after_a_while():
+    silence = iter([0.4, 0.9, 1.6, 2.1])
+    look = waiting.Look(lambda: None, lambda: ("https://api.example.com", next(silence)))
+    problem = "No answer yet from https://api.example.com"
+    assert [look() for _ in range(4)] == [None, None, (problem, "waiting for 2 s"), (problem, "waiting for 3 s")]
+
+
+def test_a_server_that_was_only_slow_has_more_time_the_next_time():
+    silence = iter([3.9, 0.0, 3.9, 7.9, 0.2, 7.9, 15.9])
+    look = waiting.Look(lambda: None, lambda: ("https://api.example.com", next(silence)))
+    assert [look() is not None for _ in range(7)] == [True, False, False, True, False, False, True]
+
+
+def test_nothing_is_asked_and_nothing_is_wrong():
+    assert waiting.Look(lambda: None, lambda: None)() is None
+
+
+# --- Lines -------------------------------------------------------------------------------------------------
+
+
+def test_lines_are_written_for_changes_only():
+    stream = io.StringIO()
+    reporter = LineReporter(stream)
+    reporter.show_wait(*OUTAGE)
+    reporter.show_wait(OUTAGE[0], "retrying now")
+    reporter.start(1204)
+    reporter.advance("downloaded", 10)
+    reporter.show_wait(*OUTAGE)
+    reporter.show_wait("502 Bad Gateway", "retrying now")
+    reporter.end_wait()
+    reporter.end_wait()
+    assert stream.getvalue().splitlines() == [
+        LINE,
+        "Resumed",
+        "Downloading 1,204 items",
+        f"{LINE}, 1 of 1,204 items done",
+        "502 Bad Gateway: retrying now, 1 of 1,204 items done",
+        "Resumed, 1 of 1,204 items done",
+    ]
+
+
+@pytest.mark.parametrize(("outcome", "resumed"), [("downloaded", True), ("failed", False)])
+def test_work_that_is_done_before_the_next_look_was_resumed(outcome, resumed):
+    stream = io.StringIO()
+    reporter = LineReporter(stream)
+    reporter.start(1)
+    reporter.show_wait(*OUTAGE)
+    reporter.advance(outcome, 10)
+    reporter.finish()
+    assert ("Resumed, 1 of 1 item done" in stream.getvalue().splitlines()) == resumed
+
+
+def test_a_reason_cannot_drive_a_terminal():
+    stream = io.StringIO()
+    LineReporter(stream).show_wait("\x1b[31mred\x07", "retrying now")
+    bar = io.StringIO()
+    reporter = BarReporter(bar)
+    reporter.show_wait("\x1b]0;pwned\x07", "retrying now")
+    reporter.close()
+    assert "\x1b" not in stream.getvalue()
+    assert "\x1b]" not in bar.getvalue()
+
+
+# --- Moving displays ---------------------------------------------------------------------------------------
+
+
+def test_a_bar_that_never_began_leaves_nothing():
+    stream = io.StringIO()
+    reporter = BarReporter(stream)
+    reporter.show_wait(*OUTAGE)
+    assert "503 Service Unavailable" in stream.getvalue()
+    reporter.finish()
+    # The line is erased, and the cursor is where it was.
+    assert "503" not in stream.getvalue()[stream.getvalue().rindex("\x1b[2K") :]
+
+
+def test_a_wait_that_is_not_found_again_is_not_shown(monkeypatch):
+    monkeypatch.setattr(waiting, "INTERVAL", 0.01)
+    note = waiting.WaitNote()
+    assert note.text == ""
+    note.show(*OUTAGE)
+    time.sleep(0.05)
+    assert note.text == ""
+
+
+def test_a_spinner_shows_a_wait_and_takes_it_away():
+    stream = io.StringIO()
+    reporter = SpinnerReporter(stream)
+    reporter.start(None)
+    reporter.show_wait(*OUTAGE)
+    reporter.advance("PROCESSING", 0)
+    reporter.finish()
+    assert "PROCESSING" in stream.getvalue()
+    assert "503" not in stream.getvalue()[stream.getvalue().rindex("PROCESSING") :]
+
+
+#: The largest that the library passes on: of a listing, and of an object.
+@pytest.mark.parametrize("total", [0, 10**15, 10**18], ids=["none", "items", "bytes"])
+@pytest.mark.parametrize("work", [DOWNLOAD, ARCHIVE], ids=["items", "bytes"])
+@pytest.mark.parametrize("kind", [BarReporter, LineReporter])
+def test_a_total_may_be_absurd(kind, work, total):
+    reporter = kind(io.StringIO(), work)
+    reporter.start(total)
+    for _ in range(3):
+        # So that there is a rate, and by it the time that is left.
+        time.sleep(reporters.BAR_INTERVAL * 1.2)
+        reporter.advance("downloaded", 1)
+    reporter.finish()
+    assert reporter.counted.startswith("3 ")
