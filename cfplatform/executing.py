@@ -33,7 +33,6 @@ from .http import Transport
 from .http.transport import Settings
 from .places import Place
 from .receiving import Receiver, Target
-from .resources import WorkItem
 from .state import FinishedAsset, FinishedItem
 from .transfer.pool import Pool
 from .transfer.steps import Job, Steps
@@ -70,19 +69,6 @@ def checked(executor: Executor | None) -> Executor | None:
     return executor
 
 
-class Piece(NamedTuple):
-    """One item as a worker gets it."""
-
-    # Leaves its client behind where it is pickled.
-    item: WorkItem
-    project_id: str
-    folder: str
-    stem: str
-    wants_document: bool
-    asset: str | None
-    headers: dict[str, str] | None
-
-
 class Done(NamedTuple):
     """What a worker did with one item; ``error`` is plain data."""
 
@@ -112,7 +98,7 @@ class Chunk:
     workers: int
     patience: float
     inject: bool
-    pieces: list[Piece]
+    jobs: list[Job[Any]]
 
 
 # --- In a worker process -----------------------------------------------------------------------------------------
@@ -125,12 +111,10 @@ def _transport(settings: Settings) -> Transport:
 
 def download_chunk(chunk: Chunk) -> Report:
     """Download the items of a chunk; everything that goes wrong on the way comes back as data."""
-    jobs: list[Job[bool]] = []
-    for piece in chunk.pieces:
-        job: Job[bool] = Job(piece.item, Target(piece.folder, piece.stem))
-        job.project_id, job.wants_document = piece.project_id, piece.wants_document
-        job.asset, job.headers = piece.asset, piece.headers
-        jobs.append(job)
+    jobs = chunk.jobs
+    for job in jobs:
+        # What is known of it stays with the caller; what is saved here is reported.
+        job.target = Target(job.target.folder, job.target.stem)
     fatal = None
     try:
         _download(chunk, jobs)
@@ -271,18 +255,6 @@ class Spread(Generic[R]):
             self._pool.submit_together(self._chunk, job)
 
     def _submit(self, jobs: list[Job[R]]) -> None:
-        pieces = [
-            Piece(
-                job.item,
-                job.project_id,
-                job.target.folder,
-                job.target.stem,
-                job.wants_document,
-                job.asset,
-                job.headers,
-            )
-            for job in jobs
-        ]
         chunk = Chunk(
             self._settings,
             self._place,
@@ -291,7 +263,7 @@ class Spread(Generic[R]):
             self._workers,
             self._patience,
             self._inject,
-            pieces,
+            jobs,
         )
         try:
             # Else another process would take it, after a day, for something left behind.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -110,6 +111,7 @@ class TqdmReporter:
         self._counts_bytes = counts_bytes
         self._bar: Any = None
         self._counts: dict[str, int] = {}
+        self._is_waiting = False
 
     def start(self, total: int | None) -> None:
         """Open the bar."""
@@ -117,6 +119,9 @@ class TqdmReporter:
 
     def advance(self, outcome: str, size: int) -> None:
         """Move the bar, and name skipped and failed items beside it."""
+        if self._is_waiting:
+            self._is_waiting = False
+            self._bar.set_postfix(self._counts, refresh=False)
         if self._counts_bytes:
             self._bar.update(size)
             return
@@ -124,6 +129,12 @@ class TqdmReporter:
             self._counts[outcome] = self._counts.get(outcome, 0) + 1
             self._bar.set_postfix(self._counts, refresh=False)
         self._bar.update()
+
+    def waiting(self, reason: str, seconds: float) -> None:
+        """Say beside the bar what is waited for."""
+        if self._bar is not None:
+            self._is_waiting = True
+            self._bar.set_postfix_str(f"{reason}: next attempt in {seconds:.0f} s")
 
     def finish(self) -> None:
         """Close the bar."""
@@ -134,31 +145,20 @@ class TqdmReporter:
 class _Shielded:
     """Passes reports on until the reporter fails; then the call goes on without it."""
 
-    def __init__(self, reporter: ProgressReporter) -> None:
+    def __init__(self, reporter: Any) -> None:
         self._reporter = reporter
-        self._failed = False
-        if callable(getattr(reporter, "waiting", None)):
-            self.waiting = self._waiting
+        self._has_failed = False
 
-    def start(self, total: int | None) -> None:
-        self._call("start", total)
-
-    def advance(self, outcome: str, size: int) -> None:
-        self._call("advance", outcome, size)
-
-    def finish(self) -> None:
-        self._call("finish")
-
-    def _waiting(self, reason: str, seconds: float) -> None:
-        self._call("waiting", reason, seconds)
+    def __getattr__(self, name: str) -> Any:
+        getattr(self._reporter, name)
+        return functools.partial(self._call, name)
 
     def _call(self, name: str, *arguments: Any) -> None:
-        if self._failed:
-            return
         try:
-            getattr(self._reporter, name)(*arguments)
+            if not self._has_failed:
+                getattr(self._reporter, name)(*arguments)
         except Exception as error:
-            self._failed = True
+            self._has_failed = True
             log.warning(
                 "The progress reporter failed and is not called again (%s)", type(error).__name__, exc_info=True
             )

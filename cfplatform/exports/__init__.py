@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import tempfile
 import time
@@ -27,7 +28,7 @@ from ..exceptions import (
     TransportError,
     shown,
 )
-from ..http import Run, Transport
+from ..http import SINGLE, Run, Transport
 from ..resources import Export, ExportStatus
 from . import arguments
 from .arguments import MAX_BATCHES, MAX_PROJECTS, ExportDownloadOptions, WaitOptions, checked_format, request_body
@@ -82,10 +83,8 @@ class Exports:
         pages = pagination.iterate_pages(lambda query: self._calls.get_json(self._path(), query), query, restart=True)
         return (self._make(data) for data in pagination.items(pages, limit=limit))
 
-    def get(self, export_id: str, patience: float = 0.0, on_wait: Callable[[], object] | None = None) -> Export:
-        """Read one export; with patience that outlasts an outage of so many seconds."""
-        run = Run(patience, on_wait=on_wait)
-        within = max(LOOK, patience) if patience else None
+    def get(self, export_id: str, run: Run = SINGLE, within: float | None = None) -> Export:
+        """Read one export, in that many seconds if given."""
         return self._made(self._calls.get_json(self._path(export_id), run=run, within=within, is_essential=True))
 
     def delete(self, export_id: str) -> None:
@@ -167,7 +166,8 @@ class Exports:
         try:
             while True:
                 try:
-                    export = self.get(export_id, max(LOOK, deadline - time.monotonic()), on_wait)
+                    left = max(LOOK, deadline - time.monotonic())
+                    export = self.get(export_id, Run(left, on_wait=on_wait), left)
                 except OutageError as error:
                     problem = error.with_traceback(None)
                     break
@@ -206,7 +206,8 @@ class Exports:
         overwrite = options.get("overwrite", False)
         places.refuse_url(destination)
         root = files.prepare_destination(places.local_path(destination))
-        export = self.get(export_id)
+        run = Run(self._patience, on_wait=progress.Watch(self._calls.trouble, reporter))
+        export = self.get(export_id, run)
         if options.get("wait", True) and not export.is_final:
             export = self.wait(export_id, WaitOptions(timeout=timeout, poll_interval=longest))
         _link(_succeeded(export))
@@ -218,7 +219,7 @@ class Exports:
             refuse_existing(target)
         problem: CFPlatformError
         try:
-            return self._collect(export, root, target, extract, reporter)
+            return self._collect(export, root, target, extract, reporter, run)
         except CFPlatformError as error:
             # Before those of the system, as some are both; without its frames, which hold the link.
             problem = error.with_traceback(None)
@@ -227,9 +228,9 @@ class Exports:
         raise problem
 
     def _collect(
-        self, export: Export, root: Path, target: Path, extract: bool, reporter: progress.ProgressReporter
+        self, export: Export, root: Path, target: Path, extract: bool, reporter: progress.ProgressReporter, run: Run
     ) -> Path:
-        with contextlib.closing(self._proven(export, root, reporter)) as part:
+        with contextlib.closing(self._proven(export, root, reporter, run)) as part:
             if extract:
                 try:
                     archives.extract(part.path, target)
@@ -242,15 +243,15 @@ class Exports:
                 part.commit(target.name)
         return target
 
-    def _proven(self, export: Export, root: Path, reporter: progress.ProgressReporter) -> resume.Resumable:
+    def _proven(self, export: Export, root: Path, reporter: progress.ProgressReporter, run: Run) -> resume.Resumable:
         """Fetch an archive and read all of it; where an earlier run left damaged bytes, fetch it once more."""
         while True:
             part = resume.Resumable(root, f"export {export.id}", reporter)
             continued = part.position() > 0
             try:
-                run = Run(self._patience, on_wait=progress.Watch(self._calls.trouble, reporter))
                 link = _link(export)
-                resume.fetch(self._calls, link, part, lambda: _link(self.get(export.id)), run=run, is_essential=True)
+                renew = functools.partial(self._renewed, export.id, run)
+                resume.fetch(self._calls, link, part, renew, run=run, is_essential=True)
                 damage = _damage(part.path)
             except BaseException:
                 part.close()
@@ -263,6 +264,9 @@ class Exports:
             # Any other refusal may come of one wrong bit as well.
             if not continued:
                 raise damage
+
+    def _renewed(self, export_id: str, run: Run) -> str:
+        return _link(self.get(export_id, run))
 
     def iter_members(
         self, export_id: str, pattern: str, destination: str | os.PathLike[str] | None

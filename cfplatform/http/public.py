@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import requests
@@ -28,14 +28,8 @@ from .session import Adapter, PlainSession
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Document:
-    """A document as it was answered.
-
-    Attributes:
-        body: All of its bytes.
-        cache_control: The header that says how long it may be kept; ``""`` if there was none.
-    """
+class Document(NamedTuple):
+    """The bytes of a document, and the ``Cache-Control`` that it came with, or ``""``."""
 
     body: bytes
     cache_control: str

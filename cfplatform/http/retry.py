@@ -175,7 +175,6 @@ class Origin:
     def pause(self, seconds: float, reason: str) -> None:
         """Let every request wait for that long, as a 429 or 503 asks."""
         self._paused_by = reason
-        # Spread over a tenth, so that the workers do not all return at the same instant.
         self._resume_at = max(self._resume_at, time.monotonic() + seconds)
 
     def pause_left(self) -> float:
@@ -220,6 +219,8 @@ class Breaker:
         #: The last answer that was no success, in words, and its status.
         self.reason = ""
         self.status: int | None = None
+        #: When the latest outage ended.
+        self.recovered_at = -math.inf
         self._is_open = self._is_probing = self._is_confirmed = self._was_confirmed = False
         self._probe_pause = FIRST_PROBE
 
@@ -355,6 +356,7 @@ class Breaker:
     def _reset(self) -> None:
         if self._is_confirmed:
             log.info("%s answers again after %.0f s", self._origin.name, time.monotonic() - (self._quiet_since or 0.0))
+            self.recovered_at = time.monotonic()
         self._was_confirmed = self._is_confirmed
         self._is_open = self._is_confirmed = self._is_probing = False
         self._quiet_since = None
@@ -759,6 +761,7 @@ class Call:
 
     def before_repeat(self, asked: float | None) -> None:
         """Wait before the next attempt: as long as was asked, else a random time that grows."""
+        is_told = asked is not None
         if asked is None:
             ceiling = min(BACKOFF_MAX, BACKOFF_BASE * 2 ** max(0, self._failures - 1))
             asked = random.uniform(0, ceiling)  # noqa: S311 - spreads load, protects nothing
@@ -769,8 +772,10 @@ class Call:
         elif self.run.patience and self._waited + asked > self.run.patience:
             raise self._outage()
         self._breaker.attempt_in(asked)
-        self._resumes_at = time.monotonic() + asked
-        while (left := self._resumes_at - time.monotonic()) > 0:
+        began = time.monotonic()
+        self._resumes_at = began + asked
+        # Who waits for an outage to end goes on when it has ended.
+        while (left := self._resumes_at - time.monotonic()) > 0 and (is_told or self._breaker.recovered_at < began):
             self.wait(min(left, SLICE))
         self._keep_pause()
         self._resumes_at = None
@@ -852,7 +857,7 @@ class Call:
         said = server_words(failure.response.text) if isinstance(failure, APIError) and failure.response else ""
         return OutageError(
             f"{self._method} {url}: {self._breaker.reason}{': ' + said.rstrip('.') if said else ''}. Nothing has "
-            f"succeeded for {self.run.patience:g} s (patience).",
+            f"succeeded for {round(self.run.patience, 1):g} s (patience).",
             method=self._method,
             url=url,
             status_code=self._breaker.status,

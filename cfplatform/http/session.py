@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.cookiejar
+import importlib.util
 import logging
 import threading
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from requests.cookies import RequestsCookieJar
 from .. import config
 from ..exceptions import ConfigurationError, InvalidParameterError, blank, blank_url
 from . import errors, timeouts
-from .retry import Call, Origin, RetryPolicy
+from .retry import Call, Origin
 
 if TYPE_CHECKING:
     from urllib3.util.retry import Retry
@@ -190,6 +191,7 @@ class Channel:
         self.is_storage = base_url is None
         self.why_no_redirect = why_no_redirect
         self.hint = hint
+        self._base_url = base_url
         self._key_origin = origin(base_url) if base_url is not None else None
         self._given = given
         self.is_own = is_own
@@ -297,8 +299,8 @@ class Channel:
 
     @property
     def makes_retries(self) -> bool:
-        """Whether an adapter of the caller's own session repeats requests by itself."""
-        return self.is_own and any(_repeats(adapter) for adapter in self.session.adapters.values())
+        """Whether an adapter that the caller has mounted repeats requests by itself."""
+        return self._base_url is not None and _repeats(self.session.get_adapter(self._base_url))
 
 
 def origin(url: str) -> str:
@@ -314,7 +316,7 @@ def kept_headers(session: requests.Session, headers: Mapping[str, str]) -> dict[
 
 def _repeats(adapter: Any) -> bool:
     policy = getattr(adapter, "max_retries", None)
-    if isinstance(policy, RetryPolicy) or not isinstance(policy, urllib3.Retry):
+    if isinstance(adapter, Adapter) or not isinstance(policy, urllib3.Retry):
         return False
     return any(
         count for count in (policy.total, policy.connect, policy.read, policy.status) if count not in (None, False)
@@ -322,15 +324,7 @@ def _repeats(adapter: Any) -> bool:
 
 
 def _check_socks(proxy: str | None) -> None:
-    if proxy is None or not proxy.lower().startswith("socks"):
-        return
-    try:
-        import socks  # noqa: F401
-    except ImportError:
-        missing = True
-    else:
-        missing = False
-    if missing:
+    if proxy is not None and proxy.lower().startswith("socks") and importlib.util.find_spec("socks") is None:
         raise ConfigurationError(errors.NO_SOCKS)
 
 

@@ -87,6 +87,7 @@ class Transport:
         self._storage_may_be_private = allow_private_storage or config.is_private(urlsplit(base_url).hostname or "")
         self._name = secrets.token_hex(8)
         self._is_closed = False
+        self._parse = functools.partial(body.parsed, key=self._key)
         if session is not None and not isinstance(session, requests.Session):
             raise ConfigurationError(f"session must be a requests.Session, not {type(session).__name__}.")
         hide_signatures_in_logs()
@@ -220,7 +221,14 @@ class Transport:
         pair = config.timeout(timeout) if timeout is not None else None
         sent = arguments.checked_headers(headers) if headers else None
         return self._call(
-            arguments.checked_method(method), path, params, json, headers=sent, timeout=pair, is_checked=check
+            arguments.checked_method(method),
+            path,
+            params,
+            json,
+            headers=sent,
+            timeout=pair,
+            is_checked=check,
+            is_own_query=False,
         ).perform(body.with_body)
 
     def get_json(
@@ -247,15 +255,12 @@ class Transport:
         call = self._call(
             "GET", path, params, run=run, within=within, timeout=timeout, is_essential=is_essential, repeats=repeats
         )
-        return call.perform(self._parsed)
+        return call.perform(self._parse)
 
     def post_json(self, path: str, content: Any, *, is_repeatable: bool = False, run: Run = SINGLE) -> Any:
         """POST and parse; repeated after a failure only where the caller says that this is harmless."""
         call = self._call("POST", path, json=content, run=run, is_repeatable=is_repeatable, is_essential=is_repeatable)
-        return call.perform(self._parsed)
-
-    def _parsed(self, response: requests.Response) -> Any:
-        return body.parsed(response, self._key)
+        return call.perform(self._parse)
 
     def _call(
         self,
@@ -272,15 +277,15 @@ class Transport:
         is_repeatable: bool = False,
         is_essential: bool = False,
         repeats: bool = True,
+        is_own_query: bool = True,
     ) -> Call:
         self.ensure_open()
         path = arguments.checked_path(path)
-        if arguments.is_plain_path(path) and _is_plain_query(params):
-            # The usual queries are few, and remembered.
-            query = f"?{_encoded(tuple(cast('Query', params)))}" if params else ""
-            url = f"{self.base_url}{path}{query}"
+        url = self.base_url + path
+        if arguments.is_plain_path(path) and is_own_query:
+            url = f"{url}?{_encoded(tuple(cast('Query', params)))}" if params else url
         else:
-            url = arguments.url_with(self.base_url + path, params)
+            url = arguments.url_with(url, params)
         content = None
         if json is not None:
             content = arguments.json_bytes(json)
@@ -430,15 +435,6 @@ class Transport:
 def _route(path: str) -> str:
     """Return the kind of request: the last part of its path that is no id."""
     return next((part for part in reversed(path.partition("?")[0].split("/")) if part.isalpha()), "")
-
-
-def _is_plain_query(query: Any) -> bool:
-    """Tell whether a query is one of pairs of texts, as the SDK's own are."""
-    if not query:
-        return query is None or isinstance(query, (list, Mapping))
-    return isinstance(query, list) and all(
-        isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in query
-    )
 
 
 @functools.lru_cache(maxsize=64)

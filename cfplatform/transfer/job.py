@@ -13,28 +13,6 @@ R = TypeVar("R")
 class Job(Generic[R]):
     """One item on its way; ``result`` or ``error`` is set when it is done."""
 
-    __slots__ = (
-        "asset",
-        "asset_error",
-        "asset_path",
-        "asset_url",
-        "error",
-        "headers",
-        "index",
-        "is_held",
-        "item",
-        "path",
-        "project_id",
-        "renewals",
-        "reserved",
-        "result",
-        "size",
-        "space_id",
-        "target",
-        "url",
-        "wants_document",
-    )
-
     def __init__(self, item: WorkItem, target: Any = None, result: R | None = None) -> None:
         self.item = item
         #: The project that is asked for it: the one that was listed, whatever the item says.
