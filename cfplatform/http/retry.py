@@ -9,6 +9,7 @@ counts with the same policy where an answer breaks off after its headers.
 from __future__ import annotations
 
 import contextlib
+import copy
 import email.utils
 import http.client
 import logging
@@ -384,9 +385,9 @@ class RetryPolicy(Retry):
 
     def new(self, **changes: Any) -> Self:
         """Return a copy with changes; called by urllib3 between attempts."""
-        copy = super().new(**changes)
-        copy.call = self.call
-        return copy
+        changed = super().new(**changes)
+        changed.call = self.call
+        return changed
 
     def increment(
         self,
@@ -489,7 +490,6 @@ class Call:
         self._timeout = timeout
         self.run = run
         self._new_deadline = deadline
-        self._deadline = deadline()
         self.is_essential = is_essential
         self._is_checked = is_checked
         self._resumed = resumed
@@ -499,6 +499,7 @@ class Call:
         # What can be sent once more to see whether the origin answers: no upload, and nothing that creates.
         self.is_repeatable = self._allows_repeat() and resumed is None and (body is None or isinstance(body, bytes))
         self.is_probe = self.is_exhausted = self._has_left = self.is_lost = self._is_asking = False
+        self._is_unreachable = False
         self._failure: CFPlatformError | None = None
         self._content_repeats = CONTENT_REPEATS
         self._reached = resumed.position() if resumed is not None else 0
@@ -507,8 +508,7 @@ class Call:
         self._began = time.monotonic()
         self._failures = 0
         self._waited = 0.0
-        if isinstance(policy, RetryPolicy):
-            self._begin_again()
+        self._begin_again()
 
     # --- The loop --------------------------------------------------------------------------------------------
 
@@ -523,7 +523,7 @@ class Call:
             while True:
                 self._before_attempt()
                 response = failure = None
-                is_final = False
+                is_final = self._is_unreachable = False
                 prepared = self._prepared()
                 timeouts.limit_reading(self.run.stop, self._deadline)
                 # Sending a file may take long, and is not waiting for an answer.
@@ -580,9 +580,10 @@ class Call:
         self._failure = failure
         if isinstance(failure, APIError) and self._has_new_url(failure):
             return
-        if isinstance(failure, InvalidResponseError):
+        if isinstance(failure, InvalidResponseError) and not is_final:
             # Where the same endpoint has answered before, a web page in its place is an outage like any other.
-            is_final = is_final or (self._content_repeats == 0 and not (self.run.patience and self._breaker.has_worked))
+            is_final = self._content_repeats == 0 and not (self.run.patience and self._breaker.has_worked)
+            is_final = is_final or 300 <= (failure.status_code or 0) < 400
             self._content_repeats = max(0, self._content_repeats - 1)
         if is_final or not self._is_transient(failure):
             if isinstance(failure, APIError):
@@ -619,6 +620,7 @@ class Call:
         """Return the error of ours, and whether it would be the same the next time."""
         status = errors.exhausted_status(error)
         if status is None:
+            self._is_unreachable = errors.is_unreachable(errors.chain_of(error))
             return errors.describe(error), not errors.is_transient(error)
         # The caller's own Retry gave up, and kept nothing of the answer but this.
         self.is_exhausted = True
@@ -633,7 +635,6 @@ class Call:
             return None
         if 300 <= status < 400:
             target = blank_url(response.headers.get("Location", "nowhere"))
-            self._content_repeats = 0
             return InvalidResponseError(
                 f"The server answered with a redirect ({status}) to {target[:200]!r}, which is not followed: "
                 f"{self._channel.why_no_redirect}",
@@ -737,9 +738,8 @@ class Call:
         self._failures += 1
         self.failing_since = min(self.failing_since, self.sent_at)
         # Nothing to wait for: the address may as well be wrong.
-        self.is_lost = (
-            error is not None and not self.origin.is_reached and errors.is_unreachable(errors.chain_of(error))
-        )
+        is_unreachable = error is not None and errors.is_unreachable(errors.chain_of(error))
+        self.is_lost = not self.origin.is_reached and (is_unreachable or self._is_unreachable)
         status = response.status if response is not None else None
         if response is not None:
             self.origin.is_reached = True
@@ -838,7 +838,8 @@ class Call:
         self.failing_since = math.inf
         self._failures = 0
         self.is_exhausted = self._has_left = False
-        self.policy = self._mounted.new()
+        # A tenth of what its new() takes, and nothing of it is counted yet.
+        self.policy = copy.copy(self._mounted)
         if isinstance(self.policy, RetryPolicy):
             self.policy.call = self
 

@@ -7,6 +7,7 @@ requests to an origin (headers, proxies, TLS settings, the pool of connections) 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import http.cookiejar
 import importlib.util
 import logging
@@ -53,6 +54,22 @@ class _NoCookies(RequestsCookieJar):
 
     def extract_cookies(self, response: Any, request: Any) -> None:
         """Do nothing."""
+
+
+class _Answer(requests.Response):
+    """A ``Response`` that is made in half the time: with one empty jar for all that set no cookie."""
+
+    def __init__(self) -> None:
+        self._content = False  # type: ignore[assignment]
+        self._content_consumed = False
+        self._next = None
+        self.history = []
+        self.cookies = _NO_COOKIES
+        self.elapsed = _NO_TIME
+
+
+_NO_COOKIES = _NoCookies(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+_NO_TIME = datetime.timedelta(0)
 
 
 class Adapter(HTTPAdapter):
@@ -109,16 +126,21 @@ class Adapter(HTTPAdapter):
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
         """Return what stands in the request line."""
-        return super().request_url(request, proxies) if proxies else request.path_url
+        if proxies:
+            return super().request_url(request, proxies)
+        target = (request.url or "").split("/", 3)[3:]
+        return f"/{target[0].partition('#')[0]}" if target else request.path_url
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """Return an answer; where it sets no cookie, without looking for any."""
+        """Return an answer; where it sets no cookie, without looking for any and without a jar of its own."""
         if "Set-Cookie" in resp.headers or not isinstance(resp, urllib3.BaseHTTPResponse):
             return super().build_response(req, resp)
-        response = requests.Response()
+        response = _Answer()
         response.status_code = resp.status
-        response.headers = requests.structures.CaseInsensitiveDict(resp.headers)
-        response.encoding = requests.utils.get_encoding_from_headers(response.headers)
+        # Case-insensitive as that of requests, and there already.
+        response.headers = cast(Any, resp.headers)
+        is_json = resp.headers.get("Content-Type") == "application/json"
+        response.encoding = "utf-8" if is_json else requests.utils.get_encoding_from_headers(response.headers)
         response.raw = resp
         response.reason = resp.reason or ""
         response.url = req.url or ""

@@ -24,7 +24,7 @@ from . import arguments, body, errors, timeouts
 from .arguments import Retries
 from .body import Body, ObjectStream
 from .retry import DEFAULT_RETRIES, RETRY_METHODS, SINGLE, Call, Resumed, RetryPolicy, Run
-from .session import Adapter, Channel, PlainSession, hide_signatures_in_logs, kept_headers
+from .session import MAX_ORIGINS, Adapter, Channel, PlainSession, hide_signatures_in_logs, kept_headers, origin
 
 if TYPE_CHECKING:
     from ..params import Query
@@ -87,6 +87,7 @@ class Transport:
         self._storage_may_be_private = allow_private_storage or config.is_private(urlsplit(base_url).hostname or "")
         self._name = secrets.token_hex(8)
         self._is_closed = False
+        self._judged: dict[tuple[str, bool], bool] = {}
         self._parse = functools.partial(body.parsed, key=self._key)
         if session is not None and not isinstance(session, requests.Session):
             raise ConfigurationError(f"session must be a requests.Session, not {type(session).__name__}.")
@@ -410,21 +411,24 @@ class Transport:
             )
 
     def _is_storage_url(self, url: str, plain: bool) -> bool:
+        # Parsers disagree about a backslash: what one takes for the host is a part of the path to another.
+        if "\\" in url or not url.isprintable():
+            return False
+        where = origin(url), plain
+        if where not in self._judged:
+            if len(self._judged) >= MAX_ORIGINS:
+                self._judged.clear()
+            self._judged[where] = self._is_storage_origin(*where)
+        return self._judged[where]
+
+    def _is_storage_origin(self, name: str, plain: bool) -> bool:
         try:
-            parts = urlsplit(url)
+            parts = urlsplit(name)
             host, _ = parts.hostname or "", parts.port
         except ValueError:
             return False
-        # Parsers disagree about a backslash, and about escapes in a host: what one takes for the host is a part of the
-        # path, or another host, to another.
-        if (
-            not host
-            or host.startswith(("*", "."))
-            or parts.username is not None
-            or "%" in parts.netloc
-            or "\\" in url
-            or not url.isprintable()
-        ):
+        # Parsers disagree about escapes in a host, too.
+        if not host or host.startswith(("*", ".")) or parts.username is not None or "%" in parts.netloc:
             return False
         if parts.scheme == "http" and not plain:
             return self._storage_may_be_private and config.is_loopback(host)

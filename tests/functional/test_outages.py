@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+import requests
 
 from cfplatform import APIConnectionError, Client, OutageError, RateLimitError, ServerError
 from cfplatform.http import retry
@@ -181,8 +182,9 @@ def test_a_single_call_does_not_wait_for_an_outage_to_end(make_sandbox):
 
 
 @pytest.mark.parametrize("base_url", ["http://127.0.0.1:9", "https://api.invalid/v1"])
-def test_an_address_that_was_never_reached_is_reported_within_three_seconds(tmp_path, usual_backoff, base_url):
-    with Client("key", base_url=base_url, project_id="p", space_id="s") as client:
+@pytest.mark.parametrize("session", [None, requests.Session()])
+def test_an_address_that_was_never_reached_is_reported_within_three_seconds(tmp_path, usual_backoff, base_url, session):
+    with Client("key", base_url=base_url, project_id="p", space_id="s", session=session) as client:
         for call in (
             lambda: next(client.get_work_items()),
             lambda: client.download_project(destination=tmp_path / "labels"),
