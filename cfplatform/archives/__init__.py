@@ -1,7 +1,7 @@
 """Export archives: checked before anything is unpacked, read member by member, unpacked whole or not at all.
 
-The directory of a zip file is walked here record by record, because :mod:`zipfile` keeps all of it in memory, lets
-hostile names through under other names, and differs between versions of Python in what it refuses. Tests compare both.
+The directory is read by :mod:`zipfile`. What that lets through, or only some versions of Python refuse, is checked
+here: names, links, members that share bytes or have another header, numbers that contradict each other, limits, CRCs.
 
 Example:
     >>> from cfplatform import archives
@@ -18,15 +18,15 @@ import fnmatch
 import io
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from .. import documents, files
 from ..exceptions import DownloadError, InvalidParameterError, InvalidResponseError, shown
-from .checks import MAX_MEMBERS, MAX_RATIO, MAX_TOTAL_BYTES, RATIO_FREE_BYTES, ArchiveInfo, Limits, inspect
-from .contents import contents
-from .directory import Entry, Source, broken, entries, find_directory
+from .checks import MAX_MEMBERS, MAX_RATIO, MAX_TOTAL_BYTES, RATIO_FREE_BYTES, ArchiveInfo, Source, inspect, is_folder
+from .contents import Contents
 from .unpack import FolderInTheMaking, target_folder
 
 __all__ = [
@@ -57,8 +57,7 @@ def check(
 ) -> ArchiveInfo:
     """Check a zip file by its directory and headers, without unpacking anything; :func:`verify` reads all of it.
 
-    Memory grows only by what finds equal names and shared bytes: about 90 MiB for a million members, 170 MiB if they
-    lie in another order than the directory lists them (:mod:`zipfile` takes 600 MiB to open it).
+    Memory grows with the number of members, not with their sizes: a million take about 700 MB.
 
     Args:
         path: The zip file.
@@ -77,7 +76,7 @@ def check(
         20
     """
     with Source(path) as source:
-        return inspect(source, _limits(max_members, max_total_bytes, max_ratio))[1]
+        return inspect(source, max_members, max_total_bytes, max_ratio)[1]
 
 
 def verify(
@@ -101,9 +100,9 @@ def verify(
         DownloadError: As :func:`check` does; :class:`~cfplatform.IncompleteDownloadError` where a member is damaged.
     """
     with Source(path) as source:
-        directory, info = inspect(source, _limits(max_members, max_total_bytes, max_ratio))
-        for entry in entries(source, directory):
-            for chunk in contents(source, entry):
+        members, info = inspect(source, max_members, max_total_bytes, max_ratio)
+        for member in members:
+            for chunk in Contents(source, member).chunks():
                 if progress is not None:
                     progress(len(chunk))
         return info
@@ -138,17 +137,16 @@ def extract(
     Raises:
         DownloadError: As :func:`verify` does, and if the destination exists or cannot be written.
     """
-    limits = _limits(max_members, max_total_bytes, max_ratio)
     target = target_folder(destination)
     with Source(path) as source:
-        directory, info = inspect(source, limits)
+        members, info = inspect(source, max_members, max_total_bytes, max_ratio)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             target = target.parent.resolve() / target.name
             _check_space(target, info)
             with FolderInTheMaking(target) as folder:
-                for entry in entries(source, directory):
-                    _write(source, entry, folder, progress)
+                for member in members:
+                    _write(Contents(source, member), member, folder, progress)
                 folder.commit()
         except OSError as error:
             raise DownloadError(
@@ -170,15 +168,16 @@ def _check_space(target: Path, info: ArchiveInfo) -> None:
             )
 
 
-def _write(source: Source, entry: Entry, folder: FolderInTheMaking, progress: Progress | None) -> None:
-    if entry.is_folder:
-        folder.make(tuple(entry.name[:-1].split("/")))
-        # Nothing is yielded; it is called for its checks.
-        next(contents(source, entry), None)
+def _write(contents: Contents, member: zipfile.ZipInfo, folder: FolderInTheMaking, progress: Progress | None) -> None:
+    name = member.orig_filename
+    if is_folder(member):
+        folder.make(tuple(name[:-1].split("/")))
+        # Nothing is read; it is called for its checks.
+        contents.readall()
         return
     # A full disk may show only when the file is closed, which is before the folder gets its name.
-    with os.fdopen(folder.create(entry.name), "wb") as file:
-        for chunk in contents(source, entry):
+    with os.fdopen(folder.create(name), "wb") as file:
+        for chunk in contents.chunks():
             file.write(chunk)
             if progress is not None:
                 progress(len(chunk))
@@ -218,17 +217,19 @@ def iter_members(
     if not isinstance(pattern, str):
         raise InvalidParameterError(f"pattern must be text such as '*.json', not {shown(pattern)}.")
     with Source(path) as source:
-        inspect(source, _limits(max_members, max_total_bytes, max_ratio))
+        members = inspect(source, max_members, max_total_bytes, max_ratio)[0]
         identity = source.identity
     # A program may change its working directory before it reads a member.
-    return _iter_members(os.path.abspath(path), pattern, identity)
+    return _iter_members(os.path.abspath(path), pattern, identity, members)
 
 
-def _iter_members(path: str, pattern: str, identity: tuple[int, ...]) -> Iterator[ArchiveMember]:
-    with _reopened(path, identity) as source:
-        for entry in entries(source, find_directory(source)):
-            if not entry.is_folder and fnmatch.fnmatchcase(entry.name, pattern):
-                yield ArchiveMember(path, identity, entry)
+def _iter_members(
+    path: str, pattern: str, identity: tuple[int, ...], members: list[zipfile.ZipInfo]
+) -> Iterator[ArchiveMember]:
+    _reopened(path, identity).close()
+    for member in members:
+        if not is_folder(member) and fnmatch.fnmatchcase(member.orig_filename, pattern):
+            yield ArchiveMember(path, identity, member)
 
 
 def _reopened(path: str, identity: tuple[int, ...]) -> Source:
@@ -247,14 +248,14 @@ class ArchiveMember:
         size: Its bytes, unpacked.
     """
 
-    __slots__ = ("_entry", "_identity", "_path", "name", "size")
+    __slots__ = ("_identity", "_info", "_path", "name", "size")
 
-    def __init__(self, path: str, identity: tuple[int, ...], entry: Entry) -> None:
-        self.name = entry.name
-        self.size = entry.size
+    def __init__(self, path: str, identity: tuple[int, ...], info: zipfile.ZipInfo) -> None:
+        self.name = info.orig_filename
+        self.size = info.file_size
         self._path = path
         self._identity = identity
-        self._entry = entry
+        self._info = info
 
     def __repr__(self) -> str:
         return f"<ArchiveMember {self.name!r} {self.size} bytes>"
@@ -265,8 +266,8 @@ class ArchiveMember:
         Raises:
             DownloadError: If the archive has changed since it was checked.
         """
-        stream = _Stream(_reopened(self._path, self._identity), self._entry)
-        return cast(BinaryIO, io.BufferedReader(stream, 65536))
+        source = _reopened(self._path, self._identity)
+        return cast(BinaryIO, io.BufferedReader(Contents(source, self._info, closing=True), 65536))
 
     def read(self, limit: int = documents.LOAD_LIMIT) -> bytes:
         """Return all of its bytes.
@@ -294,40 +295,3 @@ class ArchiveMember:
             return documents.parse(self.read())
         except InvalidResponseError as error:
             raise InvalidResponseError(f"{shown(self.name)} in the archive: {error}") from None
-
-
-class _Stream(io.RawIOBase):
-    """The bytes of a member as a file."""
-
-    def __init__(self, source: Source, entry: Entry) -> None:
-        self._source = source
-        self._entry = entry
-        self._chunks = contents(source, entry)
-        self._rest = memoryview(b"")
-        self._missing = entry.size
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._rest:
-            self._rest = memoryview(next(self._chunks, b""))
-        if not self._rest and self._missing:
-            # Asked again after an error, it must not look like the end.
-            raise broken(f"{shown(self._entry.name)} is not whole")
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        self._missing -= count
-        return count
-
-    def close(self) -> None:
-        self._source.close()
-        super().close()
-
-
-def _limits(max_members: int, max_total_bytes: int, max_ratio: float) -> Limits:
-    for name, value in (("max_members", max_members), ("max_total_bytes", max_total_bytes), ("max_ratio", max_ratio)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-            raise InvalidParameterError(f"{name} must be a number above 0, not {shown(value)}.")
-    return Limits(max_members, max_total_bytes, max_ratio)
