@@ -93,23 +93,25 @@ def is_loopback(host: str) -> bool:
     host = host.rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
-    address = _address(host)
+    address = read_address(host)
     return address is not None and address.is_loopback
 
 
 def is_private(host: str) -> bool:
     """Tell whether a host is an address that no public storage has: private, link-local or this machine."""
-    address = _address(host.rstrip("."))
+    address = read_address(host.rstrip("."))
     return is_loopback(host) if address is None else not address.is_global
 
 
 # Asked for every signed URL, and there are few hosts.
 @functools.lru_cache(maxsize=256)
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Read an address in any spelling that the system would connect to, such as ``127.1`` or ``2130706433``."""
     for read in (ipaddress.ip_address, lambda text: ipaddress.ip_address(socket.inet_aton(text))):
         try:
-            return read(host)
+            address = read(host.partition("%")[0])
+            # An IPv4 address inside of one of IPv6 is judged as what it leads to.
+            return getattr(address, "ipv4_mapped", None) or address
         except (ValueError, OSError):
             continue
     return None

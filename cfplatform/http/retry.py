@@ -133,11 +133,6 @@ class Run:
         self._on_wait = on_wait
         self._thread = threading.get_ident()
 
-    def waits(self) -> None:
-        """Say that something is waited for."""
-        if self._on_wait is not None and threading.get_ident() == self._thread:
-            self._on_wait()
-
     def sleep(self, seconds: float) -> None:
         """Wait.
 
@@ -148,7 +143,8 @@ class Run:
             time.sleep(seconds)
         elif self.stop.wait(seconds):
             raise Interrupted
-        self.waits()
+        if self._on_wait is not None and threading.get_ident() == self._thread:
+            self._on_wait()
 
 
 #: Of all calls that belong to no run.
@@ -162,6 +158,8 @@ class Origin:
         self.name = name
         #: Whether it ever answered.
         self.is_reached = False
+        #: The calls that are under way.
+        self.calls: dict[int, Call] = {}
         self._resume_at = 0.0
         self._paused_by = ""
         self._breakers: dict[str, Breaker] = {}
@@ -187,14 +185,10 @@ class Origin:
         found = (breaker.trouble() for breaker in list(self._breakers.values()))
         trouble = next((each for each in found if each is not None), None)
         left = self.pause_left()
-        if trouble is None and left > 0 and self.calls():
+        if trouble is None and left > 0 and self.calls:
             # Requests that were sent before the pause may still succeed, but now all wait.
             return self._paused_by, left
         return trouble
-
-    def calls(self) -> list[Call]:
-        """Return the calls that are under way."""
-        return [call for breaker in list(self._breakers.values()) for call in breaker.calls()]
 
 
 class Breaker:
@@ -214,15 +208,15 @@ class Breaker:
         # Since when calls fail without a success, and which.
         self._quiet_since: float | None = None
         self._failing: set[int] = set()
-        # Those under way.
-        self._calls: dict[int, Call] = {}
         self._next_attempt = 0.0
         #: The last answer that was no success, in words, and its status.
         self.reason = ""
         self.status: int | None = None
         #: When the latest outage ended.
         self.recovered_at = -math.inf
-        self._is_open = self._is_probing = self._is_confirmed = self._was_confirmed = False
+        #: Whether requests wait.
+        self.is_open = False
+        self._is_probing = self._is_confirmed = self._was_confirmed = False
         self._probe_pause = FIRST_PROBE
 
     @property
@@ -230,30 +224,13 @@ class Breaker:
         """Whether such a request was ever answered as it should be."""
         return self._worked is not None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether requests wait."""
-        return self._is_open
-
-    def begin(self, call: Call) -> None:
-        """Learn that a call is under way."""
-        self._calls[id(call)] = call
-
-    def end(self, call: Call) -> None:
-        """Learn that a call is over, however it ended."""
-        self._calls.pop(id(call), None)
-
-    def calls(self) -> list[Call]:
-        """Return the calls that are under way."""
-        return list(self._calls.values())
-
     def succeeded(self, call: Call) -> None:
         """Learn that a request was answered."""
         self._succeeded_at = call.sent_at
         if call.is_repeatable:
             self._worked = call
         # Without the lock: nearly always nothing fails.
-        if self._quiet_since is not None or self._is_open:
+        if self._quiet_since is not None or self.is_open:
             with self._lock:
                 self._reset()
 
@@ -276,7 +253,7 @@ class Breaker:
             OutageError: If it lasts longer than the patience of the run.
         """
         with self._lock:
-            if not self._is_open:
+            if not self.is_open:
                 if self._succeeded_at > call.failing_since:
                     return False
                 if self._worked is None and not call.is_essential and len(self._failing) < SEVERAL:
@@ -294,7 +271,7 @@ class Breaker:
         while True:
             worked = None
             with self._lock:
-                if not self._is_open:
+                if not self.is_open:
                     return
                 now = time.monotonic()
                 is_due = not self._is_probing and now >= self._next_attempt and self._origin.pause_left() <= 0
@@ -318,7 +295,7 @@ class Breaker:
         """Learn what came of a probe."""
         with self._lock:
             self._is_probing = False
-            if not self._is_open:
+            if not self.is_open:
                 return
             if answered:
                 self._succeeded_at = time.monotonic()
@@ -337,7 +314,7 @@ class Breaker:
 
     def attempt_in(self, seconds: float) -> None:
         """Learn when a request that failed will be sent again."""
-        if not self._is_open:
+        if not self.is_open:
             now = time.monotonic()
             known = self._next_attempt if self._next_attempt > now else math.inf
             self._next_attempt = min(known, now + seconds)
@@ -345,21 +322,23 @@ class Breaker:
     def trouble(self) -> tuple[str, float] | None:
         """Return what is wrong and the seconds until the next attempt, where nothing has succeeded lately."""
         since, now = self._quiet_since, time.monotonic()
+        if since is None or now - since < QUIET / 2:
+            return None
         # Calls that were given up are over, and one that has never reached its address is about to be.
-        if since is None or all(call.is_lost for call in self.calls()) or now - since < QUIET / 2:
+        if all(call.is_lost or call.breaker is not self for call in list(self._origin.calls.values())):
             return None
         return self.reason, max(0.0, self._next_attempt - now, self._origin.pause_left())
 
     def _open(self, now: float) -> None:
-        if not self._is_open:
-            self._is_open, self._next_attempt, self._probe_pause = True, now, FIRST_PROBE
+        if not self.is_open:
+            self.is_open, self._next_attempt, self._probe_pause = True, now, FIRST_PROBE
 
     def _reset(self) -> None:
         if self._is_confirmed:
             log.info("%s answers again after %.0f s", self._origin.name, time.monotonic() - (self._quiet_since or 0.0))
             self.recovered_at = time.monotonic()
         self._was_confirmed = self._is_confirmed
-        self._is_open = self._is_confirmed = self._is_probing = False
+        self.is_open = self._is_confirmed = self._is_probing = False
         self._quiet_since = None
         self._failing = set()
 
@@ -495,7 +474,7 @@ class Call:
         self._resumed = resumed
         self._renew = renew
         self.origin = channel.origin(url)
-        self._breaker = self.origin.breaker(route)
+        self.breaker = self.origin.breaker(route)
         # What can be sent once more to see whether the origin answers: no upload, and nothing that creates.
         self.is_repeatable = self._allows_repeat() and resumed is None and (body is None or isinstance(body, bytes))
         self.is_probe = self.is_exhausted = self._has_left = self.is_lost = self._is_asking = False
@@ -518,7 +497,7 @@ class Call:
         Raises:
             CFPlatformError: If there is no usable answer.
         """
-        self._breaker.begin(self)
+        self.origin.calls[id(self)] = self
         try:
             while True:
                 self._before_attempt()
@@ -544,9 +523,9 @@ class Call:
                 # Outside of the except block, so that no object of requests, which holds the key, is its context.
                 self._recover(cast(CFPlatformError, failure), response, is_final)
         finally:
-            self._breaker.end(self)
+            del self.origin.calls[id(self)]
             if self.is_probe:
-                self._breaker.give_probe_back()
+                self.breaker.give_probe_back()
 
     def unanswered(self) -> float:
         """Return for how many seconds not even the headers of an answer have come."""
@@ -555,7 +534,7 @@ class Call:
     def repeats(self) -> tuple[str, float] | None:
         """Return why it waits before its next attempt and the seconds until then, if it does."""
         at = self._resumes_at
-        return None if at is None or self.is_lost else (self._breaker.reason, max(0.0, at - time.monotonic()))
+        return None if at is None or self.is_lost else (self.breaker.reason, max(0.0, at - time.monotonic()))
 
     def _received(
         self, receive: Callable[[requests.Response], T], response: requests.Response
@@ -573,7 +552,7 @@ class Call:
     def _succeed(self) -> None:
         self.is_probe = False
         self.origin.is_reached = True
-        self._breaker.succeeded(self)
+        self.breaker.succeeded(self)
 
     def _recover(self, failure: CFPlatformError, response: requests.Response | None, is_final: bool) -> None:
         """Do what has to be done before another attempt; raise where there is none."""
@@ -582,7 +561,7 @@ class Call:
             return
         if isinstance(failure, InvalidResponseError) and not is_final:
             # Where the same endpoint has answered before, a web page in its place is an outage like any other.
-            is_final = self._content_repeats == 0 and not (self.run.patience and self._breaker.has_worked)
+            is_final = self._content_repeats == 0 and not (self.run.patience and self.breaker.has_worked)
             is_final = is_final or 300 <= (failure.status_code or 0) < 400
             self._content_repeats = max(0, self._content_repeats - 1)
         if is_final or not self._is_transient(failure):
@@ -694,8 +673,8 @@ class Call:
         self._waited += min(time.monotonic() - self.sent_at, sum(self._timeout) + timeouts.LATE)
         if self.is_probe:
             self.is_probe = False
-            self._breaker.probed(False)
-        if self._breaker.outlasts(self):
+            self.breaker.probed(False)
+        if self.breaker.outlasts(self):
             self._begin_again()
             return True
         if self._has_left:
@@ -744,7 +723,7 @@ class Call:
         if response is not None:
             self.origin.is_reached = True
             self._obey(response.status, retry_after(response.headers))
-        self._breaker.failed(self, self._reason(status, error), status)
+        self.breaker.failed(self, self._reason(status, error), status)
 
     def must_leave(self, response: BaseHTTPResponse | None, error: BaseException | None) -> bool:
         """Tell whether the attempts end here, although the policy would allow another."""
@@ -752,7 +731,7 @@ class Call:
         if self.is_lost and time.monotonic() - self._began >= FIRST_CONTACT:
             return True
         if self.run.patience:
-            self._has_left = self._breaker.is_open and not self.is_lost
+            self._has_left = self.breaker.is_open and not self.is_lost
             if self._has_left:
                 return True
         elif asked is not None and asked > MAX_RETRY_AFTER:
@@ -771,11 +750,11 @@ class Call:
                 asked = min(asked, max(0.0, self._began + FIRST_CONTACT - time.monotonic()))
         elif self.run.patience and self._waited + asked > self.run.patience:
             raise self._outage()
-        self._breaker.attempt_in(asked)
+        self.breaker.attempt_in(asked)
         began = time.monotonic()
         self._resumes_at = began + asked
         # Who waits for an outage to end goes on when it has ended.
-        while (left := self._resumes_at - time.monotonic()) > 0 and (is_told or self._breaker.recovered_at < began):
+        while (left := self._resumes_at - time.monotonic()) > 0 and (is_told or self.breaker.recovered_at < began):
             self.wait(min(left, SLICE))
         self._keep_pause()
         self._resumes_at = None
@@ -794,7 +773,7 @@ class Call:
         if self.run.patience:
             self._waited += spent
             self._deadline.extend(spent)
-            if not self.has_patience and self._breaker.is_open:
+            if not self.has_patience and self.breaker.is_open:
                 raise self._outage()
 
     @property
@@ -813,8 +792,8 @@ class Call:
         return self._channel.prepare(self._method, self._url, headers, self._body)
 
     def _before_attempt(self) -> None:
-        if self.run.patience and self._breaker.is_open and not self.is_probe:
-            self._breaker.wait(self)
+        if self.run.patience and self.breaker.is_open and not self.is_probe:
+            self.breaker.wait(self)
         self._keep_pause()
         self.sent_at = time.monotonic()
 
@@ -857,9 +836,9 @@ class Call:
         url, failure = blank_url(self._url), self._failure
         said = server_words(failure.response.text) if isinstance(failure, APIError) and failure.response else ""
         return OutageError(
-            f"{self._method} {url}: {self._breaker.reason}{': ' + said.rstrip('.') if said else ''}. Nothing has "
+            f"{self._method} {url}: {self.breaker.reason}{': ' + said.rstrip('.') if said else ''}. Nothing has "
             f"succeeded for {round(self.run.patience, 1):g} s (patience).",
             method=self._method,
             url=url,
-            status_code=self._breaker.status,
+            status_code=self.breaker.status,
         )

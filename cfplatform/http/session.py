@@ -174,9 +174,9 @@ class PlainSession(requests.Session):
         """Whether nothing was set that only ``prepare_request`` knows how to apply."""
         return self.auth is _NO_AUTH and not self.params and not len(self.cookies)
 
-    def get_redirect_target(self, resp: requests.Response) -> None:
+    def resolve_redirects(self, *args: Any, **kwargs: Any) -> Any:
         """Never follow: a redirect would take the key along, and its body would be read without a limit."""
-        return
+        return iter(())
 
 
 _NO_AUTH = NoAuth()
@@ -241,7 +241,7 @@ class Channel:
 
     def calls(self) -> list[Call]:
         """Return the calls that are under way."""
-        return [call for origin in list(self._origins.values()) for call in origin.calls()]
+        return [call for origin in list(self._origins.values()) for call in list(origin.calls.values())]
 
     def prepare(self, method: str, url: str, headers: Mapping[str, str] | None, body: Any) -> requests.PreparedRequest:
         """Return a request that is ready to be sent.

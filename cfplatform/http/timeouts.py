@@ -23,7 +23,6 @@ from __future__ import annotations
 import functools
 import http.client
 import io
-import ipaddress
 import math
 import socket
 import sys
@@ -41,6 +40,7 @@ from urllib3.exceptions import (
 )
 from urllib3.util.connection import allowed_gai_family
 
+from .. import config
 from ..background import Background
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class _BoundedConnection(_Connection):
         try:
             addresses = _lookup(self._dns_host.strip("[]"), self.port, limit)
             if self.is_public:
-                addresses = [each for each in addresses if _is_public(each[4][0])]
+                addresses = [each for each in addresses if not config.is_private(each[4][0])]
                 if not addresses:
                     raise PrivateAddressError(f"{self.host} is in a private network")
             sock = _connect(addresses, self.socket_options or (), deadline)
@@ -271,20 +271,6 @@ def bound(manager: urllib3.PoolManager, *, is_public: bool = False) -> None:
     manager.pool_classes_by_scheme = {scheme: _pool_class(kind, is_public) for scheme, kind in kinds.items()}
 
 
-def _is_public(text: str) -> bool:
-    address = ipaddress.ip_address(text.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_global
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
-
-
 def _connect(addresses: list[Any], options: Iterable[tuple[int, int, int | bytes]], deadline: float) -> socket.socket:
     """Connect to the first address that answers; each may take its share of the time that is left."""
     problem: OSError = OSError("the host has no address")
@@ -309,7 +295,7 @@ def _connect(addresses: list[Any], options: Iterable[tuple[int, int, int | bytes
 
 def _lookup(host: str, port: int, timeout: float) -> list[Any]:
     """Look a name up, for no longer than that: the system's own lookup has no limit and cannot be interrupted."""
-    if _is_address(host):
+    if config.read_address(host) is not None:
         return socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM)
     looked_up = Background.start(
         lambda _: socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM), "lookup"

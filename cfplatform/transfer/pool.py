@@ -102,8 +102,8 @@ class Pool(Generic[J]):
     """Runs the tasks of one run.
 
     Args:
-        workers: Threads, at the most; they are started as work comes. With 0, or where none can be started, the
-            caller's thread does the work while it waits for results.
+        workers: Threads; each is started when there is work for it, and stays. With 0, or where none can be started,
+            the caller's thread does the work while it waits for results.
         window: Jobs, at the most, that came in and did not go out.
         ordered: Hand out jobs in the order in which they came, not as they finish.
         budget: Limits what is fetched before it is taken.
@@ -179,10 +179,10 @@ class Pool(Generic[J]):
                     except Exception as error:
                         listing_error = error
                         self._end_listing()
-                job = self._next_finished()
-                if job is None:
+                jobs_done = self._next_finished()
+                if not jobs_done:
                     break
-                yield job
+                yield from jobs_done
             if listing_error is not None:
                 raise listing_error
         finally:
@@ -203,11 +203,12 @@ class Pool(Generic[J]):
             self._rest.append(task)
             self._call_worker()
 
-    def submit_first(self, job: J, task: Task) -> None:
-        """Have a task done before others: those of earlier jobs first, and as far as the budget allows."""
+    def submit_first(self, tasks: Iterable[tuple[J, Task]]) -> None:
+        """Have tasks of jobs done before others: those of earlier jobs first, and as far as the budget allows."""
         with self._lock:
-            heapq.heappush(self._first, (job.index, next(self._numbers), job, task))
-            self._call_worker()
+            for job, task in tasks:
+                heapq.heappush(self._first, (job.index, next(self._numbers), job, task))
+                self._call_worker()
 
     def submit_together(self, group: Group[J], job: J, *, is_urgent: bool = False) -> None:
         """Have a job handled with others."""
@@ -286,24 +287,29 @@ class Pool(Generic[J]):
             self._is_listed = True
             self._has_work.notify_all()
 
-    def _next_finished(self) -> J | None:
-        """Return the next job to hand out, or ``None`` when all are; work where nobody else does."""
+    def _next_finished(self) -> list[J]:
+        """Return the next jobs to hand out, none when all are; work where nobody else does."""
         while True:
             with self._lock:
                 # What is finished is handed out even where the run fails: of an upload nothing else remembers it.
+                if self._budget is None and self._finished:
+                    # All at once: a caller that takes the lock for each keeps the workers from theirs.
+                    found, self._finished = list(self._finished), deque()
+                    self._handed_out += len(found)
+                    return found
                 if self._finished:
-                    return self._handed(self._finished.popleft())
+                    return [self._handed(self._finished.popleft())]
                 if self._handed_out in self._finished_early:
-                    return self._handed(self._finished_early.pop(self._handed_out))
+                    return [self._handed(self._finished_early.pop(self._handed_out))]
                 if self._fatal is not None:
                     raise self._fatal
                 if self._is_listed and self._admitted == self._handed_out:
-                    return None
-                found = None if self._threads else self._next_task()
-                if found is None:
+                    return []
+                task = None if self._threads else self._next_task()
+                if task is None:
                     self._has_result.wait(LOOK if self._threads or not self._groups else LINGER)
-            if found is not None:
-                self._do(*found)
+            if task is not None:
+                self._do(*task)
             elif self._on_wait is not None:
                 self._on_wait()
 
@@ -335,17 +341,25 @@ class Pool(Generic[J]):
     # --- Workers ---------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        fed = False
         while True:
             with self._lock:
+                self._has_fed(fed)
                 while (found := self._next_task()) is None:
                     if self.stop.is_set():
                         return
                     self._idle += 1
                     self._has_work.wait(LINGER if any(group.jobs for group in self._groups) else None)
                     self._idle -= 1
-            self._do(*found)
+            task, fed = found
+            self._try(task)
 
     def _do(self, task: Task, feeds_groups: bool) -> None:
+        self._try(task)
+        with self._lock:
+            self._has_fed(feeds_groups)
+
+    def _try(self, task: Task) -> None:
         try:
             task()
         except Interrupted:
@@ -357,31 +371,31 @@ class Pool(Generic[J]):
         except BaseException as error:
             # A fault of our own: it must reach the caller, not die with the thread.
             self.abort(error)
-        finally:
-            if feeds_groups:
-                with self._lock:
-                    self._feeding -= 1
-                    if not self._feeding:
-                        # Now nothing more may join a group.
-                        self._has_work.notify()
 
     # --- With the lock held ----------------------------------------------------------------------------------
+
+    def _has_fed(self, fed: bool) -> None:
+        """Count off a task by which jobs may have joined a group."""
+        if fed:
+            self._feeding -= 1
+            if not self._feeding:
+                # Now nothing more may join one.
+                self._has_work.notify()
 
     def _call_worker(self) -> None:
         """Wake a worker for what was submitted, or start one."""
         if self._idle:
             self._has_work.notify()
         elif len(self._threads) < self._workers and not self.stop.is_set():
-            # In the caller's context, so that a tracer knows which trace the requests belong to.
+            # In the context of who starts it, so that a tracer knows which trace the requests belong to.
             work = functools.partial(contextvars.copy_context().run, self._work)
             thread = threading.Thread(target=work, name=f"{self._name}-{len(self._threads)}", daemon=True)
             try:
                 thread.start()
+                self._threads.append(thread)
             except (RuntimeError, MemoryError):
                 # Then those that there are do the work, at worst the caller's; the next task tries again.
                 pass
-            else:
-                self._threads.append(thread)
         if not self._threads:
             self._has_result.notify()
 

@@ -168,6 +168,7 @@ class Steps(Generic[R]):
             for job in group:
                 self._fail(job, error)
             return
+        ready = []
         for job in group:
             asset = signed[job.asset_path] if job.asset_path else job.asset_url
             if isinstance(asset, str):
@@ -177,9 +178,10 @@ class Steps(Generic[R]):
             url = signed[job.path] if job.path else ""
             if isinstance(url, str):
                 job.url = url
-                self._pool.submit_first(job, functools.partial(self._do, self._fetch, job))
+                ready.append((job, functools.partial(self._do, self._fetch, job)))
             else:
                 self._fail(job, url)
+        self._pool.submit_first(ready)
 
     # --- Fetch -----------------------------------------------------------------------------------------------
 
@@ -190,7 +192,7 @@ class Steps(Generic[R]):
                 job.result = self._calls.fetch(job.url, receive, headers=job.headers, run=self._run)
         except OverBudgetError:
             self._pool.release(job)
-            self._pool.submit_first(job, functools.partial(self._do, self._fetch, job))
+            self._pool.submit_first([(job, functools.partial(self._do, self._fetch, job))])
             return
         except APIError as error:
             if not signing.should_renew(error, job.renewals):

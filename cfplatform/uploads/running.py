@@ -168,7 +168,8 @@ class Uploader:
                 continue
             job.path, job.url = urls.pop(0)
             job.answer = answer
-            self._pool.submit_first(job, functools.partial(self._do, functools.partial(self._send, job), [job]))
+            send = functools.partial(self._do, functools.partial(self._send, job), [job])
+            self._pool.submit_first([(job, send)])
 
     def _new_urls(self, count: int) -> list[tuple[str, str]]:
         query = [("count", str(count))]
