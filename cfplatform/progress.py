@@ -6,7 +6,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from .exceptions import ConfigurationError, InvalidParameterError
 
@@ -176,14 +176,16 @@ def reporter(progress: Progress, *, counts_bytes: bool = False) -> ProgressRepor
         ConfigurationError: If ``True`` is given and tqdm is not installed.
         InvalidParameterError: If it is none of the accepted forms.
     """
+    # It has what the reporter has, which no type checker can see.
+    shielded = cast("Callable[[Any], ProgressReporter]", _Shielded)
     if progress is None or progress is False:
         return NullReporter()
     if progress is True:
-        return _Shielded(TqdmReporter(counts_bytes=counts_bytes))
+        return shielded(TqdmReporter(counts_bytes=counts_bytes))
     if isinstance(progress, ProgressReporter) and not isinstance(progress, type):
-        return _Shielded(progress)
+        return shielded(progress)
     if callable(progress) and not isinstance(progress, type):
-        return _Shielded(FunctionReporter(progress, counts_bytes=counts_bytes))
+        return shielded(FunctionReporter(progress, counts_bytes=counts_bytes))
     raise InvalidParameterError(
         f"progress must be True, a function of (done, total) or a ProgressReporter, not {type(progress).__name__}."
     )

@@ -134,12 +134,13 @@ class ObjectStream:
         while True:
             if self._stop is not None and self._stop.is_set():
                 raise Interrupted
+            chunk = b""
             problem = None
             # Never more than was announced: a length spelled "10, 10" is one to us, but to the layers below the body
             # then ends with the connection, which is kept open.
             wanted = CHUNK if self.length is None else min(CHUNK, self.length - received)
             try:
-                chunk = read(wanted) if wanted else b""
+                chunk = read(wanted) if wanted else chunk
             except errors.CAUGHT as error:
                 problem = errors.describe(error)
             if problem is not None:

@@ -21,6 +21,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.cookies import RequestsCookieJar
+from requests.structures import CaseInsensitiveDict
 
 from .. import config
 from ..exceptions import ConfigurationError, InvalidParameterError, blank, blank_url
@@ -164,7 +165,7 @@ class PlainSession(requests.Session):
     def __init__(self, adapter: Adapter, headers: Mapping[str, str]) -> None:
         super().__init__()
         self.auth = _NO_AUTH
-        self.headers = requests.structures.CaseInsensitiveDict(headers)
+        self.headers = CaseInsensitiveDict(headers)
         self.cookies = _NoCookies(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         self.mount("https://", adapter)
         self.mount("http://", adapter)
@@ -253,8 +254,7 @@ class Channel:
         if isinstance(session, PlainSession) and session.is_untouched:
             prepared = requests.PreparedRequest()
             prepared.method, prepared.url, prepared.body = method, url, body
-            given = cast("dict[str, str]", {**session.headers, **(headers or {})})
-            prepared.headers = requests.structures.CaseInsensitiveDict(given)
+            prepared.headers = CaseInsensitiveDict(cast("dict[str, str]", {**session.headers, **(headers or {})}))
             prepared.hooks = {event: list(hooks) for event, hooks in session.hooks.items()}
             prepared._cookies = session.cookies  # type: ignore[attr-defined]
         else:

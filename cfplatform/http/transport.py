@@ -221,16 +221,9 @@ class Transport:
         """Send one API request and return the answer with its body read."""
         pair = config.timeout(timeout) if timeout is not None else None
         sent = arguments.checked_headers(headers) if headers else None
-        return self._call(
-            arguments.checked_method(method),
-            path,
-            params,
-            json,
-            headers=sent,
-            timeout=pair,
-            is_checked=check,
-            is_own_query=False,
-        ).perform(body.with_body)
+        method = arguments.checked_method(method)
+        call = self._call(method, path, params, json, headers=sent, timeout=pair, is_checked=check, is_own_query=False)
+        return call.perform(body.with_body)
 
     def get_json(
         self,
