@@ -475,7 +475,7 @@ class Call:
         self._renew = renew
         self.origin = channel.origin(url)
         self.breaker = self.origin.breaker(route)
-        # What can be sent once more to see whether the origin answers: no upload, and nothing that creates.
+        # Can be sent again to see whether the origin answers: no upload, and nothing that creates.
         self.is_repeatable = self._allows_repeat() and resumed is None and (body is None or isinstance(body, bytes))
         self.is_probe = self.is_exhausted = self._has_left = self.is_lost = self._is_asking = False
         self._is_unreachable = False
@@ -570,7 +570,7 @@ class Call:
                 self._succeed()
             raise errors.named(failure, self._method, self._url)
         if self._resumed is not None and self._resumed.position() >= self._reached + CHUNK:
-            # It got further than ever, so this was not a failed attempt but a part of the whole.
+            # It got further than any attempt before, so it does not count as a failed one.
             self._reached = self._resumed.position()
             self._begin_again()
         elif not self._may_repeat(failure, response):
@@ -740,7 +740,7 @@ class Call:
 
     def before_repeat(self, asked: float | None) -> None:
         """Wait before the next attempt: as long as was asked, else a random time that grows."""
-        is_told = asked is not None
+        is_asked = asked is not None
         if asked is None:
             ceiling = min(BACKOFF_MAX, BACKOFF_BASE * 2 ** max(0, self._failures - 1))
             asked = random.uniform(0, ceiling)  # noqa: S311 - spreads load, protects nothing
@@ -753,8 +753,8 @@ class Call:
         self.breaker.attempt_in(asked)
         began = time.monotonic()
         self._resumes_at = began + asked
-        # Who waits for an outage to end goes on when it has ended.
-        while (left := self._resumes_at - time.monotonic()) > 0 and (is_told or self.breaker.recovered_at < began):
+        # A call that waits for an outage to end resumes when it has ended.
+        while (left := self._resumes_at - time.monotonic()) > 0 and (is_asked or self.breaker.recovered_at < began):
             self.wait(min(left, SLICE))
         self._keep_pause()
         self._resumes_at = None

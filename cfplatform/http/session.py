@@ -1,6 +1,6 @@
 """How a request is sent: as a prepared request, through ``Session.send`` and an adapter that is mounted on the session.
 
-Whoever hooks into requests (a mock, a tracer, a cache, an auth) therefore sees every call. What is the same for all
+So everything that hooks into requests (a mock, a tracer, a cache, an auth) sees every call. What is the same for all
 requests to an origin (headers, proxies, TLS settings, the pool of connections) is looked up once.
 """
 
@@ -150,7 +150,7 @@ class Adapter(HTTPAdapter):
         return response
 
     def close(self) -> None:
-        """Close all connections, at once: clearing a manager leaves that to whoever refers to a pool last."""
+        """Close all connections, at once: clearing a manager would leave them open while anything refers to a pool."""
         self._pools.clear()
         for manager in (self.poolmanager, *self.proxy_manager.values()):
             for key in list(manager.pools.keys()):
@@ -312,7 +312,7 @@ class Channel:
             url, dict(given["proxies"]), True, given["verify"], given["cert"]
         )
         if not self.is_own and not given["proxies"] and config.is_loopback(urlsplit(url).hostname or ""):
-            # A proxy of the environment does not reach this machine, and would be told the key.
+            # A proxy of the environment does not reach this machine, and would see the key.
             settings["proxies"] = {}
         _check_socks(requests.utils.select_proxy(url, settings["proxies"]))
         if not self.is_own:

@@ -16,7 +16,7 @@ class OverBudgetError(Exception):
 class MemoryBudget:
     """Counts documents and their bytes, from the moment at which they are fetched until they are handed out.
 
-    Large documents take turns, small ones do not notice. Whoever uses it holds a lock.
+    Large documents take turns, small ones do not notice. It must be used with a lock held.
 
     Args:
         limit: Bytes that are taken together, at the most; a document that is larger is let in alone.

@@ -62,7 +62,7 @@ class Uploader:
         content_type: The type of all files; by their names if ``None``.
         workers: Files sent at the same time, at the most.
         patience: Seconds that a request waits for an outage to end.
-        reporter: Is told what finishes, and what is waited for.
+        reporter: Receives what finishes, and what the run waits for.
     """
 
     def __init__(

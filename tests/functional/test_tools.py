@@ -66,11 +66,8 @@ def of_the_storage(sandbox):
 # --- Mocks: responses and requests-mock -------------------------------------------------------------------------------
 
 
-class Responses:
-    """Mocks with responses."""
-
-    def __init__(self):
-        self._mock = responses.RequestsMock(assert_all_requests_are_fired=False)
+class Mock:
+    """A mock that is started and stopped by ``with``."""
 
     def __enter__(self):
         self._mock.start()
@@ -78,6 +75,13 @@ class Responses:
 
     def __exit__(self, *_):
         self._mock.stop()
+
+
+class Responses(Mock):
+    """Mocks with responses."""
+
+    def __init__(self):
+        self._mock = responses.RequestsMock(assert_all_requests_are_fired=False)
 
     def add(self, method, url, *answers):
         for status, content in answers:
@@ -88,18 +92,11 @@ class Responses:
         return [call.request for call in self._mock.calls]
 
 
-class RequestsMock:
+class RequestsMock(Mock):
     """Mocks with requests-mock."""
 
     def __init__(self):
         self._mock = requests_mock.Mocker(case_sensitive=True)
-
-    def __enter__(self):
-        self._mock.start()
-        return self
-
-    def __exit__(self, *_):
-        self._mock.stop()
 
     def add(self, method, url, *answers):
         self._mock.request(method, url, [{"status_code": status, "json": content} for status, content in answers])
