@@ -277,6 +277,7 @@ def test_a_port_that_was_taken_meanwhile_is_waited_for(make_wire, monkeypatch):
             raise OSError("in use")
         return bind(*address)
 
+    # The port is free for microseconds only, too short for a real socket of another process to meet that moment.
     monkeypatch.setattr("cfplatform.sandbox.listener.bind", refuse)
     taken.set()
     wire.sandbox.outage(LONG, "refused")
