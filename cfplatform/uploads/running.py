@@ -35,7 +35,7 @@ _TRANSIENT = (TransportError, RateLimitError, ServerError)
 
 
 class _Job:
-    __slots__ = ("answer", "error", "file", "index", "path", "renewals", "source", "uploaded", "url")
+    __slots__ = ("answer", "error", "file", "index", "path", "source", "uploaded", "url")
 
     def __init__(self, file: File) -> None:
         self.file = file
@@ -44,7 +44,6 @@ class _Job:
         self.path = self.url = ""
         #: Counts the answers that URLs came with.
         self.answer = 0
-        self.renewals = 0
         self.uploaded: UploadedFile | None = None
         self.error: CFPlatformError | None = None
 
@@ -186,26 +185,26 @@ class Uploader:
 
     def _send(self, job: _Job) -> None:
         if job.answer <= self._refused:
-            self._ask_again(job)
+            job.url = ""
+            self._pool.submit_together(self._to_sign, job)
             return
         given = cast("OnDisk | OpenFile", job.source)
         content_type = self._content_type or guess_content_type(given.name)
-        with given.body(self._pool.stop) as body:
-            try:
-                self._calls.upload(job.url, body, content_type, run=self._run)
-            except APIError as error:
-                if job.renewals == MAX_RENEWALS or not _is_url_refused(error):
-                    raise
-                job.renewals += 1
-                self._refused = max(self._refused, job.answer)
-                self._ask_again(job)
-                return
-            job.uploaded = UploadedFile(job.path, body.size, content_type, given.name)
+        for renewals in range(MAX_RENEWALS + 1):
+            with given.body(self._pool.stop) as body:
+                try:
+                    self._calls.upload(job.url, body, content_type, run=self._run)
+                    job.uploaded = UploadedFile(job.path, body.size, content_type, given.name)
+                    break
+                except APIError as error:
+                    if renewals == MAX_RENEWALS or not _is_url_refused(error):
+                        raise
+            self._refused = max(self._refused, job.answer)
+            # For this file alone, and used at once: among others it could expire again before its turn comes.
+            job.url = ""
+            job.path, job.url = self._new_urls(1)[0]
+            job.answer = next(self._answers)
         self._pool.finish(job)
-
-    def _ask_again(self, job: _Job) -> None:
-        job.url = ""
-        self._pool.submit_together(self._to_sign, job)
 
 
 def _is_text(value: object) -> bool:
