@@ -571,8 +571,8 @@ class Client:
                 finished. Or the URL of a store that fsspec knows (extra ``fsspec``), such as ``s3://bucket/labels``,
                 of which the page "Remote destinations" of the documentation tells the rest.
             space_id: The space; found by itself if omitted.
-            max_workers: Threads; the client's number if omitted, and not more than it. They are started as there is
-                work for them.
+            max_workers: Threads; the client's number if omitted, and not more than it. Each is started when those
+                before it wait for answers.
             overwrite: Fetch every item, changed or not.
             assets: Save each item's asset too, as ``<batch name>/assets/<work item id>`` with its extension. An
                 asset in the space is signed together with the documents; one with an http(s) address is fetched from

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import secrets
 import shutil
@@ -39,6 +40,7 @@ _FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno,
 _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
 #: Tells this process from an earlier one that had its number, as in a container that was started again.
 _PROCESS = secrets.token_hex(4)
+_NUMBERS = itertools.count()
 _FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -299,7 +301,7 @@ def remove_unchanged(root: Path, path: str, size: int, mtime_ns: int) -> None:
 
 def unique_name() -> str:
     """Return a name for something unfinished that no other process has, and that says which process made it."""
-    return f"{_host()}-{os.getpid()}-{_PROCESS}{secrets.token_hex(8)}"
+    return f"{_host()}-{os.getpid()}-{_PROCESS}{next(_NUMBERS)}"
 
 
 @functools.cache

@@ -9,7 +9,6 @@ counts with the same policy where an answer breaks off after its headers.
 from __future__ import annotations
 
 import contextlib
-import copy
 import email.utils
 import http.client
 import logging
@@ -361,6 +360,13 @@ class RetryPolicy(Retry):
             # The last answer is kept, so that an error can repeat the server's message.
             raise_on_status=False,
         )
+
+    def of(self, call: Call) -> Self:
+        """Return a copy for a call; nothing of it is counted yet."""
+        # Much faster than new() and copy(), and there is one for each request.
+        policy = object.__new__(type(self))
+        policy.__dict__ = {**self.__dict__, "call": call}
+        return policy
 
     def new(self, **changes: Any) -> Self:
         """Return a copy with changes; called by urllib3 between attempts."""
@@ -817,10 +823,9 @@ class Call:
         self.failing_since = math.inf
         self._failures = 0
         self.is_exhausted = self._has_left = False
-        # A tenth of what its new() takes, and nothing of it is counted yet.
-        self.policy = copy.copy(self._mounted)
+        self.policy = self._mounted
         if isinstance(self.policy, RetryPolicy):
-            self.policy.call = self
+            self.policy = self.policy.of(self)
 
     def _reason(self, status: int | None, error: BaseException | None) -> str:
         if status is None and isinstance(self._failure, APIError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import http.cookiejar
 import importlib.util
 import logging
@@ -325,6 +326,7 @@ class Channel:
         return self._base_url is not None and _repeats(self.session.get_adapter(self._base_url))
 
 
+@functools.lru_cache(256)
 def origin(url: str) -> str:
     """Return scheme, host and port of a URL, such as ``https://host``."""
     return "/".join(url.split("/", 3)[:3]).partition("?")[0].lower()

@@ -1,7 +1,11 @@
-"""The worker pool: a constant number of threads, a window of jobs, and results in order or as they finish.
+"""The worker pool: threads, a window of jobs, and results in order or as they finish.
 
 The caller's thread reads the jobs and hands out what is finished, so an iterable is never touched by another. What is
 to be done for a job is cut into tasks; whichever worker is free takes the next one.
+
+A worker is started when there is work for it and those before it leave the interpreter idle, and it stays. Only one
+thread computes at a time, so where a server answers at once two of them do less than one; where each answer takes a
+while, all are started after the first look.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import contextvars
 import functools
 import heapq
 import itertools
+import math
 import os
 import threading
 import time
@@ -27,6 +32,13 @@ LINGER = 0.05
 #: Seconds after which the caller's thread looks around while it waits: an untimed wait cannot be interrupted by Ctrl-C
 #: on Windows.
 LOOK = 0.25
+#: Seconds in which the results that come are handed out together while there is more to do: a caller's thread that is
+#: woken for each one takes the interpreter from the workers.
+NAP = 0.005
+#: Seconds for which the workers are looked at before another one is started.
+FIRST_LOOK = 0.03
+#: The part of that time for which they computed, from which on another one would take the interpreter from them.
+BUSY = 0.6
 #: Seconds that the end of a run waits for threads that are still in a request. They are daemons and end by themselves.
 JOIN_TIMEOUT = 1.0
 #: The same for each run that a program left open when it ended; there may be some of them.
@@ -102,8 +114,8 @@ class Pool(Generic[J]):
     """Runs the tasks of one run.
 
     Args:
-        workers: Threads; each is started when there is work for it, and stays. With 0, or where none can be started,
-            the caller's thread does the work while it waits for results.
+        workers: Threads, at the most. With 0, or where none can be started, the caller's thread does the work while it
+            waits for results.
         window: Jobs, at the most, that came in and did not go out.
         ordered: Hand out jobs in the order in which they came, not as they finish.
         budget: Limits what is fetched before it is taken.
@@ -137,6 +149,11 @@ class Pool(Generic[J]):
         self._has_result = threading.Condition(self._lock)
         self._threads: list[threading.Thread] = []
         self._idle = 0
+        # Workers that are known to be of use, and whether the one after them waits to see whether it is.
+        self._useful = 1
+        self._is_watching = False
+        #: Seconds of processor time of the workers' finished tasks.
+        self._computed = 0.0
         # What is to be done: first what has an order, then full groups, then the rest.
         self._numbers = itertools.count()
         self._first: list[tuple[int, int, J, Task]] = []
@@ -267,6 +284,9 @@ class Pool(Generic[J]):
     def _has_output(self) -> bool:
         return bool(self._finished) or self._handed_out in self._finished_early or self._fatal is not None
 
+    def _has_backlog(self) -> bool:
+        return bool(self._first or self._rest)
+
     def _admit(self, job: J, begin: Callable[[J], object]) -> None:
         job.index = self._admitted
         self._admitted += 1
@@ -289,29 +309,39 @@ class Pool(Generic[J]):
 
     def _next_finished(self) -> list[J]:
         """Return the next jobs to hand out, none when all are; work where nobody else does."""
+        may_nap = self._budget is None
         while True:
             with self._lock:
-                # What is finished is handed out even where the run fails: of an upload nothing else remembers it.
-                if self._budget is None and self._finished:
-                    # All at once: a caller that takes the lock for each keeps the workers from theirs.
-                    found, self._finished = list(self._finished), deque()
-                    self._handed_out += len(found)
+                found = self._take_finished()
+                if found is not None:
                     return found
-                if self._finished:
-                    return [self._handed(self._finished.popleft())]
-                if self._handed_out in self._finished_early:
-                    return [self._handed(self._finished_early.pop(self._handed_out))]
-                if self._fatal is not None:
-                    raise self._fatal
-                if self._is_listed and self._admitted == self._handed_out:
-                    return []
                 task = None if self._threads else self._next_task()
-                if task is None:
+                may_nap = may_nap and task is None and self._has_backlog()
+                if task is None and not may_nap:
                     self._has_result.wait(LOOK if self._threads or not self._groups else LINGER)
-            if task is not None:
+            if may_nap:
+                time.sleep(NAP)
+                may_nap = False
+            elif task is not None:
                 self._do(*task)
             elif self._on_wait is not None:
                 self._on_wait()
+
+    def _take_finished(self) -> list[J] | None:
+        """Return what can be handed out now, ``None`` if that is nothing yet, none when all was."""
+        # What is finished is handed out even where the run fails: of an upload nothing else remembers it.
+        if self._budget is None and self._finished:
+            # All at once: a caller that takes the lock for each keeps the workers from theirs.
+            found, self._finished = list(self._finished), deque()
+            self._handed_out += len(found)
+            return found
+        if self._finished:
+            return [self._handed(self._finished.popleft())]
+        if self._handed_out in self._finished_early:
+            return [self._handed(self._finished_early.pop(self._handed_out))]
+        if self._fatal is not None:
+            raise self._fatal
+        return [] if self._is_listed and self._admitted == self._handed_out else None
 
     def _handed(self, job: J) -> J:
         self._handed_out += 1
@@ -340,10 +370,18 @@ class Pool(Generic[J]):
 
     # --- Workers ---------------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def _work(self, is_watching: bool) -> None:
+        if is_watching and not self._watch():
+            return
         fed = False
+        computed = time.thread_time()
+        with self._lock:
+            if self._has_backlog():
+                self._call_worker()
         while True:
             with self._lock:
+                before, computed = computed, time.thread_time()
+                self._computed += computed - before
                 self._has_fed(fed)
                 while (found := self._next_task()) is None:
                     if self.stop.is_set():
@@ -353,6 +391,22 @@ class Pool(Generic[J]):
                     self._idle -= 1
             task, fed = found
             self._try(task)
+
+    def _watch(self) -> bool:
+        """Wait until the workers before this one leave the interpreter idle; return ``False`` if the run ended."""
+        pause = FIRST_LOOK
+        while True:
+            began, before, was_idle = time.monotonic(), self._computed, self._idle
+            if self.stop.wait(pause):
+                return False
+            with self._lock:
+                share = (self._computed - before) / (time.monotonic() - began)
+                if share < BUSY and not was_idle and not self._idle:
+                    # As many as would compute all the time between them, if they go on like this.
+                    self._useful = math.ceil((len(self._threads) - 1) / max(share, 0.001))
+                    self._is_watching = False
+                    return True
+            pause = min(LOOK, 2 * pause)
 
     def _do(self, task: Task, feeds_groups: bool) -> None:
         self._try(task)
@@ -386,13 +440,15 @@ class Pool(Generic[J]):
         """Wake a worker for what was submitted, or start one."""
         if self._idle:
             self._has_work.notify()
-        elif len(self._threads) < self._workers and not self.stop.is_set():
+        elif len(self._threads) < self._workers and not self._is_watching and not self.stop.is_set():
+            is_watching = len(self._threads) >= self._useful
             # In the context of who starts it, so that a tracer knows which trace the requests belong to.
-            work = functools.partial(contextvars.copy_context().run, self._work)
+            work = functools.partial(contextvars.copy_context().run, self._work, is_watching)
             thread = threading.Thread(target=work, name=f"{self._name}-{len(self._threads)}", daemon=True)
             try:
                 thread.start()
                 self._threads.append(thread)
+                self._is_watching = is_watching
             except (RuntimeError, MemoryError):
                 # Then those that there are do the work, at worst the caller's; the next task tries again.
                 pass

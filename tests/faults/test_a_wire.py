@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import http.server
 import io
+import itertools
 import os
 import signal
 import socket
@@ -118,8 +119,9 @@ def test_a15_no_socket_is_left_when_a_client_is_closed(make_sandbox, tmp_path):
         before = sockets()
         # Held by the threads that serve them: the other end of each connection is in this process too.
         for number in range(3):
-            sandbox.reset_next(20, path="*/annotations")
-            sandbox.truncate_next(20, path="/storage/*")
+            for item_id in itertools.islice(sandbox.work_item_ids(), 20):
+                sandbox.reset_next(path=f"*/{item_id}/annotations")
+                sandbox.truncate_next(path=f"/storage/*{item_id}*")
             with sandbox.client(max_workers=8) as client:
                 assert client.download_project(destination=tmp_path / str(number)).failed == 0
         end = time.monotonic() + 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -143,13 +144,13 @@ def test_passing_faults_are_survived(sandbox, client, tmp_path):
 
 def test_expired_urls_are_signed_again(make_sandbox, tmp_path):
     sandbox = make_sandbox(items=40, batches=2)
-    sandbox.fail_next(
-        403,
-        times=15,
-        path="/storage/*",
-        headers={"Content-Type": "application/xml"},
-        body=b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>",
-    )
+    for item_id in itertools.islice(sandbox.work_item_ids(), 15):
+        sandbox.fail_next(
+            403,
+            path=f"/storage/*{item_id}*",
+            headers={"Content-Type": "application/xml"},
+            body=b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>",
+        )
     with sandbox.client(max_workers=4) as client:
         summary = client.download_project(destination=tmp_path)
     assert (summary.successful, summary.failed) == (40, 0)

@@ -1,0 +1,60 @@
+"""The worker pool: how many threads it starts."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+
+import pytest
+
+from cfplatform.transfer.pool import Pool
+
+WORKERS = 16
+
+
+class Job:
+    index = -1
+
+
+def threads_of(task, jobs):
+    """Run a task for each of some jobs; return the number of threads that did it."""
+    seen = set()
+    pool = Pool(WORKERS, window=jobs)
+
+    def work(job):
+        seen.add(threading.get_ident())
+        task()
+        pool.finish(job)
+
+    finished = list(pool.run((Job() for _ in range(jobs)), lambda job: pool.submit(functools.partial(work, job))))
+    assert len(finished) == jobs
+    return len(seen)
+
+
+def compute():
+    end = time.thread_time() + 0.002
+    while time.thread_time() < end:
+        pass
+
+
+@pytest.mark.parametrize("wait", [0.02, 0.05])
+def test_all_workers_are_used_where_each_task_waits(wait):
+    assert threads_of(lambda: time.sleep(wait), 6 * WORKERS) == WORKERS
+
+
+def test_threads_that_compute_are_not_joined_by_others():
+    # A busy machine takes the processor away from the first one, and then there is room for a second.
+    assert any(threads_of(compute, 200) < WORKERS / 2 for _ in range(5))
+
+
+def test_workers_are_started_when_tasks_begin_to_wait():
+    started = time.monotonic()
+
+    def task():
+        if time.monotonic() - started < 0.4:
+            compute()
+        else:
+            time.sleep(0.05)
+
+    assert threads_of(task, 600) == WORKERS
