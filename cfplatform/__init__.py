@@ -46,8 +46,14 @@ if TYPE_CHECKING:
     from . import coco as coco
     from .client import Client
     from .progress import ProgressReporter
-    from .results import DownloadedItem, DownloadResult, DownloadSummary, iter_downloaded
-    from .uploads import UploadedFile, UploadResult
+    from .transfer.results import (
+        DownloadedItem,
+        DownloadResult,
+        DownloadSummary,
+        UploadedFile,
+        UploadResult,
+        iter_downloaded,
+    )
 
 __all__ = [
     "APIConnectionError",
@@ -101,15 +107,15 @@ logging.getLogger("cfplatform").addHandler(logging.NullHandler())
 #: bring requests into every test run, and what a script that only lists does without.
 _LATER = {
     "Client": "client",
-    "DownloadResult": "results",
-    "DownloadSummary": "results",
-    "DownloadedItem": "results",
+    "DownloadResult": "transfer.results",
+    "DownloadSummary": "transfer.results",
+    "DownloadedItem": "transfer.results",
     "ProgressReporter": "progress",
-    "UploadResult": "uploads",
-    "UploadedFile": "uploads",
+    "UploadResult": "transfer.results",
+    "UploadedFile": "transfer.results",
     "archives": "archives",
     "coco": "coco",
-    "iter_downloaded": "results",
+    "iter_downloaded": "transfer.results",
 }
 
 # Hidden from type checkers, which would else take any name for one of the package.

@@ -10,8 +10,7 @@ import unicodedata
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 
-from . import config, http, pagination, params
-from .background import Background
+from . import config, http, params
 from .exceptions import (
     APIError,
     CFPlatformError,
@@ -23,8 +22,10 @@ from .exceptions import (
     shown,
 )
 from .http import SINGLE, Run, Transport
+from .http.background import Background
 from .params import DatetimeLike, Query, WorkItemFilters
 from .resources import Annotation, Batch, Export, ExportFormat, Resource, WorkItem, WorkItemStatus
+from .transfer import pagination
 
 if TYPE_CHECKING:
     import uuid
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from typing_extensions import Self, Unpack
 
-    from . import downloads, executing, exports, uploads
     from . import progress as _progress
     from .archives import ArchiveMember
-    from .results import DownloadResult, DownloadSummary
-    from .uploads import File, UploadedFile, UploadResult
+    from .transfer import downloads, exports, processes, uploads
+    from .transfer.results import DownloadResult, DownloadSummary, UploadedFile, UploadResult
+    from .transfer.upload_sources import File
     from .viz import DrawOptions
 
 #: The id of a project, space or work item.
@@ -458,7 +459,7 @@ class Client:
             >>> client.get_annotation(item.id).work_item_id == item.id
             True
         """
-        from .annotation import fetch_annotation
+        from .transfer.steps import fetch_annotation
 
         wanted = params.object_id("work_item_id", work_item_id)
         annotation = fetch_annotation(self._calls, self._project(project_id), wanted)
@@ -521,7 +522,7 @@ class Client:
             ...     break
             1 True
         """
-        from . import loading
+        from .transfer import streaming
 
         params.check_names("iter_annotations", filters, params.FILTER_NAMES)
         workers = self._workers(max_workers)
@@ -532,7 +533,7 @@ class Client:
             items = self._items_of(project_id, filters, http.Run(waits))
         elif filters or project_id is not None:
             raise InvalidParameterError("Pass either items, or a project and filters, and not both.")
-        return loading.parsed_documents(
+        return streaming.parsed_documents(
             self._calls,
             _checked_items(items),
             space_id=self._space(space_id),
@@ -553,7 +554,7 @@ class Client:
         assets: bool = False,
         inject_asset_url: bool = True,
         progress: _progress.Progress = None,
-        executor: executing.Executor | None = None,
+        executor: processes.Executor | None = None,
         patience: float | None = None,
         state: PathLike | None = None,
         **filters: Unpack[WorkItemFilters],
@@ -645,7 +646,7 @@ class Client:
             >>> client.download_work_items(few, "labels").total_items
             5
         """
-        from . import downloads
+        from .transfer import downloads
 
         params.check_names("download_work_items", options, downloads.OPTION_NAMES)
         checked = _checked_items(items)
@@ -667,7 +668,7 @@ class Client:
             downloaded
             downloaded
         """
-        from . import downloads
+        from .transfer import downloads
 
         params.check_names("iter_downloads", options, downloads.OPTION_NAMES)
         checked = _checked_items(items)
@@ -676,7 +677,7 @@ class Client:
         return _results(downloader, checked, reporter)
 
     def _download_asset(self, item: WorkItem, destination: PathLike, overwrite: bool) -> DownloadResult:
-        from . import places
+        from .destination import places
 
         places.refuse_url(destination, "download_work_items([item], ..., assets=True)")
         downloader, reporter = self._downloader(
@@ -706,12 +707,13 @@ class Client:
         documents: bool = True,
         inject_asset_url: bool = True,
         progress: _progress.Progress = None,
-        executor: executing.Executor | None = None,
+        executor: processes.Executor | None = None,
         patience: float | None = None,
         state: PathLike | None = None,
     ) -> tuple[downloads.Downloader, _progress.ProgressReporter]:
-        from . import downloads, executing, places
         from . import progress as _progress
+        from .destination import places
+        from .transfer import downloads, processes
 
         self._calls.ensure_open()
         reporter = _progress.reporter(progress)
@@ -722,7 +724,7 @@ class Client:
             "assets": params.flag("assets", assets),
             "inject_asset_url": params.flag("inject_asset_url", inject_asset_url),
             "space_id": self._space(space_id),
-            "executor": executing.checked(executor),
+            "executor": processes.checked(executor),
         }
         # Last, because it makes folders.
         place = places.choose(destination, state)
@@ -743,7 +745,7 @@ class Client:
         return self._resources(WorkItem, pages, project)
 
     def _names_of_batches(self, project_id: str, refresh: bool, run: http.Run) -> dict[str, str]:
-        from . import downloads
+        from .transfer import downloads
 
         if refresh or project_id not in self._batch_names:
             self._batch_names[project_id] = downloads.fetch_batch_names(self._calls, project_id, run)
@@ -844,9 +846,9 @@ class Client:
             [0, 5, 6]
         """
         from . import progress as _progress
-        from . import uploads
+        from .transfer import upload_sources
 
-        checked = uploads.check_files(files)
+        checked = upload_sources.check_files(files)
         workers = self._workers(max_workers)
         uploader = self._uploader(
             space_id, content_type, workers, self._run_patience(patience), _progress.reporter(progress)
@@ -861,11 +863,11 @@ class Client:
         patience: float,
         reporter: _progress.ProgressReporter,
     ) -> uploads.Uploader:
-        from . import uploads
+        from .transfer import upload_sources, uploads
 
         self._calls.ensure_open()
         space = self._required_space(space_id)
-        checked = uploads.check_content_type(content_type)
+        checked = upload_sources.check_content_type(content_type)
         return uploads.Uploader(
             self._calls, space, content_type=checked, workers=workers, patience=patience, reporter=reporter
         )
@@ -886,7 +888,7 @@ class Client:
             >>> [export.name for export in client.get_exports(sandbox.space_id, max_items=3)]
             []
         """
-        from . import exports
+        from .transfer import exports
 
         return self._exports(space_id).listed(exports.checked_format(format), params.max_items(max_items))
 
@@ -949,7 +951,7 @@ class Client:
             >>> client.wait_for_export(export.id, sandbox.space_id).status
             'COMPLETED'
         """
-        from . import exports
+        from .transfer import exports
 
         body = exports.request_body(
             name,
@@ -990,7 +992,7 @@ class Client:
             >>> client.wait_for_export(export.id, sandbox.space_id, timeout=600).status
             'COMPLETED'
         """
-        from . import exports
+        from .transfer import exports
 
         params.check_names("wait_for_export", options, tuple(exports.WaitOptions.__annotations__))
         return self._exports(space_id).wait(params.object_id("export_id", export_id), options)
@@ -1033,7 +1035,7 @@ class Client:
             >>> len(list(folder.glob("*/*.json")))
             20
         """
-        from . import exports
+        from .transfer import exports
 
         params.check_names("download_export", options, tuple(exports.ExportDownloadOptions.__annotations__))
         for name in ("wait", "extract", "overwrite"):
@@ -1058,7 +1060,7 @@ class Client:
         return self._exports(export.space_id).iter_members(export.id, pattern, destination)
 
     def _exports(self, space_id: Id | None) -> exports.Exports:
-        from . import exports
+        from .transfer import exports
 
         space = self._required_space(space_id)
 
@@ -1105,7 +1107,7 @@ class Client:
             >>> item.asset_url == uploaded.path, item.metadata
             (True, {'source': 'camera 7'})
         """
-        from .uploads import UploadedFile
+        from .transfer.results import UploadedFile
 
         given = asset_url.path if isinstance(asset_url, UploadedFile) else asset_url
         body: dict[str, Any] = {"assetUrl": _text("asset_url", given)}

@@ -6,9 +6,9 @@ import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
-from .. import files
 from ..coco.sources import Source
 from ..coco.writing import appearing
+from ..destination import local
 from ..exceptions import ConfigurationError, InvalidParameterError
 from .rows import COLUMNS, Row, annotation_rows
 
@@ -83,7 +83,7 @@ def write_parquet(
     if compression not in CODECS:
         raise InvalidParameterError(f"compression must be one of {', '.join(CODECS)}.")
     rows = annotation_rows(source, empty_images=empty_images)
-    final = files.folder_path(path, "path")
+    final = local.folder_path(path, "path")
     with appearing(final) as temporary:
         return _write(rows, temporary, rows_per_group, compression)
 

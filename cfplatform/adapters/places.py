@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..coco.sources import Entry
-from ..files import ASSETS_FOLDER
+from ..destination.local import ASSETS_FOLDER
 
 
 class Places:

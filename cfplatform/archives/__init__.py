@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from .. import documents, files
+from .. import documents
+from ..destination import local
 from ..exceptions import DownloadError, InvalidParameterError, InvalidResponseError, shown
 from .checks import MAX_MEMBERS, MAX_RATIO, MAX_TOTAL_BYTES, RATIO_FREE_BYTES, ArchiveInfo, Source, inspect, is_folder
 from .contents import Contents
@@ -151,7 +152,7 @@ def extract(
         except OSError as error:
             raise DownloadError(
                 f"The archive cannot be unpacked into {str(target)!r}: {error.strerror or error} "
-                f"({files.free_space(target.parent)}). Nothing of it is left; free space or mend the folder, then try "
+                f"({local.free_space(target.parent)}). Nothing of it is left; free space or mend the folder, then try "
                 "again."
             ) from None
     return target

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from typing_extensions import Self
 
-from .. import files, naming
+from .. import naming
+from ..destination import local
 from ..exceptions import DownloadError, InvalidParameterError, shown
 
 _FILE_FLAGS = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -36,9 +37,9 @@ class FolderInTheMaking:
             os.mkdir(target.parent / self._name)
             undo.callback(os.rmdir, target.parent / self._name)
             # Held open for its lock, which tells others that this process lives.
-            self._root = undo.enter_context(files.Folder(target.parent, self._name))
+            self._root = undo.enter_context(local.Folder(target.parent, self._name))
             _lock(self._root)
-            self._folder = files.Folder(target.parent, self._name)
+            self._folder = local.Folder(target.parent, self._name)
             undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -67,9 +68,9 @@ class FolderInTheMaking:
         for depth, part in enumerate(parts):
             if parts[: depth + 1] == self._made[: depth + 1]:
                 continue
-            with files.Folder(parent, self._name, *parts[:depth]) as outer, contextlib.suppress(FileExistsError):
+            with local.Folder(parent, self._name, *parts[:depth]) as outer, contextlib.suppress(FileExistsError):
                 os.mkdir(outer.place(part), dir_fd=outer.descriptor)
-        inner = files.Folder(parent, self._name, *parts)
+        inner = local.Folder(parent, self._name, *parts)
         self._folder.close()
         self._folder, self._made = inner, parts
 
@@ -77,7 +78,7 @@ class FolderInTheMaking:
         """Give the folder its name in one step."""
         refuse_existing(self._target)
         self._folder.close()
-        with files.Folder(self._target.parent) as parent:
+        with local.Folder(self._target.parent) as parent:
             os.rename(
                 parent.place(self._name),
                 parent.place(self._target.name),
@@ -123,22 +124,22 @@ def _remove_stale(parent: Path, prefix: str) -> None:
     with os.scandir(parent) as found:
         names = [entry.name for entry in found if entry.name.startswith(prefix)]
     for name in names:
-        with contextlib.suppress(OSError, DownloadError), files.Folder(parent, name) as folder:
+        with contextlib.suppress(OSError, DownloadError), local.Folder(parent, name) as folder:
             locked = _lock(folder)
-            old = time.time() - os.lstat(parent / name).st_mtime > files.STALE_AFTER
+            old = time.time() - os.lstat(parent / name).st_mtime > local.STALE_AFTER
             if locked or (locked is None and old):
                 shutil.rmtree(parent / name, ignore_errors=True)
 
 
 if sys.platform == "win32":
 
-    def _lock(folder: files.Folder) -> bool | None:
+    def _lock(folder: local.Folder) -> bool | None:
         # Folders have no locks there; age alone decides.
         return None
 else:
     import fcntl
 
-    def _lock(folder: files.Folder) -> bool | None:
+    def _lock(folder: local.Folder) -> bool | None:
         """Lock a folder for as long as it is held open; ``False`` if another process does, ``None`` if none can."""
         if folder.descriptor is None:
             return None

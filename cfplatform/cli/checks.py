@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from .. import __version__, config, files, params, places
+from .. import __version__, config, params
 from ..console import Output, amount, reason, words
+from ..destination import local, places
 from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError, server_words
 from .common import Options, opened
 from .request import secret_of, without_secret
@@ -284,7 +285,7 @@ def _destination(destination: str) -> Check:
     try:
         if places.remote_url(destination) is not None:
             return _store()
-        return _folder(files.folder_path(places.local_path(destination), "destination"))
+        return _folder(local.folder_path(places.local_path(destination), "destination"))
     except CFPlatformError as error:
         return Check("destination", FAILED, words(error), "Name another folder.")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from .. import files
+from ..destination import local
 from ..exceptions import InvalidParameterError
 from ..progress import Progress, ProgressReporter, reporter
 from .findings import Finding
@@ -135,7 +135,7 @@ def output_path(value: object, what: str) -> Path:
     Raises:
         InvalidParameterError: If it cannot be one.
     """
-    path = files.folder_path(value, what)
+    path = local.folder_path(value, what)
     if path.is_dir() or not path.name:
         raise InvalidParameterError(f"{what} must be the path of a file, such as 'dataset.json', not {str(path)!r}.")
     return path.parent.resolve() / path.name

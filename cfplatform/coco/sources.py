@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from .. import documents, files
+from .. import documents
+from ..destination import local
 from ..exceptions import InvalidParameterError, InvalidResponseError
 from ..resources import WorkItem
 from .findings import Finding
@@ -96,7 +97,7 @@ def read(source: Source, *, on_error: OnError | None = None) -> Generator[Docume
 def open_source(source: Source) -> Folder | File | Stream:
     """Check a source, and return what reads it."""
     if isinstance(source, (str, os.PathLike)):
-        path = files.folder_path(source, "source")
+        path = local.folder_path(source, "source")
         if path.is_dir():
             return Folder(path)
         if path.is_file():
@@ -170,13 +171,13 @@ class Folder:
                 last, folder = row[0], os.fsdecode(row[0])
                 place, batch = self.root / folder, folder or self.root.name
             stem, path = os.fsdecode(row[1]), place / os.fsdecode(row[2])
-            asset = None if row[3] is None else place / files.ASSETS_FOLDER / os.fsdecode(row[3])
+            asset = None if row[3] is None else place / local.ASSETS_FOLDER / os.fsdecode(row[3])
             yield Entry(stem, batch, path, asset)
 
     def reads(self, path: Path) -> bool:
         """Tell whether a file would be taken for labels or for a picture, if it were there."""
         folder = path.parent
-        if folder.name == files.ASSETS_FOLDER and self._holds_labels(folder.parent):
+        if folder.name == local.ASSETS_FOLDER and self._holds_labels(folder.parent):
             return True
         return path.suffix == _SUFFIX and self._holds_labels(folder)
 
@@ -196,7 +197,7 @@ class Folder:
     def _listed_assets(self, folders: Iterable[str]) -> Iterator[tuple[bytes, bytes, bytes]]:
         for folder in folders:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                for name in _files_in(self.root / folder / files.ASSETS_FOLDER):
+                for name in _files_in(self.root / folder / local.ASSETS_FOLDER):
                     stem = os.path.splitext(name)[0]
                     yield os.fsencode(folder), os.fsencode(stem), os.fsencode(name)
 

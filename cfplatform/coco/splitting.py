@@ -10,7 +10,8 @@ from hashlib import blake2b
 from itertools import accumulate
 from typing import Any, TypeGuard
 
-from .. import files, naming
+from .. import naming
+from ..destination import local
 from ..exceptions import InvalidParameterError, shown
 from ..progress import Progress
 from .findings import Finding
@@ -68,7 +69,7 @@ def split(
     """
     opened = open_source(source)
     choose = _chooser(parts, by, seed)
-    folder = files.folder_path(output_folder, "output_folder").resolve()
+    folder = local.folder_path(output_folder, "output_folder").resolve()
     summary = SplitSummary(parts={name: Part(folder / f"{name}.json") for name in parts})
     for part in summary.parts.values():
         refuse_own(opened, part.output)

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .. import markup
 from ..progress import Progress
+from ..resources import markup
 from .findings import Finding
 from .reading import reported
 from .sources import Document, OnError, Source

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import markup
 from ..exceptions import InvalidResponseError
+from ..resources import markup
 from .findings import Finding
 
 #: Findings of each kind that a summary keeps; all are counted.

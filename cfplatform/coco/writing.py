@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
-from .. import files
+from ..destination import local
 from ..exceptions import CFPlatformError, DownloadError, InvalidParameterError
 from .names import Names
 
@@ -142,7 +142,7 @@ def appearing(path: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f"{_HIDDEN}{files.unique_name()}{_PART}")
+    return path.with_name(f"{_HIDDEN}{local.unique_name()}{_PART}")
 
 
 def discard(temporary: Path) -> None:
@@ -166,13 +166,13 @@ def prepare_folder(folder: Path) -> None:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
-            if name.startswith(_HIDDEN) and name.endswith(_PART) and files.is_left_behind(name[1 : -len(_PART)]):
+            if name.startswith(_HIDDEN) and name.endswith(_PART) and local.is_left_behind(name[1 : -len(_PART)]):
                 discard(folder / name)
 
 
 def refusal(error: OSError, folder: Path) -> DownloadError:
     """Turn a failure of the disk into an error that says what to do."""
     return DownloadError(
-        f"The output in {str(folder)!r} cannot be written: {error.strerror or error} ({files.free_space(folder)}). "
+        f"The output in {str(folder)!r} cannot be written: {error.strerror or error} ({local.free_space(folder)}). "
         "What was there before is unchanged, and nothing unfinished is left; make room, then run the same call again."
     )

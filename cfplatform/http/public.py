@@ -12,7 +12,6 @@ import urllib3
 
 from .. import config
 from .._version import __version__
-from ..background import Background
 from ..exceptions import (
     APITimeoutError,
     CFPlatformError,
@@ -22,6 +21,7 @@ from ..exceptions import (
     blank_url,
 )
 from . import errors, timeouts
+from .background import Background
 from .body import whole_body
 from .session import Adapter, PlainSession
 

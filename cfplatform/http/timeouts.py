@@ -41,7 +41,7 @@ from urllib3.exceptions import (
 from urllib3.util.connection import allowed_gai_family
 
 from .. import config
-from ..background import Background
+from .background import Background
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

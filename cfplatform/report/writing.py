@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from .. import files
 from .. import progress as _progress
 from ..coco.sources import Folder
 from ..coco.writing import appearing
+from ..destination import local
 from ..exceptions import InvalidParameterError
 from ..resources import Batch
 from ..viz import class_colours
@@ -90,7 +90,7 @@ def write_report(
         >>> write_report("labels", batches=client.get_batches()).path.name
         'report.html'
     """
-    root = files.folder_path(source, "source")
+    root = local.folder_path(source, "source")
     if not root.is_dir():
         raise InvalidParameterError(f"source {str(root)!r} is not a folder that labels were downloaded into.")
     if not isinstance(samples, int) or not 0 <= samples <= MAX_SAMPLES:
@@ -99,7 +99,7 @@ def write_report(
         raise InvalidParameterError(
             f"made_at {made_at} has no time zone; pass datetime.now(timezone.utc), for example."
         )
-    path = _output(root / FILE_NAME if output is None else files.folder_path(output, "output"))
+    path = _output(root / FILE_NAME if output is None else local.folder_path(output, "output"))
     reporter = _progress.reporter(progress)
     folder = Folder(root)
     of_platform = None if batches is None else list(batches)

@@ -6,8 +6,9 @@ import copy
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .. import markup, timestamps
+from .. import timestamps
 from ..exceptions import ConfigurationError, blank
+from . import markup
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from ..downloads import DownloadOptions
     from ..params import WorkItemFilters
-    from ..results import DownloadSummary
+    from ..transfer.downloads import DownloadOptions
+    from ..transfer.results import DownloadSummary
     from .work_items import WorkItem
 
 

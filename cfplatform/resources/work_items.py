@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from typing_extensions import Self, Unpack
 
-    from ..downloads import DownloadOptions
-    from ..results import DownloadResult
+    from ..transfer.downloads import DownloadOptions
+    from ..transfer.results import DownloadResult
     from ..viz import DrawOptions
 
 

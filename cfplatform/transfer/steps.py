@@ -12,8 +12,9 @@ import os
 from collections.abc import Callable, Generator, Iterable
 from typing import Generic, TypeVar
 
-from .. import files, signing
-from ..annotation import fetch_annotation
+from .. import http, params
+from ..destination import local
+from ..destination.state import StateError
 from ..exceptions import (
     APIConnectionError,
     APIError,
@@ -21,11 +22,13 @@ from ..exceptions import (
     CFPlatformError,
     DestinationError,
     DownloadError,
+    InvalidResponseError,
     OutageError,
     PermissionDeniedError,
 )
-from ..http import ObjectStream, Run, Transport
-from ..state import StateError
+from ..http import SINGLE, ObjectStream, Run, Transport
+from ..resources import Annotation
+from . import signing
 from .job import Job
 from .memory import MemoryBudget, OverBudgetError
 from .pool import Pool
@@ -110,8 +113,8 @@ class Steps(Generic[R]):
             else:
                 self._fail(job, error)
         except OSError as error:
-            problem = files.destination_error(error)
-            if files.stops_everything(error):
+            problem = local.destination_error(error)
+            if local.stops_everything(error):
                 self._pool.abort(problem)
             else:
                 self._fail(job, problem)
@@ -219,3 +222,18 @@ def _concerns_all(error: CFPlatformError) -> bool:
     return isinstance(error, (OutageError, StateError, DestinationError)) or (
         isinstance(error, APIConnectionError) and _OUT_OF_FILES in error.message
     )
+
+
+def fetch_annotation(calls: Transport, project_id: str, work_item_id: str, *, run: Run = SINGLE) -> Annotation:
+    """Fetch one annotation, with the COCO document's place in its metadata."""
+    path = http.path(
+        "projects",
+        params.object_id("project_id", project_id),
+        "workItems",
+        params.object_id("work_item_id", work_item_id),
+        "annotations",
+    )
+    data = calls.get_json(path, [("format", "coco")], run=run)
+    if not isinstance(data, dict):
+        raise InvalidResponseError(f"The annotation of work item {work_item_id} is not an object.", method="GET")
+    return Annotation({"id": work_item_id, **data}, None, work_item_id)

@@ -21,8 +21,8 @@ from cfplatform import (
     InvalidResponseError,
     PermissionDeniedError,
     ServerError,
-    exports,
 )
+from cfplatform.transfer import exports
 from tests.faults.stores import EXPIRED, EXPORT, REFUSED, SPACE, Store, noise, zipped
 from tests.faults.test_x_secrets import check, texts_of
 from tests.faults.tools import run

@@ -12,7 +12,8 @@ import sys
 
 import pytest
 
-from cfplatform import DownloadError, InvalidParameterError, UnsafePathError, files, naming
+from cfplatform import DownloadError, InvalidParameterError, UnsafePathError, naming
+from cfplatform.destination import local
 from tests.faults.tools import parts, run, tree
 from tests.tools import outcome
 
@@ -301,12 +302,12 @@ def test_f07_a_disk_that_fills_up_stops_the_run_with_one_error(make_sandbox, dis
 
 def test_f07_the_error_tells_how_much_was_needed(disk):
     place, _ = disk
-    root = files.prepare_destination(place / "labels")
-    part = files.PartFile(root)
+    root = local.prepare_destination(place / "labels")
+    part = local.PartFile(root)
     with pytest.raises(OSError, match=r"No space left.* \(\d+ bytes are free, [1-9]\d* more are needed\)") as caught:
         part.write(b"x" * 2_000_000)
     part.discard()
-    assert files.stops_everything(caught.value)
+    assert local.stops_everything(caught.value)
     assert parts(root) == []
 
 

@@ -26,7 +26,7 @@ from cfplatform import (
     RateLimitError,
     ServerError,
 )
-from cfplatform.signing import Signer
+from cfplatform.transfer.signing import Signer
 from tests.faults.tools import tree, wait_until
 from tests.http.conftest import KEY, SIGNATURE
 from tests.http.scripted import Answer, raw, said

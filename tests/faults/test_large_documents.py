@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from cfplatform import IncompleteDownloadError, InvalidResponseError, documents, loading
+from cfplatform import IncompleteDownloadError, InvalidResponseError, documents
+from cfplatform.transfer import streaming
 from tests.faults.tools import parts, run, store_at, tree
 from tests.http.scripted import Answer, raw
 
@@ -168,6 +169,6 @@ def test_documents_ahead_of_the_reader_have_a_bound(serve, make_sandbox, order, 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory as Linux tells it")
 @pytest.mark.parametrize("order", ["ordered", "unordered"])
 def test_documents_of_50_mb_have_the_bound_that_is_stated(serve, make_sandbox, order):
-    peak = rise(serve, make_sandbox, 48 << 10, 8, loading.LOOK_AHEAD, order)
+    peak = rise(serve, make_sandbox, 48 << 10, 8, streaming.LOOK_AHEAD, order)
     print(f"\npeak {peak} MiB", end="")
     assert peak <= 8 * (64 + 48 + 48)

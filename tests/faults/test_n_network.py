@@ -28,7 +28,7 @@ from cfplatform import (
     TransportError,
 )
 from cfplatform.http import Interrupted, retry, timeouts
-from cfplatform.signing import Signer
+from cfplatform.transfer.signing import Signer
 from tests.faults.tools import parts, tree
 from tests.http.conftest import KEY
 from tests.http.scripted import Answer, ScriptedServer, raw, said

@@ -7,15 +7,8 @@ import tracemalloc
 
 import pytest
 
-from cfplatform import (
-    APIConnectionError,
-    APIError,
-    BadRequestError,
-    CFPlatformError,
-    InvalidResponseError,
-    ServerError,
-    pagination,
-)
+from cfplatform import APIConnectionError, APIError, BadRequestError, CFPlatformError, InvalidResponseError, ServerError
+from cfplatform.transfer import pagination
 from tests.faults.tools import page, tree
 
 LISTING = "*/workItems"

@@ -12,14 +12,8 @@ import time
 
 import pytest
 
-from cfplatform import (
-    CFPlatformError,
-    DownloadError,
-    IncompleteDownloadError,
-    PermissionDeniedError,
-    ServerError,
-    files,
-)
+from cfplatform import CFPlatformError, DownloadError, IncompleteDownloadError, PermissionDeniedError, ServerError
+from cfplatform.destination import local
 from cfplatform.http.body import CHUNK
 from tests.faults.stores import EXPIRED, EXPORT, NAME, REFUSED, SPACE, Store, noise, part, zipped
 from tests.faults.tools import run, start, tree, wait_until
@@ -657,7 +651,7 @@ def test_r01_a_part_of_an_earlier_process_with_the_same_number_is_taken_up(store
     # As in a container that was started again: same host name, same number.
     cut(store, tmp_path, connect)
     (free,) = (tmp_path / ".cfplatform" / "resume").iterdir()
-    host, pid, mark = files.unique_name().split("-")
+    host, pid, mark = local.unique_name().split("-")
     assert pid == str(os.getpid())
     free.rename(free.with_suffix(f".{host}-{pid}-{'0' * len(mark)}"))
     # Beside the part of another process that is gone, which nobody needs any more.

@@ -18,7 +18,7 @@ from cfplatform import (
     UnsafePathError,
 )
 from cfplatform.http import retry
-from cfplatform.signing import Signer
+from cfplatform.transfer.signing import Signer
 from cfplatform.transfer.steps import SIGN_GROUP
 from tests.faults.tools import fetched, run, store_at, tree, wait_until
 from tests.http.scripted import Answer, raw, said

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from cfplatform import CFPlatformError, Client, state
+from cfplatform import CFPlatformError, Client
+from cfplatform.destination import state
 from tests.faults.tools import ROOT, run, store_at
 from tests.http.conftest import KEY, SIGNATURE
 from tests.http.scripted import Answer, raw, said

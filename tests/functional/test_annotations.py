@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from cfplatform import DownloadError, InvalidParameterError, NotFoundError, UnsafePathError, loading
+from cfplatform import DownloadError, InvalidParameterError, NotFoundError, UnsafePathError
+from cfplatform.transfer import streaming
 
 
 def test_documents_come_in_listing_order_and_hold_what_is_stored(make_sandbox):
@@ -154,7 +155,7 @@ def test_every_document_comes_however_little_room_there_is(make_sandbox, ordered
     sandbox.set_annotation(ids[20], None)
     failed = []
     with sandbox.client(max_workers=8) as client:
-        found = loading.parsed_documents(
+        found = streaming.parsed_documents(
             client._calls,
             client.get_work_items(),
             space_id=None,

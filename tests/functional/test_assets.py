@@ -18,8 +18,8 @@ from cfplatform import (
     NotFoundError,
     UnsafePathError,
     iter_downloaded,
-    resume,
 )
+from cfplatform.transfer import resumable
 from tests.faults.tools import parts, tree
 from tests.http.scripted import Answer, ScriptedServer, raw
 
@@ -45,7 +45,7 @@ def point_to(sandbox, item, url):
 
 def left_over(root):
     """What a run keeps for a later one."""
-    folder = root / ".cfplatform" / resume.FOLDER
+    folder = root / ".cfplatform" / resumable.FOLDER
     return sorted(os.listdir(folder)) if folder.exists() else []
 
 

@@ -27,9 +27,8 @@ from cfplatform import (
     InvalidParameterError,
     InvalidResponseError,
     iter_downloaded,
-    places,
-    remote,
 )
+from cfplatform.destination import places, remote
 from tests.faults.tools import parts, start, tree, wait_until
 from tests.functional import shell
 from tests.functional.test_executors import Inline

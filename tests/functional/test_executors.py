@@ -20,14 +20,8 @@ import pytest
 import requests
 import urllib3
 
-from cfplatform import (
-    AuthenticationError,
-    ConfigurationError,
-    DownloadError,
-    InvalidParameterError,
-    executing,
-    iter_downloaded,
-)
+from cfplatform import AuthenticationError, ConfigurationError, DownloadError, InvalidParameterError, iter_downloaded
+from cfplatform.transfer import processes
 from tests.faults.tools import parts, start, tree, wait_until
 
 METHODS = [method for method in ("spawn", "forkserver", "fork") if method in multiprocessing.get_all_start_methods()]
@@ -146,7 +140,7 @@ def test_options_reach_the_workers(sandbox, client, tmp_path, pool):
 
 @pytest.mark.parametrize("kind", [ThreadPoolExecutor, Inline])
 def test_anything_with_such_a_submit_will_do(sandbox, client, tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(executing, "CHUNK", 3)
+    monkeypatch.setattr(processes, "CHUNK", 3)
     executor = kind()
     client.download_project(destination=tmp_path / "here", assets=True)
     assert client.download_project(destination=tmp_path / "there", assets=True, executor=executor).successful == 20
@@ -253,7 +247,7 @@ def test_closing_early_ends_the_workers_soon_and_keeps_what_they_saved(make_sand
         summary = client.download_project(destination=tmp_path, executor=pool, batch_ids=[1001])
     assert summary.failed == 0
     # Nearly all that two interrupted chunks saved is known.
-    assert summary.skipped >= min(stored, 1500) - 2 * executing.CHUNK
+    assert summary.skipped >= min(stored, 1500) - 2 * processes.CHUNK
     assert sandbox.counts["storage"] == 1500 - summary.skipped
 
 
@@ -277,7 +271,7 @@ class Holding:
 
 
 def test_what_has_not_begun_is_cancelled(sandbox, client, tmp_path, monkeypatch):
-    monkeypatch.setattr(executing, "CHUNK", 5)
+    monkeypatch.setattr(processes, "CHUNK", 5)
     executor = Holding(100)
 
     def items():
@@ -291,7 +285,7 @@ def test_what_has_not_begun_is_cancelled(sandbox, client, tmp_path, monkeypatch)
 
 
 def test_a_destination_that_vanishes_ends_the_run_with_one_error(sandbox, client, tmp_path, monkeypatch):
-    monkeypatch.setattr(executing, "CHUNK", 5)
+    monkeypatch.setattr(processes, "CHUNK", 5)
     executor = Holding(100)
 
     def items():
@@ -305,8 +299,8 @@ def test_a_destination_that_vanishes_ends_the_run_with_one_error(sandbox, client
 
 
 def test_the_listing_is_read_only_as_far_as_chunks_are_in_flight(make_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr(executing, "CHUNK", 5)
-    monkeypatch.setattr(executing, "AHEAD", 3)
+    monkeypatch.setattr(processes, "CHUNK", 5)
+    monkeypatch.setattr(processes, "AHEAD", 3)
     sandbox = make_sandbox(items=100, batches=2)
     taken = []
     with sandbox.client() as client:
@@ -447,7 +441,7 @@ def test_workers_that_outlive_their_caller_do_not_keep_the_destination(make_sand
             os.kill(worker, signal.SIGKILL)
         process.communicate(timeout=20)
     assert (summary.total_items, summary.failed) == (1000, 0)
-    assert 0 < kept <= summary.skipped + executing.CHUNK
+    assert 0 < kept <= summary.skipped + processes.CHUNK
     assert len(tree(tmp_path)) == 1000
 
 
@@ -479,4 +473,4 @@ def test_ctrl_c_ends_a_run_with_processes(make_sandbox, tmp_path):
     with sandbox.client() as client:
         summary = client.download_project(destination=tmp_path)
     assert (summary.total_items, summary.failed) == (3000, 0)
-    assert summary.skipped >= kept - 2 * executing.CHUNK
+    assert summary.skipped >= kept - 2 * processes.CHUNK

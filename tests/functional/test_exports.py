@@ -27,8 +27,8 @@ from cfplatform import (
     IncompleteDownloadError,
     InvalidParameterError,
     NotFoundError,
-    exports,
 )
+from cfplatform.transfer import exports
 from tests.faults.stores import zipped
 from tests.faults.tools import tree
 

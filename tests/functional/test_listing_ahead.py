@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from cfplatform import Client, ConfigurationError, InvalidParameterError, ServerError, pagination, params
+from cfplatform import Client, ConfigurationError, InvalidParameterError, ServerError, params
+from cfplatform.transfer import pagination
 from tests.faults.tools import start, wait_until
 from tests.http.scripted import Answer, Request, ScriptedServer, page, said
 

@@ -28,7 +28,7 @@ from cfplatform import (
     ServerError,
 )
 from cfplatform.http import Interrupted, Run, retry
-from cfplatform.signing import Signer
+from cfplatform.transfer.signing import Signer
 from tests.http.scripted import Answer, page, raw, said
 
 OK = said({"ok": True})

@@ -43,7 +43,9 @@ def modules_after(statement):
 
 
 def test_import_brings_only_the_three_dependencies():
-    everything = ", ".join(f"cfplatform.{name}" for name in ("downloads", "exports", "uploads", "webhooks"))
+    everything = ", ".join(
+        f"cfplatform.{name}" for name in ("transfer.downloads", "transfer.exports", "transfer.uploads", "webhooks")
+    )
     statements = ("import requests, urllib3, typing_extensions", f"import {everything}")
     allowed, brought = ({name.split(".")[0] for name in modules_after(each)} for each in statements)
     assert brought - allowed - sys.stdlib_module_names == {"cfplatform"}
@@ -51,9 +53,9 @@ def test_import_brings_only_the_three_dependencies():
 
 # --- What is imported when ------------------------------------------------------------------------------------------
 
-AT_IMPORT = {"_version", "exceptions", "markup", "resources", "timestamps"}
+AT_IMPORT = {"_version", "exceptions", "resources", "timestamps"}
 #: What listing needs. Everything else of the package is imported by the call that is the first to use it.
-WITH_CLIENT = AT_IMPORT | {"background", "client", "config", "http", "pagination", "params"}
+WITH_CLIENT = AT_IMPORT | {"client", "config", "http", "params", "transfer", "transfer.pagination"}
 LATE = sorted(cfplatform._LATER)
 
 
@@ -73,7 +75,8 @@ def test_import_of_the_package_loads_no_requests():
 @pytest.mark.parametrize("statement", ["from cfplatform import Client", "import cfplatform; cfplatform.Client"])
 def test_the_client_loads_what_a_listing_needs_and_nothing_else(statement):
     loaded = modules_after(statement)
-    assert {name.split(".")[1] for name in loaded if name.startswith("cfplatform.")} == WITH_CLIENT
+    ours = {name.partition(".")[2] for name in loaded if name.startswith("cfplatform.")}
+    assert {name if name.startswith("transfer.") else name.split(".")[0] for name in ours} == WITH_CLIENT
     # No sqlite3, platform, typing_extensions, dataclasses, mmap, uuid or others that requests itself does without.
     beyond = loaded - modules_after("import requests")
     # The context of the caller is built into the interpreter, and workers run in it so that tracers see one trace.

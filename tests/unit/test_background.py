@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from cfplatform.background import Background
+from cfplatform.http.background import Background
 
 
 def started(call):

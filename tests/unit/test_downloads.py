@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cfplatform import InvalidParameterError, WorkItem, downloads
+from cfplatform import InvalidParameterError, WorkItem
+from cfplatform.transfer import downloads
 
 
 def items(*batches):

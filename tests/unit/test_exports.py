@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfplatform import Export, ExportContent, ExportFormat, ExportStatus, InvalidParameterError, exports
+from cfplatform import Export, ExportContent, ExportFormat, ExportStatus, InvalidParameterError
+from cfplatform.transfer import export_arguments, exports
 from tests.tools import outcome
 
 EXPORT = {
@@ -165,9 +166,9 @@ def test_a_wrong_filter_of_the_listing(value):
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "5", None, True, 1 << 80, 1 + 0j])
 def test_seconds_must_be_a_number_that_can_be_waited(value):
     with pytest.raises(InvalidParameterError, match="timeout must be a number of seconds from 0 up"):
-        exports.arguments.seconds("timeout", value)
+        export_arguments.seconds("timeout", value)
 
 
 @given(st.floats(0, 366 * 86400) | st.integers(0, 366 * 86400))
 def test_seconds_are_any_number(value):
-    assert exports.arguments.seconds("timeout", value) == value
+    assert export_arguments.seconds("timeout", value) == value

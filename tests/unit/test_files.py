@@ -9,20 +9,21 @@ import time
 
 import pytest
 
-from cfplatform import DownloadError, InvalidParameterError, UnsafePathError, files
+from cfplatform import DownloadError, InvalidParameterError, UnsafePathError
+from cfplatform.destination import local
 
 
 def test_a_destination_is_made_with_its_private_state_folder(tmp_path):
-    root = files.prepare_destination(tmp_path / "a" / "b")
+    root = local.prepare_destination(tmp_path / "a" / "b")
     assert root == (tmp_path / "a" / "b").resolve()
     assert stat.S_IMODE((root / ".cfplatform").stat().st_mode) == 0o700
-    assert list(files.partial_folder(root).iterdir()) == []
+    assert list(local.partial_folder(root).iterdir()) == []
 
 
 def test_a_destination_may_be_relative_to_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    assert files.prepare_destination("~/labels") == (tmp_path / "labels").resolve()
+    assert local.prepare_destination("~/labels") == (tmp_path / "labels").resolve()
 
 
 @pytest.mark.parametrize(
@@ -31,23 +32,23 @@ def test_a_destination_may_be_relative_to_the_home_folder(tmp_path, monkeypatch)
 def test_what_is_no_folder_is_refused(tmp_path, monkeypatch, destination):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidParameterError, match="destination"):
-        files.prepare_destination(destination)
+        local.prepare_destination(destination)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_no_destination(tmp_path):
     (tmp_path / "file").write_bytes(b"precious")
     with pytest.raises(InvalidParameterError, match="is a file"):
-        files.prepare_destination(tmp_path / "file")
+        local.prepare_destination(tmp_path / "file")
     with pytest.raises(InvalidParameterError, match="cannot be written: Not a directory"):
-        files.prepare_destination(tmp_path / "file" / "below")
+        local.prepare_destination(tmp_path / "file" / "below")
     assert (tmp_path / "file").read_bytes() == b"precious"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_a_folder_that_takes_no_files_is_no_destination():
     with pytest.raises(InvalidParameterError, match="cannot be written"):
-        files.prepare_destination("/proc/self")
+        local.prepare_destination("/proc/self")
 
 
 @pytest.mark.parametrize("link", [".cfplatform", ".cfplatform/partial"])
@@ -59,40 +60,40 @@ def test_a_link_in_place_of_the_state_folder_is_not_followed(tmp_path, link):
     (root / link).parent.mkdir(parents=True)
     (root / link).symlink_to(outside)
     with pytest.raises(InvalidParameterError, match="is a link that leads elsewhere"):
-        files.prepare_destination(root)
+        local.prepare_destination(root)
     assert stat.S_IMODE(outside.stat().st_mode) == 0o755
     assert [entry.name for entry in outside.rglob("*")] == ["partial"]
 
 
 @pytest.mark.parametrize("target", ["folder", "file", "missing"])
 def test_a_link_in_place_of_a_batch_folder_is_not_followed(tmp_path, target):
-    root = files.prepare_destination(tmp_path / "root")
+    root = local.prepare_destination(tmp_path / "root")
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(b"")
     (root / "batch").symlink_to(tmp_path / target)
     with pytest.raises(UnsafePathError, match="link or a file where a batch folder belongs"):
-        files.ensure_folder(root, "batch")
+        local.ensure_folder(root, "batch")
     assert list((tmp_path / "folder").iterdir()) == []
     assert not (tmp_path / "missing").exists()
 
 
 def test_a_batch_folder_is_made_once_and_kept(tmp_path):
     for _ in range(2):
-        assert files.ensure_folder(tmp_path, "batch") == tmp_path / "batch"
+        assert local.ensure_folder(tmp_path, "batch") == tmp_path / "batch"
     assert [entry.name for entry in tmp_path.iterdir()] == ["batch"]
 
 
 @pytest.fixture
 def root(tmp_path):
-    return files.prepare_destination(tmp_path / "root")
+    return local.prepare_destination(tmp_path / "root")
 
 
 def partial(root):
-    return sorted(files.partial_folder(root).iterdir())
+    return sorted(local.partial_folder(root).iterdir())
 
 
 def test_a_part_file_appears_only_when_it_is_committed(root):
-    with files.PartFile(root) as part:
+    with local.PartFile(root) as part:
         part.write(b"abc")
         part.write(b"")
         part.write(b"def")
@@ -107,7 +108,7 @@ def test_a_part_file_appears_only_when_it_is_committed(root):
 def test_a_part_file_follows_the_umask(root):
     before = os.umask(0o027)
     try:
-        with files.PartFile(root) as part:
+        with local.PartFile(root) as part:
             part.commit("final")
     finally:
         os.umask(before)
@@ -115,7 +116,7 @@ def test_a_part_file_follows_the_umask(root):
 
 
 def test_a_part_file_that_is_not_committed_goes(root):
-    with files.PartFile(root) as part:
+    with local.PartFile(root) as part:
         part.write(b"abc")
         assert len(partial(root)) == 1
     part.discard()
@@ -124,7 +125,7 @@ def test_a_part_file_that_is_not_committed_goes(root):
 
 def test_a_commit_that_fails_leaves_nothing_behind(root):
     (root / "final").mkdir()
-    with pytest.raises(OSError, match="directory"), files.PartFile(root) as part:
+    with pytest.raises(OSError, match="directory"), local.PartFile(root) as part:
         part.commit("final")
     assert partial(root) == []
     assert (root / "final").is_dir()
@@ -133,7 +134,7 @@ def test_a_commit_that_fails_leaves_nothing_behind(root):
 def test_a_commit_replaces_a_link_and_not_what_it_points_to(tmp_path, root):
     (tmp_path / "outside").write_bytes(b"precious")
     (root / "final").symlink_to(tmp_path / "outside")
-    with files.PartFile(root) as part:
+    with local.PartFile(root) as part:
         part.write(b"new")
         part.commit("final")
     assert (tmp_path / "outside").read_bytes() == b"precious"
@@ -142,7 +143,7 @@ def test_a_commit_replaces_a_link_and_not_what_it_points_to(tmp_path, root):
 
 
 def test_part_files_stay_out_of_each_others_way(root):
-    parts = [files.PartFile(root) for _ in range(20)]
+    parts = [local.PartFile(root) for _ in range(20)]
     assert len(partial(root)) == 20
     for part in parts:
         part.discard()
@@ -152,21 +153,21 @@ def test_part_files_stay_out_of_each_others_way(root):
 def test_parts_of_dead_processes_and_old_ones_are_removed(root):
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    mine = files.PartFile(root)
+    mine = local.PartFile(root)
     host = mine.path.name.split("-")[0]
     names = {f"{host}-{process.pid}-dead", "otherhost-1-young", "otherhost-1-old", f"{host}-x-odd", "unrelated"}
     for name in names:
-        (files.partial_folder(root) / name).write_bytes(b"")
-    long_ago = time.time() - files.STALE_AFTER - 60
-    os.utime(files.partial_folder(root) / "otherhost-1-old", (long_ago, long_ago))
-    files.remove_stale_parts(root)
+        (local.partial_folder(root) / name).write_bytes(b"")
+    long_ago = time.time() - local.STALE_AFTER - 60
+    os.utime(local.partial_folder(root) / "otherhost-1-old", (long_ago, long_ago))
+    local.remove_stale_parts(root)
     kept = {path.name for path in partial(root)}
     assert kept == {mine.path.name, "otherhost-1-young", f"{host}-x-odd", "unrelated"}
     mine.discard()
 
 
 def test_removing_stale_parts_needs_no_folder(tmp_path):
-    files.remove_stale_parts(tmp_path / "missing")
+    local.remove_stale_parts(tmp_path / "missing")
     assert not (tmp_path / "missing").exists()
 
 
@@ -181,10 +182,10 @@ def test_removing_stale_parts_needs_no_folder(tmp_path):
     ],
 )
 def test_a_full_disk_stops_everything_and_a_bad_name_does_not(number, fatal):
-    assert files.stops_everything(OSError(number, os.strerror(number))) is fatal
+    assert local.stops_everything(OSError(number, os.strerror(number))) is fatal
 
 
 def test_a_failure_of_the_disk_says_what_to_do():
-    error = files.destination_error(OSError(errno.ENOSPC, "No space left on device", "/long/path/name.json"))
+    error = local.destination_error(OSError(errno.ENOSPC, "No space left on device", "/long/path/name.json"))
     assert type(error) is DownloadError
     assert "'name.json': No space left on device. What is finished is kept; free space" in str(error)

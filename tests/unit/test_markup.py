@@ -10,7 +10,7 @@ import pytest
 
 from cfplatform import Annotation, Batch, DownloadedItem, DownloadResult, Export, ServerError, UploadedFile, WorkItem
 from cfplatform import UploadResult as Upload
-from cfplatform.markup import MAX_TEXT, grid, table
+from cfplatform.resources.markup import MAX_TEXT, grid, table
 
 HOSTILE = "<script>alert('1')</script>&amp;\"\u202e\x07"
 SHOWN = "<script>alert('1')</script>&amp;\"\ufffd\ufffd"

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfplatform import APIConnectionError, CFPlatformError, InvalidResponseError, pagination
+from cfplatform import APIConnectionError, CFPlatformError, InvalidResponseError
+from cfplatform.transfer import pagination
 
 
 def listing(pages):

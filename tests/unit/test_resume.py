@@ -10,7 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
-from cfplatform import IncompleteDownloadError, files, resume
+from cfplatform import IncompleteDownloadError
+from cfplatform.destination import local
+from cfplatform.transfer import resumable
 
 NUMBERS = st.integers(0, 10**18 - 1)
 
@@ -19,8 +21,8 @@ NUMBERS = st.integers(0, 10**18 - 1)
 def collected(reporter=None):
     """A part in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        root = files.prepare_destination(folder)
-        with resume.Resumable(root, "key", reporter) as part:
+        root = local.prepare_destination(folder)
+        with resumable.Resumable(root, "key", reporter) as part:
             yield root, part
 
 
@@ -37,7 +39,7 @@ class Stream:
         self._sent = len(body) if sent is None else sent
 
     def chunks(self, limit):
-        assert limit == resume.MAX_BYTES
+        assert limit == resumable.MAX_BYTES
         yield self._body[: self._sent // 2]
         yield self._body[self._sent // 2 : self._sent]
         if self._sent < len(self._body):
@@ -52,7 +54,7 @@ class Stream:
 @example(0, 0, 0)
 @example(5, 4, None)
 def test_a_range_is_read_if_it_can_be_one(first, last, total):
-    span = resume._span(f"bytes {first}-{last}/{'*' if total is None else total}")
+    span = resumable._span(f"bytes {first}-{last}/{'*' if total is None else total}")
     if first <= last and (total is None or last < total):
         assert span == (first, last, total)
     else:
@@ -71,12 +73,12 @@ def test_a_range_is_read_if_it_can_be_one(first, last, total):
 @example("bytes 0-" + "9" * 5000 + "/*")
 @example("Bytes 0-4/5")
 def test_anything_else_is_no_range(text):
-    span = resume._span(text)
+    span = resumable._span(text)
     if span is not None:
         plain = f"bytes {span.first}-{span.last}/"
         assert text.strip(" \t").startswith(("bytes 0", plain))
         assert span.first <= span.last
-    assert resume._span(None) is None
+    assert resumable._span(None) is None
 
 
 # --- Tags --------------------------------------------------------------------------------------------------------
@@ -90,7 +92,7 @@ def test_anything_else_is_no_range(text):
 @example('"a\r\nX: 1"')
 @example('"a" "b"')
 def test_only_a_strong_tag_that_a_header_can_hold_is_kept(etag):
-    kept = resume._strong(etag)
+    kept = resumable._strong(etag)
     assert kept in (None, etag)
     if kept is not None:
         assert etag[0] == etag[-1] == '"'
@@ -100,7 +102,7 @@ def test_only_a_strong_tag_that_a_header_can_hold_is_kept(etag):
 
 
 def test_without_a_tag_nothing_is_asked_for():
-    assert resume._strong(None) is None
+    assert resumable._strong(None) is None
     with collected() as (_, part):
         assert (part.headers(), part.position(), part.total) == ({}, 0, None)
 
@@ -139,12 +141,12 @@ def test_what_can_be_continued_is_kept_private():
         assert json.loads((kept / "note.json").read_text()) == {"etag": '"v1"', "total": 10, "type": "image/png"}
         if os.name == "posix":
             assert kept.stat().st_mode & 0o777 == 0o700
-        with resume.Resumable(root, "another key") as other:
+        with resumable.Resumable(root, "another key") as other:
             assert other.position() == 0
-        with resume.Resumable(root, "key") as again:
+        with resumable.Resumable(root, "key") as again:
             assert (again.position(), again.total) == (4, 10)
             # While it is held, another one begins on its own.
-            with resume.Resumable(root, "key") as second:
+            with resumable.Resumable(root, "key") as second:
                 assert second.position() == 0
 
 

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cfplatform import documents
-from cfplatform.rewriting import Rewriter
 from cfplatform.scanning import LONGEST_NAME, Edit, find_edit
+from cfplatform.transfer.large_documents import Rewriter
 from tests.unit.test_documents import URLS, spelled
 
 #: Mostly short pieces, since what matters is what they cut; some longer than any name, and empty ones.

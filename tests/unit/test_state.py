@@ -9,8 +9,9 @@ import threading
 
 import pytest
 
-from cfplatform import DestinationBusyError, DownloadError, files, naming, state
-from cfplatform.state import FinishedItem, ResultRow, State, read_results
+from cfplatform import DestinationBusyError, DownloadError, naming
+from cfplatform.destination import local, state
+from cfplatform.destination.state import FinishedItem, ResultRow, State, read_results
 from tests.tools import outcome
 
 ITEM = FinishedItem("batch/item.json", "2026-07-27T20:36:59Z", True, '"etag"', 12, 1_753_648_619_123_456_789)
@@ -18,7 +19,7 @@ ITEM = FinishedItem("batch/item.json", "2026-07-27T20:36:59Z", True, '"etag"', 1
 
 @pytest.fixture
 def root(tmp_path):
-    return files.prepare_destination(tmp_path / "labels")
+    return local.prepare_destination(tmp_path / "labels")
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def test_results_of_a_destination_that_is_gone_are_an_error(tmp_path):
 
 
 def test_a_folder_with_odd_characters_can_be_read(tmp_path):
-    root = files.prepare_destination(tmp_path / "a?b#c%20d é&mode=rw")
+    root = local.prepare_destination(tmp_path / "a?b#c%20d é&mode=rw")
     opened = State.open(root)
     run = opened.begin_run()
     opened.add_results(run, 0, [row(1)])
@@ -211,7 +212,7 @@ def test_a_second_process_is_told_who_is_busy(root, opened):
     code = (
         "import sys, pathlib\n"
         "from cfplatform import DestinationBusyError\n"
-        "from cfplatform.state import State\n"
+        "from cfplatform.destination.state import State\n"
         "try:\n    State.open(pathlib.Path(sys.argv[1]))\n"
         "except DestinationBusyError as error:\n    print(error)\n"
     )
@@ -224,7 +225,7 @@ def test_a_second_process_is_told_who_is_busy(root, opened):
 def test_the_lock_of_a_killed_process_is_lifted(root):
     code = (
         "import sys, pathlib, time\n"
-        "from cfplatform.state import State\n"
+        "from cfplatform.destination.state import State\n"
         "State.open(pathlib.Path(sys.argv[1]))\n"
         "print('open', flush=True)\ntime.sleep(30)\n"
     )
@@ -255,7 +256,7 @@ def test_a_forked_child_is_a_process_of_its_own(root, opened):
 
 
 def test_destinations_do_not_disturb_each_other(tmp_path, opened):
-    other = State.open(files.prepare_destination(tmp_path / "other"))
+    other = State.open(local.prepare_destination(tmp_path / "other"))
     assert other is not opened
     other.close()
 
@@ -337,7 +338,7 @@ def test_a_full_disk_does_not_cost_the_state(root):
     code = (
         "import sys, pathlib, resource\n"
         "from cfplatform import DownloadError\n"
-        "from cfplatform.state import State\n"
+        "from cfplatform.destination.state import State\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try:\n    State.open(pathlib.Path(sys.argv[1]))\n"
         "except DownloadError as error:\n    print(error)\n"

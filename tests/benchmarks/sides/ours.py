@@ -75,7 +75,7 @@ def _meet(together: Barrier) -> None:
     """Get a worker process ready: with its imports done, and with what lets all of them answer once each."""
     global _together
     # What a chunk is unpickled with.
-    import cfplatform.executing  # noqa: F401
+    import cfplatform.transfer.processes  # noqa: F401
 
     _together = together
 

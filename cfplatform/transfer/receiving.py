@@ -11,11 +11,13 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from . import assets, documents, files, naming, rewriting
-from .http import ObjectStream, Run, Transport
-from .places import Part, Place, Stat
-from .state import FinishedAsset, FinishedItem
-from .transfer.job import Job
+from .. import documents, naming
+from ..destination import local
+from ..destination.places import Part, Place, Stat
+from ..destination.state import FinishedAsset, FinishedItem
+from ..http import ObjectStream, Run, Transport
+from . import assets, large_documents
+from .job import Job
 
 #: Bytes at the beginning and at the end of a large document that are looked at.
 END = 4096
@@ -96,7 +98,7 @@ class Receiver:
         self, part: Part, path: str, head: list[bytes], chunks: Iterator[bytes], asset_url: str | None
     ) -> Stat:
         """Save a document that is too large to be parsed, as it arrives."""
-        rewriter = rewriting.Rewriter(head, asset_url) if self._inject else None
+        rewriter = large_documents.Rewriter(head, asset_url) if self._inject else None
         ends = _Ends()
         pieces = ends.seen(itertools.chain(_taken(head), chunks))
         if rewriter is None:
@@ -105,7 +107,7 @@ class Receiver:
             return part.commit(path)
         # Where what was written may have to be corrected it must be read back, which no object can.
         with contextlib.ExitStack() as stack:
-            first = part if isinstance(part, files.PartFile) else stack.enter_context(files.PartFile(self._place.root))
+            first = part if isinstance(part, local.PartFile) else stack.enter_context(local.PartFile(self._place.root))
             _write(first, rewriter.rewritten(pieces))
             ends.check()
             corrected = rewriter.corrected(first.read_back)

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .background import Background
-from .exceptions import APIError, CFPlatformError, InvalidResponseError
-from .params import Query
+from ..exceptions import APIError, CFPlatformError, InvalidResponseError
+from ..http.background import Background
+from ..params import Query
 
 #: Cursors remembered, to notice a listing that goes round: at 100 items a page, laps of up to 5 million items.
 REMEMBERED_CURSORS = 50_000

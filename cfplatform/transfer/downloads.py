@@ -11,24 +11,18 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 from typing_extensions import Self, TypedDict
 
-from . import http, naming, pagination, params, progress
+from .. import http, naming, params, progress
+from ..destination.places import Place
+from ..destination.state import RESULTS_AT_ONCE, FinishedAsset, FinishedItem, ResultRow, State, StateError
+from ..exceptions import DestinationError, DownloadError, InvalidParameterError, OutageError, from_dict, to_dict
+from ..http import ObjectStream, Run, Transport
+from ..resources import WorkItem
+from . import pagination
 from .assets import Assets
-from .exceptions import DestinationError, DownloadError, InvalidParameterError, OutageError, from_dict, to_dict
-from .executing import Done, Executor, Spread
-from .http import ObjectStream, Run, Transport
-from .places import Place
+from .processes import Done, Executor, Spread
 from .receiving import Receiver, Target
-from .resources import WorkItem
 from .results import DownloadResult, DownloadSummary, located
-from .state import (
-    RESULTS_AT_ONCE,
-    FinishedAsset,
-    FinishedItem,
-    ResultRow,
-    State,
-    StateError,
-)
-from .transfer.steps import Job, Steps
+from .steps import Job, Steps
 
 #: Folder of items that belong to no batch; the platform itself calls the batch of such projects so.
 DEFAULT_FOLDER = "Default"

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .. import files, naming
+from .. import naming
 from ..exceptions import DownloadError
-from . import database, locking
+from . import database, local, locking
 from .database import StateError, state_path
 from .reading import read_downloaded, read_results
 from .rows import DownloadedRow, FinishedAsset, FinishedItem, ResultRow
@@ -59,13 +59,13 @@ class State:
         try:
             self._lock_file = locking.lock(root)
             try:
-                files.remove_stale_parts(root)
+                local.remove_stale_parts(root)
                 self._db = database.connect(state_path(root))
             except BaseException:
                 self._lock_file.close()
                 raise
         except OSError as error:
-            raise files.destination_error(error) from None
+            raise local.destination_error(error) from None
 
     @classmethod
     def open(cls, root: Path) -> State:
@@ -118,7 +118,7 @@ class State:
                 advice = "Remove it and run the same call again; finished files are then fetched once more."
                 # Told by its words, as older versions of Python have no code for it.
                 if "full" in str(error):
-                    advice = f"Free space ({files.free_space(self.root)}), then run the same call again."
+                    advice = f"Free space ({local.free_space(self.root)}), then run the same call again."
                 raise StateError(
                     f"The state file {str(state_path(self.root))!r} cannot be used: {error}. {advice}"
                 ) from None

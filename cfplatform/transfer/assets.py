@@ -13,12 +13,14 @@ import os
 import re
 from collections.abc import Callable
 
-from . import files, naming, resume
-from .exceptions import InvalidResponseError
-from .http import ObjectStream, Run, Transport
-from .places import Place
-from .resources import WorkItem
-from .state import FinishedAsset, State
+from .. import naming
+from ..destination import local
+from ..destination.places import Place
+from ..destination.state import FinishedAsset, State
+from ..exceptions import InvalidResponseError
+from ..http import ObjectStream, Run, Transport
+from ..resources import WorkItem
+from . import resumable
 
 #: Where neither the place of an asset nor its media type tells one. There is always one, so that no name of an asset
 #: can be another one's name with its extension.
@@ -59,7 +61,7 @@ class Assets:
         # The state file is not trusted with a path: only one that this code could have chosen is removed.
         if (
             len(folders) == 2
-            and folders[1] == files.ASSETS_FOLDER
+            and folders[1] == local.ASSETS_FOLDER
             and all(naming.safe_name(part) == part for part in (*folders, name))
         ):
             self._place.remove_unchanged(known.path, known.size, known.mtime_ns)
@@ -89,22 +91,22 @@ def fetch(
         renew: Returns a new signed URL; ``None`` where the URL is not one of the platform's.
         run: The run that it belongs to.
     """
-    place.ensure_folder(folder, files.ASSETS_FOLDER)
+    place.ensure_folder(folder, local.ASSETS_FOLDER)
 
     def look(stream: ObjectStream) -> None:
         media_type = stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type == "text/html" and not url.partition("?")[0].endswith((".html", ".htm")):
             raise InvalidResponseError("The storage sent a web page in place of the asset.")
 
-    with contextlib.closing(resume.Resumable(place.root, f"asset {project_id} {item.id}")) as part:
-        resume.fetch(calls, url, part, renew, look=look, plain=renew is None, run=run)
+    with contextlib.closing(resumable.Resumable(place.root, f"asset {project_id} {item.id}")) as part:
+        resumable.fetch(calls, url, part, renew, look=look, plain=renew is None, run=run)
         path = _stem(folder, stem) + _extension(item.asset_url or "", part.media_type)
         found = place.adopt(part, path)
     return FinishedAsset(path, _source(item), found.st_size, found.st_mtime_ns)
 
 
 def _stem(folder: str, stem: str) -> str:
-    return f"{folder}/{files.ASSETS_FOLDER}/{stem}"
+    return f"{folder}/{local.ASSETS_FOLDER}/{stem}"
 
 
 def _source(item: WorkItem) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from .scanning import Edit, Scanner, Watch, find_edit
+from ..scanning import Edit, Scanner, Watch, find_edit
 
 
 class Rewriter:

@@ -21,9 +21,9 @@ from ..exceptions import (
     UploadError,
 )
 from ..http import Run, Transport
-from ..transfer.pool import Pool
+from .pool import Pool
 from .results import UploadedFile, UploadResult
-from .sources import File, OnDisk, OpenFile, guess_content_type, source
+from .upload_sources import File, OnDisk, OpenFile, guess_content_type, source
 
 #: URLs in one request, at the most (published reference).
 MAX_URLS = 10

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from typing_extensions import Self
 
-from .exceptions import (
+from ..exceptions import (
     MAX_MESSAGE_LENGTH,
     CFPlatformError,
     ConfigurationError,
@@ -57,7 +57,7 @@ class Written(NamedTuple):
 
 
 class FileOnDisk(Protocol):
-    """A complete file that waits for its place, such as a :class:`~cfplatform.resume.Resumable`."""
+    """A complete file that waits for its place, such as a :class:`~cfplatform.transfer.resumable.Resumable`."""
 
     @property
     def path(self) -> Path:

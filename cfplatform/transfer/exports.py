@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import archives, files, http, naming, pagination, params, places, progress, resume
+from .. import archives, http, naming, params, progress
 from ..archives.unpack import refuse_existing
+from ..destination import local, places
 from ..exceptions import (
     CFPlatformError,
     ConflictError,
@@ -30,8 +31,15 @@ from ..exceptions import (
 )
 from ..http import SINGLE, Run, Transport
 from ..resources import Export, ExportStatus
-from . import arguments
-from .arguments import MAX_BATCHES, MAX_PROJECTS, ExportDownloadOptions, WaitOptions, checked_format, request_body
+from . import export_arguments, pagination, resumable
+from .export_arguments import (
+    MAX_BATCHES,
+    MAX_PROJECTS,
+    ExportDownloadOptions,
+    WaitOptions,
+    checked_format,
+    request_body,
+)
 
 __all__ = [
     "MAX_BATCHES",
@@ -100,7 +108,7 @@ class Exports:
 
     def create(self, body: dict[str, Any], *, wait_for_running: bool, timeout: float) -> Export:
         """Create an export; see :meth:`~cfplatform.Client.create_export`."""
-        deadline = time.monotonic() + arguments.seconds("timeout", timeout)
+        deadline = time.monotonic() + export_arguments.seconds("timeout", timeout)
         # Names need not be unique, so what is there already is told by its ids.
         known = {export.id for export in self._newest()}
         lost = False
@@ -155,7 +163,7 @@ class Exports:
 
     def wait(self, export_id: str, options: WaitOptions) -> Export:
         """Wait until an export is completed; see :meth:`~cfplatform.Client.wait_for_export`."""
-        timeout, longest = arguments.bounds(options)
+        timeout, longest = export_arguments.bounds(options)
         reporter = progress.reporter(options.get("progress"))
         deadline = time.monotonic() + timeout
         pause = min(FIRST_POLL, longest)
@@ -200,12 +208,12 @@ class Exports:
 
     def download(self, export_id: str, destination: str | os.PathLike[str], options: ExportDownloadOptions) -> Path:
         """Download an export; see :meth:`~cfplatform.Client.download_export`."""
-        timeout, longest = arguments.bounds(options)
+        timeout, longest = export_arguments.bounds(options)
         reporter = progress.reporter(options.get("progress"), counts_bytes=True)
         extract = options.get("extract", False)
         overwrite = options.get("overwrite", False)
         places.refuse_url(destination)
-        root = files.prepare_destination(places.local_path(destination))
+        root = local.prepare_destination(places.local_path(destination))
         run = Run(self._patience, on_wait=progress.Watch(self._calls.trouble, reporter))
         export = self.get(export_id, run)
         if options.get("wait", True) and not export.is_final:
@@ -224,7 +232,7 @@ class Exports:
             # Before those of the system, as some are both; without its frames, which hold the link.
             problem = error.with_traceback(None)
         except OSError as error:
-            problem = files.destination_error(error)
+            problem = local.destination_error(error)
         raise problem
 
     def _collect(
@@ -243,15 +251,15 @@ class Exports:
                 part.commit(target.name)
         return target
 
-    def _proven(self, export: Export, root: Path, reporter: progress.ProgressReporter, run: Run) -> resume.Resumable:
+    def _proven(self, export: Export, root: Path, reporter: progress.ProgressReporter, run: Run) -> resumable.Resumable:
         """Fetch an archive and read all of it; where an earlier run left damaged bytes, fetch it once more."""
         while True:
-            part = resume.Resumable(root, f"export {export.id}", reporter)
+            part = resumable.Resumable(root, f"export {export.id}", reporter)
             continued = part.position() > 0
             try:
                 link = _link(export)
                 renew = functools.partial(self._renewed, export.id, run)
-                resume.fetch(self._calls, link, part, renew, run=run, is_essential=True)
+                resumable.fetch(self._calls, link, part, renew, run=run, is_essential=True)
                 damage = _damage(part.path)
             except BaseException:
                 part.close()

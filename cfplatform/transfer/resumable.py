@@ -20,9 +20,11 @@ from typing import NamedTuple
 
 from typing_extensions import Self
 
-from . import files, naming, progress, signing
-from .exceptions import APIError, IncompleteDownloadError
-from .http import SINGLE, ObjectStream, Run, Transport
+from .. import naming, progress
+from ..destination import local
+from ..exceptions import APIError, IncompleteDownloadError
+from ..http import SINGLE, ObjectStream, Run, Transport
+from . import signing
 
 #: Folder inside the state folder that holds them.
 FOLDER = "resume"
@@ -60,13 +62,13 @@ class Resumable:
         self._size = 0
         self._done = False
         name = f"{naming.safe_name(key)}~{naming.digest(key)}"
-        self._free, self._own = f"{name}.free", f"{name}.{files.unique_name()}"
+        self._free, self._own = f"{name}.free", f"{name}.{local.unique_name()}"
         with contextlib.suppress(FileExistsError):
-            os.mkdir(root / files.STATE_FOLDER / FOLDER, 0o700)
-        self._outer = files.Folder(root, files.STATE_FOLDER, FOLDER)
+            os.mkdir(root / local.STATE_FOLDER / FOLDER, 0o700)
+        self._outer = local.Folder(root, local.STATE_FOLDER, FOLDER)
         try:
             self._claim(name)
-            self._folder = files.Folder(root, files.STATE_FOLDER, FOLDER, self._own)
+            self._folder = local.Folder(root, local.STATE_FOLDER, FOLDER, self._own)
         except BaseException:
             self._outer.close()
             raise
@@ -87,11 +89,11 @@ class Resumable:
 
     def _claim(self, name: str) -> None:
         """Take up what an earlier run left, or begin anew; of several that were left, one will do."""
-        place = self._root / files.STATE_FOLDER / FOLDER
+        place = self._root / local.STATE_FOLDER / FOLDER
         with os.scandir(place) as entries:
             # A link in the place of a folder is none of ours.
             found = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
-        dead = [each for each in found if each.startswith(f"{name}.") and files.is_left_behind(each[len(name) + 1 :])]
+        dead = [each for each in found if each.startswith(f"{name}.") and local.is_left_behind(each[len(name) + 1 :])]
         for each in [self._free] * (self._free in found) + dead:
             with contextlib.suppress(OSError):
                 self._rename(each, self._own)
@@ -132,7 +134,7 @@ class Resumable:
     @property
     def path(self) -> Path:
         """Where the bytes lie until :meth:`commit`."""
-        return self._root / files.STATE_FOLDER / FOLDER / self._own / _DATA
+        return self._root / local.STATE_FOLDER / FOLDER / self._own / _DATA
 
     # --- As the transport sees it ----------------------------------------------------------------------------
 
@@ -210,9 +212,9 @@ class Resumable:
             os.fsync(self._file.fileno())
         found = os.fstat(self._file.fileno())
         self._file.close()
-        files.move(self._folder, self._folder.place(_DATA), self._root, path)
+        local.move(self._folder, self._folder.place(_DATA), self._root, path)
         if flush:
-            with files.Folder(self._root, *path.split("/")[:-1]) as folder:
+            with local.Folder(self._root, *path.split("/")[:-1]) as folder:
                 if folder.descriptor is not None:
                     os.fsync(folder.descriptor)
         self._remove()

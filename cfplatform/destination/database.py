@@ -8,8 +8,8 @@ import sqlite3
 import time
 from pathlib import Path
 
-from .. import files
 from ..exceptions import DownloadError
+from . import local
 
 #: Raised when the tables change; a file of another version is put aside and built anew.
 SCHEMA_VERSION = 2
@@ -49,7 +49,7 @@ class StateError(DownloadError):
 
 def state_path(root: Path) -> Path:
     """Return the state file of a destination."""
-    return root / files.STATE_FOLDER / "state.sqlite3"
+    return root / local.STATE_FOLDER / "state.sqlite3"
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -64,7 +64,7 @@ def connect(path: Path) -> sqlite3.Connection:
             # folder do nothing, that may be one that makes the file at this moment.
             if "locked" not in str(error) or time.monotonic() > give_up:
                 raise StateError(
-                    f"The state file {str(path)!r} cannot be opened: {error} ({files.free_space(path.parent)}). "
+                    f"The state file {str(path)!r} cannot be opened: {error} ({local.free_space(path.parent)}). "
                     "Free space or mend the folder."
                 ) from None
             time.sleep(0.05)
@@ -91,7 +91,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _open_database(path: Path) -> sqlite3.Connection:
     # Created first, so that it is private from the start.
-    os.close(files.open_private(path))
+    os.close(local.open_private(path))
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=LOCK_WAIT)
     try:
         # With a write-ahead log a commit survives the death of the process and costs no disk flush.

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import IO
 
-from .. import files
 from ..exceptions import DestinationBusyError
+from . import local
 
 
 def lock(root: Path) -> IO[str]:
     """Lock a destination for this process; the operating system lifts the lock when the process ends."""
-    path = root / files.STATE_FOLDER / "lock"
-    file = os.fdopen(files.open_private(path), "r+", encoding="ascii", errors="replace")
+    path = root / local.STATE_FOLDER / "lock"
+    file = os.fdopen(local.open_private(path), "r+", encoding="ascii", errors="replace")
     try:
         _lock_descriptor(file.fileno())
     except OSError:

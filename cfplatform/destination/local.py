@@ -17,8 +17,8 @@ from pathlib import Path
 
 from typing_extensions import Self
 
-from . import naming
-from .exceptions import DownloadError, InvalidParameterError, UnsafePathError
+from .. import naming
+from ..exceptions import DownloadError, InvalidParameterError, UnsafePathError
 
 #: Folder inside a destination that holds the state and files not yet complete.
 STATE_FOLDER = ".cfplatform"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import http, params
-from .exceptions import APIError, DownloadError, InvalidResponseError, UnsafePathError, blank
+from .. import http, params
+from ..exceptions import APIError, DownloadError, InvalidResponseError, UnsafePathError, blank
 
 #: Paths in one request, at the most (published reference).
 MAX_PATHS = 1000

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 from typing_extensions import TypedDict
 
-from . import files, markup, places
-from .exceptions import CFPlatformError, DownloadError, from_dict
-from .state import KEPT_RUNS, read_downloaded, read_results
+from ..destination import local, places
+from ..destination.state import KEPT_RUNS, read_downloaded, read_results
+from ..exceptions import CFPlatformError, DownloadError, from_dict
+from ..resources import markup
+from .upload_sources import File
 
 #: Results that a notebook shows, at the most.
 SHOWN = 10
@@ -249,6 +251,50 @@ def iter_downloaded(
     if url is not None:
         root = places.state_root(url, state)
     else:
-        root = files.folder_path(places.local_path(destination), "destination").resolve()
+        root = local.folder_path(places.local_path(destination), "destination").resolve()
     for row in read_downloaded(root):
         yield DownloadedItem(row.project_id, row.item_id, **located(root, url, row.path, row.asset_path))
+
+
+@dataclass(frozen=True)
+class UploadedFile:
+    """A file in the storage of a space.
+
+    Attributes:
+        path: Its place inside the space, chosen by the platform; the ``asset_url`` of a work item.
+        size: Its bytes.
+        content_type: The media type that it was sent with.
+        name: The name that it had here, without folders; ``None`` for a file object without one.
+    """
+
+    path: str
+    size: int
+    content_type: str
+    name: str | None
+
+    def _repr_html_(self) -> str:
+        return markup.table(type(self).__name__, vars(self).items())
+
+
+@dataclass(frozen=True)
+class UploadResult:
+    """What became of one file.
+
+    Attributes:
+        file: The path or file object, as given.
+        uploaded: The file in the storage; ``None`` if it failed.
+        error: Why it failed, else ``None``.
+    """
+
+    file: File
+    uploaded: UploadedFile | None = None
+    error: CFPlatformError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was uploaded."""
+        return self.error is None
+
+    def _repr_html_(self) -> str:
+        path = self.uploaded.path if self.uploaded is not None else None
+        return markup.table(type(self).__name__, [("file", self.file), ("path", path), ("error", self.error)])

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from . import files
-from .exceptions import (
+from ..destination import local
+from ..destination.places import Place
+from ..destination.state import FinishedAsset, FinishedItem
+from ..exceptions import (
     CFPlatformError,
     ConfigurationError,
     DownloadError,
@@ -29,13 +31,11 @@ from .exceptions import (
     shown,
     to_dict,
 )
-from .http import Transport
-from .http.transport import Settings
-from .places import Place
+from ..http import Transport
+from ..http.transport import Settings
+from .pool import Pool
 from .receiving import Receiver, Target
-from .state import FinishedAsset, FinishedItem
-from .transfer.pool import Pool
-from .transfer.steps import Job, Steps
+from .steps import Job, Steps
 
 #: Items in a chunk. Each chunk fills its window and drains it, which costs some three round trips of the dozen
 #: that 200 items take with 32 workers; and a process that dies takes one chunk with it, whose items are fetched again.
@@ -234,9 +234,9 @@ class Spread(Generic[R]):
         """
         pid = os.getpid()
         try:
-            mark = files.PartFile(self._place.root)
+            mark = local.PartFile(self._place.root)
         except OSError as error:
-            raise files.destination_error(error) from None
+            raise local.destination_error(error) from None
         self._mark = mark.path
         try:
             with contextlib.closing(self._pool.run(jobs, self._begin)) as finished:
@@ -269,7 +269,7 @@ class Spread(Generic[R]):
             # Else another process would take it, after a day, for something left behind.
             os.utime(self._mark)
         except OSError as error:
-            raise files.destination_error(error) from None
+            raise local.destination_error(error) from None
         try:
             future = self._executor.submit(download_chunk, chunk)
         except Exception as error:
@@ -296,8 +296,8 @@ class Spread(Generic[R]):
             self._take(job, done)
         except OSError as error:
             # As the steps do where the file system refuses something.
-            problem = files.destination_error(error)
-            if files.stops_everything(error):
+            problem = local.destination_error(error)
+            if local.stops_everything(error):
                 raise problem from None
             job.fail(problem)
 

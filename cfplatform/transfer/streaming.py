@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
-from . import documents
-from .exceptions import CFPlatformError
-from .http import ObjectStream, Transport
-from .resources import WorkItem
-from .transfer.memory import MemoryBudget
-from .transfer.steps import Job, Steps
+from .. import documents
+from ..exceptions import CFPlatformError
+from ..http import ObjectStream, Transport
+from ..resources import WorkItem
+from .memory import MemoryBudget
+from .steps import Job, Steps
 
 #: Parsed documents that wait to be taken, for each worker.
 HELD_PER_WORKER = 2

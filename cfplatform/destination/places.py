@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 from typing_extensions import Self
 
-from . import files, naming
-from .exceptions import InvalidParameterError
+from .. import naming
+from ..exceptions import InvalidParameterError
+from . import local
 from .remote import RemotePlace
 
 #: A scheme of one letter would be a drive of Windows; ``::`` is how fsspec puts one store before another.
@@ -77,7 +78,7 @@ class Place(Protocol):
         """Let go of what is held open for all files of a run."""
 
     def adopt(self, file: Any, path: str) -> Stat:
-        """Give a complete :class:`~cfplatform.resume.Resumable` its final place."""
+        """Give a complete :class:`~cfplatform.transfer.resumable.Resumable` its final place."""
         ...
 
     def ensure_folder(self, *names: str) -> None:
@@ -103,15 +104,15 @@ class LocalPlace:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._held: files.Held | None = files.Held(root)
+        self._held: local.Held | None = local.Held(root)
 
     def __reduce__(self) -> tuple[type[LocalPlace], tuple[Path]]:
         # Folders are opened anew in each process.
         return LocalPlace, (self.root,)
 
-    def part(self, path: str) -> files.PartFile:
+    def part(self, path: str) -> local.PartFile:
         """Begin a file."""
-        return files.PartFile(self._held or self.root)
+        return local.PartFile(self._held or self.root)
 
     def release(self) -> None:
         """Let go of the folders; a thread that is late opens them for itself."""
@@ -124,7 +125,7 @@ class LocalPlace:
 
     def ensure_folder(self, *names: str) -> None:
         """Make a folder."""
-        files.ensure_folder(self.root, *names)
+        local.ensure_folder(self.root, *names)
 
     def has(self, path: str, size: int, mark: int) -> bool:
         """Tell whether a file has the size and time that were written down."""
@@ -136,7 +137,7 @@ class LocalPlace:
 
     def remove_unchanged(self, path: str, size: int, mark: int) -> None:
         """Remove a file that has the size and time that were written down."""
-        files.remove_unchanged(self.root, path, size, mark)
+        local.remove_unchanged(self.root, path, size, mark)
 
 
 def choose(destination: object, state: object = None) -> Place:
@@ -153,14 +154,14 @@ def choose(destination: object, state: object = None) -> Place:
         raise InvalidParameterError(
             "state is for destinations that are URLs; a folder keeps its state in itself. Leave it out."
         )
-    return LocalPlace(files.prepare_destination(local_path(destination)))
+    return LocalPlace(local.prepare_destination(local_path(destination)))
 
 
 def _remote(url: str, state: object) -> RemotePlace:
     root = state_root(url, state)
     place = RemotePlace(url, root)
     place.connect()
-    files.prepare_destination(root, "state")
+    local.prepare_destination(root, "state")
     return place
 
 
@@ -171,7 +172,7 @@ def state_root(url: str, state: object) -> Path:
             f"destination {url} needs state: the path of a local folder that remembers what is finished there, such as "
             "state='labels-state'. Pass the same one each time."
         )
-    return files.folder_path(state, "state").resolve() / f"{naming.safe_name(url)}~{naming.digest(url)}"
+    return local.folder_path(state, "state").resolve() / f"{naming.safe_name(url)}~{naming.digest(url)}"
 
 
 def remote_url(destination: object) -> str | None:
