@@ -28,7 +28,7 @@ from cfplatform import (
     InvalidParameterError,
     NotFoundError,
 )
-from cfplatform.transfer import exports
+from cfplatform.transfer import export_arguments, exports
 from tests.faults.stores import zipped
 from tests.faults.tools import tree
 
@@ -298,7 +298,7 @@ def test_without_time_there_is_still_a_look(sandbox, client):
 
 
 def test_looks_become_rarer_up_to_the_interval(sandbox, client, monkeypatch):
-    assert (exports.FIRST_POLL, exports.arguments.POLL_INTERVAL, exports.arguments.WAIT_TIMEOUT) == (1.0, 5.0, 3600.0)
+    assert (exports.FIRST_POLL, export_arguments.POLL_INTERVAL, export_arguments.WAIT_TIMEOUT) == (1.0, 5.0, 3600.0)
     monkeypatch.setattr(exports, "FIRST_POLL", 0.05)
     sandbox.export_seconds = 600
     export = client.create_export("Nightly")
