@@ -7,19 +7,18 @@ correctness.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .. import naming
 from ..exceptions import DownloadError
-from . import database, local, locking
+from . import database, local
 from .database import StateError, state_path
-from .reading import read_downloaded, read_results
-from .rows import DownloadedRow, FinishedAsset, FinishedItem, ResultRow
 
 __all__ = [
     "KEPT_RUNS",
@@ -32,7 +31,6 @@ __all__ = [
     "StateError",
     "read_downloaded",
     "read_results",
-    "state_path",
 ]
 
 #: Runs whose results are kept.
@@ -41,6 +39,49 @@ KEPT_RUNS = 3
 RESULTS_AT_ONCE = 500
 
 T = TypeVar("T")
+
+
+class FinishedItem(NamedTuple):
+    """What is known of an item that was downloaded; ``path`` is relative to the destination."""
+
+    path: str
+    revision: str | None
+    injected: bool
+    etag: str | None
+    size: int
+    mtime_ns: int
+
+
+class FinishedAsset(NamedTuple):
+    """What is known of an asset that was downloaded; ``path`` is relative to the destination."""
+
+    path: str
+    source: str
+    size: int
+    mtime_ns: int
+
+
+class ResultRow(NamedTuple):
+    """One result as it is stored; ``error`` is JSON."""
+
+    item_id: str
+    batch_id: str | None
+    path: str | None
+    outcome: str
+    size: int
+    error: str | None
+    asset_path: str | None = None
+    asset_size: int = 0
+    written: int = 0
+
+
+class DownloadedRow(NamedTuple):
+    """The files of one item, relative to the destination."""
+
+    project_id: str
+    item_id: str
+    path: str | None
+    asset_path: str | None
 
 
 class State:
@@ -57,7 +98,7 @@ class State:
         self._naming = threading.Lock()
         self._closed = False
         try:
-            self._lock_file = locking.lock(root)
+            self._lock_file = database.lock(root)
             try:
                 local.remove_stale_parts(root)
                 self._db = database.connect(state_path(root))
@@ -97,7 +138,7 @@ class State:
             with self._lock:
                 self._closed = True
                 database.disconnect(self._db, state_path(self.root))
-            locking.unlock(self._lock_file)
+            database.unlock(self._lock_file)
 
     def _execute(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         storable = [_storable(value) for value in values]
@@ -209,6 +250,42 @@ class State:
             # Rare, and to look at every text would take as long as to write them all.
             values = [[_storable(value) for value in row] for row in values]
             self._alone(write, None)
+
+
+# --- Read by those who did not write it: nothing is locked, nothing is changed ---------------------------------------
+
+
+def read_results(root: Path, run: int, outcome: str | None = None) -> Iterator[ResultRow]:
+    """Yield the results of a run from the state file, in the order in which they came."""
+    statement = (
+        "SELECT item_id, batch_id, path, outcome, size, error, asset_path, asset_size, written FROM results "
+        "WHERE run = ? AND (? IS NULL OR outcome = ?) ORDER BY position"
+    )
+    for row in _read(root, statement, (run, outcome, outcome), "The results of this run cannot be read any more"):
+        yield ResultRow(*row)
+
+
+def _read(root: Path, statement: str, values: tuple[Any, ...], problem: str) -> Iterator[tuple[Any, ...]]:
+    uri = f"{state_path(root).as_uri()}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            yield from db.execute(statement, values)
+    except sqlite3.Error as error:
+        reason = str(error)
+    else:
+        return
+    raise DownloadError(f"{problem} from {str(state_path(root))!r}: {reason}.")
+
+
+def read_downloaded(root: Path) -> Iterator[DownloadedRow]:
+    """Yield what was downloaded into a destination, by project and item."""
+    statement = (
+        "SELECT project_id, item_id, items.path, assets.path FROM items LEFT JOIN assets USING (project_id, item_id) "
+        "UNION ALL SELECT project_id, item_id, NULL, path FROM assets "
+        "WHERE NOT EXISTS (SELECT 1 FROM items WHERE items.project_id = assets.project_id "
+        "AND items.item_id = assets.item_id) ORDER BY 1, 2"
+    )
+    return (DownloadedRow(*row) for row in _read(root, statement, (), "What was downloaded cannot be read"))
 
 
 def _apart(name: str, batch_id: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ..archives import ArchiveMember
-    from ..transfer.exports import ExportDownloadOptions, WaitOptions
+    from .options import ExportDownloadOptions, WaitOptions
 
 
 class Export(Resource):

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from typing_extensions import Self, Unpack
 
-    from ..transfer.downloads import DownloadOptions
-    from ..transfer.results import DownloadResult
-    from ..viz import DrawOptions
+    from .options import DownloadOptions, DrawOptions
+    from .results import DownloadResult
 
 
 class WorkItem(InProject):
@@ -80,7 +79,8 @@ class WorkItem(InProject):
             >>> next(client.get_work_items()).get_annotation().coco_results_url[:5]
             's3://'
         """
-        return self._bound_client().get_annotation(self.id, self.listed_project_id)
+        annotation: Annotation = self._bound_client().get_annotation(self.id, self.listed_project_id)
+        return annotation
 
     def load(self) -> dict[str, Any]:
         """Fetch and parse the COCO document, with ``info.asset_url`` set; nothing is written to disk.
@@ -91,8 +91,7 @@ class WorkItem(InProject):
             >>> sorted(next(client.get_work_items()).load())
             ['annotations', 'categories', 'images', 'info', 'licenses']
         """
-        _, document = next(self._bound_client().iter_annotations(items=[self], patience=0))
-        return document
+        return next(self._bound_client().iter_annotations(items=[self], patience=0))[1]
 
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadResult:
         """Save the COCO document as ``<destination>/<batch name>/<id>.json``.
@@ -148,7 +147,8 @@ class WorkItem(InProject):
             >>> next(client.get_work_items()).plot(labels=False).size
             (320, 240)
         """
-        return self._bound_client()._plot(self, options)
+        image: Image = self._bound_client()._plot(self, options)
+        return image
 
     def refresh(self) -> Self:
         """Read the item again and update this object; return it.

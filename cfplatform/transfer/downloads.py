@@ -9,40 +9,24 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-from typing_extensions import Self, TypedDict
+from typing_extensions import Self
 
 from .. import http, naming, params, progress
-from ..destination.places import Place
+from ..destination import local
+from ..destination.base import Destination
 from ..destination.state import RESULTS_AT_ONCE, FinishedAsset, FinishedItem, ResultRow, State, StateError
 from ..exceptions import DestinationError, DownloadError, InvalidParameterError, OutageError, from_dict, to_dict
 from ..http import ObjectStream, Run, Transport
 from ..resources import WorkItem
+from ..resources.options import Executor
+from ..resources.results import DownloadResult, DownloadSummary, located
 from . import pagination
-from .assets import Assets
-from .processes import Done, Executor, Spread
-from .receiving import Receiver, Target
-from .results import DownloadResult, DownloadSummary, located
+from .processes import Done, Spread
+from .receiving import Receiver, Target, asset_source
 from .steps import Job, Steps
 
 #: Folder of items that belong to no batch; the platform itself calls the batch of such projects so.
 DEFAULT_FOLDER = "Default"
-
-
-class DownloadOptions(TypedDict, total=False):
-    """Options that every download takes; what they mean stands at :meth:`~cfplatform.Client.download_project`."""
-
-    space_id: str | None
-    max_workers: int | None
-    overwrite: bool
-    assets: bool
-    inject_asset_url: bool
-    progress: progress.Progress
-    executor: Executor | None
-    patience: float | None
-    state: str | os.PathLike[str] | None
-
-
-OPTION_NAMES = tuple(DownloadOptions.__annotations__)
 
 
 class Downloader:
@@ -50,7 +34,7 @@ class Downloader:
 
     Args:
         calls: The transport.
-        place: The destination.
+        destination: The destination.
         batch_names: Returns the names of a project's batches by id; called with ``refresh`` where one is missing, and
             with the run.
         reporter: Is told what finishes, and what is waited for.
@@ -62,7 +46,7 @@ class Downloader:
     def __init__(
         self,
         calls: Transport,
-        place: Place,
+        destination: Destination,
         batch_names: Callable[[str, bool, Run], dict[str, str]],
         reporter: progress.ProgressReporter,
         *,
@@ -78,8 +62,8 @@ class Downloader:
         self._calls = calls
         self._documents = documents
         self._with_assets = assets
-        self._place = place
-        self._root = place.root
+        self._destination = destination
+        self._root = destination.root
         self._batch_names = batch_names
         self._overwrite = overwrite
         self._inject = inject_asset_url
@@ -90,7 +74,7 @@ class Downloader:
         self._folders: dict[tuple[str, str], str] = {}
         # Places of items on their way, which have no row yet.
         self._claimed: dict[str, str] = {}
-        self._receiver = Receiver(calls, place, inject=inject_asset_url)
+        self._receiver = Receiver(calls, destination, inject=inject_asset_url)
         self._run: Callable[[Iterable[Job[DownloadResult]]], Generator[Job[DownloadResult]]]
         if executor is None:
             steps: Steps[DownloadResult] = Steps(
@@ -107,7 +91,7 @@ class Downloader:
             spread: Spread[DownloadResult] = Spread(
                 executor,
                 calls.settings(),
-                place,
+                destination,
                 self._take_back,
                 space_id=space_id,
                 workers=workers,
@@ -118,7 +102,6 @@ class Downloader:
 
     def __enter__(self) -> Self:
         self._state = State.open(self._root)
-        self._assets = Assets(self._place, self._state)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,7 +127,7 @@ class Downloader:
     def summarise(self, pages: Iterable[Sequence[WorkItem]]) -> DownloadSummary:
         """Download the items of all pages, write the results down, and return the summary."""
         began = time.monotonic()
-        summary = DownloadSummary(self._place.url or self._root, state=self._root)
+        summary = DownloadSummary(self._destination.url or self._root, state=self._root)
         run = summary.run = self._state.begin_run()
         waiting: list[ResultRow] = []
         try:
@@ -211,7 +194,7 @@ class Downloader:
         except DownloadError as error:
             job.error = error
             return job
-        asset = self._assets.here(job.project_id, item, target.folder, target.stem) if self._with_assets else None
+        asset = self._known_asset(job, target) if self._with_assets else None
         if self._with_assets and item.asset_url and (asset is None or self._overwrite):
             job.asset = item.asset_url
         known = target.known
@@ -238,7 +221,7 @@ class Downloader:
             size=known.size if known else 0,
             asset_size=asset.size if asset else 0,
             written=written,
-            **located(self._root, self._place.url, known and known.path, asset and asset.path),
+            **located(self._root, self._destination.url, known and known.path, asset and asset.path),
         )
 
     def _claim(self, item: WorkItem, target: Target) -> Target:
@@ -257,14 +240,22 @@ class Downloader:
 
     def _is_intact(self, known: FinishedItem) -> bool:
         """Tell whether the file is the one that was written down, as it is wanted today."""
-        return known.injected == self._inject and self._place.has(known.path, known.size, known.mtime_ns)
+        return known.injected == self._inject and self._destination.has(known.path, known.size, known.mtime_ns)
+
+    def _known_asset(self, job: Job[DownloadResult], target: Target) -> FinishedAsset | None:
+        """Return an item's asset if it is there, unchanged and where it belongs."""
+        known = self._state.asset(job.project_id, job.item.id)
+        if known is None or known.source != asset_source(job.item):
+            return None
+        is_there = os.path.splitext(known.path)[0] == target.asset_path("")
+        return known if is_there and self._destination.has(known.path, known.size, known.mtime_ns) else None
 
     def _folder(self, project_id: str, batch_id: int | None) -> str:
         key = (project_id, "" if batch_id is None else str(batch_id))
         folder = self._folders.get(key)
         if folder is None:
             folder = self._state.folder(*key, self._folder_name(*key))
-            self._place.ensure_folder(folder)
+            self._destination.ensure_folder(folder)
             self._folders[key] = folder
         return folder
 
@@ -314,16 +305,21 @@ class Downloader:
         job.target = target._replace(known=finished)
 
     def _keep_asset(self, job: Job[DownloadResult], asset: FinishedAsset) -> None:
-        self._assets.keep(job.project_id, job.item, asset)
+        known = self._state.asset(job.project_id, job.item.id)
+        self._state.finish_asset(job.project_id, job.item.id, asset)
+        if known is not None and known.path != asset.path:
+            self._remove_moved(known)
         job.target = job.target._replace(asset=asset)
 
-    def _remove_moved(self, known: FinishedItem) -> None:
+    def _remove_moved(self, known: FinishedItem | FinishedAsset) -> None:
         """Remove the file that an item had before its batch changed, if nobody touched it since."""
-        extension = naming.extension(known.path)
-        folder, _, stem = known.path.removesuffix(extension).partition("/")
+        *folders, name = known.path.split("/")
+        inner = [local.ASSETS_FOLDER] if isinstance(known, FinishedAsset) else []
+        stem = name.removesuffix(naming.extension(name))
         # The state file is not trusted with a path: only one that this code could have chosen is removed.
-        if naming.safe_name(folder) == folder and naming.safe_name(stem) == stem:
-            self._place.remove_unchanged(known.path, known.size, known.mtime_ns)
+        is_ours = all(naming.safe_name(part) == part for part in (*folders, stem))
+        if is_ours and len(folders) == 1 + len(inner) and folders[1:] == inner:
+            self._destination.remove_unchanged(known.path, known.size, known.mtime_ns)
 
 
 def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:

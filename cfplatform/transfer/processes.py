@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..destination import local
-from ..destination.places import Place
+from ..destination.base import Destination
 from ..destination.state import FinishedAsset, FinishedItem
 from ..exceptions import (
     CFPlatformError,
@@ -33,6 +33,7 @@ from ..exceptions import (
 )
 from ..http import Transport
 from ..http.transport import Settings
+from ..resources.options import Executor
 from .pool import Pool
 from .receiving import Receiver, Target
 from .steps import Job, Steps
@@ -49,13 +50,6 @@ LAST_WAIT = 2.0
 KEPT_TRANSPORTS = 4
 
 R = TypeVar("R")
-
-
-class Executor(Protocol):
-    """What ``executor=`` takes: ``concurrent.futures.Executor``, that of a Dask client, or anything like them."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
-        """Run ``fn(*args)`` somewhere; return a future with ``result``, ``cancel`` and ``add_done_callback``."""
 
 
 def checked(executor: Executor | None) -> Executor | None:
@@ -90,7 +84,7 @@ class Chunk:
     """What a worker gets; it holds the API key."""
 
     settings: Settings
-    place: Place
+    destination: Destination
     #: A file that is there as long as the run is. It also proves that the worker sees the caller's folder (that of the
     #: state, where the destination is a URL), and not one of its own machine that has the same name.
     mark: Path
@@ -131,7 +125,7 @@ def download_chunk(chunk: Chunk) -> Report:
 
 def _download(chunk: Chunk, jobs: list[Job[bool]]) -> None:
     calls = _transport(chunk.settings)
-    receiver = Receiver(calls, chunk.place, inject=chunk.inject)
+    receiver = Receiver(calls, chunk.destination, inject=chunk.inject)
 
     def receive(job: Job[bool], stream: Any) -> bool:
         job.target = job.target._replace(known=receiver.document(job, stream))
@@ -179,7 +173,7 @@ class Spread(Generic[R]):
     Args:
         executor: Runs chunks; it is not shut down.
         settings: What a worker's transport is built of.
-        place: The destination.
+        destination: The destination.
         take: Called in the caller's thread with a job and what was done; writes the state and sets the result.
         space_id: The space, or ``None`` to take it from each annotation.
         workers: Items that one chunk works on at the same time, at the most.
@@ -191,7 +185,7 @@ class Spread(Generic[R]):
         self,
         executor: Executor,
         settings: Settings,
-        place: Place,
+        destination: Destination,
         take: Callable[[Job[R], Done], None],
         *,
         space_id: str | None,
@@ -212,7 +206,7 @@ class Spread(Generic[R]):
             )
         self._executor = executor
         self._settings = settings
-        self._place = place
+        self._destination = destination
         self._take = take
         self._space_id = space_id
         self._workers = workers
@@ -234,7 +228,7 @@ class Spread(Generic[R]):
         """
         pid = os.getpid()
         try:
-            mark = local.PartFile(self._place.root)
+            mark = local.PartFile(self._destination.root)
         except OSError as error:
             raise local.destination_error(error) from None
         self._mark = mark.path
@@ -257,7 +251,7 @@ class Spread(Generic[R]):
     def _submit(self, jobs: list[Job[R]]) -> None:
         chunk = Chunk(
             self._settings,
-            self._place,
+            self._destination,
             self._mark,
             self._space_id,
             self._workers,

@@ -89,9 +89,9 @@ class Resumable:
 
     def _claim(self, name: str) -> None:
         """Take up what an earlier run left, or begin anew; of several that were left, one will do."""
-        place = self._root / local.STATE_FOLDER / FOLDER
-        with os.scandir(place) as entries:
-            # A link in the place of a folder is none of ours.
+        outer = self._root / local.STATE_FOLDER / FOLDER
+        with os.scandir(outer) as entries:
+            # A link instead of a folder is none of ours.
             found = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
         dead = [each for each in found if each.startswith(f"{name}.") and local.is_left_behind(each[len(name) + 1 :])]
         for each in [self._free] * (self._free in found) + dead:
@@ -99,16 +99,16 @@ class Resumable:
                 self._rename(each, self._own)
                 break
         else:
-            os.mkdir(self._outer.place(self._own), 0o700, dir_fd=self._outer.descriptor)
+            os.mkdir(self._outer.at(self._own), 0o700, dir_fd=self._outer.descriptor)
         for each in dead:
             # Renamed first, so that nobody takes it up while it goes; fails for the one that was taken up here.
             with contextlib.suppress(OSError):
                 self._rename(each, f"{self._own}.old")
-                shutil.rmtree(place / f"{self._own}.old", ignore_errors=True)
+                shutil.rmtree(outer / f"{self._own}.old", ignore_errors=True)
 
     def _rename(self, old: str, new: str) -> None:
-        held = self._outer.descriptor
-        os.rename(self._outer.place(old), self._outer.place(new), src_dir_fd=held, dst_dir_fd=held)
+        outer = self._outer.descriptor
+        os.rename(self._outer.at(old), self._outer.at(new), src_dir_fd=outer, dst_dir_fd=outer)
 
     def __enter__(self) -> Self:
         return self
@@ -212,7 +212,7 @@ class Resumable:
             os.fsync(self._file.fileno())
         found = os.fstat(self._file.fileno())
         self._file.close()
-        local.move(self._folder, self._folder.place(_DATA), self._root, path)
+        local.move(self._folder, _DATA, self._root, path)
         if flush:
             with local.Folder(self._root, *path.split("/")[:-1]) as folder:
                 if folder.descriptor is not None:
@@ -229,10 +229,10 @@ class Resumable:
         self._done = True
         for name in (_NOTE, _DATA):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._folder.place(name), dir_fd=self._folder.descriptor)
+                os.unlink(self._folder.at(name), dir_fd=self._folder.descriptor)
         self._folder.close()
         with contextlib.suppress(OSError):
-            os.rmdir(self._outer.place(self._own), dir_fd=self._outer.descriptor)
+            os.rmdir(self._outer.at(self._own), dir_fd=self._outer.descriptor)
         self._outer.close()
 
     def _write(self, chunk: bytes) -> None:
@@ -264,17 +264,17 @@ class Resumable:
             self._reporter.advance("downloaded", self._size - self._reported)
             self._reported = self._size
 
-    def _open(self, place: str, flags: int) -> int:
+    def _open(self, name: str, flags: int) -> int:
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        return os.open(self._folder.place(place), flags, 0o666, dir_fd=self._folder.descriptor)
+        return os.open(self._folder.at(name), flags, 0o666, dir_fd=self._folder.descriptor)
 
     def _drop_foreign(self) -> None:
         """Remove what is no file: a link would lead elsewhere, and a pipe would be waited for."""
         for name in (_NOTE, _DATA):
-            place, held = self._folder.place(name), self._folder.descriptor
+            path, descriptor = self._folder.at(name), self._folder.descriptor
             with contextlib.suppress(FileNotFoundError):
-                if not stat.S_ISREG(os.stat(place, dir_fd=held, follow_symlinks=False).st_mode):
-                    os.unlink(place, dir_fd=held)
+                if not stat.S_ISREG(os.stat(path, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                    os.unlink(path, dir_fd=descriptor)
 
     def _read_note(self) -> tuple[str | None, int | None, str]:
         try:
@@ -292,7 +292,7 @@ class Resumable:
         self._etag, self.total = etag, total
         if etag is None:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._folder.place(_NOTE), dir_fd=self._folder.descriptor)
+                os.unlink(self._folder.at(_NOTE), dir_fd=self._folder.descriptor)
             return
         with os.fdopen(self._open(_NOTE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             file.write(json.dumps({"etag": etag, "total": total, "type": self.media_type}).encode())
