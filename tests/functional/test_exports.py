@@ -298,7 +298,7 @@ def test_without_time_there_is_still_a_look(sandbox, client):
 
 
 def test_looks_become_rarer_up_to_the_interval(sandbox, client, monkeypatch):
-    assert (exports.FIRST_POLL, exports.arguments.POLL_INTERVAL, exports.arguments.WAIT_TIMEOUT) == (1.0, 5.0, 3600.0)
+    assert (exports.FIRST_POLL, exports.POLL_INTERVAL, exports.WAIT_TIMEOUT) == (1.0, 5.0, 3600.0)
     monkeypatch.setattr(exports, "FIRST_POLL", 0.05)
     sandbox.export_seconds = 600
     export = client.create_export("Nightly")
