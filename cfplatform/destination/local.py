@@ -14,12 +14,12 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from typing_extensions import Self
 
 from .. import naming
 from ..exceptions import DownloadError, InvalidParameterError, UnsafePathError
-from .base import CompleteFile
 
 #: Folder inside a destination that holds the state and files not yet complete.
 STATE_FOLDER = ".cfplatform"
@@ -43,6 +43,32 @@ _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_di
 _PROCESS = secrets.token_hex(4)
 _NUMBERS = itertools.count()
 _FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+class Written(NamedTuple):
+    """Distinguishes a file that was written from a later one: its size and time.
+
+    In place of a time, an object of a store has a number derived from its entity tag; 0 where there is none.
+    """
+
+    size: int
+    mtime_ns: int
+
+
+class CompleteFile(Protocol):
+    """A complete file on this machine, such as a :class:`~cfplatform.transfer.resumable.Resumable`."""
+
+    @property
+    def path(self) -> Path:
+        """Its path."""
+        ...
+
+    def commit(self, path: str, *, flush: bool = True) -> Written:
+        """Move it to a path inside the local destination."""
+        ...
+
+    def discard(self) -> None:
+        """Remove it."""
 
 
 def prepare_destination(destination: object, what: str = "destination") -> Path:
@@ -248,7 +274,7 @@ class PartFile:
         while piece := os.read(self._descriptor, READ_STEP):
             yield piece
 
-    def commit(self, path: str) -> os.stat_result:
+    def commit(self, path: str) -> Written:
         """Close the file, give it its final name in one step, and return its size and time.
 
         A link under the final name is replaced, not followed; a link in place of a folder is refused.
@@ -266,7 +292,7 @@ class PartFile:
                 raise _with_free_space(error, self._folder.path, 0) from None
             raise
         self._done = True
-        return found
+        return Written(found.st_size, found.st_mtime_ns)
 
     def close(self) -> None:
         """Close the file; nothing can be written or read any more."""
@@ -362,13 +388,15 @@ def destination_error(error: OSError) -> DownloadError:
 
 
 class LocalDestination:
-    """A folder of this machine as a destination.
+    """A folder of this machine as a destination; paths are relative to it, with ``/`` between their parts.
 
     Args:
         root: The folder, prepared.
     """
 
+    #: Of a :class:`~cfplatform.destination.remote.RemoteDestination`.
     url = None
+    #: Whether other processes can write to it.
     is_shared = True
 
     def __init__(self, root: Path) -> None:
@@ -387,7 +415,7 @@ class LocalDestination:
         """Close the folders; a thread that is late opens them for itself."""
         self._folders = None
 
-    def adopt(self, file: CompleteFile, path: str) -> os.stat_result:
+    def adopt(self, file: CompleteFile, path: str) -> Written:
         """Give a complete file its final path."""
         return file.commit(path, flush=False)
 

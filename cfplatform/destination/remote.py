@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from .. import naming
 from ..exceptions import (
@@ -27,7 +27,7 @@ from ..exceptions import (
     printable,
 )
 from . import local
-from .base import CompleteFile, Destination
+from .local import CompleteFile, LocalDestination, Written
 
 #: MiB of a larger object that are in memory at the same time, where the store can be told.
 CHUNK_MIB = 8
@@ -63,7 +63,7 @@ def open_destination(destination: object, state: object = None) -> Destination:
             raise InvalidParameterError(
                 "state is for destinations that are URLs; a folder keeps its state in itself. Leave it out."
             )
-        return local.LocalDestination(local.prepare_destination(local_path(destination)))
+        return LocalDestination(local.prepare_destination(local_path(destination)))
     root = state_root(url, state)
     remote = RemoteDestination(url, root)
     remote.connect()
@@ -135,15 +135,8 @@ def local_path(destination: object) -> object:
     return urllib.request.url2pathname(parts.path)
 
 
-class Written(NamedTuple):
-    """Size of an object, and a number derived from its entity tag, or 0; named as in ``os.stat_result``."""
-
-    st_size: int
-    st_mtime_ns: int
-
-
 class RemoteDestination:
-    """A destination whose files are objects of a store.
+    """A destination whose files are objects of a store; otherwise as :class:`~.local.LocalDestination`.
 
     Args:
         url: The URL, without credentials and without a slash at its end.
@@ -261,7 +254,7 @@ class RemoteDestination:
             found = _written(store.info(target))
         except FileNotFoundError:
             return None
-        return found if found.st_size == size else None
+        return found if found.size == size else None
 
     def _list(self, folder: str) -> dict[str, Written]:
         store, target = self.connect(), self._full_path(folder)
@@ -294,7 +287,7 @@ class RemotePart(local.PartFile):
         super().__init__(destination.root)
         self._destination = destination
 
-    def commit(self, path: str) -> Written:  # type: ignore[override]
+    def commit(self, path: str) -> Written:
         """Put it into the store, and remove the file; return what distinguishes the object from a later one.
 
         Args:
@@ -309,6 +302,9 @@ class RemotePart(local.PartFile):
 def chunk_size(size: int) -> int:
     """Return the bytes of a part, for an object of some size: whole MiB, as Google asks for multiples of 256 KiB."""
     return max(CHUNK_MIB, -(-size // (MAX_PARTS << 20))) << 20
+
+
+Destination: TypeAlias = LocalDestination | RemoteDestination
 
 
 def _open_store(url: str) -> tuple[Any, str]:
@@ -372,4 +368,4 @@ def _written(info: Mapping[str, Any]) -> Written:
 
 
 def _is_same(found: Written, size: int, tag: int) -> bool:
-    return found.st_size == size and (found.st_mtime_ns == tag or 0 in (found.st_mtime_ns, tag))
+    return found.size == size and (found.mtime_ns == tag or 0 in (found.mtime_ns, tag))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..destination import local
-from ..destination.base import Destination
+from ..destination.remote import Destination
 from ..destination.state import FinishedAsset, FinishedItem
 from ..exceptions import (
     CFPlatformError,

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from .. import documents, naming
 from ..destination import local
-from ..destination.base import Destination, Part, Stat
+from ..destination.local import PartFile, Written
+from ..destination.remote import Destination
 from ..destination.state import FinishedAsset, FinishedItem
 from ..exceptions import InvalidResponseError
 from ..http import ObjectStream, Run, Transport
@@ -100,11 +101,11 @@ class Receiver:
                 documents.parse(document)
                 part.write(documents.set_asset_url(document, asset_url) if self._inject else document)
                 found = part.commit(path)
-        return FinishedItem(path, item.revision, self._inject, stream.etag, found.st_size, found.st_mtime_ns)
+        return FinishedItem(path, item.revision, self._inject, stream.etag, *found)
 
     def _save_large(
-        self, part: Part, path: str, head: list[bytes], chunks: Iterator[bytes], asset_url: str | None
-    ) -> Stat:
+        self, part: PartFile, path: str, head: list[bytes], chunks: Iterator[bytes], asset_url: str | None
+    ) -> Written:
         """Save a document that is too large to be parsed, as it arrives."""
         rewriter = large_documents.Rewriter(head, asset_url) if self._inject else None
         ends = _Ends()
@@ -139,7 +140,7 @@ class Receiver:
             resumable.fetch(self._calls, job.asset_url, part, renew, look=look, plain=renew is None, run=run)
             path = target.asset_path(_extension(job.item.asset_url or "", part.media_type))
             found = self._destination.adopt(part, path)
-        return FinishedAsset(path, asset_source(job.item), found.st_size, found.st_mtime_ns)
+        return FinishedAsset(path, asset_source(job.item), *found)
 
 
 def asset_source(item: WorkItem) -> str:
@@ -184,6 +185,6 @@ def _taken(pieces: list[bytes]) -> Iterator[bytes]:
         yield pieces.pop()
 
 
-def _write(part: Part, pieces: Iterable[bytes]) -> None:
+def _write(part: PartFile, pieces: Iterable[bytes]) -> None:
     for piece in pieces:
         part.write(piece)

@@ -206,7 +206,7 @@ class Resumable:
         self._write_note(None, None)
         self._cut(0)
 
-    def commit(self, path: str, *, flush: bool = True) -> os.stat_result:
+    def commit(self, path: str, *, flush: bool = True) -> local.Written:
         """Give the file its final name, relative to the destination; flush it to the disk before, its name after."""
         if flush:
             os.fsync(self._file.fileno())
@@ -218,7 +218,7 @@ class Resumable:
                 if folder.descriptor is not None:
                     os.fsync(folder.descriptor)
         self._remove()
-        return found
+        return local.Written(found.st_size, found.st_mtime_ns)
 
     def discard(self) -> None:
         """Remove it."""
