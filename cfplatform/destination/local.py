@@ -39,7 +39,7 @@ _FATAL = {
 _FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
 #: Whether files can be addressed relative to an open folder, which Windows does not know.
 _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
-#: Tells this process from an earlier one that had its number, as in a container that was started again.
+#: Distinguishes this process from an earlier one with the same id, as in a container that was restarted.
 _PROCESS = secrets.token_hex(4)
 _NUMBERS = itertools.count()
 _FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -121,7 +121,7 @@ def partial_folder(root: Path) -> Path:
 
 
 def ensure_folder(root: Path, *names: str) -> Path:
-    """Create a folder inside the destination, with those that it lies in, and return it.
+    """Create a folder inside the destination, with its parents, and return it.
 
     Raises:
         UnsafePathError: If something else is in the way, such as a link that leads elsewhere.
@@ -209,9 +209,9 @@ class Folder:
 
 
 class OpenFolders:
-    """The folders of a destination that every file needs, opened once; closed when nothing refers to it any more.
+    """The folders that every file of a destination needs, opened once; closed when nothing refers to them any more.
 
-    Not closed by hand: a thread that outlives its run would go on with a descriptor that means something else then.
+    Not closed explicitly: a thread that outlives its run would use a descriptor that by then means something else.
 
     Raises:
         UnsafePathError: If something else is in the way, such as a link.
@@ -228,7 +228,7 @@ class OpenFolders:
 
 
 class PartFile:
-    """A file that appears under its final name only when :meth:`commit` is called, and then as a whole.
+    """A file that appears under its final name only when :meth:`commit` is called, and then complete.
 
     Written under a unique name in the state folder, so that any number of processes stay out of each other's
     way; leaving the ``with`` block without a commit removes it.
@@ -277,7 +277,7 @@ class PartFile:
     def commit(self, path: str) -> Written:
         """Close the file, give it its final name in one step, and return its size and time.
 
-        A link under the final name is replaced, not followed; a link in place of a folder is refused.
+        A link under the final name is replaced, not followed; a link instead of a folder is refused.
 
         Args:
             path: The final path, relative to the destination, with ``/`` between its parts.

@@ -29,7 +29,7 @@ from ..exceptions import (
 from . import local
 from .local import CompleteFile, LocalDestination, Written
 
-#: MiB of a larger object that are in memory at the same time, where the store can be told.
+#: MiB of a part of a large object, which is how much of it is in memory at a time.
 CHUNK_MIB = 8
 #: Parts of an upload, at the most; S3 allows 10,000.
 MAX_PARTS = 9_000
@@ -43,8 +43,8 @@ _MEMORY = "memory"
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z0-9+.:-]+)?)://(.*)", re.DOTALL)
 #: A URL that went through ``pathlib.Path``, which drops one slash.
 _LOST_SLASH = re.compile(r"(s3|s3a|gs|gcs|az|abfs|abfss|memory|file):[/\\][^/\\]")
-#: Parts of the names of errors that no class of Python's own stands for: those of botocore, aiohttp and google-auth,
-#: and the codes of S3.
+#: Parts of the names of errors of botocore, aiohttp and google-auth that no built-in exception covers, and of the codes
+#: of S3.
 _REFUSALS = ("Credential", "Forbidden", "Unauthorized", "RefreshError")
 _MISNAMED = ("InvalidBucketName", "ParamValidation", "PermanentRedirect", "AuthorizationHeaderMalformed")
 _UNREACHABLE = ("EndpointConnection", "ConnectTimeout", "ClientConnector", "ConnectionRefused", "gaierror")
@@ -300,7 +300,7 @@ class RemotePart(local.PartFile):
 
 
 def chunk_size(size: int) -> int:
-    """Return the bytes of a part, for an object of some size: whole MiB, as Google asks for multiples of 256 KiB."""
+    """Return the bytes of a part, for an object of some size: full MiB, as Google asks for multiples of 256 KiB."""
     return max(CHUNK_MIB, -(-size // (MAX_PARTS << 20))) << 20
 
 

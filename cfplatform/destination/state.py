@@ -1,8 +1,7 @@
 """The state file of a destination: what is finished, at which revision, and the results of the last runs.
 
-One SQLite file inside the hidden state folder. It only saves work: a row counts only while the file on disk still
-has the size and time that were written down, so a state file that is lost, old or damaged costs requests, never
-correctness.
+One SQLite file inside the hidden state folder. It only saves work: a row counts only while the file on disk still has
+the recorded size and time, so a state file that is lost, old or damaged costs requests, never correctness.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ T = TypeVar("T")
 
 
 class FinishedItem(NamedTuple):
-    """What is known of an item that was downloaded; ``path`` is relative to the destination."""
+    """What is recorded of a downloaded item; ``path`` is relative to the destination."""
 
     path: str
     revision: str | None
@@ -53,7 +52,7 @@ class FinishedItem(NamedTuple):
 
 
 class FinishedAsset(NamedTuple):
-    """What is known of an asset that was downloaded; ``path`` is relative to the destination."""
+    """What is recorded of a downloaded asset; ``path`` is relative to the destination."""
 
     path: str
     source: str
@@ -62,7 +61,7 @@ class FinishedAsset(NamedTuple):
 
 
 class ResultRow(NamedTuple):
-    """One result as it is stored; ``error`` is JSON."""
+    """One result as it is recorded; ``error`` is JSON."""
 
     item_id: str
     batch_id: str | None
@@ -145,7 +144,7 @@ class State:
         return self._alone(lambda db: db.execute(statement, storable).fetchall(), [])
 
     def _alone(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        """Return what ``work`` does with the database while nobody else uses it, or ``otherwise`` if it is closed.
+        """Return what ``work`` does with the database under the lock, or ``otherwise`` if it is closed.
 
         A worker may outlive its run for the length of one request; what it then reports is not needed. No context
         manager of our own holds the lock: Ctrl-C between its parts would leave it locked for ever.
@@ -156,8 +155,8 @@ class State:
             try:
                 return work(self._db)
             except sqlite3.Error as error:
-                advice = "Remove it and run the same call again; finished files are then fetched once more."
-                # Told by its words, as older versions of Python have no code for it.
+                advice = "Remove it and run the same call again; finished files are then fetched again."
+                # By its message, as older versions of Python have no code for it.
                 if "full" in str(error):
                     advice = f"Free space ({local.free_space(self.root)}), then run the same call again."
                 raise StateError(
@@ -165,7 +164,7 @@ class State:
                 ) from None
 
     def folder(self, project_id: str, batch_id: str, name: str) -> str:
-        """Return the folder of a batch: its safe name, kept apart from every other batch's folder.
+        """Return the folder of a batch: its sanitized name, which no other batch has.
 
         The answer stays the same for the life of the destination unless the batch gets another name.
         """
@@ -202,14 +201,14 @@ class State:
         return {item_id: found[stored] for item_id in item_ids if (stored := _storable(item_id)) in found}
 
     def owners(self, path_keys: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Return project and item that hold places, by place; see :func:`naming.collision_key`."""
+        """Return the project and item that have a file name, by :func:`naming.collision_key`."""
         statement = f"SELECT path_key, project_id, item_id FROM items WHERE path_key IN ({_marks(path_keys)})"  # noqa: S608
         rows = self._execute(statement, tuple(path_keys))
         found = {row[0]: (row[1], row[2]) for row in rows}
         return {key: found[stored] for key in path_keys if (stored := _storable(key)) in found}
 
     def remember(self, project_id: str, item_id: str, path_key: str, item: FinishedItem) -> None:
-        """Remember a file that has got its final name; written down when this returns."""
+        """Record a file that has its final name; committed when this returns."""
         self._execute(
             "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (project_id, item_id, item.path, path_key, *item[1:]),
@@ -224,7 +223,7 @@ class State:
         return FinishedAsset(*rows[0]) if rows else None
 
     def finish_asset(self, project_id: str, item_id: str, asset: FinishedAsset) -> None:
-        """Remember an asset that has got its final name."""
+        """Record an asset that has its final name."""
         self._execute("INSERT OR REPLACE INTO assets VALUES (?, ?, ?, ?, ?, ?)", (project_id, item_id, *asset))
 
     def begin_run(self) -> int:
@@ -235,7 +234,7 @@ class State:
         return run
 
     def add_results(self, run: int, first: int, rows: list[ResultRow]) -> None:
-        """Write results down, numbered from ``first``."""
+        """Record results, numbered from ``first``."""
         values: list[Sequence[Any]] = [(run, first + offset, *row) for offset, row in enumerate(rows)]
 
         def write(db: sqlite3.Connection) -> None:
@@ -289,7 +288,7 @@ def read_downloaded(root: Path) -> Iterator[DownloadedRow]:
 
 
 def _apart(name: str, batch_id: str) -> str:
-    """Return the folder of a batch whose plain one is taken by another batch."""
+    """Return the folder of a batch whose plain name another batch has."""
     return naming.safe_name(f"{naming.safe_name(name)}~{batch_id}")
 
 

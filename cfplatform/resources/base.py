@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ClientLike(Protocol):
-    """What resources call on the client that made them; a resource is ``Any`` here, as its class is above this one."""
+    """What resources call on the client that made them; resources are ``Any`` here, being above this module."""
 
     def get_work_items(self, *project_id: Any, **filters: Any) -> Iterator[Any]: ...
 
@@ -77,7 +77,7 @@ class Resource:
 
     #: Field that a person would recognise it by, shown in ``repr``.
     _label: ClassVar[str] = "status"
-    #: Properties that a notebook shows: none that may be an address with a signature.
+    #: Properties that a notebook shows: none that may be a signed URL.
     _shown: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, data: dict[str, Any], client: ClientLike | None = None, parent_id: str | None = None) -> None:

@@ -118,7 +118,7 @@ class WorkItem(InProject):
 
         An asset that is there already is kept. :meth:`Client.download_project` with ``assets=True`` does the same for
         many items, concurrently. Where the asset is named by a path inside the space, and the item has no annotation
-        yet that tells the space, the client needs ``space_id``.
+        yet that names the space, the client needs ``space_id``.
 
         Raises:
             CFPlatformError: The reason, if it could not be downloaded.
@@ -135,13 +135,14 @@ class WorkItem(InProject):
         return cast("Path", result.asset_path)
 
     def plot(self, **options: Unpack[DrawOptions]) -> Image:
-        """Fetch the labels and the picture, and return the picture with its labels; nothing is left on disk.
+        """Fetch the annotations and the image, and return the annotated image; nothing is left on disk.
 
-        A notebook shows it where it is the last value of a cell. What has no picture, such as a video, is drawn on a
-        blank one. Needs the extra ``viz``; the options are those of :func:`cfplatform.viz.draw`.
+        A notebook shows it where it is the last value of a cell. Annotations without an image, such as
+        those of a video, are drawn on a blank one. Needs the extra ``viz``; the options are those of
+        :func:`cfplatform.viz.draw`.
 
         Raises:
-            InvalidParameterError: If the picture cannot be read, or an option makes no sense.
+            InvalidParameterError: If the image cannot be read, or an option makes no sense.
 
         Example:
             >>> next(client.get_work_items()).plot(labels=False).size
@@ -185,6 +186,6 @@ class Annotation(Resource):
 
     @property
     def coco_results_url(self) -> str | None:
-        """The place of the COCO document in the storage, such as ``s3://bucket/spaces/<space id>/...``."""
+        """The storage path of the COCO document, such as ``s3://bucket/spaces/<space id>/...``."""
         value = self.metadata.get("coco_results_url")
         return value if isinstance(value, str) and value else None

@@ -1,4 +1,4 @@
-"""Downloading: where each item goes, what can be skipped, and the summary of a run."""
+"""Downloads: where each item goes, what is skipped, and the summary of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..resources import WorkItem
 from ..resources.options import Executor
 from ..resources.results import DownloadResult, DownloadSummary, located
 from . import pagination
-from .processes import Done, Spread
+from .processes import Done, ExecutorSteps
 from .receiving import Receiver, Target, asset_source
 from .steps import Job, Steps
 
@@ -37,7 +37,7 @@ class Downloader:
         destination: The destination.
         batch_names: Returns the names of a project's batches by id; called with ``refresh`` where one is missing, and
             with the run.
-        reporter: Is told what finishes, and what is waited for.
+        reporter: Receives what finishes, and what the run waits for.
         documents: Download the documents.
         assets: Download the assets.
         executor: Runs the requests in other processes; ``None`` for threads of this one.
@@ -69,10 +69,10 @@ class Downloader:
         self._inject = inject_asset_url
         self._reporter = reporter
         on_wait = progress.Watch(calls.trouble, reporter)
-        #: For what the caller's thread asks.
+        #: For requests of the caller's thread.
         self.run = Run(patience, on_wait=on_wait)
         self._folders: dict[tuple[str, str], str] = {}
-        # Places of items on their way, which have no row yet.
+        # File names of items under way, which have no row yet.
         self._claimed: dict[str, str] = {}
         self._receiver = Receiver(calls, destination, inject=inject_asset_url)
         self._run: Callable[[Iterable[Job[DownloadResult]]], Generator[Job[DownloadResult]]]
@@ -88,7 +88,7 @@ class Downloader:
             )
             self._run = steps.run
         else:
-            spread: Spread[DownloadResult] = Spread(
+            remote_steps: ExecutorSteps[DownloadResult] = ExecutorSteps(
                 executor,
                 calls.settings(),
                 destination,
@@ -98,7 +98,7 @@ class Downloader:
                 patience=patience,
                 inject=inject_asset_url,
             )
-            self._run = spread.run
+            self._run = remote_steps.run
 
     def __enter__(self) -> Self:
         self._state = State.open(self._root)
@@ -125,7 +125,7 @@ class Downloader:
                 yield job, result
 
     def summarise(self, pages: Iterable[Sequence[WorkItem]]) -> DownloadSummary:
-        """Download the items of all pages, write the results down, and return the summary."""
+        """Download the items of all pages, record the results, and return the summary."""
         began = time.monotonic()
         summary = DownloadSummary(self._destination.url or self._root, state=self._root)
         run = summary.run = self._state.begin_run()
@@ -140,7 +140,7 @@ class Downloader:
                         waiting = []
                     self._reporter.advance(result.outcome, result.written or result.size)
         except BaseException as error:
-            # What ended the run must be told, whatever happens to these.
+            # The error that ended the run must be raised, not one of these.
             with contextlib.suppress(StateError):
                 self._state.add_results(run, summary.total_items - len(waiting), waiting)
             if isinstance(error, OutageError):
@@ -161,7 +161,7 @@ class Downloader:
                 yield from self._jobs_of(group)
 
     def _jobs_of(self, group: list[WorkItem]) -> Iterator[Job[DownloadResult]]:
-        """Decide where items of one batch go; the state is asked for all of them at once."""
+        """Decide where items of one batch go, with one query for all of them."""
         project_id = group[0].listed_project_id or ""
         try:
             folder = self._folder(project_id, group[0].batch_id)
@@ -175,7 +175,7 @@ class Downloader:
             return
         known = self._state.items(project_id, [item.id for item in group])
         targets = [Target(folder, naming.safe_name(item.id), known.get(item.id)) for item in group]
-        # Who has their file there already needs no new place.
+        # An item that has its file there needs no new name.
         are_there = [_is_there(target) for target in targets]
         elsewhere = [target.key for target, is_there in zip(targets, are_there, strict=True) if not is_there]
         self._owners = self._state.owners(elsewhere) if elsewhere else {}
@@ -184,7 +184,7 @@ class Downloader:
             yield self._job(item, target, is_there)
 
     def _job(self, item: WorkItem, target: Target, is_there: bool) -> Job[DownloadResult]:
-        """Decide whether there is anything to fetch; an item that has its file there has its place already."""
+        """Decide whether there is anything to fetch; an item that has its file there has its name already."""
         job: Job[DownloadResult] = Job(item)
         try:
             if not is_there:
@@ -204,7 +204,7 @@ class Downloader:
             if item.revision is not None and item.revision == known.revision:
                 job.wants_document = False
             elif item.revision is None and known.etag is not None:
-                # The listing does not tell of changes, so the storage is asked.
+                # The listing does not show changes, so the storage is asked.
                 job.headers = {"If-None-Match": known.etag}
         job.target = target._replace(asset=asset)
         if not job.wants_document and job.asset is None:
@@ -212,7 +212,7 @@ class Downloader:
         return job
 
     def _result(self, job: Job[DownloadResult], outcome: str, *, written: int = 0) -> DownloadResult:
-        """Return the result of an item whose files are those that are known already."""
+        """Return the result of an item from what is known of its files."""
         known, asset = (job.target.known if self._documents else None), job.target.asset
         return DownloadResult(
             job.item.id,
@@ -225,7 +225,7 @@ class Downloader:
         )
 
     def _claim(self, item: WorkItem, target: Target) -> Target:
-        """Return where an item goes: its plain place, or one of its own where that is another's."""
+        """Return where an item goes: its plain name, or one with a digest where another item has that."""
         owner = (item.listed_project_id or "", item.id)
         if self._owners.get(target.key, owner) != owner or not self._is_free(target, item):
             target = target._replace(stem=f"{target.stem}~{naming.digest('/'.join(owner))}")
@@ -235,11 +235,11 @@ class Downloader:
         return target
 
     def _is_free(self, target: Target, item: WorkItem) -> bool:
-        """Tell whether a place is not that of another item on its way, or of one that was when the state was asked."""
+        """Tell whether no other item under way has this name, nor one that was under way when the state was queried."""
         return all(claimed.get(target.key, item.id) == item.id for claimed in (self._claimed, self._claimed_now))
 
     def _is_intact(self, known: FinishedItem) -> bool:
-        """Tell whether the file is the one that was written down, as it is wanted today."""
+        """Tell whether the file is the one that was recorded, written with the same options."""
         return known.injected == self._inject and self._destination.has(known.path, known.size, known.mtime_ns)
 
     def _known_asset(self, job: Job[DownloadResult], target: Target) -> FinishedAsset | None:
@@ -270,7 +270,7 @@ class Downloader:
     # --- Receiving, in the threads of the pool --------------------------------------------------------------------
 
     def _receive(self, job: Job[DownloadResult], stream: ObjectStream) -> DownloadResult:
-        """Receive one document and remember it."""
+        """Save one document and record it."""
         finished = self._receiver.document(job, stream)
         if finished is None:
             return self._result(job, "skipped")
@@ -278,15 +278,15 @@ class Downloader:
         return self._result(job, "downloaded", written=finished.size)
 
     def _receive_asset(self, job: Job[DownloadResult], renew: Callable[[], str] | None, run: Run) -> DownloadResult:
-        """Receive and remember the asset of an item whose document, if it was wanted, is saved."""
+        """Save and record the asset of an item whose document, if it was wanted, is saved."""
         asset = self._receiver.asset(job, renew, run)
         self._keep_asset(job, asset)
         return self._result(job, "downloaded", written=asset.size + (job.result.written if job.result else 0))
 
-    # --- Remembering, always in this process ------------------------------------------------------------------
+    # --- Recording, always in this process --------------------------------------------------------------------
 
     def _take_back(self, job: Job[DownloadResult], done: Done) -> None:
-        """Remember what another process saved of an item, and say what became of it."""
+        """Record what another process saved of an item, and set its result."""
         if done.document is not None:
             self._keep(job, done.document)
         if done.asset is not None:
@@ -323,7 +323,7 @@ class Downloader:
 
 
 def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
-    """Cut a page where the batch changes, and where it has more items than the state is asked for at once."""
+    """Cut a page where the batch changes, and where it has more items than one query of the state takes."""
     group: list[WorkItem] = []
     latest = None
     for item in page:
@@ -342,7 +342,7 @@ def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
 
 
 def _is_there(target: Target) -> bool:
-    """Tell whether the known file of an item has this place."""
+    """Tell whether the known file of an item has this path."""
     if target.known is None:
         return False
     stem = target.path("")
@@ -351,7 +351,7 @@ def _is_there(target: Target) -> bool:
 
 
 def _row(result: DownloadResult, target: Target | None) -> ResultRow:
-    """Return a result as it is written down, with paths relative to the destination."""
+    """Return a result as it is recorded, with paths relative to the destination."""
     known, asset = (target.known, target.asset) if target else (None, None)
     has_document, has_asset = result.path or result.object_url, result.asset_path or result.asset_object_url
     return ResultRow(

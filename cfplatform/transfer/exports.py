@@ -38,7 +38,7 @@ from . import pagination, resumable
 #: Projects and batches in one export, at the most (official client's documentation).
 MAX_PROJECTS = 50
 MAX_BATCHES = 100
-#: Seconds between two looks once waiting has gone on for a while, unless the caller says otherwise.
+#: Seconds between two polls after a while, unless the caller passes another number.
 POLL_INTERVAL = 5.0
 
 _DATES = {
@@ -47,14 +47,14 @@ _DATES = {
     "updated_at_from": "updatedAtFrom",
     "updated_at_to": "updatedAtTo",
 }
-#: Seconds before the second look, and what each wait is longer than the one before it.
+#: Seconds before the second poll, and the factor by which each wait is longer than the one before.
 FIRST_POLL = 1.0
 POLL_GROWTH = 1.3
-#: Seconds that one look may take, even where less is left: so that there is at least one.
-LOOK = 2.0
+#: Seconds that one poll may take, even where less is left: so that there is at least one.
+POLL_TIMEOUT = 2.0
 
-#: How often a refusal is believed to be about another export while none is seen to run.
-FREE_LOOKS = 5
+#: How often a conflict is attributed to another export although none is listed as running.
+MAX_UNSEEN_CONFLICTS = 5
 
 #: Turns what the server sent into an export of the client that asked.
 Make = Callable[[dict[str, Any]], Export]
@@ -69,7 +69,7 @@ def request_body(
     batch_ids: Iterable[Any] | None,
     dates: dict[str, DatetimeLike | None],
 ) -> dict[str, Any]:
-    """Check what an export is to be made of, and return it as the platform spells it.
+    """Check the arguments of an export, and return the body of the request.
 
     Raises:
         InvalidParameterError: If the platform would refuse it, or would take it for something else.
@@ -132,7 +132,7 @@ def _seconds(name: str, value: Any, least: float = 0.0) -> float:
 
 
 def _bounds(options: WaitOptions | ExportDownloadOptions) -> tuple[float, float]:
-    """Check how long is waited, and return it: at the most, and between two looks."""
+    """Check the timeout and the poll interval, and return them."""
     return (
         _seconds("timeout", options.get("timeout", WAIT_TIMEOUT)),
         _seconds("poll_interval", options.get("poll_interval", POLL_INTERVAL), least=0.1),
@@ -184,10 +184,10 @@ class Exports:
     def create(self, body: dict[str, Any], *, wait_for_running: bool, timeout: float) -> Export:
         """Create an export; see :meth:`~cfplatform.Client.create_export`."""
         deadline = time.monotonic() + _seconds("timeout", timeout)
-        # Names need not be unique, so what is there already is told by its ids.
+        # Names need not be unique, so existing exports are recognised by their ids.
         known = {export.id for export in self._newest()}
         lost = False
-        looks = FREE_LOOKS
+        attempts = MAX_UNSEEN_CONFLICTS
         while True:
             try:
                 return self._made(self._calls.post_json(self._path(), body))
@@ -195,14 +195,14 @@ class Exports:
                 problem: CFPlatformError = error.with_traceback(None)
             newest = self._newest()
             if lost or not isinstance(problem, ConflictError):
-                # The server may have acted though its answer was lost, so it is not asked again before a look.
+                # The server may have acted though its response was lost, so list before repeating the request.
                 made = next((each for each in newest if each.id not in known and each.name == body["name"]), None)
                 if made is not None:
                     return made
             if isinstance(problem, ConflictError):
                 running = next((export for export in newest if not export.is_final), None)
-                looks -= running is None
-                self._wait_for_running(problem, running, deadline if wait_for_running and looks else 0.0)
+                attempts -= running is None
+                self._wait_for_running(problem, running, deadline if wait_for_running and attempts else 0.0)
             elif lost:
                 raise problem
             else:
@@ -221,7 +221,7 @@ class Exports:
                 self.wait(running.id, WaitOptions(timeout=left))
             return
         if running is not None:
-            # In place of the server's words, which are kept in the response: they may not say which.
+            # Instead of the server message, which is kept in the response and may not say which.
             known_as = f" (request id {refusal.request_id})" if refusal.request_id else ""
             refusal.message = (
                 f"{refusal.method} {refusal.url} failed with status 409. Export {running.id} ({running.name!r}) is "
@@ -249,7 +249,7 @@ class Exports:
         try:
             while True:
                 try:
-                    left = max(LOOK, deadline - time.monotonic())
+                    left = max(POLL_TIMEOUT, deadline - time.monotonic())
                     export = self.get(export_id, Run(left, on_wait=on_wait), left)
                 except OutageError as error:
                     problem = error.with_traceback(None)
@@ -270,7 +270,7 @@ class Exports:
         finally:
             reporter.finish()
         state = export.status if export is not None else "in an unknown state"
-        failed = f"; the last look at it failed: {problem.message.rstrip('.')}" if problem else ""
+        failed = f"; the last poll failed: {problem.message.rstrip('.')}" if problem else ""
         raise _with_export(
             ExportTimeoutError(
                 f"Export {export_id} is {state} after {timeout:g} s{failed}. The platform goes on with it: call "
@@ -313,7 +313,7 @@ class Exports:
     def _collect(
         self, export: Export, root: Path, target: Path, extract: bool, reporter: progress.ProgressReporter, run: Run
     ) -> Path:
-        with contextlib.closing(self._proven(export, root, reporter, run)) as part:
+        with contextlib.closing(self._verified(export, root, reporter, run)) as part:
             if extract:
                 try:
                     archives.extract(part.path, target)
@@ -326,8 +326,10 @@ class Exports:
                 part.commit(target.name)
         return target
 
-    def _proven(self, export: Export, root: Path, reporter: progress.ProgressReporter, run: Run) -> resumable.Resumable:
-        """Fetch an archive and read all of it; where an earlier run left damaged bytes, fetch it once more."""
+    def _verified(
+        self, export: Export, root: Path, reporter: progress.ProgressReporter, run: Run
+    ) -> resumable.Resumable:
+        """Fetch an archive and read all of it; where an earlier run left damaged bytes, fetch it again."""
         while True:
             part = resumable.Resumable(root, f"export {export.id}", reporter)
             continued = part.position() > 0
@@ -372,7 +374,7 @@ def _succeeded(export: Export) -> Export:
         raise _with_export(
             ExportFailedError(
                 f"Export {export.id} ({export.name!r}) failed: {export.error or 'the platform gave no reason'}. "
-                "Mend the cause and create another one."
+                "Fix the cause and create another one."
             ),
             export,
         )

@@ -28,7 +28,7 @@ from .steps import Job
 
 #: Bytes at the beginning and at the end of a large document that are checked.
 END = 4096
-#: The extension of an asset whose URL and media type tell none. There is always one, so that no name of an asset can
+#: The extension of an asset whose URL and media type give none. There is always one, so that no name of an asset can
 #: be another one's name with its extension.
 DEFAULT_EXTENSION = ".bin"
 
@@ -133,7 +133,7 @@ class Receiver:
         def look(stream: ObjectStream) -> None:
             is_page = _media_type(stream) == "text/html"
             if is_page and not job.asset_url.partition("?")[0].endswith((".html", ".htm")):
-                raise InvalidResponseError("The storage sent a web page in place of the asset.")
+                raise InvalidResponseError("The storage sent a web page instead of the asset.")
 
         key = f"asset {job.project_id} {job.item.id}"
         with contextlib.closing(resumable.Resumable(self._destination.root, key)) as part:

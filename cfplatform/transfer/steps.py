@@ -42,14 +42,14 @@ _OUT_OF_FILES = os.strerror(errno.EMFILE)
 
 
 class Job(Generic[R]):
-    """One item on its way; ``result`` or ``error`` is set when it is done."""
+    """One item under way; ``result`` or ``error`` is set when it is done."""
 
     def __init__(self, item: WorkItem, target: Any = None, result: R | None = None) -> None:
         self.item = item
-        #: The project that is asked for it: the one that was listed, whatever the item says.
+        #: The project to request it from: the one that was listed, whatever the item says.
         self.project_id = item.listed_project_id or ""
         self.wants_document = True
-        #: Where the asset is, as the platform says; ``None`` if it is not wanted.
+        #: The asset's URL or storage path, as the platform says; ``None`` if it is not wanted.
         self.asset: str | None = None
         self.asset_path = ""
         self.asset_url = ""
@@ -60,7 +60,7 @@ class Job(Generic[R]):
         self.result = result
         self.error: CFPlatformError | None = None
         self.headers: dict[str, str] | None = None
-        #: Bytes that the document is known to need, and those that are set aside for it.
+        #: Bytes that the document needs, where known, and those that are reserved for it.
         self.size: int | None = None
         self.reserved = 0
         self.is_held = False
@@ -72,17 +72,17 @@ class Job(Generic[R]):
 
     @property
     def is_done(self) -> bool:
-        """Whether it has come to its end."""
+        """Whether it is finished."""
         return self.result is not None or self.error is not None
 
     def fail(self, error: CFPlatformError) -> None:
-        """Give it an error for its end."""
+        """Finish it with an error."""
         # Without its traceback, whose frames hold the job, its document and the client.
         self.error = error.with_traceback(None)
         self.result = None
 
     def take(self) -> R | None:
-        """Return the result and hold it no longer."""
+        """Return the result and drop it here."""
         result, self.result = self.result, None
         return result
 
@@ -93,7 +93,7 @@ ReceiveAsset = Callable[[Job[R], "Callable[[], str] | None", Run], R]
 
 
 class Steps(Generic[R]):
-    """Takes jobs through the steps, once.
+    """Takes jobs through the steps of one run.
 
     Args:
         calls: The transport.
@@ -148,7 +148,7 @@ class Steps(Generic[R]):
             self._pool.submit(functools.partial(self._do, self._annotate, job))
 
     def _do(self, step: Callable[[Job[R]], None], job: Job[R]) -> None:
-        """Take a job through a step; what goes wrong is about this job, or about all."""
+        """Take a job through a step; an error concerns this job, or all of them."""
         try:
             step(job)
         except CFPlatformError as error:

@@ -38,7 +38,7 @@ MAX_URLS = 10
 #: New URLs for one file whose URL was refused, at the most.
 MAX_RENEWALS = 3
 
-#: The type of a file whose name tells none.
+#: The type of a file whose name has no known extension.
 UNKNOWN_TYPE = "application/octet-stream"
 #: Characters of a content type, at the most (our limit): no registered one is nearly as long.
 MAX_TYPE_LENGTH = 255
@@ -152,11 +152,11 @@ class Uploader:
     # --- Workers -------------------------------------------------------------------------------------------
 
     def _do(self, step: Callable[[], object], jobs: list[_Job]) -> None:
-        """Take a step for jobs; what goes wrong is about these, or about all."""
+        """Take a step for jobs; an error concerns these, or all of them."""
         try:
             step()
         except CFPlatformError as error:
-            # What the storage says is about one, what the API says about all.
+            # An error of the storage concerns one file, an error of the API all of them.
             is_about_these = isinstance(error, (UploadError, *_TRANSIENT)) or bool(jobs[0].url)
             if isinstance(error, OutageError) or not is_about_these:
                 self._pool.abort(error.with_traceback(None))
@@ -259,7 +259,7 @@ def check_content_type(value: Any) -> str | None:
 
 
 def guess_content_type(name: str | None) -> str:
-    """Return the content type that a name tells by its extension."""
+    """Return the content type for the extension of a name."""
     if not name:
         return UNKNOWN_TYPE
     # As a path, because a name with a colon would be taken for a URL.
@@ -310,7 +310,7 @@ class OnDisk:
 
 
 class OpenFile:
-    """A file object of the caller's, sent from where it stood and left standing there again."""
+    """A file object of the caller's, sent from its current position and reset to it afterwards."""
 
     def __init__(self, file: Any) -> None:
         name = getattr(file, "name", None)
@@ -332,7 +332,7 @@ class OpenFile:
             )
         self._start, self._end = _tried(self._shown, self._measure)
         if self._start >= self._end:
-            raise UploadError(f"{shown(self._shown)} has no bytes from where it stands on. Rewind it with seek(0).")
+            raise UploadError(f"{shown(self._shown)} has no bytes after its current position. Rewind it with seek(0).")
 
     @contextlib.contextmanager
     def body(self, stop: threading.Event) -> Iterator[Body]:
@@ -375,7 +375,7 @@ def _check_found(path: str, found: os.stat_result) -> None:
 
 
 def _opened(path: str) -> BinaryIO:
-    # A pipe that was put in the place of the file would keep the thread waiting for a writer.
+    # A pipe that replaced the file would keep the thread waiting for a writer.
     return cast(BinaryIO, open(path, "rb", opener=lambda path, flags: os.open(path, flags | _AT_ONCE)))  # noqa: SIM115
 
 

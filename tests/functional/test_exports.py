@@ -326,7 +326,7 @@ def test_a_failed_export_says_why(sandbox, client):
     sandbox.export_seconds = 0
     sandbox.fail_next_export("no space left")
     export = client.create_export("Nightly")
-    with pytest.raises(ExportFailedError, match=r"\('Nightly'\) failed: no space left\. Mend the cause") as caught:
+    with pytest.raises(ExportFailedError, match=r"\('Nightly'\) failed: no space left\. Fix the cause") as caught:
         export.wait()
     assert caught.value.export.error == "no space left"
     assert export.id in str(caught.value)
