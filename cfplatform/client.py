@@ -38,10 +38,9 @@ if TYPE_CHECKING:
 
     from . import progress as _progress
     from .archives import ArchiveMember
-    from .transfer import downloads, exports, processes, uploads
-    from .transfer.results import DownloadResult, DownloadSummary, UploadedFile, UploadResult
-    from .transfer.upload_sources import File
-    from .viz import DrawOptions
+    from .resources.options import DownloadOptions, DrawOptions, Executor, ExportDownloadOptions, WaitOptions
+    from .resources.results import DownloadResult, DownloadSummary, File, UploadedFile, UploadResult
+    from .transfer import downloads, exports, uploads
 
 #: The id of a project, space or work item.
 Id: TypeAlias = Union[str, "uuid.UUID"]  # noqa: UP007 - with "|" it would need the module, which few scripts use
@@ -554,7 +553,7 @@ class Client:
         assets: bool = False,
         inject_asset_url: bool = True,
         progress: _progress.Progress = None,
-        executor: processes.Executor | None = None,
+        executor: Executor | None = None,
         patience: float | None = None,
         state: PathLike | None = None,
         **filters: Unpack[WorkItemFilters],
@@ -632,7 +631,7 @@ class Client:
             return downloader.summarise(self._resource_pages(WorkItem, announced, project))
 
     def download_work_items(
-        self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[downloads.DownloadOptions]
+        self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[DownloadOptions]
     ) -> DownloadSummary:
         """Download the COCO documents of given work items; otherwise as :meth:`download_project`.
 
@@ -646,9 +645,9 @@ class Client:
             >>> client.download_work_items(few, "labels").total_items
             5
         """
-        from .transfer import downloads
+        from .resources.options import DownloadOptions
 
-        params.check_names("download_work_items", options, downloads.OPTION_NAMES)
+        params.check_names("download_work_items", options, tuple(DownloadOptions.__annotations__))
         checked = _checked_items(items)
         downloader, reporter = self._downloader(destination, **options)
         with downloader:
@@ -656,7 +655,7 @@ class Client:
             return downloader.summarise(_in_pages(checked))
 
     def iter_downloads(
-        self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[downloads.DownloadOptions]
+        self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[DownloadOptions]
     ) -> Iterator[DownloadResult]:
         """Download like :meth:`download_work_items`, and yield each result as soon as the item is finished.
 
@@ -668,18 +667,18 @@ class Client:
             downloaded
             downloaded
         """
-        from .transfer import downloads
+        from .resources.options import DownloadOptions
 
-        params.check_names("iter_downloads", options, downloads.OPTION_NAMES)
+        params.check_names("iter_downloads", options, tuple(DownloadOptions.__annotations__))
         checked = _checked_items(items)
         downloader, reporter = self._downloader(destination, **options)
 
         return _results(downloader, checked, reporter)
 
     def _download_asset(self, item: WorkItem, destination: PathLike, overwrite: bool) -> DownloadResult:
-        from .destination import places
+        from .destination import remote
 
-        places.refuse_url(destination, "download_work_items([item], ..., assets=True)")
+        remote.refuse_url(destination, "download_work_items([item], ..., assets=True)")
         downloader, reporter = self._downloader(
             destination, overwrite=overwrite, assets=True, documents=False, patience=0.0
         )
@@ -707,12 +706,12 @@ class Client:
         documents: bool = True,
         inject_asset_url: bool = True,
         progress: _progress.Progress = None,
-        executor: processes.Executor | None = None,
+        executor: Executor | None = None,
         patience: float | None = None,
         state: PathLike | None = None,
     ) -> tuple[downloads.Downloader, _progress.ProgressReporter]:
         from . import progress as _progress
-        from .destination import places
+        from .destination.remote import open_destination
         from .transfer import downloads, processes
 
         self._calls.ensure_open()
@@ -727,13 +726,13 @@ class Client:
             "executor": processes.checked(executor),
         }
         # Last, because it makes folders.
-        place = places.choose(destination, state)
-        if executor is not None and not place.is_shared:
+        opened = open_destination(destination, state)
+        if executor is not None and not opened.is_shared:
             raise InvalidParameterError(
-                f"{place.url} lies in the memory of this process; executor cannot be used with it."
+                f"{opened.url} lies in the memory of this process; executor cannot be used with it."
             )
         downloader = downloads.Downloader(
-            self._calls, place, self._names_of_batches, reporter, documents=documents, **checked
+            self._calls, opened, self._names_of_batches, reporter, documents=documents, **checked
         )
         return downloader, reporter
 
@@ -846,9 +845,9 @@ class Client:
             [0, 5, 6]
         """
         from . import progress as _progress
-        from .transfer import upload_sources
+        from .transfer import uploads
 
-        checked = upload_sources.check_files(files)
+        checked = uploads.check_files(files)
         workers = self._workers(max_workers)
         uploader = self._uploader(
             space_id, content_type, workers, self._run_patience(patience), _progress.reporter(progress)
@@ -863,11 +862,11 @@ class Client:
         patience: float,
         reporter: _progress.ProgressReporter,
     ) -> uploads.Uploader:
-        from .transfer import upload_sources, uploads
+        from .transfer import uploads
 
         self._calls.ensure_open()
         space = self._required_space(space_id)
-        checked = upload_sources.check_content_type(content_type)
+        checked = uploads.check_content_type(content_type)
         return uploads.Uploader(
             self._calls, space, content_type=checked, workers=workers, patience=patience, reporter=reporter
         )
@@ -969,9 +968,7 @@ class Client:
         params.flag("wait_for_running", wait_for_running)
         return self._exports(space_id).create(body, wait_for_running=wait_for_running, timeout=timeout)
 
-    def wait_for_export(
-        self, export_id: Id, space_id: Id | None = None, **options: Unpack[exports.WaitOptions]
-    ) -> Export:
+    def wait_for_export(self, export_id: Id, space_id: Id | None = None, **options: Unpack[WaitOptions]) -> Export:
         """Wait until an export is completed and return it.
 
         Its status is read at least once; between two looks there is a second at first, and then more and more. Faults
@@ -992,9 +989,9 @@ class Client:
             >>> client.wait_for_export(export.id, sandbox.space_id, timeout=600).status
             'COMPLETED'
         """
-        from .transfer import exports
+        from .resources.options import WaitOptions
 
-        params.check_names("wait_for_export", options, tuple(exports.WaitOptions.__annotations__))
+        params.check_names("wait_for_export", options, tuple(WaitOptions.__annotations__))
         return self._exports(space_id).wait(params.object_id("export_id", export_id), options)
 
     def download_export(
@@ -1002,7 +999,7 @@ class Client:
         export_id: Id,
         destination: PathLike,
         space_id: Id | None = None,
-        **options: Unpack[exports.ExportDownloadOptions],
+        **options: Unpack[ExportDownloadOptions],
     ) -> Path:
         """Download the archive of an export, or unpack it.
 
@@ -1035,9 +1032,9 @@ class Client:
             >>> len(list(folder.glob("*/*.json")))
             20
         """
-        from .transfer import exports
+        from .resources.options import ExportDownloadOptions
 
-        params.check_names("download_export", options, tuple(exports.ExportDownloadOptions.__annotations__))
+        params.check_names("download_export", options, tuple(ExportDownloadOptions.__annotations__))
         for name in ("wait", "extract", "overwrite"):
             params.flag(name, options.get(name, False))
         return self._exports(space_id).download(params.object_id("export_id", export_id), destination, options)
@@ -1107,7 +1104,7 @@ class Client:
             >>> item.asset_url == uploaded.path, item.metadata
             (True, {'source': 'camera 7'})
         """
-        from .transfer.results import UploadedFile
+        from .resources.results import UploadedFile
 
         given = asset_url.path if isinstance(asset_url, UploadedFile) else asset_url
         body: dict[str, Any] = {"assetUrl": _text("asset_url", given)}

@@ -58,7 +58,7 @@ class FolderInTheMaking:
         """
         *folders, file = name.split("/")
         self.make(tuple(folders))
-        return os.open(self._folder.place(file), _FILE_FLAGS, 0o666, dir_fd=self._folder.descriptor)
+        return os.open(self._folder.at(file), _FILE_FLAGS, 0o666, dir_fd=self._folder.descriptor)
 
     def make(self, parts: tuple[str, ...]) -> None:
         """Create a folder with those around it, and stay in it: members of one folder mostly follow each other."""
@@ -69,7 +69,7 @@ class FolderInTheMaking:
             if parts[: depth + 1] == self._made[: depth + 1]:
                 continue
             with local.Folder(parent, self._name, *parts[:depth]) as outer, contextlib.suppress(FileExistsError):
-                os.mkdir(outer.place(part), dir_fd=outer.descriptor)
+                os.mkdir(outer.at(part), dir_fd=outer.descriptor)
         inner = local.Folder(parent, self._name, *parts)
         self._folder.close()
         self._folder, self._made = inner, parts
@@ -80,8 +80,8 @@ class FolderInTheMaking:
         self._folder.close()
         with local.Folder(self._target.parent) as parent:
             os.rename(
-                parent.place(self._name),
-                parent.place(self._target.name),
+                parent.at(self._name),
+                parent.at(self._target.name),
                 src_dir_fd=parent.descriptor,
                 dst_dir_fd=parent.descriptor,
             )

@@ -141,7 +141,7 @@ def test_n02_conflicts_that_are_about_nothing_end(serve, connect, quick):
     server = serve(default=Answer(lambda request: CONFLICT if request.method == "POST" else listing(OLD)))
     with pytest.raises(ConflictError, match="one at a time"):
         connect(server).create_export("Nightly", SPACE, wait_for_running=True, timeout=60)
-    assert verbs(server).count("POST") == exports.FREE_LOOKS
+    assert verbs(server).count("POST") == exports.MAX_UNSEEN_CONFLICTS
 
 
 def test_n02_an_export_that_is_deleted_while_it_is_waited_for_is_out_of_the_way(serve, connect, quick):
@@ -181,7 +181,7 @@ def test_waiting_ends_where_it_would_be_in_vain(serve, connect, quick, status):
 def test_waiting_for_a_server_that_is_down_ends_in_time_and_says_why(serve, connect, quick):
     server = serve(said(NEW), default=raw(503, b"out of order"))
     began = time.monotonic()
-    with pytest.raises(ExportTimeoutError, match=r"is PENDING after 0.5 s; the last look .* out of order") as caught:
+    with pytest.raises(ExportTimeoutError, match=r"is PENDING after 0.5 s; the last poll .* out of order") as caught:
         connect(server, retries=1).wait_for_export("new", SPACE, timeout=0.5, poll_interval=0.1)
     assert 0.5 <= time.monotonic() - began < 3
     assert caught.value.export.id == "new"

@@ -176,7 +176,7 @@ def test_a_web_page_in_place_of_a_picture_is_refused(sandbox, client, tmp_path):
     sandbox.html_next(None, path="/storage/*" + sandbox.work_item(item)["assetUrl"].split("/")[-1])
     (failure,) = client.download_project(destination=tmp_path, assets=True).failures
     assert isinstance(failure.error, InvalidResponseError)
-    assert "web page in place of the asset" in str(failure.error)
+    assert "web page instead of the asset" in str(failure.error)
     assert not list(tmp_path.glob(f"*/assets/{item}*"))
 
 

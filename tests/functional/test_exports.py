@@ -28,7 +28,7 @@ from cfplatform import (
     InvalidParameterError,
     NotFoundError,
 )
-from cfplatform.transfer import export_arguments, exports
+from cfplatform.transfer import exports
 from tests.faults.stores import zipped
 from tests.faults.tools import tree
 
@@ -298,7 +298,7 @@ def test_without_time_there_is_still_a_look(sandbox, client):
 
 
 def test_looks_become_rarer_up_to_the_interval(sandbox, client, monkeypatch):
-    assert (exports.FIRST_POLL, export_arguments.POLL_INTERVAL, export_arguments.WAIT_TIMEOUT) == (1.0, 5.0, 3600.0)
+    assert (exports.FIRST_POLL, exports.POLL_INTERVAL, exports.WAIT_TIMEOUT) == (1.0, 5.0, 3600.0)
     monkeypatch.setattr(exports, "FIRST_POLL", 0.05)
     sandbox.export_seconds = 600
     export = client.create_export("Nightly")
@@ -326,7 +326,7 @@ def test_a_failed_export_says_why(sandbox, client):
     sandbox.export_seconds = 0
     sandbox.fail_next_export("no space left")
     export = client.create_export("Nightly")
-    with pytest.raises(ExportFailedError, match=r"\('Nightly'\) failed: no space left\. Mend the cause") as caught:
+    with pytest.raises(ExportFailedError, match=r"\('Nightly'\) failed: no space left\. Fix the cause") as caught:
         export.wait()
     assert caught.value.export.error == "no space left"
     assert export.id in str(caught.value)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfplatform import Export, ExportContent, ExportFormat, ExportStatus, InvalidParameterError
-from cfplatform.transfer import export_arguments, exports
+from cfplatform.transfer import exports
 from tests.tools import outcome
 
 EXPORT = {
@@ -166,9 +166,9 @@ def test_a_wrong_filter_of_the_listing(value):
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "5", None, True, 1 << 80, 1 + 0j])
 def test_seconds_must_be_a_number_that_can_be_waited(value):
     with pytest.raises(InvalidParameterError, match="timeout must be a number of seconds from 0 up"):
-        export_arguments.seconds("timeout", value)
+        exports._seconds("timeout", value)
 
 
 @given(st.floats(0, 366 * 86400) | st.integers(0, 366 * 86400))
 def test_seconds_are_any_number(value):
-    assert export_arguments.seconds("timeout", value) == value
+    assert exports._seconds("timeout", value) == value

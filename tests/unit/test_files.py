@@ -100,8 +100,8 @@ def test_a_part_file_appears_only_when_it_is_committed(root):
         assert not (root / "final").exists()
         found = part.commit("final")
     assert (root / "final").read_bytes() == b"abcdef"
-    assert found.st_size == 6
-    assert found.st_mtime_ns == (root / "final").stat().st_mtime_ns
+    assert found.size == 6
+    assert found.mtime_ns == (root / "final").stat().st_mtime_ns
     assert partial(root) == []
 
 
