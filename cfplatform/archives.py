@@ -127,7 +127,7 @@ def check(
     Raises:
         UnsafePathError: If a name leads elsewhere, occurs twice (also in other case or with accents composed
             otherwise), or belongs to a link or device.
-        IncompleteDownloadError: If it is no zip file, cut short, or contradicts itself.
+        IncompleteDownloadError: If it is not a zip file, cut short, or contradicts itself.
         DownloadError: If it is over a limit, encrypted, packed in an unknown way, or cannot be read.
 
     Example:
@@ -411,7 +411,7 @@ def _contents(source: _Source, info: zipfile.ZipInfo) -> Iterator[bytes]:
             yield last
         last = chunk
     if left or crc != info.CRC:
-        raise _broken(f"{shown(info.orig_filename)} has not the size and CRC that the directory says")
+        raise _broken(f"{shown(info.orig_filename)} does not have the size and CRC that the directory says")
     if last:
         yield last
 
@@ -503,26 +503,28 @@ def _unpack(
     source: _Source, members: list[zipfile.ZipInfo], parent: Path, root: str, progress: Progress | None
 ) -> None:
     """Write the members into a folder of ``parent``, following no link that is put there meanwhile."""
-    made: list[str] | None = None
-    for member in members:
-        *folders, file = member.orig_filename.split("/")
-        # Members of one folder mostly follow each other.
-        if folders != made:
-            local.ensure_folder(parent, root, *folders)
-            made = folders
-        if _is_folder(member):
-            # For its checks.
-            list(_contents(source, member))
-            continue
-        with local.Folder(parent, root, *folders) as folder:
+    entered: list[str] | None = None
+    with contextlib.ExitStack() as held:
+        for member in members:
+            *folders, file = member.orig_filename.split("/")
+            # Members of one folder mostly follow each other.
+            if folders != entered:
+                held.close()
+                local.ensure_folder(parent, root, *folders)
+                folder = held.enter_context(local.Folder(parent, root, *folders))
+                entered = folders
+            if _is_folder(member):
+                # For its checks.
+                list(_contents(source, member))
+                continue
             # 0o666 lets the umask decide, as for any file that a program creates.
             descriptor = os.open(folder.place(file), _FILE_FLAGS, 0o666, dir_fd=folder.descriptor)
-        # A full disk may show only when the file is closed, which is before the folder gets its name.
-        with os.fdopen(descriptor, "wb") as output:
-            for chunk in _contents(source, member):
-                output.write(chunk)
-                if progress is not None:
-                    progress(len(chunk))
+            # A full disk may show only when the file is closed, which is before the folder gets its name.
+            with os.fdopen(descriptor, "wb") as output:
+                for chunk in _contents(source, member):
+                    output.write(chunk)
+                    if progress is not None:
+                        progress(len(chunk))
 
 
 # --- Checks ------------------------------------------------------------------------------------------------
@@ -553,12 +555,12 @@ def _inspect(
         raise _too_much("more bytes", max_total_bytes, "max_total_bytes")
     if total > RATIO_FREE_BYTES and total > max_ratio * compressed:
         raise _too_much(f"{total} bytes in {compressed}", max_ratio, "max_ratio")
-    _check_places(source, infos, start)
+    _check_overlap(source, infos, start)
     return infos, ArchiveInfo(len(infos), total)
 
 
-def _check_places(source: _Source, infos: list[zipfile.ZipInfo], start: int) -> None:
-    """Refuse members that share bytes with one another or the directory, and such that it does not know."""
+def _check_overlap(source: _Source, infos: list[zipfile.ZipInfo], start: int) -> None:
+    """Refuse members that share bytes with each other or the directory, and members that it does not list."""
     front, last = start, 0
     for info in sorted(infos, key=lambda info: info.header_offset):
         behind = _data_start(source, info) + info.compress_size
@@ -567,9 +569,9 @@ def _check_places(source: _Source, infos: list[zipfile.ZipInfo], start: int) -> 
         if info.header_offset < last:
             raise DownloadError("Members of the archive share the same bytes, as in an archive made to fill disks.")
         front, last = min(front, info.header_offset), behind
-    # Only the last member, itself an archive, may have been found to be whole.
+    # Else this may be the directory of the last member, itself an archive, of one that was cut.
     if source.count(_LOCAL, 0, front):
-        raise _broken("its directory knows nothing of the members at its beginning")
+        raise _broken("its directory does not list the members at its beginning")
 
 
 def _broken(reason: str) -> IncompleteDownloadError:
@@ -585,26 +587,26 @@ def _too_much(what: str, limit: float, option: str) -> DownloadError:
 def _find_directory(source: _Source) -> tuple[int, int, int]:
     """Return how many members the end of the file announces, and where the directory lies."""
     tail = source.at(max(0, source.size - _END_FIELDS.size - _FULL16), min(source.size, _END_FIELDS.size + _FULL16))
-    place = tail.rfind(_END)
-    if 0 <= place <= len(tail) - _END_FIELDS.size:
-        end = source.size - len(tail) + place
-        _, *numbers, comment = _END_FIELDS.unpack_from(tail, place)
-        whole = place + _END_FIELDS.size + comment <= len(tail)
+    at = tail.rfind(_END)
+    if 0 <= at <= len(tail) - _END_FIELDS.size:
+        end = source.size - len(tail) + at
+        _, *numbers, comment = _END_FIELDS.unpack_from(tail, at)
+        is_valid = at + _END_FIELDS.size + comment <= len(tail)
         if end >= _END64_FIELDS.size and source.at(end - 20, 4) == _LOCATOR:
             end -= _END64_FIELDS.size
             signature, _, _, _, *large = _END64_FIELDS.unpack(source.at(end, _END64_FIELDS.size))
             same = zip(numbers, large, (_FULL16,) * 4 + (_FULL32,) * 2, strict=True)
-            whole = whole and signature == _END64 and all(old in (top, new) for old, new, top in same)
+            is_valid = is_valid and signature == _END64 and all(old in (top, new) for old, new, top in same)
             numbers = large
         disk, first_disk, here, count, size, offset = numbers
-        # An end record of nothing, inside foreign bytes, is no proof of anything.
-        if whole and (disk, first_disk, here) == (0, 0, count) and offset <= end - size and (size or not end):
+        # An empty end record inside other bytes does not make an archive.
+        if is_valid and (disk, first_disk, here) == (0, 0, count) and offset <= end - size and (size or not end):
             return count, end - size, end
     head = source.at(0, min(source.size, 4096))
     if head.lstrip()[:1] in (b"<", b"{", b"["):
         words = blank(server_words(head.decode("utf-8", "replace")))
-        raise IncompleteDownloadError(f"The file is no zip archive but text: {words}. Download it again.")
-    raise _broken("it has no whole directory at its end" if head.startswith(b"PK") else "it is no zip archive")
+        raise IncompleteDownloadError(f"The file is not a zip archive but text: {words}. Download it again.")
+    raise _broken("it has no complete directory at its end" if head.startswith(b"PK") else "it is not a zip archive")
 
 
 def _read_directory(source: _Source, start: int, end: int) -> list[zipfile.ZipInfo]:
@@ -620,9 +622,9 @@ def _read_directory(source: _Source, start: int, end: int) -> list[zipfile.ZipIn
     if found != start:
         raise _broken("its directory lies elsewhere than its end says")
     if infos:
-        # What reaches out of the directory is cut by zipfile without a word; only its last record can.
+        # zipfile silently cuts what reaches out of the directory, which only its last record can.
         lengths = tuple(map(len, (_raw_name(infos[-1]), infos[-1].extra, infos[-1].comment)))
-        record = source.at(max(start, end - 46 - sum(lengths)), 34)
+        record = source.at(max(start, end - _RECORD_SIZE - sum(lengths)), 34)
         if record[:4] != _RECORD or struct.unpack_from("<3H", record, 28) != lengths:
             raise _broken("its directory ends in the middle of a record")
     return infos
@@ -633,7 +635,7 @@ def _raw_name(info: zipfile.ZipInfo) -> bytes:
 
 
 def _is_folder(info: zipfile.ZipInfo) -> bool:
-    """Tell whether it stands for a folder by the name that it has in the archive, not by what zipfile makes of it."""
+    """Tell whether it is a folder, by the name that it has in the archive and not by what zipfile makes of it."""
     return info.orig_filename.endswith("/")
 
 
@@ -668,7 +670,7 @@ def _check_kind(info: zipfile.ZipInfo) -> None:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & _PATCH:
         raise DownloadError(f"{name} in the archive is packed with the unknown method {info.compress_type}.")
     if info.volume not in (0, _FULL16):
-        raise _broken(f"{name} lies in another volume")
+        raise _broken(f"{name} is in another volume")
     if _is_folder(info) and info.file_size:
         raise _broken(f"the folder {name} holds bytes")
     if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
@@ -697,15 +699,15 @@ def _check_twice(infos: list[zipfile.ZipInfo], max_members: int) -> None:
 
 
 def _data_start(source: _Source, info: zipfile.ZipInfo) -> int:
-    """Return where the bytes of a member begin, after a look at the header in front of them.
+    """Check the header in front of a member; return where its bytes begin.
 
     Raises:
-        IncompleteDownloadError: If the header is not that of the directory's record.
+        IncompleteDownloadError: If the header contradicts the directory.
     """
     raw_name = _raw_name(info)
     length = _LOCAL_FIELDS.size + len(raw_name)
     if info.header_offset + length > source.size:
-        raise _broken(f"{shown(info.orig_filename)} lies behind its end")
+        raise _broken(f"{shown(info.orig_filename)} begins behind its end")
     head = source.at(info.header_offset, length)
     signature, _, flags, method, _, _, *sizes, name_length, extra_length = _LOCAL_FIELDS.unpack_from(head)
     differing = (flags ^ info.flag_bits) & (_ENCRYPTED | _UTF8) or method != info.compress_type
