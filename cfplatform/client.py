@@ -233,11 +233,11 @@ class Client:
 
         def begin(query: Query) -> Background[Any]:
             # Once: the page is asked for again when it is needed, if this fails.
-            page = _Prefetch.start(
-                lambda stop: self._calls.get_json(path, query, run=Run(stop=stop), repeats=False), "prefetch"
+            return Background(
+                lambda stop: self._calls.get_json(path, query, run=Run(stop=stop), repeats=False),
+                "prefetch",
+                check=self._calls.ensure_open,
             )
-            page.check = self._calls.ensure_open
-            return page
 
         listings = [[*query, ("limit", str(page_size))] for query in queries]
         ahead = begin if prefetch else None
@@ -1191,16 +1191,6 @@ class Client:
         if batch.name != text:
             raise InvalidResponseError(f"The platform accepted a new name for batch {wanted}, but did not keep it.")
         return batch
-
-
-class _Prefetch(Background[Any]):
-    """A page that is fetched before it is needed; a client that was closed meanwhile refuses it too."""
-
-    check: Callable[[], object]
-
-    def result(self, timeout: float | None = None) -> Any:
-        self.check()
-        return super().result(timeout)
 
 
 def _default_id(name: str, value: Id | None, variable: str) -> str | None:

@@ -76,7 +76,7 @@ def get(url: str, *, limit: int, seconds: float) -> Document:
         timeouts.limit_reading(given_up, timeouts.Deadline(seconds, seconds))
         return _get(url, limit, seconds)
 
-    asked = Background.start(ask, "public")
+    asked = Background(ask, "public")
     problem: Exception
     try:
         return asked.result(seconds)

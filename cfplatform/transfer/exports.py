@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import archives, http, naming, params, progress
-from ..archives.unpack import refuse_existing
+from ..archives import refuse_existing
 from ..destination import local, remote
 from ..exceptions import (
     CFPlatformError,

@@ -171,8 +171,6 @@ def _at(query: Query, cursor: str | None) -> Query:
 
 def _prefetched(page: Background[Any]) -> Any:
     """Return a page that was prefetched; ``None`` where that failed, so that it is fetched as it is needed."""
-    if page.is_lost:
-        return None
     # A failure then says nothing about now: the reader may have taken an hour to come here.
     with contextlib.suppress(Exception):
         return page.result()

@@ -98,8 +98,11 @@ class Receiver:
                     break
             else:
                 document = b"".join(head)
-                documents.parse(document)
-                part.write(documents.set_asset_url(document, asset_url) if self._inject else document)
+                if self._inject:
+                    document = documents.set_asset_url(document, asset_url)
+                else:
+                    documents.parse(document)
+                part.write(document)
                 found = part.commit(path)
         return FinishedItem(path, item.revision, self._inject, stream.etag, *found)
 

@@ -245,8 +245,6 @@ def _every_page_is_worth_a_thread(monkeypatch):
 class Begun:
     """A page that is prefetched, as far as pagination knows of it."""
 
-    is_lost = False
-
     def __init__(self, log, number, outcome):
         self.log, self.number, self.outcome = log, number, outcome
 
