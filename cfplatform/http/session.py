@@ -27,7 +27,8 @@ from requests.structures import CaseInsensitiveDict
 from .. import config
 from ..exceptions import ConfigurationError, InvalidParameterError, blank, blank_url
 from . import errors, timeouts
-from .retry import Call, Origin
+from .breaker import Origin
+from .retry import Attempts
 
 if TYPE_CHECKING:
     from urllib3.util.retry import Retry
@@ -222,6 +223,8 @@ class Channel:
         self._headers = headers or {}
         self._settings: dict[str, Mapping[str, Any]] = {}
         self._origins: dict[str, Origin] = {}
+        #: The attempts of the calls that are under way.
+        self.under_way: dict[int, Attempts] = {}
 
     def close(self) -> None:
         """Close all connections, but not the caller's own."""
@@ -235,15 +238,6 @@ class Channel:
             return self._origins[name]
         except KeyError:
             return self._origins.setdefault(name, Origin(name))
-
-    def trouble(self) -> tuple[str, float] | None:
-        """Return what is wrong and the seconds until the next attempt, where nothing has succeeded lately."""
-        found = (each.trouble() for each in list(self._origins.values()))
-        return next((each for each in found if each is not None), None)
-
-    def calls(self) -> list[Call]:
-        """Return the calls that are under way."""
-        return [call for origin in list(self._origins.values()) for call in list(origin.calls.values())]
 
     def prepare(self, method: str, url: str, headers: Mapping[str, str] | None, body: Any) -> requests.PreparedRequest:
         """Return a request that is ready to be sent.

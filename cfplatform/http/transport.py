@@ -20,10 +20,11 @@ from ..exceptions import (
     InvalidResponseError,
     blank_url,
 )
-from . import arguments, body, errors, timeouts
+from . import arguments, body
 from .arguments import Retries
 from .body import Body, ObjectStream
-from .retry import DEFAULT_RETRIES, RETRY_METHODS, SINGLE, Call, Resumed, RetryPolicy, Run
+from .call import Call, Resumed
+from .retry import DEFAULT_RETRIES, RETRY_METHODS, SINGLE, Attempts, RetryPolicy, Run
 from .session import MAX_ORIGINS, Adapter, Channel, PlainSession, hide_signatures_in_logs, kept_headers, origin
 
 if TYPE_CHECKING:
@@ -189,21 +190,21 @@ class Transport:
 
     def trouble(self) -> tuple[str, float] | None:
         """Return what is wrong and the seconds until the next attempt, where nothing has succeeded lately."""
-        return self._api.trouble() or self._storage.trouble() or self._next_repeat()
-
-    def _next_repeat(self) -> tuple[str, float] | None:
-        """Return the same where every call under way waits before its next attempt."""
-        found = [call.repeats() for call in self._calls()]
-        waiting = [each for each in found if each is not None]
-        return min(waiting, key=lambda each: each[1]) if waiting and len(waiting) == len(found) else None
-
-    def _calls(self) -> list[Call]:
-        return [*self._api.calls(), *self._storage.calls()]
+        under_way = self._under_way()
+        troubles = [found for each in under_way if (found := each.trouble()) is not None]
+        if troubles:
+            return troubles[0]
+        # All that are under way wait before their next attempt.
+        repeats = [found for each in under_way if (found := each.repeats()) is not None]
+        return min(repeats, key=lambda each: each[1]) if repeats and len(repeats) == len(under_way) else None
 
     def unanswered(self) -> tuple[str, float] | None:
         """Return an origin and for how many seconds none of the calls under way has been answered, if there are any."""
-        calls = self._calls()
-        return (calls[0].origin.name, min(call.unanswered() for call in calls)) if calls else None
+        under_way = self._under_way()
+        return (under_way[0].origin.name, min(each.unanswered() for each in under_way)) if under_way else None
+
+    def _under_way(self) -> list[Attempts]:
+        return [*list(self._api.under_way.values()), *list(self._storage.under_way.values())]
 
     # --- API -----------------------------------------------------------------------------------------------
 
@@ -300,7 +301,7 @@ class Transport:
             policy=policy,
             timeout=pair,
             run=run,
-            deadline=lambda: timeouts.Deadline(within, max(pair)) if within else timeouts.of_call(pair),
+            seconds=within,
             is_essential=is_essential,
             is_checked=is_checked,
         )
@@ -341,7 +342,7 @@ class Transport:
                 return receive(stream)
             except InvalidResponseError as error:
                 failure = error
-            raise errors.with_content(failure, stream, self._key)
+            raise stream.shown_in(failure, self._key)
 
         def renewed(failure: APIError) -> str | None:
             new = renew(failure) if renew is not None else None
@@ -358,7 +359,6 @@ class Transport:
             policy=self._mounted,
             timeout=self.timeout,
             run=run,
-            deadline=lambda: timeouts.of_call(self.timeout),
             is_essential=is_essential,
             resumed=resumed,
             renew=renewed if renew is not None else None,
@@ -391,7 +391,6 @@ class Transport:
             policy=self._mounted.new(allowed_methods=RETRY_METHODS | {"PUT"}),
             timeout=self.timeout,
             run=run,
-            deadline=lambda: timeouts.of_call(self.timeout, content.size),
         ).perform(receive)
 
     def _check_url(self, url: str, plain: bool = False) -> None:
