@@ -275,7 +275,7 @@ def test_prefetch_is_true_or_false(client, call):
 UNDER_WAY = """
 import os, signal, sys, threading, time
 from cfplatform import Client
-from cfplatform import pagination
+from cfplatform.transfer import pagination
 pagination.WORTH_A_THREAD = 0
 signal.signal(signal.SIGINT, signal.default_int_handler)
 client = Client()
