@@ -14,6 +14,7 @@ import importlib.util
 import logging
 import threading
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -202,13 +203,13 @@ class Channel:
     def __init__(
         self,
         session: requests.Session,
-        given: Mapping[str, Any],
+        given: Mapping[str, Any] = MappingProxyType({"proxies": {}, "verify": None, "cert": None}),
         *,
         headers: Mapping[str, str] | None = None,
         key: str,
         base_url: str | None = None,
         is_own: bool = False,
-        why_no_redirect: str,
+        why_no_redirect: str = "",
         hint: str | None = None,
     ) -> None:
         self.session = session
