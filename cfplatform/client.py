@@ -1,4 +1,4 @@
-"""The client: short methods with long docstrings, each a call into the module that does the work."""
+"""What can a program do with the platform? Each method checks its arguments and calls the module that does the work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import os
-import unicodedata
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 
@@ -15,7 +14,6 @@ from .exceptions import (
     APIError,
     CFPlatformError,
     ConfigurationError,
-    ConflictError,
     InvalidParameterError,
     InvalidResponseError,
     NotFoundError,
@@ -23,7 +21,7 @@ from .exceptions import (
 )
 from .http import SINGLE, Run, Transport
 from .http.background import Background
-from .params import DatetimeLike, Query, WorkItemFilters
+from .params import DatetimeLike, Query, WorkItemFilters, pairs
 from .resources import Annotation, Batch, Export, ExportFormat, Resource, WorkItem, WorkItemStatus
 from .transfer import pagination
 
@@ -47,39 +45,37 @@ Id: TypeAlias = Union[str, "uuid.UUID"]  # noqa: UP007 - with "|" it would need 
 #: A path on this machine.
 PathLike = str | os.PathLike[str]
 R = TypeVar("R", bound=Resource)
-#: Levels of metadata, at the most (our limit): more than anybody means, and few enough for every JSON parser.
-MAX_METADATA_DEPTH = 100
+_TAKEN = "The name {} is taken: get_batch(name=...) finds the batch that has it."
 
 
 class Client:
     """Access to the CloudFactory AI Platform.
 
-    One client serves a whole program: it may be used from many threads, keeps its connections open and is closed by
-    ``with`` or :meth:`close`. Nothing is sent before the first call. It cannot be pickled, because it holds the key.
+    Use one client for a whole program: it is safe in many threads and keeps its connections open until ``with`` ends or
+    :meth:`close` is called. Nothing is sent before the first call. It cannot be pickled, because it holds the key.
 
     Args:
         api_key: The key that CloudFactory issued; else ``CF_API_KEY``.
-        base_url: The API's address; else ``CF_PLATFORM_BASE_URL``, else the production API.
+        base_url: The URL of the API; else ``CF_PLATFORM_BASE_URL``, else the production API.
         project_id: The project of calls that name none; else ``CF_PROJECT_ID``.
-        space_id: The space of calls that name none; else ``CF_SPACE_ID``. Downloads find it by themselves.
+        space_id: The space of calls that name none; else ``CF_SPACE_ID``. Downloads detect it.
         timeout: Seconds to wait for a connection and for the next bytes of an answer: one number, or the pair
             (connect, read).
         retries: Repeats of a request after a transient error (429, 5xx, a broken connection), or a ``urllib3.Retry``;
             5 if omitted, 0 turns them off.
         patience: Seconds that a run (a download, a stream, an upload of many files) waits for an outage to end, 600 if
-            omitted; 0 waits for none. Each run may have a number of its own. A single call fails after its retries.
-        max_workers: Threads of a run, at the most, 1 to 256; also the size of the connection pools.
+            omitted; 0 waits for none. Each run may set its own. A single call fails after its retries.
+        max_workers: Maximum number of threads of a run, 1 to 256; also the size of the connection pools.
         session: A ``requests.Session`` of your own for API calls. It keeps its auth, headers, params, cookies, hooks
-            and adapters; the key comes beside them, to the base URL only. Nothing is mounted on it. Storage never sees
-            it.
+            and adapters; the key is added for the base URL only. It is never used for the storage.
         headers: Further headers of API calls, such as ``{"X-Team": "vision"}``.
         proxies: Proxies by scheme, as in requests; else the usual environment variables.
         verify: ``False``, or the path of a file with certificate authorities; else ``REQUESTS_CA_BUNDLE``.
         cert: A client certificate, as in requests.
-        user_agent: Text put in front of the ``User-Agent`` header, such as ``"my-tool/1.2"``.
+        user_agent: Prefix of the ``User-Agent`` header, such as ``"my-tool/1.2"``.
         allow_insecure_http: Accept an ``http://`` base URL on another machine, which sends the key in clear text.
-        allow_private_storage: Fetch assets and signed URLs also from addresses of private networks, for a storage of
-            your own; else ``CF_ALLOW_PRIVATE_STORAGE``. A base URL that is a private address allows it too.
+        allow_private_storage: Fetch assets and signed URLs also from private networks, for a storage of your own; else
+            ``CF_ALLOW_PRIVATE_STORAGE``. A base URL that is a private address allows it too.
 
     Raises:
         ConfigurationError: If a setting is missing or cannot be used. No message shows the key.
@@ -113,8 +109,8 @@ class Client:
         # Over the argument, so that no frame of an error shows it.
         api_key = config.Secret(api_key) if isinstance(api_key, str) else api_key
         api_key = config.api_key(api_key)
-        self._project_id = _default_id("project_id", project_id, "CF_PROJECT_ID")
-        self._space_id = _default_id("space_id", space_id, "CF_SPACE_ID")
+        self._project_id = _default_id("project_id", project_id)
+        self._space_id = _default_id("space_id", space_id)
         self._max_workers = config.max_workers(max_workers)
         self._patience = config.patience(patience)
         self._batch_names: dict[str, dict[str, str]] = {}
@@ -148,8 +144,8 @@ class Client:
     def session(self) -> requests.Session:
         """The ``requests.Session`` that sends the API's requests: your own, else the client's.
 
-        What is hooked into it (``session.hooks``, ``session.headers``, an adapter that is mounted) applies to every
-        call from then on. The storage has a session of its own, which never gets the key.
+        Hooks, headers and adapters that you add to it apply to every later call. The storage has a session of its own,
+        which never gets the key.
 
         Example:
             >>> client.session.hooks["response"].append(lambda response, **_: print(response.status_code))
@@ -177,7 +173,7 @@ class Client:
         timeout: config.Timeout | None = None,
         check: bool = True,
     ) -> requests.Response:
-        """Send any request to the API, with the key, retries and error mapping of every other call.
+        """Send any request to the API, with the key, retries and exceptions of every other call.
 
         GET and HEAD are repeated after transient errors; other methods are not, because the server may have acted.
 
@@ -199,7 +195,7 @@ class Client:
         )
 
     def iterate_pages(self, path: str, params: Query | Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the pages of any listing as the server sent them, following the cursor in either spelling.
+        """Yield the pages of any listing as the server sent them, following its cursor.
 
         Args:
             path: Relative to the base URL.
@@ -210,16 +206,14 @@ class Client:
             >>> [len(page["items"]) for page in pages]
             [10, 10]
         """
-        query = _pairs(params)
-        return pagination.iterate_pages(functools.partial(self._calls.get_json, path), query)
-
-    # --- Helpers -------------------------------------------------------------------------------------------
+        fetch = functools.partial(self._calls.get_json, path)
+        return pagination.iterate_pages(fetch, pairs(params))
 
     def _pages(
         self,
         path: str,
         queries: list[Query],
-        page_size: int,
+        page_size: int | None = None,
         cursor: str | None = None,
         *,
         prefetch: bool = True,
@@ -239,7 +233,7 @@ class Client:
                 check=self._calls.ensure_open,
             )
 
-        listings = [[*query, ("limit", str(page_size))] for query in queries]
+        listings = [[*query, ("limit", str(page_size or params.MAX_PAGE_SIZE))] for query in queries]
         ahead = begin if prefetch else None
         if len(listings) == 1:
             return pagination.iterate_pages(fetch, listings[0], cursor=cursor, restart=True, begin=ahead, limit=limit)
@@ -256,13 +250,11 @@ class Client:
         return self._space_id if space_id is None else params.object_id("space_id", space_id)
 
     def _required_space(self, space_id: Id | None) -> str:
-        space = self._space(space_id)
-        if space is None:
+        if (space := self._space(space_id)) is None:
             raise ConfigurationError("No space: pass space_id=... to the call or to Client, or set CF_SPACE_ID.")
         return space
 
     def _run_patience(self, patience: float | None) -> float:
-        """Return how long a run waits for an outage to end: what the call says, else what the client says."""
         return self._patience if patience is None else config.patience(patience)
 
     def _workers(self, max_workers: int | None) -> int:
@@ -271,10 +263,8 @@ class Client:
             return self._max_workers
         workers = config.max_workers(max_workers)
         if workers > self._max_workers:
-            raise InvalidParameterError(
-                f"max_workers={workers} is more than the client's {self._max_workers}; build the client with "
-                f"max_workers={workers}."
-            )
+            most, wish = self._max_workers, f"max_workers={workers}"
+            raise InvalidParameterError(f"{wish} is more than the client's {most}; build the client with {wish}.")
         return workers
 
     # --- Listing --------------------------------------------------------------------------------------------------
@@ -297,9 +287,8 @@ class Client:
     ) -> Iterator[WorkItem]:
         """Iterate over the work items of a project.
 
-        Pages are requested as the iterator is read, so the first item is there after one request and memory does
-        not grow with the project. A reader who goes on for long, or past the first hundred ids, does not wait for each
-        page: see ``prefetch``. The arguments are checked by the call itself, before any request.
+        Pages are requested as the iterator is read, so the first item arrives after one request and memory does not
+        grow with the project. The arguments are checked by the call itself, before any request.
 
         Args:
             project_id: The project; else the client's.
@@ -308,27 +297,26 @@ class Client:
             work_item_ids: Only these items; split and empty as above.
             status: Only items with this status, such as ``"COMPLETED"``; every status if omitted.
             created_at_from: Only items created at this time or later: an aware ``datetime``, or an ISO 8601 text
-                with its time zone.
+                with a time zone.
             created_at_to: Only items created at this time or before.
             updated_at_from: Only items changed at this time or later.
             updated_at_to: Only items changed at this time or before.
             page_size: Items per request, 1 to 100 (the platform's limit).
-            max_items: Stop after so many.
-            cursor: Go on where an earlier listing with the same filters stopped: the ``cursor`` of the error that
-                ended it, or of a page's ``meta``.
-            prefetch: Ask for pages while others are read: from the tenth page on the next one, and where more than
-                100 ids need several listings, from the second on four at a time. ``False`` asks for each page when it
-                is needed. Neither order nor errors differ, nor the number of requests of a listing that is read to
-                its end.
+            max_items: Maximum number of items.
+            cursor: Resume an earlier listing with the same filters: the ``cursor`` of the error that ended it, or of
+                a page's ``meta``.
+            prefetch: Request pages while others are read: the next one from the tenth page on, or four at a time
+                where more than 100 ids need several listings. ``False`` requests each page when it is needed. The
+                order, the errors and the number of requests of a complete listing are the same.
 
         Yields:
-            Each work item once, in the platform's order. What pages repeat is dropped, as long as it was among the
-            last 10 000. If the platform refuses a cursor within the first 10 000 items, the listing begins anew
-            once and goes on with what is new.
+            Each work item once, in the platform's order. Items that pages repeat are dropped if they are among the
+            last 10 000. If the platform refuses a cursor within the first 10 000 items, the listing starts again
+            once and resumes with the items that are new.
 
         Raises:
             InvalidParameterError: If an argument is wrong.
-            InvalidResponseError: While iterating: if a page cannot be one, or its cursor goes round.
+            InvalidResponseError: While iterating: if a page is not a valid page, or cursors repeat.
 
         Example:
             >>> for item in client.get_work_items(status="COMPLETED", max_items=3):
@@ -337,47 +325,39 @@ class Client:
             1001 image
             1001 image
         """
-        queries = params.work_item_queries(
-            {
-                "batch_ids": batch_ids,
-                "work_item_ids": work_item_ids,
-                "status": status,
-                "created_at_from": created_at_from,
-                "created_at_to": created_at_to,
-                "updated_at_from": updated_at_from,
-                "updated_at_to": updated_at_to,
-            }
-        )
+        filters: WorkItemFilters = {
+            "batch_ids": batch_ids,
+            "work_item_ids": work_item_ids,
+            "status": status,
+            "created_at_from": created_at_from,
+            "created_at_to": created_at_to,
+            "updated_at_from": updated_at_from,
+            "updated_at_to": updated_at_to,
+        }
+        queries = params.work_item_queries(filters)
         project = self._project(project_id)
         limit = params.max_items(max_items)
-        pages = self._pages(
-            self._work_items_path(project),
-            queries,
-            _page_size(page_size, limit),
-            params.cursor(cursor),
-            prefetch=params.flag("prefetch", prefetch),
-            limit=limit,
-        )
-        return self._resources(WorkItem, pages, project, limit=limit)
+        size = params.page_size(page_size, limit)
+        start, prefetch = params.cursor(cursor), params.flag("prefetch", prefetch)
+        pages = self._pages(_work_items(project), queries, size, start, prefetch=prefetch, limit=limit)
+        return self._resources(WorkItem, pages, project, limit)
 
     def get_work_items_count(self, project_id: Id | None = None, **filters: Unpack[WorkItemFilters]) -> int:
         """Count the work items that the filters select; they are those of :meth:`get_work_items`.
 
-        Where the platform tells the total, which it does not promise, that is one request; else all are listed.
+        One request is enough where the platform reports a total, which it does not promise; else all are listed.
 
         Example:
             >>> client.get_work_items_count()
             20
         """
         params.check_names("get_work_items_count", filters, params.FILTER_NAMES)
-        path = self._work_items_path(self._project(project_id))
-        return sum(self._count(path, query) for query in params.work_item_queries(filters))
-
-    def _count(self, path: str, query: Query) -> int:
-        total = pagination.total(next(self._pages(path, [query], 1)))
-        if total is not None:
-            return total
-        return sum(1 for _ in pagination.items(self._pages(path, [query], params.MAX_PAGE_SIZE)))
+        path = _work_items(self._project(project_id))
+        count = 0
+        for query in params.work_item_queries(filters):
+            total = pagination.total(next(self._pages(path, [query], 1)))
+            count += sum(1 for _ in pagination.items(self._pages(path, [query]))) if total is None else total
+        return count
 
     def get_work_item(self, work_item_id: Id, project_id: Id | None = None) -> WorkItem:
         """Fetch one work item.
@@ -410,7 +390,7 @@ class Client:
         Args:
             project_id: The project; else the client's.
             page_size: Batches per request, 1 to 100 (the platform's limit).
-            max_items: Stop after so many.
+            max_items: Maximum number of results.
             prefetch: As for :meth:`get_work_items`.
 
         Example:
@@ -422,9 +402,9 @@ class Client:
         project = self._project(project_id)
         limit = params.max_items(max_items)
         path = http.path("projects", project, "batches")
-        size = _page_size(page_size, limit)
+        size = params.page_size(page_size, limit)
         pages = self._pages(path, [[]], size, prefetch=params.flag("prefetch", prefetch), limit=limit)
-        return self._resources(Batch, pages, project, limit=limit)
+        return self._resources(Batch, pages, project, limit)
 
     def get_batch(self, batch_id: int | None = None, project_id: Id | None = None, *, name: str | None = None) -> Batch:
         """Fetch one batch by its id or its name, which is unique in the project.
@@ -448,7 +428,7 @@ class Client:
         raise NotFoundError(f"Project {self._project(project_id)} has no batch {shown}.")
 
     def get_annotation(self, work_item_id: Id, project_id: Id | None = None) -> Annotation:
-        """Fetch the annotation of a work item, which says where its COCO document is stored.
+        """Fetch the annotation of a work item, which names the URL of its COCO document.
 
         Raises:
             NotFoundError: If there is none, for example because the item is not completed.
@@ -461,22 +441,16 @@ class Client:
         from .transfer.steps import fetch_annotation
 
         wanted = params.object_id("work_item_id", work_item_id)
-        annotation = fetch_annotation(self._calls, self._project(project_id), wanted)
-        return Annotation(annotation.as_dict(), self, wanted)
+        found = fetch_annotation(self._calls, self._project(project_id), wanted)
+        return Annotation(found.as_dict(), self, wanted)
 
     def _resources(
-        self, kind: type[R], pages: Iterable[dict[str, Any]], project_id: str, *, limit: int | None = None
+        self, kind: type[R], pages: Iterable[dict[str, Any]], project_id: str, limit: int | None = None
     ) -> Iterator[R]:
         """Yield what pages list as objects of a class."""
         # A page at a time: half the price of a generator that makes one after the other.
         for found in pagination.fresh(pages, limit=limit):
             yield from [kind(data, self, project_id) for data in found]
-
-    def _resource_pages(self, kind: type[R], pages: Iterable[dict[str, Any]], project_id: str) -> Iterator[list[R]]:
-        return ([kind(data, self, project_id) for data in found] for found in pagination.fresh(pages))
-
-    def _work_items_path(self, project_id: str) -> str:
-        return http.path("projects", project_id, "workItems")
 
     # --- Downloading and streaming --------------------------------------------------------------------------------
 
@@ -494,21 +468,20 @@ class Client:
     ) -> Iterator[tuple[WorkItem, dict[str, Any]]]:
         """Stream the parsed COCO documents of a project; nothing is written to disk.
 
-        Documents are fetched concurrently, a bounded number ahead of the reader, so memory does not grow with the
-        project. Closing the generator, or leaving the loop, cancels what is under way.
+        Documents are prefetched concurrently. Closing the generator, or leaving the loop, cancels what is under way.
 
-        What is ahead of the reader has a bound in bytes too: 64 MiB of documents as served, or a single larger one,
-        and the one that is next in the order. Parsed, COCO documents take up to 8 times as much: so with documents of
-        up to 50 MB some 0.9 GiB, beside the one in the reader's hands. Documents up to 1 MiB do not notice the bound.
+        Memory does not grow with the project: at most 64 MiB of documents as served wait for the reader, or a single
+        larger one, and the next one in order. Parsed, COCO documents take up to 8 times as much, so with documents of
+        up to 50 MB some 0.9 GiB, in addition to the one being read.
 
         Args:
             project_id: The project; else the client's.
             items: Stream the documents of these items instead of listing a project.
-            max_workers: Documents fetched at the same time, at the most; the client's number if omitted.
-            ordered: Yield in the order of the listing; ``False`` yields each as soon as it is there.
-            space_id: The space; found by itself if omitted.
-            on_error: Called with (item, error) for each item that fails; the stream then goes on. Without it the
-                error is raised, and the stream ends there.
+            max_workers: Maximum number of documents fetched at the same time; the client's number if omitted.
+            ordered: Yield in the order of the listing; ``False`` yields each document as soon as it has arrived.
+            space_id: The space; detected if omitted.
+            on_error: Called with (item, error) for each item that fails, after which the stream continues. Without
+                it the error is raised and ends the stream.
             patience: Seconds that the stream waits for an outage to end; the client's number if omitted.
             filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
 
@@ -529,7 +502,8 @@ class Client:
         waits = self._run_patience(patience)
         if items is None:
             filters.setdefault("status", WorkItemStatus.COMPLETED)
-            items = self._items_of(project_id, filters, http.Run(waits))
+            project, queries = self._project(project_id), params.work_item_queries(filters)
+            items = self._resources(WorkItem, self._pages(_work_items(project), queries, run=Run(waits)), project)
         elif filters or project_id is not None:
             raise InvalidParameterError("Pass either items, or a project and filters, and not both.")
         return streaming.parsed_documents(
@@ -560,35 +534,33 @@ class Client:
     ) -> DownloadSummary:
         """Download the COCO documents of a project, or bring a downloaded copy up to date.
 
-        Files go to ``<destination>/<batch name>/<work item id>.json``. A file appears only when it is complete and
-        checked. What is there already and unchanged is skipped, so running the same call again continues an
-        interrupted run, fetches what changed, and puts back what was deleted. An item that fails does not stop the
-        others.
+        Files are written atomically to ``<destination>/<batch name>/<work item id>.json``. Unchanged files are skipped,
+        so the same call again resumes an interrupted run, fetches what changed and restores what was deleted. An item
+        that fails does not stop the others.
 
         Args:
             project_id: The project; else the client's.
-            destination: The folder; made if it does not exist. Its hidden folder ``.cfplatform`` remembers what is
-                finished. Or the URL of a store that fsspec knows (extra ``fsspec``), such as ``s3://bucket/labels``,
-                of which the page "Remote destinations" of the documentation tells the rest.
-            space_id: The space; found by itself if omitted.
-            max_workers: Threads; the client's number if omitted, and not more than it. Each is started when those
-                before it wait for answers.
+            destination: The folder, created if it does not exist; its hidden folder ``.cfplatform`` remembers what
+                is finished. Or the URL of a store that fsspec knows (extra ``fsspec``), such as
+                ``s3://bucket/labels``; see "Remote destinations" in the documentation.
+            space_id: The space; detected if omitted.
+            max_workers: Maximum number of threads; at most the client's number, which is also the default.
             overwrite: Fetch every item, changed or not.
             assets: Save each item's asset too, as ``<batch name>/assets/<work item id>`` with its extension. An
-                asset in the space is signed together with the documents; one with an http(s) address is fetched from
-                there without any credential. A large one that was cut is continued. The documents name their
-                pictures as the platform does; where a picture lies stands in the result's ``asset_path``.
+                asset with an http(s) URL is fetched from there without any credential. An interrupted large asset is
+                resumed. The documents name their images as the platform does; the path of the file is the result's
+                ``asset_path``.
             inject_asset_url: Set ``info.asset_url`` in each document to the item's asset, as the official client
                 does; every byte outside of ``info`` stays as served. ``False`` saves documents exactly as served.
             progress: ``True`` for a bar (extra ``progress``), a function of (done, total), or a
                 :class:`~cfplatform.ProgressReporter`.
-            executor: Lets the processes of a ``concurrent.futures.Executor``, or of anything with such a ``submit``,
-                do the requests, each with ``max_workers``. It is handed the API key and stays open. The page "More than
-                one process" of the documentation tells the rest.
-            patience: Seconds that the run waits for an outage to end, of the platform or of the storage, before it
-                ends with :class:`~cfplatform.OutageError`; the client's number if omitted. 0 waits for none: what
-                still fails after its retries is failed then.
-            state: Where the destination is a URL: a local folder that remembers what is finished there.
+            executor: Send the requests from the processes of a ``concurrent.futures.Executor``, or of anything with
+                such a ``submit``, each with ``max_workers``. It gets the API key and stays open; see "More than one
+                process" in the documentation.
+            patience: Seconds that the run waits for an outage of the platform or storage to end before it raises
+                :class:`~cfplatform.OutageError`; the client's number if omitted. 0 does not wait: items that still
+                fail after their retries are failures.
+            state: For a destination that is a URL: a local folder that remembers what is finished there.
             filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
 
         Returns:
@@ -596,11 +568,10 @@ class Client:
 
         Raises:
             DestinationBusyError: If another process downloads into the destination.
-            AuthenticationError: If the key is refused; what is finished is kept.
-            OutageError: If an outage lasts longer than ``patience``; what is finished is kept.
+            AuthenticationError: If the key is refused. Finished items are kept, as for the next three errors.
+            OutageError: If an outage lasts longer than ``patience``.
             DestinationError: If the store of a URL refuses, has no such bucket, or cannot be reached.
-            DownloadError: If the disk is full or cannot be written, or the executor lost its processes; what is
-                finished is kept.
+            DownloadError: If the disk is full or cannot be written, or the executor lost its processes.
 
         Example:
             >>> summary = client.download_project(destination="labels")
@@ -611,24 +582,25 @@ class Client:
         filters.setdefault("status", WorkItemStatus.COMPLETED)
         queries = params.work_item_queries(filters)
         project = self._project(project_id)
-        downloader, reporter = self._downloader(
-            destination,
-            space_id=space_id,
-            max_workers=max_workers,
-            overwrite=overwrite,
-            assets=assets,
-            inject_asset_url=inject_asset_url,
-            progress=progress,
-            executor=executor,
-            patience=patience,
-            state=state,
-        )
+        options: DownloadOptions = {
+            "space_id": self._space(space_id),
+            "max_workers": max_workers,
+            "overwrite": overwrite,
+            "assets": assets,
+            "inject_asset_url": inject_asset_url,
+            "progress": progress,
+            "executor": executor,
+            "patience": patience,
+            "state": state,
+        }
+        downloader, reporter = self._downloader("download_project", destination, options)
         # A batch may have been renamed since an earlier call.
         self._batch_names.pop(project, None)
-        pages = self._pages(self._work_items_path(project), queries, params.MAX_PAGE_SIZE, run=downloader.run)
+        pages = self._pages(_work_items(project), queries, run=downloader.run)
         announced = _announce(pages, reporter, several=len(queries) > 1)
+        items = ([WorkItem(data, self, project) for data in found] for found in pagination.fresh(announced))
         with downloader:
-            return downloader.summarise(self._resource_pages(WorkItem, announced, project))
+            return downloader.summarise(items)
 
     def download_work_items(
         self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[DownloadOptions]
@@ -645,14 +617,11 @@ class Client:
             >>> client.download_work_items(few, "labels").total_items
             5
         """
-        from .resources.options import DownloadOptions
-
-        params.check_names("download_work_items", options, tuple(DownloadOptions.__annotations__))
-        checked = _checked_items(items)
-        downloader, reporter = self._downloader(destination, **options)
+        pages, count = _in_pages(items)
+        downloader, reporter = self._downloader("download_work_items", destination, options)
         with downloader:
-            reporter.start(len(items) if isinstance(items, (list, tuple, set, frozenset)) else None)
-            return downloader.summarise(_in_pages(checked))
+            reporter.start(count)
+            return downloader.summarise(pages)
 
     def iter_downloads(
         self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[DownloadOptions]
@@ -667,22 +636,12 @@ class Client:
             downloaded
             downloaded
         """
-        from .resources.options import DownloadOptions
-
-        params.check_names("iter_downloads", options, tuple(DownloadOptions.__annotations__))
-        checked = _checked_items(items)
-        downloader, reporter = self._downloader(destination, **options)
-
-        return _results(downloader, checked, reporter)
+        pages, count = _in_pages(items)
+        return _results(*self._downloader("iter_downloads", destination, options), pages, count)
 
     def _download_asset(self, item: WorkItem, destination: PathLike, overwrite: bool) -> DownloadResult:
-        from .destination import remote
-
-        remote.refuse_url(destination, "download_work_items([item], ..., assets=True)")
-        downloader, reporter = self._downloader(
-            destination, overwrite=overwrite, assets=True, documents=False, patience=0.0
-        )
-        return next(_results(downloader, [item], reporter))
+        options: DownloadOptions = {"overwrite": overwrite, "assets": True, "patience": 0.0}
+        return next(_results(*self._downloader("download_asset", destination, options, documents=False), [[item]], 1))
 
     def _plot(self, item: WorkItem, options: DrawOptions) -> Image:
         import tempfile
@@ -696,52 +655,36 @@ class Client:
             return viz.draw(document, item.download_asset(folder), **options)
 
     def _downloader(
-        self,
-        destination: PathLike,
-        *,
-        space_id: Id | None = None,
-        max_workers: int | None = None,
-        overwrite: bool = False,
-        assets: bool = False,
-        documents: bool = True,
-        inject_asset_url: bool = True,
-        progress: _progress.Progress = None,
-        executor: Executor | None = None,
-        patience: float | None = None,
-        state: PathLike | None = None,
+        self, function: str, destination: PathLike, options: DownloadOptions, *, documents: bool = True
     ) -> tuple[downloads.Downloader, _progress.ProgressReporter]:
-        from . import progress as _progress
-        from .destination.remote import open_destination
+        from . import progress
+        from .destination import remote
+        from .resources.options import DownloadOptions
         from .transfer import downloads, processes
 
+        params.check_names(function, options, [*DownloadOptions.__annotations__])
+        if not documents:
+            remote.refuse_url(destination, "download_work_items([item], ..., assets=True)")
         self._calls.ensure_open()
-        reporter = _progress.reporter(progress)
+        reporter = progress.reporter(options.get("progress"))
+        executor = options.get("executor")
         checked: dict[str, Any] = {
-            "workers": self._workers(max_workers),
-            "patience": self._run_patience(patience),
-            "overwrite": params.flag("overwrite", overwrite),
-            "assets": params.flag("assets", assets),
-            "inject_asset_url": params.flag("inject_asset_url", inject_asset_url),
-            "space_id": self._space(space_id),
+            "workers": self._workers(options.get("max_workers")),
+            "patience": self._run_patience(options.get("patience")),
+            "overwrite": params.flag("overwrite", options.get("overwrite", False)),
+            "assets": params.flag("assets", options.get("assets", False)),
+            "inject_asset_url": params.flag("inject_asset_url", options.get("inject_asset_url", True)),
+            "space_id": self._space(options.get("space_id")),
             "executor": processes.checked(executor),
         }
         # Last, because it makes folders.
-        opened = open_destination(destination, state)
+        opened = remote.open_destination(destination, options.get("state"))
         if executor is not None and not opened.is_shared:
             raise InvalidParameterError(
                 f"{opened.url} lies in the memory of this process; executor cannot be used with it."
             )
-        downloader = downloads.Downloader(
-            self._calls, opened, self._names_of_batches, reporter, documents=documents, **checked
-        )
-        return downloader, reporter
-
-    def _items_of(self, project_id: Id | None, filters: WorkItemFilters, run: http.Run) -> Iterator[WorkItem]:
-        """Return the items of a project, listed by a run."""
-        project = self._project(project_id)
-        queries = params.work_item_queries(filters)
-        pages = self._pages(self._work_items_path(project), queries, params.MAX_PAGE_SIZE, run=run)
-        return self._resources(WorkItem, pages, project)
+        names = self._names_of_batches
+        return downloads.Downloader(self._calls, opened, names, reporter, documents=documents, **checked), reporter
 
     def _names_of_batches(self, project_id: str, refresh: bool, run: http.Run) -> dict[str, str]:
         from .transfer import downloads
@@ -762,29 +705,29 @@ class Client:
     ) -> UploadedFile:
         """Upload one file to the storage of a space.
 
-        The file is sent in steps of 16 KiB, so memory does not grow with it. After a transient error it is sent again
-        from its start; an address that has expired or is refused is replaced, up to 3 times. A file that changes while
-        it is sent never becomes an object. The key does not go to the storage.
+        The file is streamed. After a transient error it is sent again from its start; an upload URL that has expired or
+        is refused is replaced, up to 3 times. A file that changes while it is sent never becomes an object. The storage
+        does not get the key.
 
-        Evidence: documented. The published reference describes the call for upload addresses and that a content type is
+        Evidence: documented. The published reference describes the call for upload URLs and that a content type is
         mandatory; its method and path, and that the bytes are sent with PUT, are assumed.
 
         Args:
-            file: A path, or a binary file object that can seek, which is sent from where it stands and left there. An
-                empty file is refused: there is nothing to label in it.
+            file: A path, or a binary file object that can seek: it is sent from its current position and left there.
+                An empty file is refused: there is nothing to label in it.
             space_id: The space; else the client's.
-            content_type: The media type, such as "image/png"; else told from the extension of the name, and
-                "application/octet-stream" where that tells none.
+            content_type: The media type, such as "image/png"; else guessed from the extension of the name, with
+                "application/octet-stream" as the last resort.
             progress: ``True`` for a bar (extra ``progress``), a function of (done, total), or a
                 :class:`~cfplatform.ProgressReporter`; files are counted, not bytes.
 
         Returns:
-            The file in the storage. Its ``path``, chosen by the platform, is the ``asset_url`` of a work item.
+            The file in the storage. Pass its ``path``, chosen by the platform, as ``asset_url`` of a work item.
 
         Raises:
             ConfigurationError: If no space is known.
-            InvalidParameterError: If the file object is in text mode or cannot seek, or the content type is none.
-            UploadError: If the file is not there, cannot be read, is empty, or changes while it is sent.
+            InvalidParameterError: If the file object is in text mode or cannot seek, or the content type is not valid.
+            UploadError: If the file is missing, unreadable or empty, or changes while it is sent.
 
         Example:
             >>> import io
@@ -792,11 +735,7 @@ class Client:
             >>> uploaded.size, uploaded.content_type
             (3, 'image/png')
         """
-        from . import progress as _progress
-
-        uploader = self._uploader(space_id, content_type, 1, 0.0, _progress.reporter(progress))
-        run = uploader.run([file], 1)
-        with contextlib.closing(run):
+        with contextlib.closing(self._uploader(space_id, content_type, 1, 0.0, progress).run([file], 1)) as run:
             result = next(run)
         if result.uploaded is None:
             raise result.error or AssertionError
@@ -814,19 +753,18 @@ class Client:
     ) -> Generator[UploadResult, None, None]:
         """Upload many files concurrently, and yield each result as soon as the file is finished.
 
-        Each is sent as by :meth:`upload_file`. The files are read lazily, a bounded number ahead (twice the workers and
-        10), and addresses are asked for 10 at a time (the platform's limit), never more than there are files. One
-        that fails does not stop the others. While the platform or the storage is away, the run waits for up to
-        ``patience``. Closing the generator, or leaving the loop, cancels what is under way.
+        Each is sent as by :meth:`upload_file`. ``files`` is read lazily, with a bounded number ahead, and upload URLs
+        are requested 10 at a time (the platform's limit). A file that fails does not stop the others. Closing the
+        generator, or leaving the loop, cancels what is under way.
 
         Evidence: documented, as :meth:`upload_file`.
 
         Args:
-            files: Paths and binary file objects, in any iterable. The same may be given several times; each time
-                makes an object of its own. A file object must stay open until its result is there.
+            files: Paths and binary file objects, in any iterable; a file that is given twice becomes two objects. A
+                file object must stay open until its result is yielded.
             space_id: The space; else the client's.
-            content_type: The media type of all files; else told from each name.
-            max_workers: Files sent at the same time; the client's number if omitted, and not more than it.
+            content_type: The media type of all files; else guessed from each name.
+            max_workers: Files sent at the same time; at most the client's number, which is also the default.
             patience: Seconds that the run waits for an outage to end; the client's number if omitted.
             progress: As for :meth:`upload_file`.
 
@@ -835,7 +773,7 @@ class Client:
 
         Raises:
             InvalidParameterError: If an argument is wrong; raised by the call itself.
-            AuthenticationError: While iterating: if the key is refused. What was uploaded before is yielded first.
+            AuthenticationError: While iterating: if the key is refused. Earlier results are yielded first.
             OutageError: While iterating: if an outage lasts longer than ``patience``.
 
         Example:
@@ -844,14 +782,11 @@ class Client:
             >>> sorted(result.uploaded.size if result.ok else 0 for result in client.upload_files(files))
             [0, 5, 6]
         """
-        from . import progress as _progress
         from .transfer import uploads
 
         checked = uploads.check_files(files)
-        workers = self._workers(max_workers)
-        uploader = self._uploader(
-            space_id, content_type, workers, self._run_patience(patience), _progress.reporter(progress)
-        )
+        workers, waits = self._workers(max_workers), self._run_patience(patience)
+        uploader = self._uploader(space_id, content_type, workers, waits, progress)
         return uploader.run(checked, len(files) if isinstance(files, Sized) else None)
 
     def _uploader(
@@ -860,15 +795,17 @@ class Client:
         content_type: str | None,
         workers: int,
         patience: float,
-        reporter: _progress.ProgressReporter,
+        progress: _progress.Progress,
     ) -> uploads.Uploader:
+        from . import progress as _progress
         from .transfer import uploads
 
+        reporter = _progress.reporter(progress)
         self._calls.ensure_open()
         space = self._required_space(space_id)
-        checked = uploads.check_content_type(content_type)
+        kind = uploads.check_content_type(content_type)
         return uploads.Uploader(
-            self._calls, space, content_type=checked, workers=workers, patience=patience, reporter=reporter
+            self._calls, space, content_type=kind, workers=workers, patience=patience, reporter=reporter
         )
 
     # --- Exports --------------------------------------------------------------------------------------------------
@@ -881,7 +818,7 @@ class Client:
         Args:
             space_id: The space; else the client's.
             format: Only exports in this format: "COCO_JSON", "JSON" or "CSV".
-            max_items: Stop after so many.
+            max_items: Maximum number of results.
 
         Example:
             >>> [export.name for export in client.get_exports(sandbox.space_id, max_items=3)]
@@ -920,14 +857,13 @@ class Client:
         wait_for_running: bool = False,
         timeout: float = params.WAIT_TIMEOUT,
     ) -> Export:
-        """Ask the platform to make an export; it makes one at a time in a space.
+        """Create an export; the platform makes one at a time in a space.
 
-        The exports that are there are listed first. If the answer is lost (the connection broke, or it is a 5xx), they
-        are listed again, and the request is repeated, once, only if no export of this name has come up: so it is not
-        made twice.
+        Export creation is never retried blindly. If the answer is lost (a broken connection or a 5xx), the exports of
+        the space are listed, and the request is repeated once if there is no new export of this name.
 
         Args:
-            name: A name to recognise it by; it need not be unique.
+            name: Need not be unique.
             space_id: The space; else the client's.
             format: "COCO_JSON", "JSON" or "CSV".
             content: "ANNOTATION" (also if omitted), "INFERENCE" or "ASSET_METADATA"; the latter two not as COCO_JSON.
@@ -938,11 +874,11 @@ class Client:
             updated_at_from: Only work items changed at this time or later.
             updated_at_to: Only work items changed at this time or before.
             wait_for_running: If another export is being made, wait for it first.
-            timeout: Seconds to wait for that, at the most.
+            timeout: Maximum seconds to wait for that.
 
         Raises:
-            InvalidParameterError: Before any request, if the platform would refuse the arguments, or would take an
-                empty list for everything.
+            InvalidParameterError: Before any request, if the platform would refuse the arguments, or if a list is
+                empty, which the platform takes for everything.
             ConflictError: If another export is being made; the message names it.
 
         Example:
@@ -971,18 +907,18 @@ class Client:
     def wait_for_export(self, export_id: Id, space_id: Id | None = None, **options: Unpack[WaitOptions]) -> Export:
         """Wait until an export is completed and return it.
 
-        Its status is read at least once; between two looks there is a second at first, and then more and more. Faults
-        that pass do not end the wait.
+        The status is polled at least once, after a second at first and then at growing intervals. Transient errors do
+        not end the wait.
 
         Args:
             export_id: The export.
             space_id: Its space; else the client's.
-            options: ``timeout``: seconds at the most, 3600 if omitted. ``poll_interval``: seconds between two looks
-                in the end, 5 if omitted. ``progress``: told the status at each look.
+            options: ``timeout``: maximum seconds, 3600 if omitted. ``poll_interval``: longest seconds between two
+                polls, 5 if omitted. ``progress``: gets the status at each poll.
 
         Raises:
             ExportFailedError: If the platform could not make it, with its reason.
-            ExportTimeoutError: If it took too long; its ``export`` says how far it is. It can be waited for again.
+            ExportTimeoutError: If it took too long; its ``export`` has the latest status. Call this again to wait on.
 
         Example:
             >>> export = client.create_export("waited for", sandbox.space_id)
@@ -991,7 +927,7 @@ class Client:
         """
         from .resources.options import WaitOptions
 
-        params.check_names("wait_for_export", options, tuple(WaitOptions.__annotations__))
+        params.check_names("wait_for_export", options, [*WaitOptions.__annotations__])
         return self._exports(space_id).wait(params.object_id("export_id", export_id), options)
 
     def download_export(
@@ -1003,20 +939,19 @@ class Client:
     ) -> Path:
         """Download the archive of an export, or unpack it.
 
-        The archive becomes ``<destination>/<name> <export id>.zip``, which no other export has, and appears only when
-        every member has its right checksum. A download that was cut goes on where it stopped, in this run or in a
-        later one, as long as the storage proves that it is the same object; a link that has expired is renewed. What
-        is there already is not fetched again. Memory does not grow with the archive.
+        The archive becomes ``<destination>/<name> <export id>.zip``, written atomically once the checksum of every
+        member is verified. An interrupted download resumes, in this run or a later one, as long as the storage proves
+        that the object is the same; a link that has expired is renewed. An archive that exists is not fetched again.
 
         Args:
             export_id: The export.
-            destination: The folder; made if it does not exist. Its hidden folder ``.cfplatform`` holds what is not
+            destination: The folder, created if it does not exist. Its hidden folder ``.cfplatform`` holds what is not
                 complete.
             space_id: Its space; else the client's.
             options: ``wait``: ``False`` raises if it is not completed yet. ``timeout`` and ``poll_interval``: as for
                 :meth:`wait_for_export`. ``extract``: unpack into the folder ``<name> <export id>``, which appears
-                only when it is complete, and keep no archive. ``overwrite``: fetch an archive anew though it is
-                there; a folder is never replaced. ``progress``: as for :meth:`download_project`, in bytes.
+                only when it is complete, and keep no archive. ``overwrite``: fetch an existing archive again; a
+                folder is never replaced. ``progress``: as for :meth:`download_project`, in bytes.
 
         Returns:
             The archive or the folder, absolute.
@@ -1034,7 +969,7 @@ class Client:
         """
         from .resources.options import ExportDownloadOptions
 
-        params.check_names("download_export", options, tuple(ExportDownloadOptions.__annotations__))
+        params.check_names("download_export", options, [*ExportDownloadOptions.__annotations__])
         for name in ("wait", "extract", "overwrite"):
             params.flag(name, options.get(name, False))
         return self._exports(space_id).download(params.object_id("export_id", export_id), destination, options)
@@ -1060,11 +995,7 @@ class Client:
         from .transfer import exports
 
         space = self._required_space(space_id)
-
-        def make(data: dict[str, Any]) -> Export:
-            return Export(data, self, space)
-
-        return exports.Exports(self._calls, space, make, self._patience)
+        return exports.Exports(self._calls, space, lambda data: Export(data, self, space), self._patience)
 
     # --- Creating -------------------------------------------------------------------------------------------------
 
@@ -1083,15 +1014,15 @@ class Client:
         a POST to the path of the listing. If the platform knows no such call, the error says so.
 
         The request is not repeated once the platform may have seen it, because it would create the item twice. After
-        an :class:`~cfplatform.APITimeoutError` or :class:`~cfplatform.APIConnectionError` look whether it is there.
+        an :class:`~cfplatform.APITimeoutError` or :class:`~cfplatform.APIConnectionError` check whether it exists.
 
         Args:
             asset_url: What :meth:`upload_file` returned, its ``path``, or a URL that the platform can read.
             project_id: The project; else the client's.
             asset_type: Such as "image" or "video"; the platform decides if omitted.
             batch_id: The batch; none if omitted.
-            metadata: Anything that JSON can hold, up to 100 levels deep, under keys that are text.
-                ``callbackUrl`` names where webhooks about this item go.
+            metadata: A mapping that JSON can hold, up to 100 levels deep. ``callbackUrl`` is the URL for webhooks
+                about this item.
 
         Raises:
             InvalidParameterError: If an argument is wrong; before any request.
@@ -1107,20 +1038,16 @@ class Client:
         from .resources.results import UploadedFile
 
         given = asset_url.path if isinstance(asset_url, UploadedFile) else asset_url
-        body: dict[str, Any] = {"assetUrl": _text("asset_url", given)}
+        body: dict[str, Any] = {"assetUrl": params.text("asset_url", given)}
         if asset_type is not None:
-            body["assetType"] = _text("asset_type", asset_type)
+            body["assetType"] = params.text("asset_type", asset_type)
         if batch_id is not None:
             body["batchId"] = int(params.batch_id("batch_id", batch_id))
         if metadata is not None:
-            body["metadata"] = _metadata(metadata)
+            body["metadata"] = params.metadata(metadata)
         project = self._project(project_id)
-        try:
-            answer = self._calls.post_json(self._work_items_path(project), body)
-        except APIError as error:
-            if error.status_code in (404, 405):
-                _add(error, "Or the platform has no such call: it is provisional, no published source shows it.")
-            raise
+        with _adding("Or the platform has no such call: it is provisional, no published source shows it.", 404, 405):
+            answer = self._calls.post_json(_work_items(project), body)
         return WorkItem(_created(answer, "work item"), self, project)
 
     def create_batch(self, name: str, project_id: Id | None = None) -> Batch:
@@ -1128,12 +1055,11 @@ class Client:
 
         Evidence: documented. The published reference describes the operation; its method and path are assumed.
 
-        The request is not repeated once the platform may have seen it. After a broken connection
-        :meth:`get_batch` with ``name=`` tells whether the batch is there.
+        The request is not repeated once the platform may have seen it. After a broken connection check with
+        :meth:`get_batch` and ``name=`` whether the batch exists.
 
         Args:
-            name: The name, unique in the project. White space around it is dropped before it is sent, since a name
-                that differs in nothing else could not be told apart.
+            name: The name, unique in the project. White space around it is removed.
             project_id: The project; else the client's.
 
         Raises:
@@ -1144,13 +1070,10 @@ class Client:
             >>> client.create_batch("Spring").name
             'Spring'
         """
-        text = _text("name", name)
+        text = params.text("name", name)
         project = self._project(project_id)
-        try:
+        with _adding(_TAKEN.format(shown(text)), 409):
             answer = self._calls.post_json(http.path("projects", project, "batches"), {"name": text})
-        except ConflictError as error:
-            _name_conflict(error, text)
-            raise
         self._batch_names.pop(project, None)
         return Batch(_created(answer, "batch"), self, project)
 
@@ -1158,7 +1081,7 @@ class Client:
         """Rename a batch.
 
         Evidence: documented, as :meth:`create_batch`. The answer is not described; where it holds no batch, the batch
-        is read again. Files that were downloaded move to a folder of the new name with the next download.
+        is fetched. The next download moves downloaded files to a folder of the new name.
 
         Args:
             batch_id: The batch.
@@ -1175,16 +1098,15 @@ class Client:
             'Spring, checked'
         """
         wanted = params.batch_id("batch_id", batch_id)
-        text = _text("name", name)
+        text = params.text("name", name)
         project = self._project(project_id)
         path = http.path("projects", project, "batches", wanted)
-        try:
+        with _adding(_TAKEN.format(shown(text)), 409):
             response = self._calls.request("PATCH", path, json={"name": text})
-        except ConflictError as error:
-            _name_conflict(error, text)
-            raise
         self._batch_names.pop(project, None)
-        data = _parsed(response.content)
+        data = None
+        with contextlib.suppress(ValueError, RecursionError):
+            data = json.loads(response.content)
         if isinstance(data, dict) and str(data.get("id")) == wanted:
             return Batch(data, self, project)
         batch = self.get_batch(int(wanted), project)
@@ -1193,29 +1115,13 @@ class Client:
         return batch
 
 
-def _default_id(name: str, value: Id | None, variable: str) -> str | None:
-    text = value if value is None else params.object_id(name, value)
-    given = config.default_id(text, variable)
+def _default_id(name: str, value: Id | None) -> str | None:
+    given = config.default_id(None, f"CF_{name.upper()}") if value is None else value
     return None if given is None else params.object_id(name, given)
 
 
-def _pairs(query: Query | Mapping[str, Any] | None) -> Query:
-    """Return query parameters as pairs of texts; a list becomes a repeated key, and ``None`` is left out."""
-    pairs = list(query.items()) if isinstance(query, Mapping) else query or []
-    if not isinstance(pairs, (list, tuple)) or not all(isinstance(p, tuple) and len(p) == 2 for p in pairs):
-        raise InvalidParameterError("params must be a mapping or a list of pairs.")
-    return [
-        (str(key), str(value))
-        for key, values in pairs
-        for value in (values if isinstance(values, (list, tuple)) else [values])
-        if value is not None
-    ]
-
-
-def _page_size(page_size: int, limit: int | None) -> int:
-    """Return the page size to ask for: not more than will be used."""
-    size = params.page_size(page_size)
-    return min(size, limit) if limit else size
+def _work_items(project_id: str) -> str:
+    return http.path("projects", project_id, "workItems")
 
 
 def _checked_items(items: Iterable[WorkItem]) -> Iterable[WorkItem]:
@@ -1224,13 +1130,14 @@ def _checked_items(items: Iterable[WorkItem]) -> Iterable[WorkItem]:
     return items
 
 
-def _in_pages(items: Iterable[WorkItem]) -> Iterable[Sequence[WorkItem]]:
-    """Cut what is in memory into pages; of anything else each item is taken when it comes."""
-    if isinstance(items, (set, frozenset)):
-        items = list(items)
-    if not isinstance(items, (list, tuple)):
-        return ([item] for item in items)
-    return (items[start : start + params.MAX_PAGE_SIZE] for start in range(0, len(items), params.MAX_PAGE_SIZE))
+def _in_pages(items: Iterable[WorkItem]) -> tuple[Iterable[Sequence[WorkItem]], int | None]:
+    """Cut what is in memory into pages, and count it; of anything else each item is taken when it comes."""
+    items = _checked_items(items)
+    if not isinstance(items, (list, tuple, set, frozenset)):
+        return ([item] for item in items), None
+    found = list(items)
+    starts = range(0, len(found), params.MAX_PAGE_SIZE)
+    return (found[start : start + params.MAX_PAGE_SIZE] for start in starts), len(found)
 
 
 def _announce(
@@ -1238,70 +1145,27 @@ def _announce(
 ) -> Iterator[dict[str, Any]]:
     """Pass pages on, and start the reporter with the total that the first one tells."""
     first = next(pages, None)
-    if first is None:
-        reporter.start(0)
-        return
-    reporter.start(None if several else pagination.total(first))
-    yield first
-    yield from pages
+    reporter.start(0 if first is None else None if several else pagination.total(first))
+    if first is not None:
+        yield first
+        yield from pages
 
 
 def _results(
-    downloader: downloads.Downloader, items: Iterable[WorkItem], reporter: _progress.ProgressReporter
+    downloader: downloads.Downloader,
+    reporter: _progress.ProgressReporter,
+    pages: Iterable[Sequence[WorkItem]],
+    count: int | None,
 ) -> Iterator[DownloadResult]:
     with downloader:
-        reporter.start(len(items) if isinstance(items, (list, tuple, set, frozenset)) else None)
+        reporter.start(count)
         try:
-            with contextlib.closing(downloader.results(_in_pages(items))) as results:
+            with contextlib.closing(downloader.results(pages)) as results:
                 for result in results:
                     reporter.advance(result.outcome, result.written or result.size)
                     yield result
         finally:
             reporter.finish()
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidParameterError(f"{name} must be a text that is not blank, not {shown(value)}.")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value.strip()):
-        raise InvalidParameterError(f"{name}: {shown(value)} holds control characters or halves of characters.")
-    # A str subclass such as an enum would be written as its base anyway.
-    return str.__str__(value).strip()
-
-
-def _metadata(value: object) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InvalidParameterError(f"metadata must be a mapping, not {type(value).__name__}.")
-    problem = _first_problem(dict(value), MAX_METADATA_DEPTH)
-    if problem is None:
-        try:
-            json.dumps(dict(value), allow_nan=False)
-        except (TypeError, ValueError) as error:
-            problem = str(error)
-    if problem is not None:
-        raise InvalidParameterError(f"metadata cannot be sent as JSON: {problem}.")
-    return dict(value)
-
-
-def _first_problem(value: object, levels: int) -> str | None:
-    """Return what JSON has no form for and Python would write differently, or write without end."""
-    if not isinstance(value, (dict, list, tuple)):
-        return None
-    if levels == 0:
-        return f"it is more than {MAX_METADATA_DEPTH} levels deep"
-    if isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str):
-                return f"the key {shown(key)} is not a text"
-    inner = value.values() if isinstance(value, dict) else value
-    return next((problem for part in inner if (problem := _first_problem(part, levels - 1)) is not None), None)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _created(answer: Any, kind: str) -> dict[str, Any]:
@@ -1313,10 +1177,13 @@ def _created(answer: Any, kind: str) -> dict[str, Any]:
     return answer
 
 
-def _name_conflict(error: ConflictError, name: str) -> None:
-    _add(error, f"The name {shown(name)} is taken: get_batch(name=...) finds the batch that has it.")
-
-
-def _add(error: CFPlatformError, words: str) -> None:
-    error.message = f"{error.message} {words}"
-    error.args = (error.message,)
+@contextlib.contextmanager
+def _adding(words: str, *statuses: int) -> Iterator[None]:
+    """Add to the message of an error with one of these statuses."""
+    try:
+        yield
+    except APIError as error:
+        if error.status_code in statuses:
+            error.message = f"{error.message} {words}"
+            error.args = (error.message,)
+        raise

@@ -1,10 +1,12 @@
-"""Arguments to query parameters: every check that can be made before a request, and the platform's limits."""
+"""Which arguments of a call are accepted, and how are they sent? Every check is made before the first request."""
 
 from __future__ import annotations
 
 import itertools
+import json
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 MAX_PAGE_SIZE = 100
 #: Ids in one filter, at the most (official client's documentation). More are split into several requests.
 MAX_FILTER_IDS = 100
+#: Levels of metadata, at the most (our limit): more than anybody means, and few enough for every JSON parser.
+MAX_METADATA_DEPTH = 100
 #: Seconds that waiting for an export takes unless the caller says otherwise.
 WAIT_TIMEOUT = 3600.0
 
@@ -185,11 +189,11 @@ def flag(name: str, value: object) -> bool:
     return value
 
 
-def page_size(value: Any) -> int:
-    """Check a page size: 1 to 100."""
+def page_size(value: Any, limit: int | None = None) -> int:
+    """Check a page size, 1 to 100, and return the one to ask for: not more than the items that are wanted."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE_SIZE:
         raise InvalidParameterError(f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}, not {shown(value)}.")
-    return value
+    return min(value, limit) if limit else value
 
 
 def max_items(value: Any) -> int | None:
@@ -206,6 +210,58 @@ def cursor(value: Any) -> str | None:
     if value is None or (isinstance(value, str) and value):
         return value
     raise InvalidParameterError("cursor must be a text that a page or an error carried, or None.")
+
+
+def pairs(query: Query | Mapping[str, Any] | None) -> Query:
+    """Return query parameters as pairs of texts; a list becomes a repeated key, and ``None`` is left out."""
+    found = list(query.items()) if isinstance(query, Mapping) else query or []
+    if not isinstance(found, (list, tuple)) or not all(isinstance(p, tuple) and len(p) == 2 for p in found):
+        raise InvalidParameterError("params must be a mapping or a list of pairs.")
+    return [
+        (str(key), str(value))
+        for key, values in found
+        for value in (values if isinstance(values, (list, tuple)) else [values])
+        if value is not None
+    ]
+
+
+def text(name: str, value: object) -> str:
+    """Check a text that must not be blank, and return it without white space around it."""
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidParameterError(f"{name} must be a text that is not blank, not {shown(value)}.")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value.strip()):
+        raise InvalidParameterError(f"{name}: {shown(value)} holds control characters or halves of characters.")
+    # A str subclass such as an enum would be written as its base anyway.
+    return str.__str__(value).strip()
+
+
+def metadata(value: object) -> dict[str, Any]:
+    """Check metadata that is sent as JSON."""
+    if not isinstance(value, Mapping):
+        raise InvalidParameterError(f"metadata must be a mapping, not {type(value).__name__}.")
+    problem = _first_problem(dict(value), MAX_METADATA_DEPTH)
+    if problem is None:
+        try:
+            json.dumps(dict(value), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            problem = str(error)
+    if problem is not None:
+        raise InvalidParameterError(f"metadata cannot be sent as JSON: {problem}.")
+    return dict(value)
+
+
+def _first_problem(value: object, levels: int) -> str | None:
+    """Return what JSON has no form for and Python would write differently, or write without end."""
+    if not isinstance(value, (dict, list, tuple)):
+        return None
+    if levels == 0:
+        return f"it is more than {MAX_METADATA_DEPTH} levels deep"
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                return f"the key {shown(key)} is not a text"
+    inner = value.values() if isinstance(value, dict) else value
+    return next((problem for part in inner if (problem := _first_problem(part, levels - 1)) is not None), None)
 
 
 def chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:

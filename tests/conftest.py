@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from cfplatform.http import retry
+from cfplatform.http import breaker, retry
 
 if TYPE_CHECKING:
     from cfplatform import Client
@@ -88,8 +88,8 @@ def _is_loopback(host: str) -> bool:
 @pytest.fixture(autouse=True)
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "BACKOFF_BASE", 0.001)
-    monkeypatch.setattr(retry, "FIRST_PROBE", 0.001)
-    monkeypatch.setattr(retry, "LAST_PROBE", 0.1)
+    monkeypatch.setattr(breaker, "FIRST_PROBE", 0.001)
+    monkeypatch.setattr(breaker, "LAST_PROBE", 0.1)
     monkeypatch.setattr(retry, "SLICE", 0.01)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .arguments import checked_retries, path
 from .body import Body, ObjectStream
+from .call import Resumed
 from .errors import has_expired
-from .retry import DEFAULT_PATIENCE, DEFAULT_RETRIES, SINGLE, Resumed, Run
+from .retry import DEFAULT_PATIENCE, DEFAULT_RETRIES, SINGLE, Run
 from .timeouts import Interrupted
 from .transport import Transport
 

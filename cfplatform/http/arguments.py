@@ -1,4 +1,4 @@
-"""Checks of what a caller gives for a request or for the client; all are made before anything is sent."""
+"""Which arguments of a request and of a transport are accepted? All are checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 #: Repeats that a caller may ask for, at the most; with growing waits that is several minutes.
 MAX_RETRIES = 20
 _NO_REQUEST = "No request can be made of this. Check params and json, and the base URL."
+_ANY_HOST = "http://host"
 #: How a caller sets retries: a number, or a policy of their own.
 Retries = int | urllib3.Retry
 
@@ -82,31 +83,22 @@ def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     return headers
 
 
-def is_plain_path(path: str) -> bool:
-    """Tell whether a path can stand in a URL as it is."""
-    return path.startswith("/") and _is_plain(path.replace("/", ""))
-
-
-def checked_path(path: str) -> str:
-    if isinstance(path, str) and is_plain_path(path):
+def target(path: str, params: Query | Mapping[str, Any] | None) -> str:
+    """Return a path that is relative to the base URL with its query, escaped as requests does it."""
+    if isinstance(path, str) and path.startswith("/") and not params and _is_plain(path.replace("/", "")):
         return path
     if not isinstance(path, str) or "://" in path or not path.isprintable():
         raise InvalidParameterError(f"path must be relative to the base URL, such as '/projects/...', not {path!r}.")
     if any(unquote(part) in (".", "..") for part in re.split(r"[/\\?#]", path)):
         raise InvalidParameterError(f"path must not hold '.' or '..': {path!r}.")
-    return path if path.startswith("/") else f"/{path}"
-
-
-def url_with(url: str, params: Query | Mapping[str, Any] | None) -> str:
-    """Return a URL with a query, escaped as requests does it."""
     prepared = requests.PreparedRequest()
     try:
-        prepared.prepare_url(url, params)
+        prepared.prepare_url(_ANY_HOST + (path if path.startswith("/") else f"/{path}"), params)
     except (requests.RequestException, ValueError, TypeError):
         prepared.url = None
     if not prepared.url:
         raise InvalidParameterError(_NO_REQUEST)
-    return prepared.url
+    return prepared.url.removeprefix(_ANY_HOST)
 
 
 def json_bytes(value: Any) -> bytes:

@@ -122,6 +122,15 @@ class ObjectStream:
             f"The storage sent the object encoded as {', '.join(self._codings)[:40]!r}, which was not asked for."
         )
 
+    def shown_in(self, error: InvalidResponseError, key: str) -> InvalidResponseError:
+        """Say in an error what it was that could not be used: its content type and how it begins."""
+        kind = printable(blank(self.headers.get("Content-Type", "no content type")))[:80]
+        # Blanked before it is cut, since half a secret is not recognised as one.
+        start = printable(blank(self.head.decode("utf-8", "replace"), key))[:60]
+        error.message = f"{error.message} It came as {kind} and begins with {start!r}."
+        error.args = (error.message,)
+        return error.with_traceback(None)
+
     def _sent(self, most: int) -> Iterator[bytes]:
         """Yield the bytes as they were sent; at most so many, and with the checksums that the answer offers."""
         if self.length is not None and self.length > most:

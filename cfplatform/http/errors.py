@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from typing import TYPE_CHECKING
 
 import requests
 import urllib3
@@ -26,9 +25,6 @@ from ..exceptions import (
     printable,
 )
 from .timeouts import PrivateAddressError, TooSlow
-
-if TYPE_CHECKING:
-    from .body import ObjectStream
 
 #: Everything that sending or reading may raise: both families, the system's errors, and the plain ValueError that
 #: unusual headers lead to.
@@ -55,7 +51,7 @@ _BAD_HEADERS = (requests.exceptions.InvalidHeader, urllib3.exceptions.InvalidHea
 
 def describe(error: BaseException) -> CFPlatformError:
     """Return the error of ours that says what went wrong and what to do."""
-    chain = chain_of(error)
+    chain = _chain_of(error)
     return _of_address(chain) or _of_proxy(chain) or _of_tls(chain) or _of_answer(error, chain)
 
 
@@ -109,7 +105,7 @@ def _of_answer(error: BaseException, chain: list[BaseException]) -> CFPlatformEr
     if _is_any(chain, urllib3.exceptions.NameResolutionError):
         return APIConnectionError("The host name could not be resolved. Check the base URL and the network.")
     # A refused connection is a kind of connect timeout to urllib3.
-    refused = is_unreachable(chain)
+    refused = _is_any(chain, urllib3.exceptions.NewConnectionError)
     slow = next((part for part in chain if isinstance(part, TooSlow)), None)
     if slow is not None:
         return APITimeoutError(
@@ -130,7 +126,7 @@ def _of_answer(error: BaseException, chain: list[BaseException]) -> CFPlatformEr
 
 def is_transient(error: BaseException) -> bool:
     """Tell whether the same request may fare better the next time."""
-    chain = chain_of(error)
+    chain = _chain_of(error)
     if _is_any(chain, (PrivateAddressError, *_BAD_HEADERS, *_BAD_URLS)):
         return False
     if _is_any(chain, ssl.SSLError):
@@ -147,9 +143,9 @@ def _is_of_the_network(chain: list[BaseException]) -> bool:
     )
 
 
-def is_unreachable(chain: list[BaseException]) -> bool:
+def is_unreachable(error: BaseException) -> bool:
     """Tell whether no connection could be made: refused, or the name is unknown."""
-    return _is_any(chain, urllib3.exceptions.NewConnectionError)
+    return _is_any(_chain_of(error), urllib3.exceptions.NewConnectionError)
 
 
 def exhausted_status(error: BaseException) -> int | None:
@@ -169,16 +165,6 @@ def named(error: CFPlatformError, method: str, url: str) -> CFPlatformError:
     return error
 
 
-def with_content(error: InvalidResponseError, stream: ObjectStream, key: str) -> InvalidResponseError:
-    """Say in an error what it was that could not be used: its content type and how it begins."""
-    kind = _shown(stream.headers.get("Content-Type", "no content type"))[:80]
-    # Blanked before it is cut, since half a secret is not recognised as one.
-    start = printable(blank(stream.head.decode("utf-8", "replace"), key))[:60]
-    error.message = f"{error.message} It came as {kind} and begins with {start!r}."
-    error.args = (error.message,)
-    return error.with_traceback(None)
-
-
 def has_expired(error: APIError) -> bool:
     """Tell whether the storage refused a signed URL because of its age."""
     text = error.response.text if error.response else ""
@@ -190,7 +176,7 @@ def is_from_between(error: CFPlatformError) -> bool:
     return type(error) is APIError and error.status_code in WEB_PAGE_STATUSES
 
 
-def chain_of(error: BaseException) -> list[BaseException]:
+def _chain_of(error: BaseException) -> list[BaseException]:
     """Return an error with all that it wraps, outermost first."""
     found: list[BaseException] = []
     waiting: list[object] = [error]

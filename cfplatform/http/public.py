@@ -1,8 +1,7 @@
-"""A public document: fetched without any credential, from one address, bounded in size and in time."""
+"""Which public document may be fetched, and how? Without any credential, once, bounded in size and in time."""
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -12,20 +11,12 @@ import urllib3
 
 from .. import config
 from .._version import __version__
-from ..exceptions import (
-    APITimeoutError,
-    CFPlatformError,
-    ConfigurationError,
-    InvalidResponseError,
-    TransportError,
-    blank_url,
-)
-from . import errors, timeouts
+from ..exceptions import APITimeoutError, ConfigurationError, InvalidResponseError, TransportError, blank_url
 from .background import Background
 from .body import whole_body
-from .session import Adapter, PlainSession
-
-_log = logging.getLogger(__name__)
+from .call import Call
+from .retry import Run
+from .session import Adapter, Channel, PlainSession
 
 
 class Document(NamedTuple):
@@ -71,48 +62,42 @@ def get(url: str, *, limit: int, seconds: float) -> Document:
         TransportError: If no document arrived.
     """
     checked_url(url)
-
-    def ask(given_up: threading.Event) -> Document:
-        timeouts.limit_reading(given_up, timeouts.Deadline(seconds, seconds))
-        return _get(url, limit, seconds)
-
-    asked = Background(ask, "public")
-    problem: Exception
+    asked = Background(lambda given_up: _get(url, limit, seconds, given_up), "public")
+    problem: TransportError
     try:
         return asked.result(seconds)
     except TimeoutError:
         # Ours or that of the thread: both mean that the time is up.
         problem = APITimeoutError(f"GET {blank_url(url)}: no complete answer within {seconds:g} s.")
     except TransportError as error:
-        problem = errors.named(error, "GET", url)
+        problem = error
     finally:
         asked.cancel()
     raise problem.with_traceback(None)
 
 
-def _get(url: str, limit: int, seconds: float) -> Document:
-    headers = {
-        "Accept": "application/json",
-        "Accept-Encoding": "identity",
-        "User-Agent": f"cfplatform/{__version__}",
-    }
-    problem: CFPlatformError
-    with PlainSession(Adapter(urllib3.Retry(0), 1), headers) as session:
-        try:
-            prepared = session.prepare_request(requests.Request("GET", url))
-            settings = session.merge_environment_settings(url, {}, True, None, None)
-            if config.is_loopback(urlsplit(url).hostname or ""):
-                # A proxy of the environment does not reach this machine.
-                settings["proxies"] = {}
-            with session.send(prepared, timeout=(seconds, seconds), allow_redirects=False, **settings) as response:
-                _log.debug("GET %s: %d", blank_url(url), response.status_code)
-                if response.status_code != 200:
-                    raise InvalidResponseError(f"the answer has status {response.status_code} where 200 was expected.")
-                body = whole_body(response, limit)
-                return Document(body, response.headers.get("Cache-Control", ""))
-        except TransportError as error:
-            problem = error
-        except errors.CAUGHT as error:
-            problem = errors.describe(error)
-    # Raised outside of the except block, so that no object of requests is its context.
-    raise problem.with_traceback(None)
+def _get(url: str, limit: int, seconds: float, given_up: threading.Event) -> Document:
+    def receive(response: requests.Response) -> Document:
+        if response.status_code != 200:
+            raise InvalidResponseError(f"the answer has status {response.status_code} where 200 was expected.")
+        return Document(whole_body(response, limit), response.headers.get("Cache-Control", ""))
+
+    once = urllib3.Retry(0)
+    agent = f"cfplatform/{__version__}"
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": agent}
+    with PlainSession(Adapter(once, 1), headers) as session:
+        channel = Channel(session, key="")
+        # Now, so that a proxy that cannot be used is reported as what it is.
+        channel.settings(url)
+        call = Call(
+            channel,
+            "GET",
+            url,
+            route="public",
+            policy=once,
+            timeout=(seconds, seconds),
+            seconds=seconds,
+            run=Run(stop=given_up),
+            is_checked=False,
+        )
+        return call.perform(receive)

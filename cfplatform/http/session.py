@@ -14,6 +14,7 @@ import importlib.util
 import logging
 import threading
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -27,7 +28,8 @@ from requests.structures import CaseInsensitiveDict
 from .. import config
 from ..exceptions import ConfigurationError, InvalidParameterError, blank, blank_url
 from . import errors, timeouts
-from .retry import Call, Origin
+from .breaker import Origin
+from .retry import Attempts
 
 if TYPE_CHECKING:
     from urllib3.util.retry import Retry
@@ -201,13 +203,13 @@ class Channel:
     def __init__(
         self,
         session: requests.Session,
-        given: Mapping[str, Any],
+        given: Mapping[str, Any] = MappingProxyType({"proxies": {}, "verify": None, "cert": None}),
         *,
         headers: Mapping[str, str] | None = None,
         key: str,
         base_url: str | None = None,
         is_own: bool = False,
-        why_no_redirect: str,
+        why_no_redirect: str = "",
         hint: str | None = None,
     ) -> None:
         self.session = session
@@ -222,6 +224,8 @@ class Channel:
         self._headers = headers or {}
         self._settings: dict[str, Mapping[str, Any]] = {}
         self._origins: dict[str, Origin] = {}
+        #: The attempts of the calls that are under way.
+        self.under_way: dict[int, Attempts] = {}
 
     def close(self) -> None:
         """Close all connections, but not the caller's own."""
@@ -235,15 +239,6 @@ class Channel:
             return self._origins[name]
         except KeyError:
             return self._origins.setdefault(name, Origin(name))
-
-    def trouble(self) -> tuple[str, float] | None:
-        """Return what is wrong and the seconds until the next attempt, where nothing has succeeded lately."""
-        found = (each.trouble() for each in list(self._origins.values()))
-        return next((each for each in found if each is not None), None)
-
-    def calls(self) -> list[Call]:
-        """Return the calls that are under way."""
-        return [call for origin in list(self._origins.values()) for call in list(origin.calls.values())]
 
     def prepare(self, method: str, url: str, headers: Mapping[str, str] | None, body: Any) -> requests.PreparedRequest:
         """Return a request that is ready to be sent.

@@ -107,10 +107,9 @@ class Deadline:
         self._end += seconds
 
 
-def of_call(timeout: tuple[float, float], size: int = 0) -> Deadline:
-    """Return the deadline of a call that sends ``size`` bytes, with all its repeats and waits."""
-    seconds = max(CALL_SECONDS, CALL_TIMEOUTS * sum(timeout)) + size / MIN_AVERAGE
-    return Deadline(seconds, longest=max(timeout))
+def of_call(timeout: tuple[float, float], size: int = 0) -> float:
+    """Return the seconds of a call that sends ``size`` bytes, with all its repeats and waits."""
+    return max(CALL_SECONDS, CALL_TIMEOUTS * sum(timeout)) + size / MIN_AVERAGE
 
 
 def limit_reading(stop: threading.Event | None, deadline: Deadline | None) -> None:

@@ -1,4 +1,4 @@
-"""The calls that the SDK makes: to the API with the key, and to the storage without any credential."""
+"""Which calls are there? To the API with the key, and to the storage without any credential."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import functools
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import urlencode, urlsplit
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -20,11 +20,12 @@ from ..exceptions import (
     InvalidResponseError,
     blank_url,
 )
-from . import arguments, body, errors, timeouts
+from . import arguments, body
 from .arguments import Retries
 from .body import Body, ObjectStream
-from .retry import DEFAULT_RETRIES, RETRY_METHODS, SINGLE, Call, Resumed, RetryPolicy, Run
-from .session import MAX_ORIGINS, Adapter, Channel, PlainSession, hide_signatures_in_logs, kept_headers, origin
+from .call import Call, Resumed
+from .retry import DEFAULT_RETRIES, RETRY_METHODS, SINGLE, Attempts, RetryPolicy, Run
+from .session import Adapter, Channel, PlainSession, hide_signatures_in_logs, kept_headers, origin
 
 if TYPE_CHECKING:
     from ..params import Query
@@ -87,7 +88,6 @@ class Transport:
         self._storage_may_be_private = allow_private_storage or config.is_private(urlsplit(base_url).hostname or "")
         self._name = secrets.token_hex(8)
         self._is_closed = False
-        self._judged: dict[tuple[str, bool], bool] = {}
         self._parse = functools.partial(body.parsed, key=self._key)
         if session is not None and not isinstance(session, requests.Session):
             raise ConfigurationError(f"session must be a requests.Session, not {type(session).__name__}.")
@@ -189,21 +189,21 @@ class Transport:
 
     def trouble(self) -> tuple[str, float] | None:
         """Return what is wrong and the seconds until the next attempt, where nothing has succeeded lately."""
-        return self._api.trouble() or self._storage.trouble() or self._next_repeat()
-
-    def _next_repeat(self) -> tuple[str, float] | None:
-        """Return the same where every call under way waits before its next attempt."""
-        found = [call.repeats() for call in self._calls()]
-        waiting = [each for each in found if each is not None]
-        return min(waiting, key=lambda each: each[1]) if waiting and len(waiting) == len(found) else None
-
-    def _calls(self) -> list[Call]:
-        return [*self._api.calls(), *self._storage.calls()]
+        under_way = self._under_way()
+        troubles = [found for each in under_way if (found := each.trouble()) is not None]
+        if troubles:
+            return troubles[0]
+        # All that are under way wait before their next attempt.
+        repeats = [found for each in under_way if (found := each.repeats()) is not None]
+        return min(repeats, key=lambda each: each[1]) if repeats and len(repeats) == len(under_way) else None
 
     def unanswered(self) -> tuple[str, float] | None:
         """Return an origin and for how many seconds none of the calls under way has been answered, if there are any."""
-        calls = self._calls()
-        return (calls[0].origin.name, min(call.unanswered() for call in calls)) if calls else None
+        under_way = self._under_way()
+        return (under_way[0].origin.name, min(each.unanswered() for each in under_way)) if under_way else None
+
+    def _under_way(self) -> list[Attempts]:
+        return [*list(self._api.under_way.values()), *list(self._storage.under_way.values())]
 
     # --- API -----------------------------------------------------------------------------------------------
 
@@ -219,11 +219,10 @@ class Transport:
         check: bool = True,
     ) -> requests.Response:
         """Send one API request and return the answer with its body read."""
-        pair = config.timeout(timeout) if timeout is not None else None
+        pair = self.timeout if timeout is None else config.timeout(timeout)
         sent = arguments.checked_headers(headers) if headers else None
         method = arguments.checked_method(method)
-        call = self._call(method, path, params, json, headers=sent, timeout=pair, is_checked=check, is_own_query=False)
-        return call.perform(body.with_body)
+        return self._call(method, path, params, json, sent, timeout=pair, is_checked=check).perform(body.with_body)
 
     def get_json(
         self,
@@ -245,15 +244,18 @@ class Transport:
             is_essential: Whether the run cannot go on without it.
             repeats: ``False`` sends it once.
         """
-        timeout = self.timeout if within is None else (min(self.timeout[0], within), min(self.timeout[1], within))
+        connect, read = self.timeout
+        timeout = self.timeout if within is None else (min(connect, within), min(read, within))
+        policy = None if repeats else self._mounted.new(total=0)
         call = self._call(
-            "GET", path, params, run=run, within=within, timeout=timeout, is_essential=is_essential, repeats=repeats
+            "GET", path, params, run=run, seconds=within, timeout=timeout, policy=policy, is_essential=is_essential
         )
         return call.perform(self._parse)
 
     def post_json(self, path: str, content: Any, *, is_repeatable: bool = False, run: Run = SINGLE) -> Any:
         """POST and parse; repeated after a failure only where the caller says that this is harmless."""
-        call = self._call("POST", path, json=content, run=run, is_repeatable=is_repeatable, is_essential=is_repeatable)
+        policy = self._repeating("POST") if is_repeatable else None
+        call = self._call("POST", path, json=content, run=run, policy=policy, is_essential=is_repeatable)
         return call.perform(self._parse)
 
     def _call(
@@ -262,48 +264,33 @@ class Transport:
         path: str,
         params: Query | Mapping[str, Any] | None = None,
         json: Any = None,
-        *,
         headers: Mapping[str, str] | None = None,
+        *,
+        policy: urllib3.Retry | None = None,
         timeout: tuple[float, float] | None = None,
-        run: Run = SINGLE,
-        within: float | None = None,
-        is_checked: bool = True,
-        is_repeatable: bool = False,
-        is_essential: bool = False,
-        repeats: bool = True,
-        is_own_query: bool = True,
+        **options: Any,
     ) -> Call:
         self.ensure_open()
-        path = arguments.checked_path(path)
-        url = self.base_url + path
-        if arguments.is_plain_path(path) and is_own_query:
-            url = f"{url}?{_encoded(tuple(cast('Query', params)))}" if params else url
-        else:
-            url = arguments.url_with(url, params)
+        target = arguments.target(path, params)
         content = None
         if json is not None:
             content = arguments.json_bytes(json)
             headers = {"Content-Type": "application/json", **(headers or {})}
-        policy = self._mounted
-        if is_repeatable:
-            policy = policy.new(allowed_methods=RETRY_METHODS | {method})
-        if not repeats:
-            policy = policy.new(total=0)
-        pair = timeout or self.timeout
         return Call(
             self._api,
             method,
-            url,
+            self.base_url + target,
             headers,
             content,
-            route=_route(path),
-            policy=policy,
-            timeout=pair,
-            run=run,
-            deadline=lambda: timeouts.Deadline(within, max(pair)) if within else timeouts.of_call(pair),
-            is_essential=is_essential,
-            is_checked=is_checked,
+            route=_route(target),
+            policy=policy or self._mounted,
+            timeout=timeout or self.timeout,
+            **options,
         )
+
+    def _repeating(self, method: str) -> urllib3.Retry:
+        """Return the policy of a request that does no harm when it is sent twice."""
+        return self._mounted.new(allowed_methods=RETRY_METHODS | {method})
 
     # --- Storage -------------------------------------------------------------------------------------------
 
@@ -341,7 +328,7 @@ class Transport:
                 return receive(stream)
             except InvalidResponseError as error:
                 failure = error
-            raise errors.with_content(failure, stream, self._key)
+            raise stream.shown_in(failure, self._key)
 
         def renewed(failure: APIError) -> str | None:
             new = renew(failure) if renew is not None else None
@@ -358,7 +345,6 @@ class Transport:
             policy=self._mounted,
             timeout=self.timeout,
             run=run,
-            deadline=lambda: timeouts.of_call(self.timeout),
             is_essential=is_essential,
             resumed=resumed,
             renew=renewed if renew is not None else None,
@@ -388,52 +374,40 @@ class Transport:
             {"Content-Type": content_type},
             content,
             route="PUT",
-            policy=self._mounted.new(allowed_methods=RETRY_METHODS | {"PUT"}),
+            policy=self._repeating("PUT"),
             timeout=self.timeout,
             run=run,
-            deadline=lambda: timeouts.of_call(self.timeout, content.size),
         ).perform(receive)
 
     def _check_url(self, url: str, plain: bool = False) -> None:
         self.ensure_open()
-        if not self._is_storage_url(url, plain):
+        # Parsers disagree about a backslash: what one takes for the host is a part of the path to another.
+        is_odd = "\\" in url or not url.isprintable()
+        if is_odd or not _is_storage(origin(url), plain, self._storage_may_be_private):
             raise InvalidResponseError(
                 f"The platform sent {'an asset URL' if plain else 'a signed URL'} that is not an "
                 f"{'http or ' if plain else ''}https address of a public host; it was not opened.",
                 url=blank_url(url),
             )
 
-    def _is_storage_url(self, url: str, plain: bool) -> bool:
-        # Parsers disagree about a backslash: what one takes for the host is a part of the path to another.
-        if "\\" in url or not url.isprintable():
-            return False
-        where = origin(url), plain
-        if where not in self._judged:
-            if len(self._judged) >= MAX_ORIGINS:
-                self._judged.clear()
-            self._judged[where] = self._is_storage_origin(*where)
-        return self._judged[where]
 
-    def _is_storage_origin(self, name: str, plain: bool) -> bool:
-        try:
-            parts = urlsplit(name)
-            host, _ = parts.hostname or "", parts.port
-        except ValueError:
-            return False
-        # Parsers disagree about escapes in a host, too.
-        if not host or host.startswith(("*", ".")) or parts.username is not None or "%" in parts.netloc:
-            return False
-        if parts.scheme == "http" and not plain:
-            return self._storage_may_be_private and config.is_loopback(host)
-        # Names are judged by the address that they lead to, when it is connected to.
-        return parts.scheme in ("http", "https") and (self._storage_may_be_private or not config.is_private(host))
+@functools.lru_cache(maxsize=256)
+def _is_storage(origin: str, plain: bool, may_be_private: bool) -> bool:
+    """Tell whether a storage may be at an origin; ``plain`` allows http."""
+    try:
+        parts = urlsplit(origin)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    # Parsers disagree about escapes in a host, too.
+    if not host or host.startswith(("*", ".")) or parts.username is not None or "%" in parts.netloc:
+        return False
+    if parts.scheme == "http" and not plain:
+        return may_be_private and config.is_loopback(host)
+    # Names are judged by the address that they lead to, when it is connected to.
+    return parts.scheme in ("http", "https") and (may_be_private or not config.is_private(host))
 
 
-def _route(path: str) -> str:
+def _route(target: str) -> str:
     """Return the kind of request: the last part of its path that is no id."""
-    return next((part for part in reversed(path.partition("?")[0].split("/")) if part.isalpha()), "")
-
-
-@functools.lru_cache(maxsize=64)
-def _encoded(query: tuple[tuple[str, str], ...]) -> str:
-    return urlencode(query)
+    return next((part for part in reversed(target.partition("?")[0].split("/")) if part.isalpha()), "")

@@ -17,7 +17,7 @@ from cfplatform import (
     PermissionDeniedError,
     UnsafePathError,
 )
-from cfplatform.http import retry
+from cfplatform.http import breaker
 from cfplatform.transfer.signing import Signer
 from cfplatform.transfer.steps import SIGN_GROUP
 from tests.faults.tools import fetched, run, store_at, tree, wait_until
@@ -249,8 +249,8 @@ def test_s09_an_outage_of_signing_is_sat_out(make_sandbox, tmp_path, fault):
 
 
 def test_s09_workers_park_while_signing_is_down(make_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr(retry, "FIRST_PROBE", 0.5)
-    monkeypatch.setattr(retry, "LAST_PROBE", 0.5)
+    monkeypatch.setattr(breaker, "FIRST_PROBE", 0.5)
+    monkeypatch.setattr(breaker, "LAST_PROBE", 0.5)
     sandbox = make_sandbox(items=1000, batches=2)
     sandbox.fail_next(503, times=None, path="*/signedurls")
     with sandbox.client(max_workers=4, retries=1) as client:
@@ -292,7 +292,7 @@ def test_s09_signing_that_stays_down_ends_the_run_within_bounds(make_sandbox, tm
 
 
 def test_s09_a_wait_ends_with_the_run(make_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr(retry, "FIRST_PROBE", 60.0)
+    monkeypatch.setattr(breaker, "FIRST_PROBE", 60.0)
     sandbox = make_sandbox(items=50, batches=2)
     sandbox.set_annotation(0, None)
     sandbox.fail_next(503, times=None, path="*/signedurls")

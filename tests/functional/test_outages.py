@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from cfplatform import APIConnectionError, Client, OutageError, RateLimitError, ServerError
-from cfplatform.http import retry
+from cfplatform.http import breaker, retry
 
 #: Seconds of an outage: longer than it takes to notice one.
 AWAY = 2.5
@@ -76,8 +76,8 @@ def test_all_of_the_platform_is_away(make_sandbox, tmp_path):
 
 
 def test_little_is_asked_during_an_outage(make_sandbox, tmp_path, monkeypatch, usual_backoff):
-    monkeypatch.setattr(retry, "FIRST_PROBE", 1.0)
-    monkeypatch.setattr(retry, "LAST_PROBE", 30.0)
+    monkeypatch.setattr(breaker, "FIRST_PROBE", 1.0)
+    monkeypatch.setattr(breaker, "LAST_PROBE", 30.0)
     sandbox = make_sandbox(items=300, latency=0.005)
     progress = begin_at(50, lambda: sandbox.outage(6, 503, at="annotations"))
     with sandbox.client(max_workers=8) as client:

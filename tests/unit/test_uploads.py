@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfplatform import Client, InvalidParameterError, UploadedFile, UploadError
-from cfplatform.client import _metadata, _text
+from cfplatform import Client, InvalidParameterError, UploadedFile, UploadError, params
 from cfplatform.http import Body
 from cfplatform.transfer import uploads
 from cfplatform.transfer.uploads import check_content_type, check_files
@@ -254,7 +253,7 @@ def test_bad_metadata_is_refused(unreachable, metadata):
     "metadata", [{}, {"a": None}, {"a": (1, 2)}, MappingProxyType({"a": 1}), nested(100), {"": {}}]
 )
 def test_good_metadata_is_kept(metadata):
-    assert _metadata(metadata) == dict(metadata)
+    assert params.metadata(metadata) == dict(metadata)
 
 
 ANY = st.recursive(
@@ -266,7 +265,7 @@ ANY = st.recursive(
 
 @given(st.dictionaries(st.text(), ANY) | ANY)
 def test_metadata_that_is_accepted_arrives_as_it_was(value):
-    accepted, error = outcome(InvalidParameterError, _metadata, value)
+    accepted, error = outcome(InvalidParameterError, params.metadata, value)
     if error is None:
         assert json.loads(json.dumps(accepted)) == _as_lists(value)
 
@@ -279,7 +278,7 @@ def _as_lists(value):
 
 @given(st.text())
 def test_a_name_that_is_accepted_is_one_line_without_outer_blanks(name):
-    accepted, error = outcome(InvalidParameterError, _text, "name", name)
+    accepted, error = outcome(InvalidParameterError, params.text, "name", name)
     if error is None:
         assert accepted == name.strip() != ""
         assert accepted.encode()

@@ -1,0 +1,297 @@
+"""One request from its first attempt to its result: the one loop that all requests pass.
+
+It sends, receives the answer, finds out which error a failure is, and leaves to :class:`~.retry.Attempts` whether it
+sends again. urllib3 counts what fails before the headers are there. Here the rest is counted with the same policy: a
+body that breaks off, and what a mock or an adapter of the caller's raises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar, cast
+
+import requests
+import urllib3
+from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3.util.retry import Retry
+
+from ..exceptions import (
+    APIError,
+    CFPlatformError,
+    IncompleteDownloadError,
+    InvalidResponseError,
+    OutageError,
+    TransportError,
+    blank_url,
+    error_from_response,
+)
+from . import errors, timeouts
+from .body import CHUNK, drain, start_of_body
+from .retry import RETRY_STATUSES, SINGLE, Attempts, RetryPolicy, Run, retry_after
+from .session import Channel
+
+#: Repeats for an answer that is complete but not what was asked for, such as an HTML page of a proxy.
+CONTENT_REPEATS = 1
+
+T = TypeVar("T")
+
+
+class Resumed(Protocol):
+    """An object that is fetched in several attempts."""
+
+    def headers(self) -> Mapping[str, str]:
+        """Return what the next attempt asks for, such as ``Range`` and ``If-Range``."""
+        ...
+
+    def position(self) -> int:
+        """Return how many bytes are there."""
+        ...
+
+
+class Call:
+    """One request with all of its attempts.
+
+    Args:
+        channel: Prepares and sends.
+        method: Of the request.
+        url: Of the request.
+        headers: Those that are not the session's own.
+        body: Bytes, or a file-like object that can seek.
+        route: The kind of request, such as "annotations".
+        policy: What is repeated; nothing of it is counted yet.
+        timeout: Seconds to connect, and between two reads.
+        seconds: For all attempts together; as usual if omitted. Waits for an outage are not included.
+        run: The run that it belongs to.
+        is_essential: Whether the run cannot go on without it, as without the next page of the listing.
+        is_checked: Raise for statuses that are refusals.
+        resumed: Continues where an attempt stopped: what it wants is asked for again before each attempt, and an
+            attempt that got on does not count as a failed one.
+        renew: Returns a new signed URL where the one in use was refused, or ``None`` where that cannot help.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+        *,
+        route: str,
+        policy: Retry,
+        timeout: tuple[float, float],
+        seconds: float | None = None,
+        run: Run = SINGLE,
+        is_essential: bool = False,
+        is_checked: bool = True,
+        resumed: Resumed | None = None,
+        renew: Callable[[APIError], str | None] | None = None,
+    ) -> None:
+        self._channel = channel
+        self._method = method
+        self._url = url
+        self._headers = headers
+        self._body = body
+        self._timeout = timeout
+        self._is_checked = is_checked
+        self._resumed = resumed
+        self._renew = renew
+        self._may_be_repeated = not policy.allowed_methods or method in policy.allowed_methods
+        self._is_file = body is not None and not isinstance(body, bytes)
+        self._content_repeats = CONTENT_REPEATS
+        self._reached = resumed.position() if resumed is not None else 0
+        self._attempts = Attempts(
+            channel.origin(url),
+            route,
+            policy=policy,
+            run=run,
+            timeout=timeout,
+            seconds=seconds or timeouts.of_call(timeout, body.size if self._is_file else 0),
+            is_essential=is_essential,
+        )
+
+    def perform(self, receive: Callable[[requests.Response], T]) -> T:
+        """Send the request until its answer is received, and return what ``receive`` returned.
+
+        Raises:
+            CFPlatformError: If there is no usable answer.
+        """
+        attempts = self._attempts
+        self._channel.under_way[id(self)] = attempts
+        try:
+            while True:
+                attempts.begin()
+                response = failure = None
+                is_final = attempts.is_unreachable = False
+                prepared = self._prepared()
+                timeouts.limit_reading(attempts.run.stop, attempts.deadline)
+                # Sending a file may take long, and is not waiting for an answer.
+                attempts.is_asking = not self._is_file
+                try:
+                    response = self._channel.send(prepared, attempts.policy, self._timeout)
+                except errors.CAUGHT as error:
+                    # A hook that raises for the status, as raise_for_status does, has the answer.
+                    response = getattr(error, "response", None)
+                    if response is None:
+                        failure, is_final = self._described(error)
+                attempts.is_asking = False
+                if response is not None:
+                    value, failure = self._received(receive, response)
+                    if failure is None:
+                        self._succeeded()
+                        return cast(T, value)
+                # Outside of the except block, so that no object of requests, which holds the key, is its context.
+                self._recover(cast(CFPlatformError, failure), response, is_final)
+        except OutageError as error:
+            errors.named(error, self._method, self._url)
+            raise
+        finally:
+            del self._channel.under_way[id(self)]
+            if attempts.is_probe:
+                attempts.breaker.give_probe_back()
+
+    def _prepared(self) -> requests.PreparedRequest:
+        headers = self._headers
+        if self._resumed is not None:
+            headers = {**(headers or {}), **self._resumed.headers()}
+        if self._is_file:
+            self._body.seek(0)
+        return self._channel.prepare(self._method, self._url, headers, self._body)
+
+    def _received(
+        self, receive: Callable[[requests.Response], T], response: requests.Response
+    ) -> tuple[T | None, CFPlatformError | None]:
+        """Receive an answer; return what came of it, or the failure that another attempt may repair."""
+        try:
+            refusal = self._refusal(response)
+            return (None, refusal) if refusal is not None else (receive(response), None)
+        except (TransportError, IncompleteDownloadError) as error:
+            # Without its traceback, whose frames hold what the server sent.
+            return None, error.with_traceback(None)
+        finally:
+            response.close()
+
+    def _succeeded(self) -> None:
+        # No upload, and nothing that creates, is sent again to see whether the origin answers.
+        is_harmless = self._may_be_repeated and self._resumed is None and not self._is_file
+        self._attempts.succeeded(self._is_answered if is_harmless else None)
+
+    def _is_answered(self, stop: threading.Event | None) -> bool:
+        """Send the request once, as a probe; tell whether the origin answers."""
+        prepared = self._prepared()
+        if self._channel.is_storage:
+            # The first byte will do.
+            prepared.headers["Range"] = "bytes=0-0"
+        timeouts.limit_reading(stop, timeouts.Deadline(2 * sum(self._timeout), max(self._timeout)))
+        try:
+            response = self._channel.send(prepared, self._attempts.mounted.new(total=0), self._timeout)
+        except errors.CAUGHT:
+            return False
+        with contextlib.closing(response):
+            status = response.status_code
+            if status in RETRY_STATUSES:
+                self._attempts.obey(status, retry_after(response.headers))
+                return False
+            # A refusal is an answer as well; a body that breaks off is none.
+            return drain(response.raw) or status >= 400
+
+    # --- Failures --------------------------------------------------------------------------------------------
+
+    def _described(self, error: Exception) -> tuple[CFPlatformError, bool]:
+        """Return the error of ours, and whether it would be the same the next time."""
+        status = errors.exhausted_status(error)
+        if status is None:
+            self._attempts.is_unreachable = errors.is_unreachable(error)
+            return errors.describe(error), not errors.is_transient(error)
+        # The caller's own Retry gave up, and kept nothing of the answer but this.
+        self._attempts.is_exhausted = True
+        return error_from_response(status, method=self._method, url=self._url, headers={}), False
+
+    def _refusal(self, response: requests.Response) -> CFPlatformError | None:
+        """Return the error of an answer whose status is a refusal."""
+        status = response.status_code
+        if 200 <= status < 300 or (status == 304 and "If-None-Match" in (self._headers or ())):
+            return None
+        if not self._is_checked and not self._attempts.would_repeat(self._method, status):
+            return None
+        if 300 <= status < 400:
+            target = blank_url(response.headers.get("Location", "nowhere"))
+            return InvalidResponseError(
+                f"The server answered with a redirect ({status}) to {target[:200]!r}, which is not followed: "
+                f"{self._channel.why_no_redirect}",
+                status_code=status,
+            )
+        return error_from_response(
+            status,
+            method=self._method,
+            url=self._url,
+            headers=dict(response.headers),
+            body=start_of_body(response),
+            retry_after=retry_after(response.headers),
+            secret=self._channel.key,
+            hint=self._channel.hint,
+        )
+
+    def _recover(self, failure: CFPlatformError, response: requests.Response | None, is_final: bool) -> None:
+        """Do what has to be done before another attempt; raise where there is none."""
+        attempts = self._attempts
+        attempts.failure = failure
+        if isinstance(failure, APIError) and self._renew is not None:
+            url = self._renew(failure)
+            if url is not None:
+                self._url = url
+                return
+        if isinstance(failure, InvalidResponseError) and not is_final:
+            # Where the same endpoint has answered before, a web page in its place is an outage like any other.
+            is_final = self._content_repeats == 0 and not (attempts.run.patience and attempts.breaker.probe)
+            is_final = is_final or 300 <= (failure.status_code or 0) < 400
+            self._content_repeats = max(0, self._content_repeats - 1)
+        if is_final or not attempts.is_transient(failure):
+            if isinstance(failure, APIError):
+                # The origin is there, whatever it says.
+                self._succeeded()
+            raise errors.named(failure, self._method, self._url)
+        if self._resumed is not None and self._resumed.position() >= self._reached + CHUNK:
+            # It got further than any attempt before, so it does not count as a failed one.
+            self._reached = self._resumed.position()
+            attempts.begin_again()
+        elif not self._may_repeat(failure, response):
+            raise errors.named(failure, self._method, self._url)
+
+    def _may_repeat(self, failure: CFPlatformError, response: requests.Response | None) -> bool:
+        """Count a failed attempt, wait, and tell whether there is another."""
+        attempts = self._attempts
+        if not attempts.is_exhausted and self._is_counted(failure, response):
+            return True
+        if not self._may_be_repeated:
+            return False
+        return attempts.outlasts() or (attempts.has_left() and self._may_repeat(failure, response))
+
+    def _is_counted(self, failure: CFPlatformError, response: requests.Response | None) -> bool:
+        """Count a failed attempt that urllib3 did not see, and wait; tell whether there is another."""
+        policy, raw = self._attempts.policy, getattr(response, "raw", None)
+        is_ours = isinstance(policy, RetryPolicy)
+        if self._channel.makes_retries or not (is_ours or self._channel.is_own):
+            if isinstance(failure, APIError) or response is None:
+                # The adapter has repeated it as the caller's own policy says.
+                return False
+            if not is_ours:
+                policy = getattr(raw, "retries", None) or policy
+        is_status = isinstance(failure, APIError) and failure.status_code in self._attempts.statuses
+        try:
+            if is_status and isinstance(raw, urllib3.BaseHTTPResponse):
+                if not policy.is_retry(self._method, raw.status, "Retry-After" in raw.headers):
+                    return False
+                following = policy.increment(self._method, "", response=raw)
+            else:
+                following = policy.increment(self._method, "", error=ProtocolError())
+        except HTTPError:
+            return False
+        self._attempts.policy = following
+        if isinstance(following, RetryPolicy):
+            self._attempts.wait(retry_after(response.headers) if response is not None else None)
+        else:
+            following.sleep()
+        return True
