@@ -108,7 +108,7 @@ class Call:
             policy=policy,
             run=run,
             timeout=timeout,
-            seconds=seconds or timeouts.of_call(timeout, body.size if self._is_file else 0),
+            seconds=seconds or timeouts.of_call(timeout, getattr(body, "size", 0)),
             is_essential=is_essential,
         )
 
