@@ -120,19 +120,6 @@ def partial_folder(root: Path) -> Path:
     return root / STATE_FOLDER / _PARTIAL
 
 
-def ensure_folder(root: Path, *names: str) -> Path:
-    """Create a folder inside the destination, with its parents, and return it.
-
-    Raises:
-        UnsafePathError: If something else is in the way, such as a link that leads elsewhere.
-    """
-    for depth, name in enumerate(names):
-        with Folder(root, *names[:depth]) as outer, contextlib.suppress(FileExistsError):
-            os.mkdir(outer.at(name), dir_fd=outer.descriptor)
-    with Folder(root, *names):
-        return root.joinpath(*names)
-
-
 def open_private(path: Path) -> int:
     """Open a file for this user only, made where it is missing; never through a link that somebody put there."""
     return os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
@@ -420,8 +407,15 @@ class LocalDestination:
         return file.commit(path, flush=False)
 
     def ensure_folder(self, *names: str) -> None:
-        """Create a folder."""
-        ensure_folder(self.root, *names)
+        """Create a folder, with its parents.
+
+        Raises:
+            UnsafePathError: If something else is in the way, such as a link that leads elsewhere.
+        """
+        for depth, name in enumerate(names):
+            with Folder(self.root, *names[:depth]) as outer, contextlib.suppress(FileExistsError):
+                os.mkdir(outer.at(name), dir_fd=outer.descriptor)
+        Folder(self.root, *names).close()
 
     def has(self, path: str, size: int, mtime_ns: int) -> bool:
         """Tell whether a file still has the size and time that were recorded."""

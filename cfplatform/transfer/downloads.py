@@ -75,7 +75,7 @@ class Downloader:
         # File names of items under way, which have no row yet.
         self._claimed: dict[str, str] = {}
         self._receiver = Receiver(calls, destination, inject=inject_asset_url)
-        self._run: Callable[[Iterable[Job[DownloadResult]]], Generator[Job[DownloadResult]]]
+        self._run_jobs: Callable[[Iterable[Job[DownloadResult]]], Generator[Job[DownloadResult]]]
         if executor is None:
             steps: Steps[DownloadResult] = Steps(
                 calls,
@@ -86,7 +86,7 @@ class Downloader:
                 receive_asset=self._receive_asset,
                 on_wait=on_wait,
             )
-            self._run = steps.run
+            self._run_jobs = steps.run
         else:
             remote_steps: ExecutorSteps[DownloadResult] = ExecutorSteps(
                 executor,
@@ -98,7 +98,7 @@ class Downloader:
                 patience=patience,
                 inject=inject_asset_url,
             )
-            self._run = remote_steps.run
+            self._run_jobs = remote_steps.run
 
     def __enter__(self) -> Self:
         self._state = State.open(self._root)
@@ -115,7 +115,7 @@ class Downloader:
                 yield result
 
     def _outcomes(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[tuple[Job[DownloadResult], DownloadResult]]:
-        with contextlib.closing(self._run(self._jobs(pages))) as jobs:
+        with contextlib.closing(self._run_jobs(self._jobs(pages))) as jobs:
             for job in jobs:
                 if self._claimed and job.target is not None:
                     self._claimed.pop(job.target.key, None)

@@ -388,6 +388,8 @@ def test_a_file_that_did_not_arrive_complete_is_never_seen(sandbox, client, tmp_
     with pytest.raises(DownloadError, match="does not have its" if fault == "loses" else "the shelf broke"):
         item.refresh().download(store.url, state=state)
     assert store.tree() == before
+    # Nothing is left on this machine either.
+    assert list(state.glob("*/.cfplatform/partial/*")) == []
     monkeypatch.setattr(Shelf, fault, False)
     assert item.download(store.url, state=state).outcome == "downloaded"
 
