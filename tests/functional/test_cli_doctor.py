@@ -11,14 +11,14 @@ import time
 import pytest
 
 from cfplatform.cli import checks
-from tests.functional.shell import ESCAPE, HOSTILE, ROOT, json_lines, on_terminal, run, shown
+from tests.functional.shell import ESCAPE, HOSTILE, ROOT, json_lines, on_terminal, run, run_process, shown
 from tests.http.scripted import ScriptedServer, raw
 
 PAGE = json.dumps({"items": [], "meta": {"object": "batch"}}).encode()
 KEY = "the-secret-key-1234567890"
 
 
-def examined(*arguments, sandbox=None, **changes):
+def examined(*arguments, sandbox=None, run=run, **changes):
     """Each check of a run by its name, and the exit code; the key is nowhere."""
     changes = {"REQUESTS_CA_BUNDLE": None, "CURL_CA_BUNDLE": None, **changes}
     done = run("doctor", *arguments, "--json", sandbox=sandbox, **changes)
@@ -106,6 +106,7 @@ def test_a_socks_proxy_needs_pysocks(tmp_path):
     # Whatever this environment has.
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['socks'] = None\n", encoding="utf-8")
     found = examined(
+        run=run_process,
         CF_API_KEY=KEY,
         CF_PROJECT_ID="p",
         CF_PLATFORM_BASE_URL="https://api.invalid",
