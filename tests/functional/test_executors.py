@@ -85,17 +85,17 @@ def account(summary):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", METHODS)
 def test_processes_leave_the_tree_and_the_account_of_threads(make_sandbox, tmp_path, method):
-    sandbox = make_sandbox(items=450, batches=3)
+    sandbox = make_sandbox(items=250, batches=3)
     here, there = tmp_path / "here", tmp_path / "there"
     with sandbox.client(max_workers=4) as client, pool_of(method) as pool:
         alone = client.download_project(destination=here, assets=True)
         sandbox.clear_requests()
         spread = client.download_project(destination=there, assets=True, executor=pool)
         counts = sandbox.counts
-        assert (counts["work_items"], counts["batches"], counts["annotations"]) == (5, 1, 450)
-        assert counts["storage"] == 900
+        assert (counts["work_items"], counts["batches"], counts["annotations"]) == (3, 1, 250)
+        assert counts["storage"] == 500
         assert counts["signing"] <= 3 * 4
-        assert (spread.total_items, spread.successful, spread.failed) == (450, 450, 0)
+        assert (spread.total_items, spread.successful, spread.failed) == (250, 250, 0)
         assert tree(there) == tree(here)
         assert account(spread) == account(alone)
         assert [(*row[:2], *(path.relative_to(there) for path in row[2:])) for row in remembered(there)] == [
@@ -104,10 +104,10 @@ def test_processes_leave_the_tree_and_the_account_of_threads(make_sandbox, tmp_p
         assert parts(there) == []
         sandbox.clear_requests()
         again = client.download_project(destination=there, assets=True, executor=pool)
-        assert (again.skipped, again.bytes) == (450, 0)
+        assert (again.skipped, again.bytes) == (250, 0)
         assert {kind for kind, count in sandbox.counts.items() if count} == {"work_items", "batches"}
         # Threads go on where processes stopped, and the other way round.
-        assert client.download_project(destination=there, assets=True).skipped == 450
+        assert client.download_project(destination=there, assets=True).skipped == 250
         assert pool.submit(os.getpid).result() != os.getpid()
     assert sandbox.leaks == 0
 
