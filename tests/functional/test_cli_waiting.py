@@ -348,7 +348,9 @@ def test_single_calls_do_not_wait_without_a_word(sandbox):
     for done, expected in zip(all_done, usual, strict=True):
         assert (done.code, done.stdout) == (0, expected.stdout)
         line = done.waits[0]
-        assert re.fullmatch(r"503 Service Unavailable from http://[\d.]+:\d+: retrying, next attempt in \d s", line.text)
+        assert re.fullmatch(
+            r"503 Service Unavailable from http://[\d.]+:\d+: retrying, next attempt in \d s", line.text
+        )
         assert line.at - began < SOON + 2 * SLACK
         assert [each.text for each in done.waits[1:]] in ([], ["Resumed"])
 
