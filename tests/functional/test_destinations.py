@@ -28,7 +28,6 @@ from cfplatform import (
     InvalidResponseError,
     iter_downloaded,
 )
-from cfplatform.destination import places, remote
 from tests.faults.tools import parts, start, tree, wait_until
 from tests.functional import shell
 from tests.functional.test_executors import Inline
@@ -364,13 +363,6 @@ def test_an_asset_that_the_store_refuses_is_not_fetched_again(sandbox, client, t
     assert s3.tree() == tree(tmp_path / "folder")
 
 
-def test_parts_grow_so_that_ten_thousand_hold_any_object():
-    part = remote.ObjectPart(remote.RemotePlace("s3://bucket/labels", Path()), "a/b")
-    for size in (0, 1 << 30, 1 << 40):
-        part.expect(size)
-        assert part._block * 10_000 > size
-
-
 # --- Stores that refuse ------------------------------------------------------------------------------------------
 
 
@@ -488,21 +480,6 @@ def test_a_file_url_is_the_path_that_it_names(client, tmp_path):
     assert len(tree(folder)) == ITEMS
     assert len(list(iter_downloaded(folder.as_uri()))) == ITEMS
     assert parts(folder) == []
-
-
-@pytest.mark.parametrize(
-    "path", ["C:\\labels", "C:/labels", "c://labels", "a:b", "labels", "s3:/labels", "x/s3://y", 5]
-)
-def test_what_is_no_url(path):
-    assert places.remote_url(path) is None
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [("S3://bucket/labels//", "s3://bucket/labels"), ("abfs://box@account.host/x", None), ("memory://", None)],
-)
-def test_what_is_a_url(url, expected):
-    assert places.remote_url(url) == (expected or url)
 
 
 @pytest.mark.parametrize(

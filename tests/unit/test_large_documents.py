@@ -126,7 +126,8 @@ def test_memory_does_not_grow_with_the_document_nor_with_the_edit(serve, make_sa
 #: Reads all documents of a project, keeping the one in hand for a moment; tells the rise of the peak of memory in MiB.
 READ = """
 import re, sys, time
-from cfplatform import Client, loading
+from cfplatform import Client
+from cfplatform.transfer import streaming
 
 def peak():
     with open("/proc/self/status") as file:
@@ -137,7 +138,7 @@ with Client(max_workers=32, timeout=60) as client:
     listed = list(client.get_work_items())
     before = peak()
     options = dict(space_id=None, workers=32, patience=600, ordered=sys.argv[3] == "ordered", on_error=None)
-    for item, document in loading.parsed_documents(client._calls, listed, look_ahead=look_ahead, **options):
+    for item, document in streaming.parsed_documents(client._calls, listed, look_ahead=look_ahead, **options):
         items -= len(document["annotations"]) > 1
         time.sleep(0.02)
 assert items == 0, items
