@@ -25,9 +25,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cfplatform import CFPlatformError, DownloadError, IncompleteDownloadError, UnsafePathError, archives, naming
+from cfplatform import CFPlatformError, DownloadError, IncompleteDownloadError, UnsafePathError, archives
 from tests.faults.tools import ROOT, Child, tree, wait_until
-from tests.tools import outcome
+from tests.tools import folded, outcome
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links, modes and signals of POSIX")
 
@@ -765,7 +765,7 @@ safe = st.builds(
 contents = st.lists(
     st.tuples(safe, st.binary(max_size=3000), st.sampled_from([0, 8])),
     max_size=8,
-    unique_by=lambda member: naming.collision_key(member[0]),
+    unique_by=lambda member: folded(member[0]),
 )
 
 

@@ -19,7 +19,6 @@ from cfplatform import (
     UnsafePathError,
     iter_downloaded,
 )
-from cfplatform.transfer import resumable
 from tests.faults.tools import parts, tree
 from tests.http.scripted import Answer, ScriptedServer, raw
 
@@ -45,7 +44,7 @@ def point_to(sandbox, item, url):
 
 def left_over(root):
     """What a run keeps for a later one."""
-    folder = root / ".cfplatform" / resumable.FOLDER
+    folder = root / ".cfplatform" / "resume"
     return sorted(os.listdir(folder)) if folder.exists() else []
 
 
