@@ -377,6 +377,23 @@ def test_an_asset_that_the_store_refuses_is_not_fetched_again(sandbox, client, t
     assert s3.tree() == tree(tmp_path / "folder")
 
 
+@pytest.mark.parametrize("fault", ["loses", "breaks"])
+def test_a_file_that_did_not_arrive_complete_is_never_seen(sandbox, client, tmp_path, state, monkeypatch, fault):
+    store = Store(f"shelf://{tmp_path / 'shelf'}")
+    item = next(client.get_work_items())
+    item.download(store.url, state=state)
+    before = store.tree()
+    sandbox.update_work_item(item.id, document=SMALL)
+    monkeypatch.setattr(Shelf, fault, True)
+    with pytest.raises(DownloadError, match="does not have its" if fault == "loses" else "the shelf broke"):
+        item.refresh().download(store.url, state=state)
+    assert store.tree() == before
+    # Nothing is left on this machine either.
+    assert list(state.glob("*/.cfplatform/partial/*")) == []
+    monkeypatch.setattr(Shelf, fault, False)
+    assert item.download(store.url, state=state).outcome == "downloaded"
+
+
 # --- Stores that refuse ------------------------------------------------------------------------------------------
 
 
