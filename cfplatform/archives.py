@@ -503,8 +503,9 @@ def _unpack(
     source: _Source, members: list[zipfile.ZipInfo], parent: Path, root: str, progress: Progress | None
 ) -> None:
     """Write the members into a folder of ``parent``, following no link that is put there meanwhile."""
-    entered: list[str] | None = None
+    entered: list[str] = []
     with contextlib.ExitStack() as held:
+        folder = held.enter_context(local.Folder(parent, root))
         for member in members:
             *folders, file = member.orig_filename.split("/")
             # Members of one folder mostly follow each other.
