@@ -505,7 +505,6 @@ def _unpack(
     """Write the members into a folder of ``parent``, following no link that is put there meanwhile."""
     entered: list[str] = []
     with contextlib.ExitStack() as held:
-        local.ensure_folder(parent, root)
         folder = held.enter_context(local.Folder(parent, root))
         for member in members:
             *folders, file = member.orig_filename.split("/")

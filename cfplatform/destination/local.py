@@ -115,6 +115,18 @@ def folder_path(value: object, what: str) -> Path:
         raise InvalidParameterError(f"{what} {text!r} names a home folder that does not exist.") from None
 
 
+def ensure_folder(root: Path, *names: str) -> None:
+    """Create a folder below ``root``, with its parents.
+
+    Raises:
+        UnsafePathError: If something else is in the way, such as a link that leads elsewhere.
+    """
+    for depth, name in enumerate(names):
+        with Folder(root, *names[:depth]) as outer, contextlib.suppress(FileExistsError):
+            os.mkdir(outer.at(name), dir_fd=outer.descriptor)
+    Folder(root, *names).close()
+
+
 def partial_folder(root: Path) -> Path:
     """Return the folder that holds files not yet complete; on the same file system as their final path."""
     return root / STATE_FOLDER / _PARTIAL
@@ -407,15 +419,8 @@ class LocalDestination:
         return file.commit(path, flush=False)
 
     def ensure_folder(self, *names: str) -> None:
-        """Create a folder, with its parents.
-
-        Raises:
-            UnsafePathError: If something else is in the way, such as a link that leads elsewhere.
-        """
-        for depth, name in enumerate(names):
-            with Folder(self.root, *names[:depth]) as outer, contextlib.suppress(FileExistsError):
-                os.mkdir(outer.at(name), dir_fd=outer.descriptor)
-        Folder(self.root, *names).close()
+        """Create a folder; see :func:`ensure_folder`."""
+        ensure_folder(self.root, *names)
 
     def has(self, path: str, size: int, mtime_ns: int) -> bool:
         """Tell whether a file still has the size and time that were recorded."""
