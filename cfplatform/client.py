@@ -228,7 +228,9 @@ class Client:
         run: Run = SINGLE,
     ) -> Iterator[dict[str, Any]]:
         if cursor is not None and len(queries) > 1:
-            raise InvalidParameterError("cursor cannot be used with more than 100 ids: they need several listings.")
+            raise InvalidParameterError(
+                "cursor cannot be used with more than 100 ids: they need several listings.", parameter="cursor"
+            )
 
         fetch = functools.partial(self._calls.get_json, path, run=run, is_essential=True)
 
@@ -250,7 +252,11 @@ class Client:
         if project_id is not None:
             return params.object_id("project_id", project_id)
         if self._project_id is None:
-            raise ConfigurationError("No project: pass project_id=... to the call or to Client, or set CF_PROJECT_ID.")
+            raise ConfigurationError(
+                "No project.",
+                parameter="project_id",
+                hint="Pass project_id=... to the call or to Client, or set CF_PROJECT_ID.",
+            )
         return self._project_id
 
     def _space(self, space_id: Id | None) -> str | None:
@@ -259,7 +265,11 @@ class Client:
     def _required_space(self, space_id: Id | None) -> str:
         space = self._space(space_id)
         if space is None:
-            raise ConfigurationError("No space: pass space_id=... to the call or to Client, or set CF_SPACE_ID.")
+            raise ConfigurationError(
+                "No space.",
+                parameter="space_id",
+                hint="Pass space_id=... to the call or to Client, or set CF_SPACE_ID.",
+            )
         return space
 
     def _run_patience(self, patience: float | None) -> float:
@@ -274,7 +284,8 @@ class Client:
         if workers > self._max_workers:
             raise InvalidParameterError(
                 f"max_workers={workers} is more than the client's {self._max_workers}; build the client with "
-                f"max_workers={workers}."
+                f"max_workers={workers}.",
+                parameter="max_workers",
             )
         return workers
 
@@ -1216,7 +1227,7 @@ def _pairs(query: Query | Mapping[str, Any] | None) -> Query:
     """Return query parameters as pairs of texts; a list becomes a repeated key, and ``None`` is left out."""
     pairs = list(query.items()) if isinstance(query, Mapping) else query or []
     if not isinstance(pairs, (list, tuple)) or not all(isinstance(p, tuple) and len(p) == 2 for p in pairs):
-        raise InvalidParameterError("params must be a mapping or a list of pairs.")
+        raise InvalidParameterError("params must be a mapping or a list of pairs.", parameter="params")
     return [
         (str(key), str(value))
         for key, values in pairs
@@ -1233,7 +1244,9 @@ def _page_size(page_size: int, limit: int | None) -> int:
 
 def _checked_items(items: Iterable[WorkItem]) -> Iterable[WorkItem]:
     if isinstance(items, (str, bytes, Mapping, WorkItem)) or not isinstance(items, Iterable):
-        raise InvalidParameterError(f"items must be an iterable of WorkItem objects, not {type(items).__name__}.")
+        raise InvalidParameterError(
+            f"items must be an iterable of WorkItem objects, not {type(items).__name__}.", parameter="items"
+        )
     return items
 
 
@@ -1275,16 +1288,18 @@ def _results(
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise InvalidParameterError(f"{name} must be a text that is not blank, not {shown(value)}.")
+        raise InvalidParameterError(f"{name} must be a text that is not blank, not {shown(value)}.", parameter=name)
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value.strip()):
-        raise InvalidParameterError(f"{name}: {shown(value)} holds control characters or halves of characters.")
+        raise InvalidParameterError(
+            f"{name}: {shown(value)} holds control characters or halves of characters.", parameter=name
+        )
     # A str subclass such as an enum would be written as its base anyway.
     return str.__str__(value).strip()
 
 
 def _metadata(value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise InvalidParameterError(f"metadata must be a mapping, not {type(value).__name__}.")
+        raise InvalidParameterError(f"metadata must be a mapping, not {type(value).__name__}.", parameter="metadata")
     problem = _first_problem(dict(value), MAX_METADATA_DEPTH)
     if problem is None:
         try:
@@ -1292,7 +1307,7 @@ def _metadata(value: object) -> dict[str, Any]:
         except (TypeError, ValueError) as error:
             problem = str(error)
     if problem is not None:
-        raise InvalidParameterError(f"metadata cannot be sent as JSON: {problem}.")
+        raise InvalidParameterError(f"metadata cannot be sent as JSON: {problem}.", parameter="metadata")
     return dict(value)
 
 
@@ -1327,7 +1342,8 @@ def _created(answer: Any, kind: str) -> dict[str, Any]:
 
 
 def _name_conflict(error: ConflictError, name: str) -> None:
-    _add(error, f"The name {shown(name)} is taken: get_batch(name=...) finds the batch that has it.")
+    _add(error, f"The name {shown(name)} is taken.")
+    error.parameter, error.hint = "name", "get_batch(name=...) finds the batch that has it."
 
 
 def _add(error: CFPlatformError, words: str) -> None:

@@ -82,11 +82,15 @@ def work_item_queries(filters: WorkItemFilters) -> list[Query]:
     for kind in ("created_at", "updated_at"):
         first, last = moments.get(f"{kind}_from"), moments.get(f"{kind}_to")
         if first and last and first > last:
-            raise InvalidParameterError(f"{kind}_from is later than {kind}_to: nothing can match.")
+            raise InvalidParameterError(
+                f"{kind}_from is later than the end of the range: nothing can match.", parameter=f"{kind}_from"
+            )
     status = filters.get("status")
     if status is not None:
         if not isinstance(status, str) or not status.strip():
-            raise InvalidParameterError("status must be a text such as 'COMPLETED', or None for every status.")
+            raise InvalidParameterError(
+                "status must be a text such as 'COMPLETED'.", parameter="status", hint="None means every status."
+            )
         # A str subclass such as WorkItemStatus would print its class name.
         common.append(("status", str.__str__(status).strip()))
     batches = _id_groups("batch_ids", filters.get("batch_ids"), batch_id)
@@ -106,7 +110,8 @@ def _id_groups(name: str, ids: Iterable[Any] | None, check: Any) -> list[Sequenc
         return [()]
     if isinstance(ids, (str, bytes, dict)) or not isinstance(ids, Iterable):
         raise InvalidParameterError(
-            f"{name} must be a list of ids, not {type(ids).__name__}; for a single id write {name}=[the id]."
+            f"{name} must be a list of ids, not {type(ids).__name__}; for a single id write {name}=[the id].",
+            parameter=name,
         )
     unique = list(dict.fromkeys(check(name, value) for value in ids))
     return list(chunks(unique, MAX_FILTER_IDS))
@@ -121,7 +126,9 @@ def batch_id(name: str, value: Any) -> str:
     elif hasattr(value, "__index__") and not isinstance(value, bool) and 0 <= operator.index(value) < 10**19:
         text = str(operator.index(value))
     if not text.isascii() or not text.isdigit() or len(text) > 19:
-        raise InvalidParameterError(f"{name}: {shown(value)} is not a batch id; batch ids are whole numbers.")
+        raise InvalidParameterError(
+            f"{name}: {shown(value)} is not a batch id; batch ids are whole numbers.", parameter=name
+        )
     return str(int(text))
 
 
@@ -136,9 +143,13 @@ def object_id(name: str, value: Any) -> str:
 
         if isinstance(value, uuid.UUID):
             return str(value)
-        raise InvalidParameterError(f"{name} must be an id as text or uuid.UUID, not {type(value).__name__}.")
+        raise InvalidParameterError(
+            f"{name} must be an id as text or uuid.UUID, not {type(value).__name__}.", parameter=name
+        )
     if not value.strip() or value.strip() in (".", "..") or not value.isprintable():
-        raise InvalidParameterError(f"{name}: {shown(value)} is not an id: it is blank, '.', '..' or not printable.")
+        raise InvalidParameterError(
+            f"{name}: {shown(value)} is not an id: it is blank, '.', '..' or not printable.", parameter=name
+        )
     return value.strip()
 
 
@@ -156,14 +167,16 @@ def date(name: str, value: Any) -> tuple[datetime, str]:
             moment = timestamps.parse(text)
         except ValueError:
             raise InvalidParameterError(
-                f"{name}: {shown(value)} is not an ISO 8601 date and time such as '2026-07-11T11:52:37+05:45'."
+                f"{name}: {shown(value)} is not an ISO 8601 date and time such as '2026-07-11T11:52:37+05:45'.",
+                parameter=name,
             ) from None
     else:
-        raise InvalidParameterError(f"{name} must be a datetime or an ISO 8601 text, not {type(value).__name__}.")
-    if moment.utcoffset() is None:
         raise InvalidParameterError(
-            f"{name}: {value!r} has no time zone. Add one, for example datetime.now(timezone.utc) or a final 'Z'."
+            f"{name} must be a datetime or an ISO 8601 text, not {type(value).__name__}.", parameter=name
         )
+    if moment.utcoffset() is None:
+        example = "a final 'Z'" if isinstance(value, str) else "datetime.now(timezone.utc)"
+        raise InvalidParameterError(f"{name}: {value!r} has no time zone. Add one, such as {example}.", parameter=name)
     return moment, text
 
 
@@ -174,21 +187,23 @@ def _iso_text(name: str, moment: datetime) -> str:
         try:
             moment = moment.astimezone(timezone.utc)
         except OverflowError:
-            raise InvalidParameterError(f"{name}: {moment!r} cannot be told in UTC.") from None
+            raise InvalidParameterError(f"{name}: {moment!r} cannot be told in UTC.", parameter=name) from None
     return moment.isoformat()
 
 
 def flag(name: str, value: object) -> bool:
     """Check an option that is on or off."""
     if not isinstance(value, bool):
-        raise InvalidParameterError(f"{name} must be True or False, not {shown(value)}.")
+        raise InvalidParameterError(f"{name} must be True or False, not {shown(value)}.", parameter=name)
     return value
 
 
 def page_size(value: Any) -> int:
     """Check a page size: 1 to 100."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE_SIZE:
-        raise InvalidParameterError(f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}, not {shown(value)}.")
+        raise InvalidParameterError(
+            f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}, not {shown(value)}.", parameter="page_size"
+        )
     return value
 
 
@@ -197,7 +212,9 @@ def max_items(value: Any) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidParameterError(f"max_items must be a whole number from 0 up, or None, not {shown(value)}.")
+        raise InvalidParameterError(
+            f"max_items must be a whole number from 0 up, or None, not {shown(value)}.", parameter="max_items"
+        )
     return value
 
 
@@ -205,7 +222,7 @@ def cursor(value: Any) -> str | None:
     """Check a cursor to continue from: ``None`` or a text that is not blank."""
     if value is None or (isinstance(value, str) and value):
         return value
-    raise InvalidParameterError("cursor must be a text that a page or an error carried, or None.")
+    raise InvalidParameterError("cursor must be a text that a page or an error carried, or None.", parameter="cursor")
 
 
 def chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:

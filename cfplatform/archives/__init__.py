@@ -216,7 +216,9 @@ def iter_members(
         1 ['annotations', 'categories']
     """
     if not isinstance(pattern, str):
-        raise InvalidParameterError(f"pattern must be text such as '*.json', not {shown(pattern)}.")
+        raise InvalidParameterError(
+            f"pattern must be text such as '*.json', not {shown(pattern)}.", parameter="pattern"
+        )
     with Source(path) as source:
         members = inspect(source, max_members, max_total_bytes, max_ratio)[0]
         identity = source.identity

@@ -77,7 +77,7 @@ class Source(io.FileIO):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
         if not isinstance(text, str) or not text.strip() or "\0" in text:
-            raise InvalidParameterError(f"path must be the path of a zip file, not {shown(text)}.")
+            raise InvalidParameterError(f"path must be the path of a zip file, not {shown(text)}.", parameter="path")
         try:
             if not stat.S_ISREG(os.stat(text).st_mode):
                 raise DownloadError(f"{text!r} is not a file. Pass the path of a zip file.")
@@ -112,7 +112,7 @@ def inspect(
     """Check everything that can be known without unpacking; see :func:`cfplatform.archives.check`."""
     for name, value in (("max_members", max_members), ("max_total_bytes", max_total_bytes), ("max_ratio", max_ratio)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-            raise InvalidParameterError(f"{name} must be a number above 0, not {shown(value)}.")
+            raise InvalidParameterError(f"{name} must be a number above 0, not {shown(value)}.", parameter=name)
     announced, start, end = _find_directory(source)
     # Before zipfile makes an object of each.
     if (most := max(announced, source.count(_RECORD, start, end))) > max_members:

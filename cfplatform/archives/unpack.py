@@ -97,11 +97,15 @@ def target_folder(destination: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(destination) if isinstance(destination, (str, os.PathLike)) else destination
     if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise InvalidParameterError(f"destination must be the path of a new folder, not {shown(text)}.")
+        raise InvalidParameterError(
+            f"destination must be the path of a new folder, not {shown(text)}.", parameter="destination"
+        )
     try:
         target = Path(os.path.abspath(Path(text).expanduser()))
     except RuntimeError:
-        raise InvalidParameterError(f"destination {text!r} names a home folder that does not exist.") from None
+        raise InvalidParameterError(
+            f"destination {text!r} names a home folder that does not exist.", parameter="destination"
+        ) from None
     refuse_existing(target)
     return target
 
@@ -113,7 +117,9 @@ def refuse_existing(target: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise InvalidParameterError(f"destination {str(target)!r} cannot be made: {error.strerror or error}.") from None
+        raise InvalidParameterError(
+            f"destination {str(target)!r} cannot be made: {error.strerror or error}.", parameter="destination"
+        ) from None
     raise DownloadError(
         f"{str(target)!r} exists already, and nothing was changed in it. Remove it or choose another destination."
     )

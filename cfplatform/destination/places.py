@@ -152,7 +152,8 @@ def choose(destination: object, state: object = None) -> Place:
         return _remote(url, state)
     if state is not None:
         raise InvalidParameterError(
-            "state is for destinations that are URLs; a folder keeps its state in itself. Leave it out."
+            "state is for destinations that are URLs; a folder keeps its state in itself. Leave it out.",
+            parameter="state",
         )
     return LocalPlace(local.prepare_destination(local_path(destination)))
 
@@ -169,8 +170,9 @@ def state_root(url: str, state: object) -> Path:
     """Return the folder in ``state`` that belongs to one URL, so that two of them never share what is finished."""
     if state is None:
         raise InvalidParameterError(
-            f"destination {url} needs state: the path of a local folder that remembers what is finished there, such as "
-            "state='labels-state'. Pass the same one each time."
+            f"destination {url} needs a local folder that remembers what is finished there.",
+            parameter="state",
+            hint="Pass its path as state=..., the same one each time.",
         )
     return local.folder_path(state, "state").resolve() / f"{naming.safe_name(url)}~{naming.digest(url)}"
 
@@ -183,7 +185,9 @@ def remote_url(destination: object) -> str | None:
     """
     if not isinstance(destination, str):
         if isinstance(destination, os.PathLike) and _LOST_SLASH.match(str(destination)):
-            raise InvalidParameterError("A destination that is a URL must be a text: a path loses one of its slashes.")
+            raise InvalidParameterError(
+                "A destination that is a URL must be a text: a path loses one of its slashes.", parameter="destination"
+            )
         return None
     match = _URL.fullmatch(destination.strip())
     if match is None or match.group(1).lower() in ("file", "local"):
@@ -193,13 +197,17 @@ def remote_url(destination: object) -> str | None:
     if "?" in rest or ":" in rest.rpartition("@")[0]:
         raise InvalidParameterError(
             f"The {scheme}:// URL of the destination must hold no password, key or query. Give them to the store by "
-            "its own environment variables, or by fsspec's configuration."
+            "its own environment variables, or by fsspec's configuration.",
+            parameter="destination",
         )
     if "::" in destination:
-        raise InvalidParameterError("destination must be one URL, such as s3://bucket/labels, without '::'.")
+        raise InvalidParameterError(
+            "destination must be one URL, such as s3://bucket/labels, without '::'.", parameter="destination"
+        )
     if not rest and scheme != "memory":
         raise InvalidParameterError(
-            f"destination {scheme}:// names no bucket; pass one, as in {scheme}://bucket/labels."
+            f"destination {scheme}:// names no bucket; pass one, as in {scheme}://bucket/labels.",
+            parameter="destination",
         )
     return f"{scheme}://{rest}"
 
@@ -212,7 +220,9 @@ def refuse_url(destination: object, instead: str = "") -> None:
     """
     if remote_url(destination) is not None:
         advice = f" {instead} takes URLs." if instead else ""
-        raise InvalidParameterError(f"destination must be the path of a folder here, not a URL.{advice}")
+        raise InvalidParameterError(
+            f"destination must be the path of a folder here, not a URL.{advice}", parameter="destination"
+        )
 
 
 def local_path(destination: object) -> object:
@@ -225,5 +235,7 @@ def local_path(destination: object) -> object:
 
     parts = urllib.parse.urlsplit(destination.strip())
     if parts.netloc.lower() not in ("", "localhost"):
-        raise InvalidParameterError("A file:// destination needs an absolute path after three slashes.")
+        raise InvalidParameterError(
+            "A file:// destination needs an absolute path after three slashes.", parameter="destination"
+        )
     return urllib.request.url2pathname(parts.path)

@@ -267,20 +267,26 @@ def _open_store(url: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ImportError:
-        raise ConfigurationError("A destination that is a URL needs fsspec: pip install 'cfplatform[fsspec]'") from None
+        raise ConfigurationError(
+            "A destination that is a URL needs fsspec: pip install 'cfplatform[fsspec]'", parameter="destination"
+        ) from None
     if scheme not in {*fsspec.available_protocols(), *fsspec.registry}:
         raise InvalidParameterError(
             f"destination: fsspec knows no {scheme}:// store. Pass the path of a folder, or a URL such as "
-            "s3://bucket/labels."
+            "s3://bucket/labels.",
+            parameter="destination",
         )
     try:
         store, base = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise ConfigurationError(f"A destination {scheme}:// needs a package of its own: {_words(error)}") from None
+        raise ConfigurationError(
+            f"A destination {scheme}:// needs a package of its own: {_words(error)}", parameter="destination"
+        ) from None
     except Exception as error:
         raise ConfigurationError(
             f"The store of {url} cannot be opened ({type(error).__name__}: {_words(error)}). Check its settings: the "
-            "environment variables of the store, or fsspec's configuration."
+            "environment variables of the store, or fsspec's configuration.",
+            parameter="destination",
         ) from None
     return store, base.rstrip("/")
 
@@ -298,7 +304,7 @@ def _problem(error: Exception, place: str) -> DownloadError:
     elif isinstance(error, NotImplementedError):
         advice = "The store cannot be written."
     else:
-        cls, advice = DownloadError, "Run the same call again to fetch only what is missing."
+        cls, advice = DownloadError, "Run it again to fetch only what is missing."
     told = f" ({type(error).__name__}: {_words(error)})"
     return cls(f"{place} cannot be written or looked at{told}. {advice} What is finished is kept.")
 

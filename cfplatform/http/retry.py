@@ -842,7 +842,9 @@ class Call:
         said = server_words(failure.response.text) if isinstance(failure, APIError) and failure.response else ""
         return OutageError(
             f"{self._method} {url}: {self.breaker.reason}{': ' + said.rstrip('.') if said else ''}. Nothing has "
-            f"succeeded for {round(self.run.patience, 1):g} s (patience).",
+            f"succeeded for {round(self.run.patience, 1):g} s.",
+            parameter="patience",
+            hint="Try again later, or pass a larger patience.",
             method=self._method,
             url=url,
             status_code=self.breaker.status,

@@ -60,13 +60,15 @@ def request_body(
         InvalidParameterError: If the platform would refuse it, or would take it for something else.
     """
     if not isinstance(name, str) or not name.strip():
-        raise InvalidParameterError(f"name must be a text that is not blank, not {shown(name)}.")
+        raise InvalidParameterError(f"name must be a text that is not blank, not {shown(name)}.", parameter="name")
     body: dict[str, Any] = {"name": name.strip(), "format": _member("format", format, ExportFormat)}
     if content is not None:
         body["content"] = _member("content", content, ExportContent)
         if body["format"] == ExportFormat.COCO_JSON and body["content"] != ExportContent.ANNOTATION:
             raise InvalidParameterError(
-                f"content={body['content']!r} cannot be exported as COCO_JSON; pass format='JSON' or format='CSV'."
+                f"content {body['content']} cannot be exported as COCO_JSON.",
+                parameter="content",
+                hint="Pass format='JSON' or format='CSV'.",
             )
     projects = _ids("project_ids", project_ids, params.object_id, MAX_PROJECTS)
     batches = _ids("batch_ids", batch_ids, params.batch_id, MAX_BATCHES)
@@ -90,7 +92,7 @@ def checked_format(value: str | None) -> str | None:
 def _member(name: str, value: Any, kind: type[ExportFormat] | type[ExportContent]) -> str:
     known = [member.value for member in kind]
     if not isinstance(value, str) or str.__str__(value) not in known:
-        raise InvalidParameterError(f"{name} must be one of {', '.join(known)}, not {shown(value)}.")
+        raise InvalidParameterError(f"{name} must be one of {', '.join(known)}, not {shown(value)}.", parameter=name)
     return str.__str__(value)
 
 
@@ -98,21 +100,26 @@ def _ids(name: str, ids: Iterable[Any] | None, check: Callable[[str, Any], str],
     if ids is None:
         return []
     if isinstance(ids, (str, bytes, dict)) or not isinstance(ids, Iterable):
-        raise InvalidParameterError(f"{name} must be a list of ids, not {type(ids).__name__}.")
+        raise InvalidParameterError(f"{name} must be a list of ids, not {type(ids).__name__}.", parameter=name)
     unique = list(dict.fromkeys(check(name, each) for each in ids))
     if not unique:
         raise InvalidParameterError(
-            f"{name} is empty, which the platform takes for everything. Leave it out if that is what you want."
+            f"{name} is empty, which the platform takes for everything. Leave it out if that is what you want.",
+            parameter=name,
         )
     if len(unique) > most:
-        raise InvalidParameterError(f"{name} has {len(unique)} ids; one export takes {most} at the most.")
+        raise InvalidParameterError(
+            f"{name} has {len(unique)} ids; one export takes {most} at the most.", parameter=name
+        )
     return unique
 
 
 def seconds(name: str, value: Any, least: float = 0.0) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not least <= value <= 366 * 24 * 3600:
-        raise InvalidParameterError(f"{name} must be a number of seconds from {least:g} up, not {shown(value)}.")
+        raise InvalidParameterError(
+            f"{name} must be a number of seconds from {least:g} up, not {shown(value)}.", parameter=name
+        )
     return float(value)
 
 

@@ -150,9 +150,10 @@ class Exports:
             known_as = f" (request id {refusal.request_id})" if refusal.request_id else ""
             refusal.message = (
                 f"{refusal.method} {refusal.url} failed with status 409. Export {running.id} ({running.name!r}) is "
-                f"{running.status}, and a space makes one at a time. Wait for it with wait_for_export(), or pass "
-                f"wait_for_running=True.{known_as}"
+                f"{running.status}, and a space makes one at a time.{known_as}"
             )
+            refusal.parameter = "wait_for_running"
+            refusal.hint = "Wait for it with wait_for_export(), or pass wait_for_running=True."
             refusal.args = (refusal.message,)
         raise refusal
 
@@ -198,8 +199,9 @@ class Exports:
         failed = f"; the last look at it failed: {problem.message.rstrip('.')}" if problem else ""
         raise _with_export(
             ExportTimeoutError(
-                f"Export {export_id} is {state} after {timeout:g} s{failed}. The platform goes on with it: call "
-                f"wait_for_export({export_id!r}) again, or pass a longer timeout."
+                f"Export {export_id} is {state} after {timeout:g} s{failed}. The platform goes on with it.",
+                parameter="timeout",
+                hint=f"Call wait_for_export({export_id!r}) again, or pass a longer timeout.",
             ),
             export,
         )
@@ -281,7 +283,9 @@ class Exports:
     ) -> Iterator[archives.ArchiveMember]:
         """Iterate over the files in an archive; it is downloaded when the first one is asked for."""
         if not isinstance(pattern, str):
-            raise InvalidParameterError(f"pattern must be text such as '*.json', not {shown(pattern)}.")
+            raise InvalidParameterError(
+                f"pattern must be text such as '*.json', not {shown(pattern)}.", parameter="pattern"
+            )
         return self._members(export_id, pattern, destination)
 
     def _members(
@@ -309,8 +313,9 @@ def _link(export: Export) -> str:
     if export.status != ExportStatus.COMPLETED or not url:
         raise _with_export(
             ExportError(
-                f"Export {export.id} is {export.status} and has no archive"
-                + (" yet. Leave out wait=False, or try again later." if not export.is_final else ".")
+                f"Export {export.id} is {export.status} and has no archive{'.' if export.is_final else ' yet.'}",
+                parameter="wait",
+                hint=None if export.is_final else "Leave out wait=False, or try again later.",
             ),
             export,
         )

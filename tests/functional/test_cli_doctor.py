@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from cfplatform.cli import checks
+from cfplatform.cli import doctor
 from tests.functional.shell import ESCAPE, HOSTILE, ROOT, json_lines, on_terminal, run, shown
 from tests.http.scripted import ScriptedServer, raw
 
@@ -54,7 +54,7 @@ def test_all_is_well(sandbox, tmp_path):
     names = "python cfplatform requests urllib3 extras key", "project space proxy CA platform clock destination"
     assert set(found) == {*names[0].split(), *names[1].split(), "base URL"}
     assert found["base URL"]["found"] == f"{sandbox.base_url}, from CF_PLATFORM_BASE_URL"
-    assert found["platform"]["found"].endswith("the key is good")
+    assert found["platform"]["found"].endswith("the key is valid")
     assert list(tmp_path.iterdir()) == []
     # One cheap request, which is not repeated.
     (request,) = sandbox.requests
@@ -115,7 +115,7 @@ def test_a_socks_proxy_needs_pysocks(tmp_path):
     assert found["proxy"]["status"] == "failed"
     assert found["proxy"]["found"] == "socks5h://127.0.0.1:1080, from the environment: a SOCKS proxy needs PySocks"
     assert "pip install 'requests[socks]'" in found["proxy"]["advice"]
-    assert found["platform"]["found"] == "not asked, because of proxy"
+    assert found["platform"]["found"] == "not checked, because of proxy"
     assert "pa55" not in json.dumps(found)
 
 
@@ -135,7 +135,7 @@ def test_the_clock_is_compared(server, seconds, status):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (raw(200, b"<html>", "Content-Type: text/html", "Date: nonsense"), "no JSON"),
+        (raw(200, b"<html>", "Content-Type: text/html", "Date: nonsense"), "not JSON"),
         (raw(403, b"{}", "Content-Type: application/json"), "status 403"),
         (raw(503, b"{}", "Content-Type: application/json"), "status 503"),
         (raw(418, json.dumps({"message": f"{KEY} {HOSTILE}"}).encode(), "Content-Type: application/json"), "***"),
@@ -152,7 +152,7 @@ def test_destinations(sandbox, tmp_path):
     (tmp_path / "file").touch()
     found = examined(tmp_path / "new" / "labels", sandbox=sandbox)["destination"]
     assert (found["status"], os.listdir(tmp_path)) == ("ok", ["file"])
-    assert f"can be made in '{tmp_path}'" in found["found"]
+    assert f"can be created in '{tmp_path}'" in found["found"]
     assert examined(tmp_path / "file" / "labels", sandbox=sandbox)["destination"]["status"] == "failed"
     assert examined("s3://bucket/labels", sandbox=sandbox)["destination"]["status"] == "warning"
     assert examined("s3://me:pa55@bucket/labels", sandbox=sandbox)["destination"]["status"] == "failed"
@@ -189,10 +189,10 @@ def test_the_oldest_versions_are_those_of_the_package():
 
     config = configparser.ConfigParser()
     config.read(Path(__file__).parents[2] / "setup.cfg")
-    for name, version in checks.MINIMUM.items():
+    for name, version in doctor.MINIMUM.items():
         assert f"{name}>={'.'.join(map(str, version))}" in config["options"]["install_requires"]
     extras = config["options.extras_require"]
-    assert set(checks.EXTRAS) == set(extras) - {"test", "docs", "dev"}
-    for extra, names in checks.EXTRAS.items():
+    assert set(doctor.EXTRAS) == set(extras) - {"test", "docs", "dev"}
+    for extra, names in doctor.EXTRAS.items():
         for name in names:
             assert name in extras[extra] or (extra, name) == ("sandbox", "cryptography")

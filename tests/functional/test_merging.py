@@ -87,9 +87,9 @@ def test_problems_and_conflicts_are_named_and_problems_make_the_exit_code(labels
     (other / "second.json").write_text(json.dumps(second))
     done = run("merge", labels, tmp_path / "merged.json")
     assert done.returncode == 1
-    assert "Note: " in done.stderr
+    assert "Warning: " in done.stderr
     assert "'Rectangle' differs from 'rectangle' only by case or blanks" in done.stderr
-    assert "Error: 2 things could not be joined; the rest was written." in done.stderr
+    assert "Error: 2 entries could not be merged; the rest was written." in done.stderr
     assert "second.json /annotations/" in done.stderr
     assert "\x1b" not in done.stderr
     done = run("merge", labels, tmp_path / "merged.json", "--json")

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from cfplatform import Batch, InvalidParameterError
-from cfplatform.cli.report import report
+from cfplatform.cli import cli
 from cfplatform.report import DEFAULT_SAMPLES, MAX_SAMPLES, thumbnails, write_report
 from tests.functional.shell import json_lines, run
 
@@ -337,7 +337,7 @@ def test_the_command(downloaded, tmp_path):
 
 
 def test_the_command_has_the_limits_of_the_library():
-    (samples,) = [option for option in report.params if option.name == "samples"]
+    (samples,) = [option for option in cli.commands["report"].params if option.name == "samples"]
     assert (samples.default, samples.type.max) == (DEFAULT_SAMPLES, MAX_SAMPLES)
 
 
