@@ -137,8 +137,8 @@ class WebhookVerifier:
             raise refused(
                 "unknown_key",
                 "it names a key that the platform does not list. If the platform has just changed its keys, one of the "
-                "next attempts will work: keys are fetched at most every 30 s. Else check that base_url is the "
-                "environment that sends to you.",
+                "next attempts will work: keys are fetched at most every 30 s. Otherwise check that the base URL "
+                "is that of the environment that sends to you.",
             )
         if not is_signed(keys, signature, body):
             raise refused(

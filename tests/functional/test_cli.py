@@ -284,7 +284,7 @@ def test_a_table_fits_a_narrow_terminal(world):
             "that remembers what is finished there. Pass its path with --state",
         ),
         (["download", " "], {}, 2, "Error: DESTINATION must be the path of a folder"),
-        (["count", "--created-from", "2026-07-11"], {}, 2, "has no time zone. Add one, such as a final 'Z'."),
+        (["count", "--created-from", "2026-07-11T00:00:00"], {}, 2, "has no time zone. Add one, such as a final 'Z'."),
         (["count", "--base-url", "http://example.com"], {}, 2, "the API key in clear text. Use https.\n"),
         (["merge", "project_id", "out.json"], {}, 2, "Error: SOURCE 'project_id' is neither a folder nor a file."),
         (["report", str(Path(__file__).parent), "page.txt"], {}, 2, "Error: OUTPUT 'page.txt' must be a file"),

@@ -75,7 +75,7 @@ def test_nothing_is_set():
         ({"CF_API_KEY": "in side"}, "key", "failed", "white space"),
         ({"CF_PROJECT_ID": "none"}, "platform", "failed", "status 404"),
         ({"CF_PROJECT_ID": ".."}, "project", "failed", "'..' is not an id"),
-        ({"CF_PROJECT_ID": None}, "platform", "warning", "the key was not tried"),
+        ({"CF_PROJECT_ID": None}, "platform", "warning", "the key was not checked"),
         ({"CF_PLATFORM_BASE_URL": "http://127.0.0.1:9/api/v1"}, "platform", "failed", "refused"),
         ({"CF_PLATFORM_BASE_URL": "ftp://x"}, "base URL", "failed", "https://"),
         ({"CF_PLATFORM_BASE_URL": "https://api.invalid", "HTTPS_PROXY": "http://me:pa55@[::1"}, "proxy", "failed", ""),
