@@ -25,7 +25,7 @@ from .. import __version__, config, params
 from ..destination import local, places
 from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError, server_words
 from .common import Options, Output, opened, with_connection, with_output
-from .errors import FAILED, reason, words
+from .errors import FAILED, message, reason
 from .groups import completing
 from .text import amount
 from .tools import secret_of, without_secret
@@ -182,7 +182,7 @@ def _key(value: str | None) -> Check:
             warnings.simplefilter("always")
             config.api_key(value)
     except ConfigurationError as error:
-        return Check("key", _FAILED, words(error), "Set CF_API_KEY to the key that CloudFactory gave you.")
+        return Check("key", _FAILED, message(error), "Set CF_API_KEY to the key that CloudFactory gave you.")
     if caught:
         return Check("key", _WARNING, f"set, {source}, with white space around it", "Set it without the white space.")
     return Check("key", _OK, f"set, {source}")
@@ -194,7 +194,7 @@ def _base_url(value: str | None) -> Check:
     try:
         return Check("base URL", _OK, f"{config.base_url(value)}, {source}")
     except ConfigurationError as error:
-        return Check("base URL", _FAILED, words(error), "Unset CF_PLATFORM_BASE_URL for the production platform.")
+        return Check("base URL", _FAILED, message(error), "Unset CF_PLATFORM_BASE_URL for the production platform.")
 
 
 def _project(value: str | None) -> Check:
@@ -214,7 +214,7 @@ def _id(value: str | None, option: str, variable: str, unset: Check) -> Check:
     try:
         params.object_id(option, given)
     except InvalidParameterError as error:
-        return Check(unset.check, _FAILED, words(error), f"Set {variable} to an id.")
+        return Check(unset.check, _FAILED, message(error), f"Set {variable} to an id.")
     return Check(unset.check, _OK, f"{given}, {_source(value, option, variable)}")
 
 
@@ -336,7 +336,7 @@ def _destination(destination: str) -> Check:
             return _store()
         return _folder(local.folder_path(places.local_path(destination), "destination"))
     except CFPlatformError as error:
-        return Check("destination", _FAILED, words(error), "Name another folder.")
+        return Check("destination", _FAILED, message(error), "Name another folder.")
 
 
 def _store() -> Check:

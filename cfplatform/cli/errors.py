@@ -94,14 +94,16 @@ def message(error: BaseException) -> str:
             return f"{error.strerror}: {error.filename!r}." if error.filename else f"{error.strerror}."
         return str(error)
     # A message that names its parameter begins with it.
-    name = error.parameter or ""
-    return option(name) + error.message[len(name) :] if error.message.startswith(name) else error.message
+    if error.parameter and error.message.startswith(error.parameter):
+        return option(error.parameter) + error.message.removeprefix(error.parameter)
+    return error.message
 
 
 def words(error: BaseException) -> str:
     """Return what failed and what to do."""
-    hint = isinstance(error, CFPlatformError) and error.hint and HINTS.get(error.parameter or "", error.hint)
-    return f"{message(error)} {hint}" if hint else message(error)
+    if not isinstance(error, CFPlatformError) or not error.hint:
+        return message(error)
+    return f"{message(error)} {HINTS.get(error.parameter or '', error.hint)}"
 
 
 def without_request(error: CFPlatformError, text: str) -> str:

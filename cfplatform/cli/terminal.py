@@ -119,12 +119,13 @@ class BarReporter(Reporter):
 
     def _show(self) -> None:
         for task in self._bar.tasks:
-            speed = f"{rate(task.finished_speed or task.speed or 0.0)} {self._work.unit}/s"
+            # Before there is a speed, that of all work so far.
+            speed = rate(task.speed) if task.speed else rate(self._done, time.monotonic() - (self._began or 0.0))
             self._bar.update(
                 task.id,
                 completed=self._done,
                 failed=f"{self._failed:,} failed" if self._failed else "",
-                speed=f"{speed}  {amount(self._bytes)}",
+                speed=f"{speed} {self._work.unit}/s  {amount(self._bytes)}",
             )
 
 

@@ -74,10 +74,6 @@ def test_a_value_that_is_called_like_a_parameter_keeps_its_name():
     assert of("merge", error) == ("SOURCE 'project_id' is missing", 2)
 
 
-#: Parameters of calls that no command makes, or for which a command always passes a valid value.
-ONLY_PYTHON = {"executor", "session", "jwks_url"}
-
-
 def advice():
     """Each hint in the package, with the parameter that it is about."""
     for path in PACKAGE.rglob("*.py"):
