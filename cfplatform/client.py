@@ -1343,7 +1343,8 @@ def _created(answer: Any, kind: str) -> dict[str, Any]:
 
 def _name_conflict(error: ConflictError, name: str) -> None:
     _add(error, f"The name {shown(name)} is taken.")
-    error.parameter, error.hint = "name", "get_batch(name=...) finds the batch that has it."
+    error.parameter = "name"
+    error.hint = "get_batch(name=...) finds the batch that has it."
 
 
 def _add(error: CFPlatformError, words: str) -> None:

@@ -68,7 +68,7 @@ def client_headers(headers: Mapping[str, str] | None, key: str) -> dict[str, str
         problem = f"headers: {error.message}"
     else:
         if any(name.lower() == "x-api-key" or key in value for name, value in checked.items()):
-            problem = "headers must not hold the API key, which is sent to the base URL only. Pass it as api_key=..."
+            problem = "headers must not hold the API key: pass api_key=..., which sends it to the base URL only."
         else:
             return checked
     raise ConfigurationError(problem, parameter="headers")

@@ -82,6 +82,10 @@ def advice():
             if "hint" in given and "parameter" in given and not isinstance(given["hint"], ast.Name):
                 parameter = ast.literal_eval(given["parameter"])
                 yield pytest.param(parameter, ast.unparse(given["hint"]), id=f"{path.stem}-{parameter}")
+            # Where it is added to an existing error.
+            is_added = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).endswith(".parameter")
+            if is_added and isinstance(node.value, ast.Constant):
+                yield pytest.param(node.value.value, "any()", id=f"{path.stem}-{node.value.value}")
 
 
 @pytest.mark.parametrize(("parameter", "hint"), list(advice()))
