@@ -1,142 +1,167 @@
-"""Exports: their life, and the zips they come to."""
+"""Exports: how long they take, and the zips they end as.
+
+The layout of a zip is the sandbox's own: nothing is known of the platform's.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 import threading
-import time
 from collections import deque
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-from .archives import ArchivePlan, write_archive
-from .catalogue import WorkItemFilter
-from .objects import StoredObject
+from .catalogue import COMPLETED, WorkItemFilter
+from .formats import SECOND, now
+from .settings import Settings
+from .storage import StoredObject
 from .store import Store
 
 PENDING = "PENDING"
 IN_PROGRESS = "IN_PROGRESS"
-COMPLETED = "COMPLETED"
 FAILED = "FAILED"
+
+COCO_JSON = "COCO_JSON"
+JSON = "JSON"
+CSV = "CSV"
+FORMATS = (COCO_JSON, JSON, CSV)
+
+ANNOTATION = "ANNOTATION"
+INFERENCE = "INFERENCE"
+ASSET_METADATA = "ASSET_METADATA"
+CONTENTS = (ANNOTATION, INFERENCE, ASSET_METADATA)
+
+#: A listing shows the newest export first, so its cursors count down from here.
+LAST_INDEX = 1 << 32
 
 _FOLDER = "exports/"
 _ZIP = "application/zip"
 #: The part of its time that an export waits for its turn.
 _WAITING = 0.3
-_READ = "SELECT idx, name, format, content, wanted, created_at, seconds, error FROM exports WHERE idx = ?"
-_OLDER = "SELECT idx FROM exports WHERE format = ifnull(?, format) AND idx <= ? ORDER BY idx DESC LIMIT ?"
-_NEWER = "SELECT idx FROM exports WHERE format = ifnull(?, format) AND idx >= ? ORDER BY idx LIMIT ?"
-#: Newest first, and in this order a listing counts from 0 upwards.
-LAST_INDEX = 1 << 32
+_PAGE = 500
+_UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
+#: The columns of a CSV that describe the item, by the fields of a JSON record.
+_ITEM_COLUMNS = {
+    "work_item_id": "id",
+    "batch_id": "batchId",
+    "batch_name": "batchName",
+    "asset_url": "assetUrl",
+    "asset_type": "assetType",
+    "created_at": "createdAt",
+    "updated_at": "updatedAt",
+}
+_LABEL_COLUMNS = ("annotation_id", "category", "x", "y", "width", "height", "area")
+_ASSET_COLUMNS = ("file_name", "width", "height")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Export:
-    """An export as it is at the moment it was asked for."""
+    """An export; nothing runs for it, its status follows from the time."""
 
     index: int
     id: str
-    status: str
-    plan: ArchivePlan
     name: str
+    format: str
+    content: str
+    wanted: WorkItemFilter
     created_at: int
-    error: str | None
+    seconds: float
+    #: Why it fails in the end.
+    reason: str | None
+
+    @property
+    def status(self) -> str:
+        age, duration = now() - self.created_at, self.seconds * SECOND
+        if age >= duration:
+            return COMPLETED if self.reason is None else FAILED
+        return PENDING if age < duration * _WAITING else IN_PROGRESS
 
     @property
     def path(self) -> str:
-        """Where its zip lies, relative to the space."""
+        """Where its zip is, relative to the space."""
         return f"{_FOLDER}{self.id}.zip"
 
 
 class ExportRunningError(Exception):
     """There is an active export in the space already."""
 
-    def __init__(self, export_id: str) -> None:
-        super().__init__(f"export {export_id} is still running in this space")
-
 
 class Exports:
-    """The exports of the space.
+    """The exports of the space; a zip is written when it is first asked for."""
 
-    Nothing runs while an export is under way: its status follows from the time, and its zip is written when
-    it is first asked for.
-    """
-
-    def __init__(self, store: Store, *, seconds: float) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
-        self._database = store.database
-        self._seconds = seconds
-        self._reasons: deque[str] = deque()
-        self._highest = -1
+        self._settings = settings
+        self._lock = threading.RLock()
         self._writing = threading.Lock()
+        self.reset()
 
-    @property
-    def seconds(self) -> float:
-        """Seconds from the creation of an export to its end."""
-        return self._seconds
-
-    @seconds.setter
-    def seconds(self, seconds: float) -> None:
-        self._seconds = seconds
-        running = self.running()
-        if running is not None:
-            with self._database.lock:
-                self._database.execute("UPDATE exports SET seconds = ? WHERE idx = ?", (seconds, running.index))
+    def reset(self) -> None:
+        """Forget the exports and the planned failures; the zips go with the store's objects."""
+        self._exports: dict[int, Export] = {}
+        self._reasons: deque[str] = deque()
+        self._created = 0
 
     def fail_next(self, reason: str) -> None:
         """Make the next export that is created end as a failed one."""
         self._reasons.append(reason)
 
-    def create(self, name: str, plan: ArchivePlan) -> Export:
+    def create(self, name: str, format: str, content: str, wanted: WorkItemFilter) -> Export:
         """Start an export.
 
         Raises:
-            ExportRunningError: If another one has not come to its end.
+            ExportRunningError: If another one has not ended.
         """
-        with self._database.lock:
-            running = self.running()
+        with self._lock:
+            running = self._running()
             if running is not None:
-                raise ExportRunningError(running.id)
-            error = self._reasons.popleft() if self._reasons else None
-            return self._insert(name, plan, self._seconds, error)
+                raise ExportRunningError(f"export {running.id} is still running in this space")
+            reason = self._reasons.popleft() if self._reasons else None
+            return self._add(name, format, content, wanted, self._settings.export_seconds, reason)
 
-    def add(self, file: Path, name: str, plan: ArchivePlan) -> Export:
+    def add(self, file: Path, name: str, format: str, content: str) -> Export:
         """Register a file as the zip of an export that is complete.
 
         Raises:
             OSError: If the file cannot be read.
+            ValueError: If there is no such format or content.
         """
-        with self._database.lock:
-            export = self._insert(name, plan, 0.0, None)
-        self._store.objects.adopt(export.path, file, _ZIP, owned=False)
+        if format not in FORMATS or content not in CONTENTS:
+            raise ValueError(f"format is one of {FORMATS} and content one of {CONTENTS}, not {format!r}, {content!r}")
+        with self._lock:
+            export = self._add(name, format, content, WorkItemFilter(), 0.0, None)
+        self._store.objects.put(export.path, file, _ZIP, owned=False)
         return export
 
     def get(self, export_id: str) -> Export | None:
         """Return the export with this id."""
         index = self._store.catalogue.ids.decode("export", export_id)
-        row = None if index is None else self._database.row(_READ, (index,))
-        return self._export(row) if row else None
+        return None if index is None else self._exports.get(index)
 
-    def at(self, index: int) -> Export | None:
-        """Return the export with this index."""
-        row = self._database.row(_READ, (index,))
-        return self._export(row) if row else None
+    def take(self, seconds: float) -> None:
+        """Change how long the export takes that is running."""
+        with self._lock:
+            running = self._running()
+            if running is not None:
+                running.seconds = seconds
 
-    def running(self) -> Export | None:
-        """Return the export that has not come to its end."""
-        rows = self._database.rows("SELECT idx FROM exports WHERE created_at + seconds * 1000000 > ?", (_now(),))
-        return self.at(rows[0][0]) if rows else None
-
-    def page(self, form: str | None, start: int, count: int, *, backwards: bool) -> list[int]:
-        """Return up to ``count`` places in the order of the listing, from ``start`` upwards or downwards."""
-        rows = self._database.rows(_NEWER if backwards else _OLDER, (form, LAST_INDEX - start, count))
-        return [LAST_INDEX - index for (index,) in rows]
+    def page(self, format: str | None, start: int, count: int) -> dict[int, Export]:
+        """Return up to ``count`` exports by their position in the listing, from ``start`` upwards."""
+        with self._lock:
+            newest = [(LAST_INDEX - index, export) for index, export in reversed(self._exports.items())]
+        matching = [(position, export) for position, export in newest if format in (None, export.format)]
+        return dict([entry for entry in matching if entry[0] >= start][:count])
 
     def delete(self, export: Export) -> None:
         """Delete an export with its zip, whatever its status."""
-        with self._database.lock:
-            self._database.execute("DELETE FROM exports WHERE idx = ?", (export.index,))
+        with self._lock:
+            self._exports.pop(export.index, None)
         self._store.objects.remove(export.path)
 
     def archive(self, path: str) -> StoredObject | None:
@@ -147,57 +172,155 @@ class Exports:
         with self._writing:
             found = self._store.objects.get(path)
             if found is None:
-                file = self._store.objects.new_path()
-                write_archive(file, export.plan, self._store)
-                found = self._store.objects.adopt(path, file, _ZIP, owned=True)
+                file = self._store.objects.new_file()
+                write_archive(file, export, self._store)
+                found = self._store.objects.put(path, file, _ZIP)
         if self.get(export.id) is None:
             self._store.objects.remove(path)
             return None
         return found
 
-    def reset(self) -> None:
-        """Forget the planned failures; the exports themselves go with the database."""
-        self._reasons.clear()
-        self._highest = -1
+    def _running(self) -> Export | None:
+        return next((e for e in self._exports.values() if e.status in (PENDING, IN_PROGRESS)), None)
 
-    def _insert(self, name: str, plan: ArchivePlan, seconds: float, error: str | None) -> Export:
+    def _add(
+        self, name: str, format: str, content: str, wanted: WorkItemFilter, seconds: float, reason: str | None
+    ) -> Export:
         # The id of a deleted export must not come back.
-        self._highest += 1
-        values = (
-            self._highest,
-            name,
-            plan.format,
-            plan.content,
-            json.dumps(asdict(plan.wanted)),
-            _now(),
-            seconds,
-            error,
-        )
-        self._database.execute("INSERT INTO exports VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
-        return self._export(values)
+        index = self._created
+        self._created += 1
+        export_id = self._store.catalogue.ids.encode("export", index)
+        export = Export(index, export_id, name, format, content, wanted, now(), seconds, reason)
+        self._exports[index] = export
+        return export
 
-    def _export(self, row: Any) -> Export:
-        index, name, form, content, wanted, created_at, seconds, error = row
-        status = _status(_now() - created_at, seconds * 1_000_000, error)
-        fields: dict[str, Any] = {
-            field: tuple(value) if isinstance(value, list) else value for field, value in json.loads(wanted).items()
+
+def write_archive(path: Path, export: Export, store: Store) -> None:
+    """Write the zip of an export; the same items give the same bytes, and only one item is in memory at a time."""
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        if export.format == COCO_JSON:
+            for index in _indexes(store, export.wanted):
+                item = store.work_item(index)
+                name = f"{_folder(_batch_name(store, item))}/{store.item_id(index)}.json"
+                archive.writestr(_entry(name), _with_asset_url(store.document(index), item))
+        else:
+            name, lines = (
+                ("annotations.json", _json_lines) if export.format == JSON else ("annotations.csv", _csv_lines)
+            )
+            with archive.open(_entry(name), "w", force_zip64=True) as entry:
+                for line in lines(export, store):
+                    entry.write(line.encode())
+
+
+def _indexes(store: Store, wanted: WorkItemFilter) -> Iterator[int]:
+    """Yield the completed items that match; nothing else is ever exported."""
+    selection = store.select(wanted)
+    start = 0
+    while found := store.page(selection, start, _PAGE):
+        yield from (index for index in found if store.state(index).status == COMPLETED)
+        start = found[-1] + 1
+
+
+def _records(export: Export, store: Store) -> Iterator[dict[str, Any]]:
+    """Yield what an archive says of each item."""
+    for index in _indexes(store, export.wanted):
+        item = store.work_item(index)
+        fields = ("id", "projectId", "batchId", "assetUrl", "assetType", "createdAt", "updatedAt")
+        record = {name: item.get(name) for name in fields} | {"batchName": _batch_name(store, item)}
+        document = _parse(store.document(index))
+        if export.content == ASSET_METADATA:
+            record["metadata"] = item.get("metadata")
+            record["asset"] = next(iter(_objects(document, "images")), {})
+        elif export.content == ANNOTATION:
+            record["annotations"] = _labels(document)
+        else:
+            # The same shapes with a score, each found twice.
+            labels = _labels(document) * 2
+            scores = (store.catalogue.ids.digest(f"score {index}", number, 1)[0] for number in range(len(labels)))
+            record["inferences"] = [
+                {**label, "score": round(0.5 + score / 512, 3)} for label, score in zip(labels, scores, strict=True)
+            ]
+        yield record
+
+
+def _json_lines(export: Export, store: Store) -> Iterator[str]:
+    yield "["
+    for number, record in enumerate(_records(export, store)):
+        yield (",\n" if number else "\n") + json.dumps(record, ensure_ascii=False)
+    yield "\n]\n"
+
+
+def _csv_lines(export: Export, store: Store) -> Iterator[str]:
+    columns = _ASSET_COLUMNS if export.content == ASSET_METADATA else _LABEL_COLUMNS
+    yield _csv_line([*_ITEM_COLUMNS, *columns, *(["score"] if export.content == INFERENCE else [])])
+    for record in _records(export, store):
+        values = [record[field] for field in _ITEM_COLUMNS.values()]
+        if export.content == ASSET_METADATA:
+            yield _csv_line([*values, *(record["asset"].get(name) for name in _ASSET_COLUMNS)])
+        for label in record.get("annotations") or record.get("inferences") or ():
+            row = [label["id"], label["category"], *(label["bbox"] or [None] * 4), label["area"]]
+            yield _csv_line([*values, *row, *([label["score"]] if "score" in label else [])])
+
+
+def _csv_line(values: list[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(values)
+    return line.getvalue()
+
+
+def _labels(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    categories = {category.get("id"): category.get("name") for category in _objects(document, "categories")}
+    return [
+        {
+            "id": annotation.get("id"),
+            "category": categories.get(annotation.get("category_id")),
+            "bbox": annotation.get("bbox"),
+            "area": annotation.get("area"),
         }
-        return Export(
-            index=index,
-            id=self._store.catalogue.ids.encode("export", index),
-            status=status,
-            plan=ArchivePlan(form, content, WorkItemFilter(**fields)),
-            name=name,
-            created_at=created_at,
-            error=error if status == FAILED else None,
-        )
+        for annotation in _objects(document, "annotations")
+    ]
 
 
-def _status(age: float, duration: float, error: str | None) -> str:
-    if age >= duration:
-        return COMPLETED if error is None else FAILED
-    return PENDING if age < duration * _WAITING else IN_PROGRESS
+def _objects(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the objects in a list of a document; a test may have replaced the document by anything."""
+    found = document.get(name)
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
-def _now() -> int:
-    return int(time.time() * 1_000_000)
+def _with_asset_url(document: bytes, item: Mapping[str, Any]) -> bytes:
+    """Return a document with ``info.asset_url`` set; one that was replaced by something else stays as it is."""
+    content = _parse(document)
+    if not content:
+        return document
+    info = content.get("info")
+    content["info"] = {**(info if isinstance(info, dict) else {}), "asset_url": item.get("assetUrl") or ""}
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _parse(document: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(document)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _batch_name(store: Store, item: Mapping[str, Any]) -> str:
+    """Return the name of an item's batch; items without one are in ``Default``, as on the platform."""
+    position = store.batch_position(item.get("batchId"))
+    return "Default" if position is None else store.batch_name(position)
+
+
+def _folder(batch_name: str) -> str:
+    """Return a batch name as the sanitized name of a folder."""
+    name = _UNSAFE.sub("_", batch_name)
+    return name.replace(".", "_") if name.strip(". ") == "" else name
+
+
+def _entry(name: str) -> ZipInfo:
+    entry = ZipInfo(name)
+    # Neither the clock nor the operating system may show in the bytes.
+    entry.create_system = 3
+    entry.external_attr = 0o644 << 16
+    entry.compress_type = ZIP_DEFLATED
+    return entry

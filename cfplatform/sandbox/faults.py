@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import threading
 import time
@@ -13,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 from .recorder import KINDS
+from .settings import is_finite
 
 FaultKind = Literal["fail", "truncate", "drip", "reset", "abort", "html", "replace"]
 #: What an outage does to connections where it does not answer with an HTTP status.
@@ -141,9 +141,9 @@ class Outage:
         Raises:
             ValueError: If an argument is not valid, or two of them exclude each other.
         """
-        if not _is_finite(seconds) or seconds <= 0:
+        if not is_finite(seconds) or seconds <= 0:
             raise ValueError(f"seconds must be a finite number above 0, not {seconds!r}")
-        if not _is_finite(after) or after < 0:
+        if not is_finite(after) or after < 0:
             raise ValueError(f"after must be a finite number of seconds, 0 or more, not {after!r}")
         answers = isinstance(status, int) and not isinstance(status, bool) and 400 <= status <= 599
         if not answers and status not in get_args(OutageStatus):
@@ -180,13 +180,6 @@ class Outage:
     def hits(self, kind: str, now: float) -> bool:
         """Tell whether a request of a kind is one that fails now."""
         return self.begins <= now < self.ends and (not self.kinds or kind in self.kinds)
-
-
-def _is_finite(value: object) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        return False
 
 
 def _kinds_of(at: object) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -15,6 +16,10 @@ from urllib.parse import parse_qsl
 MAX_REQUESTS = 200_000
 #: Longer bodies are cut in the log.
 MAX_BODY = 64 * 1024
+
+#: What stands in the log for a secret.
+MASK = "[masked]"
+_SECRET_QUERY = re.compile(r"(?i)((?:^|&)(?:X-Amz-(?:Signature|Credential|Security-Token)|sig|signature|token)=)[^&]+")
 
 #: The kinds requests are counted by.
 KINDS: tuple[str, ...] = (
@@ -35,15 +40,18 @@ KINDS: tuple[str, ...] = (
 class RecordedRequest:
     """A request as it arrived, and how it was answered.
 
+    Secrets are masked: the signature of a signed URL, the credentials in ``Authorization``, and an API key that
+    is not this sandbox's own.
+
     Attributes:
         method: The HTTP method.
         path: The path, percent-decoded, without the query.
         query_string: The query as it was sent.
         headers: The headers by lower-case name; repeated ones are joined with a comma.
         body: The body, cut after 64 KiB.
-        body_size: The size of the whole body.
+        body_size: The size of the complete body.
         status: The status of the answer; 0 if the connection was closed without one.
-        route: What was asked for: ``work_items``, ``annotations``, ``batches``, ``signing``, ``storage``,
+        route: The kind of the request: ``work_items``, ``annotations``, ``batches``, ``signing``, ``storage``,
             ``uploads``, ``exports``, ``assets``, ``jwks`` or ``other``.
         time: When the answer began, in seconds since 1970.
     """
@@ -81,13 +89,22 @@ class RecordedRequest:
 
 
 @lru_cache(maxsize=256)
-def decode_headers(raw: tuple[tuple[bytes, bytes], ...]) -> Mapping[str, str]:
+def masked_headers(raw: tuple[tuple[bytes, bytes], ...], api_key: str) -> Mapping[str, str]:
     """Return headers as a mapping; equal headers share one, since a client sends the same ones every time."""
     headers: dict[str, str] = {}
     for name, value in raw:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        if key in ("authorization", "proxy-authorization"):
+            text = f"{text.partition(' ')[0]} {MASK}" if " " in text else MASK
+        elif key == "x-api-key" and text != api_key:
+            text = MASK
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return MappingProxyType(headers)
+
+
+def masked_query(query: str) -> str:
+    """Return a query without the secrets of a signed URL."""
+    return _SECRET_QUERY.sub(rf"\g<1>{MASK}", query)
 
 
 class Recorder:

@@ -1,14 +1,15 @@
-"""The labelled pictures: coloured shapes whose outlines, boxes and masks are known exactly.
+"""The annotated images: coloured shapes whose outlines, boxes and masks are known exactly.
 
-A scene is computed from a few random bytes. Its COCO annotations need no picture, and the picture is drawn
-from the same columns of pixels as the masks, so the labels cannot lie beside what is seen.
+A scene is computed from a few random bytes. Its COCO annotations need no image, and the image is drawn from
+the same columns of pixels as the masks, so annotations always match it.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -55,7 +56,7 @@ Run = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Shape:
-    """One drawn and labelled object."""
+    """One drawn and annotated object."""
 
     kind: str
     colour: tuple[int, int, int]
@@ -77,7 +78,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture: its background and the shapes on it."""
+    """An image: its background and the shapes on it."""
 
     background: tuple[int, int, int]
     shapes: tuple[Shape, ...]
@@ -98,7 +99,7 @@ class Scene:
         ]
 
     def draw(self) -> bytes:
-        """Draw the picture and return it as PNG."""
+        """Draw the image and return it as PNG."""
         image = Image.new("RGB", (WIDTH, HEIGHT), self.background)
         pen = ImageDraw.Draw(image)
         for shape in self.shapes:
@@ -107,6 +108,32 @@ class Scene:
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         return buffer.getvalue()
+
+
+def coco_document(
+    *,
+    description: str,
+    revision: int,
+    created: str,
+    file_name: str,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    annotations: Sequence[Mapping[str, Any]] = (),
+) -> bytes:
+    """Return the COCO document of one image."""
+    document = {
+        "info": {
+            "description": description,
+            "version": str(revision),
+            "year": int(created[:4]),
+            "contributor": "cfplatform sandbox",
+            "date_created": created,
+        },
+        "licenses": [],
+        "images": [{"id": 1, "width": size[0], "height": size[1], "file_name": file_name, "date_captured": created}],
+        "categories": CATEGORIES,
+        "annotations": annotations,
+    }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def make_scene(entropy: bytes) -> Scene:
@@ -132,16 +159,16 @@ def make_scene(entropy: bytes) -> Scene:
 
 
 def _make_shape(entropy: bytes, left: int, top: int, colour: tuple[int, int, int]) -> Shape:
-    room_x = _CELL_WIDTH - 2 * _MARGIN
-    room_y = _CELL_HEIGHT - 2 * _MARGIN
+    space_x = _CELL_WIDTH - 2 * _MARGIN
+    space_y = _CELL_HEIGHT - 2 * _MARGIN
     kind = _DRAWN_KINDS[entropy[0] % len(_DRAWN_KINDS)]
     if kind == "star":
-        width = height = 64 + entropy[1] % (min(room_x, room_y) - 63)
+        width = height = 64 + entropy[1] % (min(space_x, space_y) - 63)
     else:
-        width = 45 + entropy[1] % (room_x - 44)
-        height = 45 + entropy[2] % (room_y - 44)
-    x = left + entropy[3] % (room_x - width + 1)
-    y = top + entropy[4] % (room_y - height + 1)
+        width = 45 + entropy[1] % (space_x - 44)
+        height = 45 + entropy[2] % (space_y - 44)
+    x = left + entropy[3] % (space_x - width + 1)
+    y = top + entropy[4] % (space_y - height + 1)
     if kind == "ellipse":
         return _ellipse(x, y, (width - 1) // 2, (height - 1) // 2, colour)
     points: Sequence[Point]

@@ -1,21 +1,26 @@
-"""Webhooks: signed messages about changes of status, sent by a thread of their own."""
+"""Webhooks: signed messages about changes of status, sent by a thread of their own.
+
+``cryptography`` is imported when a key is needed, so a sandbox without webhooks does not need it.
+"""
 
 from __future__ import annotations
 
+import base64
 import http.client
 import ipaddress
 import json
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from . import timestamps
-from .keys import SigningKeys
+from .formats import SECOND, Identifiers, render_time
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 #: Seconds a receiver has for each step of its answer.
 TIMEOUT = 5.0
@@ -88,13 +93,81 @@ class Delivery:
         }
 
 
+class SigningKeys:
+    """The present key, and those that are still published; all are derived from the seed."""
+
+    def __init__(self, ids: Identifiers) -> None:
+        self._ids = ids
+        self._lock = threading.Lock()
+        self._present = 0
+        self._published = [0]
+
+    @property
+    def key_id(self) -> str:
+        """The id of the present key."""
+        return self._key_id(self._present)
+
+    def rotate(self, *, keep_old: bool) -> None:
+        """Sign with a new key from now on, and publish the old ones too, or no longer."""
+        with self._lock:
+            self._present += 1
+            self._published = [self._present, *(self._published if keep_old else ())]
+
+    def reset(self) -> None:
+        """Go back to the first key."""
+        with self._lock:
+            self._present, self._published = 0, [0]
+
+    def sign(self, body: bytes) -> dict[str, str]:
+        """Return the headers that a signed body is sent with."""
+        with self._lock:
+            number = self._present
+        signature = self._private(number).sign(body)
+        return {
+            "Content-Type": "application/json",
+            "X-Payload-Signature": base64.b64encode(signature).decode(),
+            "X-Payload-Key-Id": self._key_id(number),
+            "X-Payload-Timestamp": str(int(time.time())),
+        }
+
+    def as_jwks(self) -> dict[str, Any]:
+        """Return the published keys as a JSON Web Key Set."""
+        with self._lock:
+            published = list(self._published)
+        return {
+            "keys": [
+                {
+                    "kty": "OKP",
+                    "crv": "Ed25519",
+                    "x": self._public(number),
+                    "kid": self._key_id(number),
+                    "use": "sig",
+                    "alg": "EdDSA",
+                }
+                for number in published
+            ]
+        }
+
+    def _key_id(self, number: int) -> str:
+        return self._ids.encode("webhook key", number).upper()
+
+    def _public(self, number: int) -> str:
+        raw = self._private(number).public_key().public_bytes_raw()
+        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+    def _private(self, number: int) -> Ed25519PrivateKey:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        return Ed25519PrivateKey.from_private_bytes(self._ids.digest("webhook secret", number, 32))
+
+
 class Webhooks:
     """Sends messages one after the other, so that a receiver gets them in the order of the changes."""
 
     def __init__(self, keys: SigningKeys) -> None:
         self._keys = keys
         self._changed = threading.Condition()
-        self._deliveries: deque[Delivery] = deque(maxlen=MAX_DELIVERIES)
+        self._deliveries: dict[int, Delivery] = {}
         self._queue: queue.SimpleQueue[tuple[Delivery, Mapping[str, Any]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -105,7 +178,7 @@ class Webhooks:
     def deliveries(self) -> list[Delivery]:
         """The last messages, oldest first."""
         with self._changed:
-            return list(self._deliveries)
+            return list(self._deliveries.values())
 
     def send(self, url: str, item: Mapping[str, Any]) -> None:
         """Queue a message about the present state of a work item."""
@@ -113,7 +186,9 @@ class Webhooks:
             delivery = Delivery(self._number, url, str(item.get("id")), str(item.get("status")))
             self._number += 1
             self._waiting += 1
-            self._deliveries.append(delivery)
+            self._deliveries[delivery.number] = delivery
+            if len(self._deliveries) > MAX_DELIVERIES:
+                del self._deliveries[next(iter(self._deliveries))]
             if self._thread is None:
                 self._stopping.clear()
                 self._thread = threading.Thread(target=self._run, name="cfplatform-sandbox-webhooks", daemon=True)
@@ -121,7 +196,7 @@ class Webhooks:
             self._queue.put((delivery, item))
 
     def wait(self, timeout: float) -> bool:
-        """Wait until nothing is left to send, and tell whether that came in time."""
+        """Wait until nothing is left to send and return whether that came in time."""
         with self._changed:
             return self._changed.wait_for(lambda: self._waiting == 0, timeout)
 
@@ -171,16 +246,12 @@ class Webhooks:
 
     def _note(self, number: int, attempt: Attempt) -> None:
         with self._changed:
-            for delivery in self._deliveries:
-                if delivery.number == number:
-                    self._replace(number, attempts=(*delivery.attempts, attempt))
-                    return
+            if number in self._deliveries:
+                self._replace(number, attempts=(*self._deliveries[number].attempts, attempt))
 
     def _replace(self, number: int, **fields: Any) -> None:
-        for place, delivery in enumerate(self._deliveries):
-            if delivery.number == number:
-                self._deliveries[place] = replace(delivery, **fields)
-                return
+        if number in self._deliveries:
+            self._deliveries[number] = replace(self._deliveries[number], **fields)
 
 
 def _payload(item: Mapping[str, Any]) -> bytes:
@@ -192,7 +263,7 @@ def _payload(item: Mapping[str, Any]) -> bytes:
         "createdAt": item.get("createdAt"),
         "status": item.get("status"),
         "updatedAt": item.get("updatedAt"),
-        "deliveredAt": timestamps.render(int(time.time()) * timestamps.SECOND),
+        "deliveredAt": render_time(int(time.time()) * SECOND),
     }
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -220,10 +291,3 @@ def _post(target: SplitResult, attempt: Attempt) -> Attempt:
         return replace(attempt, error=f"{type(error).__name__}: {error}")
     finally:
         connection.close()
-
-
-def callback_url(item: Mapping[str, Any], default: str | None) -> str | None:
-    """Return where messages about a work item go: its own URL, else that of the project."""
-    metadata = item.get("metadata")
-    own = metadata.get("callbackUrl") if isinstance(metadata, Mapping) else None
-    return own if isinstance(own, str) and own else default

@@ -2,52 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..answers import ApiError, read_json
-from ..faults import Fault, Outage, RateLimit
-from ..platform import CONTROL_PREFIX, Platform
-from .checks import read_object, require_text
+from .faults import Fault, Outage, RateLimit
+from .platform import CONTROL_PREFIX, Platform
+from .recorder import MAX_REQUESTS
+from .responses import ApiError, read_count, read_json, read_object, read_text
 
 _LOGGED_BY_DEFAULT = 1000
 
 
-def routes(platform: Platform) -> list[Route]:
-    """Return the routes of the control API."""
-    control = _Control(platform)
-    return [
-        Route(CONTROL_PREFIX, control.describe, methods=["GET"]),
-        Route(CONTROL_PREFIX + "/requests", control.list_requests, methods=["GET"]),
-        Route(CONTROL_PREFIX + "/requests", control.clear_requests, methods=["DELETE"]),
-        Route(CONTROL_PREFIX + "/faults", control.add_fault, methods=["POST"]),
-        Route(CONTROL_PREFIX + "/faults", control.clear_faults, methods=["DELETE"]),
-        Route(CONTROL_PREFIX + "/outages", control.add_outage, methods=["POST"]),
-        Route(CONTROL_PREFIX + "/settings", control.change_settings, methods=["POST"]),
-        Route(CONTROL_PREFIX + "/work-items/{item}", control.update_work_item, methods=["POST"]),
-        Route(CONTROL_PREFIX + "/work-items/{item}/status", control.set_status, methods=["POST"]),
-        Route(CONTROL_PREFIX + "/exports/fail-next", control.fail_next_export, methods=["POST"]),
-        Route(CONTROL_PREFIX + "/webhook-key", control.rotate_webhook_key, methods=["POST"]),
-        Route(CONTROL_PREFIX + "/deliveries", control.list_deliveries, methods=["GET"]),
-        Route(CONTROL_PREFIX + "/reset", control.reset, methods=["POST"]),
-    ]
+class Control:
+    """Answers the calls of the control API."""
 
-
-class _Control:
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+
+    def routes(self) -> list[Route]:
+        """Return the routes, which ask for the sandbox's own key."""
+        calls = (
+            ("GET", "", self.describe),
+            ("GET", "/requests", self.list_requests),
+            ("DELETE", "/requests", self.clear_requests),
+            ("POST", "/faults", self.add_fault),
+            ("DELETE", "/faults", self.clear_faults),
+            ("POST", "/outages", self.add_outage),
+            ("POST", "/settings", self.change_settings),
+            ("POST", "/work-items/{item}", self.update_work_item),
+            ("POST", "/work-items/{item}/status", self.set_status),
+            ("POST", "/exports/fail-next", self.fail_next_export),
+            ("POST", "/webhook-key", self.rotate_webhook_key),
+            ("GET", "/deliveries", self.list_deliveries),
+            ("POST", "/reset", self.reset),
+        )
+        return [Route(CONTROL_PREFIX + path, answer, methods=[method]) for method, path, answer in calls]
 
     async def describe(self, _: Request) -> Response:
         return JSONResponse(self._platform.describe())
 
     async def list_requests(self, request: Request) -> Response:
-        limit = request.query_params.get("limit", str(_LOGGED_BY_DEFAULT))
-        if not (limit.isascii() and limit.isdigit()):
-            raise ApiError(400, f"limit must be an integer, not {limit!r}")
+        limit = read_count(request.query_params.get("limit", str(_LOGGED_BY_DEFAULT)), "limit", 0, MAX_REQUESTS)
         logged = self._platform.recorder.requests
-        newest = logged[max(0, len(logged) - int(limit)) :]
-        return JSONResponse({"items": [entry.as_dict() for entry in newest]})
+        return JSONResponse({"items": [entry.as_dict() for entry in logged[max(0, len(logged) - limit) :]]})
 
     async def clear_requests(self, _: Request) -> Response:
         self._platform.recorder.clear()
@@ -55,18 +56,14 @@ class _Control:
 
     async def add_fault(self, request: Request) -> Response:
         plan = await read_json(request)
-        try:
+        with _bad_request():
             self._platform.faults.add(Fault.from_json(plan))
-        except ValueError as error:
-            raise ApiError(400, str(error)) from error
         return Response(status_code=204)
 
     async def add_outage(self, request: Request) -> Response:
         plan = await read_json(request)
-        try:
+        with _bad_request():
             self._platform.faults.add_outage(Outage.from_json(plan))
-        except ValueError as error:
-            raise ApiError(400, str(error)) from error
         usual = {"seconds": 0, "status": 500, "at": [], "after": 0, "headers": {}}
         return JSONResponse({name: plan.get(name, value) for name, value in usual.items()})
 
@@ -76,11 +73,9 @@ class _Control:
 
     async def change_settings(self, request: Request) -> Response:
         platform, body = self._platform, await read_object(request)
-        try:
+        with _bad_request():
             limit = RateLimit.from_json(body.pop("rate_limit")) if "rate_limit" in body else platform.rate_limit
             platform.change_settings(body)
-        except ValueError as error:
-            raise ApiError(400, str(error)) from error
         platform.rate_limit = limit
         return JSONResponse(platform.describe())
 
@@ -98,11 +93,11 @@ class _Control:
 
     async def set_status(self, request: Request) -> Response:
         index = self._find(request)
-        self._platform.set_status(index, require_text(await read_object(request), "status"))
+        self._platform.set_status(index, read_text(await read_object(request), "status"))
         return JSONResponse(self._platform.store.work_item(index))
 
     async def fail_next_export(self, request: Request) -> Response:
-        self._platform.exports.fail_next(require_text(await read_object(request), "reason"))
+        self._platform.exports.fail_next(read_text(await read_object(request), "reason"))
         return Response(status_code=204)
 
     async def rotate_webhook_key(self, request: Request) -> Response:
@@ -125,3 +120,12 @@ class _Control:
         if index is None:
             raise ApiError(404, "work item not found")
         return index
+
+
+@contextmanager
+def _bad_request() -> Iterator[None]:
+    """Answer with 400 where a value is not valid."""
+    try:
+        yield
+    except ValueError as error:
+        raise ApiError(400, str(error)) from error

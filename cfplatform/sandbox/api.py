@@ -1,0 +1,296 @@
+"""The routes of the platform's API: work items, annotations, batches, signed URLs, exports, and the key set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from .catalogue import COMPLETED, WorkItemFilter
+from .exports import ANNOTATION, COCO_JSON, CONTENTS, FAILED, FORMATS, PENDING, Export, ExportRunningError
+from .formats import is_uuid, render_time
+from .platform import API_PREFIX, WELL_KNOWN_PREFIX, Platform
+from .responses import ApiError, listing, read_count, read_json, read_object, read_text, read_time
+
+#: The platform's limits: ids in one filter, paths and upload URLs in one request, projects of an export.
+MAX_FILTER_IDS = 100
+MAX_PATHS = 1000
+MAX_UPLOADS = 10
+MAX_PROJECTS = 50
+
+_CREATOR = "sandbox@example.com"
+
+
+class Api:
+    """Answers the calls of the API."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._store = platform.store
+        self._folder = f"spaces/{self._store.space_id}/"
+
+    def routes(self) -> list[Route]:
+        """Return the routes that ask for a key; the name of each is the kind its requests are counted by."""
+        project, space = API_PREFIX + "/projects/{project_id}", API_PREFIX + "/spaces/{space_id}"
+        items, batches, exports = project + "/workItems", project + "/batches", space + "/exports"
+        annotations, signing = items + "/{work_item_id}/annotations", space + "/signedurls"
+        return [
+            Route(items, self.list_work_items, methods=["GET"], name="work_items"),
+            Route(items, self.create_work_item, methods=["POST"], name="work_items"),
+            Route(annotations, self.get_annotation, methods=["GET"], name="annotations"),
+            Route(batches, self.list_batches, methods=["GET"], name="batches"),
+            Route(batches, self.create_batch, methods=["POST"], name="batches"),
+            Route(batches + "/{batch_id}", self.update_batch, methods=["PATCH"], name="batches"),
+            Route(signing, self.sign_downloads, methods=["POST"], name="signing"),
+            Route(signing, self.sign_uploads, methods=["GET"], name="signing"),
+            Route(exports, self.create_export, methods=["POST"], name="exports"),
+            Route(exports, self.list_exports, methods=["GET"], name="exports"),
+            Route(exports + "/{export_id}", self.get_export, methods=["GET"], name="exports"),
+            Route(exports + "/{export_id}", self.delete_export, methods=["DELETE"], name="exports"),
+        ]
+
+    def well_known_routes(self) -> list[Route]:
+        """Return the route of the key set, which receivers of webhooks ask without a key."""
+        return [Route(WELL_KNOWN_PREFIX + "/jwks.json", self.get_keys, methods=["GET"], name="jwks")]
+
+    # -- work items
+
+    async def list_work_items(self, request: Request) -> Response:
+        self._check(request)
+        selection = self._store.select(_read_filter(request.query_params))
+        page = listing(
+            self._platform,
+            request,
+            "work_item",
+            lambda start, count: self._store.page(selection, start, count),
+            self._store.work_item,
+        )
+        if self._platform.settings.with_total:
+            page["total"] = self._store.count(selection)
+        return JSONResponse(page)
+
+    async def create_work_item(self, request: Request) -> Response:
+        self._check(request)
+        body = await read_object(request)
+        asset_url = read_text(body, "assetUrl")
+        stored = self._store.objects.get(asset_url)
+        asset_type = "video" if stored is not None and stored.content_type.startswith("video/") else "image"
+        if body.get("assetType") is not None:
+            asset_type = read_text(body, "assetType")
+        batch_id, metadata = body.get("batchId"), body.get("metadata")
+        if batch_id is not None:
+            if not isinstance(batch_id, int) or isinstance(batch_id, bool):
+                raise ApiError(400, "batchId must be an integer")
+            if self._store.batch_position(batch_id) is None:
+                raise ApiError(404, f"batch {batch_id} not found")
+        if not isinstance(metadata, dict | None):
+            raise ApiError(400, "metadata must be an object")
+        index = self._store.create_item(asset_url, asset_type=asset_type, batch_id=batch_id, metadata=metadata or {})
+        return JSONResponse(self._store.work_item(index), 201)
+
+    async def get_annotation(self, request: Request) -> Response:
+        self._check(request)
+        if request.query_params.get("format") != "coco":
+            raise ApiError(400, "format must be coco")
+        index = self._store.find_item(request.path_params["work_item_id"])
+        if index is None:
+            raise ApiError(404, "work item not found")
+        annotation = self._store.annotation(index)
+        if annotation is None:
+            raise ApiError(404, "annotation not found")
+        return JSONResponse(annotation)
+
+    # -- batches
+
+    async def list_batches(self, request: Request) -> Response:
+        self._check(request)
+
+        def fetch(start: int, count: int) -> list[int]:
+            return list(range(start, min(self._store.batch_count, start + count)))
+
+        return JSONResponse(listing(self._platform, request, "batch", fetch, self._store.batch))
+
+    async def create_batch(self, request: Request) -> Response:
+        self._check(request)
+        name = await self._new_name(request)
+        return self._batch(self._store.create_batch(name), 201)
+
+    async def update_batch(self, request: Request) -> Response:
+        self._check(request)
+        batch_id = request.path_params["batch_id"]
+        position = self._store.batch_position(int(batch_id)) if batch_id.isascii() and batch_id.isdigit() else None
+        if position is None:
+            raise ApiError(404, f"batch {batch_id} not found")
+        self._store.rename_batch(position, await self._new_name(request, position))
+        return self._batch(position, 200)
+
+    async def _new_name(self, request: Request, position: int | None = None) -> str:
+        name = read_text(await read_object(request), "name")
+        if self._store.find_batch(name) not in (None, position):
+            raise ApiError(409, f"there is a batch named {name!r} in this project already")
+        return name
+
+    def _batch(self, position: int, status: int) -> Response:
+        batch = self._store.batch(position)
+        # Only a listing has the counts.
+        del batch["totalCount"], batch["completedCount"]
+        return JSONResponse(batch, status)
+
+    # -- signed URLs
+
+    async def sign_downloads(self, request: Request) -> Response:
+        self._check(request)
+        body = await read_json(request)
+        paths = body.get("paths") if isinstance(body, dict) else None
+        if not isinstance(paths, list) or not 1 <= len(paths) <= MAX_PATHS:
+            raise ApiError(400, f"paths must be an array of 1 to {MAX_PATHS} strings")
+        if not all(isinstance(path, str) and path for path in paths):
+            raise ApiError(400, "paths must be strings that are not empty")
+        sign, origin = self._platform.signer.sign, self._platform.origin
+        items = [{"path": path, "signedUrl": sign(origin, self._folder + path)} for path in paths]
+        return JSONResponse({"items": items})
+
+    async def sign_uploads(self, request: Request) -> Response:
+        self._check(request)
+        count = read_count(request.query_params.get("count", "1"), "count", 1, MAX_UPLOADS)
+        sign, origin = self._platform.signer.sign, self._platform.origin
+        paths = [self._store.new_upload_path() for _ in range(count)]
+        items = [{"path": path, "signedUrl": sign(origin, self._folder + path, method="PUT")} for path in paths]
+        return JSONResponse({"items": items})
+
+    # -- exports
+
+    async def create_export(self, request: Request) -> Response:
+        self._check(request)
+        body = await read_object(request)
+        name = read_text(body, "name")
+        form, content, wanted = _read_export(body, self._store.project_id)
+        try:
+            export = self._platform.exports.create(name, form, content, wanted)
+        except ExportRunningError as error:
+            raise ApiError(409, str(error)) from error
+        # Even one that takes no time at all has not begun when it is accepted.
+        return JSONResponse(self._export(export, PENDING), 201)
+
+    async def list_exports(self, request: Request) -> Response:
+        self._check(request)
+        exports, form = self._platform.exports, request.query_params.get("format")
+        if form is not None:
+            _require_one_of("format", form, FORMATS)
+        found: dict[int, Export] = {}
+
+        def fetch(start: int, count: int) -> list[int]:
+            found.update(exports.page(form, start, count))
+            return list(found)
+
+        return JSONResponse(
+            listing(self._platform, request, "export", fetch, lambda position: self._export(found[position]))
+        )
+
+    async def get_export(self, request: Request) -> Response:
+        return JSONResponse(self._export(self._find_export(request)))
+
+    async def delete_export(self, request: Request) -> Response:
+        self._platform.exports.delete(self._find_export(request))
+        return Response(status_code=204)
+
+    def _find_export(self, request: Request) -> Export:
+        self._check(request)
+        export = self._platform.exports.get(request.path_params["export_id"])
+        if export is None:
+            raise ApiError(404, "export not found")
+        return export
+
+    def _export(self, export: Export, status: str | None = None) -> dict[str, Any]:
+        platform, status, url = self._platform, status or export.status, None
+        if status == COMPLETED:
+            lifetime = platform.settings.export_url_lifetime
+            url = platform.signer.sign(platform.origin, self._folder + export.path, lifetime=lifetime)
+        return {
+            "exportId": export.id,
+            "status": status,
+            "name": export.name,
+            "format": export.format,
+            "content": export.content,
+            "createdBy": _CREATOR,
+            "createdAt": render_time(export.created_at),
+            "downloadUrl": url,
+            "error": export.reason if status == FAILED else None,
+        }
+
+    # -- all of them
+
+    async def get_keys(self, _: Request) -> Response:
+        return JSONResponse(self._platform.keys.as_jwks(), headers={"Cache-Control": "public, max-age=3600"})
+
+    def _check(self, request: Request) -> None:
+        """Refuse a project or a space that does not exist."""
+        project_id, space_id = self._store.project_id, self._store.space_id
+        if request.path_params.get("project_id", project_id) != project_id:
+            raise ApiError(404, "project not found")
+        if request.path_params.get("space_id", space_id) != space_id:
+            raise ApiError(404, "space not found")
+
+
+def _read_filter(query: QueryParams) -> WorkItemFilter:
+    batch_ids, work_item_ids = query.getlist("batchIds"), query.getlist("workItemIDs")
+    for name, values in (("batchIds", batch_ids), ("workItemIDs", work_item_ids)):
+        if len(values) > MAX_FILTER_IDS:
+            raise ApiError(400, f"{name} takes at most {MAX_FILTER_IDS} values, not {len(values)}")
+    for value in batch_ids:
+        if not (value.isascii() and value.isdigit()):
+            raise ApiError(400, f"batchIds must be integers, not {value!r}")
+    for value in work_item_ids:
+        if not is_uuid(value):
+            raise ApiError(400, f"workItemIDs must be UUIDs, not {value!r}")
+    return WorkItemFilter(
+        batch_ids=tuple(map(int, batch_ids)) or None,
+        work_item_ids=tuple(map(str.lower, work_item_ids)) or None,
+        status=query.get("status"),
+        **_read_times(query),
+    )
+
+
+def _read_export(body: Mapping[str, Any], project_id: str) -> tuple[str, str, WorkItemFilter]:
+    """Return the format and the content of an export, and the work items in it."""
+    form, content = body.get("format", COCO_JSON), body.get("content")
+    _require_one_of("format", form, FORMATS)
+    if content is not None:
+        _require_one_of("content", content, CONTENTS)
+    if form == COCO_JSON and content not in (None, ANNOTATION):
+        raise ApiError(400, f"content {content} is not available in the format {COCO_JSON}")
+    for project in _read_list(body, "projectIds", str, 1, MAX_PROJECTS):
+        if project != project_id:
+            raise ApiError(404, f"project {project} not found")
+    batch_ids = _read_list(body, "batchIds", int, 0, MAX_FILTER_IDS)
+    return form, content or ANNOTATION, WorkItemFilter(batch_ids or None, status=COMPLETED, **_read_times(body))
+
+
+def _read_times(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "created_from": read_time(values, "createdAtFrom"),
+        "created_to": read_time(values, "createdAtTo"),
+        "updated_from": read_time(values, "updatedAtFrom"),
+        "updated_to": read_time(values, "updatedAtTo"),
+    }
+
+
+def _read_list(body: Mapping[str, Any], name: str, kind: type, shortest: int, longest: int) -> tuple[Any, ...]:
+    values = body.get(name)
+    if values is None:
+        return ()
+    if not isinstance(values, list) or not shortest <= len(values) <= longest:
+        raise ApiError(400, f"{name} must be an array of {shortest} to {longest} values")
+    for value in values:
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ApiError(400, f"{name} must not contain {value!r}")
+    return tuple(values)
+
+
+def _require_one_of(name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ApiError(400, f"{name} must be one of {', '.join(known)}, not {value!r}")
