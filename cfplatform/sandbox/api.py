@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.datastructures import QueryParams
@@ -26,8 +26,6 @@ _CREATOR = "sandbox@example.com"
 
 
 class Api:
-    """Answers the calls of the API."""
-
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._store = platform.store
@@ -35,33 +33,50 @@ class Api:
 
     def routes(self) -> list[Route]:
         """Return the routes that ask for a key; the name of each is the kind its requests are counted by."""
-        project, space = API_PREFIX + "/projects/{project_id}", API_PREFIX + "/spaces/{space_id}"
+        project, space = "/projects/{project_id}", "/spaces/{space_id}"
         items, batches, exports = project + "/workItems", project + "/batches", space + "/exports"
-        annotations, signing = items + "/{work_item_id}/annotations", space + "/signedurls"
         return [
-            Route(items, self.list_work_items, methods=["GET"], name="work_items"),
-            Route(items, self.create_work_item, methods=["POST"], name="work_items"),
-            Route(annotations, self.get_annotation, methods=["GET"], name="annotations"),
-            Route(batches, self.list_batches, methods=["GET"], name="batches"),
-            Route(batches, self.create_batch, methods=["POST"], name="batches"),
-            Route(batches + "/{batch_id}", self.update_batch, methods=["PATCH"], name="batches"),
-            Route(signing, self.sign_downloads, methods=["POST"], name="signing"),
-            Route(signing, self.sign_uploads, methods=["GET"], name="signing"),
-            Route(exports, self.create_export, methods=["POST"], name="exports"),
-            Route(exports, self.list_exports, methods=["GET"], name="exports"),
-            Route(exports + "/{export_id}", self.get_export, methods=["GET"], name="exports"),
-            Route(exports + "/{export_id}", self.delete_export, methods=["DELETE"], name="exports"),
+            self._route("GET", items, self.list_work_items, "work_items"),
+            self._route("POST", items, self.create_work_item, "work_items"),
+            self._route("GET", items + "/{work_item_id}/annotations", self.get_annotation, "annotations"),
+            self._route("GET", batches, self.list_batches, "batches"),
+            self._route("POST", batches, self.create_batch, "batches"),
+            self._route("PATCH", batches + "/{batch_id}", self.update_batch, "batches"),
+            self._route("POST", space + "/signedurls", self.sign_downloads, "signing"),
+            self._route("GET", space + "/signedurls", self.sign_uploads, "signing"),
+            self._route("POST", exports, self.create_export, "exports"),
+            self._route("GET", exports, self.list_exports, "exports"),
+            self._route("GET", exports + "/{export_id}", self.get_export, "exports"),
+            self._route("DELETE", exports + "/{export_id}", self.delete_export, "exports"),
         ]
 
     def well_known_routes(self) -> list[Route]:
         """Return the route of the key set, which receivers of webhooks ask without a key."""
-        return [Route(WELL_KNOWN_PREFIX + "/jwks.json", self.get_keys, methods=["GET"], name="jwks")]
+
+        async def get_keys(_: Request) -> Response:
+            return JSONResponse(self._platform.keys.as_jwks(), headers={"Cache-Control": "public, max-age=3600"})
+
+        return [Route(WELL_KNOWN_PREFIX + "/jwks.json", get_keys, methods=["GET"], name="jwks")]
+
+    def _route(self, method: str, path: str, answer: Callable[[Request], Awaitable[Any]], kind: str) -> Route:
+        """Return a route that refuses unknown projects and spaces, and answers with JSON, or 204 for ``None``."""
+
+        async def checked(request: Request) -> Response:
+            project_id, space_id = self._store.project_id, self._store.space_id
+            if request.path_params.get("project_id", project_id) != project_id:
+                raise ApiError(404, "project not found")
+            if request.path_params.get("space_id", space_id) != space_id:
+                raise ApiError(404, "space not found")
+            content = await answer(request)
+            created = method == "POST" and kind != "signing"
+            return Response(status_code=204) if content is None else JSONResponse(content, 201 if created else 200)
+
+        return Route(API_PREFIX + path, checked, methods=[method], name=kind)
 
     # -- work items
 
-    async def list_work_items(self, request: Request) -> Response:
-        self._check(request)
-        selection = self._store.select(_read_filter(request.query_params))
+    async def list_work_items(self, request: Request) -> Any:
+        selection = self._store.catalogue.select(_read_filter(request.query_params))
         page = listing(
             self._platform,
             request,
@@ -71,10 +86,9 @@ class Api:
         )
         if self._platform.settings.with_total:
             page["total"] = self._store.count(selection)
-        return JSONResponse(page)
+        return page
 
-    async def create_work_item(self, request: Request) -> Response:
-        self._check(request)
+    async def create_work_item(self, request: Request) -> Any:
         body = await read_object(request)
         asset_url = read_text(body, "assetUrl")
         stored = self._store.objects.get(asset_url)
@@ -90,10 +104,9 @@ class Api:
         if not isinstance(metadata, dict | None):
             raise ApiError(400, "metadata must be an object")
         index = self._store.create_item(asset_url, asset_type=asset_type, batch_id=batch_id, metadata=metadata or {})
-        return JSONResponse(self._store.work_item(index), 201)
+        return self._store.work_item(index)
 
-    async def get_annotation(self, request: Request) -> Response:
-        self._check(request)
+    async def get_annotation(self, request: Request) -> Any:
         if request.query_params.get("format") != "coco":
             raise ApiError(400, "format must be coco")
         index = self._store.find_item(request.path_params["work_item_id"])
@@ -102,31 +115,27 @@ class Api:
         annotation = self._store.annotation(index)
         if annotation is None:
             raise ApiError(404, "annotation not found")
-        return JSONResponse(annotation)
+        return annotation
 
     # -- batches
 
-    async def list_batches(self, request: Request) -> Response:
-        self._check(request)
+    async def list_batches(self, request: Request) -> Any:
 
         def fetch(start: int, count: int) -> list[int]:
             return list(range(start, min(self._store.batch_count, start + count)))
 
-        return JSONResponse(listing(self._platform, request, "batch", fetch, self._store.batch))
+        return listing(self._platform, request, "batch", fetch, self._store.batch)
 
-    async def create_batch(self, request: Request) -> Response:
-        self._check(request)
-        name = await self._new_name(request)
-        return self._batch(self._store.create_batch(name), 201)
+    async def create_batch(self, request: Request) -> Any:
+        return self._batch(self._store.create_batch(await self._new_name(request)))
 
-    async def update_batch(self, request: Request) -> Response:
-        self._check(request)
+    async def update_batch(self, request: Request) -> Any:
         batch_id = request.path_params["batch_id"]
         position = self._store.batch_position(int(batch_id)) if batch_id.isascii() and batch_id.isdigit() else None
         if position is None:
             raise ApiError(404, f"batch {batch_id} not found")
         self._store.rename_batch(position, await self._new_name(request, position))
-        return self._batch(position, 200)
+        return self._batch(position)
 
     async def _new_name(self, request: Request, position: int | None = None) -> str:
         name = read_text(await read_object(request), "name")
@@ -134,16 +143,15 @@ class Api:
             raise ApiError(409, f"there is a batch named {name!r} in this project already")
         return name
 
-    def _batch(self, position: int, status: int) -> Response:
+    def _batch(self, position: int) -> dict[str, Any]:
         batch = self._store.batch(position)
         # Only a listing has the counts.
         del batch["totalCount"], batch["completedCount"]
-        return JSONResponse(batch, status)
+        return batch
 
     # -- signed URLs
 
-    async def sign_downloads(self, request: Request) -> Response:
-        self._check(request)
+    async def sign_downloads(self, request: Request) -> Any:
         body = await read_json(request)
         paths = body.get("paths") if isinstance(body, dict) else None
         if not isinstance(paths, list) or not 1 <= len(paths) <= MAX_PATHS:
@@ -152,20 +160,18 @@ class Api:
             raise ApiError(400, "paths must be strings that are not empty")
         sign, origin = self._platform.signer.sign, self._platform.origin
         items = [{"path": path, "signedUrl": sign(origin, self._folder + path)} for path in paths]
-        return JSONResponse({"items": items})
+        return {"items": items}
 
-    async def sign_uploads(self, request: Request) -> Response:
-        self._check(request)
+    async def sign_uploads(self, request: Request) -> Any:
         count = read_count(request.query_params.get("count", "1"), "count", 1, MAX_UPLOADS)
         sign, origin = self._platform.signer.sign, self._platform.origin
         paths = [self._store.new_upload_path() for _ in range(count)]
         items = [{"path": path, "signedUrl": sign(origin, self._folder + path, method="PUT")} for path in paths]
-        return JSONResponse({"items": items})
+        return {"items": items}
 
     # -- exports
 
-    async def create_export(self, request: Request) -> Response:
-        self._check(request)
+    async def create_export(self, request: Request) -> Any:
         body = await read_object(request)
         name = read_text(body, "name")
         form, content, wanted = _read_export(body, self._store.project_id)
@@ -174,10 +180,9 @@ class Api:
         except ExportRunningError as error:
             raise ApiError(409, str(error)) from error
         # Even one that takes no time at all has not begun when it is accepted.
-        return JSONResponse(self._export(export, PENDING), 201)
+        return self._export(export, PENDING)
 
-    async def list_exports(self, request: Request) -> Response:
-        self._check(request)
+    async def list_exports(self, request: Request) -> Any:
         exports, form = self._platform.exports, request.query_params.get("format")
         if form is not None:
             _require_one_of("format", form, FORMATS)
@@ -187,19 +192,15 @@ class Api:
             found.update(exports.page(form, start, count))
             return list(found)
 
-        return JSONResponse(
-            listing(self._platform, request, "export", fetch, lambda position: self._export(found[position]))
-        )
+        return listing(self._platform, request, "export", fetch, lambda position: self._export(found[position]))
 
-    async def get_export(self, request: Request) -> Response:
-        return JSONResponse(self._export(self._find_export(request)))
+    async def get_export(self, request: Request) -> Any:
+        return self._export(self._find_export(request))
 
-    async def delete_export(self, request: Request) -> Response:
+    async def delete_export(self, request: Request) -> Any:
         self._platform.exports.delete(self._find_export(request))
-        return Response(status_code=204)
 
     def _find_export(self, request: Request) -> Export:
-        self._check(request)
         export = self._platform.exports.get(request.path_params["export_id"])
         if export is None:
             raise ApiError(404, "export not found")
@@ -221,19 +222,6 @@ class Api:
             "downloadUrl": url,
             "error": export.reason if status == FAILED else None,
         }
-
-    # -- all of them
-
-    async def get_keys(self, _: Request) -> Response:
-        return JSONResponse(self._platform.keys.as_jwks(), headers={"Cache-Control": "public, max-age=3600"})
-
-    def _check(self, request: Request) -> None:
-        """Refuse a project or a space that does not exist."""
-        project_id, space_id = self._store.project_id, self._store.space_id
-        if request.path_params.get("project_id", project_id) != project_id:
-            raise ApiError(404, "project not found")
-        if request.path_params.get("space_id", space_id) != space_id:
-            raise ApiError(404, "space not found")
 
 
 def _read_filter(query: QueryParams) -> WorkItemFilter:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import logging
 import os
 import socket
@@ -24,6 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 from .api import Api
 from .control import Control
 from .faults import HTML_PAGE, Fault, RateLimit
+from .formats import is_loopback
 from .object_store import ObjectStore
 from .platform import API_PREFIX, CONTROL_PREFIX, PUBLIC_PREFIX, WELL_KNOWN_PREFIX, Platform
 from .recorder import KINDS, MAX_BODY, RecordedRequest, masked_headers, masked_query
@@ -67,24 +67,21 @@ class Application:
         self._date = (0, b"")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
         if scope["type"] != "http":
             raise ValueError(f"the sandbox does not speak {scope['type']}")
-        refused = _refuse_other_sites(scope)
+        refused = self._refuse_other_sites(scope)
         if refused is not None:
             await self._send(scope, refused, send)
         elif _below(scope["path"], CONTROL_PREFIX):
             route = self._match(scope, CONTROL_PREFIX)
             await self._send(scope, await self._run(scope, receive, CONTROL_PREFIX, route), send)
         else:
-            recorder = self._platform.recorder
-            recorder.enter()
             self._waiting.add(scope["client"])
             try:
-                await self._exchange(scope, receive, send)
+                with self._platform.recorder.answering():
+                    await self._exchange(scope, receive, send)
             finally:
                 self._waiting.discard(scope["client"])
-                recorder.leave()
 
     def cut_connections(self) -> None:
         """Reset the connections that wait for an answer, and close the others."""
@@ -95,6 +92,20 @@ class Application:
                 # What is written is still sent: perhaps the answer to the control request that planned this.
                 connection.transport.close()
 
+    def _refuse_other_sites(self, scope: Scope) -> Response | None:
+        """Refuse what a web page of another site sent: by a name that it made lead here, or with its own origin."""
+        host = b",".join(_headers(scope, b"host")).decode("latin-1")
+        try:
+            own = is_loopback(urlsplit(f"//{host}").hostname) or host == urlsplit(self._platform.origin).netloc
+        except ValueError:
+            own = False
+        if not own:
+            return api_error(403, f"the sandbox answers to loopback names such as localhost, not to {host!r}")
+        for origin in _headers(scope, b"origin"):
+            if origin.decode("latin-1").lower() != f"http://{host}".lower():
+                return api_error(403, "the sandbox does not answer the web pages of other sites")
+        return None
+
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
         platform = self._platform
         method, path = scope["method"], scope["path"]
@@ -103,7 +114,7 @@ class Application:
         route = self._match(scope, prefix)
         headers = masked_headers(tuple(scope["headers"]), platform.api_key)
         if prefix in (STORAGE_PREFIX, PUBLIC_PREFIX) and ("x-api-key" in headers or "authorization" in headers):
-            platform.recorder.leaked()
+            platform.recorder.count_leak()
         kind = route.name if isinstance(route, Route) and route.name in KINDS else "other"
         fault = platform.faults.take(method, path, kind)
         if platform.settings.latency:
@@ -132,7 +143,6 @@ class Application:
             await self._send(scope, response, send)
 
     async def _run(self, scope: Scope, receive: Receive, prefix: str, route: Route | ApiError) -> Response:
-        """Return the right answer."""
         try:
             if prefix in (API_PREFIX, CONTROL_PREFIX):
                 self._admit(scope, prefix)
@@ -253,29 +263,6 @@ class _RequestBody:
         """Read the rest, because some clients only read an answer when they have sent everything."""
         while not self._ended:
             await self.receive()
-
-
-def is_loopback(host: str | None) -> bool:
-    """Return whether a host is this machine, whatever a name server says."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
-def _refuse_other_sites(scope: Scope) -> Response | None:
-    """Refuse what a web page of another site sent: a name that it made lead here, or an origin of its own."""
-    host = b",".join(_headers(scope, b"host")).decode("latin-1")
-    try:
-        own = is_loopback(urlsplit(f"//{host}").hostname)
-    except ValueError:
-        own = False
-    if not own:
-        return api_error(403, f"the sandbox answers to loopback names such as localhost, not to {host!r}")
-    for origin in _headers(scope, b"origin"):
-        if origin.decode("latin-1").lower() != f"http://{host}".lower():
-            return api_error(403, "the sandbox does not answer the web pages of other sites")
-    return None
 
 
 def _headers(scope: Scope, name: bytes) -> list[bytes]:

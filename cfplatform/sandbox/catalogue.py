@@ -76,7 +76,6 @@ class Selection:
     spans: tuple[range, ...]
 
     def has_index(self, index: int) -> bool:
-        """Return whether the index lies in one of the spans."""
         position = bisect_right(self.spans, index, key=lambda span: span.start)
         return position > 0 and index in self.spans[position - 1]
 
@@ -113,8 +112,6 @@ class EvenPattern:
 
 
 class Catalogue:
-    """Answers what the seed says about items and batches."""
-
     def __init__(self, settings: Settings) -> None:
         self.ids = Identifiers(settings.seed)
         self.items = settings.items
@@ -128,7 +125,6 @@ class Catalogue:
     # -- one item, one batch
 
     def batch_of(self, index: int) -> int | None:
-        """Return the id of the batch of an item."""
         if index >= self._batched:
             return None
         return FIRST_BATCH_ID + ((index + 1) * self.batches - 1) // self._batched
@@ -138,17 +134,14 @@ class Catalogue:
         return range(batch * self._batched // self.batches, (batch + 1) * self._batched // self.batches)
 
     def batch_name(self, batch: int) -> str:
-        """Return the first name of the batch in this position."""
         if batch < len(self._batch_names):
             return self._batch_names[batch]
         return _BATCH_NAMES[batch] if batch < len(_BATCH_NAMES) else f"Batch {batch + 1:04d}"
 
     def status(self, index: int) -> str:
-        """Return the first status of an item."""
         return CLIENT_REVIEW if index in self._in_review else COMPLETED
 
     def created_at(self, index: int) -> int:
-        """Return when an item was created."""
         return _BASE_TIME + index * _CREATION_INTERVAL
 
     def updated_at(self, index: int) -> int:
@@ -163,11 +156,9 @@ class Catalogue:
         return self.created_at(self.items) + _LONGEST_WORK
 
     def scene(self, index: int) -> shapes.Scene:
-        """Return the image of an item, not yet drawn."""
         return shapes.make_scene(self.ids.digest("scene", index))
 
     def document(self, index: int, revision: int) -> bytes:
-        """Return the COCO document of an item."""
         return shapes.coco_document(
             description=f"Scène {index + 1} of the sandbox’s shapes",
             revision=revision,
@@ -179,7 +170,6 @@ class Catalogue:
     # -- many items
 
     def select(self, wanted: WorkItemFilter) -> Selection:
-        """Resolve a filter."""
         spans = [range(self.items)]
         if wanted.batch_ids is not None:
             positions = sorted({number - FIRST_BATCH_ID for number in wanted.batch_ids})
@@ -198,7 +188,6 @@ class Catalogue:
         return Selection(wanted, tuple(span for span in clipped if span))
 
     def matches(self, selection: Selection, index: int) -> bool:
-        """Return whether an item of the catalogue matched a selection at first."""
         return selection.has_index(index) and selection.wanted.accepts(self.status(index), self.updated_at(index))
 
     def walk(self, selection: Selection, start: int) -> Iterator[int]:
@@ -210,7 +199,6 @@ class Catalogue:
                     yield index
 
     def count(self, selection: Selection) -> int:
-        """Count the items that match a selection."""
         wanted, possible, certain = selection.wanted, self._possible(selection), self._certain(selection)
         total = 0
         for span in selection.spans:

@@ -2,117 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .faults import Fault, Outage, RateLimit
+from .faults import RateLimit, fault_from_json, plan_outage
 from .platform import CONTROL_PREFIX, Platform
-from .recorder import MAX_REQUESTS
-from .responses import ApiError, read_count, read_json, read_object, read_text
+from .recorder import MAX_REQUESTS, RecordedRequest
+from .responses import ApiError, read_count, read_json, read_text
+from .webhooks import Delivery
 
 _LOGGED_BY_DEFAULT = 1000
 
 
 class Control:
-    """Answers the calls of the control API."""
+    """Answers the calls of the control API.
+
+    A call takes the request and the JSON in its body, and returns what is answered as JSON, or ``None`` for no
+    content. What it cannot use is a `ValueError`.
+    """
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
 
     def routes(self) -> list[Route]:
         """Return the routes, which ask for the sandbox's own key."""
-        calls = (
-            ("GET", "", self.describe),
-            ("GET", "/requests", self.list_requests),
-            ("DELETE", "/requests", self.clear_requests),
-            ("POST", "/faults", self.add_fault),
-            ("DELETE", "/faults", self.clear_faults),
-            ("POST", "/outages", self.add_outage),
-            ("POST", "/settings", self.change_settings),
-            ("POST", "/work-items/{item}", self.update_work_item),
-            ("POST", "/work-items/{item}/status", self.set_status),
-            ("POST", "/exports/fail-next", self.fail_next_export),
-            ("POST", "/webhook-key", self.rotate_webhook_key),
-            ("GET", "/deliveries", self.list_deliveries),
-            ("POST", "/reset", self.reset),
-        )
-        return [Route(CONTROL_PREFIX + path, answer, methods=[method]) for method, path, answer in calls]
+        platform = self._platform
+        return [
+            _route("GET", "", lambda *_: platform.describe()),
+            _route("POST", "/reset", lambda *_: platform.reset()),
+            _route("GET", "/requests", self.list_requests),
+            _route("DELETE", "/requests", lambda *_: platform.recorder.clear()),
+            _route("POST", "/faults", lambda _, body: platform.faults.add(fault_from_json(body))),
+            _route("DELETE", "/faults", lambda *_: platform.faults.clear()),
+            _route("POST", "/outages", self.add_outage),
+            _route("POST", "/settings", self.change_settings),
+            _route("POST", "/work-items/{item}", self.update_work_item),
+            _route("POST", "/work-items/{item}/status", self.set_status),
+            _route("POST", "/exports/fail-next", lambda _, body: platform.exports.fail_next(read_text(body, "reason"))),
+            _route("POST", "/webhook-key", self.rotate_webhook_key),
+            _route(
+                "GET", "/deliveries", lambda *_: {"items": [entry.as_dict() for entry in platform.webhooks.deliveries]}
+            ),
+        ]
 
-    async def describe(self, _: Request) -> Response:
-        return JSONResponse(self._platform.describe())
-
-    async def list_requests(self, request: Request) -> Response:
+    def list_requests(self, request: Request, _: Any) -> Any:
         limit = read_count(request.query_params.get("limit", str(_LOGGED_BY_DEFAULT)), "limit", 0, MAX_REQUESTS)
         logged = self._platform.recorder.requests
-        return JSONResponse({"items": [entry.as_dict() for entry in logged[max(0, len(logged) - limit) :]]})
+        return _items(logged[max(0, len(logged) - limit) :])
 
-    async def clear_requests(self, _: Request) -> Response:
-        self._platform.recorder.clear()
-        return Response(status_code=204)
-
-    async def add_fault(self, request: Request) -> Response:
-        plan = await read_json(request)
-        with _bad_request():
-            self._platform.faults.add(Fault.from_json(plan))
-        return Response(status_code=204)
-
-    async def add_outage(self, request: Request) -> Response:
-        plan = await read_json(request)
-        with _bad_request():
-            self._platform.faults.add_outage(Outage.from_json(plan))
+    def add_outage(self, _: Request, body: Any) -> Any:
+        if not isinstance(body, dict):
+            raise ValueError("an outage is a JSON object")
+        try:
+            outage = plan_outage(**body)
+        except TypeError as error:
+            raise ValueError(f"not an outage: {error}") from error
+        self._platform.faults.add_outage(outage)
         usual = {"seconds": 0, "status": 500, "at": [], "after": 0, "headers": {}}
-        return JSONResponse({name: plan.get(name, value) for name, value in usual.items()})
+        return {name: body.get(name, value) for name, value in usual.items()}
 
-    async def clear_faults(self, _: Request) -> Response:
-        self._platform.faults.clear()
-        return Response(status_code=204)
-
-    async def change_settings(self, request: Request) -> Response:
-        platform, body = self._platform, await read_object(request)
-        with _bad_request():
-            limit = RateLimit.from_json(body.pop("rate_limit")) if "rate_limit" in body else platform.rate_limit
-            platform.change_settings(body)
+    def change_settings(self, _: Request, body: Any) -> Any:
+        if not isinstance(body, dict):
+            raise ValueError("settings are a JSON object")
+        platform, limit = self._platform, self._platform.rate_limit
+        if "rate_limit" in body:
+            wanted = body.pop("rate_limit")
+            try:
+                limit = (
+                    None
+                    if wanted is None
+                    else RateLimit(**wanted if isinstance(wanted, dict) else {"per_second": wanted})
+                )
+            except TypeError as error:
+                raise ValueError(f"not a rate limit: {error}") from error
+        platform.change_settings(body)
         platform.rate_limit = limit
-        return JSONResponse(platform.describe())
+        return platform.describe()
 
-    async def update_work_item(self, request: Request) -> Response:
+    def update_work_item(self, request: Request, body: Any) -> Any:
         index = self._find(request)
-        body = await read_json(request)
         if not isinstance(body, dict) or body.keys() - {"status", "touch", "document"}:
-            raise ApiError(400, "give an object with status, touch or document")
+            raise ValueError("give an object with status, touch or document")
         status, touch, document = body.get("status"), body.get("touch", True), body.get("document")
         if not (isinstance(status, str | None) and isinstance(touch, bool) and isinstance(document, str | None)):
-            raise ApiError(400, "status and document must be strings, touch true or false")
+            raise ValueError("status and document must be strings, touch true or false")
         content = None if document is None else document.encode()
         self._platform.update_work_item(index, status=status, touch=touch, document=content)
-        return JSONResponse(self._platform.store.work_item(index))
+        return self._platform.store.work_item(index)
 
-    async def set_status(self, request: Request) -> Response:
+    def set_status(self, request: Request, body: Any) -> Any:
         index = self._find(request)
-        self._platform.set_status(index, read_text(await read_object(request), "status"))
-        return JSONResponse(self._platform.store.work_item(index))
+        self._platform.set_status(index, read_text(body, "status"))
+        return self._platform.store.work_item(index)
 
-    async def fail_next_export(self, request: Request) -> Response:
-        self._platform.exports.fail_next(read_text(await read_object(request), "reason"))
-        return Response(status_code=204)
-
-    async def rotate_webhook_key(self, request: Request) -> Response:
-        keep_old = (await read_object(request)).get("keep_old", True)
+    def rotate_webhook_key(self, _: Request, body: Any) -> Any:
+        keep_old = body.get("keep_old", True) if isinstance(body, dict) else None
         if not isinstance(keep_old, bool):
-            raise ApiError(400, "keep_old must be true or false")
+            raise ValueError("keep_old must be true or false")
         self._platform.keys.rotate(keep_old=keep_old)
-        return JSONResponse({"key_id": self._platform.keys.key_id})
-
-    async def list_deliveries(self, _: Request) -> Response:
-        return JSONResponse({"items": [delivery.as_dict() for delivery in self._platform.webhooks.deliveries]})
-
-    async def reset(self, _: Request) -> Response:
-        self._platform.reset()
-        return Response(status_code=204)
+        return {"key_id": self._platform.keys.key_id}
 
     def _find(self, request: Request) -> int:
         item = request.path_params["item"]
@@ -122,10 +114,17 @@ class Control:
         return index
 
 
-@contextmanager
-def _bad_request() -> Iterator[None]:
-    """Answer with 400 where a value is not valid."""
-    try:
-        yield
-    except ValueError as error:
-        raise ApiError(400, str(error)) from error
+def _items(entries: Iterable[RecordedRequest | Delivery]) -> dict[str, Any]:
+    return {"items": [entry.as_dict() for entry in entries]}
+
+
+def _route(method: str, path: str, call: Callable[[Request, Any], Any]) -> Route:
+    async def answer(request: Request) -> Response:
+        body = await read_json(request) if await request.body() else None
+        try:
+            result = call(request, body)
+        except ValueError as error:
+            raise ApiError(400, str(error)) from error
+        return Response(status_code=204) if result is None else JSONResponse(result)
+
+    return Route(CONTROL_PREFIX + path, answer, methods=[method])

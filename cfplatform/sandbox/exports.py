@@ -46,17 +46,16 @@ _ZIP = "application/zip"
 _WAITING = 0.3
 _PAGE = 500
 _UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
-#: The columns of a CSV that describe the item, by the fields of a JSON record.
+#: The columns that describe the item, with the fields of the API that they are from.
 _ITEM_COLUMNS = {
     "work_item_id": "id",
     "batch_id": "batchId",
-    "batch_name": "batchName",
     "asset_url": "assetUrl",
     "asset_type": "assetType",
     "created_at": "createdAt",
     "updated_at": "updatedAt",
 }
-_LABEL_COLUMNS = ("annotation_id", "category", "x", "y", "width", "height", "area")
+_ANNOTATION_COLUMNS = ("annotation_id", "category", "x", "y", "width", "height", "area")
 _ASSET_COLUMNS = ("file_name", "width", "height")
 
 
@@ -84,7 +83,6 @@ class Export:
 
     @property
     def path(self) -> str:
-        """Where its zip is, relative to the space."""
         return f"{_FOLDER}{self.id}.zip"
 
 
@@ -109,7 +107,6 @@ class Exports:
         self._created = 0
 
     def fail_next(self, reason: str) -> None:
-        """Make the next export that is created end as a failed one."""
         self._reasons.append(reason)
 
     def create(self, name: str, format: str, content: str, wanted: WorkItemFilter) -> Export:
@@ -140,7 +137,6 @@ class Exports:
         return export
 
     def get(self, export_id: str) -> Export | None:
-        """Return the export with this id."""
         index = self._store.catalogue.ids.decode("export", export_id)
         return None if index is None else self._exports.get(index)
 
@@ -204,81 +200,64 @@ def write_archive(path: Path, export: Export, store: Store) -> None:
                 name = f"{_folder(_batch_name(store, item))}/{store.item_id(index)}.json"
                 archive.writestr(_entry(name), _with_asset_url(store.document(index), item))
         else:
-            name, lines = (
-                ("annotations.json", _json_lines) if export.format == JSON else ("annotations.csv", _csv_lines)
-            )
-            with archive.open(_entry(name), "w", force_zip64=True) as entry:
+            lines = _json_lines if export.format == JSON else _csv_lines
+            with archive.open(_entry(f"annotations.{export.format.lower()}"), "w", force_zip64=True) as entry:
                 for line in lines(export, store):
                     entry.write(line.encode())
 
 
 def _indexes(store: Store, wanted: WorkItemFilter) -> Iterator[int]:
     """Yield the completed items that match; nothing else is ever exported."""
-    selection = store.select(wanted)
+    selection = store.catalogue.select(wanted)
     start = 0
     while found := store.page(selection, start, _PAGE):
         yield from (index for index in found if store.state(index).status == COMPLETED)
         start = found[-1] + 1
 
 
-def _records(export: Export, store: Store) -> Iterator[dict[str, Any]]:
-    """Yield what an archive says of each item."""
-    for index in _indexes(store, export.wanted):
-        item = store.work_item(index)
-        fields = ("id", "projectId", "batchId", "assetUrl", "assetType", "createdAt", "updatedAt")
-        record = {name: item.get(name) for name in fields} | {"batchName": _batch_name(store, item)}
-        document = _parse(store.document(index))
-        if export.content == ASSET_METADATA:
-            record["metadata"] = item.get("metadata")
-            record["asset"] = next(iter(_objects(document, "images")), {})
-        elif export.content == ANNOTATION:
-            record["annotations"] = _labels(document)
-        else:
-            # The same shapes with a score, each found twice.
-            labels = _labels(document) * 2
-            scores = (store.catalogue.ids.digest(f"score {index}", number, 1)[0] for number in range(len(labels)))
-            record["inferences"] = [
-                {**label, "score": round(0.5 + score / 512, 3)} for label, score in zip(labels, scores, strict=True)
-            ]
-        yield record
-
-
 def _json_lines(export: Export, store: Store) -> Iterator[str]:
     yield "["
-    for number, record in enumerate(_records(export, store)):
-        yield (",\n" if number else "\n") + json.dumps(record, ensure_ascii=False)
+    for number, row in enumerate(_rows(export, store)):
+        yield (",\n" if number else "\n") + json.dumps(row, ensure_ascii=False)
     yield "\n]\n"
 
 
 def _csv_lines(export: Export, store: Store) -> Iterator[str]:
-    columns = _ASSET_COLUMNS if export.content == ASSET_METADATA else _LABEL_COLUMNS
-    yield _csv_line([*_ITEM_COLUMNS, *columns, *(["score"] if export.content == INFERENCE else [])])
-    for record in _records(export, store):
-        values = [record[field] for field in _ITEM_COLUMNS.values()]
-        if export.content == ASSET_METADATA:
-            yield _csv_line([*values, *(record["asset"].get(name) for name in _ASSET_COLUMNS)])
-        for label in record.get("annotations") or record.get("inferences") or ():
-            row = [label["id"], label["category"], *(label["bbox"] or [None] * 4), label["area"]]
-            yield _csv_line([*values, *row, *([label["score"]] if "score" in label else [])])
+    table = csv.DictWriter(line := io.StringIO(), _columns(export))
+    table.writeheader()
+    for row in _rows(export, store):
+        table.writerow(row)
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
+    yield line.getvalue()
 
 
-def _csv_line(values: list[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow(values)
-    return line.getvalue()
+def _columns(export: Export) -> tuple[str, ...]:
+    of_content = _ASSET_COLUMNS if export.content == ASSET_METADATA else _ANNOTATION_COLUMNS
+    return (*_ITEM_COLUMNS, "batch_name", *of_content, *(("score",) if export.content == INFERENCE else ()))
 
 
-def _labels(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    categories = {category.get("id"): category.get("name") for category in _objects(document, "categories")}
-    return [
-        {
-            "id": annotation.get("id"),
-            "category": categories.get(annotation.get("category_id")),
-            "bbox": annotation.get("bbox"),
-            "area": annotation.get("area"),
-        }
-        for annotation in _objects(document, "annotations")
-    ]
+def _rows(export: Export, store: Store) -> Iterator[dict[str, Any]]:
+    """Yield a row for each asset, annotation or inference: an inference is an annotation with a score."""
+    columns = _columns(export)
+    for index in _indexes(store, export.wanted):
+        item, document = store.work_item(index), _parse(store.document(index))
+        about = {name: item.get(field) for name, field in _ITEM_COLUMNS.items()}
+        about["batch_name"] = _batch_name(store, item)
+        categories = {category.get("id"): category.get("name") for category in _objects(document, "categories")}
+        for number, found in enumerate(
+            _objects(document, "images" if export.content == ASSET_METADATA else "annotations")
+        ):
+            row = {
+                **found,
+                **about,
+                **dict(zip(("x", "y", "width", "height"), found.get("bbox") or (), strict=False)),
+                "annotation_id": found.get("id"),
+                "category": categories.get(found.get("category_id")),
+                "score": round(0.5 + store.catalogue.ids.digest(f"score {index}", number, 1)[0] / 512, 3),
+            }
+            yield {name: row.get(name) for name in columns}
 
 
 def _objects(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:

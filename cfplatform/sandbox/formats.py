@@ -1,8 +1,9 @@
-"""Ids, and times in whole microseconds since 1970 (UTC), as the platform writes them."""
+"""Ids, times in whole microseconds since 1970 (UTC) as the platform writes them, and loopback addresses."""
 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 import time
 from datetime import datetime, timedelta, timezone
@@ -12,10 +13,7 @@ SECOND = 1_000_000
 HOUR = 3600 * SECOND
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d\d):(\d\d))",
-    re.ASCII,
-)
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d\d):(\d\d))", re.ASCII)
 
 _INDEX_BITS = 32
 _MASK = (1 << _INDEX_BITS) - 1
@@ -52,7 +50,6 @@ def render_time(micros: int) -> str:
 
 
 def now() -> int:
-    """Return the present time."""
     return int(time.time() * SECOND)
 
 
@@ -95,8 +92,15 @@ class Identifiers:
 
 
 def is_uuid(text: str) -> bool:
-    """Return whether a text has the form of a UUID."""
     try:
         return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def is_loopback(host: str | None) -> bool:
+    """Return whether a host is this machine, whatever a name server says."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return False

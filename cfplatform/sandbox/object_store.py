@@ -22,8 +22,6 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
 
 class ObjectStore:
-    """Answers the requests for stored objects."""
-
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
         self._folder = f"spaces/{platform.store.space_id}/"
@@ -103,7 +101,6 @@ def _missing_header(request: Request) -> Response | None:
 
 
 def _serve(request: Request, found: StoredObject | None) -> Response:
-    """Return the answer to a GET or HEAD."""
     if found is None:
         return storage_error(404, "The specified key does not exist.")
     headers = {

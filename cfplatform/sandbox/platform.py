@@ -40,7 +40,6 @@ class Platform:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port."""
         return self._origin
 
     @origin.setter
@@ -101,7 +100,6 @@ class Platform:
             self.webhooks.send(url, item)
 
     def reset(self) -> None:
-        """Bring back the state, the settings, the log and the faults of the beginning."""
         self.faults.clear()
         self.recorder.clear()
         self.store.reset()

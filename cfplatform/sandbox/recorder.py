@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -34,6 +35,7 @@ KINDS: tuple[str, ...] = (
     "jwks",
     "other",
 )
+_AS_THEY_ARE = ("method", "path", "query", "body_size", "status", "route", "time")
 
 
 @dataclass(frozen=True)
@@ -70,21 +72,16 @@ class RecordedRequest:
 
     @property
     def query(self) -> list[tuple[str, str]]:
-        """The query parameters in the order sent."""
         return parse_qsl(self.query_string, keep_blank_values=True)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the request in a form that can be written as JSON."""
         return {
-            "method": self.method,
-            "path": self.path,
-            "query": self.query,
+            **{
+                name: getattr(self, name)
+                for name in ("method", "path", "query", "body_size", "status", "route", "time")
+            },
             "headers": dict(self.headers),
             "body": self.body.decode("utf-8", "replace"),
-            "body_size": self.body_size,
-            "status": self.status,
-            "route": self.route,
-            "time": self.time,
         }
 
 
@@ -103,7 +100,6 @@ def masked_headers(raw: tuple[tuple[bytes, bytes], ...], api_key: str) -> Mappin
 
 
 def masked_query(query: str) -> str:
-    """Return a query without the secrets of a signed URL."""
     return _SECRET_QUERY.sub(rf"\g<1>{MASK}", query)
 
 
@@ -119,47 +115,42 @@ class Recorder:
         self.connections = 0
         self.leaks = 0
 
-    def enter(self) -> None:
-        """Note that a request has arrived."""
+    @contextmanager
+    def answering(self) -> Iterator[None]:
         with self._lock:
             self.in_flight += 1
             self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.in_flight -= 1
 
-    def leave(self) -> None:
-        """Note that a request has been dealt with."""
-        with self._lock:
-            self.in_flight -= 1
-
-    def connected(self) -> None:
-        """Count a connection."""
+    def count_connection(self) -> None:
         with self._lock:
             self.connections += 1
 
-    def leaked(self) -> None:
-        """Count a request that brought credentials to the storage."""
+    def count_leak(self) -> None:
         with self._lock:
             self.leaks += 1
 
     def add(self, request: RecordedRequest) -> None:
-        """Log a request; done before its answer leaves, so that whoever has the answer finds the entry."""
+        """Log a request; called before its answer is sent, so that a client that has the answer finds the entry."""
         with self._lock:
             self._requests.append(request)
             self._counts[request.route] += 1
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The logged requests, oldest first."""
         with self._lock:
             return list(self._requests)
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of requests by kind."""
         with self._lock:
             return dict(self._counts)
 
     def clear(self) -> None:
-        """Empty the log and set every counter but ``in_flight`` to zero."""
         with self._lock:
             self._requests.clear()
             self._counts = dict.fromkeys(KINDS, 0)

@@ -46,12 +46,10 @@ class FilePart(Response):
 
 
 def body_size(response: Response) -> int:
-    """Return how long the body of an answer is."""
     return response.stop - response.start if isinstance(response, FilePart) else len(response.body)
 
 
 def body_pieces(response: Response, start: int, stop: int) -> Iterator[bytes]:
-    """Yield a section of the body of an answer."""
     if not isinstance(response, FilePart):
         yield bytes(response.body[start:stop])
         return
@@ -64,15 +62,12 @@ def body_pieces(response: Response, start: int, stop: int) -> Iterator[bytes]:
 
 
 class ApiError(Exception):
-    """An error that a route answers with."""
-
     def __init__(self, status: int, message: str, *, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.response = api_error(status, message, headers)
 
 
 def api_error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    """Return an error of the API."""
     content = {"code": _CODES.get(status, f"http_{status}"), "message": message}
     return JSONResponse(content, status, headers=headers)
 
@@ -80,7 +75,6 @@ def api_error(status: int, message: str, headers: dict[str, str] | None = None) 
 def storage_error(
     status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None
 ) -> Response:
-    """Return an error of the object store."""
     code = code or _STORAGE_CODES.get(status, "InvalidRequest")
     body = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -93,7 +87,6 @@ def storage_error(
 
 
 async def read_json(request: Request) -> Any:
-    """Return the body of a request."""
     try:
         return json.loads(await request.body())
     except ValueError as error:
@@ -101,16 +94,15 @@ async def read_json(request: Request) -> Any:
 
 
 async def read_object(request: Request) -> dict[str, Any]:
-    """Return the body of a request, which must be a JSON object."""
     body = await read_json(request)
     if not isinstance(body, dict):
         raise ApiError(400, "the body must be a JSON object")
     return body
 
 
-def read_text(body: Mapping[str, Any], name: str) -> str:
+def read_text(body: Any, name: str) -> str:
     """Return a required text that is not blank."""
-    value = body.get(name)
+    value = body.get(name) if isinstance(body, dict) else None
     if not isinstance(value, str) or not value.strip():
         raise ApiError(400, f"{name} must be a string that is not empty")
     return value
@@ -130,7 +122,6 @@ def read_time(values: Mapping[str, Any], name: str) -> int | None:
 
 
 def read_count(text: str, name: str, least: int, most: int) -> int:
-    """Return an integer within bounds."""
     if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
         raise ApiError(400, f"{name} must be an integer between {least} and {most}, not {text!r}")
     return int(text)

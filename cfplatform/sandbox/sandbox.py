@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from typing_extensions import Self
 
 from .exports import ANNOTATION, COCO_JSON
-from .faults import Fault, FaultKind, Outage, OutageStatus, RateLimit, encode_body
+from .faults import Fault, OutageStatus, RateLimit, encode_body, plan_outage
 from .platform import API_PREFIX, WELL_KNOWN_PREFIX, Platform
 from .recorder import RecordedRequest
 from .server import Server
@@ -24,6 +24,15 @@ _DEFAULT_BATCHES = 5
 
 #: A work item given by its id or by its index, counted from 0 in the order of the listing.
 ItemReference: TypeAlias = "str | int"
+
+
+def _setting(name: str, doc: str) -> Any:
+    """Return a property for a setting that can be changed while the sandbox runs."""
+    return property(
+        lambda sandbox: getattr(sandbox._settings, name),
+        lambda sandbox, value: sandbox._platform.change_settings({name: value}),
+        doc=doc,
+    )
 
 
 class Sandbox:
@@ -63,6 +72,18 @@ class Sandbox:
         ...     summary.successful, sandbox.counts["annotations"]
         (20, 21)
     """
+
+    latency: float = _setting("latency", "Seconds by which every answer is delayed.")
+    url_lifetime: float = _setting("url_lifetime", "Seconds for which URLs signed from now on work.")
+    export_seconds: float = _setting(
+        "export_seconds", "Seconds that an export takes; a new value also counts for the one that is running."
+    )
+    export_url_lifetime: float = _setting(
+        "export_url_lifetime", "Seconds for which a ``downloadUrl`` given from now on works."
+    )
+    webhook_url: str | None = _setting(
+        "webhook_url", "Where webhooks go if a work item has no ``metadata.callbackUrl``; a loopback URL, or nowhere."
+    )
 
     def __init__(
         self,
@@ -205,12 +226,7 @@ class Sandbox:
         return found
 
     def update_work_item(
-        self,
-        item: ItemReference,
-        *,
-        status: str | None = None,
-        touch: bool = True,
-        document: bytes | None = None,
+        self, item: ItemReference, *, status: str | None = None, touch: bool = True, document: bytes | None = None
     ) -> None:
         """Change a work item; another status is announced by a webhook.
 
@@ -297,7 +313,7 @@ class Sandbox:
             body: Text, bytes, or what is to be sent as JSON; the usual error if omitted.
         """
         content, content_type = encode_body(body)
-        self._plan("fail", times, path, method, status, headers, content, content_type)
+        self._platform.faults.add(Fault("fail", times, path, method, status, headers or {}, content, content_type))
 
     def truncate_next(
         self, times: int | None = 1, *, path: str | None = None, method: str | None = None, keep: float = 0.5
@@ -325,7 +341,7 @@ class Sandbox:
         body: bytes | None = None,
     ) -> None:
         """Answer the next requests with a web page, as a proxy or a captive portal does."""
-        self._plan("html", times, path, method, status, None, body)
+        self._platform.faults.add(Fault("html", times, path, method, status, body=body))
 
     def replace_next(
         self,
@@ -339,7 +355,7 @@ class Sandbox:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """Answer the next requests with other content."""
-        self._plan("replace", times, path, method, status, headers, body, content_type)
+        self._platform.faults.add(Fault("replace", times, path, method, status, headers or {}, body, content_type))
 
     def outage(
         self,
@@ -376,7 +392,7 @@ class Sandbox:
             >>> sandbox.outage(5, "refused", after=60)
             >>> sandbox.clear_faults()
         """
-        self._platform.faults.add_outage(Outage.plan(seconds, status, at, after=after, headers=headers, body=body))
+        self._platform.faults.add_outage(plan_outage(seconds, status, at, after=after, headers=headers, body=body))
 
     def rate_limit(self, per_second: float | None, *, retry_after: float = 1, http_date: bool = False) -> None:
         """Refuse API requests over a rate with 429, or with ``None`` lift the limit.
@@ -388,24 +404,6 @@ class Sandbox:
         """
         limit = None if per_second is None else RateLimit(per_second, retry_after=retry_after, http_date=http_date)
         self._platform.rate_limit = limit
-
-    @property
-    def latency(self) -> float:
-        """Seconds by which every answer is delayed."""
-        return self._settings.latency
-
-    @latency.setter
-    def latency(self, seconds: float) -> None:
-        self._platform.change_settings({"latency": seconds})
-
-    @property
-    def url_lifetime(self) -> float:
-        """Seconds for which URLs signed from now on work."""
-        return self._settings.url_lifetime
-
-    @url_lifetime.setter
-    def url_lifetime(self, seconds: float) -> None:
-        self._platform.change_settings({"url_lifetime": seconds})
 
     def expire_after(self, seconds: float) -> None:
         """Let URLs signed from now on, those of exports too, work for this many seconds."""
@@ -419,38 +417,7 @@ class Sandbox:
         """Drop the planned faults and end all outages; latency, URL lifetime and rate limit stay."""
         self._platform.faults.clear()
 
-    def _plan(
-        self,
-        kind: FaultKind,
-        times: int | None,
-        path: str | None,
-        method: str | None,
-        status: int,
-        headers: Mapping[str, str] | None,
-        body: bytes | None,
-        content_type: str = "",
-    ) -> None:
-        self._platform.faults.add(Fault(kind, times, path, method, status, headers or {}, body, content_type))
-
     # -- exports and webhooks
-
-    @property
-    def export_seconds(self) -> float:
-        """Seconds that an export takes; a new value also counts for the one that is running."""
-        return self._settings.export_seconds
-
-    @export_seconds.setter
-    def export_seconds(self, seconds: float) -> None:
-        self._platform.change_settings({"export_seconds": seconds})
-
-    @property
-    def export_url_lifetime(self) -> float:
-        """Seconds for which a ``downloadUrl`` given from now on works."""
-        return self._settings.export_url_lifetime
-
-    @export_url_lifetime.setter
-    def export_url_lifetime(self, seconds: float) -> None:
-        self._platform.change_settings({"export_url_lifetime": seconds})
 
     def fail_next_export(self, reason: str) -> None:
         """Let the next export that is created end as ``FAILED``, with this ``error``."""
@@ -488,15 +455,6 @@ class Sandbox:
         """
         file = Path(path).resolve(strict=True)
         return self._platform.exports.add(file, name or file.name, format, content).id
-
-    @property
-    def webhook_url(self) -> str | None:
-        """Where webhooks go if a work item has no ``metadata.callbackUrl``; a loopback address, or nowhere."""
-        return self._settings.webhook_url
-
-    @webhook_url.setter
-    def webhook_url(self, url: str | None) -> None:
-        self._platform.change_settings({"webhook_url": url})
 
     @property
     def jwks_url(self) -> str:

@@ -14,7 +14,8 @@ from typing import Any, cast
 from uvicorn import Config
 from uvicorn import Server as Uvicorn
 
-from .app import Application, is_loopback
+from .app import Application
+from .formats import is_loopback
 from .platform import Platform
 
 _BACKLOG = 2048
@@ -48,7 +49,6 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether the server answers."""
         return self._thread is not None
 
     def start(self) -> None:
@@ -168,7 +168,7 @@ class Server:
                 self._timer = asyncio.get_running_loop().call_later(wait, self._follow_plan)
 
     def _connection(self) -> asyncio.Protocol:
-        self._platform.recorder.connected()
+        self._platform.recorder.count_connection()
         make: Callable[..., Any] = self._config.http_protocol_class
         protocol = make(config=self._config, server_state=self._state, app_state={})
         protocol.logger, protocol.access_log = _silent, False

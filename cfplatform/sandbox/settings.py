@@ -63,7 +63,6 @@ class Settings:
         self._first = self.changeable()
 
     def changeable(self) -> dict[str, Any]:
-        """Return the settings that can be changed."""
         return {name: getattr(self, name) for name in self.CHANGEABLE}
 
     def change(self, changes: Mapping[str, Any]) -> None:
@@ -86,12 +85,10 @@ class Settings:
             setattr(self, name, value)
 
     def reset(self) -> None:
-        """Undo every change."""
         self.change(self._first)
 
 
 def is_finite(value: object) -> bool:
-    """Return whether a value is a finite number."""
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:

@@ -36,18 +36,8 @@ CATEGORIES: list[dict[str, Any]] = [
 #: Half of the shapes are ellipses: their masks make documents as large as real ones.
 _DRAWN_KINDS = ("rectangle", "triangle", "star", "ellipse", "ellipse", "ellipse")
 
-_PALETTE = (
-    (214, 69, 65),
-    (31, 119, 180),
-    (44, 160, 44),
-    (255, 152, 56),
-    (148, 103, 189),
-    (23, 190, 207),
-    (140, 86, 75),
-    (227, 119, 194),
-    (64, 64, 122),
-    (188, 189, 34),
-)
+_RGB = bytes.fromhex("d64541 1f77b4 2ca02c ff9838 9467bd 17becf 8c564b e377c2 40407a bcbd22")
+_PALETTE = [(_RGB[at], _RGB[at + 1], _RGB[at + 2]) for at in range(0, len(_RGB), 3)]
 
 Point = tuple[float, float]
 #: A column of pixels: x, first row, row after the last.
@@ -56,8 +46,6 @@ Run = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Shape:
-    """One drawn and annotated object."""
-
     kind: str
     colour: tuple[int, int, int]
     bbox: list[float]
@@ -119,7 +107,6 @@ def coco_document(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     annotations: Sequence[Mapping[str, Any]] = (),
 ) -> bytes:
-    """Return the COCO document of one image."""
     document = {
         "info": {
             "description": description,

@@ -46,7 +46,6 @@ class Signer:
         self._generation = 0
 
     def expire_all(self) -> None:
-        """Expire every URL that was signed so far."""
         self._generation += 1
 
     def sign(self, origin: str, key: str, *, method: Method = "GET", lifetime: float | None = None) -> str:
@@ -102,7 +101,6 @@ class StoredObject:
 
     @classmethod
     def of_bytes(cls, content: bytes, content_type: str, modified_at: int) -> StoredObject:
-        """Return an object with this content."""
         etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
         return cls(content, content_type, len(content), etag, modified_at)
 
@@ -140,11 +138,9 @@ class Objects:
         return found
 
     def get(self, path: str) -> StoredObject | None:
-        """Return what is stored under a path."""
         return self._stored.get(path)
 
     def remove(self, path: str) -> None:
-        """Remove what is stored under a path, if anything is."""
         with self._lock:
             found = self._stored.pop(path, None)
         if found is not None and found.owned and isinstance(found.content, Path):
@@ -153,7 +149,6 @@ class Objects:
                 found.content.unlink()
 
     def clear(self) -> None:
-        """Remove everything."""
         for path in list(self._stored):
             self.remove(path)
 

@@ -96,7 +96,6 @@ class Store:
         self._counts.clear()
 
     def reset(self) -> None:
-        """Forget every change."""
         with self._lock:
             self.objects.clear()
             self._forget()
@@ -116,11 +115,9 @@ class Store:
         return index
 
     def item_id(self, index: int) -> str:
-        """Return the id of a work item."""
         return self.catalogue.ids.encode("item", index)
 
     def state(self, index: int) -> ItemState:
-        """Return the present state of a work item."""
         found = self._states.get(index)
         if found is not None:
             return found
@@ -140,7 +137,6 @@ class Store:
         )
 
     def work_item(self, index: int) -> dict[str, Any]:
-        """Return a work item as the listing shows it."""
         origin, state = self.origin(index), self.state(index)
         answer: dict[str, Any] = {
             "id": self.item_id(index),
@@ -162,7 +158,6 @@ class Store:
         return answer
 
     def annotation(self, index: int) -> dict[str, Any] | None:
-        """Return the annotation of a work item, if it is completed."""
         state = self.state(index)
         if state.status != COMPLETED:
             return None
@@ -190,7 +185,6 @@ class Store:
         return StoredObject.of_bytes(self._draw(index), "image/png", self.catalogue.created_at(index))
 
     def document(self, index: int) -> bytes:
-        """Return the COCO document of a work item."""
         state = self.state(index)
         if state.document is not None:
             return state.document
@@ -206,17 +200,12 @@ class Store:
         )
 
     def asset(self, index: int) -> bytes | None:
-        """Return the image of a work item, or what was uploaded for it."""
         if index < self.catalogue.items:
             return self._draw(index)
         found = self.objects.get(self.origin(index).asset_url)
         return found.content.read_bytes() if found is not None and isinstance(found.content, Path) else None
 
     # -- listing
-
-    def select(self, wanted: WorkItemFilter) -> Selection:
-        """Resolve a filter."""
-        return self.catalogue.select(wanted)
 
     def page(self, selection: Selection, start: int, count: int) -> list[int]:
         """Return up to ``count`` indexes of matching work items, from ``start`` upwards."""
@@ -225,7 +214,6 @@ class Store:
             return list(islice(merge(untouched, self._changed_matches(selection, start)), count))
 
     def count(self, selection: Selection) -> int:
-        """Count the matching work items."""
         with self._lock:
             if selection not in self._counts:
                 if len(self._counts) >= _CACHED_COUNTS:
@@ -255,16 +243,13 @@ class Store:
 
     @property
     def batch_count(self) -> int:
-        """How many batches there are."""
         return self.catalogue.batches + len(self._created_batches)
 
     def batch_position(self, batch_id: object) -> int | None:
-        """Return the position of an existing batch."""
         position = batch_id - FIRST_BATCH_ID if isinstance(batch_id, int) else -1
         return position if 0 <= position < self.batch_count else None
 
     def batch_name(self, position: int) -> str:
-        """Return the present name of a batch."""
         name = self._batch_names.get(position)
         return self.catalogue.batch_name(position) if name is None else name
 
@@ -273,7 +258,6 @@ class Store:
         return next((position for position in range(self.batch_count) if self.batch_name(position) == name), None)
 
     def batch(self, position: int) -> dict[str, Any]:
-        """Return a batch as the listing shows it."""
         batch_id, first = FIRST_BATCH_ID + position, self.catalogue.batches
         if position < first:
             created_at = self.catalogue.created_at(self.catalogue.batch_span(position).start)
@@ -287,18 +271,16 @@ class Store:
             "createdAt": render_time(created_at),
             "metadata": {},
             "priority": 0,
-            "totalCount": self.count(self.select(WorkItemFilter(batch_ids=(batch_id,)))),
-            "completedCount": self.count(self.select(WorkItemFilter(batch_ids=(batch_id,), status=COMPLETED))),
+            "totalCount": self.count(self.catalogue.select(WorkItemFilter((batch_id,)))),
+            "completedCount": self.count(self.catalogue.select(WorkItemFilter((batch_id,), status=COMPLETED))),
         }
 
     def rename_batch(self, position: int, name: str) -> None:
-        """Rename a batch."""
         self._batch_names[position] = name
 
     # -- changing
 
     def create_item(self, asset_url: str, *, asset_type: str, batch_id: int | None, metadata: Mapping[str, Any]) -> int:
-        """Add a work item and return its index."""
         with self._lock:
             moment, index = self._next_moment(real=True), self.item_count
             self._created.append(Origin(asset_url, asset_type, batch_id, metadata, moment))
@@ -306,7 +288,6 @@ class Store:
         return index
 
     def create_batch(self, name: str) -> int:
-        """Add a batch and return its position."""
         with self._lock:
             position = self.batch_count
             self._batch_names[position] = name
@@ -334,7 +315,6 @@ class Store:
             self._save(index, state)
 
     def delete(self, index: int) -> None:
-        """Delete a work item with its annotation, document and asset."""
         with self._lock:
             self._save(index, replace(self.state(index), deleted=True))
 
@@ -348,7 +328,6 @@ class Store:
             self._save(index, replace(state, patch=json.dumps(patch)))
 
     def set_annotation(self, index: int, metadata: Mapping[str, Any] | None) -> None:
-        """Replace the metadata of an annotation."""
         with self._lock:
             self._save(index, replace(self.state(index), annotation=json.dumps(metadata)))
 

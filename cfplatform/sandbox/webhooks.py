@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import ipaddress
 import json
 import queue
 import threading
@@ -17,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from .formats import SECOND, Identifiers, render_time
+from .formats import SECOND, Identifiers, is_loopback, now, render_time
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -104,17 +103,14 @@ class SigningKeys:
 
     @property
     def key_id(self) -> str:
-        """The id of the present key."""
         return self._key_id(self._present)
 
     def rotate(self, *, keep_old: bool) -> None:
-        """Sign with a new key from now on, and publish the old ones too, or no longer."""
         with self._lock:
             self._present += 1
             self._published = [self._present, *(self._published if keep_old else ())]
 
     def reset(self) -> None:
-        """Go back to the first key."""
         with self._lock:
             self._present, self._published = 0, [0]
 
@@ -131,7 +127,6 @@ class SigningKeys:
         }
 
     def as_jwks(self) -> dict[str, Any]:
-        """Return the published keys as a JSON Web Key Set."""
         with self._lock:
             published = list(self._published)
         return {
@@ -176,7 +171,6 @@ class Webhooks:
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """The last messages, oldest first."""
         with self._changed:
             return list(self._deliveries.values())
 
@@ -263,20 +257,19 @@ def _payload(item: Mapping[str, Any]) -> bytes:
         "createdAt": item.get("createdAt"),
         "status": item.get("status"),
         "updatedAt": item.get("updatedAt"),
-        "deliveredAt": render_time(int(time.time()) * SECOND),
+        "deliveredAt": render_time(now() // SECOND * SECOND),
     }
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _loopback(url: str) -> SplitResult | None:
-    """Return the parts of a URL if it leads to this machine: the sandbox has no business on a network."""
+    """Return the parts of a URL if it leads to this machine: the sandbox does not belong on a network."""
     try:
         target = urlsplit(url)
         host, _ = target.hostname, target.port
-        near = host == "localhost" or (host is not None and ipaddress.ip_address(host).is_loopback)
     except ValueError:
         return None
-    return target if near and target.scheme == "http" else None
+    return target if is_loopback(host) and target.scheme == "http" else None
 
 
 def _post(target: SplitResult, attempt: Attempt) -> Attempt:

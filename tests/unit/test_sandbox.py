@@ -11,7 +11,7 @@ import requests
 
 from cfplatform.sandbox import Sandbox, faults, recorder, server
 from cfplatform.sandbox.catalogue import EvenPattern
-from cfplatform.sandbox.faults import Fault, FaultPlan, Outage
+from cfplatform.sandbox.faults import Fault, FaultPlan, plan_outage
 from cfplatform.sandbox.formats import Identifiers, is_uuid, parse_time, render_time
 
 
@@ -108,7 +108,7 @@ def test_when_connections_are_refused(monkeypatch, after, seconds, now, expected
     plan = FaultPlan()
     clock = 1000.0
     monkeypatch.setattr(faults, "time", SimpleNamespace(monotonic=lambda: clock))
-    plan.add_outage(Outage.plan(seconds, "refused", after=after))
+    plan.add_outage(plan_outage(seconds, "refused", after=after))
     clock += now
     assert plan.refusal() == expected
 
