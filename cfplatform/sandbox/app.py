@@ -64,11 +64,8 @@ class Application:
             CONTROL_PREFIX: Control(platform).routes(),
         }
         self._request_number = 0
-        self._date = (0, b"")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise ValueError(f"the sandbox does not speak {scope['type']}")
         refused = self._refuse_other_sites(scope)
         if refused is not None:
             await self._send(scope, refused, send)
@@ -200,11 +197,8 @@ class Application:
 
     async def _begin(self, response: Response, send: Send) -> None:
         self._request_number += 1
-        now = int(time.time())
-        if self._date[0] != now:
-            self._date = (now, formatdate(now, usegmt=True).encode())
-        identity = [(b"date", self._date[1]), (b"x-request-id", b"req-%08d" % self._request_number)]
-        headers = [*identity, *response.raw_headers]
+        date = formatdate(usegmt=True).encode()
+        headers = [(b"date", date), (b"x-request-id", b"req-%08d" % self._request_number), *response.raw_headers]
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
 
     async def _break_off(self, scope: Scope, receive: Receive, send: Send, response: Response, fault: Fault) -> None:

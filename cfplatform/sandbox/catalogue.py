@@ -192,54 +192,37 @@ class Catalogue:
 
     def walk(self, selection: Selection, start: int) -> Iterator[int]:
         """Yield the indexes that match a selection, from ``start`` upwards."""
-        wanted, possible = selection.wanted, self._possible(selection)
+        # Outside of these, no item was last updated within the bounds.
+        possible = self._bounds(selection.wanted, _LONGEST_WORK, _SHORTEST_WORK)
         for span in selection.spans:
-            for index in self._with_status(wanted.status, _clip(span, max(start, possible.start), possible.stop)):
-                if wanted.accepts(wanted.status or COMPLETED, self.updated_at(index)):
-                    yield index
+            yield from self._search(selection.wanted, _clip(span, max(start, possible.start), possible.stop))
+
+    def _search(self, wanted: WorkItemFilter, span: range) -> Iterator[int]:
+        for index in self._pattern(wanted.status).walk(span):
+            if wanted.accepts(wanted.status or COMPLETED, self.updated_at(index)):
+                yield index
 
     def count(self, selection: Selection) -> int:
-        wanted, possible, certain = selection.wanted, self._possible(selection), self._certain(selection)
-        total = 0
+        wanted, total = selection.wanted, 0
+        possible = self._bounds(wanted, _LONGEST_WORK, _SHORTEST_WORK)
+        # Inside of these, every item was, so only the edges between the two are searched.
+        certain = self._bounds(wanted, _SHORTEST_WORK, _LONGEST_WORK)
+        pattern = self._pattern(wanted.status)
         for span in selection.spans:
             near = _clip(span, possible.start, possible.stop)
-            sure = _clip(near, certain.start, certain.stop)
-            if not sure:
-                edges = [near]
-            else:
-                total += self._count_status(wanted.status, sure)
-                edges = [range(near.start, sure.start), range(sure.stop, near.stop)]
-            for edge in edges:
-                total += sum(
-                    wanted.accepts(wanted.status or COMPLETED, self.updated_at(index))
-                    for index in self._with_status(wanted.status, edge)
-                )
+            sure = _clip(near, certain.start, certain.stop) or range(near.stop, near.stop)
+            total += pattern.rank(sure.stop) - pattern.rank(sure.start)
+            for edge in (range(near.start, sure.start), range(sure.stop, near.stop)):
+                total += sum(1 for _ in self._search(wanted, edge))
         return total
 
-    def _with_status(self, status: str | None, span: range) -> Iterator[int]:
-        if status is None:
-            return iter(span)
-        pattern = self._pattern(status)
-        return pattern.walk(span) if pattern else iter(())
+    def _pattern(self, status: str | None) -> EvenPattern:
+        """Return which items have a status; all of them have ``None``."""
+        known = {None: EvenPattern(1.0, 0), COMPLETED: self._completed, CLIENT_REVIEW: self._in_review}
+        return known.get(status) or EvenPattern(0.0, 0)
 
-    def _count_status(self, status: str | None, span: range) -> int:
-        if status is None:
-            return len(span)
-        pattern = self._pattern(status)
-        return pattern.rank(span.stop) - pattern.rank(span.start) if pattern else 0
-
-    def _pattern(self, status: str) -> EvenPattern | None:
-        return {COMPLETED: self._completed, CLIENT_REVIEW: self._in_review}.get(status)
-
-    def _possible(self, selection: Selection) -> range:
-        """Return the indexes outside of which no item was last updated within the bounds."""
-        return self._created_within(selection.wanted, _LONGEST_WORK, _SHORTEST_WORK)
-
-    def _certain(self, selection: Selection) -> range:
-        """Return the indexes inside of which every item was last updated within the bounds."""
-        return self._created_within(selection.wanted, _SHORTEST_WORK, _LONGEST_WORK)
-
-    def _created_within(self, wanted: WorkItemFilter, before: int, after: int) -> range:
+    def _bounds(self, wanted: WorkItemFilter, before: int, after: int) -> range:
+        """Return the indexes of the items that were created so long before an update within the bounds."""
         first, stop, since, until = 0, self.items, wanted.updated_from, wanted.updated_to
         if since is not None:
             first = max(first, -((_BASE_TIME - since + before) // _CREATION_INTERVAL))

@@ -46,9 +46,13 @@ class ObjectStore:
         return _refuse_credentials(request) or _serve(request, asset)
 
     async def write(self, request: Request) -> Response:
-        refused = self._refusal(request, "PUT") or _missing_header(request)
+        refused = self._refusal(request, "PUT")
         if refused is not None:
             return refused
+        if not request.headers.get("content-type"):
+            return storage_error(400, "A Content-Type header is required", "InvalidRequest")
+        if "content-length" not in request.headers:
+            return storage_error(411, "You must provide the Content-Length HTTP header.", "MissingContentLength")
         objects = self._platform.store.objects
         file, digest = objects.new_file(), hashlib.md5(usedforsecurity=False)
         with ExitStack() as unless_stored:
@@ -89,14 +93,6 @@ class ObjectStore:
 def _refuse_credentials(request: Request) -> Response | None:
     if "x-api-key" in request.headers or "authorization" in request.headers:
         return storage_error(400, "Only one auth mechanism allowed", "InvalidArgument")
-    return None
-
-
-def _missing_header(request: Request) -> Response | None:
-    if not request.headers.get("content-type"):
-        return storage_error(400, "A Content-Type header is required", "InvalidRequest")
-    if "content-length" not in request.headers:
-        return storage_error(411, "You must provide the Content-Length HTTP header.", "MissingContentLength")
     return None
 
 

@@ -38,7 +38,7 @@ KINDS: tuple[str, ...] = (
 _AS_THEY_ARE = ("method", "path", "query", "body_size", "status", "route", "time")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RecordedRequest:
     """A request as it arrived, and how it was answered.
 
@@ -57,8 +57,6 @@ class RecordedRequest:
             ``uploads``, ``exports``, ``assets``, ``jwks`` or ``other``.
         time: When the answer began, in seconds since 1970.
     """
-
-    __slots__ = ("body", "body_size", "headers", "method", "path", "query_string", "route", "status", "time")
 
     method: str
     path: str

@@ -32,7 +32,6 @@ _STORAGE_CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 5
 #: How much of a file is in memory while it is sent.
 _PIECE = 1 << 18
 _INDEX_BYTES = 6
-_CURSOR_BYTES = 16
 
 
 class FilePart(Response):
@@ -169,17 +168,15 @@ def listing(
 
 def _encode_cursor(ids: Identifiers, kind: str, index: int) -> str:
     """Return an opaque cursor; the plain base64 alphabet shows whether a client escapes it in a query."""
-    mask = ids.digest(f"cursor mask {kind}", 0, _INDEX_BYTES)
-    masked = bytes(left ^ right for left, right in zip(index.to_bytes(_INDEX_BYTES, "big"), mask, strict=True))
-    tag = ids.digest(f"cursor {kind}", index, _CURSOR_BYTES - _INDEX_BYTES)
-    return base64.b64encode(tag + masked).decode()
+    mask = int.from_bytes(ids.digest(f"cursor mask {kind}", 0, _INDEX_BYTES), "big")
+    tag = ids.digest(f"cursor {kind}", index, 10)
+    return base64.b64encode(tag + (index ^ mask).to_bytes(_INDEX_BYTES, "big")).decode()
 
 
 def _decode_cursor(ids: Identifiers, kind: str, cursor: str) -> int:
-    mask = ids.digest(f"cursor mask {kind}", 0, _INDEX_BYTES)
+    mask = int.from_bytes(ids.digest(f"cursor mask {kind}", 0, _INDEX_BYTES), "big")
     try:
-        masked = base64.b64decode(cursor, validate=True)[-_INDEX_BYTES:]
-        index = int.from_bytes(bytes(left ^ right for left, right in zip(masked, mask, strict=True)), "big")
+        index = int.from_bytes(base64.b64decode(cursor, validate=True)[-_INDEX_BYTES:], "big") ^ mask
     except ValueError:
         index = -1
     if index < 0 or _encode_cursor(ids, kind, index) != cursor:

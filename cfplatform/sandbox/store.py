@@ -32,22 +32,20 @@ _CACHED_DOCUMENTS = 512
 _CACHED_IMAGES = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ItemState:
     """What may change about a work item.
 
     ``patch`` and ``annotation`` are JSON texts, and with ``document`` they replace what would be answered.
     """
 
-    __slots__ = ("annotation", "deleted", "document", "patch", "revision", "status", "updated_at")
-
     status: str
     updated_at: int
-    deleted: bool
-    revision: int
-    patch: str | None
-    annotation: str | None
-    document: bytes | None
+    deleted: bool = False
+    revision: int = 1
+    patch: str | None = None
+    annotation: str | None = None
+    document: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -119,9 +117,7 @@ class Store:
 
     def state(self, index: int) -> ItemState:
         found = self._states.get(index)
-        if found is not None:
-            return found
-        return ItemState(self.catalogue.status(index), self.catalogue.updated_at(index), False, 1, None, None, None)
+        return found or ItemState(self.catalogue.status(index), self.catalogue.updated_at(index))
 
     def origin(self, index: int) -> Origin:
         """Return what the seed, or the client that created it, says of a work item."""
@@ -284,7 +280,7 @@ class Store:
         with self._lock:
             moment, index = self._next_moment(real=True), self.item_count
             self._created.append(Origin(asset_url, asset_type, batch_id, metadata, moment))
-            self._save(index, ItemState(NEW, moment, False, 1, None, None, None))
+            self._save(index, ItemState(NEW, moment))
         return index
 
     def create_batch(self, name: str) -> int:

@@ -73,75 +73,50 @@ class Delivery:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the delivery in a form that can be written as JSON."""
-        return {
-            "number": self.number,
-            "url": self.url,
-            "workItemID": self.work_item_id,
-            "status": self.status,
-            "outcome": self.outcome,
-            "attempts": [
-                {
-                    "time": attempt.time,
-                    "headers": dict(attempt.headers),
-                    "body": attempt.body.decode("utf-8", "replace"),
-                    "status": attempt.status,
-                    "error": attempt.error,
-                }
-                for attempt in self.attempts
-            ],
-        }
+        attempts = [
+            {**vars(attempt), "headers": dict(attempt.headers), "body": attempt.body.decode("utf-8", "replace")}
+            for attempt in self.attempts
+        ]
+        fields = {**vars(self), "workItemID": self.work_item_id, "attempts": attempts}
+        del fields["work_item_id"]
+        return fields
 
 
 class SigningKeys:
-    """The present key, and those that are still published; all are derived from the seed."""
+    """The published keys, the present one first; all are derived from the seed."""
 
     def __init__(self, ids: Identifiers) -> None:
         self._ids = ids
         self._lock = threading.Lock()
-        self._present = 0
-        self._published = [0]
+        self.reset()
 
-    @property
-    def key_id(self) -> str:
-        return self._key_id(self._present)
+    def reset(self) -> None:
+        self._published: tuple[int, ...] = (0,)
+        self._next = 1
 
     def rotate(self, *, keep_old: bool) -> None:
         with self._lock:
-            self._present += 1
-            self._published = [self._present, *(self._published if keep_old else ())]
+            self._published = (self._next, *(self._published if keep_old else ()))
+            self._next += 1
 
-    def reset(self) -> None:
-        with self._lock:
-            self._present, self._published = 0, [0]
+    @property
+    def key_id(self) -> str:
+        return self._key_id(self._published[0])
 
     def sign(self, body: bytes) -> dict[str, str]:
         """Return the headers that a signed body is sent with."""
-        with self._lock:
-            number = self._present
-        signature = self._private(number).sign(body)
+        number = self._published[0]
         return {
             "Content-Type": "application/json",
-            "X-Payload-Signature": base64.b64encode(signature).decode(),
+            "X-Payload-Signature": base64.b64encode(self._private(number).sign(body)).decode(),
             "X-Payload-Key-Id": self._key_id(number),
             "X-Payload-Timestamp": str(int(time.time())),
         }
 
     def as_jwks(self) -> dict[str, Any]:
-        with self._lock:
-            published = list(self._published)
-        return {
-            "keys": [
-                {
-                    "kty": "OKP",
-                    "crv": "Ed25519",
-                    "x": self._public(number),
-                    "kid": self._key_id(number),
-                    "use": "sig",
-                    "alg": "EdDSA",
-                }
-                for number in published
-            ]
-        }
+        usual = {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA"}
+        keys = [{**usual, "kid": self._key_id(number), "x": self._public(number)} for number in self._published]
+        return {"keys": keys}
 
     def _key_id(self, number: int) -> str:
         return self._ids.encode("webhook key", number).upper()
@@ -250,16 +225,9 @@ class Webhooks:
 
 def _payload(item: Mapping[str, Any]) -> bytes:
     """Return the message that is sent now about a work item."""
-    fields = {
-        "workItemID": item.get("id"),
-        "assetType": item.get("assetType"),
-        "assetUrl": item.get("assetUrl"),
-        "createdAt": item.get("createdAt"),
-        "status": item.get("status"),
-        "updatedAt": item.get("updatedAt"),
-        "deliveredAt": render_time(now() // SECOND * SECOND),
-    }
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    fields = {name: item.get(name) for name in ("assetType", "assetUrl", "createdAt", "status", "updatedAt")}
+    message = {"workItemID": item.get("id"), **fields, "deliveredAt": render_time(now() // SECOND * SECOND)}
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _loopback(url: str) -> SplitResult | None:
