@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from .catalogue import COMPLETED, WorkItemFilter
-from .exports import ANNOTATION, COCO_JSON, CONTENTS, FAILED, FORMATS, PENDING, Export, ExportRunningError
+from .exports import ANNOTATION, COCO_JSON, CONTENTS, FAILED, FORMATS, PENDING, Export
 from .formats import is_uuid, render_time
 from .platform import API_PREFIX, WELL_KNOWN_PREFIX, Platform
 from .responses import ApiError, listing, read_count, read_json, read_object, read_text, read_time
@@ -175,10 +175,10 @@ class Api:
         body = await read_object(request)
         name = read_text(body, "name")
         form, content, wanted = _read_export(body, self._store.project_id)
-        try:
-            export = self._platform.exports.create(name, form, content, wanted)
-        except ExportRunningError as error:
-            raise ApiError(409, str(error)) from error
+        running = self._platform.exports.running()
+        if running is not None:
+            raise ApiError(409, f"export {running.id} is still running in this space")
+        export = self._platform.exports.create(name, form, content, wanted)
         # Even one that takes no time at all has not begun when it is accepted.
         return self._export(export, PENDING)
 
@@ -244,7 +244,6 @@ def _read_filter(query: QueryParams) -> WorkItemFilter:
 
 
 def _read_export(body: Mapping[str, Any], project_id: str) -> tuple[str, str, WorkItemFilter]:
-    """Return the format and the content of an export, and the work items in it."""
     form, content = body.get("format", COCO_JSON), body.get("content")
     _require_one_of("format", form, FORMATS)
     if content is not None:

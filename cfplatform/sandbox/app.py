@@ -53,8 +53,6 @@ class Application:
     def __init__(self, platform: Platform, connections: Iterable[Any]) -> None:
         self._platform = platform
         self._connections = connections
-        #: The clients that wait for an answer of the platform.
-        self._waiting: set[Any] = set()
         api, objects = Api(platform), ObjectStore(platform)
         self._routes = {
             API_PREFIX: api.routes(),
@@ -73,17 +71,13 @@ class Application:
             route = self._match(scope, CONTROL_PREFIX)
             await self._send(scope, await self._run(scope, receive, CONTROL_PREFIX, route), send)
         else:
-            self._waiting.add(scope["client"])
-            try:
-                with self._platform.recorder.answering():
-                    await self._exchange(scope, receive, send)
-            finally:
-                self._waiting.discard(scope["client"])
+            with self._platform.recorder.answering(scope["client"]):
+                await self._exchange(scope, receive, send)
 
     def cut_connections(self) -> None:
         """Reset the connections that wait for an answer, and close the others."""
         for connection in list(self._connections):
-            if connection.client in self._waiting:
+            if connection.client in self._platform.recorder.waiting:
                 _reset(connection.transport)
             else:
                 # What is written is still sent: perhaps the answer to the control request that planned this.
@@ -202,7 +196,6 @@ class Application:
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
 
     async def _break_off(self, scope: Scope, receive: Receive, send: Send, response: Response, fault: Fault) -> None:
-        """Send a part of the answer, or nothing, and close the connection."""
         if fault.kind in ("truncate", "drip"):
             await self._begin(response, send)
             size = body_size(response)
@@ -231,7 +224,6 @@ class Application:
         gone.cancel()
 
     def _transport(self, scope: Scope) -> Any:
-        """Return the transport of a client, or ``None`` if its connection is closed."""
         client = scope["client"]
         return next((connection.transport for connection in self._connections if connection.client == client), None)
 

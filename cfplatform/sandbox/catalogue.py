@@ -90,7 +90,6 @@ class EvenPattern:
         self._phase = phase
 
     def complement(self) -> EvenPattern:
-        """Return the pattern that marks exactly the other indexes."""
         other = EvenPattern(0.0, self._ONE - 1 - self._phase)
         other._step = self._ONE - self._step
         return other
@@ -107,7 +106,6 @@ class EvenPattern:
         return self.rank(index + 1) > self.rank(index)
 
     def walk(self, span: range) -> Iterator[int]:
-        """Yield the marked indexes of a span."""
         return map(self.select, range(self.rank(span.start), self.rank(span.stop)) if span else ())
 
 
@@ -130,7 +128,6 @@ class Catalogue:
         return FIRST_BATCH_ID + ((index + 1) * self.batches - 1) // self._batched
 
     def batch_span(self, batch: int) -> range:
-        """Return the indexes of the items of the batch in this position."""
         return range(batch * self._batched // self.batches, (batch + 1) * self._batched // self.batches)
 
     def batch_name(self, batch: int) -> str:
@@ -191,7 +188,6 @@ class Catalogue:
         return selection.has_index(index) and selection.wanted.accepts(self.status(index), self.updated_at(index))
 
     def walk(self, selection: Selection, start: int) -> Iterator[int]:
-        """Yield the indexes that match a selection, from ``start`` upwards."""
         # Outside of these, no item was last updated within the bounds.
         possible = self._bounds(selection.wanted, _LONGEST_WORK, _SHORTEST_WORK)
         for span in selection.spans:

@@ -22,14 +22,13 @@ class Control:
     """Answers the calls of the control API.
 
     A call takes the request and the JSON in its body, and returns what is answered as JSON, or ``None`` for no
-    content. What it cannot use is a `ValueError`.
+    content. What it cannot use is a `ValueError`, an unknown work item a `LookupError`.
     """
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
 
     def routes(self) -> list[Route]:
-        """Return the routes, which ask for the sandbox's own key."""
         platform = self._platform
         return [
             _route("GET", "", lambda *_: platform.describe()),
@@ -84,7 +83,7 @@ class Control:
         return platform.describe()
 
     def update_work_item(self, request: Request, body: Any) -> Any:
-        index = self._find(request)
+        index = self._index(request)
         if not isinstance(body, dict) or body.keys() - {"status", "touch", "document"}:
             raise ValueError("give an object with status, touch or document")
         status, touch, document = body.get("status"), body.get("touch", True), body.get("document")
@@ -95,7 +94,7 @@ class Control:
         return self._platform.store.work_item(index)
 
     def set_status(self, request: Request, body: Any) -> Any:
-        index = self._find(request)
+        index = self._index(request)
         self._platform.set_status(index, read_text(body, "status"))
         return self._platform.store.work_item(index)
 
@@ -106,12 +105,9 @@ class Control:
         self._platform.keys.rotate(keep_old=keep_old)
         return {"key_id": self._platform.keys.key_id}
 
-    def _find(self, request: Request) -> int:
+    def _index(self, request: Request) -> int:
         item = request.path_params["item"]
-        index = self._platform.store.find_item(int(item) if item.isascii() and item.isdigit() else item)
-        if index is None:
-            raise ApiError(404, "work item not found")
-        return index
+        return self._platform.index(int(item) if item.isascii() and item.isdigit() else item)
 
 
 def _items(entries: Iterable[RecordedRequest | Delivery]) -> dict[str, Any]:
@@ -125,6 +121,8 @@ def _route(method: str, path: str, call: Callable[[Request, Any], Any]) -> Route
             result = call(request, body)
         except ValueError as error:
             raise ApiError(400, str(error)) from error
+        except LookupError as error:
+            raise ApiError(404, str(error)) from error
         return Response(status_code=204) if result is None else JSONResponse(result)
 
     return Route(CONTROL_PREFIX + path, answer, methods=[method])

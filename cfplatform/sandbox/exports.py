@@ -86,10 +86,6 @@ class Export:
         return f"{_FOLDER}{self.id}.zip"
 
 
-class ExportRunningError(Exception):
-    """There is an active export in the space already."""
-
-
 class Exports:
     """The exports of the space; a zip is written when it is first asked for."""
 
@@ -101,7 +97,6 @@ class Exports:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the exports and the planned failures; the zips go with the store's objects."""
         self._exports: dict[int, Export] = {}
         self._reasons: deque[str] = deque()
         self._created = 0
@@ -110,17 +105,9 @@ class Exports:
         self._reasons.append(reason)
 
     def create(self, name: str, format: str, content: str, wanted: WorkItemFilter) -> Export:
-        """Start an export.
-
-        Raises:
-            ExportRunningError: If another one has not ended.
-        """
-        with self._lock:
-            running = self._running()
-            if running is not None:
-                raise ExportRunningError(f"export {running.id} is still running in this space")
-            reason = self._reasons.popleft() if self._reasons else None
-            return self._add(name, format, content, wanted, self._settings.export_seconds, reason)
+        """Start an export; only the server's thread does, and only if none is running."""
+        reason = self._reasons.popleft() if self._reasons else None
+        return self._add(name, format, content, wanted, self._settings.export_seconds, reason)
 
     def add(self, file: Path, name: str, format: str, content: str) -> Export:
         """Register a file as the zip of an export that is complete.
@@ -131,8 +118,7 @@ class Exports:
         """
         if format not in FORMATS or content not in CONTENTS:
             raise ValueError(f"format is one of {FORMATS} and content one of {CONTENTS}, not {format!r}, {content!r}")
-        with self._lock:
-            export = self._add(name, format, content, WorkItemFilter(), 0.0, None)
+        export = self._add(name, format, content, WorkItemFilter(), 0.0, None)
         self._store.objects.put(export.path, file, _ZIP, owned=False)
         return export
 
@@ -140,22 +126,18 @@ class Exports:
         index = self._store.catalogue.ids.decode("export", export_id)
         return None if index is None else self._exports.get(index)
 
-    def take(self, seconds: float) -> None:
-        """Change how long the export takes that is running."""
+    def running(self) -> Export | None:
+        """Return the export that has not ended."""
         with self._lock:
-            running = self._running()
-            if running is not None:
-                running.seconds = seconds
+            return next((export for export in self._exports.values() if export.status in (PENDING, IN_PROGRESS)), None)
 
     def page(self, format: str | None, start: int, count: int) -> dict[int, Export]:
-        """Return up to ``count`` exports by their position in the listing, from ``start`` upwards."""
         with self._lock:
             newest = [(LAST_INDEX - index, export) for index, export in reversed(self._exports.items())]
         matching = [(position, export) for position, export in newest if format in (None, export.format)]
         return dict([entry for entry in matching if entry[0] >= start][:count])
 
     def delete(self, export: Export) -> None:
-        """Delete an export with its zip, whatever its status."""
         with self._lock:
             self._exports.pop(export.index, None)
         self._store.objects.remove(export.path)
@@ -176,18 +158,16 @@ class Exports:
             return None
         return found
 
-    def _running(self) -> Export | None:
-        return next((e for e in self._exports.values() if e.status in (PENDING, IN_PROGRESS)), None)
-
     def _add(
         self, name: str, format: str, content: str, wanted: WorkItemFilter, seconds: float, reason: str | None
     ) -> Export:
-        # The id of a deleted export must not come back.
-        index = self._created
-        self._created += 1
-        export_id = self._store.catalogue.ids.encode("export", index)
-        export = Export(index, export_id, name, format, content, wanted, now(), seconds, reason)
-        self._exports[index] = export
+        with self._lock:
+            # The id of a deleted export must not come back.
+            index = self._created
+            self._created += 1
+            export_id = self._store.catalogue.ids.encode("export", index)
+            export = Export(index, export_id, name, format, content, wanted, now(), seconds, reason)
+            self._exports[index] = export
         return export
 
 

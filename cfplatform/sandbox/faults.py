@@ -36,18 +36,11 @@ HTML_PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>
 class Fault:
     """A planned deviation from the right answer.
 
-    Attributes:
-        kind: ``fail`` answers with an error, ``truncate`` sends the right answer in part, ``drip``
-            sends it so slowly that nobody can wait for its end, ``reset`` closes the connection without one,
-            ``abort`` resets it (TCP RST), ``html`` answers with a web page, ``replace`` with other content.
-        times: How many requests are hit; ``None`` for all of them.
-        path: A shell pattern for the request path; ``None`` for every path.
-        method: The HTTP method that is hit; ``None`` for every method.
-        status: The status of the answer, unless the kind decides it.
-        headers: Headers added to the answer.
-        body: The body of the answer; ``None`` for the usual body of the kind.
-        content_type: The content type of a replaced answer.
-        keep: The part of a body that is sent, 0 to 1, before it is cut or begins to drip.
+    ``fail`` answers with an error, ``truncate`` sends the right answer in part, ``drip`` sends it so slowly that
+    nobody can wait for its end, ``reset`` closes the connection without one, ``abort`` resets it (TCP RST),
+    ``html`` answers with a web page, ``replace`` with other content. ``None`` hits all requests, paths and methods;
+    as the body it stands for the usual one. ``path`` is a shell pattern, and ``keep`` the part of a body that is
+    sent before it is cut or begins to drip.
     """
 
     kind: FaultKind

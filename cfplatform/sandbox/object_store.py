@@ -16,7 +16,7 @@ from starlette.routing import Route
 from .formats import SECOND
 from .platform import PUBLIC_PREFIX, Platform
 from .responses import FilePart, storage_error
-from .storage import BUCKET, STORAGE_PREFIX, Method, SignatureError, StoredObject
+from .storage import BUCKET, STORAGE_PREFIX, Method, StoredObject
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
@@ -27,7 +27,6 @@ class ObjectStore:
         self._folder = f"spaces/{platform.store.space_id}/"
 
     def routes(self) -> list[Route]:
-        """Return the routes that ask for a signature."""
         path = f"{STORAGE_PREFIX}/{BUCKET}/{{key:path}}"
         return [
             Route(path, self.read, methods=["GET"], name="storage"),
@@ -71,14 +70,9 @@ class ObjectStore:
         return Response(status_code=200, headers={"ETag": f'"{digest.hexdigest()}"'})
 
     def _refusal(self, request: Request, method: Method) -> Response | None:
-        refused = _refuse_credentials(request)
-        if refused is not None:
-            return refused
-        try:
-            self._platform.signer.check(request.path_params["key"], dict(request.query_params), method=method)
-        except SignatureError as error:
-            return storage_error(403, error.message, error.code)
-        return None
+        wrong = self._platform.signer.error(request.path_params["key"], dict(request.query_params), method)
+        refused = wrong and storage_error(403, wrong[1], wrong[0])
+        return _refuse_credentials(request) or refused
 
     async def _find(self, key: str) -> StoredObject | None:
         if not key.startswith(self._folder):

@@ -49,8 +49,8 @@ class Platform:
             self.store.asset_prefix = f"{origin}{PUBLIC_PREFIX}/assets/"
 
     def describe(self) -> dict[str, Any]:
-        """Return what the control API shows of this sandbox."""
-        recorder, limit = self.recorder, self.rate_limit
+        limit = self.rate_limit
+        counters = ("counts", "connections", "in_flight", "max_in_flight", "leaks")
         return {
             "base_url": self.origin + API_PREFIX,
             "api_key": self.api_key,
@@ -59,12 +59,19 @@ class Platform:
             "items": self.store.item_count,
             "batches": self.store.batch_count,
             "settings": {**self.settings.changeable(), "rate_limit": limit.per_second if limit else None},
-            "counts": recorder.counts,
-            "connections": recorder.connections,
-            "in_flight": recorder.in_flight,
-            "max_in_flight": recorder.max_in_flight,
-            "leaks": recorder.leaks,
+            **{name: getattr(self.recorder, name) for name in counters},
         }
+
+    def index(self, item: str | int) -> int:
+        """Return the index of an existing work item given by id or index.
+
+        Raises:
+            LookupError: If there is no such work item.
+        """
+        index = self.store.find_item(item)
+        if index is None:
+            raise LookupError(f"no work item {item!r} in this sandbox")
+        return index
 
     def change_settings(self, changes: Mapping[str, Any]) -> None:
         """Change some of the settings; another ``export_seconds`` also counts for the export that is running.
@@ -73,8 +80,9 @@ class Platform:
             ValueError: If there is no such setting, or its value is not valid.
         """
         self.settings.change(changes)
-        if "export_seconds" in changes:
-            self.exports.take(changes["export_seconds"])
+        running = self.exports.running() if "export_seconds" in changes else None
+        if running is not None:
+            running.seconds = changes["export_seconds"]
 
     def update_work_item(
         self, index: int, *, status: str | None = None, touch: bool = True, document: bytes | None = None

@@ -102,27 +102,30 @@ def masked_query(query: str) -> str:
 
 
 class Recorder:
-    """Keeps the last requests and counts all of them."""
-
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._requests: deque[RecordedRequest] = deque(maxlen=MAX_REQUESTS)
         self._counts = dict.fromkeys(KINDS, 0)
-        self.in_flight = 0
+        #: The clients that wait for an answer.
+        self.waiting: set[Any] = set()
         self.max_in_flight = 0
         self.connections = 0
         self.leaks = 0
 
     @contextmanager
-    def answering(self) -> Iterator[None]:
+    def answering(self, client: Any) -> Iterator[None]:
         with self._lock:
-            self.in_flight += 1
+            self.waiting.add(client)
             self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             yield
         finally:
             with self._lock:
-                self.in_flight -= 1
+                self.waiting.discard(client)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.waiting)
 
     def count_connection(self) -> None:
         with self._lock:

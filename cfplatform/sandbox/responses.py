@@ -35,8 +35,6 @@ _INDEX_BYTES = 6
 
 
 class FilePart(Response):
-    """An answer whose body is a part of a file, which is read while it is sent."""
-
     def __init__(self, path: Path, start: int, stop: int, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(status_code=status, headers={**headers, "Content-Length": str(stop - start)})
         self.path = path
@@ -100,7 +98,6 @@ async def read_object(request: Request) -> dict[str, Any]:
 
 
 def read_text(body: Any, name: str) -> str:
-    """Return a required text that is not blank."""
     value = body.get(name) if isinstance(body, dict) else None
     if not isinstance(value, str) or not value.strip():
         raise ApiError(400, f"{name} must be a string that is not empty")
@@ -108,7 +105,6 @@ def read_text(body: Any, name: str) -> str:
 
 
 def read_time(values: Mapping[str, Any], name: str) -> int | None:
-    """Return a time, or ``None`` if none is given."""
     text = values.get(name)
     if text is None:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,6 +27,11 @@ _DEFAULT_BATCHES = 5
 ItemReference: TypeAlias = "str | int"
 
 
+def _shown(path: str, doc: str) -> Any:
+    """Return a property that shows what another object knows."""
+    return property(attrgetter(path), doc=doc)
+
+
 def _setting(name: str, doc: str) -> Any:
     """Return a property for a setting that can be changed while the sandbox runs."""
     return property(
@@ -38,14 +44,14 @@ def _setting(name: str, doc: str) -> Any:
 class Sandbox:
     """A CloudFactory AI Platform of its own, answering on a loopback address of this machine.
 
-    Everything is derived from the seed: the same arguments give the same ids, pictures and labels, and a
+    Everything is derived from the seed: the same arguments give the same ids, images and annotations, and a
     million items start as fast as ten. The port is taken when the object is made; it answers between
     ``start()`` and ``stop()``, or inside a ``with`` block. All methods may be called from any thread.
 
     Args:
         items: How many work items there are.
         batches: How many batches they are spread over, in order; 5, or as many as there are ``batch_names``.
-        seed: Picks the world.
+        seed: Seed for the generated data.
         port: The port to answer on; 0 picks a free one.
         in_review: The part of the items, 0 to 1, that is in ``CLIENT_REVIEW`` and has no annotation yet.
         batch_names: The names of the first batches; the others keep their usual ones.
@@ -55,7 +61,7 @@ class Sandbox:
         page_size_default: The page size of a listing that does not give ``limit``.
         cursor_style: How the cursors of a page are spelled: ``camel`` (``cursorNext``) or ``snake``
             (``cursor_next``).
-        with_total: Whether listings of work items tell the number of matches.
+        with_total: Whether listings of work items show the number of matches.
         overlap: How many entries of a page are repeated at the start of the next one.
         unbatched: How many of the last work items belong to no batch.
         absolute_assets: Whether ``assetUrl`` is an absolute URL that everybody can read, rather than a path in
@@ -72,6 +78,20 @@ class Sandbox:
         ...     summary.successful, sandbox.counts["annotations"]
         (20, 21)
     """
+
+    api_key: str = _shown("_platform.api_key", "The key that the API asks for.")
+    project_id: str = _shown("_store.project_id", "The id of the only project.")
+    space_id: str = _shown("_store.space_id", "The id of the only space.")
+    webhook_key_id: str = _shown("_platform.keys.key_id", "The id of the key that webhooks are signed with now.")
+    deliveries: list[Delivery] = _shown(
+        "_platform.webhooks.deliveries", "The last webhooks (up to 10,000), oldest first, with what became of them."
+    )
+    requests: list[RecordedRequest] = _shown("_recorder.requests", "The last requests (up to 200,000), oldest first.")
+    counts: dict[str, int] = _shown("_recorder.counts", "How many requests there were of each kind.")
+    in_flight: int = _shown("_recorder.in_flight", "How many requests are being answered.")
+    max_in_flight: int = _shown("_recorder.max_in_flight", "How many requests were being answered at once, at most.")
+    connections: int = _shown("_recorder.connections", "How many connections were opened.")
+    leaks: int = _shown("_recorder.leaks", "How many requests brought an API key or other credentials to the storage.")
 
     latency: float = _setting("latency", "Seconds by which every answer is delayed.")
     url_lifetime: float = _setting("url_lifetime", "Seconds for which URLs signed from now on work.")
@@ -164,21 +184,6 @@ class Sandbox:
         """The base URL for API clients."""
         return self._platform.origin + API_PREFIX
 
-    @property
-    def api_key(self) -> str:
-        """The key that the API asks for."""
-        return self._platform.api_key
-
-    @property
-    def project_id(self) -> str:
-        """The id of the only project."""
-        return self._store.project_id
-
-    @property
-    def space_id(self) -> str:
-        """The id of the only space."""
-        return self._store.space_id
-
     def client(self, **options: Any) -> Client:
         """Return a client of this sandbox; ``options`` go to `cfplatform.Client`."""
         from cfplatform.client import Client
@@ -196,7 +201,7 @@ class Sandbox:
         }
 
     def reset(self) -> None:
-        """Bring back the world, the settings, the faults and the empty log of the beginning."""
+        """Bring back the project, the settings, the faults and the empty log of the beginning."""
         self._platform.reset()
 
     # -- work items and batches
@@ -208,11 +213,11 @@ class Sandbox:
 
     def work_item(self, item: ItemReference) -> dict[str, Any]:
         """Return a work item as the listing shows it."""
-        return self._store.work_item(self._index(item))
+        return self._store.work_item(self._platform.index(item))
 
     def document(self, item: ItemReference) -> bytes:
         """Return the COCO document of a work item, as the storage serves it."""
-        return self._store.document(self._index(item))
+        return self._store.document(self._platform.index(item))
 
     def asset(self, item: ItemReference) -> bytes:
         """Return the asset of a work item as the storage serves it: a PNG, or what was uploaded for it.
@@ -220,7 +225,7 @@ class Sandbox:
         Raises:
             LookupError: If there is no such work item, or nothing was uploaded to its ``assetUrl``.
         """
-        found = self._store.asset(self._index(item))
+        found = self._store.asset(self._platform.index(item))
         if found is None:
             raise LookupError(f"the asset of work item {item!r} is not in the storage of this sandbox")
         return found
@@ -234,22 +239,18 @@ class Sandbox:
             item: Its id or index.
             status: The new status.
             touch: Whether it gets a later ``updatedAt`` and a new revision of its document.
-            document: Stored in place of its COCO document, whatever it contains.
+            document: Replaces its COCO document; may be anything.
 
         Raises:
             LookupError: If there is no such work item.
         """
-        self._platform.update_work_item(self._index(item), status=status, touch=touch, document=document)
+        self._platform.update_work_item(self._platform.index(item), status=status, touch=touch, document=document)
 
     def set_status(self, item: ItemReference, status: str) -> None:
         """Set the status of a work item, with a later ``updatedAt``, and announce it by a webhook.
 
         The webhook goes to the item's ``metadata.callbackUrl``, else to ``webhook_url``; it is sent also if the
         item has this status already.
-
-        Args:
-            item: Its id or index.
-            status: The new status.
 
         Raises:
             LookupError: If there is no such work item.
@@ -259,19 +260,19 @@ class Sandbox:
             >>> sandbox.work_item(0)["status"]
             'CLIENT_REVIEW'
         """
-        self._platform.set_status(self._index(item), status)
+        self._platform.set_status(self._platform.index(item), status)
 
     def delete_work_item(self, item: ItemReference) -> None:
         """Delete a work item with all that belongs to it."""
-        self._store.delete(self._index(item))
+        self._store.delete(self._platform.index(item))
 
     def patch_work_item_json(self, item: ItemReference, fields: Mapping[str, Any], remove: Sequence[str] = ()) -> None:
         """Make listings show a work item with other fields, or without some; filters do not notice."""
-        self._store.patch(self._index(item), fields, remove)
+        self._store.patch(self._platform.index(item), fields, remove)
 
     def set_annotation(self, item: ItemReference, metadata: Mapping[str, Any] | None) -> None:
         """Replace the metadata of the annotation of a work item, which usually names its COCO document."""
-        self._store.set_annotation(self._index(item), metadata)
+        self._store.set_annotation(self._platform.index(item), metadata)
 
     def rename_batch(self, batch_id: int, name: str) -> None:
         """Rename a batch; any text will do, also one that the platform would refuse.
@@ -283,12 +284,6 @@ class Sandbox:
         if position is None:
             raise LookupError(f"no batch {batch_id} in this sandbox")
         self._store.rename_batch(position, name)
-
-    def _index(self, item: ItemReference) -> int:
-        index = self._store.find_item(item)
-        if index is None:
-            raise LookupError(f"no work item {item!r} in this sandbox")
-        return index
 
     # -- faults and delays
 
@@ -434,13 +429,7 @@ class Sandbox:
         """Register a file as the zip of a new export that is ``COMPLETED``.
 
         It may be as large as you like and need not be a zip at all. It is served from where it is, so leave it
-        alone; deleting the export does not delete it.
-
-        Args:
-            path: The file.
-            name: The name of the export; that of the file if omitted.
-            format: The ``format`` of the export.
-            content: The ``content`` of the export.
+        alone; deleting the export does not delete it. Its ``name`` is that of the file if omitted.
 
         Returns:
             The id of the export.
@@ -461,20 +450,8 @@ class Sandbox:
         """Where the public keys of webhooks are."""
         return f"{self._platform.origin}{WELL_KNOWN_PREFIX}/jwks.json"
 
-    @property
-    def webhook_key_id(self) -> str:
-        """The id of the key that webhooks are signed with now."""
-        return self._platform.keys.key_id
-
     def rotate_webhook_key(self, keep_old: bool = True) -> str:
-        """Sign webhooks with a new key from now on.
-
-        Args:
-            keep_old: Whether the old keys stay in the published set.
-
-        Returns:
-            The id of the new key.
-        """
+        """Sign webhooks with a new key from now on, and return its id; ``keep_old`` still publishes the others."""
         self._platform.keys.rotate(keep_old=keep_old)
         return self._platform.keys.key_id
 
@@ -488,46 +465,11 @@ class Sandbox:
         """
         return self._platform.keys.sign(body)
 
-    @property
-    def deliveries(self) -> list[Delivery]:
-        """The last webhooks (up to 10,000), oldest first, with what became of them."""
-        return self._platform.webhooks.deliveries
-
     def wait_for_deliveries(self, timeout: float = 10.0) -> bool:
-        """Wait until no webhook is on its way, and tell whether that came within ``timeout`` seconds."""
+        """Wait until no webhook is on its way, and return whether that came within ``timeout`` seconds."""
         return self._platform.webhooks.wait(timeout)
 
     # -- the log
-
-    @property
-    def requests(self) -> list[RecordedRequest]:
-        """The last requests (up to 200,000), oldest first."""
-        return self._recorder.requests
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many requests there were of each kind."""
-        return self._recorder.counts
-
-    @property
-    def in_flight(self) -> int:
-        """How many requests are being answered."""
-        return self._recorder.in_flight
-
-    @property
-    def max_in_flight(self) -> int:
-        """How many requests were being answered at once, at most."""
-        return self._recorder.max_in_flight
-
-    @property
-    def connections(self) -> int:
-        """How many connections were opened."""
-        return self._recorder.connections
-
-    @property
-    def leaks(self) -> int:
-        """How many requests brought an API key or other credentials to the storage."""
-        return self._recorder.leaks
 
     def clear_requests(self) -> None:
         """Empty the log and set the counters to zero."""

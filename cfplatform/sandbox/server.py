@@ -52,7 +52,6 @@ class Server:
         return self._thread is not None
 
     def start(self) -> None:
-        """Start answering; a stopped server comes back on the same port."""
         if self._thread is not None:
             raise RuntimeError("the sandbox is running already")
         self._bind()
@@ -136,7 +135,6 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _follow_plan(self, followed: threading.Event | None = None) -> None:
-        """Begin to do what the plan says now."""
         task = asyncio.ensure_future(self._listen_or_not())
         self._followers.add(task)
         task.add_done_callback(self._followers.discard)

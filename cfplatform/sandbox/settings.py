@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from .formats import MAX_OBJECTS
 
@@ -43,22 +43,21 @@ class Settings:
 
     def __post_init__(self) -> None:
         self.batch_names = tuple(self.batch_names)
-        if not 0 <= self.items <= MAX_OBJECTS:
-            raise ValueError(f"items must be between 0 and {MAX_OBJECTS}, not {self.items}")
-        if self.batches < 0:
-            raise ValueError(f"batches must not be negative, not {self.batches}")
+        bounds = {
+            "items": (0, MAX_OBJECTS),
+            "batches": (0, MAX_OBJECTS),
+            "unbatched": (0, self.items),
+            "in_review": (0.0, 1.0),
+            "page_size_default": (1, MAX_PAGE_SIZE),
+            "overlap": (0, MAX_OBJECTS),
+        }
+        for name, (least, most) in bounds.items():
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be between {least} and {most}, not {getattr(self, name)}")
         if len(self.batch_names) > self.batches:
             raise ValueError(f"{len(self.batch_names)} batch_names were given for {self.batches} batches")
-        if not 0 <= self.unbatched <= self.items:
-            raise ValueError(f"unbatched must be between 0 and the {self.items} items, not {self.unbatched}")
-        if not 0.0 <= self.in_review <= 1.0:
-            raise ValueError(f"in_review must be between 0 and 1, not {self.in_review}")
-        if not 1 <= self.page_size_default <= MAX_PAGE_SIZE:
-            raise ValueError(f"page_size_default must be between 1 and {MAX_PAGE_SIZE}, not {self.page_size_default}")
-        if self.cursor_style not in ("camel", "snake"):
+        if self.cursor_style not in get_args(CursorStyle):
             raise ValueError(f"cursor_style must be 'camel' or 'snake', not {self.cursor_style!r}")
-        if self.overlap < 0:
-            raise ValueError(f"overlap must not be negative, not {self.overlap}")
         self.change(self.changeable())
         self._first = self.changeable()
 

@@ -55,7 +55,6 @@ class Shape:
     ellipse: tuple[int, int, int, int] | None = None
 
     def runs(self) -> Iterator[Run]:
-        """Yield the pixels of the shape, column by column."""
         if self.ellipse is None:
             yield from _polygon_runs(self.points)
             return
@@ -66,13 +65,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Scene:
-    """An image: its background and the shapes on it."""
-
     background: tuple[int, int, int]
     shapes: tuple[Shape, ...]
 
     def annotations(self) -> list[dict[str, Any]]:
-        """Return the shapes as COCO annotations of the image with id 1."""
         return [
             {
                 "id": number,
@@ -87,7 +83,6 @@ class Scene:
         ]
 
     def draw(self) -> bytes:
-        """Draw the image and return it as PNG."""
         image = Image.new("RGB", (WIDTH, HEIGHT), self.background)
         pen = ImageDraw.Draw(image)
         for shape in self.shapes:

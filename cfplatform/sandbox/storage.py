@@ -28,18 +28,7 @@ _PIECE = 1 << 20
 Method = Literal["GET", "PUT"]
 
 
-class SignatureError(Exception):
-    """A signed URL that is not valid; ``code`` is the object store's code for the reason."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
 class Signer:
-    """Signs paths of the bucket and checks the signatures."""
-
     def __init__(self, key: bytes, settings: Settings) -> None:
         self._key = key
         self._settings = settings
@@ -65,23 +54,23 @@ class Signer:
         query["X-Amz-Signature"] = self._signature(method, key, query)
         return f"{origin}{STORAGE_PREFIX}/{BUCKET}/{quote(key)}?{urlencode(query)}"
 
-    def check(self, key: str, query: Mapping[str, str], *, method: Method) -> None:
-        """Check the query of a signed URL; one for reading does not allow writing, nor the other way round.
+    def error(self, key: str, query: Mapping[str, str], method: Method) -> tuple[str, str] | None:
+        """Return the code and the message of what is wrong with the query of a signed URL.
 
-        Raises:
-            SignatureError: If it is not signed, was changed, or has expired.
+        One for reading does not allow writing, nor the other way round.
         """
         if "X-Amz-Signature" not in query:
-            raise SignatureError("AccessDenied", "Access Denied")
+            return "AccessDenied", "Access Denied"
         if not hmac.compare_digest(self._signature(method, key, query).encode(), query["X-Amz-Signature"].encode()):
-            raise SignatureError(
+            return (
                 "SignatureDoesNotMatch",
                 "The request signature we calculated does not match the signature you provided. "
                 "Check your key and signing method.",
             )
         generation, _, deadline = query["X-Amz-Security-Token"].partition(".")
         if int(generation) != self._generation or time.time() * 1000 >= int(deadline):
-            raise SignatureError("AccessDenied", "Request has expired")
+            return "AccessDenied", "Request has expired"
+        return None
 
     def _signature(self, method: Method, key: str, query: Mapping[str, str]) -> str:
         fields = (f"{name}={value}" for name, value in sorted(query.items()) if name != "X-Amz-Signature")

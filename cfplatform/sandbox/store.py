@@ -102,11 +102,9 @@ class Store:
 
     @property
     def item_count(self) -> int:
-        """How many work items there are, deleted ones included."""
         return self.catalogue.items + len(self._created)
 
     def find_item(self, item: str | int) -> int | None:
-        """Return the index of an existing work item given by id or index."""
         index = item if isinstance(item, int) else self.catalogue.ids.decode("item", item)
         if index is None or not 0 <= index < self.item_count or self.state(index).deleted:
             return None
@@ -120,7 +118,6 @@ class Store:
         return found or ItemState(self.catalogue.status(index), self.catalogue.updated_at(index))
 
     def origin(self, index: int) -> Origin:
-        """Return what the seed, or the client that created it, says of a work item."""
         catalogue = self.catalogue
         if index >= catalogue.items:
             return self._created[index - catalogue.items]
@@ -168,7 +165,6 @@ class Store:
         }
 
     def stored_object(self, path: str) -> StoredObject | None:
-        """Return what is in the bucket under a path relative to the space."""
         folder, _, name = path.partition("/")
         if folder == "coco_output" and name.endswith(".json"):
             index = self.find_item(name[: -len(".json")])
@@ -204,7 +200,6 @@ class Store:
     # -- listing
 
     def page(self, selection: Selection, start: int, count: int) -> list[int]:
-        """Return up to ``count`` indexes of matching work items, from ``start`` upwards."""
         with self._lock:
             untouched = (index for index in self.catalogue.walk(selection, start) if index not in self._states)
             return list(islice(merge(untouched, self._changed_matches(selection, start)), count))
@@ -250,7 +245,6 @@ class Store:
         return self.catalogue.batch_name(position) if name is None else name
 
     def find_batch(self, name: str) -> int | None:
-        """Return the position of the first batch that has this name."""
         return next((position for position in range(self.batch_count) if self.batch_name(position) == name), None)
 
     def batch(self, position: int) -> dict[str, Any]:
@@ -299,7 +293,6 @@ class Store:
     def update(
         self, index: int, *, status: str | None = None, touch: bool = True, document: bytes | None = None
     ) -> None:
-        """Change a work item; a touch gives it a later ``updatedAt`` and a new revision of its document."""
         with self._lock:
             state = self.state(index)
             if touch:

@@ -104,7 +104,6 @@ class SigningKeys:
         return self._key_id(self._published[0])
 
     def sign(self, body: bytes) -> dict[str, str]:
-        """Return the headers that a signed body is sent with."""
         number = self._published[0]
         return {
             "Content-Type": "application/json",
@@ -150,7 +149,6 @@ class Webhooks:
             return list(self._deliveries.values())
 
     def send(self, url: str, item: Mapping[str, Any]) -> None:
-        """Queue a message about the present state of a work item."""
         with self._changed:
             delivery = Delivery(self._number, url, str(item.get("id")), str(item.get("status")))
             self._number += 1
@@ -165,7 +163,6 @@ class Webhooks:
             self._queue.put((delivery, item))
 
     def wait(self, timeout: float) -> bool:
-        """Wait until nothing is left to send and return whether that came in time."""
         with self._changed:
             return self._changed.wait_for(lambda: self._waiting == 0, timeout)
 
@@ -187,44 +184,40 @@ class Webhooks:
         while (entry := self._queue.get()) is not None:
             delivery, item = entry
             try:
-                outcome = self._deliver(delivery, item)
+                self._deliver(delivery, item)
             except Exception as error:
-                self._note(delivery.number, Attempt(time.time(), {}, b"", error=repr(error)))
-                outcome = "failed"
+                self._update(delivery, outcome="failed", attempts=(Attempt(time.time(), {}, b"", error=repr(error)),))
             with self._changed:
-                self._replace(delivery.number, outcome=outcome)
                 self._waiting -= 1
                 self._changed.notify_all()
 
-    def _deliver(self, delivery: Delivery, item: Mapping[str, Any]) -> Outcome:
+    def _deliver(self, delivery: Delivery, item: Mapping[str, Any]) -> None:
         target = _loopback(delivery.url)
         if target is None:
-            return "refused"
+            self._update(delivery, outcome="refused")
+            return
         for pause in (*PAUSES, None):
             if self._stopping.is_set():
                 break
             body = _payload(item)
-            headers = self._keys.sign(body)
-            attempt = _post(target, Attempt(time.time(), headers, body))
-            self._note(delivery.number, attempt)
+            attempt = _post(target, Attempt(time.time(), self._keys.sign(body), body))
+            delivery = self._update(delivery, attempts=(*delivery.attempts, attempt))
             if attempt.status is not None and 200 <= attempt.status < 300:
-                return "delivered"
+                self._update(delivery, outcome="delivered")
+                return
             if pause is not None:
                 self._stopping.wait(pause)
-        return "failed"
+        self._update(delivery, outcome="failed")
 
-    def _note(self, number: int, attempt: Attempt) -> None:
+    def _update(self, delivery: Delivery, **fields: Any) -> Delivery:
+        changed = replace(delivery, **fields)
         with self._changed:
-            if number in self._deliveries:
-                self._replace(number, attempts=(*self._deliveries[number].attempts, attempt))
-
-    def _replace(self, number: int, **fields: Any) -> None:
-        if number in self._deliveries:
-            self._deliveries[number] = replace(self._deliveries[number], **fields)
+            if delivery.number in self._deliveries:
+                self._deliveries[delivery.number] = changed
+        return changed
 
 
 def _payload(item: Mapping[str, Any]) -> bytes:
-    """Return the message that is sent now about a work item."""
     fields = {name: item.get(name) for name in ("assetType", "assetUrl", "createdAt", "status", "updatedAt")}
     message = {"workItemID": item.get("id"), **fields, "deliveredAt": render_time(now() // SECOND * SECOND)}
     return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
