@@ -20,14 +20,13 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from .api import Api
 from .control import Control
 from .faults import HTML_PAGE, Fault, RateLimit
 from .formats import is_loopback
-from .object_store import ObjectStore
 from .platform import API_PREFIX, CONTROL_PREFIX, PUBLIC_PREFIX, WELL_KNOWN_PREFIX, Platform
 from .recorder import KINDS, MAX_BODY, RecordedRequest, masked_headers, masked_query
 from .responses import ApiError, api_error, body_pieces, body_size, storage_error
+from .routes import Api, ObjectStore
 from .storage import STORAGE_PREFIX
 
 #: Seconds between the bytes of an answer that drips: too slow to be waited for, too fast for a timeout of one read.
@@ -105,7 +104,7 @@ class Application:
         route = self._match(scope, prefix)
         headers = masked_headers(tuple(scope["headers"]), platform.api_key)
         if prefix in (STORAGE_PREFIX, PUBLIC_PREFIX) and ("x-api-key" in headers or "authorization" in headers):
-            platform.recorder.count_leak()
+            platform.recorder.count("leaks")
         kind = route.name if isinstance(route, Route) and route.name in KINDS else "other"
         fault = platform.faults.take(method, path, kind)
         if platform.settings.latency:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .faults import RateLimit, fault_from_json, plan_outage
+from .faults import Fault, RateLimit, encode_body, plan_outage
 from .platform import CONTROL_PREFIX, Platform
 from .recorder import MAX_REQUESTS, RecordedRequest
 from .responses import ApiError, read_count, read_json, read_text
@@ -35,7 +35,7 @@ class Control:
             _route("POST", "/reset", lambda *_: platform.reset()),
             _route("GET", "/requests", self.list_requests),
             _route("DELETE", "/requests", lambda *_: platform.recorder.clear()),
-            _route("POST", "/faults", lambda _, body: platform.faults.add(fault_from_json(body))),
+            _route("POST", "/faults", self.add_fault),
             _route("DELETE", "/faults", lambda *_: platform.faults.clear()),
             _route("POST", "/outages", self.add_outage),
             _route("POST", "/settings", self.change_settings),
@@ -53,34 +53,28 @@ class Control:
         logged = self._platform.recorder.requests
         return _items(logged[max(0, len(logged) - limit) :])
 
+    def add_fault(self, _: Request, body: Any) -> None:
+        if isinstance(body, dict):
+            content, content_type = encode_body(body.get("body"))
+            usual = {"content_type": content_type, **({"status": 503} if body.get("kind") == "fail" else {})}
+            body = {**usual, **body, "body": content}
+        self._platform.faults.add(_build(Fault, body, "a fault"))
+
     def add_outage(self, _: Request, body: Any) -> Any:
-        if not isinstance(body, dict):
-            raise ValueError("an outage is a JSON object")
-        try:
-            outage = plan_outage(**body)
-        except TypeError as error:
-            raise ValueError(f"not an outage: {error}") from error
-        self._platform.faults.add_outage(outage)
+        self._platform.faults.add(_build(plan_outage, body, "an outage"))
         usual = {"seconds": 0, "status": 500, "at": [], "after": 0, "headers": {}}
         return {name: body.get(name, value) for name, value in usual.items()}
 
     def change_settings(self, _: Request, body: Any) -> Any:
-        if not isinstance(body, dict):
-            raise ValueError("settings are a JSON object")
-        platform, limit = self._platform, self._platform.rate_limit
-        if "rate_limit" in body:
-            wanted = body.pop("rate_limit")
-            try:
-                limit = (
-                    None
-                    if wanted is None
-                    else RateLimit(**wanted if isinstance(wanted, dict) else {"per_second": wanted})
-                )
-            except TypeError as error:
-                raise ValueError(f"not a rate limit: {error}") from error
-        platform.change_settings(body)
-        platform.rate_limit = limit
-        return platform.describe()
+        changes = _build(dict, body, "settings")
+        limit = changes.pop("rate_limit", self._platform.rate_limit)
+        if isinstance(limit, dict):
+            limit = _build(RateLimit, limit, "a rate limit")
+        elif not isinstance(limit, RateLimit | None):
+            limit = _build(RateLimit, {"per_second": limit}, "a rate limit")
+        self._platform.change_settings(changes)
+        self._platform.rate_limit = limit
+        return self._platform.describe()
 
     def update_work_item(self, request: Request, body: Any) -> Any:
         index = self._index(request)
@@ -108,6 +102,15 @@ class Control:
     def _index(self, request: Request) -> int:
         item = request.path_params["item"]
         return self._platform.index(int(item) if item.isascii() and item.isdigit() else item)
+
+
+def _build(make: Callable[..., Any], options: Any, what: str) -> Any:
+    if not isinstance(options, dict):
+        raise ValueError(f"{what}: give a JSON object, not {options!r}")
+    try:
+        return make(**options)
+    except TypeError as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def _items(entries: Iterable[RecordedRequest | Delivery]) -> dict[str, Any]:

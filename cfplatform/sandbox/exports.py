@@ -104,13 +104,8 @@ class Exports:
     def fail_next(self, reason: str) -> None:
         self._reasons.append(reason)
 
-    def create(self, name: str, format: str, content: str, wanted: WorkItemFilter) -> Export:
-        """Start an export; only the server's thread does, and only if none is running."""
-        reason = self._reasons.popleft() if self._reasons else None
-        return self._add(name, format, content, wanted, self._settings.export_seconds, reason)
-
-    def add(self, file: Path, name: str, format: str, content: str) -> Export:
-        """Register a file as the zip of an export that is complete.
+    def create(self, name: str, format: str, content: str, wanted: WorkItemFilter, file: Path | None = None) -> Export:
+        """Start an export, or register a file as the zip of one that is complete.
 
         Raises:
             OSError: If the file cannot be read.
@@ -118,8 +113,17 @@ class Exports:
         """
         if format not in FORMATS or content not in CONTENTS:
             raise ValueError(f"format is one of {FORMATS} and content one of {CONTENTS}, not {format!r}, {content!r}")
-        export = self._add(name, format, content, WorkItemFilter(), 0.0, None)
-        self._store.objects.put(export.path, file, _ZIP, owned=False)
+        with self._lock:
+            # The id of a deleted export must not come back.
+            index = self._created
+            self._created += 1
+            export_id = self._store.catalogue.ids.encode("export", index)
+            seconds = 0.0 if file else self._settings.export_seconds
+            reason = self._reasons.popleft() if self._reasons and not file else None
+            export = Export(index, export_id, name, format, content, wanted, now(), seconds, reason)
+            self._exports[index] = export
+        if file:
+            self._store.objects.put(export.path, file, _ZIP, owned=False)
         return export
 
     def get(self, export_id: str) -> Export | None:
@@ -157,18 +161,6 @@ class Exports:
             self._store.objects.remove(path)
             return None
         return found
-
-    def _add(
-        self, name: str, format: str, content: str, wanted: WorkItemFilter, seconds: float, reason: str | None
-    ) -> Export:
-        with self._lock:
-            # The id of a deleted export must not come back.
-            index = self._created
-            self._created += 1
-            export_id = self._store.catalogue.ids.encode("export", index)
-            export = Export(index, export_id, name, format, content, wanted, now(), seconds, reason)
-            self._exports[index] = export
-        return export
 
 
 def write_archive(path: Path, export: Export, store: Store) -> None:

@@ -71,22 +71,6 @@ class Fault:
         )
 
 
-def fault_from_json(plan: Any) -> Fault:
-    """Build a fault from the body of a control request.
-
-    Raises:
-        ValueError: If it is not an object, has an unknown field or a value of the wrong type.
-    """
-    if not isinstance(plan, dict):
-        raise ValueError("a fault is a JSON object")
-    body, content_type = encode_body(plan.get("body"))
-    usual = {"content_type": content_type, **({"status": 503} if plan.get("kind") == "fail" else {})}
-    try:
-        return Fault(**{**usual, **plan, "body": body})
-    except TypeError as error:
-        raise ValueError(f"not a fault: {error}") from error
-
-
 def encode_body(body: bytes | str | Mapping[str, Any] | list[Any] | None) -> tuple[bytes | None, str]:
     """Return a planned body as bytes, and the content type that goes with how it was given."""
     if body is None or isinstance(body, bytes):
@@ -175,14 +159,14 @@ class FaultPlan:
         #: Called when outages were added or dropped; the server may have to close its socket, or to open it again.
         self.outages_changed: Callable[[], None] = lambda: None
 
-    def add(self, fault: Fault) -> None:
-        with self._lock:
-            self._faults.append(fault)
-
-    def add_outage(self, outage: Outage) -> None:
-        with self._lock:
-            self._outages.append(outage)
-        self.outages_changed()
+    def add(self, planned: Fault | Outage) -> None:
+        if isinstance(planned, Fault):
+            with self._lock:
+                self._faults.append(planned)
+        else:
+            with self._lock:
+                self._outages.append(planned)
+            self.outages_changed()
 
     def clear(self) -> None:
         """Drop every planned fault, and end every outage."""
@@ -228,15 +212,15 @@ class RateLimit:
         self.retry_after = retry_after
         self.http_date = http_date
         self._capacity = max(1.0, per_second)
-        self._level = self._capacity
+        self._tokens = self._capacity
         self._filled_at = time.monotonic()
 
     def admit(self) -> bool:
         """Return whether another request is within the limit; called by the server's thread only."""
         now = time.monotonic()
-        self._level = min(self._capacity, self._level + (now - self._filled_at) * self.per_second)
+        self._tokens = min(self._capacity, self._tokens + (now - self._filled_at) * self.per_second)
         self._filled_at = now
-        if self._level < 1.0:
+        if self._tokens < 1.0:
             return False
-        self._level -= 1.0
+        self._tokens -= 1.0
         return True

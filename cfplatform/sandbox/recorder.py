@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 #: Older requests are dropped from the log; the counters go on.
@@ -127,13 +127,9 @@ class Recorder:
     def in_flight(self) -> int:
         return len(self.waiting)
 
-    def count_connection(self) -> None:
+    def count(self, name: Literal["connections", "leaks"]) -> None:
         with self._lock:
-            self.connections += 1
-
-    def count_leak(self) -> None:
-        with self._lock:
-            self.leaks += 1
+            setattr(self, name, getattr(self, name) + 1)
 
     def add(self, request: RecordedRequest) -> None:
         """Log a request; called before its answer is sent, so that a client that has the answer finds the entry."""

@@ -129,14 +129,9 @@ def listing(
     fetch: Callable[[int, int], list[int]],
     render: Callable[[int], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return a page of a listing.
+    """Return the page of a listing that is asked for.
 
-    Args:
-        platform: The platform.
-        request: The request, with ``limit``, ``cursor`` and ``page`` in its query.
-        kind: What is listed.
-        fetch: ``fetch(start, count)`` returns up to ``count`` indexes from ``start`` upwards.
-        render: Returns the entry of an index.
+    ``fetch(start, count)`` returns up to ``count`` indexes from ``start`` upwards, ``render`` the entry of an index.
     """
     settings, ids, query = platform.settings, platform.store.catalogue.ids, request.query_params
     limit = read_count(query.get("limit", str(settings.page_size_default)), "limit", 1, MAX_PAGE_SIZE)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from typing_extensions import Self
 
+from .catalogue import WorkItemFilter
 from .exports import ANNOTATION, COCO_JSON
 from .faults import Fault, OutageStatus, RateLimit, encode_body, plan_outage
 from .platform import API_PREFIX, WELL_KNOWN_PREFIX, Platform
@@ -387,7 +388,7 @@ class Sandbox:
             >>> sandbox.outage(5, "refused", after=60)
             >>> sandbox.clear_faults()
         """
-        self._platform.faults.add_outage(plan_outage(seconds, status, at, after=after, headers=headers, body=body))
+        self._platform.faults.add(plan_outage(seconds, status, at, after=after, headers=headers, body=body))
 
     def rate_limit(self, per_second: float | None, *, retry_after: float = 1, http_date: bool = False) -> None:
         """Refuse API requests over a rate with 429, or with ``None`` lift the limit.
@@ -443,7 +444,7 @@ class Sandbox:
             >>> export_id = sandbox.add_export("any.zip", name="broken")
         """
         file = Path(path).resolve(strict=True)
-        return self._platform.exports.add(file, name or file.name, format, content).id
+        return self._platform.exports.create(name or file.name, format, content, WorkItemFilter(), file).id
 
     @property
     def jwks_url(self) -> str:

@@ -67,24 +67,28 @@ class Server:
     def stop(self) -> None:
         """Stop answering, close every connection and free the port; stopping twice does no harm."""
         if self._thread is not None:
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._stopped.set)
+            self._call(self._end.set)
             self._thread.join(_STOP_TIMEOUT)
             self._thread = None
         self._socket.close()
 
     def _outages_changed(self) -> None:
         """Follow the new plan, and wait until the server does, unless this is its own thread."""
-        if self._loop is None or not self.running:
-            return
         followed = threading.Event()
+        if self._call(self._follow_plan, followed) and threading.current_thread() is not self._thread:
+            followed.wait(_PLAN_TIMEOUT)
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> bool:
+        """Let the server's thread call a function; return whether there is such a thread."""
+        loop = self._loop
+        if loop is None:
+            return False
         try:
-            self._loop.call_soon_threadsafe(self._follow_plan, followed)
+            loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
             # The loop was closed.
-            return
-        if threading.current_thread() is not self._thread:
-            followed.wait(_PLAN_TIMEOUT)
+            return False
+        return True
 
     def _run(self) -> None:
         loop = _new_event_loop()
@@ -98,7 +102,7 @@ class Server:
             self._ready.set()
 
     async def _serve(self) -> None:
-        self._stopped = asyncio.Event()
+        self._end = asyncio.Event()
         self._following = asyncio.Lock()
         self._followers: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -121,7 +125,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         await self._listen_or_not()
         self._ready.set()
-        await self._stopped.wait()
+        await self._end.wait()
         if self._timer is not None:
             self._timer.cancel()
         if self._listener is not None:
@@ -166,7 +170,7 @@ class Server:
                 self._timer = asyncio.get_running_loop().call_later(wait, self._follow_plan)
 
     def _connection(self) -> asyncio.Protocol:
-        self._platform.recorder.count_connection()
+        self._platform.recorder.count("connections")
         make: Callable[..., Any] = self._config.http_protocol_class
         protocol = make(config=self._config, server_state=self._state, app_state={})
         protocol.logger, protocol.access_log = _silent, False

@@ -9,9 +9,9 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from PIL import Image, ImageDraw
@@ -51,16 +51,8 @@ class Shape:
     bbox: list[float]
     area: float
     segmentation: list[list[float]] | dict[str, list[int]]
-    points: tuple[Point, ...] = ()
-    ellipse: tuple[int, int, int, int] | None = None
-
-    def runs(self) -> Iterator[Run]:
-        if self.ellipse is None:
-            yield from _polygon_runs(self.points)
-            return
-        centre_x, centre_y, radius_x, radius_y = self.ellipse
-        for step, half in enumerate(_half_heights(radius_x, radius_y)):
-            yield centre_x - radius_x + step, centre_y - half, centre_y + half + 1
+    #: Yields its pixels, column by column.
+    runs: Callable[[], Iterator[Run]]
 
 
 @dataclass(frozen=True)
@@ -179,12 +171,12 @@ def _polygon(kind: str, points: Sequence[Point], colour: tuple[int, int, int]) -
         bbox=[left, top, round(max(xs) - left, 2), round(max(ys) - top, 2)],
         area=round(abs(twice) / 2, 2),
         segmentation=[[value for point in points for value in point]],
-        points=tuple(points),
+        runs=partial(_polygon_runs, tuple(points)),
     )
 
 
 def _ellipse(x: int, y: int, radius_x: int, radius_y: int, colour: tuple[int, int, int]) -> Shape:
-    centre_x, centre_y = x + radius_x, y + radius_y
+    centre_y = y + radius_y
     inner, area = _ellipse_counts(radius_x, radius_y)
     # Uncompressed COCO run lengths: background and foreground in turn, down one column after the other.
     before = x * HEIGHT + centre_y
@@ -195,7 +187,7 @@ def _ellipse(x: int, y: int, radius_x: int, radius_y: int, colour: tuple[int, in
         bbox=[x, y, 2 * radius_x + 1, 2 * radius_y + 1],
         area=area,
         segmentation={"counts": [before, *inner, after], "size": [HEIGHT, WIDTH]},
-        ellipse=(centre_x, centre_y, radius_x, radius_y),
+        runs=partial(_ellipse_runs, x, centre_y, radius_x, radius_y),
     )
 
 
@@ -206,6 +198,11 @@ def _half_heights(radius_x: int, radius_y: int) -> tuple[int, ...]:
         math.isqrt(radius_y * radius_y * (radius_x * radius_x - dx * dx)) // radius_x
         for dx in range(-radius_x, radius_x + 1)
     )
+
+
+def _ellipse_runs(x: int, centre_y: int, radius_x: int, radius_y: int) -> Iterator[Run]:
+    for column, half in enumerate(_half_heights(radius_x, radius_y), start=x):
+        yield column, centre_y - half, centre_y + half + 1
 
 
 @cache

@@ -108,7 +108,7 @@ def test_when_connections_are_refused(monkeypatch, after, seconds, now, expected
     plan = FaultPlan()
     clock = 1000.0
     monkeypatch.setattr(faults, "time", SimpleNamespace(monotonic=lambda: clock))
-    plan.add_outage(plan_outage(seconds, "refused", after=after))
+    plan.add(plan_outage(seconds, "refused", after=after))
     clock += now
     assert plan.refusal() == expected
 
