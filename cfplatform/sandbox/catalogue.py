@@ -120,8 +120,6 @@ class Catalogue:
         self._completed = self._in_review.complement()
         self._jitter = int.from_bytes(self.ids.digest("work", 0, 4), "big")
 
-    # -- one item, one batch
-
     def batch_of(self, index: int) -> int | None:
         if index >= self._batched:
             return None
@@ -163,8 +161,6 @@ class Catalogue:
             file_name=self.ids.encode("asset", index) + ".png",
             annotations=self.scene(index).annotations(),
         )
-
-    # -- many items
 
     def select(self, wanted: WorkItemFilter) -> Selection:
         spans = [range(self.items)]

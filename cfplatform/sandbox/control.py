@@ -89,7 +89,7 @@ class Control:
 
     def set_status(self, request: Request, body: Any) -> Any:
         index = self._index(request)
-        self._platform.set_status(index, read_text(body, "status"))
+        self._platform.update_work_item(index, status=read_text(body, "status"), always_announce=True)
         return self._platform.store.work_item(index)
 
     def rotate_webhook_key(self, _: Request, body: Any) -> Any:

@@ -23,19 +23,9 @@ from .settings import Settings
 from .storage import StoredObject
 from .store import Store
 
-PENDING = "PENDING"
-IN_PROGRESS = "IN_PROGRESS"
-FAILED = "FAILED"
-
-COCO_JSON = "COCO_JSON"
-JSON = "JSON"
-CSV = "CSV"
-FORMATS = (COCO_JSON, JSON, CSV)
-
-ANNOTATION = "ANNOTATION"
-INFERENCE = "INFERENCE"
-ASSET_METADATA = "ASSET_METADATA"
-CONTENTS = (ANNOTATION, INFERENCE, ASSET_METADATA)
+PENDING, IN_PROGRESS, FAILED = "PENDING", "IN_PROGRESS", "FAILED"
+FORMATS = COCO_JSON, JSON, CSV = "COCO_JSON", "JSON", "CSV"
+CONTENTS = ANNOTATION, INFERENCE, ASSET_METADATA = "ANNOTATION", "INFERENCE", "ASSET_METADATA"
 
 #: A listing shows the newest export first, so its cursors count down from here.
 LAST_INDEX = 1 << 32
@@ -218,9 +208,8 @@ def _rows(export: Export, store: Store) -> Iterator[dict[str, Any]]:
         about = {name: item.get(field) for name, field in _ITEM_COLUMNS.items()}
         about["batch_name"] = _batch_name(store, item)
         categories = {category.get("id"): category.get("name") for category in _objects(document, "categories")}
-        for number, found in enumerate(
-            _objects(document, "images" if export.content == ASSET_METADATA else "annotations")
-        ):
+        entries = _objects(document, "images" if export.content == ASSET_METADATA else "annotations")
+        for number, found in enumerate(entries):
             row = {
                 **found,
                 **about,

@@ -160,22 +160,18 @@ class FaultPlan:
         self.outages_changed: Callable[[], None] = lambda: None
 
     def add(self, planned: Fault | Outage) -> None:
-        if isinstance(planned, Fault):
-            with self._lock:
-                self._faults.append(planned)
-        else:
-            with self._lock:
-                self._outages.append(planned)
+        with self._lock:
+            plans: list[Any] = self._faults if isinstance(planned, Fault) else self._outages
+            plans.append(planned)
+        if isinstance(planned, Outage):
             self.outages_changed()
 
     def clear(self) -> None:
         """Drop every planned fault, and end every outage."""
         with self._lock:
             self._faults.clear()
-            had_outages = bool(self._outages)
             self._outages.clear()
-        if had_outages:
-            self.outages_changed()
+        self.outages_changed()
 
     def refusal(self) -> tuple[bool, float | None]:
         """Return whether connections are refused now, and in how many seconds that may be different."""

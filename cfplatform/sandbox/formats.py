@@ -7,6 +7,7 @@ import ipaddress
 import re
 import time
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from uuid import UUID
 
 SECOND = 1_000_000
@@ -98,6 +99,7 @@ def is_uuid(text: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str | None) -> bool:
     """Return whether a host is this machine, whatever a name server says."""
     try:

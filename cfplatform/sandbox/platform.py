@@ -36,15 +36,12 @@ class Platform:
         self.exports = Exports(self.store, settings)
         self.keys = SigningKeys(catalogue.ids)
         self.webhooks = Webhooks(self.keys)
-        self._origin = ""
+        #: Scheme, host and port.
+        self.origin = ""
 
-    @property
-    def origin(self) -> str:
-        return self._origin
-
-    @origin.setter
-    def origin(self, origin: str) -> None:
-        self._origin = origin
+    def listen_at(self, origin: str) -> None:
+        """Set where this platform is reached."""
+        self.origin = origin
         if self.settings.absolute_assets:
             self.store.asset_prefix = f"{origin}{PUBLIC_PREFIX}/assets/"
 
@@ -85,18 +82,20 @@ class Platform:
             running.seconds = changes["export_seconds"]
 
     def update_work_item(
-        self, index: int, *, status: str | None = None, touch: bool = True, document: bytes | None = None
+        self,
+        index: int,
+        *,
+        status: str | None = None,
+        touch: bool = True,
+        document: bytes | None = None,
+        always_announce: bool = False,
     ) -> None:
-        """Change a work item, and send a webhook if its status is another one now."""
+        """Change a work item, and send a webhook if its status is another one now, or always."""
         before = self.store.state(index).status
-        self.store.update(index, status=status, touch=touch, document=document)
-        if status not in (None, before):
+        changes = {"status": status, "document": document}
+        self.store.update(index, touch=touch, **{name: new for name, new in changes.items() if new is not None})
+        if always_announce or status not in (None, before):
             self._announce(index)
-
-    def set_status(self, index: int, status: str) -> None:
-        """Set the status of a work item and send a webhook, also if it is the same as before."""
-        self.store.update(index, status=status)
-        self._announce(index)
 
     def _announce(self, index: int) -> None:
         """Send a webhook to the item's own URL, else to that of the project."""

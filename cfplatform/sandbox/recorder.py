@@ -23,18 +23,7 @@ MASK = "[masked]"
 _SECRET_QUERY = re.compile(r"(?i)((?:^|&)(?:X-Amz-(?:Signature|Credential|Security-Token)|sig|signature|token)=)[^&]+")
 
 #: The kinds requests are counted by.
-KINDS: tuple[str, ...] = (
-    "work_items",
-    "annotations",
-    "batches",
-    "signing",
-    "storage",
-    "uploads",
-    "exports",
-    "assets",
-    "jwks",
-    "other",
-)
+KINDS = ("work_items", "annotations", "batches", "signing", "storage", "uploads", "exports", "assets", "jwks", "other")
 _AS_THEY_ARE = ("method", "path", "query", "body_size", "status", "route", "time")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,17 +17,8 @@ from .formats import Identifiers, parse_time
 from .platform import Platform
 from .settings import MAX_PAGE_SIZE
 
-_CODES = {
-    400: "bad_request",
-    401: "unauthorized",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
-    409: "conflict",
-    429: "rate_limited",
-    500: "internal_error",
-    503: "unavailable",
-}
+#: The codes of errors that are not called like their HTTP status.
+_CODES = {429: "rate_limited", 500: "internal_error", 503: "unavailable"}
 _STORAGE_CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
 
 #: How much of a file is in memory while it is sent.
@@ -65,8 +57,9 @@ class ApiError(Exception):
 
 
 def api_error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    content = {"code": _CODES.get(status, f"http_{status}"), "message": message}
-    return JSONResponse(content, status, headers=headers)
+    phrase = http.client.responses.get(status, f"http {status}")
+    code = _CODES.get(status) or phrase.lower().replace(" ", "_")
+    return JSONResponse({"code": code, "message": message}, status, headers=headers)
 
 
 def storage_error(

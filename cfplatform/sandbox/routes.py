@@ -91,8 +91,6 @@ class Api:
 
         return Route(API_PREFIX + path, checked, methods=[method], name=kind)
 
-    # -- work items
-
     async def list_work_items(self, request: Request) -> Any:
         selection = self._store.catalogue.select(_read_filter(request.query_params))
         page = listing(
@@ -135,8 +133,6 @@ class Api:
             raise ApiError(404, "annotation not found")
         return annotation
 
-    # -- batches
-
     async def list_batches(self, request: Request) -> Any:
 
         def fetch(start: int, count: int) -> list[int]:
@@ -167,8 +163,6 @@ class Api:
         del batch["totalCount"], batch["completedCount"]
         return batch
 
-    # -- signed URLs
-
     async def sign_downloads(self, request: Request) -> Any:
         body = await read_json(request)
         paths = body.get("paths") if isinstance(body, dict) else None
@@ -186,8 +180,6 @@ class Api:
         paths = [self._store.new_upload_path() for _ in range(count)]
         items = [{"path": path, "signedUrl": sign(origin, self._folder + path, method="PUT")} for path in paths]
         return {"items": items}
-
-    # -- exports
 
     async def create_export(self, request: Request) -> Any:
         body = await read_object(request)

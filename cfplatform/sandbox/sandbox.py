@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
@@ -47,7 +48,8 @@ class Sandbox:
 
     Everything is derived from the seed: the same arguments give the same ids, images and annotations, and a
     million items start as fast as ten. The port is taken when the object is made; it answers between
-    ``start()`` and ``stop()``, or inside a ``with`` block. All methods may be called from any thread.
+    ``start()`` and ``stop()``, or inside a ``with`` block. All methods may be called from any thread;
+    those for a work item raise `LookupError` if there is none.
 
     Args:
         items: How many work items there are.
@@ -129,32 +131,17 @@ class Sandbox:
         webhook_url: str | None = None,
         host: str = "127.0.0.1",
     ) -> None:
-        names = batch_names or ()
-        self._settings = Settings(
-            items=items,
-            batches=(len(names) or _DEFAULT_BATCHES) if batches is None else batches,
-            seed=seed,
-            in_review=in_review,
-            batch_names=names,
-            unbatched=unbatched,
-            api_key=api_key or "",
-            latency=latency,
-            url_lifetime=url_lifetime,
-            page_size_default=page_size_default,
-            cursor_style=cursor_style,
-            with_total=with_total,
-            overlap=overlap,
-            absolute_assets=absolute_assets,
-            export_seconds=export_seconds,
-            export_url_lifetime=export_url_lifetime,
-            webhook_url=webhook_url,
-        )
+        batch_names = batch_names or ()
+        if batches is None:
+            batches = len(batch_names) or _DEFAULT_BATCHES
+        given = {name: value for name, value in locals().items() if name not in ("self", "host", "port")}
+        self._settings = Settings(**given)
         self._platform = Platform(self._settings)
         self._store = self._platform.store
         self._recorder = self._platform.recorder
         self._server = Server(self._platform, host, port)
         address, number = self._server.address
-        self._platform.origin = f"http://[{address}]:{number}" if ":" in address else f"http://{address}:{number}"
+        self._platform.listen_at(f"http://[{address}]:{number}" if ":" in address else f"http://{address}:{number}")
 
     # -- life
 
@@ -241,9 +228,6 @@ class Sandbox:
             status: The new status.
             touch: Whether it gets a later ``updatedAt`` and a new revision of its document.
             document: Replaces its COCO document; may be anything.
-
-        Raises:
-            LookupError: If there is no such work item.
         """
         self._platform.update_work_item(self._platform.index(item), status=status, touch=touch, document=document)
 
@@ -253,19 +237,16 @@ class Sandbox:
         The webhook goes to the item's ``metadata.callbackUrl``, else to ``webhook_url``; it is sent also if the
         item has this status already.
 
-        Raises:
-            LookupError: If there is no such work item.
-
         Example:
             >>> sandbox.set_status(0, "CLIENT_REVIEW")
             >>> sandbox.work_item(0)["status"]
             'CLIENT_REVIEW'
         """
-        self._platform.set_status(self._platform.index(item), status)
+        self._platform.update_work_item(self._platform.index(item), status=status, always_announce=True)
 
     def delete_work_item(self, item: ItemReference) -> None:
         """Delete a work item with all that belongs to it."""
-        self._store.delete(self._platform.index(item))
+        self._store.update(self._platform.index(item), deleted=True)
 
     def patch_work_item_json(self, item: ItemReference, fields: Mapping[str, Any], remove: Sequence[str] = ()) -> None:
         """Make listings show a work item with other fields, or without some; filters do not notice."""
@@ -273,7 +254,7 @@ class Sandbox:
 
     def set_annotation(self, item: ItemReference, metadata: Mapping[str, Any] | None) -> None:
         """Replace the metadata of the annotation of a work item, which usually names its COCO document."""
-        self._store.set_annotation(self._platform.index(item), metadata)
+        self._store.update(self._platform.index(item), annotation=json.dumps(metadata))
 
     def rename_batch(self, batch_id: int, name: str) -> None:
         """Rename a batch; any text will do, also one that the platform would refuse.

@@ -27,7 +27,7 @@ class Settings:
     in_review: float
     batch_names: Sequence[str]
     unbatched: int
-    api_key: str
+    api_key: str | None
     latency: float
     url_lifetime: float
     page_size_default: int

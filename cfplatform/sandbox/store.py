@@ -290,22 +290,13 @@ class Store:
             self._uploads += 1
             return "assets/" + self.catalogue.ids.encode("upload", self._uploads - 1)
 
-    def update(
-        self, index: int, *, status: str | None = None, touch: bool = True, document: bytes | None = None
-    ) -> None:
+    def update(self, index: int, *, touch: bool = False, **fields: Any) -> None:
+        """Set fields of the state; a touch gives it a later ``updatedAt`` and a new revision of its document."""
         with self._lock:
-            state = self.state(index)
+            state = replace(self.state(index), **fields)
             if touch:
                 state = replace(state, updated_at=self._next_moment(), revision=state.revision + 1)
-            if status is not None:
-                state = replace(state, status=status)
-            if document is not None:
-                state = replace(state, document=document)
             self._save(index, state)
-
-    def delete(self, index: int) -> None:
-        with self._lock:
-            self._save(index, replace(self.state(index), deleted=True))
 
     def patch(self, index: int, fields: Mapping[str, Any], remove: Sequence[str] = ()) -> None:
         """Set fields of a work item's JSON in listings, and leave others out; added to earlier patches."""
@@ -315,10 +306,6 @@ class Store:
             patch["set"].update(fields)
             patch["remove"] = sorted({*patch["remove"], *remove} - fields.keys())
             self._save(index, replace(state, patch=json.dumps(patch)))
-
-    def set_annotation(self, index: int, metadata: Mapping[str, Any] | None) -> None:
-        with self._lock:
-            self._save(index, replace(self.state(index), annotation=json.dumps(metadata)))
 
     def _next_moment(self, *, real: bool = False) -> int:
         """Return a time after every change so far.
