@@ -41,11 +41,9 @@ class Control:
             _route("POST", "/settings", self.change_settings),
             _route("POST", "/work-items/{item}", self.update_work_item),
             _route("POST", "/work-items/{item}/status", self.set_status),
-            _route("POST", "/exports/fail-next", lambda _, body: platform.exports.fail_next(read_text(body, "reason"))),
+            _route("POST", "/exports/fail-next", self.fail_next_export),
             _route("POST", "/webhook-key", self.rotate_webhook_key),
-            _route(
-                "GET", "/deliveries", lambda *_: {"items": [entry.as_dict() for entry in platform.webhooks.deliveries]}
-            ),
+            _route("GET", "/deliveries", lambda *_: _items(platform.webhooks.deliveries)),
         ]
 
     def list_requests(self, request: Request, _: Any) -> Any:
@@ -91,6 +89,9 @@ class Control:
         index = self._index(request)
         self._platform.update_work_item(index, status=read_text(body, "status"), always_announce=True)
         return self._platform.store.work_item(index)
+
+    def fail_next_export(self, _: Request, body: Any) -> None:
+        self._platform.exports.reasons.append(read_text(body, "reason"))
 
     def rotate_webhook_key(self, _: Request, body: Any) -> Any:
         keep_old = body.get("keep_old", True) if isinstance(body, dict) else None

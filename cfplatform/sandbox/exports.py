@@ -88,11 +88,9 @@ class Exports:
 
     def reset(self) -> None:
         self._exports: dict[int, Export] = {}
-        self._reasons: deque[str] = deque()
+        #: Why the next exports fail, if they do.
+        self.reasons: deque[str] = deque()
         self._created = 0
-
-    def fail_next(self, reason: str) -> None:
-        self._reasons.append(reason)
 
     def create(self, name: str, format: str, content: str, wanted: WorkItemFilter, file: Path | None = None) -> Export:
         """Start an export, or register a file as the zip of one that is complete.
@@ -109,7 +107,7 @@ class Exports:
             self._created += 1
             export_id = self._store.catalogue.ids.encode("export", index)
             seconds = 0.0 if file else self._settings.export_seconds
-            reason = self._reasons.popleft() if self._reasons and not file else None
+            reason = self.reasons.popleft() if self.reasons and not file else None
             export = Export(index, export_id, name, format, content, wanted, now(), seconds, reason)
             self._exports[index] = export
         if file:

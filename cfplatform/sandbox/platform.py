@@ -39,12 +39,6 @@ class Platform:
         #: Scheme, host and port.
         self.origin = ""
 
-    def listen_at(self, origin: str) -> None:
-        """Set where this platform is reached."""
-        self.origin = origin
-        if self.settings.absolute_assets:
-            self.store.asset_prefix = f"{origin}{PUBLIC_PREFIX}/assets/"
-
     def describe(self) -> dict[str, Any]:
         limit = self.rate_limit
         counters = ("counts", "connections", "in_flight", "max_in_flight", "leaks")

@@ -24,7 +24,6 @@ _SECRET_QUERY = re.compile(r"(?i)((?:^|&)(?:X-Amz-(?:Signature|Credential|Securi
 
 #: The kinds requests are counted by.
 KINDS = ("work_items", "annotations", "batches", "signing", "storage", "uploads", "exports", "assets", "jwks", "other")
-_AS_THEY_ARE = ("method", "path", "query", "body_size", "status", "route", "time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +61,9 @@ class RecordedRequest:
         return parse_qsl(self.query_string, keep_blank_values=True)
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            **{
-                name: getattr(self, name)
-                for name in ("method", "path", "query", "body_size", "status", "route", "time")
-            },
-            "headers": dict(self.headers),
-            "body": self.body.decode("utf-8", "replace"),
-        }
+        as_they_are = ("method", "path", "query", "body_size", "status", "route", "time")
+        shown = {name: getattr(self, name) for name in as_they_are}
+        return {**shown, "headers": dict(self.headers), "body": self.body.decode("utf-8", "replace")}
 
 
 @lru_cache(maxsize=256)

@@ -268,12 +268,8 @@ def _read_export(body: Mapping[str, Any], project_id: str) -> tuple[str, str, Wo
 
 
 def _read_times(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "created_from": read_time(values, "createdAtFrom"),
-        "created_to": read_time(values, "createdAtTo"),
-        "updated_from": read_time(values, "updatedAtFrom"),
-        "updated_to": read_time(values, "updatedAtTo"),
-    }
+    bounds = [(event, edge) for event in ("created", "updated") for edge in ("From", "To")]
+    return {f"{event}_{edge.lower()}": read_time(values, f"{event}At{edge}") for event, edge in bounds}
 
 
 def _read_list(body: Mapping[str, Any], name: str, kind: type, shortest: int, longest: int) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from .catalogue import WorkItemFilter
 from .exports import ANNOTATION, COCO_JSON
 from .faults import Fault, OutageStatus, RateLimit, encode_body, plan_outage
-from .platform import API_PREFIX, WELL_KNOWN_PREFIX, Platform
+from .platform import API_PREFIX, PUBLIC_PREFIX, WELL_KNOWN_PREFIX, Platform
 from .recorder import RecordedRequest
 from .server import Server
 from .settings import CursorStyle, Settings
@@ -30,12 +30,10 @@ ItemReference: TypeAlias = "str | int"
 
 
 def _shown(path: str, doc: str) -> Any:
-    """Return a property that shows what another object knows."""
     return property(attrgetter(path), doc=doc)
 
 
 def _setting(name: str, doc: str) -> Any:
-    """Return a property for a setting that can be changed while the sandbox runs."""
     return property(
         lambda sandbox: getattr(sandbox._settings, name),
         lambda sandbox, value: sandbox._platform.change_settings({name: value}),
@@ -141,9 +139,9 @@ class Sandbox:
         self._recorder = self._platform.recorder
         self._server = Server(self._platform, host, port)
         address, number = self._server.address
-        self._platform.listen_at(f"http://[{address}]:{number}" if ":" in address else f"http://{address}:{number}")
-
-    # -- life
+        self._platform.origin = f"http://[{address}]:{number}" if ":" in address else f"http://{address}:{number}"
+        if absolute_assets:
+            self._store.asset_prefix = f"{self._platform.origin}{PUBLIC_PREFIX}/assets/"
 
     def start(self) -> Self:
         """Start answering; a stopped sandbox comes back on the same port, as it was."""
@@ -164,8 +162,6 @@ class Sandbox:
     def __repr__(self) -> str:
         state = "running" if self._server.running else "stopped"
         return f"<Sandbox {self.base_url} {state}, {self._store.item_count} items>"
-
-    # -- access
 
     @property
     def base_url(self) -> str:
@@ -398,7 +394,7 @@ class Sandbox:
 
     def fail_next_export(self, reason: str) -> None:
         """Let the next export that is created end as ``FAILED``, with this ``error``."""
-        self._platform.exports.fail_next(reason)
+        self._platform.exports.reasons.append(reason)
 
     def add_export(
         self,

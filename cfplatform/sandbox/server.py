@@ -11,8 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
-from uvicorn import Config
-from uvicorn import Server as Uvicorn
+import uvicorn
 
 from .app import Application
 from .formats import is_loopback
@@ -109,7 +108,7 @@ class Server:
         self._listener: asyncio.AbstractServer | None = None
         # uvicorn's server is not run, it only holds what its connections share: it would look every 100 ms
         # whether it has to stop, and cannot stop listening for a while.
-        self._config = Config(
+        self._config = uvicorn.Config(
             lambda *_: None,
             ws="none",
             lifespan="off",
@@ -118,7 +117,7 @@ class Server:
             proxy_headers=False,
             timeout_keep_alive=300,
         )
-        self._state = Uvicorn(self._config).server_state
+        self._state = uvicorn.Server(self._config).server_state
         self._app = Application(self._platform, self._state.connections)
         self._config.app = self._app
         self._config.load()

@@ -10,6 +10,7 @@ import json
 import threading
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from heapq import merge
@@ -97,8 +98,6 @@ class Store:
         with self._lock:
             self.objects.clear()
             self._forget()
-
-    # -- work items
 
     @property
     def item_count(self) -> int:
@@ -197,8 +196,6 @@ class Store:
         found = self.objects.get(self.origin(index).asset_url)
         return found.content.read_bytes() if found is not None and isinstance(found.content, Path) else None
 
-    # -- listing
-
     def page(self, selection: Selection, start: int, count: int) -> list[int]:
         with self._lock:
             untouched = (index for index in self.catalogue.walk(selection, start) if index not in self._states)
@@ -229,8 +226,6 @@ class Store:
                 matches = wanted.accepts_created(self.item_id(index), origin.batch_id, origin.created_at)
             if matches:
                 yield index
-
-    # -- batches, by position
 
     @property
     def batch_count(self) -> int:
@@ -267,8 +262,6 @@ class Store:
 
     def rename_batch(self, position: int, name: str) -> None:
         self._batch_names[position] = name
-
-    # -- changing
 
     def create_item(self, asset_url: str, *, asset_type: str, batch_id: int | None, metadata: Mapping[str, Any]) -> int:
         with self._lock:
@@ -330,9 +323,6 @@ class Store:
 def _image_size(asset: StoredObject | None) -> tuple[int, int]:
     """Return the size of an uploaded image, or that of the sandbox's own if it is not an image."""
     if asset is not None and not isinstance(asset.content, bytes):
-        try:
-            with Image.open(asset.content) as image:
-                return image.size
-        except (OSError, ValueError, Image.DecompressionBombError):
-            pass
+        with suppress(OSError, ValueError, Image.DecompressionBombError), Image.open(asset.content) as image:
+            return image.size
     return shapes.WIDTH, shapes.HEIGHT
