@@ -126,7 +126,7 @@ def _route(method: str, path: str, call: Callable[[Request, Any], Any]) -> Route
         except ValueError as error:
             raise ApiError(400, str(error)) from error
         except LookupError as error:
-            raise ApiError(404, str(error)) from error
+            raise ApiError(404, "work item not found") from error
         return Response(status_code=204) if result is None else JSONResponse(result)
 
     return Route(CONTROL_PREFIX + path, answer, methods=[method])

@@ -88,7 +88,7 @@ class Recorder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._requests: deque[RecordedRequest] = deque(maxlen=MAX_REQUESTS)
-        self._counts = dict.fromkeys(KINDS, 0)
+        self._counts: dict[str, int] = dict.fromkeys(KINDS, 0)
         #: The clients that wait for an answer.
         self.waiting: set[Any] = set()
         self.max_in_flight = 0

@@ -170,7 +170,7 @@ class Server:
 
     def _connection(self) -> asyncio.Protocol:
         self._platform.recorder.count("connections")
-        make: Callable[..., Any] = self._config.http_protocol_class
+        make = cast(Any, self._config.http_protocol_class)
         protocol = make(config=self._config, server_state=self._state, app_state={})
         protocol.logger, protocol.access_log = _silent, False
         return cast(asyncio.Protocol, protocol)
