@@ -5,26 +5,35 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import os
+import socket
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from email.utils import formatdate
 from itertools import chain
+from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from .answers import ApiError, api_error, body_pieces, body_size, storage_error
-from .bodies import RequestBody
-from .connections import Connections
+from .control import Control
 from .faults import HTML_PAGE, Fault, RateLimit
-from .platform import API_PREFIX, CONTROL_PREFIX, PUBLIC_PREFIX, STORAGE_PREFIX, WELL_KNOWN_PREFIX, Platform
-from .recorder import KINDS, RecordedRequest, decode_headers
-from .routes import api_routes, control_routes, public_routes, storage_routes, well_known_routes
+from .formats import is_loopback
+from .platform import API_PREFIX, CONTROL_PREFIX, PUBLIC_PREFIX, WELL_KNOWN_PREFIX, Platform
+from .recorder import KINDS, MAX_BODY, RecordedRequest, masked_headers, masked_query
+from .responses import ApiError, api_error, body_pieces, body_size, storage_error
+from .routes import Api, ObjectStore
+from .storage import STORAGE_PREFIX
 
 #: Seconds between the bytes of an answer that drips: too slow to be waited for, too fast for a timeout of one read.
 DRIP_PAUSE = 0.05
+
+#: With this for SO_LINGER, closing a socket resets the connection.
+_NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 logger = logging.getLogger(__name__)
 
@@ -34,50 +43,72 @@ class Application:
 
     It matches Starlette's routes itself instead of leaving that to a router, because the log needs to know
     the route also when a planned fault keeps its endpoint from running.
+
+    Args:
+        platform: The platform.
+        connections: The protocols of the open connections, each with its ``client`` and its ``transport``.
     """
 
-    def __init__(self, platform: Platform, connections: Connections) -> None:
+    def __init__(self, platform: Platform, connections: Iterable[Any]) -> None:
         self._platform = platform
         self._connections = connections
+        api, objects = Api(platform), ObjectStore(platform)
         self._routes = {
-            API_PREFIX: api_routes(platform),
-            WELL_KNOWN_PREFIX: well_known_routes(platform),
-            STORAGE_PREFIX: storage_routes(platform),
-            PUBLIC_PREFIX: public_routes(platform),
-            CONTROL_PREFIX: control_routes(platform),
+            API_PREFIX: api.routes(),
+            WELL_KNOWN_PREFIX: api.well_known_routes(),
+            STORAGE_PREFIX: objects.routes(),
+            PUBLIC_PREFIX: objects.public_routes(),
+            CONTROL_PREFIX: Control(platform).routes(),
         }
         self._request_number = 0
-        self._date = (0, b"")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        if scope["type"] != "http":
-            raise ValueError(f"the sandbox does not speak {scope['type']}")
-        path: str = scope["path"]
-        if _below(path, CONTROL_PREFIX):
+        refused = self._refuse_other_sites(scope)
+        if refused is not None:
+            await self._send(scope, refused, send)
+        elif _below(scope["path"], CONTROL_PREFIX):
             route = self._match(scope, CONTROL_PREFIX)
             await self._send(scope, await self._run(scope, receive, CONTROL_PREFIX, route), send)
-            return
-        recorder = self._platform.recorder
-        recorder.enter()
+        else:
+            with self._platform.recorder.answering(scope["client"]):
+                await self._exchange(scope, receive, send)
+
+    def cut_connections(self) -> None:
+        """Reset the connections that wait for an answer, and close the others."""
+        for connection in list(self._connections):
+            if connection.client in self._platform.recorder.waiting:
+                _reset(connection.transport)
+            else:
+                # What is written is still sent: perhaps the answer to the control request that planned this.
+                connection.transport.close()
+
+    def _refuse_other_sites(self, scope: Scope) -> Response | None:
+        """Refuse what a web page of another site sent: by a name that it made lead here, or with its own origin."""
+        host = b",".join(_headers(scope, b"host")).decode("latin-1")
         try:
-            await self._exchange(scope, receive, send)
-        finally:
-            recorder.leave()
+            own = is_loopback(urlsplit(f"//{host}").hostname) or host == urlsplit(self._platform.origin).netloc
+        except ValueError:
+            own = False
+        if not own:
+            return api_error(403, f"the sandbox answers to loopback names such as localhost, not to {host!r}")
+        for origin in _headers(scope, b"origin"):
+            if origin.decode("latin-1").lower() != f"http://{host}".lower():
+                return api_error(403, "the sandbox does not answer the web pages of other sites")
+        return None
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
         platform = self._platform
         method, path = scope["method"], scope["path"]
-        body = RequestBody(receive)
+        body = _RequestBody(receive)
         prefix = next((known for known in self._routes if _below(path, known)), "")
         route = self._match(scope, prefix)
-        headers = decode_headers(tuple(scope["headers"]))
+        headers = masked_headers(tuple(scope["headers"]), platform.api_key)
         if prefix in (STORAGE_PREFIX, PUBLIC_PREFIX) and ("x-api-key" in headers or "authorization" in headers):
-            platform.recorder.leaked()
+            platform.recorder.count("leaks")
         kind = route.name if isinstance(route, Route) and route.name in KINDS else "other"
         fault = platform.faults.take(method, path, kind)
-        if platform.latency:
-            await asyncio.sleep(platform.latency)
+        if platform.settings.latency:
+            await asyncio.sleep(platform.settings.latency)
         if fault is None or fault.kind in ("truncate", "drip"):
             response = await self._run(scope, body.receive, prefix, route)
         else:
@@ -87,9 +118,9 @@ class Application:
             RecordedRequest(
                 method=method,
                 path=path,
-                query_string=scope["query_string"].decode("latin-1"),
+                query_string=masked_query(scope["query_string"].decode("latin-1")),
                 headers=headers,
-                body=body.head,
+                body=bytes(body.head),
                 body_size=body.size,
                 status=response.status_code if fault is None or fault.kind not in ("reset", "abort") else 0,
                 route=kind,
@@ -102,30 +133,33 @@ class Application:
             await self._send(scope, response, send)
 
     async def _run(self, scope: Scope, receive: Receive, prefix: str, route: Route | ApiError) -> Response:
-        """Return the right answer."""
         try:
-            if prefix == API_PREFIX:
-                self._admit(scope)
+            if prefix in (API_PREFIX, CONTROL_PREFIX):
+                self._admit(scope, prefix)
             if isinstance(route, ApiError):
-                return route.response()
+                return route.response
             response: Response = await route.endpoint(Request(scope, receive))
             return response
         except ApiError as error:
-            return error.response()
+            return error.response
         except ClientDisconnect:
             return api_error(400, "the body broke off")
         except Exception as error:
             logger.exception("the sandbox failed to answer %s %s", scope["method"], scope["path"])
             return api_error(500, f"the sandbox itself failed: {error!r}")
 
-    def _admit(self, scope: Scope) -> None:
+    def _admit(self, scope: Scope, prefix: str) -> None:
         """Refuse requests over the rate limit, and those without the key."""
         limit = self._platform.rate_limit
-        if limit is not None and not limit.admit():
+        if prefix == API_PREFIX and limit is not None and not limit.admit():
             raise ApiError(429, "too many requests", headers={"Retry-After": _retry_after(limit)})
-        key = next((value for name, value in scope["headers"] if name == b"x-api-key"), b"")
-        if not hmac.compare_digest(key, self._platform.api_key.encode()):
+        # A web page of another site cannot send this header without asking first, which nobody answers.
+        if not hmac.compare_digest(b"".join(_headers(scope, b"x-api-key")), self._platform.api_key.encode()):
             raise ApiError(401, "the API key is missing or not valid")
+        if prefix == CONTROL_PREFIX and scope["method"] == "POST":
+            content_type = b"".join(_headers(scope, b"content-type"))
+            if content_type.partition(b";")[0].strip().lower() != b"application/json":
+                raise ApiError(415, "control calls need Content-Type: application/json")
 
     def _match(self, scope: Scope, prefix: str) -> Route | ApiError:
         """Find the route of a request, or the reason why there is none."""
@@ -149,17 +183,18 @@ class Application:
         await self._begin(response, send)
         for following in pieces:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-            if not self._connections.is_open(scope["client"]):
+            if self._transport(scope) is None:
                 return
             piece = following
         await send({"type": "http.response.body", "body": piece})
 
     async def _begin(self, response: Response, send: Send) -> None:
-        headers = self._headers(response)
+        self._request_number += 1
+        date = formatdate(usegmt=True).encode()
+        headers = [(b"date", date), (b"x-request-id", b"req-%08d" % self._request_number), *response.raw_headers]
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
 
     async def _break_off(self, scope: Scope, receive: Receive, send: Send, response: Response, fault: Fault) -> None:
-        """Send a part of the answer, or nothing, and close the connection."""
         if fault.kind in ("truncate", "drip"):
             await self._begin(response, send)
             size = body_size(response)
@@ -168,10 +203,12 @@ class Application:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             if fault.kind == "drip":
                 await self._drip(receive, send, body_pieces(response, kept, size))
-        if fault.kind == "abort":
-            self._connections.reset(scope["client"])
-        else:
-            self._connections.close(scope["client"], abort=fault.kind == "reset")
+        transport = self._transport(scope)
+        if transport is not None and fault.kind == "abort":
+            _reset(transport)
+        elif transport is not None:
+            # What was written of an answer is still sent.
+            transport.abort() if fault.kind == "reset" else transport.close()
         # Returning before the connection is gone would make the server write an answer of its own.
         while (await receive())["type"] != "http.disconnect":
             pass
@@ -185,16 +222,42 @@ class Application:
             await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
         gone.cancel()
 
-    def _headers(self, response: Response) -> list[tuple[bytes, bytes]]:
-        self._request_number += 1
-        now = int(time.time())
-        if self._date[0] != now:
-            self._date = (now, formatdate(now, usegmt=True).encode())
-        return [
-            (b"date", self._date[1]),
-            (b"x-request-id", b"req-%08d" % self._request_number),
-            *response.raw_headers,
-        ]
+    def _transport(self, scope: Scope) -> Any:
+        client = scope["client"]
+        return next((connection.transport for connection in self._connections if connection.client == client), None)
+
+
+class _RequestBody:
+    """Passes a body on as it arrives, since it may be larger than the memory, and keeps what the log shows."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+        self.head = bytearray()
+        self.size = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        part = message.get("body", b"")
+        self.size += len(part)
+        self.head += part[: MAX_BODY - len(self.head)]
+        self._ended = not message.get("more_body", False)
+        return message
+
+    async def drain(self) -> None:
+        """Read the rest, because some clients only read an answer when they have sent everything."""
+        while not self._ended:
+            await self.receive()
+
+
+def _headers(scope: Scope, name: bytes) -> list[bytes]:
+    return [value for known, value in scope["headers"] if known == name]
+
+
+def _reset(transport: Any) -> None:
+    """Reset a connection, which its other end notices as an error."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
 
 
 def _below(path: str, prefix: str) -> bool:

@@ -1,142 +1,137 @@
-"""Exports: their life, and the zips they come to."""
+"""Exports: how long they take, and the zips they end as.
+
+The layout of a zip is the sandbox's own: nothing is known of the platform's.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 import threading
-import time
 from collections import deque
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-from .archives import ArchivePlan, write_archive
-from .catalogue import WorkItemFilter
-from .objects import StoredObject
+from .catalogue import COMPLETED, WorkItemFilter
+from .formats import SECOND, now
+from .settings import Settings
+from .storage import StoredObject
 from .store import Store
 
-PENDING = "PENDING"
-IN_PROGRESS = "IN_PROGRESS"
-COMPLETED = "COMPLETED"
-FAILED = "FAILED"
+PENDING, IN_PROGRESS, FAILED = "PENDING", "IN_PROGRESS", "FAILED"
+FORMATS = COCO_JSON, JSON, CSV = "COCO_JSON", "JSON", "CSV"
+CONTENTS = ANNOTATION, INFERENCE, ASSET_METADATA = "ANNOTATION", "INFERENCE", "ASSET_METADATA"
+
+#: A listing shows the newest export first, so its cursors count down from here.
+LAST_INDEX = 1 << 32
 
 _FOLDER = "exports/"
 _ZIP = "application/zip"
 #: The part of its time that an export waits for its turn.
 _WAITING = 0.3
-_READ = "SELECT idx, name, format, content, wanted, created_at, seconds, error FROM exports WHERE idx = ?"
-_OLDER = "SELECT idx FROM exports WHERE format = ifnull(?, format) AND idx <= ? ORDER BY idx DESC LIMIT ?"
-_NEWER = "SELECT idx FROM exports WHERE format = ifnull(?, format) AND idx >= ? ORDER BY idx LIMIT ?"
-#: Newest first, and in this order a listing counts from 0 upwards.
-LAST_INDEX = 1 << 32
+_PAGE = 500
+_UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
+#: The columns that describe the item, with the fields of the API that they are from.
+_ITEM_COLUMNS = {
+    "work_item_id": "id",
+    "batch_id": "batchId",
+    "asset_url": "assetUrl",
+    "asset_type": "assetType",
+    "created_at": "createdAt",
+    "updated_at": "updatedAt",
+}
+_ANNOTATION_COLUMNS = ("annotation_id", "category", "x", "y", "width", "height", "area")
+_ASSET_COLUMNS = ("file_name", "width", "height")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Export:
-    """An export as it is at the moment it was asked for."""
+    """An export; nothing runs for it, its status follows from the time."""
 
     index: int
     id: str
-    status: str
-    plan: ArchivePlan
     name: str
+    format: str
+    content: str
+    wanted: WorkItemFilter
     created_at: int
-    error: str | None
+    seconds: float
+    #: Why it fails in the end.
+    reason: str | None
+
+    @property
+    def status(self) -> str:
+        age, duration = now() - self.created_at, self.seconds * SECOND
+        if age >= duration:
+            return COMPLETED if self.reason is None else FAILED
+        return PENDING if age < duration * _WAITING else IN_PROGRESS
 
     @property
     def path(self) -> str:
-        """Where its zip lies, relative to the space."""
         return f"{_FOLDER}{self.id}.zip"
 
 
-class ExportRunningError(Exception):
-    """There is an active export in the space already."""
-
-    def __init__(self, export_id: str) -> None:
-        super().__init__(f"export {export_id} is still running in this space")
-
-
 class Exports:
-    """The exports of the space.
+    """The exports of the space; a zip is written when it is first asked for."""
 
-    Nothing runs while an export is under way: its status follows from the time, and its zip is written when
-    it is first asked for.
-    """
-
-    def __init__(self, store: Store, *, seconds: float) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
-        self._database = store.database
-        self._seconds = seconds
-        self._reasons: deque[str] = deque()
-        self._highest = -1
+        self._settings = settings
+        self._lock = threading.RLock()
         self._writing = threading.Lock()
+        self.reset()
 
-    @property
-    def seconds(self) -> float:
-        """Seconds from the creation of an export to its end."""
-        return self._seconds
+    def reset(self) -> None:
+        self._exports: dict[int, Export] = {}
+        #: Why the next exports fail, if they do.
+        self.reasons: deque[str] = deque()
+        self._created = 0
 
-    @seconds.setter
-    def seconds(self, seconds: float) -> None:
-        self._seconds = seconds
-        running = self.running()
-        if running is not None:
-            with self._database.lock:
-                self._database.execute("UPDATE exports SET seconds = ? WHERE idx = ?", (seconds, running.index))
-
-    def fail_next(self, reason: str) -> None:
-        """Make the next export that is created end as a failed one."""
-        self._reasons.append(reason)
-
-    def create(self, name: str, plan: ArchivePlan) -> Export:
-        """Start an export.
-
-        Raises:
-            ExportRunningError: If another one has not come to its end.
-        """
-        with self._database.lock:
-            running = self.running()
-            if running is not None:
-                raise ExportRunningError(running.id)
-            error = self._reasons.popleft() if self._reasons else None
-            return self._insert(name, plan, self._seconds, error)
-
-    def add(self, file: Path, name: str, plan: ArchivePlan) -> Export:
-        """Register a file as the zip of an export that is complete.
+    def create(self, name: str, format: str, content: str, wanted: WorkItemFilter, file: Path | None = None) -> Export:
+        """Start an export, or register a file as the zip of one that is complete.
 
         Raises:
             OSError: If the file cannot be read.
+            ValueError: If there is no such format or content.
         """
-        with self._database.lock:
-            export = self._insert(name, plan, 0.0, None)
-        self._store.objects.adopt(export.path, file, _ZIP, owned=False)
+        if format not in FORMATS or content not in CONTENTS:
+            raise ValueError(f"format is one of {FORMATS} and content one of {CONTENTS}, not {format!r}, {content!r}")
+        with self._lock:
+            # The id of a deleted export must not come back.
+            index = self._created
+            self._created += 1
+            export_id = self._store.catalogue.ids.encode("export", index)
+            seconds = 0.0 if file else self._settings.export_seconds
+            reason = self.reasons.popleft() if self.reasons and not file else None
+            export = Export(index, export_id, name, format, content, wanted, now(), seconds, reason)
+            self._exports[index] = export
+        if file:
+            self._store.objects.put(export.path, file, _ZIP, owned=False)
         return export
 
     def get(self, export_id: str) -> Export | None:
-        """Return the export with this id."""
         index = self._store.catalogue.ids.decode("export", export_id)
-        row = None if index is None else self._database.row(_READ, (index,))
-        return self._export(row) if row else None
-
-    def at(self, index: int) -> Export | None:
-        """Return the export with this index."""
-        row = self._database.row(_READ, (index,))
-        return self._export(row) if row else None
+        return None if index is None else self._exports.get(index)
 
     def running(self) -> Export | None:
-        """Return the export that has not come to its end."""
-        rows = self._database.rows("SELECT idx FROM exports WHERE created_at + seconds * 1000000 > ?", (_now(),))
-        return self.at(rows[0][0]) if rows else None
+        """Return the export that has not ended."""
+        with self._lock:
+            return next((export for export in self._exports.values() if export.status in (PENDING, IN_PROGRESS)), None)
 
-    def page(self, form: str | None, start: int, count: int, *, backwards: bool) -> list[int]:
-        """Return up to ``count`` places in the order of the listing, from ``start`` upwards or downwards."""
-        rows = self._database.rows(_NEWER if backwards else _OLDER, (form, LAST_INDEX - start, count))
-        return [LAST_INDEX - index for (index,) in rows]
+    def page(self, format: str | None, start: int, count: int) -> dict[int, Export]:
+        with self._lock:
+            newest = [(LAST_INDEX - index, export) for index, export in reversed(self._exports.items())]
+        matching = [(position, export) for position, export in newest if format in (None, export.format)]
+        return dict([entry for entry in matching if entry[0] >= start][:count])
 
     def delete(self, export: Export) -> None:
-        """Delete an export with its zip, whatever its status."""
-        with self._database.lock:
-            self._database.execute("DELETE FROM exports WHERE idx = ?", (export.index,))
+        with self._lock:
+            self._exports.pop(export.index, None)
         self._store.objects.remove(export.path)
 
     def archive(self, path: str) -> StoredObject | None:
@@ -147,57 +142,123 @@ class Exports:
         with self._writing:
             found = self._store.objects.get(path)
             if found is None:
-                file = self._store.objects.new_path()
-                write_archive(file, export.plan, self._store)
-                found = self._store.objects.adopt(path, file, _ZIP, owned=True)
+                file = self._store.objects.new_file()
+                write_archive(file, export, self._store)
+                found = self._store.objects.put(path, file, _ZIP)
         if self.get(export.id) is None:
             self._store.objects.remove(path)
             return None
         return found
 
-    def reset(self) -> None:
-        """Forget the planned failures; the exports themselves go with the database."""
-        self._reasons.clear()
-        self._highest = -1
 
-    def _insert(self, name: str, plan: ArchivePlan, seconds: float, error: str | None) -> Export:
-        # The id of a deleted export must not come back.
-        self._highest += 1
-        values = (
-            self._highest,
-            name,
-            plan.format,
-            plan.content,
-            json.dumps(asdict(plan.wanted)),
-            _now(),
-            seconds,
-            error,
-        )
-        self._database.execute("INSERT INTO exports VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
-        return self._export(values)
-
-    def _export(self, row: Any) -> Export:
-        index, name, form, content, wanted, created_at, seconds, error = row
-        status = _status(_now() - created_at, seconds * 1_000_000, error)
-        fields: dict[str, Any] = {
-            field: tuple(value) if isinstance(value, list) else value for field, value in json.loads(wanted).items()
-        }
-        return Export(
-            index=index,
-            id=self._store.catalogue.ids.encode("export", index),
-            status=status,
-            plan=ArchivePlan(form, content, WorkItemFilter(**fields)),
-            name=name,
-            created_at=created_at,
-            error=error if status == FAILED else None,
-        )
+def write_archive(path: Path, export: Export, store: Store) -> None:
+    """Write the zip of an export; the same items give the same bytes, and only one item is in memory at a time."""
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        if export.format == COCO_JSON:
+            for index in _indexes(store, export.wanted):
+                item = store.work_item(index)
+                name = f"{_folder(_batch_name(store, item))}/{store.item_id(index)}.json"
+                archive.writestr(_entry(name), _with_asset_url(store.document(index), item))
+        else:
+            lines = _json_lines if export.format == JSON else _csv_lines
+            with archive.open(_entry(f"annotations.{export.format.lower()}"), "w", force_zip64=True) as entry:
+                for line in lines(export, store):
+                    entry.write(line.encode())
 
 
-def _status(age: float, duration: float, error: str | None) -> str:
-    if age >= duration:
-        return COMPLETED if error is None else FAILED
-    return PENDING if age < duration * _WAITING else IN_PROGRESS
+def _indexes(store: Store, wanted: WorkItemFilter) -> Iterator[int]:
+    """Yield the completed items that match; nothing else is ever exported."""
+    selection = store.catalogue.select(wanted)
+    start = 0
+    while found := store.page(selection, start, _PAGE):
+        yield from (index for index in found if store.state(index).status == COMPLETED)
+        start = found[-1] + 1
 
 
-def _now() -> int:
-    return int(time.time() * 1_000_000)
+def _json_lines(export: Export, store: Store) -> Iterator[str]:
+    yield "["
+    for number, row in enumerate(_rows(export, store)):
+        yield (",\n" if number else "\n") + json.dumps(row, ensure_ascii=False)
+    yield "\n]\n"
+
+
+def _csv_lines(export: Export, store: Store) -> Iterator[str]:
+    table = csv.DictWriter(line := io.StringIO(), _columns(export))
+    table.writeheader()
+    for row in _rows(export, store):
+        table.writerow(row)
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
+    yield line.getvalue()
+
+
+def _columns(export: Export) -> tuple[str, ...]:
+    of_content = _ASSET_COLUMNS if export.content == ASSET_METADATA else _ANNOTATION_COLUMNS
+    return (*_ITEM_COLUMNS, "batch_name", *of_content, *(("score",) if export.content == INFERENCE else ()))
+
+
+def _rows(export: Export, store: Store) -> Iterator[dict[str, Any]]:
+    """Yield a row for each asset, annotation or inference: an inference is an annotation with a score."""
+    columns = _columns(export)
+    for index in _indexes(store, export.wanted):
+        item, document = store.work_item(index), _parse(store.document(index))
+        about = {name: item.get(field) for name, field in _ITEM_COLUMNS.items()}
+        about["batch_name"] = _batch_name(store, item)
+        categories = {category.get("id"): category.get("name") for category in _objects(document, "categories")}
+        entries = _objects(document, "images" if export.content == ASSET_METADATA else "annotations")
+        for number, found in enumerate(entries):
+            row = {
+                **found,
+                **about,
+                **dict(zip(("x", "y", "width", "height"), found.get("bbox") or (), strict=False)),
+                "annotation_id": found.get("id"),
+                "category": categories.get(found.get("category_id")),
+                "score": round(0.5 + store.catalogue.ids.digest(f"score {index}", number, 1)[0] / 512, 3),
+            }
+            yield {name: row.get(name) for name in columns}
+
+
+def _objects(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the objects in a list of a document; a test may have replaced the document by anything."""
+    found = document.get(name)
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
+def _with_asset_url(document: bytes, item: Mapping[str, Any]) -> bytes:
+    """Return a document with ``info.asset_url`` set; one that was replaced by something else stays as it is."""
+    content = _parse(document)
+    if not content:
+        return document
+    info = content.get("info")
+    content["info"] = {**(info if isinstance(info, dict) else {}), "asset_url": item.get("assetUrl") or ""}
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _parse(document: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(document)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _batch_name(store: Store, item: Mapping[str, Any]) -> str:
+    """Return the name of an item's batch; items without one are in ``Default``, as on the platform."""
+    position = store.batch_position(item.get("batchId"))
+    return "Default" if position is None else store.batch_name(position)
+
+
+def _folder(batch_name: str) -> str:
+    """Return a batch name as the sanitized name of a folder."""
+    name = _UNSAFE.sub("_", batch_name)
+    return name.replace(".", "_") if name.strip(". ") == "" else name
+
+
+def _entry(name: str) -> ZipInfo:
+    entry = ZipInfo(name)
+    # Neither the clock nor the operating system may show in the bytes.
+    entry.create_system = 3
+    entry.external_attr = 0o644 << 16
+    entry.compress_type = ZIP_DEFLATED
+    return entry

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import threading
 import time
@@ -13,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 from .recorder import KINDS
+from .settings import is_finite
 
 FaultKind = Literal["fail", "truncate", "drip", "reset", "abort", "html", "replace"]
 #: What an outage does to connections where it does not answer with an HTTP status.
@@ -36,18 +36,11 @@ HTML_PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>
 class Fault:
     """A planned deviation from the right answer.
 
-    Attributes:
-        kind: ``fail`` answers with an error, ``truncate`` sends the right answer in part, ``drip``
-            sends it so slowly that nobody can wait for its end, ``reset`` closes the connection without one,
-            ``abort`` resets it (TCP RST), ``html`` answers with a web page, ``replace`` with other content.
-        times: How many requests are hit; ``None`` for all of them.
-        path: A shell pattern for the request path; ``None`` for every path.
-        method: The HTTP method that is hit; ``None`` for every method.
-        status: The status of the answer, unless the kind decides it.
-        headers: Headers added to the answer.
-        body: The body of the answer; ``None`` for the usual body of the kind.
-        content_type: The content type of a replaced answer.
-        keep: The part of a body that is sent, 0 to 1, before it is cut or begins to drip.
+    ``fail`` answers with an error, ``truncate`` sends the right answer in part, ``drip`` sends it so slowly that
+    nobody can wait for its end, ``reset`` closes the connection without one, ``abort`` resets it (TCP RST),
+    ``html`` answers with a web page, ``replace`` with other content. ``None`` hits all requests, paths and methods;
+    as the body it stands for the usual one. ``path`` is a shell pattern, and ``keep`` the part of a body that is
+    sent before it is cut or begins to drip.
     """
 
     kind: FaultKind
@@ -55,7 +48,7 @@ class Fault:
     path: str | None = None
     method: str | None = None
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, Any] = field(default_factory=dict)
     body: bytes | None = None
     content_type: str = "application/json"
     keep: float = 0.5
@@ -72,27 +65,7 @@ class Fault:
         if not 0.0 <= self.keep <= 1.0:
             raise ValueError(f"keep must be between 0 and 1, not {self.keep}")
 
-    @classmethod
-    def from_json(cls, plan: Any) -> Fault:
-        """Build a fault from the body of a control request.
-
-        Raises:
-            ValueError: If it is not an object, has an unknown field or a value of the wrong type.
-        """
-        if not isinstance(plan, dict):
-            raise ValueError("a fault is a JSON object")
-        fields = dict(plan)
-        body, content_type = encode_body(fields.get("body"))
-        fields.update({"content_type": content_type, **fields, "body": body})
-        if fields.get("kind") == "fail":
-            fields.setdefault("status", 503)
-        try:
-            return cls(**fields)
-        except TypeError as error:
-            raise ValueError(f"not a fault: {error}") from error
-
     def hits(self, method: str, path: str) -> bool:
-        """Tell whether a request is one that this fault is meant for."""
         return (self.method is None or self.method.upper() == method) and (
             self.path is None or fnmatchcase(path, self.path)
         )
@@ -109,14 +82,9 @@ def encode_body(body: bytes | str | Mapping[str, Any] | list[Any] | None) -> tup
 
 @dataclass(frozen=True)
 class Outage:
-    """A fault that hits all requests during some time.
+    """A fault that hits all requests of some kinds, or of all kinds if there are none, during some time.
 
-    Attributes:
-        begins: When it begins, on the monotonic clock.
-        ends: When it ends.
-        kinds: The kinds of requests that are hit; none for all of them.
-        fault: The fault that hits them.
-        refused: Whether the server does not listen meanwhile.
+    The times are those of the monotonic clock. While it is ``refused``, the server does not listen.
     """
 
     begins: float
@@ -125,68 +93,42 @@ class Outage:
     fault: Fault
     refused: bool
 
-    @classmethod
-    def plan(
-        cls,
-        seconds: float,
-        status: int | OutageStatus = 500,
-        at: str | Iterable[str] = (),
-        *,
-        after: float = 0.0,
-        headers: Mapping[str, Any] | None = None,
-        body: bytes | str | Mapping[str, Any] | list[Any] | None = None,
-    ) -> Outage:
-        """Build an outage that begins ``after`` seconds from now.
 
-        Raises:
-            ValueError: If an argument is not valid, or two of them exclude each other.
-        """
-        if not _is_finite(seconds) or seconds <= 0:
-            raise ValueError(f"seconds must be a finite number above 0, not {seconds!r}")
-        if not _is_finite(after) or after < 0:
-            raise ValueError(f"after must be a finite number of seconds, 0 or more, not {after!r}")
-        answers = isinstance(status, int) and not isinstance(status, bool) and 400 <= status <= 599
-        if not answers and status not in get_args(OutageStatus):
-            words = ", ".join(get_args(OutageStatus))
-            raise ValueError(f"status must be an HTTP status from 400 to 599 or one of {words}, not {status!r}")
-        if not answers and (headers or body is not None):
-            raise ValueError(f"headers and body need an HTTP status, not {status!r}")
-        kinds = _kinds_of(at)
-        if status == "refused" and kinds:
-            raise ValueError("at must be empty with the status 'refused': the whole server refuses connections")
-        if answers:
-            content, content_type = encode_body(body)
-            fault = Fault("fail", None, None, None, int(status), _checked(headers or {}), content, content_type)
-        else:
-            # A connection that was accepted just before the server stopped listening is reset, too.
-            fault = Fault("reset" if status == "close" else "abort", None)
-        begins = time.monotonic() + after
-        return cls(begins, begins + seconds, kinds, fault, status == "refused")
+def plan_outage(
+    seconds: float,
+    status: int | OutageStatus = 500,
+    at: str | Iterable[str] = (),
+    *,
+    after: float = 0.0,
+    headers: Mapping[str, Any] | None = None,
+    body: bytes | str | Mapping[str, Any] | list[Any] | None = None,
+) -> Outage:
+    """Build an outage that begins ``after`` seconds from now.
 
-    @classmethod
-    def from_json(cls, plan: Any) -> Outage:
-        """Build an outage from the body of a control request.
-
-        Raises:
-            ValueError: If it is not an object, lacks ``seconds``, has an unknown field or a value that is not valid.
-        """
-        if not isinstance(plan, dict):
-            raise ValueError("an outage is a JSON object")
-        try:
-            return cls.plan(**plan)
-        except TypeError as error:
-            raise ValueError(f"not an outage: {error}") from error
-
-    def hits(self, kind: str, now: float) -> bool:
-        """Tell whether a request of a kind is one that fails now."""
-        return self.begins <= now < self.ends and (not self.kinds or kind in self.kinds)
-
-
-def _is_finite(value: object) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        return False
+    Raises:
+        ValueError: If an argument is not valid, or two of them exclude each other.
+    """
+    if not is_finite(seconds) or seconds <= 0:
+        raise ValueError(f"seconds must be a finite number above 0, not {seconds!r}")
+    if not is_finite(after) or after < 0:
+        raise ValueError(f"after must be a finite number of seconds, 0 or more, not {after!r}")
+    answers = isinstance(status, int) and not isinstance(status, bool) and 400 <= status <= 599
+    if not answers and status not in get_args(OutageStatus):
+        words = ", ".join(get_args(OutageStatus))
+        raise ValueError(f"status must be an HTTP status from 400 to 599 or one of {words}, not {status!r}")
+    if not answers and (headers or body is not None):
+        raise ValueError(f"headers and body need an HTTP status, not {status!r}")
+    kinds = _kinds_of(at)
+    if status == "refused" and kinds:
+        raise ValueError("at must be empty with the status 'refused': the whole server refuses connections")
+    if answers:
+        content, content_type = encode_body(body)
+        fault = Fault("fail", None, None, None, int(status), _checked(headers or {}), content, content_type)
+    else:
+        # A connection that was accepted just before the server stopped listening is reset, too.
+        fault = Fault("reset" if status == "close" else "abort", None)
+    begins = time.monotonic() + after
+    return Outage(begins, begins + seconds, kinds, fault, status == "refused")
 
 
 def _kinds_of(at: object) -> frozenset[str]:
@@ -217,28 +159,22 @@ class FaultPlan:
         #: Called when outages were added or dropped; the server may have to close its socket, or to open it again.
         self.outages_changed: Callable[[], None] = lambda: None
 
-    def add(self, fault: Fault) -> None:
-        """Plan a fault."""
+    def add(self, planned: Fault | Outage) -> None:
         with self._lock:
-            self._faults.append(fault)
-
-    def add_outage(self, outage: Outage) -> None:
-        """Plan an outage."""
-        with self._lock:
-            self._outages.append(outage)
-        self.outages_changed()
+            plans: list[Any] = self._faults if isinstance(planned, Fault) else self._outages
+            plans.append(planned)
+        if isinstance(planned, Outage):
+            self.outages_changed()
 
     def clear(self) -> None:
         """Drop every planned fault, and end every outage."""
         with self._lock:
             self._faults.clear()
-            had_outages = bool(self._outages)
             self._outages.clear()
-        if had_outages:
-            self.outages_changed()
+        self.outages_changed()
 
     def refusal(self) -> tuple[bool, float | None]:
-        """Tell whether connections are refused now, and in how many seconds that may be different."""
+        """Return whether connections are refused now, and in how many seconds that may be different."""
         now = time.monotonic()
         with self._lock:
             refused = [outage for outage in self._outages if outage.refused and now < outage.ends]
@@ -253,7 +189,7 @@ class FaultPlan:
         with self._lock:
             self._outages = [outage for outage in self._outages if now < outage.ends]
             for outage in self._outages:
-                if outage.hits(kind, now):
+                if outage.begins <= now and (not outage.kinds or kind in outage.kinds):
                     return outage.fault
             fault = next((fault for fault in self._faults if fault.times != 0 and fault.hits(method, path)), None)
             if fault is not None and fault.times is not None:
@@ -272,29 +208,15 @@ class RateLimit:
         self.retry_after = retry_after
         self.http_date = http_date
         self._capacity = max(1.0, per_second)
-        self._level = self._capacity
+        self._tokens = self._capacity
         self._filled_at = time.monotonic()
 
-    @classmethod
-    def from_json(cls, limit: Any) -> RateLimit | None:
-        """Build a limit from a number, an object with the arguments, or null for none.
-
-        Raises:
-            ValueError: If it is something else.
-        """
-        if limit is None:
-            return None
-        try:
-            return cls(**limit) if isinstance(limit, dict) else cls(limit)
-        except TypeError as error:
-            raise ValueError(f"not a rate limit: {error}") from error
-
     def admit(self) -> bool:
-        """Tell whether one more request is within the limit; called by the server's thread only."""
+        """Return whether another request is within the limit; called by the server's thread only."""
         now = time.monotonic()
-        self._level = min(self._capacity, self._level + (now - self._filled_at) * self.per_second)
+        self._tokens = min(self._capacity, self._tokens + (now - self._filled_at) * self.per_second)
         self._filled_at = now
-        if self._level < 1.0:
+        if self._tokens < 1.0:
             return False
-        self._level -= 1.0
+        self._tokens -= 1.0
         return True

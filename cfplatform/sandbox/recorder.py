@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 #: Older requests are dropped from the log; the counters go on.
@@ -16,24 +18,20 @@ MAX_REQUESTS = 200_000
 #: Longer bodies are cut in the log.
 MAX_BODY = 64 * 1024
 
+#: What stands in the log for a secret.
+MASK = "[masked]"
+_SECRET_QUERY = re.compile(r"(?i)((?:^|&)(?:X-Amz-(?:Signature|Credential|Security-Token)|sig|signature|token)=)[^&]+")
+
 #: The kinds requests are counted by.
-KINDS: tuple[str, ...] = (
-    "work_items",
-    "annotations",
-    "batches",
-    "signing",
-    "storage",
-    "uploads",
-    "exports",
-    "assets",
-    "jwks",
-    "other",
-)
+KINDS = ("work_items", "annotations", "batches", "signing", "storage", "uploads", "exports", "assets", "jwks", "other")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RecordedRequest:
     """A request as it arrived, and how it was answered.
+
+    Secrets are masked: the signature of a signed URL, the credentials in ``Authorization``, and an API key that
+    is not this sandbox's own.
 
     Attributes:
         method: The HTTP method.
@@ -41,14 +39,12 @@ class RecordedRequest:
         query_string: The query as it was sent.
         headers: The headers by lower-case name; repeated ones are joined with a comma.
         body: The body, cut after 64 KiB.
-        body_size: The size of the whole body.
+        body_size: The size of the complete body.
         status: The status of the answer; 0 if the connection was closed without one.
-        route: What was asked for: ``work_items``, ``annotations``, ``batches``, ``signing``, ``storage``,
+        route: The kind of the request: ``work_items``, ``annotations``, ``batches``, ``signing``, ``storage``,
             ``uploads``, ``exports``, ``assets``, ``jwks`` or ``other``.
         time: When the answer began, in seconds since 1970.
     """
-
-    __slots__ = ("body", "body_size", "headers", "method", "path", "query_string", "route", "status", "time")
 
     method: str
     path: str
@@ -62,87 +58,79 @@ class RecordedRequest:
 
     @property
     def query(self) -> list[tuple[str, str]]:
-        """The query parameters in the order sent."""
         return parse_qsl(self.query_string, keep_blank_values=True)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the request in a form that can be written as JSON."""
-        return {
-            "method": self.method,
-            "path": self.path,
-            "query": self.query,
-            "headers": dict(self.headers),
-            "body": self.body.decode("utf-8", "replace"),
-            "body_size": self.body_size,
-            "status": self.status,
-            "route": self.route,
-            "time": self.time,
-        }
+        as_they_are = ("method", "path", "query", "body_size", "status", "route", "time")
+        shown = {name: getattr(self, name) for name in as_they_are}
+        return {**shown, "headers": dict(self.headers), "body": self.body.decode("utf-8", "replace")}
 
 
 @lru_cache(maxsize=256)
-def decode_headers(raw: tuple[tuple[bytes, bytes], ...]) -> Mapping[str, str]:
+def masked_headers(raw: tuple[tuple[bytes, bytes], ...], api_key: str) -> Mapping[str, str]:
     """Return headers as a mapping; equal headers share one, since a client sends the same ones every time."""
     headers: dict[str, str] = {}
     for name, value in raw:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        if key in ("authorization", "proxy-authorization"):
+            text = f"{text.partition(' ')[0]} {MASK}" if " " in text else MASK
+        elif key == "x-api-key" and text != api_key:
+            text = MASK
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return MappingProxyType(headers)
 
 
-class Recorder:
-    """Keeps the last requests and counts all of them."""
+def masked_query(query: str) -> str:
+    return _SECRET_QUERY.sub(rf"\g<1>{MASK}", query)
 
+
+class Recorder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._requests: deque[RecordedRequest] = deque(maxlen=MAX_REQUESTS)
-        self._counts = dict.fromkeys(KINDS, 0)
-        self.in_flight = 0
+        self._counts: dict[str, int] = dict.fromkeys(KINDS, 0)
+        #: The clients that wait for an answer.
+        self.waiting: set[Any] = set()
         self.max_in_flight = 0
         self.connections = 0
         self.leaks = 0
 
-    def enter(self) -> None:
-        """Note that a request has arrived."""
+    @contextmanager
+    def answering(self, client: Any) -> Iterator[None]:
         with self._lock:
-            self.in_flight += 1
+            self.waiting.add(client)
             self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.waiting.discard(client)
 
-    def leave(self) -> None:
-        """Note that a request has been dealt with."""
-        with self._lock:
-            self.in_flight -= 1
+    @property
+    def in_flight(self) -> int:
+        return len(self.waiting)
 
-    def connected(self) -> None:
-        """Count a connection."""
+    def count(self, name: Literal["connections", "leaks"]) -> None:
         with self._lock:
-            self.connections += 1
-
-    def leaked(self) -> None:
-        """Count a request that brought credentials to the storage."""
-        with self._lock:
-            self.leaks += 1
+            setattr(self, name, getattr(self, name) + 1)
 
     def add(self, request: RecordedRequest) -> None:
-        """Log a request; done before its answer leaves, so that whoever has the answer finds the entry."""
+        """Log a request; called before its answer is sent, so that a client that has the answer finds the entry."""
         with self._lock:
             self._requests.append(request)
             self._counts[request.route] += 1
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The logged requests, oldest first."""
         with self._lock:
             return list(self._requests)
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of requests by kind."""
         with self._lock:
             return dict(self._counts)
 
     def clear(self) -> None:
-        """Empty the log and set every counter but ``in_flight`` to zero."""
         with self._lock:
             self._requests.clear()
             self._counts = dict.fromkeys(KINDS, 0)

@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from typing_extensions import Self
 
-from .catalogue import Catalogue
-from .observer import Observer
-from .planner import Planner
-from .platform import CursorStyle, Platform
+from .catalogue import WorkItemFilter
+from .exports import ANNOTATION, COCO_JSON
+from .faults import Fault, OutageStatus, RateLimit, encode_body, plan_outage
+from .platform import API_PREFIX, PUBLIC_PREFIX, WELL_KNOWN_PREFIX, Platform
+from .recorder import RecordedRequest
 from .server import Server
-from .services import Services
-from .world import World
+from .settings import CursorStyle, Settings
+from .webhooks import Delivery
 
 if TYPE_CHECKING:
     from cfplatform.client import Client
 
 _DEFAULT_BATCHES = 5
 
+#: A work item given by its id or by its index, counted from 0 in the order of the listing.
+ItemReference: TypeAlias = "str | int"
 
-class Sandbox(World, Services, Planner, Observer):
+
+def _shown(path: str, doc: str) -> Any:
+    return property(attrgetter(path), doc=doc)
+
+
+def _setting(name: str, doc: str) -> Any:
+    return property(
+        lambda sandbox: getattr(sandbox._settings, name),
+        lambda sandbox, value: sandbox._platform.change_settings({name: value}),
+        doc=doc,
+    )
+
+
+class Sandbox:
     """A CloudFactory AI Platform of its own, answering on a loopback address of this machine.
 
-    Everything is derived from the seed: the same arguments give the same ids, pictures and labels, and a
+    Everything is derived from the seed: the same arguments give the same ids, images and annotations, and a
     million items start as fast as ten. The port is taken when the object is made; it answers between
-    ``start()`` and ``stop()``, or inside a ``with`` block. All methods may be called from any thread.
+    ``start()`` and ``stop()``, or inside a ``with`` block. All methods may be called from any thread;
+    those for a work item raise `LookupError` if there is none.
 
     Args:
         items: How many work items there are.
         batches: How many batches they are spread over, in order; 5, or as many as there are ``batch_names``.
-        seed: Picks the world.
+        seed: Seed for the generated data.
         port: The port to answer on; 0 picks a free one.
         in_review: The part of the items, 0 to 1, that is in ``CLIENT_REVIEW`` and has no annotation yet.
         batch_names: The names of the first batches; the others keep their usual ones.
@@ -41,7 +62,7 @@ class Sandbox(World, Services, Planner, Observer):
         page_size_default: The page size of a listing that does not give ``limit``.
         cursor_style: How the cursors of a page are spelled: ``camel`` (``cursorNext``) or ``snake``
             (``cursor_next``).
-        with_total: Whether listings of work items tell the number of matches.
+        with_total: Whether listings of work items show the number of matches.
         overlap: How many entries of a page are repeated at the start of the next one.
         unbatched: How many of the last work items belong to no batch.
         absolute_assets: Whether ``assetUrl`` is an absolute URL that everybody can read, rather than a path in
@@ -58,6 +79,32 @@ class Sandbox(World, Services, Planner, Observer):
         ...     summary.successful, sandbox.counts["annotations"]
         (20, 21)
     """
+
+    api_key: str = _shown("_platform.api_key", "The key that the API asks for.")
+    project_id: str = _shown("_store.project_id", "The id of the only project.")
+    space_id: str = _shown("_store.space_id", "The id of the only space.")
+    webhook_key_id: str = _shown("_platform.keys.key_id", "The id of the key that webhooks are signed with now.")
+    deliveries: list[Delivery] = _shown(
+        "_platform.webhooks.deliveries", "The last webhooks (up to 10,000), oldest first, with what became of them."
+    )
+    requests: list[RecordedRequest] = _shown("_recorder.requests", "The last requests (up to 200,000), oldest first.")
+    counts: dict[str, int] = _shown("_recorder.counts", "How many requests there were of each kind.")
+    in_flight: int = _shown("_recorder.in_flight", "How many requests are being answered.")
+    max_in_flight: int = _shown("_recorder.max_in_flight", "How many requests were being answered at once, at most.")
+    connections: int = _shown("_recorder.connections", "How many connections were opened.")
+    leaks: int = _shown("_recorder.leaks", "How many requests brought an API key or other credentials to the storage.")
+
+    latency: float = _setting("latency", "Seconds by which every answer is delayed.")
+    url_lifetime: float = _setting("url_lifetime", "Seconds for which URLs signed from now on work.")
+    export_seconds: float = _setting(
+        "export_seconds", "Seconds that an export takes; a new value also counts for the one that is running."
+    )
+    export_url_lifetime: float = _setting(
+        "export_url_lifetime", "Seconds for which a ``downloadUrl`` given from now on works."
+    )
+    webhook_url: str | None = _setting(
+        "webhook_url", "Where webhooks go if a work item has no ``metadata.callbackUrl``; a loopback URL, or nowhere."
+    )
 
     def __init__(
         self,
@@ -82,35 +129,19 @@ class Sandbox(World, Services, Planner, Observer):
         webhook_url: str | None = None,
         host: str = "127.0.0.1",
     ) -> None:
-        names = batch_names or ()
-        catalogue = Catalogue(
-            seed=seed,
-            items=items,
-            batches=(len(names) or _DEFAULT_BATCHES) if batches is None else batches,
-            batch_names=names,
-            unbatched=unbatched,
-            in_review=in_review,
-        )
-        self._platform = Platform(
-            catalogue,
-            api_key=api_key,
-            latency=latency,
-            url_lifetime=url_lifetime,
-            page_size_default=page_size_default,
-            cursor_style=cursor_style,
-            with_total=with_total,
-            overlap=overlap,
-            absolute_assets=absolute_assets,
-            export_seconds=export_seconds,
-            export_url_lifetime=export_url_lifetime,
-            webhook_url=webhook_url,
-        )
+        batch_names = batch_names or ()
+        if batches is None:
+            batches = len(batch_names) or _DEFAULT_BATCHES
+        given = {name: value for name, value in locals().items() if name not in ("self", "host", "port")}
+        self._settings = Settings(**given)
+        self._platform = Platform(self._settings)
         self._store = self._platform.store
         self._recorder = self._platform.recorder
         self._server = Server(self._platform, host, port)
-        self._platform.origin = "http://{}:{}".format(*self._server.address)
-
-    # -- life
+        address, number = self._server.address
+        self._platform.origin = f"http://[{address}]:{number}" if ":" in address else f"http://{address}:{number}"
+        if absolute_assets:
+            self._store.asset_prefix = f"{self._platform.origin}{PUBLIC_PREFIX}/assets/"
 
     def start(self) -> Self:
         """Start answering; a stopped sandbox comes back on the same port, as it was."""
@@ -132,27 +163,10 @@ class Sandbox(World, Services, Planner, Observer):
         state = "running" if self._server.running else "stopped"
         return f"<Sandbox {self.base_url} {state}, {self._store.item_count} items>"
 
-    # -- access
-
     @property
     def base_url(self) -> str:
         """The base URL for API clients."""
-        return self._platform.base_url
-
-    @property
-    def api_key(self) -> str:
-        """The key that the API asks for."""
-        return self._platform.api_key
-
-    @property
-    def project_id(self) -> str:
-        """The id of the only project."""
-        return self._store.project_id
-
-    @property
-    def space_id(self) -> str:
-        """The id of the only space."""
-        return self._store.space_id
+        return self._platform.origin + API_PREFIX
 
     def client(self, **options: Any) -> Client:
         """Return a client of this sandbox; ``options`` go to `cfplatform.Client`."""
@@ -163,8 +177,278 @@ class Sandbox(World, Services, Planner, Observer):
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables that point a client at this sandbox."""
-        return self._platform.environment()
+        return {
+            "CF_API_KEY": self.api_key,
+            "CF_PLATFORM_BASE_URL": self.base_url,
+            "CF_PROJECT_ID": self.project_id,
+            "CF_SPACE_ID": self.space_id,
+        }
 
     def reset(self) -> None:
-        """Bring back the world, the settings, the faults and the empty log of the beginning."""
+        """Bring back the project, the settings, the faults and the empty log of the beginning."""
         self._platform.reset()
+
+    # -- work items and batches
+
+    def work_item_ids(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
+        """Yield the ids of the work items with these indexes, deleted ones included."""
+        count = self._store.item_count
+        return map(self._store.item_id, range(start, count if stop is None else min(stop, count)))
+
+    def work_item(self, item: ItemReference) -> dict[str, Any]:
+        """Return a work item as the listing shows it."""
+        return self._store.work_item(self._platform.index(item))
+
+    def document(self, item: ItemReference) -> bytes:
+        """Return the COCO document of a work item, as the storage serves it."""
+        return self._store.document(self._platform.index(item))
+
+    def asset(self, item: ItemReference) -> bytes:
+        """Return the asset of a work item as the storage serves it: a PNG, or what was uploaded for it.
+
+        Raises:
+            LookupError: If there is no such work item, or nothing was uploaded to its ``assetUrl``.
+        """
+        found = self._store.asset(self._platform.index(item))
+        if found is None:
+            raise LookupError(f"the asset of work item {item!r} is not in the storage of this sandbox")
+        return found
+
+    def update_work_item(
+        self, item: ItemReference, *, status: str | None = None, touch: bool = True, document: bytes | None = None
+    ) -> None:
+        """Change a work item; another status is announced by a webhook.
+
+        Args:
+            item: Its id or index.
+            status: The new status.
+            touch: Whether it gets a later ``updatedAt`` and a new revision of its document.
+            document: Replaces its COCO document; may be anything.
+        """
+        self._platform.update_work_item(self._platform.index(item), status=status, touch=touch, document=document)
+
+    def set_status(self, item: ItemReference, status: str) -> None:
+        """Set the status of a work item, with a later ``updatedAt``, and announce it by a webhook.
+
+        The webhook goes to the item's ``metadata.callbackUrl``, else to ``webhook_url``; it is sent also if the
+        item has this status already.
+
+        Example:
+            >>> sandbox.set_status(0, "CLIENT_REVIEW")
+            >>> sandbox.work_item(0)["status"]
+            'CLIENT_REVIEW'
+        """
+        self._platform.update_work_item(self._platform.index(item), status=status, always_announce=True)
+
+    def delete_work_item(self, item: ItemReference) -> None:
+        """Delete a work item with all that belongs to it."""
+        self._store.update(self._platform.index(item), deleted=True)
+
+    def patch_work_item_json(self, item: ItemReference, fields: Mapping[str, Any], remove: Sequence[str] = ()) -> None:
+        """Make listings show a work item with other fields, or without some; filters do not notice."""
+        self._store.patch(self._platform.index(item), fields, remove)
+
+    def set_annotation(self, item: ItemReference, metadata: Mapping[str, Any] | None) -> None:
+        """Replace the metadata of the annotation of a work item, which usually names its COCO document."""
+        self._store.update(self._platform.index(item), annotation=json.dumps(metadata))
+
+    def rename_batch(self, batch_id: int, name: str) -> None:
+        """Rename a batch; any text will do, also one that the platform would refuse.
+
+        Raises:
+            LookupError: If there is no such batch.
+        """
+        position = self._store.batch_position(batch_id)
+        if position is None:
+            raise LookupError(f"no batch {batch_id} in this sandbox")
+        self._store.rename_batch(position, name)
+
+    # -- faults and delays
+
+    def fail_next(
+        self,
+        status: int = 503,
+        *,
+        times: int | None = 1,
+        path: str | None = None,
+        method: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | str | Mapping[str, Any] | list[Any] | None = None,
+    ) -> None:
+        """Answer the next requests with an error.
+
+        Args:
+            status: The status of the answer.
+            times: How many requests fail; ``None`` for all until ``clear_faults()``.
+            path: A shell pattern for the request path, such as ``*/annotations`` or ``/storage/*``.
+            method: The HTTP method that fails; every one if omitted.
+            headers: Headers added to the answer.
+            body: Text, bytes, or what is to be sent as JSON; the usual error if omitted.
+        """
+        content, content_type = encode_body(body)
+        self._platform.faults.add(Fault("fail", times, path, method, status, headers or {}, content, content_type))
+
+    def truncate_next(
+        self, times: int | None = 1, *, path: str | None = None, method: str | None = None, keep: float = 0.5
+    ) -> None:
+        """Announce the next answers in full, send the part ``keep`` of the body and close the connection."""
+        self._platform.faults.add(Fault("truncate", times, path, method, keep=keep))
+
+    def drip_next(
+        self, times: int | None = 1, *, path: str | None = None, method: str | None = None, keep: float = 0.5
+    ) -> None:
+        """Send the part ``keep`` of the body of the next answers, and the rest at 20 bytes a second."""
+        self._platform.faults.add(Fault("drip", times, path, method, keep=keep))
+
+    def reset_next(self, times: int | None = 1, *, path: str | None = None, method: str | None = None) -> None:
+        """Close the connection instead of answering."""
+        self._platform.faults.add(Fault("reset", times, path, method))
+
+    def html_next(
+        self,
+        times: int | None = 1,
+        *,
+        path: str | None = None,
+        method: str | None = None,
+        status: int = 200,
+        body: bytes | None = None,
+    ) -> None:
+        """Answer the next requests with a web page, as a proxy or a captive portal does."""
+        self._platform.faults.add(Fault("html", times, path, method, status, body=body))
+
+    def replace_next(
+        self,
+        body: bytes,
+        *,
+        content_type: str = "application/json",
+        status: int = 200,
+        times: int | None = 1,
+        path: str | None = None,
+        method: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Answer the next requests with other content."""
+        self._platform.faults.add(Fault("replace", times, path, method, status, headers or {}, body, content_type))
+
+    def outage(
+        self,
+        seconds: float,
+        status: int | OutageStatus = 500,
+        at: str | Iterable[str] = (),
+        *,
+        after: float = 0.0,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | str | Mapping[str, Any] | list[Any] | None = None,
+    ) -> None:
+        """Let every matching request fail for some seconds.
+
+        Several outages may be planned. While one lasts, it goes before the faults of the other methods.
+        ``clear_faults()`` ends them all.
+
+        Args:
+            seconds: How long it lasts.
+            status: An HTTP status from 400 to 599; ``"reset"`` or ``"close"`` to reset or close the connection
+                without an answer; or ``"refused"``: open connections are cut and the port refuses new ones, also
+                those to the control API.
+            at: The endpoints that fail, one name or several: ``work_items``, ``batches``, ``annotations``,
+                ``signedurls``, ``storage``, ``exports``, or a name that ``counts`` has. Everything but the control API
+                if omitted, and always with ``"refused"``.
+            after: Seconds from now until it begins.
+            headers: Headers added to the answer, such as ``{"Retry-After": "5"}``.
+            body: Text, bytes, or a value to send as JSON; the usual error if omitted.
+
+        Raises:
+            ValueError: If an argument is not valid, or two of them exclude each other.
+
+        Example:
+            >>> sandbox.outage(20, 503, at="annotations", headers={"Retry-After": "5"})
+            >>> sandbox.outage(5, "refused", after=60)
+            >>> sandbox.clear_faults()
+        """
+        self._platform.faults.add(plan_outage(seconds, status, at, after=after, headers=headers, body=body))
+
+    def rate_limit(self, per_second: float | None, *, retry_after: float = 1, http_date: bool = False) -> None:
+        """Refuse API requests over a rate with 429, or with ``None`` lift the limit.
+
+        Args:
+            per_second: The rate; as many requests may come at once.
+            retry_after: The wait in seconds that the answer asks for.
+            http_date: Whether ``Retry-After`` is a date instead of a number.
+        """
+        limit = None if per_second is None else RateLimit(per_second, retry_after=retry_after, http_date=http_date)
+        self._platform.rate_limit = limit
+
+    def expire_after(self, seconds: float) -> None:
+        """Let URLs signed from now on, those of exports too, work for this many seconds."""
+        self._platform.change_settings({"url_lifetime": seconds, "export_url_lifetime": seconds})
+
+    def expire_urls(self) -> None:
+        """Make every URL signed so far an expired one, without waiting."""
+        self._platform.signer.expire_all()
+
+    def clear_faults(self) -> None:
+        """Drop the planned faults and end all outages; latency, URL lifetime and rate limit stay."""
+        self._platform.faults.clear()
+
+    # -- exports and webhooks
+
+    def fail_next_export(self, reason: str) -> None:
+        """Let the next export that is created end as ``FAILED``, with this ``error``."""
+        self._platform.exports.reasons.append(reason)
+
+    def add_export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        format: str = COCO_JSON,
+        content: str = ANNOTATION,
+    ) -> str:
+        """Register a file as the zip of a new export that is ``COMPLETED``.
+
+        It may be as large as you like and need not be a zip at all. It is served from where it is, so leave it
+        alone; deleting the export does not delete it. Its ``name`` is that of the file if omitted.
+
+        Returns:
+            The id of the export.
+
+        Raises:
+            OSError: If the file cannot be read.
+
+        Example:
+            >>> from pathlib import Path
+            >>> _ = Path("any.zip").write_bytes(b"no zip at all")
+            >>> export_id = sandbox.add_export("any.zip", name="broken")
+        """
+        file = Path(path).resolve(strict=True)
+        return self._platform.exports.create(name or file.name, format, content, WorkItemFilter(), file).id
+
+    @property
+    def jwks_url(self) -> str:
+        """Where the public keys of webhooks are."""
+        return f"{self._platform.origin}{WELL_KNOWN_PREFIX}/jwks.json"
+
+    def rotate_webhook_key(self, keep_old: bool = True) -> str:
+        """Sign webhooks with a new key from now on, and return its id; ``keep_old`` still publishes the others."""
+        self._platform.keys.rotate(keep_old=keep_old)
+        return self._platform.keys.key_id
+
+    def sign_webhook(self, body: bytes) -> dict[str, str]:
+        """Return the headers that a webhook with this body is sent with now.
+
+        Example:
+            >>> headers = sandbox.sign_webhook(b'{"status": "COMPLETED"}')
+            >>> sorted(headers)
+            ['Content-Type', 'X-Payload-Key-Id', 'X-Payload-Signature', 'X-Payload-Timestamp']
+        """
+        return self._platform.keys.sign(body)
+
+    def wait_for_deliveries(self, timeout: float = 10.0) -> bool:
+        """Wait until no webhook is on its way, and return whether that came within ``timeout`` seconds."""
+        return self._platform.webhooks.wait(timeout)
+
+    # -- the log
+
+    def clear_requests(self) -> None:
+        """Empty the log and set the counters to zero."""
+        self._recorder.clear()

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
+import os
+import socket
 import threading
-from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
 
-from uvicorn.server import ServerState
+import uvicorn
 
 from .app import Application
-from .connections import Connections, Protocol, make_config
-from .listener import Listener, bind
+from .formats import is_loopback
 from .platform import Platform
 
+_BACKLOG = 2048
 _START_TIMEOUT = 10.0
 _STOP_TIMEOUT = 5.0
 _PLAN_TIMEOUT = 5.0
 #: Seconds between attempts to get back a port that another process has taken during an outage.
 _BIND_PAUSE = 0.1
+
+# uvicorn reports bad requests and broken-off answers on its own logger; here they are planned.
+_silent = logging.getLogger("cfplatform.sandbox.connections")
+_silent.setLevel(logging.CRITICAL)
 
 
 class Server:
@@ -31,31 +39,23 @@ class Server:
     def __init__(self, platform: Platform, host: str, port: int) -> None:
         self._platform = platform
         self._socket = bind(_loopback(host), port)
-        self.address: tuple[str, int] = self._socket.getsockname()
+        self.address: tuple[str, int] = self._socket.getsockname()[:2]
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._woken: asyncio.Event | None = None
-        self._stopping = False
         self._ready = threading.Event()
         self._error: BaseException | None = None
-        #: What is set when the server's thread has acted on a change of the plan.
-        self._waiting: deque[threading.Event] = deque()
         platform.faults.outages_changed = self._outages_changed
 
     @property
     def running(self) -> bool:
-        """Whether the server answers."""
         return self._thread is not None
 
     def start(self) -> None:
-        """Start answering; a stopped server comes back on the same port."""
         if self._thread is not None:
             raise RuntimeError("the sandbox is running already")
-        if self._socket.fileno() == -1:
-            self._socket = bind(*self.address)
+        self._bind()
         self._ready.clear()
         self._error = None
-        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="cfplatform-sandbox", daemon=True)
         self._thread.start()
         if not self._ready.wait(_START_TIMEOUT) or self._error is not None:
@@ -66,88 +66,141 @@ class Server:
     def stop(self) -> None:
         """Stop answering, close every connection and free the port; stopping twice does no harm."""
         if self._thread is not None:
-            self._stopping = True
-            self._wake()
+            self._call(self._end.set)
             self._thread.join(_STOP_TIMEOUT)
             self._thread = None
         self._socket.close()
 
-    def _wake(self) -> bool:
-        """Let the server's thread look at what has changed; tell whether there is one that can."""
-        if self._loop is None or self._woken is None:
+    def _outages_changed(self) -> None:
+        """Follow the new plan, and wait until the server does, unless this is its own thread."""
+        followed = threading.Event()
+        if self._call(self._follow_plan, followed) and threading.current_thread() is not self._thread:
+            followed.wait(_PLAN_TIMEOUT)
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> bool:
+        """Let the server's thread call a function; return whether there is such a thread."""
+        loop = self._loop
+        if loop is None:
             return False
         try:
-            self._loop.call_soon_threadsafe(self._woken.set)
+            loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
             # The loop was closed.
             return False
         return True
 
-    def _outages_changed(self) -> None:
-        """Let the server's thread follow the new plan, and wait until it does."""
-        if not self.running:
-            return
-        followed = threading.Event()
-        self._waiting.append(followed)
-        if self._wake() and threading.current_thread() is not self._thread:
-            followed.wait(_PLAN_TIMEOUT)
-
     def _run(self) -> None:
         loop = _new_event_loop()
         try:
-            loop.run_until_complete(self._serve(loop))
+            loop.run_until_complete(self._serve())
         except BaseException as error:
             self._error = error
         finally:
+            self._loop = None
             loop.close()
             self._ready.set()
-            self._release(len(self._waiting))
 
-    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        # In this order: an event without its loop is not used.
-        self._woken = asyncio.Event()
-        self._loop = loop
-        connections = Connections(self._platform.recorder.connected)
-        config = make_config(Application(self._platform, connections))
-        state = ServerState()
-        faults = self._platform.faults
-        listener = Listener(self._socket, lambda: Protocol(config, state, connections), connections, faults)
-        wait = await listener.follow_plan()
+    async def _serve(self) -> None:
+        self._end = asyncio.Event()
+        self._following = asyncio.Lock()
+        self._followers: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._listener: asyncio.AbstractServer | None = None
+        # uvicorn's server is not run, it only holds what its connections share: it would look every 100 ms
+        # whether it has to stop, and cannot stop listening for a while.
+        self._config = uvicorn.Config(
+            lambda *_: None,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            proxy_headers=False,
+            timeout_keep_alive=300,
+        )
+        self._state = uvicorn.Server(self._config).server_state
+        self._app = Application(self._platform, self._state.connections)
+        self._config.app = self._app
+        self._config.load()
+        self._loop = asyncio.get_running_loop()
+        await self._listen_or_not()
         self._ready.set()
-        while not self._stopping:
-            timer = None if wait is None else loop.call_later(wait, self._woken.set)
-            await self._woken.wait()
-            if timer is not None:
-                timer.cancel()
-            self._woken.clear()
-            # Counted before the plan is read: a later change needs another turn.
-            waiting = len(self._waiting)
-            try:
-                wait = await listener.follow_plan()
-            except OSError:
-                wait = _BIND_PAUSE
-            self._release(waiting)
-        listener.close()
-        connections.abort_all()
-        for task in state.tasks:
+        await self._end.wait()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._listener is not None:
+            self._listener.close()
+        self._socket.close()
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        tasks = [*self._state.tasks, *self._followers]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*state.tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _release(self, count: int) -> None:
-        for _ in range(count):
-            self._waiting.popleft().set()
+    def _follow_plan(self, followed: threading.Event | None = None) -> None:
+        task = asyncio.ensure_future(self._listen_or_not())
+        self._followers.add(task)
+        task.add_done_callback(self._followers.discard)
+        if followed is not None:
+            task.add_done_callback(lambda _: followed.set())
+
+    async def _listen_or_not(self) -> None:
+        """Listen, except while the plan refuses connections, and come back when that changes."""
+        async with self._following:
+            refused, wait = self._platform.faults.refusal()
+            try:
+                if refused:
+                    if self._listener is not None:
+                        self._listener.close()
+                        self._listener = None
+                        self._app.cut_connections()
+                    # Bound without listening, the port refuses connections and nobody else is given it.
+                    self._bind()
+                elif self._listener is None:
+                    self._bind()
+                    loop = asyncio.get_running_loop()
+                    self._listener = await loop.create_server(self._connection, sock=self._socket, backlog=_BACKLOG)
+            except OSError:
+                # Another process took the port in the moment between closing the socket and binding it again.
+                wait = _BIND_PAUSE
+            if self._timer is not None:
+                self._timer.cancel()
+            if wait is not None:
+                self._timer = asyncio.get_running_loop().call_later(wait, self._follow_plan)
+
+    def _connection(self) -> asyncio.Protocol:
+        self._platform.recorder.count("connections")
+        make = cast(Any, self._config.http_protocol_class)
+        protocol = make(config=self._config, server_state=self._state, app_state={})
+        protocol.logger, protocol.access_log = _silent, False
+        return cast(asyncio.Protocol, protocol)
+
+    def _bind(self) -> None:
+        if self._socket.fileno() == -1:
+            self._socket = bind(*self.address)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound and does not listen yet."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With the protocol left open, asyncio does not switch Nagle's algorithm off: 40 ms a request.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":
+            # A port in use is still refused; on Windows this option would allow taking it over.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def _loopback(host: str) -> str:
-    """Return the address of a loopback host: the sandbox has no business on a network."""
-    address = "127.0.0.1" if host == "localhost" else host
-    try:
-        is_loopback = ipaddress.IPv4Address(address).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
+    """Return the address of a loopback host: the sandbox does not belong on a network."""
+    if not is_loopback(host):
         raise ValueError(f"host must be a loopback address such as 127.0.0.1, not {host!r}")
-    return address
+    return "127.0.0.1" if host == "localhost" else str(ipaddress.ip_address(host))
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

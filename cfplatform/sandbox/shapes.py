@@ -1,16 +1,17 @@
-"""The labelled pictures: coloured shapes whose outlines, boxes and masks are known exactly.
+"""The annotated images: coloured shapes whose outlines, boxes and masks are known exactly.
 
-A scene is computed from a few random bytes. Its COCO annotations need no picture, and the picture is drawn
-from the same columns of pixels as the masks, so the labels cannot lie beside what is seen.
+A scene is computed from a few random bytes. Its COCO annotations need no image, and the image is drawn from
+the same columns of pixels as the masks, so annotations always match it.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from PIL import Image, ImageDraw
@@ -35,18 +36,8 @@ CATEGORIES: list[dict[str, Any]] = [
 #: Half of the shapes are ellipses: their masks make documents as large as real ones.
 _DRAWN_KINDS = ("rectangle", "triangle", "star", "ellipse", "ellipse", "ellipse")
 
-_PALETTE = (
-    (214, 69, 65),
-    (31, 119, 180),
-    (44, 160, 44),
-    (255, 152, 56),
-    (148, 103, 189),
-    (23, 190, 207),
-    (140, 86, 75),
-    (227, 119, 194),
-    (64, 64, 122),
-    (188, 189, 34),
-)
+_RGB = bytes.fromhex("d64541 1f77b4 2ca02c ff9838 9467bd 17becf 8c564b e377c2 40407a bcbd22")
+_PALETTE = [(_RGB[at], _RGB[at + 1], _RGB[at + 2]) for at in range(0, len(_RGB), 3)]
 
 Point = tuple[float, float]
 #: A column of pixels: x, first row, row after the last.
@@ -55,35 +46,21 @@ Run = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Shape:
-    """One drawn and labelled object."""
-
     kind: str
     colour: tuple[int, int, int]
     bbox: list[float]
     area: float
     segmentation: list[list[float]] | dict[str, list[int]]
-    points: tuple[Point, ...] = ()
-    ellipse: tuple[int, int, int, int] | None = None
-
-    def runs(self) -> Iterator[Run]:
-        """Yield the pixels of the shape, column by column."""
-        if self.ellipse is None:
-            yield from _polygon_runs(self.points)
-            return
-        centre_x, centre_y, radius_x, radius_y = self.ellipse
-        for step, half in enumerate(_half_heights(radius_x, radius_y)):
-            yield centre_x - radius_x + step, centre_y - half, centre_y + half + 1
+    #: Yields its pixels, column by column.
+    runs: Callable[[], Iterator[Run]]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture: its background and the shapes on it."""
-
     background: tuple[int, int, int]
     shapes: tuple[Shape, ...]
 
     def annotations(self) -> list[dict[str, Any]]:
-        """Return the shapes as COCO annotations of the image with id 1."""
         return [
             {
                 "id": number,
@@ -98,7 +75,6 @@ class Scene:
         ]
 
     def draw(self) -> bytes:
-        """Draw the picture and return it as PNG."""
         image = Image.new("RGB", (WIDTH, HEIGHT), self.background)
         pen = ImageDraw.Draw(image)
         for shape in self.shapes:
@@ -107,6 +83,31 @@ class Scene:
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         return buffer.getvalue()
+
+
+def coco_document(
+    *,
+    description: str,
+    revision: int,
+    created: str,
+    file_name: str,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    annotations: Sequence[Mapping[str, Any]] = (),
+) -> bytes:
+    document = {
+        "info": {
+            "description": description,
+            "version": str(revision),
+            "year": int(created[:4]),
+            "contributor": "cfplatform sandbox",
+            "date_created": created,
+        },
+        "licenses": [],
+        "images": [{"id": 1, "width": size[0], "height": size[1], "file_name": file_name, "date_captured": created}],
+        "categories": CATEGORIES,
+        "annotations": annotations,
+    }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def make_scene(entropy: bytes) -> Scene:
@@ -132,16 +133,16 @@ def make_scene(entropy: bytes) -> Scene:
 
 
 def _make_shape(entropy: bytes, left: int, top: int, colour: tuple[int, int, int]) -> Shape:
-    room_x = _CELL_WIDTH - 2 * _MARGIN
-    room_y = _CELL_HEIGHT - 2 * _MARGIN
+    space_x = _CELL_WIDTH - 2 * _MARGIN
+    space_y = _CELL_HEIGHT - 2 * _MARGIN
     kind = _DRAWN_KINDS[entropy[0] % len(_DRAWN_KINDS)]
     if kind == "star":
-        width = height = 64 + entropy[1] % (min(room_x, room_y) - 63)
+        width = height = 64 + entropy[1] % (min(space_x, space_y) - 63)
     else:
-        width = 45 + entropy[1] % (room_x - 44)
-        height = 45 + entropy[2] % (room_y - 44)
-    x = left + entropy[3] % (room_x - width + 1)
-    y = top + entropy[4] % (room_y - height + 1)
+        width = 45 + entropy[1] % (space_x - 44)
+        height = 45 + entropy[2] % (space_y - 44)
+    x = left + entropy[3] % (space_x - width + 1)
+    y = top + entropy[4] % (space_y - height + 1)
     if kind == "ellipse":
         return _ellipse(x, y, (width - 1) // 2, (height - 1) // 2, colour)
     points: Sequence[Point]
@@ -170,12 +171,12 @@ def _polygon(kind: str, points: Sequence[Point], colour: tuple[int, int, int]) -
         bbox=[left, top, round(max(xs) - left, 2), round(max(ys) - top, 2)],
         area=round(abs(twice) / 2, 2),
         segmentation=[[value for point in points for value in point]],
-        points=tuple(points),
+        runs=partial(_polygon_runs, tuple(points)),
     )
 
 
 def _ellipse(x: int, y: int, radius_x: int, radius_y: int, colour: tuple[int, int, int]) -> Shape:
-    centre_x, centre_y = x + radius_x, y + radius_y
+    centre_y = y + radius_y
     inner, area = _ellipse_counts(radius_x, radius_y)
     # Uncompressed COCO run lengths: background and foreground in turn, down one column after the other.
     before = x * HEIGHT + centre_y
@@ -186,7 +187,7 @@ def _ellipse(x: int, y: int, radius_x: int, radius_y: int, colour: tuple[int, in
         bbox=[x, y, 2 * radius_x + 1, 2 * radius_y + 1],
         area=area,
         segmentation={"counts": [before, *inner, after], "size": [HEIGHT, WIDTH]},
-        ellipse=(centre_x, centre_y, radius_x, radius_y),
+        runs=partial(_ellipse_runs, x, centre_y, radius_x, radius_y),
     )
 
 
@@ -197,6 +198,11 @@ def _half_heights(radius_x: int, radius_y: int) -> tuple[int, ...]:
         math.isqrt(radius_y * radius_y * (radius_x * radius_x - dx * dx)) // radius_x
         for dx in range(-radius_x, radius_x + 1)
     )
+
+
+def _ellipse_runs(x: int, centre_y: int, radius_x: int, radius_y: int) -> Iterator[Run]:
+    for column, half in enumerate(_half_heights(radius_x, radius_y), start=x):
+        yield column, centre_y - half, centre_y + half + 1
 
 
 @cache

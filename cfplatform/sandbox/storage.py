@@ -1,80 +1,150 @@
-"""Signed URLs as an object store makes and checks them."""
+"""The storage bucket: signed URLs, and the objects in it that are files."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import math
+import shutil
+import tempfile
+import threading
 import time
+import weakref
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, urlencode
 
-ALGORITHM = "AWS4-HMAC-SHA256"
+from .formats import now
+from .settings import Settings
+
+BUCKET = "cf-sandbox"
+STORAGE_PREFIX = "/storage"
+
+_PIECE = 1 << 20
 
 Method = Literal["GET", "PUT"]
 
 
-class SignatureError(Exception):
-    """A signed URL that does not open anything; ``code`` is the object store's word for the reason."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
 class Signer:
-    """Signs paths of the bucket and checks the signatures."""
-
-    def __init__(self, key: bytes, *, prefix: str, lifetime: float) -> None:
+    def __init__(self, key: bytes, settings: Settings) -> None:
         self._key = key
-        self._prefix = prefix
+        self._settings = settings
         self._generation = 0
-        self.lifetime = lifetime
 
     def expire_all(self) -> None:
-        """Make every URL that was signed so far an expired one."""
         self._generation += 1
 
     def sign(self, origin: str, key: str, *, method: Method = "GET", lifetime: float | None = None) -> str:
-        """Return a URL that opens an object, for reading or for writing, for the given or the present lifetime."""
-        now = time.time()
-        lifetime = self.lifetime if lifetime is None else lifetime
-        date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+        """Return a URL for reading or writing an object; ``lifetime`` defaults to that of the settings."""
+        moment = time.time()
+        lifetime = self._settings.url_lifetime if lifetime is None else lifetime
+        date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment))
         query = {
-            "X-Amz-Algorithm": ALGORITHM,
+            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
             "X-Amz-Credential": f"SANDBOX/{date[:8]}/us-east-1/s3/aws4_request",
             "X-Amz-Date": date,
             "X-Amz-Expires": str(math.ceil(lifetime)),
             # The other fields know whole seconds only; this one lets a URL expire to the millisecond.
-            "X-Amz-Security-Token": f"{self._generation}.{int((now + lifetime) * 1000)}",
+            "X-Amz-Security-Token": f"{self._generation}.{int((moment + lifetime) * 1000)}",
             "X-Amz-SignedHeaders": "host",
         }
         query["X-Amz-Signature"] = self._signature(method, key, query)
-        return f"{origin}{self._prefix}{quote(key)}?{urlencode(query)}"
+        return f"{origin}{STORAGE_PREFIX}/{BUCKET}/{quote(key)}?{urlencode(query)}"
 
-    def check(self, key: str, query: Mapping[str, str], *, method: Method = "GET") -> None:
-        """Check the query of a signed URL; one for reading does not let anybody write, nor the other way round.
+    def error(self, key: str, query: Mapping[str, str], method: Method) -> tuple[str, str] | None:
+        """Return the code and the message of what is wrong with the query of a signed URL.
 
-        Raises:
-            SignatureError: If it is not signed, was changed, or has expired.
+        One for reading does not allow writing, nor the other way round.
         """
         if "X-Amz-Signature" not in query:
-            raise SignatureError("AccessDenied", "Access Denied")
+            return "AccessDenied", "Access Denied"
         if not hmac.compare_digest(self._signature(method, key, query).encode(), query["X-Amz-Signature"].encode()):
-            raise SignatureError(
+            return (
                 "SignatureDoesNotMatch",
                 "The request signature we calculated does not match the signature you provided. "
                 "Check your key and signing method.",
             )
         generation, _, deadline = query["X-Amz-Security-Token"].partition(".")
         if int(generation) != self._generation or time.time() * 1000 >= int(deadline):
-            raise SignatureError("AccessDenied", "Request has expired")
+            return "AccessDenied", "Request has expired"
+        return None
 
     def _signature(self, method: Method, key: str, query: Mapping[str, str]) -> str:
-        signed = [
-            method,
-            key,
-            *(f"{name}={value}" for name, value in sorted(query.items()) if name != "X-Amz-Signature"),
-        ]
-        return hmac.digest(self._key, "\n".join(signed).encode(), "sha256").hex()
+        fields = (f"{name}={value}" for name, value in sorted(query.items()) if name != "X-Amz-Signature")
+        return hmac.digest(self._key, "\n".join((method, key, *fields)).encode(), "sha256").hex()
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object in the bucket; its content is in memory, or a file, which is removed with it if it is ``owned``."""
+
+    content: bytes | Path
+    content_type: str
+    size: int
+    etag: str
+    modified_at: int
+    owned: bool = False
+
+    @classmethod
+    def of_bytes(cls, content: bytes, content_type: str, modified_at: int) -> StoredObject:
+        etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        return cls(content, content_type, len(content), etag, modified_at)
+
+
+class Objects:
+    """Uploads and the zips of exports: files, by their path in the space."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._stored: dict[str, StoredObject] = {}
+        self._folder: Path | None = None
+        self._files = 0
+
+    def new_file(self) -> Path:
+        """Return a path of this sandbox's own at which there is no file yet."""
+        with self._lock:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="cfplatform-sandbox-"))
+                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            self._files += 1
+            return self._folder / f"{self._files:08d}"
+
+    def put(
+        self, path: str, file: Path, content_type: str, *, md5: str | None = None, owned: bool = True
+    ) -> StoredObject:
+        """Put a complete file under a path, in place of what was there; ``md5`` saves reading it.
+
+        Raises:
+            OSError: If the file cannot be read.
+        """
+        found = StoredObject(file, content_type, file.stat().st_size, md5 or _md5_of(file), now(), owned)
+        with self._lock:
+            self.remove(path)
+            self._stored[path] = found
+        return found
+
+    def get(self, path: str) -> StoredObject | None:
+        return self._stored.get(path)
+
+    def remove(self, path: str) -> None:
+        with self._lock:
+            found = self._stored.pop(path, None)
+        if found is not None and found.owned and isinstance(found.content, Path):
+            # Windows refuses while the file is being sent; it goes with the folder then.
+            with suppress(OSError):
+                found.content.unlink()
+
+    def clear(self) -> None:
+        for path in list(self._stored):
+            self.remove(path)
+
+
+def _md5_of(file: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with file.open("rb") as source:
+        while piece := source.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,21 +1,25 @@
-"""Webhooks: signed messages about changes of status, sent by a thread of their own."""
+"""Webhooks: signed messages about changes of status, sent by a thread of their own.
+
+``cryptography`` is imported when a key is needed, so a sandbox without webhooks does not need it.
+"""
 
 from __future__ import annotations
 
+import base64
 import http.client
-import ipaddress
 import json
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
-from . import timestamps
-from .keys import SigningKeys
+from .formats import SECOND, Identifiers, is_loopback, now, render_time
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 #: Seconds a receiver has for each step of its answer.
 TIMEOUT = 5.0
@@ -69,23 +73,61 @@ class Delivery:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the delivery in a form that can be written as JSON."""
+        attempts = [
+            {**vars(attempt), "headers": dict(attempt.headers), "body": attempt.body.decode("utf-8", "replace")}
+            for attempt in self.attempts
+        ]
+        fields = {**vars(self), "workItemID": self.work_item_id, "attempts": attempts}
+        del fields["work_item_id"]
+        return fields
+
+
+class SigningKeys:
+    """The published keys, the present one first; all are derived from the seed."""
+
+    def __init__(self, ids: Identifiers) -> None:
+        self._ids = ids
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        self._published: tuple[int, ...] = (0,)
+        self._next = 1
+
+    def rotate(self, *, keep_old: bool) -> None:
+        with self._lock:
+            self._published = (self._next, *(self._published if keep_old else ()))
+            self._next += 1
+
+    @property
+    def key_id(self) -> str:
+        return self._key_id(self._published[0])
+
+    def sign(self, body: bytes) -> dict[str, str]:
+        number = self._published[0]
         return {
-            "number": self.number,
-            "url": self.url,
-            "workItemID": self.work_item_id,
-            "status": self.status,
-            "outcome": self.outcome,
-            "attempts": [
-                {
-                    "time": attempt.time,
-                    "headers": dict(attempt.headers),
-                    "body": attempt.body.decode("utf-8", "replace"),
-                    "status": attempt.status,
-                    "error": attempt.error,
-                }
-                for attempt in self.attempts
-            ],
+            "Content-Type": "application/json",
+            "X-Payload-Signature": base64.b64encode(self._private(number).sign(body)).decode(),
+            "X-Payload-Key-Id": self._key_id(number),
+            "X-Payload-Timestamp": str(int(time.time())),
         }
+
+    def as_jwks(self) -> dict[str, Any]:
+        usual = {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA"}
+        keys = [{**usual, "kid": self._key_id(number), "x": self._public(number)} for number in self._published]
+        return {"keys": keys}
+
+    def _key_id(self, number: int) -> str:
+        return self._ids.encode("webhook key", number).upper()
+
+    def _public(self, number: int) -> str:
+        raw = self._private(number).public_key().public_bytes_raw()
+        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+    def _private(self, number: int) -> Ed25519PrivateKey:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        return Ed25519PrivateKey.from_private_bytes(self._ids.digest("webhook secret", number, 32))
 
 
 class Webhooks:
@@ -94,7 +136,7 @@ class Webhooks:
     def __init__(self, keys: SigningKeys) -> None:
         self._keys = keys
         self._changed = threading.Condition()
-        self._deliveries: deque[Delivery] = deque(maxlen=MAX_DELIVERIES)
+        self._deliveries: dict[int, Delivery] = {}
         self._queue: queue.SimpleQueue[tuple[Delivery, Mapping[str, Any]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -103,17 +145,17 @@ class Webhooks:
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """The last messages, oldest first."""
         with self._changed:
-            return list(self._deliveries)
+            return list(self._deliveries.values())
 
     def send(self, url: str, item: Mapping[str, Any]) -> None:
-        """Queue a message about the present state of a work item."""
         with self._changed:
             delivery = Delivery(self._number, url, str(item.get("id")), str(item.get("status")))
             self._number += 1
             self._waiting += 1
-            self._deliveries.append(delivery)
+            self._deliveries[delivery.number] = delivery
+            if len(self._deliveries) > MAX_DELIVERIES:
+                del self._deliveries[next(iter(self._deliveries))]
             if self._thread is None:
                 self._stopping.clear()
                 self._thread = threading.Thread(target=self._run, name="cfplatform-sandbox-webhooks", daemon=True)
@@ -121,7 +163,6 @@ class Webhooks:
             self._queue.put((delivery, item))
 
     def wait(self, timeout: float) -> bool:
-        """Wait until nothing is left to send, and tell whether that came in time."""
         with self._changed:
             return self._changed.wait_for(lambda: self._waiting == 0, timeout)
 
@@ -143,69 +184,53 @@ class Webhooks:
         while (entry := self._queue.get()) is not None:
             delivery, item = entry
             try:
-                outcome = self._deliver(delivery, item)
+                self._deliver(delivery, item)
             except Exception as error:
-                self._note(delivery.number, Attempt(time.time(), {}, b"", error=repr(error)))
-                outcome = "failed"
+                self._update(delivery, outcome="failed", attempts=(Attempt(time.time(), {}, b"", error=repr(error)),))
             with self._changed:
-                self._replace(delivery.number, outcome=outcome)
                 self._waiting -= 1
                 self._changed.notify_all()
 
-    def _deliver(self, delivery: Delivery, item: Mapping[str, Any]) -> Outcome:
+    def _deliver(self, delivery: Delivery, item: Mapping[str, Any]) -> None:
         target = _loopback(delivery.url)
         if target is None:
-            return "refused"
+            self._update(delivery, outcome="refused")
+            return
         for pause in (*PAUSES, None):
             if self._stopping.is_set():
                 break
             body = _payload(item)
-            headers = self._keys.sign(body)
-            attempt = _post(target, Attempt(time.time(), headers, body))
-            self._note(delivery.number, attempt)
+            attempt = _post(target, Attempt(time.time(), self._keys.sign(body), body))
+            delivery = self._update(delivery, attempts=(*delivery.attempts, attempt))
             if attempt.status is not None and 200 <= attempt.status < 300:
-                return "delivered"
+                self._update(delivery, outcome="delivered")
+                return
             if pause is not None:
                 self._stopping.wait(pause)
-        return "failed"
+        self._update(delivery, outcome="failed")
 
-    def _note(self, number: int, attempt: Attempt) -> None:
+    def _update(self, delivery: Delivery, **fields: Any) -> Delivery:
+        changed = replace(delivery, **fields)
         with self._changed:
-            for delivery in self._deliveries:
-                if delivery.number == number:
-                    self._replace(number, attempts=(*delivery.attempts, attempt))
-                    return
-
-    def _replace(self, number: int, **fields: Any) -> None:
-        for place, delivery in enumerate(self._deliveries):
-            if delivery.number == number:
-                self._deliveries[place] = replace(delivery, **fields)
-                return
+            if delivery.number in self._deliveries:
+                self._deliveries[delivery.number] = changed
+        return changed
 
 
 def _payload(item: Mapping[str, Any]) -> bytes:
-    """Return the message that is sent now about a work item."""
-    fields = {
-        "workItemID": item.get("id"),
-        "assetType": item.get("assetType"),
-        "assetUrl": item.get("assetUrl"),
-        "createdAt": item.get("createdAt"),
-        "status": item.get("status"),
-        "updatedAt": item.get("updatedAt"),
-        "deliveredAt": timestamps.render(int(time.time()) * timestamps.SECOND),
-    }
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    fields = {name: item.get(name) for name in ("assetType", "assetUrl", "createdAt", "status", "updatedAt")}
+    message = {"workItemID": item.get("id"), **fields, "deliveredAt": render_time(now() // SECOND * SECOND)}
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _loopback(url: str) -> SplitResult | None:
-    """Return the parts of a URL if it leads to this machine: the sandbox has no business on a network."""
+    """Return the parts of a URL if it leads to this machine: the sandbox does not belong on a network."""
     try:
         target = urlsplit(url)
         host, _ = target.hostname, target.port
-        near = host == "localhost" or (host is not None and ipaddress.ip_address(host).is_loopback)
     except ValueError:
         return None
-    return target if near and target.scheme == "http" else None
+    return target if is_loopback(host) and target.scheme == "http" else None
 
 
 def _post(target: SplitResult, attempt: Attempt) -> Attempt:
@@ -220,10 +245,3 @@ def _post(target: SplitResult, attempt: Attempt) -> Attempt:
         return replace(attempt, error=f"{type(error).__name__}: {error}")
     finally:
         connection.close()
-
-
-def callback_url(item: Mapping[str, Any], default: str | None) -> str | None:
-    """Return where messages about a work item go: its own URL, else that of the project."""
-    metadata = item.get("metadata")
-    own = metadata.get("callbackUrl") if isinstance(metadata, Mapping) else None
-    return own if isinstance(own, str) and own else default

@@ -9,10 +9,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+from uuid import UUID
 
 import pytest
 
 from cfplatform.sandbox import Sandbox
+
+#: For calls without a body.
+NOTHING = object()
+
+
+def is_uuid(text: str) -> bool:
+    return str(UUID(text)) == text
 
 
 @dataclass
@@ -73,8 +81,11 @@ class Wire:
     def sign_document(self, index: int = 0) -> str:
         return self.sign(f"coco_output/{next(self.sandbox.work_item_ids(index))}.json")[0]
 
-    def control(self, method: str, path: str, content: Any = None) -> Answer:
-        return self.send(method, f"/_sandbox{path}", None if content is None else json.dumps(content).encode())
+    def control(self, method: str, path: str, content: Any = NOTHING, **changes: str) -> Answer:
+        """Call the control API with the key, as JSON; ``changes`` are other headers."""
+        body = content if isinstance(content, bytes) else None if content is NOTHING else json.dumps(content).encode()
+        headers = {"X_API_Key": self.sandbox.api_key, "Content_Type": "application/json", **changes}
+        return self.send(method, f"/_sandbox{path}", body, **headers)
 
     def pages(self, listing: Callable[..., Answer], **query: Any) -> Iterator[Any]:
         """Follow the cursors of a listing to its end."""

@@ -145,5 +145,5 @@ def test_reset(wire):
 def test_unknown_control_calls(wire):
     assert wire.control("GET", "/nothing").status == 404
     assert wire.control("PUT", "/faults").status == 405
-    assert wire.send("POST", "/_sandbox/faults", b"{").status == 400
+    assert wire.control("POST", "/faults", b"{").status == 400
     assert wire.send("GET", "/_sandboxes").status == 404

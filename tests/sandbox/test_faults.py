@@ -10,9 +10,6 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from cfplatform.sandbox import recorder
-from cfplatform.sandbox.faults import Fault
-
 from .conftest import Wire
 
 
@@ -113,20 +110,6 @@ def test_replace_next(wire):
     assert (answer.status, answer.headers["location"]) == (302, "http://127.0.0.1:1/")
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"kind": "explode"},
-        {"kind": "fail", "times": -1},
-        {"kind": "fail", "status": 99},
-        {"kind": "truncate", "keep": 2},
-    ],
-)
-def test_impossible_faults(options):
-    with pytest.raises(ValueError, match=r"kind|times|status|keep"):
-        Fault(**options)
-
-
 def test_latency_delays_every_answer_but_does_not_block(wire):
     wire.sandbox.latency = 0.2
     others = [Wire(wire.sandbox) for _ in range(8)]
@@ -211,9 +194,8 @@ def test_clear_requests(wire):
     assert set(wire.sandbox.counts.values()) == {0}
 
 
-def test_log_is_bounded(wire, monkeypatch):
-    assert wire.sandbox._recorder._requests.maxlen == recorder.MAX_REQUESTS == 200_000
+def test_bodies_are_cut_in_the_log(wire):
     body = b'{"paths": ["' + b"a" * 100_000 + b'"]}'
     assert wire.api("POST", f"/spaces/{wire.sandbox.space_id}/signedurls", body).status == 200
-    assert wire.sandbox.requests[-1].body == body[: recorder.MAX_BODY]
+    assert wire.sandbox.requests[-1].body == body[: 64 * 1024]
     assert wire.sandbox.requests[-1].body_size == len(body)

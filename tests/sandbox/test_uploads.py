@@ -7,16 +7,15 @@ import hashlib
 import http.client
 import io
 import socket
+import tempfile
 import time
 import tracemalloc
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
 
-from cfplatform.sandbox.ids import is_uuid
-
+from .conftest import is_uuid
 from .test_storage import error
 
 CONTENT = b"\x00\xff some bytes \r\n" * 5000
@@ -166,7 +165,9 @@ def test_an_upload_that_breaks_off_leaves_nothing(wire):
     path, url = upload_url(wire)
     wire.sandbox.clear_requests()
     with socket.create_connection((wire.connection.host, wire.connection.port)) as raw:
-        raw.sendall(f"PUT {url} HTTP/1.1\r\nHost: x\r\nContent-Type: x/y\r\nContent-Length: 1000\r\n\r\n".encode())
+        raw.sendall(
+            f"PUT {url} HTTP/1.1\r\nHost: localhost\r\nContent-Type: x/y\r\nContent-Length: 1000\r\n\r\n".encode()
+        )
         raw.sendall(b"a" * 500)
         while wire.sandbox.in_flight == 0:
             time.sleep(0.001)
@@ -231,10 +232,11 @@ def test_large_files_are_not_held_in_memory(wire, tmp_path):
     assert peak < 8 << 20
 
 
-def test_files_go_with_a_reset_and_with_the_sandbox(make_wire):
+def test_files_go_with_a_reset_and_with_the_sandbox(make_wire, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     wire = make_wire(3)
     path = upload(wire)
-    folder = Path(wire.sandbox._store.objects.get(path).content).parent
+    (folder,) = tmp_path.glob("cfplatform-sandbox-*")
     assert len(list(folder.iterdir())) == 1
     wire.sandbox.reset()
     assert list(folder.iterdir()) == []

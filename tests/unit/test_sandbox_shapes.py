@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from cfplatform.sandbox import Sandbox, shapes
-from cfplatform.sandbox.catalogue import Catalogue
+from cfplatform.sandbox.formats import Identifiers
 
 ITEMS = 150
 
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 @pytest.fixture(scope="module")
 def scenes():
-    catalogue = Catalogue(seed=3, items=ITEMS, batches=1)
-    return [catalogue.scene(index) for index in range(ITEMS)]
+    ids = Identifiers(3)
+    return [shapes.make_scene(ids.digest("scene", index)) for index in range(ITEMS)]
 
 
 def pixels(scene):

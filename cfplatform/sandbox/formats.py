@@ -1,9 +1,20 @@
-"""Identifiers that look random and can be turned back into the number they were made from."""
+"""Ids, times in whole microseconds since 1970 (UTC) as the platform writes them, and loopback addresses."""
 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
+import re
+import time
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from uuid import UUID
+
+SECOND = 1_000_000
+HOUR = 3600 * SECOND
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d\d):(\d\d))", re.ASCII)
 
 _INDEX_BITS = 32
 _MASK = (1 << _INDEX_BITS) - 1
@@ -13,6 +24,34 @@ _INVERSE = pow(_MULTIPLIER, -1, 1 << _INDEX_BITS)
 
 #: The highest number of objects of one kind.
 MAX_OBJECTS = 1 << _INDEX_BITS
+
+
+def parse_time(text: str) -> int:
+    """Read an RFC 3339 date and time.
+
+    Raises:
+        ValueError: If the text is anything else, for instance a date alone or a time without an offset.
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not an RFC 3339 date and time: {text!r}")
+    date, clock, fraction, zulu, sign, hours, minutes = match.groups()
+    moment = datetime.fromisoformat(f"{date}T{clock}+00:00") - _EPOCH
+    if not zulu:
+        offset = timedelta(hours=int(hours), minutes=int(minutes))
+        moment += offset if sign == "-" else -offset
+    return moment // timedelta(microseconds=1) + int((fraction or "").ljust(6, "0")[:6])
+
+
+def render_time(micros: int) -> str:
+    """Write a time as RFC 3339 with ``Z``; fractions of a second appear only if there are any."""
+    moment = _EPOCH + timedelta(microseconds=micros)
+    precision = "microseconds" if micros % 1000 else "milliseconds" if micros % SECOND else "seconds"
+    return moment.replace(tzinfo=None).isoformat(timespec=precision) + "Z"
+
+
+def now() -> int:
+    return int(time.time() * SECOND)
 
 
 class Identifiers:
@@ -31,7 +70,7 @@ class Identifiers:
         return hashlib.blake2b(b"%s:%d" % (label.encode(), number), key=self._key, digest_size=size).digest()
 
     def encode(self, kind: str, index: int) -> str:
-        """Return the UUID (version 4 in looks, lower case) of the ``index``-th object of a kind."""
+        """Return the id of the ``index``-th object of a kind: a lower-case UUID that looks like version 4."""
         masked = (index * _MULTIPLIER + self._offset(kind)) & _MASK
         tail = self.digest(kind, index, 12).hex()
         variant = "89ab"[int(tail[8], 16) & 3]
@@ -54,8 +93,16 @@ class Identifiers:
 
 
 def is_uuid(text: str) -> bool:
-    """Tell whether a text has the form of a UUID."""
     try:
         return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=64)
+def is_loopback(host: str | None) -> bool:
+    """Return whether a host is this machine, whatever a name server says."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return False

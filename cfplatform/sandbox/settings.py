@@ -1,0 +1,94 @@
+"""The settings of a sandbox, in one object that everything reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from .formats import MAX_OBJECTS
+
+CursorStyle = Literal["camel", "snake"]
+
+#: The platform's limit on the page size.
+MAX_PAGE_SIZE = 100
+
+_SECONDS = ("latency", "url_lifetime", "export_seconds", "export_url_lifetime")
+
+
+@dataclass
+class Settings:
+    """What `Sandbox` was given; `change` changes those of ``CHANGEABLE`` while it runs."""
+
+    items: int
+    batches: int
+    seed: int
+    in_review: float
+    batch_names: Sequence[str]
+    unbatched: int
+    api_key: str | None
+    latency: float
+    url_lifetime: float
+    page_size_default: int
+    cursor_style: CursorStyle
+    with_total: bool
+    overlap: int
+    absolute_assets: bool
+    export_seconds: float
+    export_url_lifetime: float
+    webhook_url: str | None
+
+    CHANGEABLE = (*_SECONDS, "webhook_url")
+
+    def __post_init__(self) -> None:
+        self.batch_names = tuple(self.batch_names)
+        bounds = {
+            "items": (0, MAX_OBJECTS),
+            "batches": (0, MAX_OBJECTS),
+            "unbatched": (0, self.items),
+            "in_review": (0.0, 1.0),
+            "page_size_default": (1, MAX_PAGE_SIZE),
+            "overlap": (0, MAX_OBJECTS),
+        }
+        for name, (least, most) in bounds.items():
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be between {least} and {most}, not {getattr(self, name)}")
+        if len(self.batch_names) > self.batches:
+            raise ValueError(f"{len(self.batch_names)} batch_names were given for {self.batches} batches")
+        if self.cursor_style not in get_args(CursorStyle):
+            raise ValueError(f"cursor_style must be 'camel' or 'snake', not {self.cursor_style!r}")
+        self.change(self.changeable())
+        self._first = self.changeable()
+
+    def changeable(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.CHANGEABLE}
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Change some of the settings, or none if one is not valid.
+
+        Raises:
+            ValueError: If there is no such setting, or its value is not valid.
+        """
+        unknown = [name for name in changes if name not in self.CHANGEABLE]
+        if unknown:
+            raise ValueError(f"settings are {', '.join(self.CHANGEABLE)}, not {', '.join(unknown)}")
+        for name, value in changes.items():
+            if name == "webhook_url":
+                if not isinstance(value, str | None):
+                    raise ValueError(f"webhook_url must be a string, not {value!r}")
+            elif not is_finite(value) or value < 0:
+                raise ValueError(f"{name} must be a number of seconds, 0 or more, not {value!r}")
+        # Only what was given is set: another thread may be changing the rest.
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+    def reset(self) -> None:
+        self.change(self._first)
+
+
+def is_finite(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
