@@ -15,7 +15,7 @@ from cfplatform.cli import cli
 from cfplatform.cli.checks import Check
 from cfplatform.cli.uploading import Upload
 from cfplatform.coco import BatchStats, CategoryStats, Finding, MergeSummary, Part, SplitSummary, Stats
-from cfplatform.coco.summaries import Account
+from cfplatform.coco.merging import Summary
 from cfplatform.report import ReportSummary
 from cfplatform.transfer.results import DownloadResult, DownloadSummary
 
@@ -109,7 +109,7 @@ _EXPORT = Line(
     from_platform=True,
 )
 _FINDING = Line("A problem or a conflict", fields_of(Finding))
-_JOINED = fields_of(Account, "problems", "conflicts")
+_JOINED = fields_of(Summary, "problems", "conflicts")
 #: The lines that each command writes with --json. An empty one is whatever the server answered.
 LINES: dict[str, tuple[Line, ...]] = {
     "batches create": (_BATCH,),

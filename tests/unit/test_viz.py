@@ -187,6 +187,12 @@ def test_what_is_beyond_a_bound_has_its_box_and_those_before_it_are_drawn(monkey
     assert result.getpixel((100, 135)) == COLOUR
 
 
+def test_polygons_that_are_long_to_fill_have_only_their_outline(monkeypatch):
+    monkeypatch.setattr(marks, "MAX_CROSSED_COLUMNS", 300)
+    result = drawn(POLYGON, labels=False)
+    assert (result.getpixel((200, 135)), result.getpixel((200, 60))) == (GROUND, COLOUR)
+
+
 # --- Pictures -------------------------------------------------------------------------------------------------------
 
 
@@ -266,9 +272,9 @@ def test_the_picture_of_the_caller_stays_as_it_is():
 def test_what_is_no_picture_is_an_error_that_says_so(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
     for picture, words in (
-        (tmp_path / "a.png", "'a.png' is no picture that Pillow can read"),
-        (tmp_path / "b.png", "'b.png' is not there"),
-        (b"", "no picture"),
+        (tmp_path / "a.png", "'a.png' is not an image that can be read"),
+        (tmp_path / "b.png", "'b.png' does not exist"),
+        (b"", "not an image"),
         (3, "not int"),
     ):
         with pytest.raises(InvalidParameterError, match=words):
