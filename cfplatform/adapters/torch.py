@@ -54,8 +54,8 @@ class FolderDataset(Dataset):
         >>> from cfplatform.adapters.torch import FolderDataset, collate, to_tensor
         >>> summary = client.download_project(destination="labels", assets=True)
         >>> dataset = FolderDataset("labels", transform=to_tensor)
-        >>> for pictures, targets in DataLoader(dataset, batch_size=4, shuffle=True, collate_fn=collate):
-        ...     print(len(pictures), pictures[0].shape, targets[0]["boxes"].shape[1])
+        >>> for images, targets in DataLoader(dataset, batch_size=4, shuffle=True, collate_fn=collate):
+        ...     print(len(images), images[0].shape, targets[0]["boxes"].shape[1])
         ...     break
         4 torch.Size([3, 240, 320]) 4
     """
@@ -257,7 +257,7 @@ def collate(samples: Sequence[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
     """Return the samples of a batch as tuples, because images and targets differ in size.
 
     Example:
-        >>> collate([("picture 1", "target 1"), ("picture 2", "target 2")])
-        (('picture 1', 'picture 2'), ('target 1', 'target 2'))
+        >>> collate([("image 1", "target 1"), ("image 2", "target 2")])
+        (('image 1', 'image 2'), ('target 1', 'target 2'))
     """
     return tuple(zip(*samples, strict=True))

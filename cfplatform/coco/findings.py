@@ -56,9 +56,9 @@ CODES = {
     # Boxes
     "bad-box": Meaning(ERROR, "The ``bbox`` is not a list of four numbers."),
     "empty-box": Meaning(ERROR, "The width or height of the box is zero or less."),
-    "box-outside": Meaning(ERROR, "The box lies outside of the image."),
+    "box-outside": Meaning(ERROR, "The box is outside of the image."),
     "box-over-edge": Meaning(WARNING, "The box extends more than a pixel beyond the image."),
-    "box-mismatch": Meaning(WARNING, "The box and the segmentation are in different places, or of different sizes."),
+    "box-mismatch": Meaning(WARNING, "The box and the segmentation have different positions or sizes."),
     # Polygons
     "bad-segmentation": Meaning(ERROR, "The ``segmentation`` is neither a list of polygons nor a mask."),
     "empty-segmentation": Meaning(
@@ -67,7 +67,7 @@ CODES = {
     "bad-polygon": Meaning(ERROR, "A polygon is not a list of pairs of numbers."),
     "short-polygon": Meaning(ERROR, "A polygon has fewer than three points."),
     "flat-polygon": Meaning(WARNING, "The area of a polygon is zero."),
-    "polygon-outside": Meaning(ERROR, "A polygon lies outside of the image."),
+    "polygon-outside": Meaning(ERROR, "A polygon is outside of the image."),
     "polygon-over-edge": Meaning(WARNING, "A polygon extends more than a pixel beyond the image."),
     "crowd-polygons": Meaning(WARNING, "A crowd has polygons; COCO expects a mask."),
     # Masks
@@ -82,7 +82,7 @@ CODES = {
     "bad-keypoints": Meaning(ERROR, "The ``keypoints`` are not a list of x, y and visibility in turn."),
     "keypoints-of-category": Meaning(ERROR, "The number of keypoints is not that of the category."),
     "bad-visibility": Meaning(WARNING, "The visibility of a keypoint is not 0, 1 or 2."),
-    "keypoint-outside": Meaning(WARNING, "A labelled keypoint lies more than a pixel outside of the image."),
+    "keypoint-outside": Meaning(WARNING, "A labelled keypoint is more than a pixel outside of the image."),
     "num-keypoints": Meaning(WARNING, "``num_keypoints`` is not the number of keypoints whose visibility is above 0."),
     # Merging and splitting
     "duplicate-license-id": Meaning(ERROR, "A license has the id of an earlier one, which is used."),

@@ -16,7 +16,7 @@ Size = tuple[int, int]
 
 #: Formats that are opened. Others that Pillow knows run programs, such as EPS, or are hardly tested.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
-#: How to turn an image upright by its EXIF orientation; from 5 on it lies on its side.
+#: How to turn an image upright by its EXIF orientation; from 5 on width and height are swapped.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from ..exceptions import InvalidParameterError
 from .values import are_finite, are_numbers
 
+__all__ = ["area", "decode", "to_bbox"]
+
 #: Maximum pixels of a mask: 400 million, more than any camera has.
 MAX_PIXELS = 400_000_000
 #: Maximum number of times that the outline of a polygon may cross columns of pixels.

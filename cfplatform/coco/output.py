@@ -181,7 +181,7 @@ def refusal(error: OSError, folder: Path) -> DownloadError:
     """Return the error for an output that cannot be written."""
     return DownloadError(
         f"The output in {str(folder)!r} cannot be written: {error.strerror or error} ({local.free_space(folder)}). "
-        "What was there before is unchanged, and nothing unfinished is left; make room, then run the same call again."
+        "The previous file is unchanged, and no temporary file is left. Free disk space, then run the same call again."
     )
 
 
@@ -208,8 +208,8 @@ class Names:
             return self._known.execute("INSERT OR IGNORE INTO names VALUES (?)", (number,)).rowcount == 1
         except sqlite3.Error as error:
             raise DownloadError(
-                f"File names cannot be remembered in the folder for temporary files: {error}. Make room there, or set "
-                "SQLITE_TMPDIR to a folder that has some, then run the same call again."
+                f"File names cannot be stored in the folder for temporary files: {error}. Free disk space there, or set "
+                "SQLITE_TMPDIR to another folder, then run the same call again."
             ) from None
 
     def unique(self, name: str, number: int) -> str:
@@ -263,8 +263,8 @@ def sanitized(name: str) -> str:
     Example:
         >>> sanitized("./street/a.jpg")
         'street/a.jpg'
-        >>> sanitized("C:\\\\pictures\\\\a.jpg")
-        'C__pictures_a.jpg'
+        >>> sanitized("C:\\\\images\\\\a.jpg")
+        'C__images_a.jpg'
     """
     if _CONTAINED.fullmatch(name):
         return posixpath.normpath(name) if "./" in name or "//" in name else name

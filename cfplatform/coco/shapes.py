@@ -106,7 +106,7 @@ def _box_problems(value: Any, image: Size | None) -> Iterator[Problem]:
 
 
 def _share_problems(found: _Box | None, extent: _Extent) -> Iterator[Problem]:
-    """Yield a problem if a box and its segmentation are in different places."""
+    """Yield a problem if a box and its segmentation have different positions."""
     if not found or not extent.most:
         return
     ours, theirs = _extent_of_box(found).corners, extent.corners
@@ -258,7 +258,7 @@ def _area_problems(annotation: dict[str, Any], extent: _Extent | None) -> Iterat
         message = f"The area is {shown(area)}, that of the segmentation is {shown(float(extent.most))}."
         yield Problem("area-mismatch", message, "/area")
     elif extent is None and found and not _extent_of_box(found)._replace(least=0).allows(area):
-        message = f"The area is {shown(area)}, that of the whole box is only {shown(float(found[2] * found[3]))}."
+        message = f"The area is {shown(area)}, that of the box is only {shown(float(found[2] * found[3]))}."
         yield Problem("area-mismatch", message, "/area")
 
 
@@ -293,7 +293,6 @@ def _far_keypoint(value: list[float], image: Size) -> Iterator[Problem]:
     for start in range(0, len(value), 3):
         x, y, visibility = value[start : start + 3]
         if visibility > 0 and not (-EDGE <= x <= width + EDGE and -EDGE <= y <= height + EDGE):
-            place = f"({shown(x)}, {shown(y)})"
-            message = f"Keypoint {start // 3 + 1} at {place} is outside of the image."
+            message = f"Keypoint {start // 3 + 1} at ({shown(x)}, {shown(y)}) is outside of the image."
             yield Problem("keypoint-outside", message, f"/keypoints/{start}")
             return

@@ -144,17 +144,17 @@ class Table:
         for member, value in entry.items():
             if member == "id" or known.get(member) == value:
                 continue
-            place = f"{position}/{_escaped(member)}"
+            below = f"{position}/{_escaped(member)}"
             if member not in known or (known[member] is None and member in self._meaning):
                 try:
                     known[member] = json.loads(encode(value))
                 except (ValueError, TypeError, RecursionError) as error:
                     message = f"{shown(member)} cannot be written as JSON: {error}."
-                    self._error(document, unwritable(error), message, place)
+                    self._error(document, unwritable(error), message, below)
             elif value is not None and not (member in self._members and not value):
                 name = f"The {self._one} {shown(self._identity(entry)[0])}"
                 message = f"{name} has another {shown(member)} than before; the first one is kept."
-                subject, pointer = f"{known['id']} {member}", f"/{self._section}{place}"
+                subject, pointer = f"{known['id']} {member}", f"/{self._section}{below}"
                 self._log.warning(document, f"{self._one}-members", subject, message, pointer)
 
     def _compare(self, document: Document, identity: tuple[str, ...], position: str) -> None:

@@ -145,6 +145,16 @@ def test_findings_are_grouped_and_placed(tmp_path):
     assert ["dangling-category-id", "error"] in places
 
 
+def test_classes_with_one_name_stay_separate(tmp_path):
+    for number, outer in enumerate(("vehicle", "toy", "toy")):
+        car = {"id": 1, "name": "car", "supercategory": outer}
+        put(tmp_path, item=str(number), annotations=[label(category=1)], categories=[car])
+    found = Parsed(write_report(tmp_path).path.read_text(encoding="utf-8"))
+    classes = found.index["classes"]
+    assert sorted(classes) == ["car", "car (toy)"]
+    assert [classes[sample[2][0]] for sample in found.index["samples"]] == ["car", "car (toy)", "car (toy)"]
+
+
 # --- What is only text ----------------------------------------------------------------------------------------------
 
 HOSTILE = [

@@ -275,6 +275,9 @@ def test_what_is_no_picture_is_an_error_that_says_so(tmp_path):
         (tmp_path / "a.png", "'a.png' is not an image that can be read"),
         (tmp_path / "b.png", "'b.png' does not exist"),
         (b"", "not an image"),
+        # Pillow knows these formats, and runs a program to read the second.
+        (b"P6 1 1 255\n\0\0\0", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not an image"),
         (3, "not int"),
     ):
         with pytest.raises(InvalidParameterError, match=words):
