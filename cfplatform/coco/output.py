@@ -208,7 +208,7 @@ class Names:
             return self._known.execute("INSERT OR IGNORE INTO names VALUES (?)", (number,)).rowcount == 1
         except sqlite3.Error as error:
             raise DownloadError(
-                f"File names cannot be stored in the folder for temporary files: {error}. Free disk space there, or set "
+                f"File names cannot be stored in the temporary folder: {error}. Free disk space there, or set "
                 "SQLITE_TMPDIR to another folder, then run the same call again."
             ) from None
 
