@@ -8,9 +8,10 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cfplatform import InvalidParameterError, viz
+from cfplatform.coco.images import open_image
 from cfplatform.viz import marks
 from cfplatform.viz.colours import PALETTE, against
 
@@ -249,6 +250,22 @@ def test_a_picture_is_turned_upright_unless_the_document_has_it_as_it_lies():
     assert as_it_lies.size == (300, 400)
     assert as_it_lies.getpixel((150, 5)) > (250, 250, 250)
     assert viz.draw({}, sideways()).size == (400, 300)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(300, 260), (260, 260)])
+def test_what_is_drawn_on_is_what_a_training_sample_has(tmp_path, orientation, size):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.new("RGB", size, "blue")
+    stored.paste("red", (0, 0, size[0] // 2, size[1] // 3))
+    stored.save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        upright = ImageOps.exif_transpose(image)
+    annotated = document(size=upright.size)
+    image, before = open_image(tmp_path / "a.png", annotated["images"][0])
+    assert (image.mode, before) == ("RGB", upright.size)
+    assert image.tobytes() == viz.draw(annotated, tmp_path / "a.png").tobytes() == upright.tobytes()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16", "HSV", "LAB"])
