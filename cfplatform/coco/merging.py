@@ -63,7 +63,7 @@ class Summary:
     def add(self, finding: Finding) -> None:
         """Count a finding, and keep it if it is one of the first."""
         self.counts[finding.code] = self.counts.get(finding.code, 0) + 1
-        if finding.severity == "error":
+        if finding.severity == ERROR:
             self.problem_count += 1
             kept = self.problems
         else:
