@@ -266,7 +266,8 @@ def _crossings(polygon: Sequence[float], height: int, width: int) -> list[int]:
         else:
             rows = _rows_of_steep(*((x, next_x, y, next_y) if y < next_y else (next_x, x, next_y, y)), columns)
         for column, row in zip(columns, rows, strict=True):
-            found.append(column * height + min(max((row + 2) // _STEPS, 0), height))
+            pixel = (row + 2) // _STEPS
+            found.append(column * height + (0 if pixel < 0 else height if pixel > height else pixel))
     return found
 
 
@@ -281,9 +282,10 @@ def _rows_of_flat(left: int, right: int, start: int, end: int, columns: range) -
         columns: The columns.
     """
     slope = (end - start) / (right - left)
+    # The upper one of the two steps around the middle.
+    first = (2 if slope >= 0 else 3) - left
     for column in columns:
-        steps = _STEPS * column + 2 - left
-        yield min(int(start + slope * steps + 0.5), int(start + slope * (steps + 1) + 0.5))
+        yield int(start + slope * (_STEPS * column + first) + 0.5)
 
 
 def _rows_of_steep(start: int, end: int, top: int, bottom: int, columns: range) -> Iterator[int]:
