@@ -16,7 +16,7 @@ from cfplatform.cli.doctor import Check
 from cfplatform.cli.errors import metavar
 from cfplatform.cli.transfers import Upload
 from cfplatform.coco import BatchStats, CategoryStats, Finding, MergeSummary, Part, SplitSummary, Stats
-from cfplatform.coco.summaries import Account
+from cfplatform.coco.merging import Summary
 from cfplatform.report import ReportSummary
 from cfplatform.resources.results import DownloadResult, DownloadSummary
 
@@ -110,7 +110,7 @@ _EXPORT = Line(
     from_platform=True,
 )
 _FINDING = Line("An error or a warning", fields_of(Finding))
-_JOINED = fields_of(Account, "problems", "conflicts")
+_JOINED = fields_of(Summary, "problems", "conflicts")
 #: The lines that each command writes with --json. An empty one is whatever the server answered.
 LINES: dict[str, tuple[Line, ...]] = {
     "batches create": (_BATCH,),

@@ -1,5 +1,5 @@
-"""Labels for the tools that use them, one thin module for each; import the one that you want by its name.
+"""Adapters for other tools, one module for each; import the module by its name.
 
-A module needs the library that it is for; where that is missing, importing it raises
+Each module needs the library of its tool. If the library is missing, the import raises
 :class:`~cfplatform.ConfigurationError`, which names the extra to install.
 """

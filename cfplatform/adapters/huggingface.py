@@ -1,4 +1,4 @@
-"""Labels for Hugging Face ``datasets`` (extra ``huggingface``): a folder as a dataset, and a stream as one."""
+"""Adapter for Hugging Face ``datasets`` (extra ``huggingface``): datasets of a folder and of a stream."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from hashlib import blake2b
 from typing import Any
 
 from .._version import __version__
-from ..coco.sources import Document, Entry
+from ..coco.documents import Document, Entry
+from ..coco.values import size_of
 from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError
 from ..resources import WorkItem
 from . import labels
 from .live import Items, Live, MakeClient
-from .places import Places
 
 try:
     import datasets
@@ -35,22 +35,21 @@ def to_dataset(
 ) -> datasets.Dataset:
     """Return a folder downloaded with ``assets=True`` as a dataset with one row for each work item.
 
-    Columns: ``image`` (the file, decoded when it is read), ``image_id`` (the number of the row), ``item_id``,
-    ``batch``, ``width``, ``height``, and ``objects`` with ``bbox`` (x, y, width, height), ``category`` (a
-    ``ClassLabel``), ``area`` and ``iscrowd``. An annotation without a box that has a size, or of another class, is left
-    out. The rows are kept in the cache of datasets, and made anew when a document has changed; the pictures stay where
-    they are.
+    Columns: ``image`` (the file, decoded on access), ``image_id`` (the number of the row), ``item_id``, ``batch``,
+    ``width``, ``height``, and ``objects`` with ``bbox`` (x, y, width, height), ``category`` (a ``ClassLabel``),
+    ``area`` and ``iscrowd``. Annotations with an empty box or of another class are left out. The rows are cached by
+    datasets until a document changes; images stay in the folder.
 
     Args:
         source: The folder, or that of one batch.
-        classes: The names of the classes, in the order of their numbers, which begin with 0; else those of all
-            documents, in the order of the alphabet.
-        skip_missing: Leave out items whose picture is not there, rather than refuse the folder.
-        cache_dir: Where the rows are kept; else where datasets keeps them.
+        classes: Class names in the order of their numbers, from 0; by default those of all documents, in alphabetical
+            order.
+        skip_missing: Leave out items without an image instead of raising.
+        cache_dir: The folder for the cached rows; by default that of datasets.
 
     Raises:
-        InvalidParameterError: If it is not such a folder, or a picture is missing.
-        InvalidResponseError: If a document cannot be read, or has not one image.
+        InvalidParameterError: If it is not such a folder, or an image is missing.
+        InvalidResponseError: If a document cannot be read, or does not have exactly one image.
 
     Example:
         >>> from cfplatform.adapters.huggingface import to_dataset
@@ -60,14 +59,14 @@ def to_dataset(
         ((320, 240), ['ellipse', 'rectangle', 'star', 'triangle'])
     """
     folder = labels.open_folder(source)
-    places = Places(folder.root, labels.pictured(folder, skip_missing=skip_missing))
+    entries = labels.EntryList(folder.root, labels.with_images(folder, skip_missing=skip_missing))
     names = labels.checked_classes(classes, source)
-    # Tuples, because a list would be shared out among processes.
-    arguments = {"places": places, "classes": names, "stamp": _stamp(places)}
+    # Not a list, which datasets would divide among processes.
+    arguments = {"entries": entries, "classes": names, "stamp": _stamp(entries)}
     options: dict[str, Any] = {} if cache_dir is None else {"cache_dir": os.fspath(cache_dir)}
     try:
         return datasets.Dataset.from_generator(
-            _folder_rows, features=_features(names, picture=True), gen_kwargs=arguments, **options
+            _folder_rows, features=_features(names, images=True), gen_kwargs=arguments, **options
         )
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, CFPlatformError):
@@ -87,21 +86,21 @@ def stream_dataset(
     on_error: Callable[[WorkItem, CFPlatformError], Any] | None = None,
     **filters: Any,
 ) -> datasets.IterableDataset:
-    """Return the documents of a project, straight from the platform, as an iterable dataset.
+    """Return the documents of a project, streamed from the platform, as an iterable dataset.
 
-    The columns are those of :func:`to_dataset` without ``image``, and with ``asset_url`` in its place. Each iteration
-    streams anew, with a client of its own; see :class:`cfplatform.adapters.torch.StreamDataset` for where it takes the
-    key from, and for the arguments that are not told here.
+    The columns are those of :func:`to_dataset`, but with ``asset_url`` instead of ``image``. Each iteration streams
+    again, with a client of its own. :class:`cfplatform.adapters.torch.StreamDataset` describes where the key comes
+    from, and the other arguments.
 
     Args:
-        client: Makes a client, in the process that uses it: ``Client`` itself, or a function.
-        classes: The names of the classes, in the order of their numbers, which begin with 0.
-        items: A list of work items to stream, or a function that lists them; else those that the filters select.
-        shards: Parts that workers of a ``DataLoader``, or nodes, share; at least as many as there are of them.
-        skip: Ids of work items to leave out.
-        max_workers: Documents fetched at the same time, at the most, for each shard that is read.
+        client: ``Client`` itself, or a function that returns a client; called in the process that uses it.
+        classes: Class names in the order of their numbers, from 0.
+        items: A list of work items to stream, or a function that lists them; by default those that the filters select.
+        shards: Number of parts that workers of a ``DataLoader``, or nodes, share; at least as many as there are.
+        skip: IDs of work items to leave out.
+        max_workers: Maximum number of documents fetched at the same time for each shard that is read.
         ordered: ``False`` yields documents as they arrive.
-        on_error: Called with (work item, error) for each item that fails, which is then left out.
+        on_error: Called with (work item, error) for each item that fails; the item is left out.
         filters: Those of :meth:`~cfplatform.Client.get_work_items`; ``status`` is "COMPLETED" if omitted.
 
     Raises:
@@ -115,19 +114,19 @@ def stream_dataset(
         (10, 4)
     """
     if not isinstance(shards, int) or shards < 1:
-        raise InvalidParameterError("shards must be a whole number from 1 on.", parameter="shards")
+        raise InvalidParameterError("shards must be a whole number of at least 1.", parameter="shards")
     names = labels.checked_classes(classes)
     options = {"max_workers": max_workers, "ordered": ordered}
     live = Live(client, items=items, skip=skip, on_error=on_error, options=options, filters=filters)
-    # This list is what is shared out.
+    # datasets divides this list.
     arguments = {"live": live, "classes": names, "count": shards, "shards": list(range(shards))}
     return datasets.IterableDataset.from_generator(
-        _live_rows, features=_features(names, picture=False), gen_kwargs=arguments
+        _live_rows, features=_features(names, images=False), gen_kwargs=arguments
     )
 
 
-def _folder_rows(places: Iterable[Entry], classes: tuple[str, ...], stamp: str) -> Generator[dict[str, Any]]:
-    for number, entry in enumerate(places):
+def _folder_rows(entries: Iterable[Entry], classes: tuple[str, ...], stamp: str) -> Generator[dict[str, Any]]:
+    for number, entry in enumerate(entries):
         yield {"image": str(entry.asset), "image_id": number, **_row(entry.read(), classes)}
 
 
@@ -141,12 +140,12 @@ def _live_rows(live: Live, classes: tuple[str, ...], count: int, shards: list[in
 def _row(document: Document, classes: tuple[str, ...]) -> dict[str, Any]:
     numbers = {name: number for number, name in enumerate(classes)}
     found = [label for label in labels.labels_of(document) if label.name in numbers]
-    image = labels.image_of(document)
+    width, height = size_of(labels.image_of(document)) or (0, 0)
     return {
         "item_id": document.item_id,
         "batch": document.batch,
-        "width": labels.size(image.get("width")),
-        "height": labels.size(image.get("height")),
+        "width": width,
+        "height": height,
         "objects": {
             "bbox": [label.box for label in found],
             "category": [numbers[label.name] for label in found],
@@ -156,9 +155,9 @@ def _row(document: Document, classes: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _features(classes: tuple[str, ...], *, picture: bool) -> datasets.Features:
+def _features(classes: tuple[str, ...], *, images: bool) -> datasets.Features:
     text, whole, number = (datasets.Value(kind) for kind in ("string", "int64", "float64"))
-    of_picture = {"image": datasets.Image(), "image_id": whole} if picture else {"asset_url": text}
+    asset = {"image": datasets.Image(), "image_id": whole} if images else {"asset_url": text}
     objects = {
         "bbox": datasets.Sequence(datasets.Sequence(number, length=4)),
         "category": datasets.Sequence(datasets.ClassLabel(names=list(classes))),
@@ -166,14 +165,14 @@ def _features(classes: tuple[str, ...], *, picture: bool) -> datasets.Features:
         "iscrowd": datasets.Sequence(datasets.Value("bool")),
     }
     return datasets.Features(
-        {**of_picture, "item_id": text, "batch": text, "width": whole, "height": whole, "objects": objects}
+        {**asset, "item_id": text, "batch": text, "width": whole, "height": whole, "objects": objects}
     )
 
 
-def _stamp(places: Places) -> str:
-    """Return what differs if any document was changed: the cache knows rows by the arguments that they are made of."""
+def _stamp(entries: labels.EntryList) -> str:
+    """Return a text that changes with any document; datasets caches rows by the arguments of the generator."""
     digest = blake2b(__version__.encode(), digest_size=16)
-    for entry in places:
+    for entry in entries:
         found = entry.path.stat()
         digest.update(f"{entry.path}\0{entry.asset}\0{found.st_size}\0{found.st_mtime_ns}\n".encode("utf-8", "replace"))
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Documents straight from the platform, shared out among processes that know nothing of each other."""
+"""Documents streamed from the platform, divided among processes that do not communicate."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ..resources import WorkItem
 if TYPE_CHECKING:
     from ..client import Client
 
-#: What makes a client: ``Client`` itself, or a function that can be pickled.
+#: ``Client`` itself, or a function that returns a client and can be pickled.
 MakeClient = Callable[[], "Client"]
-#: Work items to stream: a list of them, or a function that lists them with the client that it is given.
+#: Work items to stream: a list, or a function that lists them with the client that it gets.
 Items = Collection[WorkItem] | Callable[["Client"], Iterable[WorkItem]]
 
 
-# Without a repr: a functools.partial in it may hold the key.
+# Without a repr: a functools.partial in it may have the key.
 class Live:
-    """What a process needs to stream its share of the documents; can be pickled if its arguments can be.
+    """Streams a share of the documents; can be pickled if its arguments can be.
 
     Args:
-        client: Makes the client, in the process that uses it.
-        items: The work items, or what lists them; else those that the filters select.
-        skip: Ids of work items to leave out.
+        client: Returns a client; called in the process that uses it.
+        items: The work items, or a function that lists them; by default those that the filters select.
+        skip: IDs of work items to leave out.
         options: For :meth:`~cfplatform.Client.iter_annotations`.
         filters: Those of :meth:`~cfplatform.Client.get_work_items`; ``status`` is "COMPLETED" if omitted.
     """
@@ -43,8 +43,8 @@ class Live:
     ) -> None:
         if not callable(client):
             raise ConfigurationError(
-                "client must be what makes a client, such as Client itself, and not a client: workers are other "
-                "processes, and each makes its own. What differs from the environment goes into a functools.partial.",
+                "client must be a function that returns a client, such as Client itself, not a client: each worker is "
+                "a process and needs its own. Pass arguments with functools.partial.",
                 parameter="client",
             )
         check_names("the stream", filters, ("project_id", *FILTER_NAMES))
@@ -52,8 +52,8 @@ class Live:
             raise InvalidParameterError("Pass either items, or a project and filters, and not both.")
         if not (items is None or callable(items) or isinstance(items, Collection)):
             raise InvalidParameterError(
-                "items must be a list of work items, which every worker reads again in each epoch, or a function of "
-                f"the client that lists them, not {type(items).__name__}.",
+                "items must be a list of work items, which every worker reads in each epoch, or a function of the "
+                f"client that lists them, not {type(items).__name__}.",
                 parameter="items",
             )
         self._client = client
@@ -67,7 +67,7 @@ class Live:
         """Yield one share of the documents.
 
         Args:
-            parts: One after the other, which share of how many; the second one divides what the first one leaves.
+            parts: Pairs of (share, number of shares); each divides the share of the one before.
         """
         with self._client() as client:
             wanted = (item for item in self._listed(client) if item.id not in self._skip and _belongs(item.id, parts))
@@ -82,20 +82,20 @@ class Live:
         if self._on_error is not None:
             self._on_error(item, error)
             return
-        # Loaders hand on only the class of an error and its text.
+        # Loaders pass on only the class and the text of an error.
         error.message = f"Work item {item.id}: {error.message}"
         error.args = (error.message,)
         raise error
 
 
 def _belongs(item_id: str, parts: Iterable[tuple[int, int]]) -> bool:
-    """Tell whether an item is in a share, by its id alone.
+    """Tell whether an item is in a share, by its ID only.
 
-    Not by its place in the listing: each process lists for itself, and the project may change between two listings.
+    Its position in the listing does not decide, because each process lists for itself and the project may change.
     """
-    number = int.from_bytes(blake2b(item_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    rest = int.from_bytes(blake2b(item_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
     for own, count in parts:
-        number, share = divmod(number, count)
+        rest, share = divmod(rest, count)
         if share != own:
             return False
     return True

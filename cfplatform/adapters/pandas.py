@@ -1,4 +1,4 @@
-"""Labels, work items and results as pandas data frames (extra ``pandas``)."""
+"""Adapter for pandas (extra ``pandas``): labels, work items and results as data frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
-from ..coco.sources import Source
+from ..coco.documents import Source
 from ..exceptions import ConfigurationError
 from ..resources import Batch, WorkItem
 from ..resources.results import DownloadResult, DownloadSummary
@@ -74,18 +74,18 @@ def to_dataframe(source: Source, *, empty_images: bool = False) -> pd.DataFrame:
     """Return the annotations of a source as a data frame with one row for each.
 
     Whole numbers and flags are nullable (``Int64``, ``boolean``), batches and classes are categories, boxes are four
-    columns, and ``segmentation`` is JSON, as is ``other``, which holds what has no column of its own (keypoints,
-    attributes). ``annotation_id`` and ``image_id`` are those of the document, so only together with ``item_id`` do they
-    tell annotations apart. The index counts the rows, in the order of the source.
+    columns, ``segmentation`` is JSON, and so is ``other``, with all members that have no column (keypoints,
+    attributes). ``annotation_id`` and ``image_id`` are those of the document; they are unique only together with
+    ``item_id``. The index counts the rows, in the order of the source.
 
     Args:
-        source: What ``cfplatform.coco.read`` takes: a folder, a file, or a stream such as
+        source: As for ``cfplatform.coco.read``: a folder, a file, or a stream such as
             :meth:`~cfplatform.Client.iter_annotations`.
-        empty_images: Add a row for each image without annotations, in which everything about annotations is missing.
+        empty_images: Add a row for each image without annotations, with all columns of annotations missing.
 
     Raises:
-        InvalidParameterError: If the source is none.
-        InvalidResponseError: If a file is not one whole JSON object.
+        InvalidParameterError: If the source is not valid.
+        InvalidResponseError: If a file is not a complete JSON object.
 
     Example:
         >>> from cfplatform.adapters.pandas import to_dataframe
@@ -101,11 +101,12 @@ def to_dataframe(source: Source, *, empty_images: bool = False) -> pd.DataFrame:
 def items_to_dataframe(items: Iterable[WorkItem] | Iterable[Batch]) -> pd.DataFrame:
     """Return work items, or batches, as a data frame with one row for each.
 
-    Times are in UTC, statuses and kinds are categories, ``metadata`` is JSON. ``item_id`` and ``batch_id`` are those of
-    the other frames, for a merge. The index counts the rows, in the order of the listing.
+    Times are in UTC, statuses and asset types are categories, ``metadata`` is JSON. ``item_id`` and ``batch_id`` match
+    the other data frames. The index counts the rows, in the order of the listing.
 
     Args:
-        items: Such as :meth:`~cfplatform.Client.get_work_items` or :meth:`~cfplatform.Client.get_batches` yields them.
+        items: Work items or batches, such as those of :meth:`~cfplatform.Client.get_work_items` or
+            :meth:`~cfplatform.Client.get_batches`.
 
     Example:
         >>> from cfplatform.adapters.pandas import items_to_dataframe
@@ -122,9 +123,9 @@ def items_to_dataframe(items: Iterable[WorkItem] | Iterable[Batch]) -> pd.DataFr
 
 
 def results_to_dataframe(results: DownloadSummary | Iterable[DownloadResult]) -> pd.DataFrame:
-    """Return what became of each item of a download as a data frame with one row for each.
+    """Return the results of a download as a data frame with one row for each item.
 
-    Outcomes and the classes of errors are categories. The index counts the rows, in the order in which items finished.
+    Outcomes and error types are categories. The index counts the rows, in the order in which items finished.
 
     Args:
         results: The summary of a download, or results.

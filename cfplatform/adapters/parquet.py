@@ -1,4 +1,4 @@
-"""Labels as a Parquet file, written while they are read (extra ``parquet``)."""
+"""Adapter for Parquet (extra ``parquet``): writes labels to a file while they are read."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
-from ..coco.sources import Source
-from ..coco.writing import appearing
+from ..coco.documents import Source
+from ..coco.output import written_atomically
 from ..destination import local
 from ..exceptions import ConfigurationError, InvalidParameterError
 from .rows import COLUMNS, Row, annotation_rows
@@ -22,11 +22,11 @@ except ImportError as error:
 
 __all__ = ["SCHEMA", "write_parquet"]
 
-#: What a file may be compressed with.
+#: Supported compression codecs.
 CODECS = ("brotli", "gzip", "lz4", "none", "snappy", "zstd")
-#: Rows of a row group, at the most.
+#: Maximum rows of a row group.
 ROWS = 50_000
-#: Characters of JSON in a row group, at the most but for one row, so that long polygons do not fill the memory.
+#: Maximum characters of JSON in a row group, plus one row, so that long polygons do not fill the memory.
 JSON_CHARACTERS = 32 * 1024 * 1024
 
 _TYPES = {
@@ -37,7 +37,7 @@ _TYPES = {
     "number": pa.float64(),
     "flag": pa.bool_(),
 }
-#: The columns; every one of them may be null.
+#: The columns; any of them may be null.
 SCHEMA = pa.schema([(name, _TYPES[kind]) for name, kind in COLUMNS.items()])
 
 _JSON = [number for number, kind in enumerate(COLUMNS.values()) if kind == "json"]
@@ -51,23 +51,23 @@ def write_parquet(
     rows_per_group: int = ROWS,
     compression: str = "zstd",
 ) -> int:
-    """Write the annotations of a source into a Parquet file with one row for each, and return their number.
+    """Write the annotations of a source into a Parquet file with one row for each, and return the number of rows.
 
-    The columns are those of :func:`cfplatform.adapters.pandas.to_dataframe`. ``segmentation`` is JSON, as polygons and
-    masks have no type in common, and as text every tool reads it back as it was; boxes are four columns. Row groups are
-    written while the source is read, so memory does not grow with it. The file appears when it is complete.
+    The columns are those of :func:`cfplatform.adapters.pandas.to_dataframe`. ``segmentation`` is JSON, because polygons
+    and masks have no common type; boxes are four columns. Row groups are written while the source is read, so memory
+    does not grow with it. The file is written atomically.
 
     Args:
-        source: What ``cfplatform.coco.read`` takes: a folder, a file, or a stream such as
+        source: As for ``cfplatform.coco.read``: a folder, a file, or a stream such as
             :meth:`~cfplatform.Client.iter_annotations`.
-        path: The file; one that is there is replaced.
-        empty_images: Add a row for each image without annotations, in which everything about annotations is null.
-        rows_per_group: Rows of a row group, at the most; fewer where polygons are long.
+        path: The file; an existing one is replaced.
+        empty_images: Add a row for each image without annotations, with null in all columns of annotations.
+        rows_per_group: Maximum rows of a row group; fewer if polygons are long.
         compression: "zstd", "snappy", "gzip", "brotli", "lz4" or "none".
 
     Raises:
-        InvalidParameterError: If the source is none, or an argument is wrong.
-        InvalidResponseError: If a file is not one whole JSON object; nothing is written then.
+        InvalidParameterError: If the source or an argument is not valid.
+        InvalidResponseError: If a file is not a complete JSON object; then nothing is written.
         DownloadError: If the file cannot be written.
 
     Example:
@@ -79,12 +79,12 @@ def write_parquet(
         True
     """
     if not isinstance(rows_per_group, int) or rows_per_group < 1:
-        raise InvalidParameterError("rows_per_group must be a whole number from 1 on.", parameter="rows_per_group")
+        raise InvalidParameterError("rows_per_group must be a whole number of at least 1.", parameter="rows_per_group")
     if compression not in CODECS:
         raise InvalidParameterError(f"compression must be one of {', '.join(CODECS)}.", parameter="compression")
     rows = annotation_rows(source, empty_images=empty_images)
     final = local.folder_path(path, "path")
-    with appearing(final) as temporary:
+    with written_atomically(final) as temporary:
         return _write(rows, temporary, rows_per_group, compression)
 
 

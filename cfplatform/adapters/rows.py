@@ -1,4 +1,4 @@
-"""Annotations as rows of a table, one for each, in the columns that pandas and Parquet share."""
+"""Annotations as rows of a table, with the columns that pandas and Parquet share."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ..coco.sources import Document, Source, open_source
-from ..coco.values import are_finite, are_numbers, key, number, records
+from ..coco.documents import Document, Source, open_source
+from ..coco.values import are_finite, are_numbers, by_id, key, number, records
 
-#: The columns in their order, each with what it holds: "text", "class" (a text that repeats), "whole", "number", "flag"
-#: or "json" (a text). Every one of them may be empty.
+#: The columns in their order, with their kind: "text", "class" (a text that repeats), "whole", "number", "flag" or
+#: "json" (a text). Any of them may be empty.
 COLUMNS = {
     "item_id": "text",
     "batch": "class",
@@ -34,7 +34,7 @@ COLUMNS = {
 }
 Row = tuple[Any, ...]
 
-#: What has a column of its own, or is told by others.
+#: Members with columns of their own.
 _KNOWN = {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation"}
 _LARGEST = 2**63
 _EMPTY = (None,) * list(COLUMNS).index("annotation_id")
@@ -44,14 +44,13 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def annotation_rows(source: Source, *, empty_images: bool) -> Iterator[Row]:
-    """Check a source, and return what yields a row for each annotation, one document in memory at a time.
+    """Check a source, and return an iterator over a row for each annotation, with one document in memory at a time.
 
-    An annotation is never left out: what it lacks, or what cannot be read, is ``None``.
+    No annotation is left out: missing and malformed members are ``None``.
 
     Args:
-        source: What ``cfplatform.coco.read`` takes.
-        empty_images: Yield a row for each image without annotations too, in which the columns of annotations are
-            ``None``.
+        source: As for ``cfplatform.coco.read``.
+        empty_images: Yield a row for each image without annotations too, with ``None`` in the columns of annotations.
     """
     opened = open_source(source)
     return (row for document in opened.documents(None) for row in _rows(document, empty_images))
@@ -62,17 +61,18 @@ def _rows(document: Document, empty_images: bool) -> Iterator[Row]:
     info = data.get("info")
     url = text(info.get("asset_url")) if isinstance(info, dict) else None
     around = (text(document.item_id), text(document.batch))
-    places = (url or None, None if document.asset is None else text(str(document.asset)))
+    assets = (url or None, None if document.asset is None else text(str(document.asset)))
     images: dict[Any, Row] = {}
     for each in records(data, "images"):
         sides = (whole(each.get("width")), whole(each.get("height")))
-        images[key(each.get("id"))] = (*around, whole(each.get("id")), text(each.get("file_name")), *sides, *places)
-    categories = {key(each.get("id")): each for each in records(data, "categories")}
+        row = (*around, whole(each.get("id")), text(each.get("file_name")), *sides, *assets)
+        images.setdefault(key(each.get("id")), row)
+    categories: dict[Any, dict[str, Any]] = {**by_id(records(data, "categories"))}
     used = set()
     for annotation in records(data, "annotations"):
         of = key(annotation.get("image_id"))
         used.add(of)
-        image = images.get(of) or (*around, whole(annotation.get("image_id")), None, None, None, *places)
+        image = images.get(of) or (*around, whole(annotation.get("image_id")), None, None, None, *assets)
         category = categories.get(key(annotation.get("category_id")), {})
         yield (*image, *_label(annotation, category))
     if empty_images:
@@ -108,13 +108,13 @@ def whole(value: Any) -> int | None:
 
 
 def text(value: Any) -> str | None:
-    """Return a text that UTF-8 can hold, or ``None``."""
+    """Return a text that can be encoded as UTF-8, or ``None``."""
     if not isinstance(value, str):
         return None
-    # JSON and file names may have halves of characters, which Arrow refuses.
+    # JSON and file names may have lone surrogates, which Arrow refuses.
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def as_json(value: Any) -> str | None:
-    """Return a value as JSON in ASCII; ``None`` for what is empty."""
+    """Return a value as JSON in ASCII; ``None`` if it is empty."""
     return _encode(value) if value else None

@@ -1,4 +1,4 @@
-"""Labels for supervision (extra ``supervision``): the detections of a document, and a folder as a dataset."""
+"""Adapter for supervision (extra ``supervision``): detections of a document, and a dataset of a folder."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from ..coco.sources import Document
+from ..coco.documents import Document
 from ..exceptions import ConfigurationError
 from . import labels
 
-# Where types are checked it may be missing, as it is large.
+# supervision is large, so it may be missing where types are checked.
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 try:
     import numpy as np
     import supervision as sv
-
-    from .masks import of_labels
 except ImportError as error:
     raise ConfigurationError(
         f"cfplatform.adapters.supervision needs supervision ({error}): pip install 'cfplatform[supervision]'"
@@ -26,18 +24,18 @@ __all__ = ["to_detections", "to_dataset"]
 
 
 def to_detections(document: Document | dict[str, Any], classes: Iterable[str], *, masks: bool = False) -> sv.Detections:
-    """Return the labels of the one image of a document as detections.
+    """Return the labels of the image of a document as detections.
 
-    ``data`` has ``class_name``, ``area`` and ``iscrowd``. An annotation is left out where its box has no size, its
-    class is none of ``classes``, or with ``masks`` where it has no mask of the picture's size.
+    ``data`` has ``class_name``, ``area`` and ``iscrowd``. An annotation is left out if its box is empty, its class is
+    not in ``classes``, or, with ``masks``, if it has no mask of the size of the image.
 
     Args:
         document: The document.
-        classes: The names of the classes, in the order of their ids, which begin with 0.
-        masks: Draw the masks too.
+        classes: Class names in the order of their IDs, from 0.
+        masks: Whether detections have masks.
 
     Raises:
-        InvalidResponseError: If the document has no image, or several.
+        InvalidResponseError: If the document does not have exactly one image.
 
     Example:
         >>> from cfplatform.adapters.supervision import to_detections
@@ -52,11 +50,11 @@ def to_detections(document: Document | dict[str, Any], classes: Iterable[str], *
     found = [label for label in labels.labels_of(document) if label.name in numbers]
     pixels: Any = None
     if masks:
-        masked = of_labels(document, found)
+        masked = labels.with_masks(document, found)
         found = [label for label, _ in masked.labels]
         pixels = np.zeros((len(found), masked.height, masked.width), dtype=bool)
-        for number, (_, shape) in enumerate(masked.labels):
-            pixels[number] = np.asarray(shape, dtype=bool)
+        for number, (_, mask) in enumerate(masked.labels):
+            pixels[number] = mask
     return sv.Detections(
         xyxy=np.array([label.corners for label in found], dtype=np.float32).reshape(-1, 4),
         mask=pixels,
@@ -78,18 +76,17 @@ def to_dataset(
 ) -> sv.DetectionDataset:
     """Return a folder downloaded with ``assets=True`` as a dataset: to split, to draw, or to write in other formats.
 
-    Pictures are opened when they are asked for; the detections of all of them are held in memory, as supervision does.
+    Images are opened on access; the detections of all of them are held in memory, as supervision needs it.
 
     Args:
         source: The folder, or that of one batch.
-        classes: The names of the classes, in the order of their ids; else those of all documents, in the order of the
-            alphabet.
-        masks: Draw the masks too.
-        skip_missing: Leave out items whose picture is not there, rather than refuse the folder.
+        classes: Class names in the order of their IDs; by default those of all documents, in alphabetical order.
+        masks: Whether detections have masks.
+        skip_missing: Leave out items without an image instead of raising.
 
     Raises:
-        InvalidParameterError: If it is not such a folder, or a picture is missing.
-        InvalidResponseError: If a document cannot be read, or has not one image.
+        InvalidParameterError: If it is not such a folder, or an image is missing.
+        InvalidResponseError: If a document cannot be read, or does not have exactly one image.
 
     Example:
         >>> from cfplatform.adapters.supervision import to_dataset
@@ -102,6 +99,6 @@ def to_dataset(
     names = labels.checked_classes(classes, source)
     detections = {
         str(entry.asset): to_detections(entry.read(), names, masks=masks)
-        for entry in labels.pictured(folder, skip_missing=skip_missing)
+        for entry in labels.with_images(folder, skip_missing=skip_missing)
     }
     return sv.DetectionDataset(classes=list(names), images=list(detections), annotations=detections)

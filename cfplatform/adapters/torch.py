@@ -1,25 +1,23 @@
-"""Labels for PyTorch (extra ``torch``): a folder to train on, a stream of documents, and what collates samples."""
+"""Adapter for PyTorch (extra ``torch``): datasets of a folder and of a stream, targets, and a collate function."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from typing import Any
 
-from ..coco.sources import Document
-from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError
+from ..coco.documents import Document
+from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError, InvalidResponseError
 from ..resources import WorkItem
 from . import labels
 from .live import Items, Live, MakeClient
-from .places import Places
 
-# Where types are checked it may be missing, as it is large.
+# PyTorch is large, so it may be missing where types are checked.
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 try:
     import torch
     from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-    from . import masks as drawn
-    from .pictures import opened
+    from ..coco.images import open_image
 except ImportError as error:
     raise ConfigurationError(
         f"cfplatform.adapters.torch needs PyTorch and Pillow ({error}): pip install 'cfplatform[torch]'"
@@ -29,35 +27,35 @@ __all__ = ["FolderDataset", "StreamDataset", "collate", "detection_target", "to_
 
 
 class FolderDataset(Dataset):
-    """A map-style dataset of pictures and their labels, on a folder downloaded with ``assets=True``.
+    """A map-style dataset of images and their labels, on a folder downloaded with ``assets=True``.
 
-    A sample is ``(picture, target)``: a PIL image in RGB and what :func:`detection_target` makes of its document, or
-    what the transforms make of the two. Files are opened when a sample is asked for; what is kept is a few bytes an
-    item, in a form that workers share.
+    A sample is ``(image, target)``: a PIL image in RGB, upright by its EXIF orientation, and what
+    :func:`detection_target` returns for its document, or what the transforms return for the two. Files are opened on
+    access; the dataset holds a few bytes for each item, which workers share.
 
     Args:
         source: The folder, or that of one batch.
-        classes: The names of the classes, in the order of their labels; labels of other classes are left out. If
-            omitted, every document is read once to find them, in the order of the alphabet: see ``classes``.
-        masks: Put masks into the targets.
-        transform: Called with each picture.
+        classes: Class names in the order of their labels; annotations of other classes are left out. By default every
+            document is read once to find them, in alphabetical order.
+        masks: Whether targets have masks.
+        transform: Called with each image.
         target_transform: Called with each target.
-        transforms: Called with both, in place of the two above; returns both.
-        skip_missing: Leave out items whose picture is not there, rather than refuse the folder.
+        transforms: Called with both instead of the two above; returns both.
+        skip_missing: Leave out items without an image instead of raising.
 
     Attributes:
-        classes: The classes; the first one has the label 1.
+        classes: The class names; the first one has the label 1.
 
     Raises:
-        InvalidParameterError: If it is not such a folder, or a picture is missing.
+        InvalidParameterError: If it is not such a folder, or an image is missing.
 
     Example:
         >>> from torch.utils.data import DataLoader
         >>> from cfplatform.adapters.torch import FolderDataset, collate, to_tensor
         >>> summary = client.download_project(destination="labels", assets=True)
         >>> dataset = FolderDataset("labels", transform=to_tensor)
-        >>> for pictures, targets in DataLoader(dataset, batch_size=4, shuffle=True, collate_fn=collate):
-        ...     print(len(pictures), pictures[0].shape, targets[0]["boxes"].shape[1])
+        >>> for images, targets in DataLoader(dataset, batch_size=4, shuffle=True, collate_fn=collate):
+        ...     print(len(images), images[0].shape, targets[0]["boxes"].shape[1])
         ...     break
         4 torch.Size([3, 240, 320]) 4
     """
@@ -74,9 +72,9 @@ class FolderDataset(Dataset):
         skip_missing: bool = False,
     ) -> None:
         if transforms is not None and (transform is not None or target_transform is not None):
-            raise InvalidParameterError("Pass either transforms, or transform and target_transform, and not both.")
+            raise InvalidParameterError("Pass either transforms, or transform and target_transform, not both.")
         folder = labels.open_folder(source)
-        self._places = Places(folder.root, labels.pictured(folder, skip_missing=skip_missing))
+        self._entries = labels.EntryList(folder.root, labels.with_images(folder, skip_missing=skip_missing))
         self.classes = labels.checked_classes(classes, source)
         self._masks = masks
         self._transform = transform
@@ -84,66 +82,66 @@ class FolderDataset(Dataset):
         self._transforms = transforms
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._entries)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return a sample.
 
         Raises:
-            IndexError: If there is none of this number.
-            InvalidResponseError: If its document or its picture cannot be read; the message names the work item.
+            IndexError: If there is none with this number.
+            InvalidResponseError: If its document or its image cannot be read; the message names the work item.
         """
         document = self.document(index)
-        picture = opened(document)
+        image = _image(document)
         target = detection_target(document, self.classes, masks=self._masks, image_id=range(len(self))[index])
         if self._transforms is not None:
-            return self._transforms(picture, target)
+            return self._transforms(image, target)
         return (
-            picture if self._transform is None else self._transform(picture),
+            image if self._transform is None else self._transform(image),
             target if self._target_transform is None else self._target_transform(target),
         )
 
     def document(self, index: int) -> Document:
-        """Return the document of a sample, with the path of its picture.
+        """Return the document of a sample, with the path of its image.
 
         Example:
             >>> summary = client.download_project(destination="labels", assets=True)
             >>> FolderDataset("labels").document(0).asset.suffix
             '.png'
         """
-        return self._places[index].read()
+        return self._entries[index].read()
 
 
 class StreamDataset(IterableDataset):
-    """An iterable dataset of documents straight from the platform; nothing is written to disk.
+    """An iterable dataset of documents streamed from the platform; nothing is written to disk.
 
     A sample is ``(work item, document)`` as :meth:`~cfplatform.Client.iter_annotations` yields it, or what
-    ``transform`` makes of the two. Each worker of a ``DataLoader`` makes a client of its own, lists for itself and
-    streams the items whose ids fall into its share. So none comes twice or is lost, whatever is added to the project
-    meanwhile; but shares are only about equally large.
+    ``transform`` returns for the two. Each worker of a ``DataLoader`` creates a client of its own, lists for itself and
+    streams the items whose IDs are in its share. No item comes twice or is lost, even if the project changes meanwhile;
+    the shares are about equally large.
 
-    The key is where ``client`` takes it from. With ``Client`` itself that is ``CF_API_KEY`` in the environment, which
-    workers have too, and the dataset holds no key. A ``functools.partial`` with ``api_key=`` in it takes the key along
-    wherever the dataset is pickled.
+    ``client`` decides where the key comes from. ``Client`` itself reads ``CF_API_KEY`` from the environment, which
+    workers have too, so the dataset has no key. A ``functools.partial`` with ``api_key=`` is pickled with the key.
 
     Args:
-        client: Makes a client, which is closed at the end: ``Client`` itself, or a function, which must be importable
-            where workers are not forked.
-        items: A list of work items to stream, or a function that is given the client and lists them; else those that
+        client: ``Client`` itself, or a function that returns a client, which is closed at the end. It must be
+            importable if workers are not forked.
+        items: A list of work items to stream, or a function that gets the client and lists them; by default those that
             the filters select.
-        project_id: The project; else the client's.
+        project_id: The project; by default that of the client.
         transform: Called with (work item, document), in the worker.
-        skip: Ids of work items that were seen already, to go on with an epoch.
-        part: For several processes that train together: the rank of this one, and how many there are.
-        max_workers: Documents that each worker fetches at the same time, at the most; else the number of its client.
-        ordered: ``False`` yields documents as they arrive, rather than in the order of the listing.
-        on_error: Called with (work item, error), in the worker, for each item that fails, which is then left out.
-            Without it the first one ends the epoch, with an error that names the item.
+        skip: IDs of work items that were seen already, to resume an epoch.
+        part: The rank of this process and the number of processes that train together.
+        max_workers: Maximum number of documents that each worker fetches at the same time; by default that of its
+            client.
+        ordered: ``False`` yields documents as they arrive, instead of in the order of the listing.
+        on_error: Called with (work item, error), in the worker, for each item that fails; the item is left out. Without
+            it the first one ends the epoch, with an error that names the item.
         filters: Those of :meth:`~cfplatform.Client.get_work_items`; ``status`` is "COMPLETED" if omitted.
 
     Raises:
-        ConfigurationError: If ``client`` is a client, which holds the key and cannot go to other processes.
-        InvalidParameterError: If an argument is wrong.
+        ConfigurationError: If ``client`` is a client, which has the key and cannot be pickled.
+        InvalidParameterError: If an argument is not valid.
 
     Example:
         >>> from torch.utils.data import DataLoader
@@ -170,7 +168,7 @@ class StreamDataset(IterableDataset):
         rank, count = part
         if not 0 <= rank < count:
             raise InvalidParameterError(
-                "part must be (rank, number of processes), with a rank from 0 on.", parameter="part"
+                "part must be (rank, number of processes), with ranks from 0.", parameter="part"
             )
         options = {"max_workers": max_workers, "ordered": ordered}
         self._live = Live(client, items=items, skip=skip, on_error=on_error, options=options, filters=filters)
@@ -178,7 +176,7 @@ class StreamDataset(IterableDataset):
         self._part = part
 
     def __iter__(self) -> Generator[Any]:
-        """Yield the share of this worker, or everything where there are no workers."""
+        """Yield the share of this worker, or everything without workers."""
         worker = get_worker_info()
         parts = [self._part] if worker is None else [self._part, (worker.id, worker.num_workers)]
         for item, document in self._live.share(*parts):
@@ -188,23 +186,23 @@ class StreamDataset(IterableDataset):
 def detection_target(
     document: Document | dict[str, Any], classes: Sequence[str], *, masks: bool = False, image_id: int = 0
 ) -> dict[str, Any]:
-    """Return what torchvision's detectors learn from: the labels of the one image of a document, as tensors.
+    """Return the target for torchvision's detectors: the labels of the image of a document, as tensors.
 
-    An annotation is left out where its box has no size, its class is none of ``classes``, or with ``masks`` where it
-    has no mask of the picture's size; ``cfplatform.coco.validate`` tells which.
+    An annotation is left out if its box is empty, its class is not in ``classes``, or, with ``masks``, if it has no
+    mask of the size of the image. ``cfplatform.coco.validate`` finds these.
 
     Args:
         document: The document.
-        classes: The names of the classes; the first one has the label 1, as 0 is the background.
-        masks: Draw the masks too.
-        image_id: A number for the image, different for each.
+        classes: Class names; the first one has the label 1, because 0 is the background.
+        masks: Whether the target has masks.
+        image_id: A unique number for the image.
 
     Returns:
-        ``boxes`` (float32, left, top, right, bottom), ``labels`` (int64), ``area`` (float32), ``iscrowd`` (int64), with
-        ``masks`` also those (uint8, 0 or 1), one row for each label; and ``image_id``.
+        ``boxes`` (float32, left, top, right, bottom), ``labels`` (int64), ``area`` (float32), ``iscrowd`` (int64) and,
+        with ``masks``, ``masks`` (uint8, 0 or 1), with one row for each label; and ``image_id``.
 
     Raises:
-        InvalidResponseError: If the document has no image, or several.
+        InvalidResponseError: If the document does not have exactly one image.
 
     Example:
         >>> item = next(client.get_work_items())
@@ -216,7 +214,7 @@ def detection_target(
         document = Document(document)
     numbers = {name: number for number, name in enumerate(classes, start=1)}
     found = [label for label in labels.labels_of(document) if label.name in numbers]
-    masked = drawn.of_labels(document, found) if masks else None
+    masked = labels.with_masks(document, found) if masks else None
     if masked is not None:
         found = [label for label, _ in masked.labels]
     target = {
@@ -227,15 +225,25 @@ def detection_target(
         "image_id": image_id,
     }
     if masked is not None:
-        # Bytes that can be written to, which is what tensors are made on.
-        pixels = bytearray().join(shape.tobytes() for _, shape in masked.labels)
+        # A tensor needs bytes that are writable and not empty.
+        pixels = bytearray().join(mask for _, mask in masked.labels)
         flat = torch.frombuffer(pixels, dtype=torch.uint8) if pixels else torch.zeros(0, dtype=torch.uint8)
-        target["masks"] = (flat > 0).to(torch.uint8).reshape(len(found), masked.height, masked.width)
+        target["masks"] = flat.reshape(len(found), masked.height, masked.width)
     return target
 
 
+def _image(document: Document) -> Any:
+    record = labels.image_of(document)
+    try:
+        return open_image(str(document.asset), record)[0]
+    except InvalidParameterError as error:
+        raise InvalidResponseError(
+            f"{labels.named(document)}: {error} Remove {str(document.asset)!r} and download with assets=True again."
+        ) from None
+
+
 def to_tensor(picture: Any) -> Any:
-    """Return a picture as a tensor of its three colours, each from 0 to 1: a ``transform`` that needs no torchvision.
+    """Return an image as a tensor of its three colors, each from 0 to 1: a ``transform`` without torchvision.
 
     Example:
         >>> from PIL import Image
@@ -248,10 +256,10 @@ def to_tensor(picture: Any) -> Any:
 
 
 def collate(samples: Sequence[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
-    """Put the samples of a batch side by side, as they are: pictures and targets differ in size.
+    """Return the samples of a batch as tuples, because images and targets differ in size.
 
     Example:
-        >>> collate([("picture 1", "target 1"), ("picture 2", "target 2")])
-        (('picture 1', 'picture 2'), ('target 1', 'target 2'))
+        >>> collate([("image 1", "target 1"), ("image 2", "target 2")])
+        (('image 1', 'image 2'), ('target 1', 'target 2'))
     """
     return tuple(zip(*samples, strict=True))

@@ -1,18 +1,17 @@
-"""Labels as one COCO dataset: read what was downloaded, or what a stream brings, document by document.
+"""Read, merge, split, count and validate COCO labels, document by document.
 
-Every function takes the same kinds of source; see :func:`read`.
+Every function takes the same kinds of source; see :func:`read`. :mod:`~cfplatform.coco.mask` decodes segmentations.
 """
 
 from __future__ import annotations
 
-from .codes import CODES, ERROR, WARNING
-from .findings import Finding
-from .merging import merge
-from .sources import Document, Source, read
-from .splitting import split
-from .statistics import BatchStats, CategoryStats, Stats, Tally, stats
-from .summaries import MergeSummary, Part, SplitSummary
-from .validating import check, validate
+from . import mask
+from .documents import Document, Source, read
+from .findings import CODES, ERROR, WARNING, Finding, FindingGroup, FindingGroups
+from .merging import MergeSummary, merge
+from .splitting import Part, SplitSummary, split
+from .statistics import BatchStats, CategoryStats, Stats, StatsBuilder, Tally, stats
+from .validation import check, validate
 
 __all__ = [
     "CODES",
@@ -22,13 +21,17 @@ __all__ = [
     "CategoryStats",
     "Document",
     "Finding",
+    "FindingGroup",
+    "FindingGroups",
     "MergeSummary",
     "Part",
     "Source",
     "SplitSummary",
     "Stats",
+    "StatsBuilder",
     "Tally",
     "check",
+    "mask",
     "merge",
     "read",
     "split",

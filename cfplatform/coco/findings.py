@@ -1,25 +1,121 @@
-"""What is wrong with a document, and where."""
+"""Findings: what is wrong with a document and where, and the codes that any function reports."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+ERROR, WARNING = "error", "warning"
+
+
+class Meaning(NamedTuple):
+    """The meaning of a code.
+
+    Attributes:
+        severity: "error" or "warning".
+        meaning: What is wrong, as in the documentation.
+    """
+
+    severity: str
+    meaning: str
+
+
+#: Every code that :func:`~cfplatform.coco.validate`, :func:`~cfplatform.coco.merge` or
+#: :func:`~cfplatform.coco.split` can report.
+CODES = {
+    "unreadable": Meaning(ERROR, "The file is not a complete JSON object in UTF-8."),
+    # Sections and their entries
+    "missing-section": Meaning(
+        ERROR, "There are no ``images``, no ``annotations``, or no ``categories`` although annotations use them."
+    ),
+    "wrong-type": Meaning(ERROR, "A section is not a list, or an entry is not an object."),
+    "missing-id": Meaning(ERROR, "An entry has no ``id`` that is a number or a string."),
+    "odd-id": Meaning(
+        WARNING, "IDs of a section are strings or fractions, which some tools refuse; reported once for a section."
+    ),
+    "duplicate-image-id": Meaning(ERROR, "An image has the id of an earlier one."),
+    "duplicate-annotation-id": Meaning(ERROR, "An annotation has the id of an earlier one."),
+    "duplicate-category-id": Meaning(ERROR, "A category has the id of an earlier one."),
+    # Images
+    "missing-size": Meaning(ERROR, "An image has no ``width`` or no ``height``."),
+    "bad-size": Meaning(ERROR, "The width or height of an image is not a whole number above zero."),
+    "missing-file-name": Meaning(ERROR, "An image has no ``file_name``."),
+    # Categories
+    "missing-category-name": Meaning(ERROR, "A category has no ``name``."),
+    "duplicate-category-name": Meaning(WARNING, "A category has the name of an earlier one."),
+    # Annotations
+    "dangling-image-id": Meaning(ERROR, "There is no image with this ``image_id``, or the annotation has none."),
+    "dangling-category-id": Meaning(
+        ERROR, "There is no category with this ``category_id``, or the annotation has none."
+    ),
+    "duplicate-annotation": Meaning(WARNING, "Image, category and box are those of an earlier annotation."),
+    "no-shape": Meaning(WARNING, "An annotation has no box, segmentation, keypoints, caption or segments."),
+    "not-finite": Meaning(ERROR, "A number is NaN, infinite, or beyond 10 to the power of 15."),
+    "bad-crowd": Meaning(WARNING, "``iscrowd`` is neither 0 nor 1."),
+    "bad-caption": Meaning(WARNING, "The ``caption`` is empty or not a string."),
+    # Boxes
+    "bad-box": Meaning(ERROR, "The ``bbox`` is not a list of four numbers."),
+    "empty-box": Meaning(ERROR, "The width or height of the box is zero or less."),
+    "box-outside": Meaning(ERROR, "The box is outside of the image."),
+    "box-over-edge": Meaning(WARNING, "The box extends more than a pixel beyond the image."),
+    "box-mismatch": Meaning(WARNING, "The box and the segmentation have different positions or sizes."),
+    # Polygons
+    "bad-segmentation": Meaning(ERROR, "The ``segmentation`` is neither a list of polygons nor a mask."),
+    "empty-segmentation": Meaning(
+        WARNING, "The ``segmentation`` is empty, but ``iscrowd`` or the ``area`` says that there was one."
+    ),
+    "bad-polygon": Meaning(ERROR, "A polygon is not a list of pairs of numbers."),
+    "short-polygon": Meaning(ERROR, "A polygon has fewer than three points."),
+    "flat-polygon": Meaning(WARNING, "The area of a polygon is zero."),
+    "polygon-outside": Meaning(ERROR, "A polygon is outside of the image."),
+    "polygon-over-edge": Meaning(WARNING, "A polygon extends more than a pixel beyond the image."),
+    "crowd-polygons": Meaning(WARNING, "A crowd has polygons; COCO expects a mask."),
+    # Masks
+    "bad-mask": Meaning(ERROR, "The run lengths of a mask cannot be read, or do not match its size."),
+    "mask-size": Meaning(ERROR, "The size of a mask is not that of the image."),
+    "empty-mask": Meaning(WARNING, "A mask has no pixels."),
+    # Areas
+    "missing-area": Meaning(WARNING, "The ``area`` is missing, which COCO's evaluation needs."),
+    "bad-area": Meaning(ERROR, "The ``area`` is not a number of zero or more."),
+    "area-mismatch": Meaning(WARNING, "The ``area`` does not match the segmentation, or is larger than the box."),
+    # Keypoints
+    "bad-keypoints": Meaning(ERROR, "The ``keypoints`` are not a list of x, y and visibility in turn."),
+    "keypoints-of-category": Meaning(ERROR, "The number of keypoints is not that of the category."),
+    "bad-visibility": Meaning(WARNING, "The visibility of a keypoint is not 0, 1 or 2."),
+    "keypoint-outside": Meaning(WARNING, "A labelled keypoint is more than a pixel outside of the image."),
+    "num-keypoints": Meaning(WARNING, "``num_keypoints`` is not the number of keypoints whose visibility is above 0."),
+    # Merging and splitting
+    "duplicate-license-id": Meaning(ERROR, "A license has the id of an earlier one, which is used."),
+    "not-json": Meaning(ERROR, "A value of a stream is not valid JSON, or is nested too deeply."),
+    "batch-without-part": Meaning(ERROR, "A batch is in no part of a split; its items are left out."),
+    "unknown-batch": Meaning(ERROR, "A part of a split names a batch that the source does not have."),
+    "category-supercategory": Meaning(WARNING, "A name has two supercategories; they stay separate categories."),
+    "category-spelling": Meaning(WARNING, "Two names differ only by case or spaces; they stay separate categories."),
+    "category-differs": Meaning(
+        WARNING, "The keypoints, skeleton or ``isthing`` of a category differ; they stay separate categories."
+    ),
+    "category-members": Meaning(WARNING, "Another member of a category differs, such as a color; the first is kept."),
+    "license-members": Meaning(WARNING, "A member of a license differs; the first is kept."),
+    "duplicate-license-name": Meaning(WARNING, "A document has a license under two ids; they become one."),
+    "dangling-license-id": Meaning(WARNING, "The license of an image does not exist; the image is kept without one."),
+    "member-left-out": Meaning(WARNING, "A member that is not part of COCO differs between documents; it is left out."),
+}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or odd, in one document.
+    """An error or a warning about one document.
 
     Attributes:
-        code: What is wrong, as a short name in kebab-case that programs can compare.
-        severity: "error" where tools fail or learn from something false, "warning" where it is only odd.
+        code: One of :data:`~cfplatform.coco.CODES`.
+        severity: "error" if tools fail or learn something false, "warning" if it is only unusual.
         message: What is wrong, as a sentence.
-        item_id: The work item, where it is known.
-        batch: The folder of the batch, or its id where the document came from a stream.
-        path: The file, as text, where there is one.
-        pointer: The place in the document as a JSON pointer (RFC 6901), such as ``/annotations/3/bbox``; empty for the
-            document as a whole.
-        annotation_id: The ``id`` of the annotation, as it stands in the document, where it is about one.
+        item_id: The work item, if known.
+        batch: The folder of the batch, or its ID if the document came from a stream.
+        path: The file, if there is one.
+        pointer: The position in the document as a JSON pointer (RFC 6901), such as ``/annotations/3/bbox``; empty for
+            the document itself.
+        annotation_id: The ``id`` of the annotation, as it is in the document.
     """
 
     code: str
@@ -31,6 +127,73 @@ class Finding:
     pointer: str = ""
     annotation_id: Any = None
 
+    @property
+    def location(self) -> str:
+        """The file, or else the work item, and the position in it.
+
+        Example:
+            >>> Finding("bad-box", "error", "The box is empty.", path="a/1.json", pointer="/annotations/3").location
+            'a/1.json /annotations/3'
+        """
+        return f"{self.path or self.item_id or 'document'} {self.pointer}".rstrip()
+
     def as_dict(self) -> dict[str, Any]:
         """Return the finding as plain values, ready for JSON."""
         return asdict(self)
+
+
+@dataclass
+class FindingGroup:
+    """The findings of one code.
+
+    Attributes:
+        code: The code.
+        severity: "error" or "warning".
+        count: The number of findings.
+        documents: The number of documents with such a finding.
+        first: The first findings.
+    """
+
+    code: str
+    severity: str
+    count: int = 0
+    documents: int = 0
+    first: list[Finding] = field(default_factory=list)
+
+
+class FindingGroups:
+    """Groups findings by code. Memory grows with the number of codes only.
+
+    Args:
+        limit: How many findings of each code to keep; all are counted.
+
+    Example:
+        >>> groups = FindingGroups(limit=1)
+        >>> for number in range(3):
+        ...     groups.add(Finding("bad-box", "error", f"Box {number} is empty."))
+        >>> [(group.code, group.count, len(group.first)) for group in groups.sorted()]
+        [('bad-box', 3, 1)]
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._groups: dict[str, FindingGroup] = {}
+        self._last: dict[str, tuple[str | None, str | None]] = {}
+
+    def add(self, finding: Finding) -> None:
+        """Count a finding. Those of one document must come one after the other."""
+        group = self._groups.setdefault(finding.code, FindingGroup(finding.code, finding.severity))
+        group.count += 1
+        document = finding.path, finding.item_id
+        group.documents += self._last.get(finding.code) != document
+        self._last[finding.code] = document
+        if len(group.first) < self._limit:
+            group.first.append(finding)
+
+    def count(self, severity: str) -> int:
+        """Return the number of findings with this severity."""
+        return sum(group.count for group in self._groups.values() if group.severity == severity)
+
+    def sorted(self) -> list[FindingGroup]:
+        """Return the groups: errors first, then the most frequent."""
+        return sorted(self._groups.values(), key=lambda group: (group.severity, -group.count, group.code))

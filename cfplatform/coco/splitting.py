@@ -1,4 +1,4 @@
-"""Divides labels into datasets, such as for training and validation, so that every run divides them alike."""
+"""Splits labels into datasets, such as for training and validation, the same way in every run."""
 
 from __future__ import annotations
 
@@ -6,24 +6,65 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, TypeGuard
 
 from .. import naming
 from ..destination import local
 from ..exceptions import InvalidParameterError, shown
 from ..progress import Progress
-from .findings import Finding
-from .merging import join, refuse_own
-from .sources import Document, OnError, Source, open_source
-from .summaries import Part, SplitSummary
-from .writing import DatasetFile, prepare_folder
+from .documents import Document, OnError, Source, open_source
+from .findings import CODES, Finding
+from .merging import Summary, merge_into, refuse_own
+from .output import DatasetFile, prepare_folder
 
-#: How images may be kept together.
+#: Units that can be kept together.
 UNITS = ("item", "batch")
-#: By how much fractions may miss one.
+#: How far the sum of fractions may be from 1.
 _TOLERANCE = 1e-6
+
+
+@dataclass
+class Part:
+    """One file of a split.
+
+    Attributes:
+        output: The absolute path of the file.
+        images: Images in it.
+        annotations: Annotations in it.
+        size: Its size in bytes.
+    """
+
+    output: Path
+    images: int = 0
+    annotations: int = 0
+    size: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the part as plain values, ready for JSON."""
+        return {**asdict(self), "output": str(self.output)}
+
+
+@dataclass
+class SplitSummary(Summary):
+    """The summary of a split.
+
+    Attributes:
+        parts: The parts by name.
+    """
+
+    parts: dict[str, Part] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary as plain values, ready for JSON, without the findings themselves."""
+        return {**super().as_dict(), "parts": {name: part.as_dict() for name, part in self.parts.items()}}
+
+    def _repr_html_(self) -> str:
+        shares = [(name, f"{part.images:,} images, {part.annotations:,} labels") for name, part in self.parts.items()]
+        return self._table([("documents", f"{self.documents:,}"), *shares])
 
 
 def split(
@@ -36,35 +77,34 @@ def split(
     progress: Progress = None,
     on_error: OnError | None = None,
 ) -> SplitSummary:
-    """Divide all documents of a source into COCO datasets, ``<output_folder>/<part>.json``.
+    """Split all documents of a source into COCO datasets, ``<output_folder>/<part>.json``.
 
-    Each is what :func:`merge` would make of its documents, with ids from 1, but all have the same categories and
-    licenses. Where an item goes depends on nothing but its id, the ``seed`` and the fractions: items that are added
-    later move no others, and a folder is divided like a stream. So a part has about its fraction of the items, not
-    exactly. An image of a document whose work item is not known goes by its own ``work_item_id``, else ``asset_url``,
-    else ``file_name``.
+    Each part is what :func:`merge` makes of its documents, with IDs from 1, but all parts have the same categories and
+    licenses. The part of an item depends only on its ID, the ``seed`` and the fractions: items that are added later
+    move no others, and a folder and a stream are split the same way. Hence the fractions are approximate. If the work
+    item of an image is unknown, its ``work_item_id``, ``asset_url`` or ``file_name`` decides.
 
-    The source is read once. All parts are written before the first of them gets its name.
+    The source is read once. All parts are written before the first one replaces a previous file.
 
     Args:
         source: Where the documents come from; see :func:`~cfplatform.coco.read`.
-        output_folder: The folder of the datasets; made if it is not there.
-        parts: The name of each part with its fraction, together 1; or with the batches that belong to it.
-        by: "item", or "batch" so that items of one batch stay together. Lists of batches need neither.
-        seed: Another one divides in another way.
+        output_folder: The folder of the datasets; created if it does not exist.
+        parts: The fraction of each part by its name, with a sum of 1; or the batches of each part.
+        by: "item", or "batch" to keep items of one batch together. Not used with batches in ``parts``.
+        seed: Random seed.
         progress: As for :func:`merge`.
         on_error: As for :func:`merge`.
 
     Raises:
-        InvalidParameterError: If the source, the folder or the parts cannot be used, or a batch is not known that
-            decides where an image goes.
+        InvalidParameterError: If the source, the folder or the parts cannot be used, or the batch of an image is needed
+            and unknown.
         DownloadError: If the output cannot be written.
 
     Example:
         >>> from cfplatform import coco
         >>> summary = client.download_project(destination="labels")
-        >>> divided = coco.split("labels", "datasets", {"train": 0.8, "val": 0.2})
-        >>> divided.parts["train"].images + divided.parts["val"].images == summary.successful
+        >>> result = coco.split("labels", "datasets", {"train": 0.8, "val": 0.2})
+        >>> result.parts["train"].images + result.parts["val"].images == summary.successful
         True
     """
     opened = open_source(source)
@@ -84,7 +124,7 @@ def split(
             name = choose.part(document, image)
             return None if name is None else datasets[name]
 
-        join(opened, folder, list(datasets.values()), dataset, summary, progress, on_error, choose.missing)
+        merge_into(opened, folder, list(datasets.values()), dataset, summary, progress, on_error, choose.missing)
     for name, part in summary.parts.items():
         part.images, part.annotations = datasets[name].images.count, datasets[name].annotations.count
         part.size = part.output.stat().st_size
@@ -92,11 +132,11 @@ def split(
 
 
 class _Shares:
-    """Divides by a hash, so that where one image goes has nothing to do with any other."""
+    """Splits by a hash, so the part of an image does not depend on other images."""
 
     def __init__(self, fractions: Mapping[str, float], by: str, seed: int | str) -> None:
         self._names = list(fractions)
-        # The last part takes what rounding leaves of it.
+        # The last part takes the rest, whatever rounding leaves.
         self._bounds = [*accumulate(fractions.values())][:-1]
         self._key = _item if by == "item" else _batch
         self._seed = f"{seed}\0".encode("utf-8", "surrogatepass")
@@ -113,26 +153,27 @@ class _Shares:
 
 
 class _Lists:
-    """Divides by lists of batches."""
+    """Splits by lists of batches."""
 
     def __init__(self, lists: Mapping[str, Sequence[str]]) -> None:
         self._parts = {batch: name for name, batches in lists.items() for batch in batches}
         self._seen: set[str] = set()
 
     def part(self, document: Document, image: dict[str, Any]) -> str | None:
-        """Return the part of an image, ``None`` if its batch is in no list."""
+        """Return the part of an image, ``None`` if no list has its batch."""
         batch = _batch(document, image)
         self._seen.add(batch)
         return self._parts.get(batch)
 
     def missing(self) -> Iterator[Finding]:
-        """Yield what the lists and the source do not have in common."""
+        """Yield the batches that only the lists or only the source have."""
         for batch in sorted(self._seen - self._parts.keys()):
-            message = f"The batch {shown(batch)} is in no part, so its items were left out."
-            yield Finding("batch-without-part", "error", message, batch=batch)
+            code, message = "batch-without-part", f"The batch {shown(batch)} is in no part, so its items were left out."
+            yield Finding(code, CODES[code].severity, message, batch=batch)
         for batch in sorted(self._parts.keys() - self._seen):
+            code = "unknown-batch"
             message = f"The batch {shown(batch)} of the part {self._parts[batch]!r} is not in the source."
-            yield Finding("unknown-batch", "error", message, batch=batch)
+            yield Finding(code, CODES[code].severity, message, batch=batch)
 
 
 def _item(document: Document, image: dict[str, Any]) -> str:
@@ -148,9 +189,9 @@ def _batch(document: Document, image: dict[str, Any]) -> str:
     batch = document.batch if document.batch is not None else image.get("batch")
     if batch is None:
         raise InvalidParameterError(
-            "The source does not say which batch an image belongs to, so it cannot be divided by batch.",
+            "The batch of an image is unknown, so the source cannot be split by batch.",
             parameter="by",
-            hint="Read a folder of batches or what iter_annotations() yields, or use by='item'.",
+            hint="Pass a downloaded folder or the stream of iter_annotations(), or use by='item'.",
         )
     return str(batch)
 
@@ -164,15 +205,13 @@ def _chooser(parts: Mapping[str, float] | Mapping[str, Sequence[str]], by: str, 
     if by not in UNITS:
         raise InvalidParameterError(f"by must be 'item' or 'batch', not {by!r}.", parameter="by")
     if isinstance(seed, bool) or not isinstance(seed, (int, str)):
-        raise InvalidParameterError(f"seed must be a number or a text, not {seed!r}.", parameter="seed")
+        raise InvalidParameterError(f"seed must be a number or a string, not {seed!r}.", parameter="seed")
     _check_names(parts)
     fractions = {name: float(value) for name, value in parts.items() if _is_fraction(value)}
     if len(fractions) == len(parts):
         total = math.fsum(fractions.values())
         if abs(total - 1) > _TOLERANCE:
-            raise InvalidParameterError(
-                f"parts must be fractions that make 1 together, not {total:g}.", parameter="parts"
-            )
+            raise InvalidParameterError(f"parts must be fractions that sum to 1, not to {total:g}.", parameter="parts")
         return _Shares(fractions, by, seed)
     lists = {name: [*value] for name, value in parts.items() if _is_list(value)}
     if len(lists) != len(parts):
@@ -197,9 +236,10 @@ def _check_names(parts: Mapping[str, Any]) -> None:
     seen: dict[str, str] = {}
     for name in parts:
         if not isinstance(name, str) or naming.safe_name(name) != name:
-            raise InvalidParameterError(f"parts must have names that files can have, not {name!r}.", parameter="parts")
+            raise InvalidParameterError(
+                f"parts must have names that are valid file names, not {name!r}.", parameter="parts"
+            )
         if (other := seen.setdefault(naming.collision_key(name), name)) != name:
             raise InvalidParameterError(
-                f"parts must not have both {other!r} and {name!r}: they would be one file on some systems.",
-                parameter="parts",
+                f"parts {other!r} and {name!r} would be the same file on some systems.", parameter="parts"
             )

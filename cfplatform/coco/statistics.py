@@ -1,4 +1,4 @@
-"""What is in labels: counted document by document, in memory that grows with classes and batches only."""
+"""Statistics of labels, in memory that grows with the number of classes and batches only."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from ..progress import Progress
 from ..resources import markup
+from .documents import Document, OnError, Source, reported
 from .findings import Finding
-from .reading import reported
-from .sources import Document, OnError, Source
-from .values import Key, box, key, number, records
+from .tables import Categories, FindingLog
+from .values import Key, box, is_crowd, key, number, records
 
-#: COCO calls an object small below the first area, in pixels, and large above the second.
+#: An object is small below the first area in pixels, and large above the second, as in the evaluation of COCO.
 SMALL, LARGE = 32**2, 96**2
 #: Rows of each table in a notebook.
 _ROWS = 50
@@ -24,14 +24,14 @@ _ROWS = 50
 
 @dataclass
 class CategoryStats:
-    """Figures of one class.
+    """Statistics of a class.
 
     Attributes:
-        annotations: Annotations of the class.
-        images: Images that have at least one.
-        area: The sum of their areas, in pixels.
-        boxes: Annotations with a box that has a size.
-        box_area: The sum of the areas of these boxes, in pixels.
+        annotations: Number of annotations.
+        images: Number of images with at least one.
+        area: Sum of their areas in pixels.
+        boxes: Number of annotations with a box that is not empty.
+        box_area: Sum of the areas of these boxes in pixels.
     """
 
     annotations: int = 0
@@ -42,23 +42,23 @@ class CategoryStats:
 
     @property
     def mean_side(self) -> float:
-        """The side, in pixels, of a square as large as the boxes are on average; 0 where there is none."""
+        """Side in pixels of a square with the mean area of the boxes; 0 if there are no boxes."""
         return math.sqrt(self.box_area / self.boxes) if self.boxes else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as plain values, ready for JSON."""
+        """Return the statistics as plain values, ready for JSON."""
         return {**asdict(self), "mean_side": self.mean_side}
 
 
 @dataclass
 class BatchStats:
-    """Figures of one batch.
+    """Statistics of a batch.
 
     Attributes:
-        documents: Documents of the batch.
-        images: Images in them.
-        annotations: Annotations in them.
-        empty_images: Images without annotations.
+        documents: Number of documents.
+        images: Number of images.
+        annotations: Number of annotations.
+        empty_images: Number of images without annotations.
     """
 
     documents: int = 0
@@ -69,23 +69,25 @@ class BatchStats:
 
 @dataclass
 class Stats:
-    """What is in labels; notebooks show it as tables.
+    """Statistics of labels; notebooks show them as tables.
 
     Attributes:
-        documents: Documents that were read.
-        images: Images in them.
-        annotations: Annotations in them.
-        empty_images: Images without annotations.
-        crowds: Annotations that stand for a crowd of objects (``iscrowd``).
-        unreadable: Files that are no COCO documents, and therefore in none of the other figures.
-        categories: Figures of each class by its name, the most frequent first; also of classes that nothing has.
-        batches: Figures of each batch by its folder, or by its id where the documents came from a stream.
-        kinds: How many annotations have a "polygon", an "rle" mask, a "box", "keypoints", a "caption", "panoptic"
-            segments, or "none" of these. One annotation can have several.
-        box_sizes: How many objects are "small" (area below 32², in pixels), "medium" and "large" (above 96²), by their
-            ``area`` or, where they have none, by that of their box.
-        box_sides: How many boxes have which size: the square root of the area, in pixels, is at least the key and less
-            than twice the key; less than 1 under 0.
+        documents: Number of documents.
+        images: Number of images.
+        annotations: Number of annotations.
+        empty_images: Number of images without annotations.
+        crowds: Number of annotations with ``iscrowd``.
+        unreadable: Number of files that are not COCO documents; they are in no other figure.
+        categories: Statistics of each class by its name, the most frequent first, including classes without
+            annotations. The classes are the categories of :func:`merge`: a second one with the same name is
+            "name (supercategory)", or "name #2" if that does not distinguish them.
+        batches: Statistics of each batch by its folder, or by its ID if the documents came from a stream.
+        kinds: Number of annotations with a "polygon", an "rle" mask, a "box", "keypoints", a "caption", "panoptic"
+            segments, or "none" of these. An annotation can have several.
+        box_sizes: Number of "small" (area below 32² pixels), "medium" and "large" (above 96²) objects, by their
+            ``area`` or, if it is missing, by the area of their box.
+        box_sides: Number of boxes by their size: the square root of the area in pixels is at least the key and less
+            than twice the key. Boxes below 1 pixel are under 0.
     """
 
     documents: int = 0
@@ -102,11 +104,11 @@ class Stats:
 
     @property
     def crowd_share(self) -> float:
-        """The share of crowds among all annotations, from 0 to 1."""
+        """Ratio of annotations with ``iscrowd`` to all annotations."""
         return self.crowds / self.annotations if self.annotations else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all figures as plain values, ready for JSON.
+        """Return all statistics as plain values, ready for JSON.
 
         Example:
             >>> Stats(annotations=4, crowds=1).as_dict()["crowd_share"]
@@ -160,15 +162,15 @@ def _caption(title: str, count: int) -> str:
     return title if count <= _ROWS else f"{title}: the first {_ROWS} of {count}"
 
 
-class Tally:
-    """Counts document by document, for those who read them themselves.
+class StatsBuilder:
+    """Counts documents one after the other; :func:`stats` reads a source with it.
 
-    What cannot be counted is left out, whatever a document holds: nothing here raises.
+    What cannot be counted is left out. Nothing here raises, whatever a document contains.
 
     Example:
-        >>> tally = Tally()
-        >>> tally.add(Document({"images": [{"id": 1}], "annotations": []}))
-        >>> tally.result().empty_images
+        >>> builder = StatsBuilder()
+        >>> builder.add(Document({"images": [{"id": 1}], "annotations": []}))
+        >>> builder.result().empty_images
         1
     """
 
@@ -176,13 +178,17 @@ class Tally:
         self._stats = Stats()
         self._kinds: Counter[str] = Counter()
         self._sides: Counter[int] = Counter()
+        # The same as in a merge, so that both have the same categories.
+        self._categories = Categories(FindingLog(lambda finding: None))
+        self._names: list[str | None] = []
+        self._last: tuple[dict[Any, int], dict[Key, str]] = {}, {}
 
     def add(self, document: Document) -> None:
-        """Count one document."""
+        """Count a document."""
         found, data = self._stats, document.data
         annotations = records(data, "annotations")
         images = [key(image.get("id")) for image in records(data, "images")]
-        labelled = self._add_annotations(annotations, set(images) - {None}, self._names(data))
+        labelled = self._add_annotations(annotations, set(images) - {None}, self.class_names(document))
         empty = sum(image not in labelled for image in images)
         totals: list[Stats | BatchStats] = [found]
         if document.batch is not None:
@@ -197,8 +203,30 @@ class Tally:
         """Count a file that could not be read."""
         self._stats.unreadable += 1
 
+    def class_names(self, document: Document) -> dict[int | float | str, str]:
+        """Return the name in :attr:`Stats.categories` for each category of a document, by its ID."""
+        numbers = self._categories.numbers(document) if isinstance(document.data, dict) else {}
+        if numbers is not self._last[0]:
+            for entry in self._categories.entries[len(self._names) :]:
+                self._names.append(self._new_name(entry))
+            names = {key(own): self._names[number - 1] for own, number in numbers.items()}
+            self._last = numbers, {own: name for own, name in names.items() if own is not None and name is not None}
+        return self._last[1]
+
+    def _new_name(self, category: dict[str, Any]) -> str | None:
+        """Return a unique name for a new category; ``None`` if it has no name, so its annotations are in no class."""
+        name, outer = category.get("name"), category.get("supercategory")
+        if not isinstance(name, str):
+            return None
+        if name in self._stats.categories and outer and isinstance(outer, str):
+            name = f"{name} ({outer})"
+        while name in self._stats.categories:
+            name = f"{name} #{category['id']}"
+        self._stats.categories[name] = CategoryStats()
+        return name
+
     def result(self) -> Stats:
-        """Return what was counted so far; later documents do not change it."""
+        """Return the figures so far; later documents do not change them."""
         found = copy.deepcopy(self._stats)
         by_frequency = sorted(found.categories.items(), key=lambda entry: (-entry[1].annotations, entry[0]))
         found.categories = dict(by_frequency)
@@ -207,38 +235,26 @@ class Tally:
         found.box_sides = dict(sorted(self._sides.items()))
         return found
 
-    def _names(self, data: dict[str, Any]) -> dict[Key | None, CategoryStats]:
-        """Return the figures of the classes of a document, by their ids."""
-        known: dict[Key | None, CategoryStats] = {}
-        for category in records(data, "categories"):
-            name = category.get("name")
-            if isinstance(name, str):
-                figures = self._stats.categories.get(name)
-                if figures is None:
-                    figures = self._stats.categories[name] = CategoryStats()
-                known.setdefault(key(category.get("id")), figures)
-        known.pop(None, None)
-        return known
-
     def _add_annotations(
-        self, annotations: list[dict[str, Any]], images: set[Key | None], classes: dict[Key | None, CategoryStats]
+        self, annotations: list[dict[str, Any]], images: set[Key | None], names: dict[Key, str]
     ) -> set[Key | None]:
         """Count annotations, and return the images that have any."""
         labelled: set[Key | None] = set()
-        pairs: set[tuple[int, Key | None]] = set()
+        pairs: set[tuple[str, Key | None]] = set()
         for annotation in annotations:
-            image = key(annotation.get("image_id"))
-            figures = classes.get(key(annotation.get("category_id")))
+            image, category = key(annotation.get("image_id")), key(annotation.get("category_id"))
+            name = None if category is None else names.get(category)
+            figures = None if name is None else self._stats.categories[name]
             if image in images:
                 labelled.add(image)
-                if figures is not None and (id(figures), image) not in pairs:
-                    pairs.add((id(figures), image))
+                if name is not None and figures is not None and (name, image) not in pairs:
+                    pairs.add((name, image))
                     figures.images += 1
             self._add_annotation(annotation, figures)
         return labelled
 
     def _add_annotation(self, annotation: dict[str, Any], figures: CategoryStats | None) -> None:
-        self._stats.crowds += key(annotation.get("iscrowd")) == 1 or annotation.get("iscrowd") is True
+        self._stats.crowds += is_crowd(annotation)
         self._kinds.update(kinds(annotation))
         found = box(annotation.get("bbox"))
         side = 0.0 if found is None else found[2] * found[3]
@@ -256,8 +272,12 @@ class Tally:
             figures.box_area += side
 
 
+#: The previous name of :class:`StatsBuilder`.
+Tally = StatsBuilder
+
+
 def kinds(annotation: dict[str, Any]) -> list[str]:
-    """Return what an annotation has: "polygon", "rle", "box", "keypoints", "caption", "panoptic"; or "none"."""
+    """Return the kinds of an annotation: "polygon", "rle", "box", "keypoints", "caption", "panoptic", or "none"."""
     segmentation = annotation.get("segmentation")
     found = []
     if isinstance(segmentation, dict):
@@ -280,19 +300,19 @@ def _power_of_two(side: float) -> int:
 
 
 def stats(source: Source, *, progress: Progress = None, on_error: OnError | None = None) -> Stats:
-    """Count what is in labels: images, annotations of each class and batch, sizes of boxes, empty images, crowds.
+    """Return statistics of labels: images, annotations by class and batch, box sizes, empty images, crowds.
 
-    Memory grows with classes and batches only, not with documents.
+    Memory grows with the number of classes and batches, not of documents.
 
     Args:
         source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`.
         progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter.
-        on_error: Called with a :class:`Finding` for each file that is no COCO document, which is then counted as
-            unreadable only; without it, the first one raises.
+        on_error: Called with a :class:`Finding` for each file that is not a COCO document; the file counts as
+            unreadable. Without it, the first one raises.
 
     Raises:
-        InvalidParameterError: If the source is none, or the folder holds no labels.
-        InvalidResponseError: If a file is not one whole JSON object and ``on_error`` is not given.
+        InvalidParameterError: If the source is not valid, or the folder has no labels.
+        InvalidResponseError: If a file is not a complete JSON object and ``on_error`` is not given.
 
     Example:
         >>> summary = client.download_project(destination="labels")
@@ -300,13 +320,13 @@ def stats(source: Source, *, progress: Progress = None, on_error: OnError | None
         >>> found.documents == summary.total_items, list(found.categories)[0]
         (True, 'ellipse')
     """
-    tally = Tally()
+    builder = StatsBuilder()
 
     def missed(finding: Finding) -> None:
-        tally.add_unreadable()
+        builder.add_unreadable()
         if on_error is not None:
             on_error(finding)
 
     for document in reported(source, progress, missed if on_error else None):
-        tally.add(document)
-    return tally.result()
+        builder.add(document)
+    return builder.result()

@@ -1,4 +1,4 @@
-"""What the documents of a dataset share: categories, licenses, and members on which all agree."""
+"""What the documents of a dataset share: categories, licenses, and members that are the same in all of them."""
 
 from __future__ import annotations
 
@@ -7,201 +7,214 @@ from collections.abc import Callable
 from typing import Any
 
 from ..exceptions import shown
-from .findings import Finding
-from .sources import Document
-from .writing import encode
+from .documents import Document
+from .findings import CODES, Finding
+from .output import encode
 
-#: Called with each finding.
-Tell = Callable[[Finding], Any]
-#: Conflicts that are remembered, so that each is told once.
+#: Warnings that are remembered, so that each is reported once.
 _REMEMBERED = 10_000
 
 
-class Conflicts:
-    """Tells each conflict once, however many documents repeat it."""
+class FindingLog:
+    """Reports errors, and each warning once, however many documents repeat it.
 
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
-        self._told: set[tuple[str, ...]] = set()
+    Args:
+        report: Called with each finding.
+    """
 
-    def __call__(self, document: Document, code: str, about: str, message: str, pointer: str = "") -> None:
-        """Tell a conflict, which the code and what it is about identify."""
-        if (code, about) in self._told:
+    def __init__(self, report: Callable[[Finding], Any]) -> None:
+        self._report = report
+        self._warned: set[tuple[str, str]] = set()
+
+    def error(
+        self, document: Document, code: str, message: str, pointer: str = "", annotation_id: int | str | None = None
+    ) -> None:
+        """Report an error."""
+        self._report(document.finding(code, CODES[code].severity, message, pointer, annotation_id))
+
+    def warning(self, document: Document, code: str, subject: str, message: str, pointer: str = "") -> None:
+        """Report a warning, unless there was one with this code about this subject."""
+        if (code, subject) in self._warned:
             return
-        if len(self._told) < _REMEMBERED:
-            self._told.add((code, about))
-        self._tell(document.finding(code, "warning", message, pointer))
+        if len(self._warned) < _REMEMBERED:
+            self._warned.add((code, subject))
+        self._report(document.finding(code, CODES[code].severity, message, pointer))
 
 
 class Table:
-    """Entries of all documents, each once, numbered from 1 in the order in which they appear first.
+    """Entries of all documents, each once, numbered from 1 in the order in which they first appear.
 
     Args:
-        tell: Called with each problem.
-        conflicts: Called with each conflict.
+        log: Gets the errors and warnings.
     """
 
-    #: The list of the document, what one of its entries is called, and what identifies an entry.
-    _name: str
+    #: The section of the document, the name of one of its entries, and the members that identify an entry.
+    _section: str
     _one: str
     _members: tuple[str, str]
-    #: Members that say what a reference to the entry means: where they differ, the entries are different ones.
+    #: Members that define what a reference to the entry means: entries in which they differ are different.
     _meaning: tuple[str, ...] = ()
 
-    def __init__(self, tell: Tell, conflicts: Conflicts) -> None:
+    def __init__(self, log: FindingLog) -> None:
         self.entries: list[dict[str, Any]] = []
-        self._tell, self._conflicts = tell, conflicts
+        self._log = log
         self._known: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         self._last: list[Any] = []
         self._last_numbers: dict[Any, int] = {}
 
     def numbers(self, document: Document) -> dict[Any, int]:
-        """Return the number of each entry of a document, by its id there."""
-        listed = document.data.get(self._name)
+        """Return the number of each entry of a document, by its ID there."""
+        listed = document.data.get(self._section)
         if listed == self._last:
             return self._last_numbers
         if listed is None:
             return {}
         if not isinstance(listed, list):
-            self._problem(document, "wrong-type", f"The {self._name} are no list.", "")
+            self._error(document, "wrong-type", f"The {self._section} are not a list.", "")
             return {}
         numbers: dict[Any, int] = {}
         used: set[int] = set()
-        whole = True
+        complete = True
         for index, entry in enumerate(listed):
             number = self._read(document, entry, f"/{index}", numbers)
             if number in used:
                 message = f"The {self._one} is there under two ids; both become one."
-                code = f"duplicate-{self._one}-name"
-                self._conflicts(document, code, str(number), message, f"/{self._name}/{index}")
-            whole = whole and number != 0
+                pointer = f"/{self._section}/{index}"
+                self._log.warning(document, f"duplicate-{self._one}-name", str(number), message, pointer)
+            complete = complete and number != 0
             used.add(number)
-        if whole:
-            # Copies, because a stream may use one document over and over.
+        if complete:
+            # Copies, because a stream may change and reuse one document.
             self._last, self._last_numbers = [{**entry} for entry in listed], numbers
         return numbers
 
-    def _read(self, document: Document, entry: Any, place: str, numbers: dict[Any, int]) -> int:
-        """Read one entry of a document; return its number, 0 if it is of no use."""
+    def _read(self, document: Document, entry: Any, position: str, numbers: dict[Any, int]) -> int:
+        """Read an entry of a document; return its number, 0 if it cannot be used."""
         if not isinstance(entry, dict):
-            return self._problem(document, "wrong-type", f"The {self._one} is no object.", place)
+            return self._error(document, "wrong-type", f"The {self._one} is not an object.", position)
         own = entry.get("id")
         if not is_id(own):
-            return self._problem(document, "missing-id", f"The id of the {self._one} is no number or text.", place)
+            message = f"The id of the {self._one} is not a number or a string."
+            return self._error(document, "missing-id", message, position)
         if own in numbers:
-            message = f"The id {shown(own)} is that of an earlier {self._one}, which counts."
-            return self._problem(document, f"duplicate-{self._one}-id", message, f"{place}/id")
-        found = self._entry(document, entry, place)
+            message = f"The id {shown(own)} is that of an earlier {self._one}, which is used."
+            return self._error(document, f"duplicate-{self._one}-id", message, f"{position}/id")
+        found = self._entry(document, entry, position)
         if found is None:
             return 0
         numbers[own] = found["id"]
         return numbers[own]
 
-    def _entry(self, document: Document, entry: dict[str, Any], place: str) -> dict[str, Any] | None:
-        """Return the entry of the dataset that this one is."""
-        key = self._key(entry)
-        same = self._known.setdefault(key, [])
+    def _entry(self, document: Document, entry: dict[str, Any], position: str) -> dict[str, Any] | None:
+        """Return the entry of the dataset that is the same as this one."""
+        identity = self._identity(entry)
+        same = self._known.setdefault(identity, [])
         for known in same:
             if all(_agree(known.get(member), entry.get(member)) for member in self._meaning):
-                self._complete(document, known, entry, place)
+                self._complete(document, known, entry, position)
                 return known
         try:
-            # What is kept is a copy that no caller can change any more, and that can be written at the end.
+            # A copy that the caller cannot change, and that can be written at the end.
             made: dict[str, Any] = json.loads(encode(entry))
         except (ValueError, TypeError, RecursionError) as error:
-            self._problem(document, unwritable(error), f"The {self._one} cannot be written as JSON: {error}.", place)
+            message = f"The {self._one} cannot be written as JSON: {error}."
+            self._error(document, unwritable(error), message, position)
             return None
         made["id"] = len(self.entries) + 1
         if same:
             members = ", ".join(self._meaning)
-            message = f"The {self._one} {shown(key[0])} has other {members} than before; they are kept apart."
-            self._conflicts(document, f"{self._one}-differs", str(made["id"]), message, f"/{self._name}{place}")
+            message = f"The {self._one} {shown(identity[0])} has other {members} than before; they stay separate."
+            pointer = f"/{self._section}{position}"
+            self._log.warning(document, f"{self._one}-differs", str(made["id"]), message, pointer)
         else:
-            self._compare(document, key, place)
+            self._compare(document, identity, position)
         same.append(made)
         self.entries.append(made)
         return made
 
-    def _key(self, entry: dict[str, Any]) -> tuple[str, ...]:
+    def _identity(self, entry: dict[str, Any]) -> tuple[str, ...]:
         first, second = (entry.get(member) or "" for member in self._members)
         if first and isinstance(first, str) and isinstance(second, str):
             return first, second
-        # Without a name nothing but its own id tells it from others.
-        return repr(first), repr(second), repr(entry.get("id"))
+        # Without a name only its own ID distinguishes it from others.
+        return shown(first), shown(second), shown(entry.get("id"))
 
-    def _complete(self, document: Document, known: dict[str, Any], entry: dict[str, Any], place: str) -> None:
-        """Add members that are new; of those that differ the first one stays."""
+    def _complete(self, document: Document, known: dict[str, Any], entry: dict[str, Any], position: str) -> None:
+        """Add members that are new; of those that differ the first is kept."""
         for member, value in entry.items():
             if member == "id" or known.get(member) == value:
                 continue
-            pointer = f"/{self._name}{place}/{_escaped(member)}"
+            below = f"{position}/{_escaped(member)}"
             if member not in known or (known[member] is None and member in self._meaning):
                 try:
                     known[member] = json.loads(encode(value))
                 except (ValueError, TypeError, RecursionError) as error:
                     message = f"{shown(member)} cannot be written as JSON: {error}."
-                    self._problem(document, unwritable(error), message, f"{place}/{_escaped(member)}")
+                    self._error(document, unwritable(error), message, below)
             elif value is not None and not (member in self._members and not value):
-                said = f"The {self._one} {shown(self._key(entry)[0])} has another {shown(member)} than before"
-                message = f"{said}; the first one is kept."
-                self._conflicts(document, f"{self._one}-members", f"{known['id']} {member}", message, pointer)
+                name = f"The {self._one} {shown(self._identity(entry)[0])}"
+                message = f"{name} has another {shown(member)} than before; the first one is kept."
+                subject, pointer = f"{known['id']} {member}", f"/{self._section}{below}"
+                self._log.warning(document, f"{self._one}-members", subject, message, pointer)
 
-    def _compare(self, document: Document, key: tuple[str, ...], place: str) -> None:
-        """Tell where a new entry is almost one that is known."""
+    def _compare(self, document: Document, identity: tuple[str, ...], position: str) -> None:
+        """Warn if a new entry is almost the same as a known one."""
 
-    def _problem(self, document: Document, code: str, message: str, place: str) -> int:
-        self._tell(document.finding(code, "error", message, f"/{self._name}{place}"))
+    def _error(self, document: Document, code: str, message: str, position: str) -> int:
+        self._log.error(document, code, message, f"/{self._section}{position}")
         return 0
 
 
 class Licenses(Table):
-    """Licenses, which are the same if they have the same name and URL."""
+    """Licenses. They are the same if they have the same name and URL."""
 
-    _name, _one, _members = "licenses", "license", ("name", "url")
+    _section, _one, _members = "licenses", "license", ("name", "url")
 
 
 class Categories(Table):
-    """Categories, which are the same if they have the same name and supercategory, and labels of them mean the same."""
+    """Categories: the one definition of when two are the same, for merging, splitting and counting.
 
-    _name, _one, _members = "categories", "category", ("name", "supercategory")
+    They are the same if they have the same name and supercategory, and their keypoints, skeleton and ``isthing`` do not
+    differ, because annotations of both then mean the same.
+    """
+
+    _section, _one, _members = "categories", "category", ("name", "supercategory")
     _meaning = ("keypoints", "skeleton", "isthing")
 
-    def __init__(self, tell: Tell, conflicts: Conflicts) -> None:
-        super().__init__(tell, conflicts)
+    def __init__(self, log: FindingLog) -> None:
+        super().__init__(log)
         self._spelled: dict[str, tuple[str, str]] = {}
 
-    def _compare(self, document: Document, key: tuple[str, ...], place: str) -> None:
-        """Tell where a new entry is almost one that is known."""
-        name, outer, *unnamed = key
+    def _compare(self, document: Document, identity: tuple[str, ...], position: str) -> None:
+        """Warn if a new category is almost the same as a known one."""
+        name, outer, *unnamed = identity
         if unnamed:
             return
         known = self._spelled.setdefault(" ".join(name.split()).casefold(), (name, outer))
-        if known == key:
+        if known == identity:
             return
         if known[0] == name:
-            code, said = (
-                "category-supercategory",
-                f"has the supercategory {shown(outer)}, before it was {shown(known[1])}",
-            )
+            code = "category-supercategory"
+            difference = f"has the supercategory {shown(outer)}, before it was {shown(known[1])}"
         else:
-            code, said = "category-spelling", f"differs from {shown(known[0])} only by case or blanks"
-        message = f"The category {shown(name)} {said}; they are kept apart."
-        self._conflicts(document, code, f"{name}\0{outer}", message, f"/categories{place}")
+            code, difference = "category-spelling", f"differs from {shown(known[0])} only by case or spaces"
+        message = f"The category {shown(name)} {difference}; they stay separate."
+        self._log.warning(document, code, f"{name}\0{outer}", message, f"/categories{position}")
 
 
 class Agreement:
-    """Members on which all documents agree."""
+    """Members that are the same in all documents."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Any] | None = None
 
     @property
     def members(self) -> dict[str, Any]:
-        """What all documents so far have alike."""
+        """The members that were the same in all documents so far."""
         return self._kept or {}
 
     def add(self, members: dict[str, Any]) -> list[str]:
-        """Compare with the members of one more document; return the names of those that are not kept."""
+        """Compare with the members of another document; return the names of those that are not kept."""
         if self._kept is None:
             self._kept = {name: copy for name, value in members.items() if (copy := _copied(value)) is not _NOTHING}
         dropped = [name for name, value in self._kept.items() if members.get(name, _NOTHING) != value]
@@ -229,10 +242,10 @@ def _escaped(member: object) -> str:
 
 
 def is_id(value: object) -> bool:
-    """Tell whether something can be an id at all; where there is none, that is one too."""
+    """Tell whether a value can be an ID; a missing one counts as an ID too."""
     return value is None or isinstance(value, (int, float, str))
 
 
 def unwritable(error: Exception) -> str:
-    """Return the code for something that cannot be written as JSON."""
+    """Return the code for a value that cannot be written as JSON."""
     return "not-finite" if "Out of range float" in str(error) else "not-json"

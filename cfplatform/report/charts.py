@@ -1,4 +1,4 @@
-"""Charts as SVG that stands in the page: without scripts, styles and colours of its own."""
+"""Charts as inline SVG, without scripts, styles and colours of their own."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ import pygal
 from markupsafe import Markup
 from pygal.style import Style
 
-from .texts import shown
+from .text import shown
 
-# pygal leaves something in the way of every later import, for plug-ins that nobody needs here; before Python 3.12 each
-# import of a missing module then warns.
+# pygal installs an import hook for its plug-ins; before Python 3.12 it makes each import of a missing module warn.
 sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
-#: What a chart must not bring along: the page has a style sheet, and no script but its own.
+#: Elements that are removed: the page has its own style sheet and script.
 _LEFT_OUT = {"script", "style", "desc"}
 _LABEL = 22
 _WIDTH = 420
-#: Only for the room that labels get: the style sheet of the page has the colours.
+#: Only for the space of labels; the style sheet of the page sets the colours.
 _STYLE = Style(label_font_size=14, value_font_size=12)
 
 
 def bars(values: Sequence[tuple[str, int]], alternative: str) -> Markup:
-    """Return a chart with a bar for each value, one below the other.
+    """Return a chart with horizontal bars.
 
     Args:
-        values: What each bar is, and how long.
-        alternative: What is read to people who do not see it.
+        values: The name and length of each bar.
+        alternative: The text for screen readers.
     """
     chart = pygal.HorizontalBar(
         width=_WIDTH,
@@ -49,7 +48,7 @@ def bars(values: Sequence[tuple[str, int]], alternative: str) -> Markup:
         css=(),
         no_prefix=True,
     )
-    # The first is to stand at the top.
+    # pygal draws from the bottom up.
     upwards = list(reversed(values))
     chart.x_labels = [shown(name, _LABEL) for name, _ in upwards]
     chart.add("", [count for _, count in upwards])
@@ -66,5 +65,5 @@ def _inline(tree: ElementTree.Element, alternative: str) -> Markup:
     tree.attrib.update({"role": "img", "aria-label": alternative, "class": "chart"})
     for title in tree.findall("title"):
         title.text = alternative
-    # ElementTree has escaped every text.
+    # ElementTree has escaped all text.
     return Markup(ElementTree.tostring(tree, encoding="unicode", method="html"))  # noqa: S704

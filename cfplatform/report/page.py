@@ -1,4 +1,4 @@
-"""The page: a template filled with what was found, in pieces, so that no more than one picture is held in memory."""
+"""The page: a filled template in pieces, so that only one image is in memory."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from markupsafe import Markup, escape
 
 from .. import naming
 from .._version import __version__
-from ..coco.codes import CODES
+from ..coco.findings import CODES, FindingGroup
 from ..coco.statistics import BatchStats
 from ..resources import Batch
 from . import charts
-from .survey import Group, Sample, Survey, totals
-from .texts import script_json, shown
+from .survey import Sample, Survey, totals
+from .text import script_json, shown
 from .thumbnails import Thumbnail, media_type
 
-#: Rows of a table, and bars of a chart; what is beyond is counted.
+#: Maximum rows of a table and bars of a chart; the others are counted.
 MAX_ROWS, MAX_BARS = 200, 15
-#: Choices of a filter; what is beyond is found by typing its name.
+#: Maximum choices of a filter; the others are found by typing their name.
 MAX_CHOICES = 500
-#: Where the pictures go; no text of a document can spell it, since all are escaped.
-_PICTURES = "<!-- pictures -->"
+#: The position of the images. Text of documents is escaped, so it cannot contain this.
+_IMAGES = "<!-- images -->"
 
 
 class Page:
-    """The page in pieces: :meth:`head`, a :meth:`picture` for each sample, :meth:`tail`.
+    """The page in pieces: :meth:`head`, an :meth:`image` for each sample, :meth:`tail`.
 
     Args:
-        found: What the labels hold.
+        found: The statistics, findings and samples.
         title: The heading.
-        batches: The batches that the platform told of, if it was asked.
-        made_at: The time that the page names.
+        batches: The batches of the platform, if they are known.
+        made_at: The time that the page shows.
     """
 
     def __init__(self, found: Survey, title: str, batches: Sequence[Batch] | None, made_at: datetime | None) -> None:
@@ -50,7 +50,7 @@ class Page:
             lstrip_blocks=True,
         )
         environment.filters["shown"] = shown
-        self._samples = found.samples
+        groups = found.findings.sorted()
         text = environment.get_template("report.html").render(
             title=title,
             made_at=made_at,
@@ -59,33 +59,33 @@ class Page:
             policy=_policy(style, script),
             style=Markup(style),  # noqa: S704 - files of this package
             script=Markup(script),  # noqa: S704
-            index=Markup(script_json(_index(found))),  # noqa: S704 - escaped for where it stands
-            pictures=Markup(_PICTURES),  # noqa: S704
+            index=Markup(script_json(_index(found, groups))),  # noqa: S704 - escaped for a script
+            images=Markup(_IMAGES),  # noqa: S704
             totals=totals(found),
             batches=_batches(found, batches),
             of_platform=batches is not None,
             classes=list(found.stats.categories.items()),
             **_charts(found),
-            groups=[(group, _meaning(group)) for group in found.groups],
+            groups=[(group, _meaning(group)) for group in groups],
             stats=found.stats,
             documents=found.stats.documents,
             samples=len(found.samples),
             max_rows=MAX_ROWS,
             max_bars=MAX_BARS,
         )
-        self._head, _, self._tail = text.partition(_PICTURES)
+        self._head, _, self._tail = text.partition(_IMAGES)
 
     def head(self) -> str:
-        """Return everything before the pictures."""
+        """Return everything before the images."""
         return self._head
 
-    def picture(self, number: int, thumbnail: Thumbnail) -> str:
-        """Return a picture as a block that a browser neither runs nor decodes before it is shown."""
+    def image(self, number: int, thumbnail: Thumbnail) -> str:
+        """Return an image as a block that a browser neither runs nor decodes before it is shown."""
         note = f' data-note="{escape(shown(thumbnail.note))}"' if thumbnail.note else ""
         return f'<script type="text/plain" id="p{number}"{note}>{thumbnail.text}</script>\n'
 
     def tail(self) -> str:
-        """Return everything behind the pictures."""
+        """Return everything after the images."""
         return self._tail
 
 
@@ -94,7 +94,7 @@ def _file(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Return what the page may do: run its one script, show pictures that it holds, and load nothing."""
+    """Return the content security policy: the page may run its script, show its images, and load nothing."""
     allowed = {kind: f"'sha256-{_digest(text)}'" for kind, text in (("style-src", style), ("script-src", script))}
     rules = {"default-src": "'none'", "img-src": "data:", **allowed, "base-uri": "'none'", "form-action": "'none'"}
     return "; ".join(f"{name} {value}" for name, value in rules.items())
@@ -104,19 +104,19 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _index(found: Survey) -> dict[str, Any]:
-    """Return what the gallery needs to know of each sample; names stand once, and the samples have their places."""
+def _index(found: Survey, groups: Sequence[FindingGroup]) -> dict[str, Any]:
+    """Return the samples for the gallery; they refer to batches, classes and codes by position."""
     batches = list(dict.fromkeys(sample.batch for sample in found.samples))
     classes = list(found.stats.categories)
-    codes = [group.code for group in found.groups]
-    places = [{name: place for place, name in enumerate(names)} for names in (batches, classes, codes)]
+    codes = [group.code for group in groups]
+    positions = [{name: position for position, name in enumerate(names)} for names in (batches, classes, codes)]
     return {
         "kind": media_type(),
         "batches": [shown(name) for name in batches],
         "classes": [shown(name) for name in classes],
         "codes": [[code, CODES[code].severity] for code in codes],
         "choices": MAX_CHOICES,
-        "samples": [_entry(sample, *places) for sample in found.samples],
+        "samples": [_entry(sample, *positions) for sample in found.samples],
     }
 
 
@@ -125,7 +125,7 @@ def _entry(sample: Sample, batches: dict[str, int], classes: dict[str, int], cod
         sample.item_id,
         batches[sample.batch],
         [number for name, count in sample.classes.items() for number in (classes[name], count)],
-        sample.labels,
+        sample.annotations,
         [codes[code] for code in sample.codes],
         sample.findings,
         sample.file_name,
@@ -133,15 +133,14 @@ def _entry(sample: Sample, batches: dict[str, int], classes: dict[str, int], cod
 
 
 def _batches(found: Survey, of_platform: Sequence[Batch] | None) -> list[dict[str, Any]]:
-    """Return a row for each batch: of the folder, and those that the platform names and nothing is there of."""
+    """Return a row for each batch of the folder, and for those of the platform that the folder does not have."""
     rows = {name: {"name": name, "figures": figures} for name, figures in found.stats.batches.items()}
     for batch in of_platform or ():
         name = naming.safe_name(batch.name or "")
         row = rows.setdefault(name, {"name": name, "figures": BatchStats()})
         row |= {"name": batch.name, "total": batch.total_count, "completed": batch.completed_count}
     return [
-        {"total": None, "completed": None, "pictures": found.pictures[name], **row}
-        for name, row in sorted(rows.items())
+        {"total": None, "completed": None, "assets": found.assets[name], **row} for name, row in sorted(rows.items())
     ]
 
 
@@ -151,9 +150,9 @@ def _charts(found: Survey) -> dict[str, Markup]:
     sizes = [(f"{name} ({_SIZES[name]})", count) for name, count in stats.box_sizes.items()]
     sides = [(f"{side} to {max(1, 2 * side)} px", count) for side, count in list(stats.box_sides.items())[-MAX_BARS:]]
     return {
-        "class_chart": _chart(classes, "Labels of each class"),
-        "size_chart": _chart(sizes, "Objects by their area"),
-        "side_chart": _chart(sides, "Boxes by their size"),
+        "class_chart": _chart(classes, "Annotations by class"),
+        "size_chart": _chart(sizes, "Objects by area"),
+        "side_chart": _chart(sides, "Boxes by size"),
     }
 
 
@@ -163,9 +162,9 @@ _SIZES = {"small": "< 32²", "medium": "≤ 96²", "large": "> 96²"}
 def _chart(values: list[tuple[str, int]], title: str) -> Markup:
     if not any(count for _, count in values):
         return Markup()
-    told = ", ".join(f"{shown(name, 40)}: {count:,}" for name, count in values)
-    return charts.bars(values, f"{title}. {told}")
+    described = ", ".join(f"{shown(name, 40)}: {count:,}" for name, count in values)
+    return charts.bars(values, f"{title}. {described}")
 
 
-def _meaning(group: Group) -> str:
+def _meaning(group: FindingGroup) -> str:
     return CODES[group.code].meaning.replace("``", "").replace("\\ :sup:`15`", "^15")

@@ -1,4 +1,4 @@
-"""The pictures of the gallery: drawn by several threads, in the order of the samples, a few ahead."""
+"""The images of the gallery: drawn by several threads, in the order of the samples."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from ..exceptions import CFPlatformError
 from ..viz import Colour, draw
 from .survey import Sample
 
-#: The longer side of the pictures, by how many there are at the most; that bounds the size of the page.
+#: Pairs of (maximum number of images, their longer side), which limit the size of the page.
 SIDES = ((200, 640), (1000, 480), (3000, 320))
 SMALLEST = 240
 _QUALITY = 60
-#: Of WebP; more takes twice the time for a twentieth less.
+#: Of WebP; more effort takes twice the time and saves a twentieth of the size.
 _EFFORT = 2
-#: Threads: Pillow reads, reduces and packs outside of Python's lock.
+#: Threads; Pillow releases the interpreter lock.
 _WORKERS = min(4, os.cpu_count() or 1)
 
 
 class Thumbnail(NamedTuple):
-    """A drawn picture.
+    """A drawn image.
 
     Attributes:
         text: The file in base64; empty if nothing could be drawn.
-        note: What is to be said of it.
+        note: A message to show with it.
     """
 
     text: str
@@ -40,7 +40,7 @@ class Thumbnail(NamedTuple):
 
 
 def side_for(count: int) -> int:
-    """Return the longer side of the pictures of a page that shows so many.
+    """Return the longer side of the images of a page with so many.
 
     Example:
         >>> side_for(500), side_for(10_000)
@@ -50,12 +50,12 @@ def side_for(count: int) -> int:
 
 
 def media_type() -> str:
-    """Return the kind of the pictures: WebP, or JPEG where Pillow was built without it."""
+    """Return the media type of the images: WebP, or JPEG if Pillow was built without it."""
     return "image/webp" if features.check("webp") else "image/jpeg"
 
 
 def thumbnails(samples: Sequence[Sample], colours: Mapping[str, Colour]) -> Generator[Thumbnail]:
-    """Yield the picture of each sample with its labels."""
+    """Yield the annotated image of each sample."""
     side, kind = side_for(len(samples)), media_type().partition("/")[2].upper()
     waiting: deque[Future[Thumbnail]] = deque()
     with ThreadPoolExecutor(_WORKERS) as pool:
@@ -71,16 +71,16 @@ def thumbnails(samples: Sequence[Sample], colours: Mapping[str, Colour]) -> Gene
 
 
 def _thumbnail(sample: Sample, colours: Mapping[str, Colour], side: int, kind: str) -> Thumbnail:
-    note = "" if sample.asset else "There is no picture beside the labels."
+    note = "" if sample.asset else "The image is missing."
     try:
         data = documents.parse(sample.path.read_bytes())
         try:
-            picture = draw(data, sample.asset, max_size=side, colours=colours)
+            image = draw(data, sample.asset, max_size=side, colours=colours)
         except CFPlatformError as error:
             note = str(error)
-            picture = draw(data, None, max_size=side, colours=colours)
+            image = draw(data, None, max_size=side, colours=colours)
     except (CFPlatformError, OSError) as error:
         return Thumbnail("", f"The labels cannot be read any more: {error}")
     buffer = io.BytesIO()
-    picture.save(buffer, kind, quality=_QUALITY, method=_EFFORT)
+    image.save(buffer, kind, quality=_QUALITY, method=_EFFORT)
     return Thumbnail(base64.b64encode(buffer.getvalue()).decode(), note)

@@ -1,4 +1,4 @@
-"""``write_report()``: reads the labels, draws the samples and writes the page, piece by piece."""
+"""``write_report()``: reads the labels, draws the samples, and writes the page in pieces."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from datetime import datetime
 from pathlib import Path
 
 from .. import progress as _progress
-from ..coco.sources import Folder
-from ..coco.writing import appearing
+from ..coco.documents import Folder
+from ..coco.findings import ERROR, WARNING
+from ..coco.output import written_atomically
 from ..destination import local
 from ..exceptions import InvalidParameterError
 from ..resources import Batch
 from ..viz import class_colours
 from .page import Page
-from .survey import colours_of, survey
+from .survey import survey
 from .thumbnails import thumbnails
 
 PathLike = str | os.PathLike[str]
 
-#: Samples of the gallery if nothing else is asked for, and at the most.
+#: Default and maximum number of samples in the gallery.
 DEFAULT_SAMPLES, MAX_SAMPLES = 10_000, 50_000
 #: The page in the folder of the labels.
 FILE_NAME = "report.html"
@@ -30,16 +31,16 @@ FILE_NAME = "report.html"
 
 @dataclass(frozen=True)
 class ReportSummary:
-    """What was written.
+    """The summary of a report.
 
     Attributes:
         path: The page.
-        size: Its bytes.
-        documents: Documents that were read.
-        samples: Documents that the gallery shows.
-        annotations: Labels that were counted.
-        errors: Findings that are errors.
-        warnings: Findings that are warnings.
+        size: Its size in bytes.
+        documents: Number of documents.
+        samples: Number of documents that the gallery shows.
+        annotations: Number of annotations.
+        errors: Number of errors.
+        warnings: Number of warnings.
     """
 
     path: Path
@@ -61,27 +62,27 @@ def write_report(
     made_at: datetime | None = None,
     progress: _progress.Progress = None,
 ) -> ReportSummary:
-    """Write one HTML page about a folder of labels, which opens in any browser, without a network.
+    """Write an HTML page about a folder of labels, which opens in any browser without a network.
 
-    It has totals, batches, classes, sizes of boxes, what :func:`cfplatform.coco.validate` finds, and a gallery of
-    pictures with their labels. The page appears whole or not at all; the same labels and arguments give the same bytes.
+    It has totals, batches, classes, box sizes, the findings of :func:`cfplatform.coco.validate`, and a gallery of
+    annotated images. The page is written atomically; the same labels and arguments give the same bytes.
 
     Args:
-        source: The folder that labels were downloaded into, best with ``assets=True``.
+        source: A downloaded folder, best with ``assets=True``.
         output: The page, a file that ends with ``.html``; ``report.html`` in the folder if omitted.
-        samples: Pictures in the gallery, at the most; 0 for none. Where there are more documents, those shown are
-            spread evenly over them. The more there are, the smaller they are: 640 pixels up to 200 of them, 480 up to
-            1 000, 320 up to 3 000, else 240. So 10 000 photographs take some 100 MB.
-        batches: The batches of the project, such as ``client.get_batches()``: then the page tells how much of each is
-            labelled and downloaded, else only what the folder has.
+        samples: Maximum number of images in the gallery; 0 for none. If there are more documents, samples are spread
+            evenly over them. The more there are, the smaller they are: 640 pixels up to 200 of them, 480 up to 1 000,
+            320 up to 3 000, else 240. 10 000 photographs take about 100 MB.
+        batches: The batches of the project, such as ``client.get_batches()``. With them the page shows how much of each
+            batch is annotated and downloaded.
         title: The heading; the name of the folder if omitted.
-        made_at: The time that the page says it was made at; none if omitted.
-        progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter. Each document counts twice: when
-            it is read, and, if it is shown, when it is drawn.
+        made_at: The creation time that the page shows; none if omitted.
+        progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter. Each document counts when it is
+            read, and each sample when it is drawn.
 
     Raises:
-        InvalidParameterError: If the source is not a folder with labels, the output cannot be a file, ``samples`` is
-            out of range, or ``made_at`` has no time zone.
+        InvalidParameterError: If the source is not a folder with labels, the output is not valid, ``samples`` is out of
+            range, or ``made_at`` has no time zone.
         DownloadError: If the output cannot be written.
 
     Example:
@@ -92,57 +93,49 @@ def write_report(
     """
     root = local.folder_path(source, "source")
     if not root.is_dir():
-        raise InvalidParameterError(
-            f"source {str(root)!r} is not a folder that labels were downloaded into.", parameter="source"
-        )
+        raise InvalidParameterError(f"source {str(root)!r} is not a folder.", parameter="source")
     if not isinstance(samples, int) or not 0 <= samples <= MAX_SAMPLES:
         raise InvalidParameterError(
             f"samples must be a whole number from 0 to {MAX_SAMPLES:,}, not {samples!r}.", parameter="samples"
         )
     if made_at is not None and made_at.tzinfo is None:
         raise InvalidParameterError(
-            f"made_at {made_at} has no time zone; pass datetime.now(timezone.utc), for example.", parameter="made_at"
+            f"made_at {made_at} has no time zone; pass for example datetime.now(timezone.utc).", parameter="made_at"
         )
     path = _output(root / FILE_NAME if output is None else local.folder_path(output, "output"))
     reporter = _progress.reporter(progress)
     folder = Folder(root)
-    of_platform = None if batches is None else list(batches)
+    on_platform = None if batches is None else list(batches)
     reporter.start(folder.total + min(samples, folder.total))
     try:
         found = survey(folder, samples, reporter)
-        page = Page(found, title or root.resolve().name, of_platform, made_at)
-        with appearing(path) as part, open(part, "x", encoding="utf-8", newline="\n") as file:
+        page = Page(found, title or root.resolve().name, on_platform, made_at)
+        with written_atomically(path) as part, open(part, "x", encoding="utf-8", newline="\n") as file:
             file.write(page.head())
-            drawn = thumbnails(found.samples, class_colours(colours_of(found.stats)))
+            drawn = thumbnails(found.samples, class_colours(found.stats.categories))
             with contextlib.closing(drawn):
                 for number, thumbnail in enumerate(drawn):
-                    file.write(page.picture(number, thumbnail))
+                    file.write(page.image(number, thumbnail))
                     reporter.advance("drawn", len(thumbnail.text))
             file.write(page.tail())
     finally:
         reporter.finish()
-    counts = {
-        severity: sum(each.count for each in found.groups if each.severity == severity) for severity in _SEVERITIES
-    }
     return ReportSummary(
         path=path,
         size=path.stat().st_size,
         documents=found.stats.documents,
         samples=len(found.samples),
         annotations=found.stats.annotations,
-        errors=counts["error"],
-        warnings=counts["warning"],
+        errors=found.findings.count(ERROR),
+        warnings=found.findings.count(WARNING),
     )
 
 
-_SEVERITIES = ("error", "warning")
-
-
 def _output(path: Path) -> Path:
-    """Check where the page is to be written; another kind of file is never replaced."""
+    """Check the path of the page; only HTML files are replaced."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise InvalidParameterError(f"output {str(path)!r} must be a file that ends with .html.", parameter="output")
     if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else "lies in a folder that is not there"
+        what = "is a folder" if path.is_dir() else "is in a folder that does not exist"
         raise InvalidParameterError(f"output {str(path)!r} {what}.", parameter="output")
     return path.resolve().parent / path.name

@@ -1,7 +1,7 @@
-"""Labels drawn on their pictures, with Pillow (extra ``viz``).
+"""Draws annotations on images with Pillow (extra ``viz``).
 
-:func:`draw` never fails because of what a document says: an annotation that makes no sense is left out, and everything
-that a document could make large has a bound.
+:func:`draw` never fails because of a document: malformed annotations are left out, and everything that a document
+could make large has a limit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ if importlib.util.find_spec("PIL") is None:
     raise ConfigurationError("Drawing needs Pillow: pip install 'cfplatform[viz]'")
 
 from .colours import Colour, class_colours
-from .drawing import draw
-from .pictures import Picture
+from .drawing import Picture, draw
 
 __all__ = ["Colour", "DrawOptions", "Picture", "class_colours", "draw"]

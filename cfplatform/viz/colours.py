@@ -1,4 +1,4 @@
-"""Colours of classes: the same for a name wherever it is drawn, and told apart by people who see few of them."""
+"""Colours of classes: the same for a name everywhere, and distinguishable with colour blindness."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ PALETTE: tuple[Colour, ...] = (
 
 
 def class_colours(names: Iterable[str]) -> dict[str, Colour]:
-    """Return a colour for each name of a class.
+    """Return a colour for each class name.
 
-    A name has the same colour in every run and on every machine. It gets another one only where a name that comes
-    before it in the alphabet has taken its own; so pass all names of a dataset at once where several pictures are to
-    match. Up to twelve classes have different colours, which people with any kind of colour blindness can tell apart
-    for the most part; the names are what always tells.
+    A name has the same colour in every run and on every machine, unless a name before it in the alphabet has taken that
+    colour. Pass all names of a dataset at once if several images are to match. Up to twelve classes have different
+    colours, most of which can be distinguished with any kind of colour blindness.
 
     Example:
         >>> class_colours(["star", "ellipse"]) == class_colours(["ellipse", "star"])
@@ -60,9 +59,9 @@ def _of_number(number: int) -> Colour:
 
 
 def against(colour: Colour) -> Colour:
-    """Return black or white, whichever can be read better on a colour."""
+    """Return black or white, whichever has more contrast to a colour."""
     parts = [value / 255 for value in colour]
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in parts]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    # Where both have the same contrast.
+    # At this luminance both have the same contrast.
     return BLACK if luminance > 0.179 else WHITE

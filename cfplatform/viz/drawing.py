@@ -1,4 +1,4 @@
-"""``draw()``: a picture with its labels."""
+"""``draw()``: an image with its annotations."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from ..coco.values import key, number, records
+from ..coco.images import Size, open_image
+from ..coco.values import by_id, key, records, size_of
 from ..exceptions import InvalidParameterError
 from . import marks
 from .colours import BLACK, Colour, against, class_colours
 from .marks import Mark
-from .pictures import Picture, Size, opened
-from .plates import Plates
+from .text import TextCanvas
 
-#: The longer side of a drawn picture if nothing else is asked for.
+#: What can be drawn on; ``None`` stands for a blank image.
+Picture = str | os.PathLike[str] | bytes | Image.Image | None
+
+#: The default maximum for the longer side of the result.
 MAX_SIZE = 4096
-#: What becomes of the levels of a mask: a shade, the stripes of a crowd, an edge.
+#: Images whose longer side has fewer pixels are enlarged, so that names can be read.
+MIN_SIZE = 256
+#: The colour of a blank image.
+BLANK: Colour = (236, 236, 236)
+#: The levels of a mask as a shade, as the stripes of a crowd, and as an edge.
 _SHADE = [value * 35 // 100 for value in range(256)]
 _STRIPE = [value * 80 // 100 for value in range(256)]
 _EDGE = [255 if 32 < value < 224 else 0 for value in range(256)]
@@ -40,31 +47,32 @@ def draw(
     font: str | os.PathLike[str] | None = None,
     max_size: int = MAX_SIZE,
 ) -> Image.Image:
-    """Draw the labels of a COCO document on its picture, and return the result as a PIL image.
+    """Draw the annotations of a COCO document on its image, and return the result as a PIL image.
 
-    Boxes, polygons, masks (packed or not; those of crowds are striped), keypoints with their skeleton (hollow where
-    they are hidden) and captions. The polygons of one annotation are filled together, as pycocotools reads them, and
-    the outline of each is drawn. Lines and letters grow with the picture. What makes no sense is left out.
+    Draws boxes, polygons, masks (striped for crowds), keypoints with their skeleton (hollow if they are hidden) and
+    captions. The polygons of an annotation are filled together, with the pixels that pycocotools gives them, and each
+    is outlined. Lines and letters grow with the image. Malformed parts are left out.
 
-    The picture is turned upright as its EXIF orientation says, unless the document has the size of the picture as it
-    lies. If the document tells another size than the picture has, labels are scaled with it. A picture whose longer
-    side has less than 256 pixels is enlarged by a whole number.
+    The image is turned upright by its EXIF orientation, unless the document has the size of the image as stored. If the
+    document has another size than the image, annotations are scaled. An image whose longer side has less than 256
+    pixels is enlarged by a whole number.
 
     Args:
         document: The parsed document.
-        picture: A path, the bytes of a file, a PIL image, which is not changed, or ``None`` for a blank one.
-        image_id: Which image of the document, by its ``id``; the first if omitted.
-        labels: Whether to write names of classes, and captions.
+        picture: A path, the bytes of a file (JPEG, PNG, GIF, WebP, BMP or TIFF), a PIL image, which is not changed, or
+            ``None`` for a blank image.
+        image_id: The ``id`` of an image of the document; the first image if omitted.
+        labels: Whether to write class names and captions.
         boxes: Whether to draw boxes.
         masks: Whether to draw polygons and masks.
         keypoints: Whether to draw keypoints.
-        colours: A colour for names of classes, as :func:`class_colours` returns them; other names get their own.
-        font: A TrueType font file for names that the font of Pillow has no letters for.
-        max_size: The longer side of the result, at the most; a larger picture is reduced first.
+        colours: Colours of class names, as :func:`class_colours` returns them; other names get their own.
+        font: A TrueType font file, for names with letters that the font of Pillow does not have.
+        max_size: Maximum for the longer side of the result; a larger image is reduced first.
 
     Raises:
-        InvalidParameterError: If the picture cannot be read or is too large to be opened safely, ``image_id`` is not in
-            the document, or the font cannot be used.
+        InvalidParameterError: If the image cannot be read or has too many pixels, ``image_id`` is not in the document,
+            or the font cannot be used.
 
     Example:
         >>> from cfplatform import viz
@@ -78,13 +86,12 @@ def draw(
         )
     if not isinstance(max_size, int) or max_size < 16:
         raise InvalidParameterError(
-            f"max_size must be a whole number from 16 on, not {max_size!r}.", parameter="max_size"
+            f"max_size must be a whole number of at least 16, not {max_size!r}.", parameter="max_size"
         )
     image = _image(document, image_id)
-    size = _size(image)
-    canvas, shown = opened(picture, size, max_size)
-    categories = {key(each.get("id")): each for each in records(document, "categories")}
-    reader = marks.Reader(categories, size or shown, canvas.size)
+    canvas, size = _canvas(picture, image, max_size)
+    categories = by_id(records(document, "categories"))
+    reader = marks.Reader(categories, size_of(image) or size, canvas.size)
     chosen = _annotations(document, image, everything=image_id is None)
     found = [reader.mark(annotation) for annotation in chosen[: marks.MAX_MARKS]]
     names = {mark.name for mark in found} | {marks.class_name(each, None) for each in categories.values()}
@@ -107,13 +114,35 @@ def _image(document: dict[str, Any], image_id: Any) -> dict[str, Any]:
     raise InvalidParameterError(f"The document has no image with the id {image_id!r}.")
 
 
-def _size(image: Mapping[str, Any]) -> Size | None:
-    width, height = number(image.get("width")), number(image.get("height"))
-    return None if width is None or height is None or min(width, height) < 1 else (int(width), int(height))
+def _canvas(picture: Picture, record: dict[str, Any], longest: int) -> tuple[Image.Image, Size]:
+    """Return the image to draw on, and its size before it was reduced or enlarged."""
+    if picture is None:
+        size = size_of(record) or (640, 480)
+        return Image.new("RGB", _fitted(size, longest), BLANK), size
+    if not isinstance(picture, (str, bytes, os.PathLike, Image.Image)):
+        raise InvalidParameterError(
+            f"picture must be a path, bytes, a PIL image or None, not {type(picture).__name__}."
+        )
+    image, size = open_image(picture, record, longest)
+    target = _fitted(size, longest)
+    if image.size != target:
+        enlarged = max(target) > max(size)
+        image = image.resize(target, Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS)
+    return image, size
+
+
+def _fitted(size: Size, longest: int) -> Size:
+    """Return the size of the canvas: reduced to fit, or enlarged by a whole number."""
+    side = max(size)
+    if side < min(MIN_SIZE, longest):
+        times = min(-(-MIN_SIZE // side), longest // side)
+        return size[0] * times, size[1] * times
+    scale = min(1.0, longest / side)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _annotations(document: dict[str, Any], image: dict[str, Any], *, everything: bool) -> list[dict[str, Any]]:
-    """Return the annotations of an image; those that name none belong to the first."""
+    """Return the annotations of an image; those without ``image_id`` belong to the first."""
     found = records(document, "annotations")
     if "id" not in image:
         return found
@@ -122,15 +151,15 @@ def _annotations(document: dict[str, Any], image: dict[str, Any], *, everything:
 
 
 def _fill(canvas: Image.Image, found: list[Mark], colours: Mapping[str, Colour]) -> None:
-    """Shade what masks cover, the largest first, so that nothing is hidden; then draw their edges."""
+    """Shade masks, the largest first, so that none is hidden; then draw their edges."""
     line = _line(canvas)
     covered = [(mark, *mark.mask) for mark in found if mark.mask is not None]
     covered.sort(key=lambda each: -each[1].size[0] * each[1].size[1])
-    for mark, mask, place in covered:
+    for mark, mask, position in covered:
         shade = mask.point(_SHADE)
         if mark.crowd:
             shade = Image.composite(mask.point(_STRIPE), shade, _stripes(mask.size, 3 * line))
-        canvas.paste(colours[mark.name], place, shade)
+        canvas.paste(colours[mark.name], position, shade)
     for mark, mask, (left, top) in covered:
         if not mark.rings:
             padded = ImageOps.expand(mask, 2 * line)
@@ -168,19 +197,19 @@ def _outline(
                 _path(pen, [mark.keypoints[one][:2], mark.keypoints[other][:2]], colour, line)
             for x, y, visibility in mark.keypoints:
                 if visibility:
-                    _knot(pen, (x, y), colour, 2 * line, hollow=visibility == 1)
+                    _dot(pen, (x, y), colour, 2 * line, hollow=visibility == 1)
 
 
 def _path(pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], colour: Colour, line: int) -> None:
-    """Draw a line that stands out against any ground: it has an edge of black or white."""
-    # Round joints take a circle for each point, which shows where there are few of them.
+    """Draw a line with an edge of black or white, so that it is visible on any background."""
+    # Round joints draw a circle for each point, which matters only if there are few.
     joint = "curve" if len(points) < _ROUNDED else None
-    # Pillow rounds the width of a diagonal, and an odd one needs more to be seen on both sides.
+    # Pillow rounds the width of a diagonal; an odd one needs more to be visible on both sides.
     pen.line(points, fill=against(colour), width=line + 2 * _edge(line) + line % 2, joint=joint)
     pen.line(points, fill=colour, width=line, joint=joint)
 
 
-def _knot(pen: ImageDraw.ImageDraw, point: tuple[float, float], colour: Colour, radius: int, *, hollow: bool) -> None:
+def _dot(pen: ImageDraw.ImageDraw, point: tuple[float, float], colour: Colour, radius: int, *, hollow: bool) -> None:
     pen.circle(point, radius + _edge(radius // 2), fill=against(colour))
     pen.circle(point, radius, fill=colour)
     if hollow:
@@ -194,18 +223,18 @@ def _write(
     font: str | os.PathLike[str] | None,
     left_out: int,
 ) -> None:
-    plates = Plates(canvas, font)
+    text = TextCanvas(canvas, font)
     if left_out:
-        plates.sentence(f"{left_out:,} more annotations are not drawn", BLACK)
+        text.sentence(f"{left_out:,} more annotations are not drawn", BLACK)
     for caption in [mark.caption for mark in found if mark.caption is not None][:_CAPTIONS]:
-        plates.sentence(caption, _CAPTION)
+        text.sentence(caption, _CAPTION)
     for mark in found:
         extent = mark.extent()
         if extent is not None:
-            # The knots of keypoints are larger than points.
+            # The dots of keypoints are larger than points.
             more = 2 * _line(canvas) + 2 if mark.box is None and mark.keypoints else 0
             left, top, right, bottom = extent
-            plates.name(mark.name, (left - more, top - more, right + more, bottom + more), colours[mark.name])
+            text.name(mark.name, (left - more, top - more, right + more, bottom + more), colours[mark.name])
 
 
 def _edge(line: int) -> int:

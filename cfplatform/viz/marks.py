@@ -1,6 +1,6 @@
-"""What is to be drawn of each annotation, in pixels of the picture that is drawn on.
+"""The drawable parts of each annotation, in pixels of the canvas.
 
-Whatever a document says: what cannot be drawn is left out, and numbers stay near the picture.
+Whatever a document contains: malformed parts are left out, and coordinates stay near the canvas.
 """
 
 from __future__ import annotations
@@ -10,36 +10,39 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from ..coco import rle, values
+from ..coco import mask as masks
+from ..coco import values
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
-#: Annotations of a picture that are drawn, at the most.
+#: Maximum number of annotations drawn on an image.
 MAX_MARKS = 2000
-#: Bounds for one picture; what would go beyond shows only its box. Pixels of masks that are unpacked, of one and of
-#: all; pixels that are shaded, and kept until all are; corners of polygons and keypoints; lines of one skeleton.
+#: Limits for one image; of an annotation beyond them only the box is drawn. Pixels of decoded masks, of one and of all;
+#: pixels that are shaded, which are kept until all are drawn; corners of polygons and keypoints; lines of a skeleton.
 MAX_PIXELS_OF_MASK, MAX_MASK_PIXELS = 100_000_000, 500_000_000
 MAX_SHADED_PIXELS = 100_000_000
 MAX_POINTS = 100_000
+#: Columns of pixels that the edges of filled polygons cross, which is what filling them costs.
+MAX_CROSSED_COLUMNS = 2_000_000
 MAX_BONES = 500
 
 
 @dataclass
 class Mark:
-    """One annotation.
+    """An annotation to draw.
 
     Attributes:
         name: The class.
         box: Left, top, right and bottom.
         rings: The outlines.
-        mask: What it covers, and where its left top corner is.
+        mask: The mask, and its position.
         crowd: Whether it stands for many objects.
         keypoints: Each with its visibility: 0 for unknown, 1 for hidden, 2 for visible.
         bones: Pairs of keypoints, by position.
-        caption: A sentence about the picture.
+        caption: A sentence about the image.
     """
 
     name: str
@@ -52,7 +55,7 @@ class Mark:
     caption: str | None = None
 
     def extent(self) -> Box | None:
-        """Return what it covers, by the best that is known."""
+        """Return left, top, right and bottom, from the first of box, mask and points that it has."""
         if self.box is not None:
             return self.box
         if self.mask is not None:
@@ -70,9 +73,9 @@ class Reader:
     """Makes marks of annotations.
 
     Args:
-        categories: The categories of the document, by id.
-        size: The size of the picture that annotations are about.
-        target: The size of the picture that is drawn on.
+        categories: The categories of the document, by ID.
+        size: The size of the image that coordinates refer to.
+        target: The size of the canvas.
     """
 
     def __init__(self, categories: Mapping[Any, Mapping[str, Any]], size: tuple[int, int], target: tuple[int, int]):
@@ -83,12 +86,13 @@ class Reader:
         self._pixels_left = MAX_MASK_PIXELS
         self._shaded_left = MAX_SHADED_PIXELS
         self._points_left = MAX_POINTS
+        self._columns_left: float = MAX_CROSSED_COLUMNS
 
-    def mark(self, annotation: Mapping[str, Any]) -> Mark:
-        """Return what can be drawn of an annotation."""
+    def mark(self, annotation: dict[str, Any]) -> Mark:
+        """Return the drawable parts of an annotation."""
         category_id = annotation.get("category_id")
         category = self._categories.get(values.key(category_id), {})
-        found = Mark(class_name(category, category_id), crowd=annotation.get("iscrowd") in (1, True))
+        found = Mark(class_name(category, category_id), crowd=values.is_crowd(annotation))
         found.box = self._box(annotation.get("bbox"))
         segmentation = annotation.get("segmentation")
         if isinstance(segmentation, list):
@@ -104,7 +108,7 @@ class Reader:
         return found
 
     def _near(self, value: float, axis: int) -> float:
-        # Pillow takes the longer for a line the farther it leads.
+        # The longer a line, the more time Pillow takes.
         side = self._target[axis]
         return min(max(value * self._scale[axis], -3.0 * side), 4.0 * side)
 
@@ -117,24 +121,26 @@ class Reader:
         return self._near(x, 0), self._near(y, 1), self._near(x + width, 0), self._near(y + height, 1)
 
     def _ring(self, polygon: Any) -> list[Point] | None:
-        if not _are_usable(polygon) or len(polygon) < 6 or len(polygon) % 2 or not self._takes(len(polygon) // 2):
+        if not masks.is_polygon(polygon) or not self._takes(len(polygon) // 2):
             return None
         return [(self._near(x, 0), self._near(y, 1)) for x, y in zip(polygon[::2], polygon[1::2], strict=True)]
 
     def _mask(self, segmentation: dict[str, Any]) -> tuple[Image.Image, tuple[int, int]] | None:
         try:
-            counts, height, width = rle.runs(segmentation)
+            found = masks.runs(segmentation)
         except ValueError:
             return None
-        if (width, height) != self._size or not rle.area(counts):
+        if (found.width, found.height) != self._size:
             return None
-        trimmed, first, last = _columns(counts, height, width)
-        pixels = height * (last - first)
+        columns = _trimmed(found)
+        if columns is None:
+            return None
+        trimmed, first, last = columns
+        pixels = found.height * (last - first)
         if pixels > min(MAX_PIXELS_OF_MASK, self._pixels_left):
             return None
         self._pixels_left -= pixels
-        columns = Image.frombytes("L", (height, last - first), rle.bitmap(trimmed))
-        mask = columns.transpose(Image.Transpose.TRANSPOSE)
+        mask = _image(trimmed)
         left, right = round(first * self._scale[0]), max(round(last * self._scale[0]), 1)
         target = max(1, right - left), self._target[1]
         if target != mask.size:
@@ -145,7 +151,7 @@ class Reader:
         return mask.crop((0, rows[1], target[0], rows[3])), (left, rows[1])
 
     def _filled(self, rings: list[list[Point]]) -> tuple[Image.Image, tuple[int, int]] | None:
-        """Return what rings cover together, as other tools read them."""
+        """Return what rings cover together, and the position of that."""
         if not rings:
             return None
         xs = [x for ring in rings for x, _ in ring]
@@ -155,20 +161,20 @@ class Reader:
         height = min(self._target[1], math.ceil(max(ys)) + 1) - top
         if width <= 0 or height <= 0 or not self._shades(width, height):
             return None
-        mask = Image.new("L", (width, height))
-        pen = ImageDraw.Draw(mask)
-        for ring in rings:
-            pen.polygon([(x - left, y - top) for x, y in ring], fill=255)
-        return mask, (left, top)
+        self._columns_left -= sum(abs(x - ring[index - 1][0]) for ring in rings for index, (x, _) in enumerate(ring))
+        if self._columns_left < 0:
+            return None
+        polygons = [[value for x, y in ring for value in (x - left, y - top)] for ring in rings]
+        return _image(masks.polygon_runs(polygons, height, width)), (left, top)
 
     def _shades(self, width: int, height: int) -> bool:
-        """Tell whether so many pixels more may be shaded, and count them."""
+        """Tell whether so many more pixels may be shaded, and count them."""
         allowed = width * height <= self._shaded_left
         self._shaded_left -= width * height if allowed else 0
         return allowed
 
     def _takes(self, points: int) -> bool:
-        """Tell whether so many points more may be drawn, and count them."""
+        """Tell whether so many more points may be drawn, and count them."""
         allowed = points <= self._points_left
         self._points_left -= points if allowed else 0
         return allowed
@@ -181,7 +187,7 @@ class Reader:
 
 
 def class_name(category: Mapping[str, Any], category_id: Any) -> str:
-    """Return the name of a class, or something that stands for it."""
+    """Return the name of a class, or a substitute."""
     name = category.get("name")
     if isinstance(name, str) and name.strip():
         return name
@@ -192,8 +198,18 @@ def _are_usable(numbers: Any) -> bool:
     return values.are_numbers(numbers) and values.are_finite(numbers)
 
 
-def _columns(counts: list[int], height: int, width: int) -> tuple[list[int], int, int]:
-    """Return the runs of the columns that have a part of the object, with the first and the one after the last."""
+def _image(runs: masks.Runs) -> Image.Image:
+    """Return a mask as an image: 255 for the object, 0 for the background."""
+    # COCO goes column by column, Pillow row by row.
+    columns = Image.frombytes("L", (runs.height, runs.width), runs.columns(255))
+    return columns.transpose(Image.Transpose.TRANSPOSE)
+
+
+def _trimmed(runs: masks.Runs) -> tuple[masks.Runs, int, int] | None:
+    """Return the columns that contain a part of the object, with the first and the one after the last."""
+    counts, height, width = runs
+    if not runs.area:
+        return None
     first = counts[0] // height
     tail = counts[-1] if len(counts) % 2 else 0
     last = -(-(height * width - tail) // height)
@@ -201,11 +217,11 @@ def _columns(counts: list[int], height: int, width: int) -> tuple[list[int], int
     trimmed[0] -= first * height
     if len(counts) % 2:
         trimmed[-1] -= (width - last) * height
-    return trimmed, first, last
+    return masks.Runs(trimmed, height, last - first), first, last
 
 
 def _bones(skeleton: Any, keypoints: list[tuple[float, float, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of keypoints that are joined and both known; documents count them from one."""
+    """Yield the pairs of known keypoints that a line joins; documents count keypoints from one."""
     for pair in skeleton[:MAX_BONES] if isinstance(skeleton, list) else ():
         if not isinstance(pair, list) or len(pair) != 2:
             continue

@@ -88,7 +88,7 @@ def test_problems_and_conflicts_are_named_and_problems_make_the_exit_code(labels
     done = run("merge", labels, tmp_path / "merged.json")
     assert done.returncode == 1
     assert "Warning: " in done.stderr
-    assert "'Rectangle' differs from 'rectangle' only by case or blanks" in done.stderr
+    assert "'Rectangle' differs from 'rectangle' only by case or spaces" in done.stderr
     assert "Error: 2 entries could not be merged; the rest was written." in done.stderr
     assert "second.json /annotations/" in done.stderr
     assert "\x1b" not in done.stderr
@@ -125,13 +125,13 @@ def test_split_writes_the_parts(labels, tmp_path):
     [
         (("merge", "nowhere", "all.json"), "SOURCE 'nowhere' is neither a folder nor a file."),
         (("merge", "{labels}", "{labels}"), "OUTPUT must be the path of a file"),
-        (("merge", "{labels}", "{labels}/new/all.json"), "lies among the labels of the source"),
+        (("merge", "{labels}", "{labels}/new/all.json"), "is among the labels of the source"),
         (("split", "{labels}", "x"), "Name the parts"),
         (("split", "{labels}", "x", "--part", "a=1", "--batch", "a=b"), "Name the parts"),
         (("split", "{labels}", "x", "--part", "a"), "must have the form NAME=FRACTION"),
         (("split", "{labels}", "x", "--part", "a=much"), "is not a number"),
         (("split", "{labels}", "x", "--part", "a=1", "--part", "a=0"), "is given twice"),
-        (("split", "{labels}", "x", "--part", "a=0.4"), "--part must be fractions that make 1 together, not 0.4"),
+        (("split", "{labels}", "x", "--part", "a=0.4"), "--part must be fractions that sum to 1, not to 0.4"),
         (("split", "{labels}", "x", "--part", "a=1", "--by", "image"), "--by"),
     ],
 )

@@ -107,13 +107,13 @@ def test_totals_and_tables_are_those_of_the_labels(page, downloaded):
 
     stats = coco.stats(downloaded[0])
     text = " ".join(page.text.split())
-    assert f"Work items 20 Pictures 20 Labels {stats.annotations}" in text
+    assert f"Work items 20 Images 20 Annotations {stats.annotations}" in text
     for name, each in stats.categories.items():
         assert f"{name} {each.annotations} {each.images} {each.mean_side:.0f} px" in text
     for name, each in stats.batches.items():
         assert f"{name} {each.documents} {each.documents} {each.annotations} 0" in text
     assert len([attributes for attributes in page.named("svg") if attributes["role"] == "img"]) == 3
-    assert "Nothing is wrong with the labels." in text
+    assert "No problems found." in text
 
 
 def test_progress_of_batches_is_told_where_the_platform_was_asked(downloaded, tmp_path):
@@ -140,9 +140,19 @@ def test_findings_are_grouped_and_placed(tmp_path):
     assert "a / 19 /annotations/0/category_id" in text
     assert "and 5 more" in text
     assert "error unreadable 1" in text
-    assert "Work items 26 1 cannot be read" in text
+    assert "Work items 26 1 unreadable" in text
     places = [found.index["codes"][place] for place in found.index["samples"][0][4]]
     assert ["dangling-category-id", "error"] in places
+
+
+def test_classes_with_one_name_stay_separate(tmp_path):
+    for number, outer in enumerate(("vehicle", "toy", "toy")):
+        car = {"id": 1, "name": "car", "supercategory": outer}
+        put(tmp_path, item=str(number), annotations=[label(category=1)], categories=[car])
+    found = Parsed(write_report(tmp_path).path.read_text(encoding="utf-8"))
+    classes = found.index["classes"]
+    assert sorted(classes) == ["car", "car (toy)"]
+    assert [classes[sample[2][0]] for sample in found.index["samples"]] == ["car", "car (toy)", "car (toy)"]
 
 
 # --- What is only text ----------------------------------------------------------------------------------------------
@@ -150,7 +160,7 @@ def test_findings_are_grouped_and_placed(tmp_path):
 HOSTILE = [
     "<script>alert(1)</script>",
     "</script><script>alert(1)</script>",
-    "<!-- pictures -->",
+    "<!-- images -->",
     "<img src=x onerror=alert(1)>",
     "\"'><svg onload=alert(1)>",
     "{{ 7 * 7 }}",
@@ -241,7 +251,7 @@ def test_samples_are_spread_evenly_and_bounded(downloaded, tmp_path):
     assert len(found.pictures()) == summary.samples == 4
     assert "4 of 20 documents, spread evenly" in found.text
     none = write_report(downloaded[0], tmp_path / "b.html", samples=0)
-    assert "made without samples" in none.path.read_text(encoding="utf-8")
+    assert "This report has no samples" in none.path.read_text(encoding="utf-8")
     assert none.documents == 20
 
 
@@ -265,8 +275,8 @@ def test_pictures_that_cannot_be_shown_are_told_of(tmp_path):
     put(tmp_path, item="2", annotations=[label()])
     found = Parsed(write_report(tmp_path).path.read_text(encoding="utf-8"))
     notes = [each["data-note"] for each in found.named("script") if "data-note" in each]
-    assert notes[0].startswith("'1.png' is no picture that Pillow can read")
-    assert notes[1] == "There is no picture beside the labels."
+    assert notes[0].startswith("'1.png' is not an image that can be read")
+    assert notes[1] == "The image is missing."
     assert [picture.size for picture in found.pictures()] == [(280, 210)] * 2
 
 
@@ -298,7 +308,7 @@ def test_the_page_appears_whole_or_not_at_all(downloaded, tmp_path, monkeypatch)
         (("nowhere",), "not a folder"),
         ((".",), "holds no labels"),
         (("labels", "a.json"), "ends with .html"),
-        (("labels", "nowhere/a.html"), "not there"),
+        (("labels", "nowhere/a.html"), "does not exist"),
         (("labels", "folder.html"), "is a folder"),
     ],
 )

@@ -167,7 +167,7 @@ def test_pictures_are_shown_and_described(browser):
         "{ await each.decode(); return [each.naturalWidth, each.alt]; }))"
     )
     assert len(pictures) == 24
-    assert all(width == 320 and alt.startswith("Picture with ") for width, alt in pictures)
+    assert all(width == 320 and alt.startswith("Image with ") for width, alt in pictures)
 
 
 def test_the_larger_view_by_keyboard(browser, page):
@@ -187,7 +187,7 @@ def test_the_larger_view_by_keyboard(browser, page):
     browser.press("ArrowLeft")
     browser.press("ArrowLeft")
     assert browser.evaluate(title) == everything[0]
-    assert browser.evaluate("document.getElementById('larger-picture').naturalWidth") == 320
+    assert browser.evaluate("document.getElementById('larger-image').naturalWidth") == 320
     for _ in range(8):
         browser.press("Tab")
         assert browser.evaluate(

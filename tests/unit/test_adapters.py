@@ -12,9 +12,8 @@ from pycocotools import mask as reference
 
 from cfplatform import InvalidParameterError
 from cfplatform.adapters import labels, live
-from cfplatform.adapters.masks import mask
-from cfplatform.adapters.places import Places
-from cfplatform.coco.sources import Document, Entry, open_source
+from cfplatform.adapters.labels import EntryList
+from cfplatform.coco.documents import Document, Entry, open_source
 from tests.unit.test_coco import put
 
 np = pytest.importorskip("numpy")
@@ -66,31 +65,23 @@ def test_classes_are_names(classes):
 # --- Masks ------------------------------------------------------------------------------------------------------------
 
 
-@given(st.integers(1, 9), st.integers(1, 30), st.randoms(use_true_random=False))
-def test_run_lengths_are_drawn_as_the_reference_draws_them(height, width, random):
-    pixels = np.array([[random.random() < 0.4 for _ in range(width)] for _ in range(height)], dtype=np.uint8)
-    packed = reference.encode(np.asfortranarray(pixels))
-    drawn = mask({"size": [height, width], "counts": packed["counts"].decode()}, width, height)
-    assert np.array_equal(np.asarray(drawn) > 0, pixels > 0)
-
-
-def grown(pixels):
-    """The pixels and their neighbours."""
-    moved = [np.roll(pixels, (down, right), (0, 1)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
-    return np.logical_or.reduce(moved)
+def masked(segmentation, **image):
+    image = {**IMAGE, **image}
+    label = annotation(segmentation=segmentation)
+    document = Document({"images": [image], "categories": [{"id": 1, "name": "a"}], "annotations": [label]})
+    return labels.with_masks(document, labels.labels_of(document))
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-@settings(max_examples=50)
-@given(st.lists(st.floats(9, 25), min_size=5, max_size=12))
-def test_polygons_differ_from_the_reference_by_a_pixel_at_their_edge_at_the_most(radii):
-    angles = np.linspace(0, 2 * np.pi, len(radii), endpoint=False)
-    polygon = np.stack([40 + np.cos(angles) * radii, 30 + np.sin(angles) * radii], axis=1).flatten().tolist()
-    drawn = np.asarray(mask([polygon], 80, 60)) > 0
-    expected = reference.decode(reference.frPyObjects([polygon], 60, 80))[:, :, 0] > 0
-    assert not (expected & ~grown(drawn)).any()
-    assert not (drawn & ~grown(expected)).any()
-    assert (drawn & expected).sum() > 0.93 * (drawn | expected).sum()
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_label_has_the_mask_that_the_reference_decodes(packed):
+    polygon = [[10, 5, 30, 8, 25.5, 25, 8, 20]]
+    expected = reference.frPyObjects(polygon, 30, 40)[0]
+    segmentation = {**expected, "counts": expected["counts"].decode()} if packed else polygon
+    found = masked(segmentation)
+    ((label, pixels),) = found.labels
+    assert (label.name, found.width, found.height) == ("a", 40, 30)
+    assert np.array_equal(np.asarray(pixels), reference.decode(expected))
 
 
 @pytest.mark.parametrize(
@@ -108,33 +99,37 @@ def test_polygons_differ_from_the_reference_by_a_pixel_at_their_edge_at_the_most
     ],
 )
 def test_what_is_no_mask_of_the_picture_is_none(segmentation):
-    assert mask(segmentation, 3, 3) is None
+    assert masked(segmentation, width=3, height=3).labels == []
 
 
 def test_parts_of_a_polygon_are_one_mask():
-    drawn = np.asarray(mask([[0, 0, 3, 0, 3, 3, 0, 3], [6, 6, 8, 6, 8, 8, 6, 8]], 10, 10)) > 0
-    assert drawn[1, 1] & drawn[7, 7] & ~drawn[5, 5]
+    ((_, pixels),) = masked([[0, 0, 3, 0, 3, 3, 0, 3], [6, 6, 8, 6, 8, 8, 6, 8], [1, 1]]).labels
+    assert (pixels[1, 1], pixels[7, 7], pixels[5, 5]) == (1, 1, 0)
 
 
-# --- Places -----------------------------------------------------------------------------------------------------------
+def test_an_image_without_a_size_has_no_masks():
+    assert masked([[0, 0, 3, 0, 3, 3]], width=None) == ([], 0, 0)
 
 
-def test_places_are_the_entries_of_the_folder(tmp_path):
+# --- Entries ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_list_of_entries_is_that_of_the_folder(tmp_path):
     put(tmp_path, "b é/2.json", "b é/assets/2.png", "a/x.y.json")
     folder = open_source(tmp_path)
     entries = list(folder.entries())
-    places = pickle.loads(pickle.dumps(Places(folder.root, entries)))  # noqa: S301 - made in the same line
-    assert list(places) == entries == [places[-2], places[-1]]
-    assert [place.read() for place in places] == list(folder.documents(None))
+    kept = pickle.loads(pickle.dumps(EntryList(folder.root, entries)))  # noqa: S301 - made in the same line
+    assert list(kept) == entries == [kept[-2], kept[-1]]
+    assert [entry.read() for entry in kept] == list(folder.documents(None))
     with pytest.raises(IndexError):
-        places[2]
+        kept[2]
     batch = open_source(tmp_path / "b é")
-    assert list(Places(batch.root, batch.entries())) == list(batch.entries()) == [entries[1]]
+    assert list(EntryList(batch.root, batch.entries())) == list(batch.entries()) == [entries[1]]
 
 
-def test_places_take_few_bytes(tmp_path):
+def test_entries_take_few_bytes(tmp_path):
     entries = (Entry(f"{n:036}", "batch", tmp_path / "batch" / f"{n:036}.json", None) for n in range(1000))
-    assert len(pickle.dumps(Places(tmp_path, entries))) < 64_000
+    assert len(pickle.dumps(EntryList(tmp_path, entries))) < 64_000
 
 
 # --- Shares -----------------------------------------------------------------------------------------------------------

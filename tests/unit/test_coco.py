@@ -5,10 +5,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pycocotools import mask
+from pycocotools import mask as reference
 
 from cfplatform import InvalidParameterError, InvalidResponseError, WorkItem
-from cfplatform.coco import Document, read, rle
+from cfplatform.coco import Document, mask, read
 
 
 def put(root, *places):
@@ -77,25 +77,71 @@ def test_a_file_that_cannot_be_read_raises_or_is_reported(tmp_path):
     ]
 
 
+# --- Masks -----------------------------------------------------------------------------------------------------------
+
+
 @given(st.integers(1, 12), st.integers(1, 40), st.randoms(use_true_random=False))
-def test_masks_are_read_as_the_reference_reads_them(height, width, random):
+def test_run_lengths_are_decoded_as_the_reference_does(height, width, random):
     np = pytest.importorskip("numpy")
-    picture = np.array([[random.random() < 0.4 for _ in range(width)] for _ in range(height)], dtype=np.uint8)
-    packed = mask.encode(np.asfortranarray(picture))
-    counts, *size = rle.runs({"size": packed["size"], "counts": packed["counts"].decode()})
-    assert size == [height, width]
-    assert rle.area(counts) == picture.sum()
-    x, y, box_width, box_height = map(int, mask.toBbox(packed))
-    extent = rle.extent(counts, height) or (0, 0, 0, 0)
-    assert extent == (x, y, x + box_width, y + box_height)
-    assert rle.bitmap(counts) == (picture.T * 255).astype(np.uint8).tobytes()
-    assert rle.runs({"size": size, "counts": counts}) == (counts, height, width)
+    pixels = np.array([[random.random() < 0.4 for _ in range(width)] for _ in range(height)], dtype=np.uint8)
+    packed = reference.encode(np.asfortranarray(pixels))
+    as_text = {**packed, "counts": packed["counts"].decode()}
+    as_numbers = {**packed, "counts": mask.runs(as_text).counts}
+    for segmentation in (packed, as_text, as_numbers):
+        decoded = mask.decode(segmentation)
+        assert np.array_equal(np.asarray(decoded), pixels)
+        assert mask.area(segmentation, height, width) == reference.area(packed)
+        assert mask.to_bbox(segmentation) == reference.toBbox(packed).tolist()
+
+
+def polygons(coordinate):
+    return st.lists(st.lists(st.tuples(coordinate, coordinate), min_size=3, max_size=9), min_size=1, max_size=3)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    polygons(st.floats(-20, 60)) | polygons(st.integers(-5, 45)) | polygons(st.integers(0, 160).map(lambda n: n / 4)),
+)
+def test_polygons_cover_the_pixels_that_they_cover_for_the_reference(height, width, corners):
+    np = pytest.importorskip("numpy")
+    segmentation = [[value for point in polygon for value in point] for polygon in corners]
+    expected = reference.merge(reference.frPyObjects([[*map(float, each)] for each in segmentation], height, width))
+    assert np.array_equal(np.asarray(mask.decode(segmentation, height, width)), reference.decode(expected))
+    assert mask.area(segmentation, height, width) == reference.area(expected)
+    assert mask.to_bbox(segmentation, height, width) == reference.toBbox(expected).tolist()
+    # Not only the same pixels: the same run lengths.
+    as_text = {**expected, "counts": expected["counts"].decode()}
+    assert mask.runs(segmentation, height, width) == mask.runs(as_text)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "size", "why"),
+    [
+        ([[0, 0, 4, 0, 4, 4]], (None, None), "the size of the image is not"),
+        ([[0, 0, 4, 0, 4, 4]], (-1, 4), "the size of the image is not"),
+        ([[0, 0, 4, 0, 4, 4]], (10**6, 10**6), "more than"),
+        ([], (4, 4), "not a list of polygons"),
+        ([0, 0, 4, 0, 4, 4], (4, 4), "not a list of polygons"),
+        ([[0, 0, 4, 0, 4, 4], [0, 0, 1, 1]], (4, 4), "not a list of polygons"),
+        ([[0, 0, 4, 0, 4, float("nan")]], (4, 4), "not a list of polygons"),
+        ([[0, 0, 10**6, 1] * 10], (1, 10**6), "too long"),
+        ({"size": [2, 2], "counts": [4]}, (3, 3), "that of the image is 3 x 3"),
+        ({"size": [2, 2], "counts": b"\xff"}, (None, None), "character"),
+        ({"size": [0, 2], "counts": []}, (None, None), "nothing to decode"),
+        (None, (4, 4), "not a list of polygons and not an object"),
+    ],
+)
+def test_what_cannot_be_decoded_is_refused(segmentation, size, why):
+    with pytest.raises(InvalidParameterError, match=f"segmentation .*{why}"):
+        mask.decode(segmentation, *size)
 
 
 @pytest.mark.parametrize(
     ("segmentation", "why"),
     [
-        ([[1, 2]], "not an object"),
+        ("[[1, 2]]", "not an object"),
         ({"counts": [4]}, "size"),
         ({"size": [2, -2], "counts": [4]}, "size"),
         ({"size": [2, 2], "counts": [True, 3]}, "neither text"),
@@ -110,4 +156,4 @@ def test_masks_are_read_as_the_reference_reads_them(height, width, random):
 )
 def test_what_is_no_mask_is_refused(segmentation, why):
     with pytest.raises(ValueError, match=why):
-        rle.runs(segmentation)
+        mask.runs(segmentation)

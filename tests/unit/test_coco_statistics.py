@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfplatform import InvalidParameterError, InvalidResponseError, WorkItem
-from cfplatform.coco import Document, Stats, Tally, stats
+from cfplatform import InvalidParameterError, InvalidResponseError, WorkItem, coco
+from cfplatform.coco import Document, Stats, StatsBuilder, stats
 from tests.unit.odd_documents import anything, odd_documents
 
 #: Two images with three labels, an image with none, and a class that nothing has.
@@ -26,10 +26,10 @@ DOCUMENT = {
 
 
 def of(*documents, batch=None):
-    tally = Tally()
+    builder = StatsBuilder()
     for document in documents:
-        tally.add(Document(document, batch=batch))
-    return tally.result()
+        builder.add(Document(document, batch=batch))
+    return builder.result()
 
 
 def test_everything_is_counted():
@@ -129,13 +129,29 @@ def test_batches_of_a_stream_are_named_by_their_ids():
     assert list(stats([(WorkItem({"id": "i", "batchId": 7}), DOCUMENT)]).batches) == ["7"]
 
 
+def test_the_previous_name_of_the_builder_works():
+    assert coco.Tally is StatsBuilder
+
+
+def test_classes_with_one_name_are_those_of_a_merge():
+    outer = ["vehicle", "toy", "vehicle", None]
+    documents = [{"categories": [{"id": 5, "name": "car", "supercategory": each}]} for each in outer]
+    builder = StatsBuilder()
+    names = []
+    for document in map(Document, documents):
+        builder.add(document)
+        names.append(builder.class_names(document))
+    assert names == [{5: "car"}, {5: "car (toy)"}, {5: "car"}, {5: "car #3"}]
+    assert set(builder.result().categories) == {"car", "car (toy)", "car #3"}
+
+
 def test_a_result_stays_as_it_is():
-    tally = Tally()
-    tally.add(Document(DOCUMENT, batch="b"))
-    before = tally.result()
+    builder = StatsBuilder()
+    builder.add(Document(DOCUMENT, batch="b"))
+    before = builder.result()
     kept = before.as_dict()
-    tally.add(Document(DOCUMENT, batch="b"))
-    assert before.as_dict() == kept != tally.result().as_dict()
+    builder.add(Document(DOCUMENT, batch="b"))
+    assert before.as_dict() == kept != builder.result().as_dict()
 
 
 def test_the_figures_are_ready_for_json():

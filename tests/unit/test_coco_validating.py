@@ -16,7 +16,7 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 
 from cfplatform import InvalidParameterError, WorkItem
-from cfplatform.coco import CODES, Document, Finding, check, validate
+from cfplatform.coco import CODES, Document, Finding, FindingGroups, check, validate
 from cfplatform.sandbox import shapes
 from tests.unit.odd_documents import EVERYTHING, anything, odd_documents
 
@@ -201,8 +201,25 @@ def test_a_defect_of_an_image_id_is_told_with_what_follows_from_it():
     ]
 
 
+#: Codes that only merging and splitting report; their tests are beside those of merging and splitting.
+OF_MERGING = {
+    "duplicate-license-id",
+    "not-json",
+    "batch-without-part",
+    "unknown-batch",
+    "category-supercategory",
+    "category-spelling",
+    "category-differs",
+    "category-members",
+    "license-members",
+    "duplicate-license-name",
+    "dangling-license-id",
+    "member-left-out",
+}
+
+
 def test_there_is_a_test_of_every_code():
-    assert {code for code, *_ in DEFECTS} | {"unreadable", "duplicate-image-id"} == set(CODES)
+    assert {code for code, *_ in DEFECTS} | {"unreadable", "duplicate-image-id"} | OF_MERGING == set(CODES)
 
 
 def test_the_table_in_the_documentation_is_that_of_the_code():
@@ -210,6 +227,23 @@ def test_the_table_in_the_documentation_is_that_of_the_code():
     rows = re.findall(r"^   \* - ``(.+)``\n     - (error|warning)\n     - (.+)$", page, re.MULTILINE)
     assert rows == [(code, each.severity, each.meaning) for code, each in CODES.items()]
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", code) for code in CODES)
+
+
+def test_findings_are_grouped_by_code():
+    groups = FindingGroups(limit=2)
+    for code, path in (("bad-crowd", "a"), ("bad-box", "a"), ("bad-crowd", "a"), ("bad-crowd", "b"), ("bad-area", "b")):
+        groups.add(Finding(code, CODES[code].severity, "It is wrong.", path=path, pointer="/annotations/0"))
+    found = [(each.code, each.count, each.documents, len(each.first)) for each in groups.sorted()]
+    assert found == [("bad-area", 1, 1, 1), ("bad-box", 1, 1, 1), ("bad-crowd", 3, 2, 2)]
+    assert (groups.count("error"), groups.count("warning")) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("known", "location"),
+    [({"path": "a.json", "item_id": "i"}, "a.json /x"), ({"item_id": "i"}, "i /x"), ({}, "document /x")],
+)
+def test_a_finding_has_a_location(known, location):
+    assert Finding("bad-box", "error", "It is wrong.", pointer="/x", **known).location == location
 
 
 # --- What is allowed --------------------------------------------------------------------------------------------------

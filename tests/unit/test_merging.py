@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -456,6 +457,46 @@ def test_one_category_under_two_ids_is_reported(tmp_path):
     assert (codes, found) == (["duplicate-category-name"], [{"id": 1, "name": "x"}])
 
 
+@pytest.mark.parametrize(
+    ("licenses", "code", "severity"),
+    [
+        (
+            [{"id": 1, "name": "A", "text": "x"}, {"id": 2, "name": "A", "text": "x"}],
+            "duplicate-license-name",
+            "warning",
+        ),
+        ([{"id": 1, "name": "A", "text": "y"}], "license-members", "warning"),
+        ([{"id": 1, "name": "A", "text": "x"}, {"id": 1, "name": "B"}], "duplicate-license-id", "error"),
+    ],
+)
+def test_licenses_that_do_not_agree_are_reported(tmp_path, licenses, code, severity):
+    first = document(licenses=[{"id": 1, "name": "A", "text": "x"}])
+    data, summary = merged([first, document(licenses=licenses)], tmp_path)
+    assert data["licenses"] == [{"id": 1, "name": "A", "text": "x"}]
+    assert [(each.code, each.severity) for each in (*summary.problems, *summary.conflicts)] == [(code, severity)]
+    assert coco.CODES[code].severity == severity
+
+
+def test_a_merge_and_its_statistics_have_the_same_categories(tmp_path):
+    cat = {"id": 4, "name": "cat", "supercategory": "animal", "keypoints": ["nose"]}
+    others = [{"supercategory": "toy"}, {"keypoints": []}, {"id": 9}, {"name": "Cat"}, {"color": "red"}, {"name": None}]
+    sources = [
+        document(annotations=0) | {"categories": [each], "annotations": [{"id": 1, "image_id": 1, "category_id": own}]}
+        for other in ({}, *others)
+        for each in [{**cat, **other}]
+        for own in (each["id"], float(each["id"]))
+    ]
+    data, summary = merged(sources, tmp_path)
+    found = coco.stats(sources).categories
+    named = [each for each in data["categories"] if each["name"]]
+    assert summary.categories == len(named) + 1
+    assert set(found) == {"cat", "cat (toy)", "cat (animal)", "Cat"}
+    used = Counter(each["category_id"] for each in data["annotations"])
+    assert [used[each["id"]] for each in named] == [
+        found[name].annotations for name in ("cat", "cat (toy)", "cat (animal)", "Cat")
+    ]
+
+
 # --- Problems ---------------------------------------------------------------------------------------------------------
 
 
@@ -555,7 +596,7 @@ def test_files_that_are_no_documents_are_told_and_the_rest_is_joined(tmp_path):
     assert summary.problems[0].path.endswith("0.json")
     assert (outcomes[0], outcomes[-1]) == (300, "finished")
     assert (outcomes.count("read"), outcomes.count("failed")) == (150, 150)
-    with pytest.raises(InvalidResponseError, match="150 things.*And 147 more"):
+    with pytest.raises(InvalidResponseError, match="150 entries.*And 147 more"):
         summary.raise_for_problems()
     assert "150" in summary._repr_html_()
 
@@ -630,7 +671,7 @@ def test_a_callback_that_raises_stops_the_merge_and_leaves_nothing(tmp_path):
 )
 def test_an_output_among_the_labels_is_refused(tmp_path, place):
     labels = folder(tmp_path / "labels", a={"1": document()}, b={"1": document()})
-    with pytest.raises(InvalidParameterError, match="lies among the labels"):
+    with pytest.raises(InvalidParameterError, match="is among the labels"):
         coco.merge(labels, tmp_path / place)
     assert not (tmp_path / place).exists()
 
@@ -649,12 +690,12 @@ def test_an_output_elsewhere_is_never_read_by_the_next_run(tmp_path, place):
 def test_outputs_for_one_batch_or_one_file_are_refused_in_its_place(tmp_path):
     labels = folder(tmp_path / "labels", a={"1": document()})
     for place in ("all.json", "new/all.json"):
-        with pytest.raises(InvalidParameterError, match="lies among the labels"):
+        with pytest.raises(InvalidParameterError, match="is among the labels"):
             coco.merge(labels / "a", labels / "a" / place)
     (tmp_path / "link").symlink_to(labels / "a")
-    with pytest.raises(InvalidParameterError, match="lies among the labels"):
+    with pytest.raises(InvalidParameterError, match="is among the labels"):
         coco.merge(labels / "a", tmp_path / "link" / "all.json")
-    with pytest.raises(InvalidParameterError, match="lies among the labels"):
+    with pytest.raises(InvalidParameterError, match="is among the labels"):
         coco.merge(labels / "a/1.json", labels / "a/1.json")
     coco.merge(labels / "a", labels / "all.json")
 
@@ -739,8 +780,8 @@ def test_what_a_killed_process_left_of_the_last_step_goes_with_the_next_run(tmp_
     script = (
         "import os, signal, sys\n"
         "from cfplatform import coco\n"
-        "from cfplatform.coco import writing\n"
-        "writing.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from cfplatform.coco import output\n"
+        "output.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "coco.merge([{'images': []}], sys.argv[1])\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "merged.json")]

@@ -139,7 +139,7 @@ def test_batches_that_lists_and_source_do_not_share_are_told(tmp_path):
 
 @pytest.mark.parametrize("parts", [{"a": ["x"]}, {"a": 1.0}])
 def test_a_division_by_batch_needs_batches(tmp_path, parts):
-    with pytest.raises(InvalidParameterError, match="which batch"):
+    with pytest.raises(InvalidParameterError, match="batch of an image is unknown"):
         divided(tmp_path, [document()], parts, by="batch")
     assert list((tmp_path / "datasets").iterdir()) == []
 
@@ -181,7 +181,7 @@ def test_thirds_make_a_whole(tmp_path):
 
 def test_an_output_among_the_labels_is_refused(tmp_path):
     labels = folder(tmp_path / "labels", a={"1": document()})
-    with pytest.raises(InvalidParameterError, match="lies among the labels"):
+    with pytest.raises(InvalidParameterError, match="is among the labels"):
         coco.split(labels, labels / "datasets", THREE)
     assert [path.name for path in labels.iterdir()] == ["a"]
     coco.split(labels, labels, THREE)

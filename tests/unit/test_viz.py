@@ -8,9 +8,10 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cfplatform import InvalidParameterError, viz
+from cfplatform.coco.images import open_image
 from cfplatform.viz import marks
 from cfplatform.viz.colours import PALETTE, against
 
@@ -187,6 +188,12 @@ def test_what_is_beyond_a_bound_has_its_box_and_those_before_it_are_drawn(monkey
     assert result.getpixel((100, 135)) == COLOUR
 
 
+def test_polygons_that_are_long_to_fill_have_only_their_outline(monkeypatch):
+    monkeypatch.setattr(marks, "MAX_CROSSED_COLUMNS", 300)
+    result = drawn(POLYGON, labels=False)
+    assert (result.getpixel((200, 135)), result.getpixel((200, 60))) == (GROUND, COLOUR)
+
+
 # --- Pictures -------------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +252,22 @@ def test_a_picture_is_turned_upright_unless_the_document_has_it_as_it_lies():
     assert viz.draw({}, sideways()).size == (400, 300)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(300, 260), (260, 260)])
+def test_what_is_drawn_on_is_what_a_training_sample_has(tmp_path, orientation, size):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.new("RGB", size, "blue")
+    stored.paste("red", (0, 0, size[0] // 2, size[1] // 3))
+    stored.save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        upright = ImageOps.exif_transpose(image)
+    annotated = document(size=upright.size)
+    image, before = open_image(tmp_path / "a.png", annotated["images"][0])
+    assert (image.mode, before) == ("RGB", upright.size)
+    assert image.tobytes() == viz.draw(annotated, tmp_path / "a.png").tobytes() == upright.tobytes()
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16", "HSV", "LAB"])
 def test_pictures_of_every_mode(mode):
     assert drawn(BOX, picture=Image.new(mode, (400, 300))).mode == "RGB"
@@ -266,9 +289,12 @@ def test_the_picture_of_the_caller_stays_as_it_is():
 def test_what_is_no_picture_is_an_error_that_says_so(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
     for picture, words in (
-        (tmp_path / "a.png", "'a.png' is no picture that Pillow can read"),
-        (tmp_path / "b.png", "'b.png' is not there"),
-        (b"", "no picture"),
+        (tmp_path / "a.png", "'a.png' is not an image that can be read"),
+        (tmp_path / "b.png", "'b.png' does not exist"),
+        (b"", "not an image"),
+        # Pillow knows these formats, and runs a program to read the second.
+        (b"P6 1 1 255\n\0\0\0", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not an image"),
         (3, "not int"),
     ):
         with pytest.raises(InvalidParameterError, match=words):

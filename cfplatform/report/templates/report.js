@@ -25,16 +25,16 @@
 
   function inWords(sample) {
     const named = pairs(sample).map(([place, count]) => `${count} × ${index.classes[place]}`);
-    return sample[LABELS] ? named.join(", ") || `${sample[LABELS]} labels without a class` : "no labels";
+    return sample[LABELS] ? named.join(", ") || `${sample[LABELS]} annotations without a class` : "no annotations";
   }
 
-  // A picture that the browser has not reached yet is shown once the page is there as a whole.
+  // An image that the browser has not parsed yet is shown when the page is complete.
   function show(image, number) {
     const block = find(`p${number}`);
     const data = block ? block.textContent : "";
     if (data) image.src = `data:${index.kind};base64,${data}`;
     else image.removeAttribute("src");
-    image.alt = block && !data ? "No picture" : `Picture with ${inWords(samples[number])}`;
+    image.alt = block && !data ? "No image" : `Image with ${inWords(samples[number])}`;
     return block ? block.dataset.note || "" : "";
   }
 
@@ -124,11 +124,11 @@
     const number = chosen[open];
     const sample = samples[number];
     find("larger-title").firstElementChild.textContent = sample[ID];
-    find("larger-note").textContent = show(find("larger-picture"), number);
+    find("larger-note").textContent = show(find("larger-image"), number);
     find("larger-facts").replaceChildren(
       ...fact("Batch", index.batches[sample[BATCH]]),
       ...fact("File", sample[FILE]),
-      ...fact("Labels", inWords(sample)),
+      ...fact("Annotations", inWords(sample)),
     );
     find("larger-findings").replaceChildren(...sample[FINDINGS].map((text) => element("li", text)));
     find("before").disabled = open === 0;

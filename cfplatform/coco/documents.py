@@ -1,4 +1,4 @@
-"""Where documents come from: a downloaded folder, one file, or anything that can be iterated over."""
+"""Documents of a source: a downloaded folder, one file, or anything that can be iterated over."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, cast
 from .. import documents
 from ..destination import local
 from ..exceptions import InvalidParameterError, InvalidResponseError
+from ..progress import Progress, ProgressReporter, reporter
 from ..resources import WorkItem
 from .findings import Finding
 
-#: What functions of this package read labels from; :func:`read` says what each kind means.
+#: A source of documents; :func:`read` describes each kind.
 Source = str | os.PathLike[str] | Iterable[dict[str, Any]] | Iterable[tuple[WorkItem, dict[str, Any]]]
 
 #: Called with each document that cannot be read.
@@ -28,14 +29,14 @@ _SUFFIX = ".json"
 
 @dataclass(frozen=True)
 class Document:
-    """One COCO document, and what is known of it from where it lies.
+    """A COCO document and where it comes from.
 
     Attributes:
-        data: The document, parsed.
-        item_id: The work item; ``None`` where nobody told.
-        batch: The folder of the batch, or its id as text where the document came from a stream; ``None`` if unknown.
-        path: The file; ``None`` where the document came from a stream.
-        asset: The downloaded picture or video; ``None`` where there is none beside the labels.
+        data: The parsed document.
+        item_id: The work item; ``None`` if unknown.
+        batch: The folder of the batch, or its ID as text if the document came from a stream; ``None`` if unknown.
+        path: The file; ``None`` if the document came from a stream.
+        asset: The downloaded image or video; ``None`` if there is none.
     """
 
     data: dict[str, Any]
@@ -51,7 +52,7 @@ class Document:
 
 
 class Entry(NamedTuple):
-    """Where a document of a folder lies; its fields are those of :class:`Document`."""
+    """A document of a folder that is not read yet; the fields are those of :class:`Document`."""
 
     item_id: str
     batch: str
@@ -62,7 +63,7 @@ class Entry(NamedTuple):
         """Read the document.
 
         Raises:
-            InvalidResponseError: If the file is not one whole JSON object.
+            InvalidResponseError: If the file is not a complete JSON object.
         """
         return Document(cast("dict[str, Any]", _parsed(self.path, self.item_id, self.batch, None)), *self)
 
@@ -73,18 +74,17 @@ def read(source: Source, *, on_error: OnError | None = None) -> Generator[Docume
     Args:
         source: One of these:
 
-            - a folder that labels were downloaded into: ``<batch>/<work item>.json``, with the pictures in
-              ``<batch>/assets``; also a folder that an export was unpacked into, and the folder of a single batch. The
-              order is that of the names, so it is the same on every machine;
-            - a file that holds one COCO document, which is held in memory whole;
+            - a downloaded folder: ``<batch>/<work item>.json``, with the images in ``<batch>/assets``; also an unpacked
+              export, and the folder of a single batch. Documents come in the order of their names, on every machine;
+            - a file with one COCO document, which is loaded into memory;
             - an iterable of parsed documents, of (work item, document) as
               :meth:`~cfplatform.Client.iter_annotations` yields them, or of :class:`Document`.
-        on_error: Called with a :class:`Finding` ("unreadable") for each file that is no COCO document, which is then
-            left out; without it, the first one raises.
+        on_error: Called with a :class:`Finding` ("unreadable") for each file that is not a COCO document; the file is
+            skipped. Without it, the first one raises.
 
     Raises:
-        InvalidParameterError: At the call: if the source is none of these, or the folder holds no labels.
-        InvalidResponseError: While iterating: if a file is not one whole JSON object and ``on_error`` is not given.
+        InvalidParameterError: At the call, if the source is none of these, or the folder has no labels.
+        InvalidResponseError: While iterating, if a file is not a complete JSON object and ``on_error`` is not given.
 
     Example:
         >>> summary = client.download_project(destination="labels")
@@ -95,7 +95,7 @@ def read(source: Source, *, on_error: OnError | None = None) -> Generator[Docume
 
 
 def open_source(source: Source) -> Folder | File | Stream:
-    """Check a source, and return what reads it."""
+    """Check a source and open it."""
     if isinstance(source, (str, os.PathLike)):
         path = local.folder_path(source, "source")
         if path.is_dir():
@@ -120,9 +120,8 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        # SQLite keeps what is large on the disk, so that a million names take no memory; removed with the last handle.
+        # SQLite keeps large tables on disk, so a million names take no memory; the file goes with the connection.
         self._names = sqlite3.connect("", check_same_thread=False)
-        # Closed with this object, however far it was read.
         weakref.finalize(self, self._names.close)
         self._names.execute(
             "CREATE TABLE files (folder BLOB, stem BLOB, name BLOB, PRIMARY KEY (folder, stem)) WITHOUT ROWID"
@@ -132,7 +131,7 @@ class Folder:
         )
         self._names.executemany("INSERT INTO files VALUES (?, ?, ?)", self._listed(_folders_in(self.root)))
         if not self.total:
-            # The folder of a single batch holds labels only itself.
+            # The folder of a single batch.
             self._names.executemany("INSERT INTO files VALUES (?, ?, ?)", self._listed([""]))
         if not self.total:
             raise InvalidParameterError(
@@ -141,7 +140,7 @@ class Folder:
             )
         folders = [os.fsdecode(row[0]) for row in self._names.execute("SELECT DISTINCT folder FROM files")]
         self._is_batch = folders == [""]
-        # Of several the first by name, so that it is the same one on every machine.
+        # Of several assets the first by name, on every machine.
         self._names.executemany(
             "INSERT INTO assets VALUES (?, ?, ?) "
             "ON CONFLICT (folder, stem) DO UPDATE SET name = min(name, excluded.name)",
@@ -150,7 +149,7 @@ class Folder:
 
     @property
     def total(self) -> int:
-        """Documents of the folder."""
+        """The number of documents."""
         count: int = self._names.execute("SELECT count(*) FROM files").fetchone()[0]
         return count
 
@@ -162,29 +161,29 @@ class Folder:
                 yield Document(found, *entry)
 
     def entries(self) -> Generator[Entry]:
-        """Yield what there is, in the same order; no document is read."""
+        """Yield the documents in the same order without reading them."""
         statement = (
             "SELECT folder, stem, files.name, assets.name FROM files LEFT JOIN assets USING (folder, stem) "
             "ORDER BY folder, stem"
         )
-        last, place, batch = None, self.root, ""
+        last, parent, batch = None, self.root, ""
         for row in self._names.execute(statement):
             if row[0] != last:
                 last, folder = row[0], os.fsdecode(row[0])
-                place, batch = self.root / folder, folder or self.root.name
-            stem, path = os.fsdecode(row[1]), place / os.fsdecode(row[2])
-            asset = None if row[3] is None else place / local.ASSETS_FOLDER / os.fsdecode(row[3])
+                parent, batch = self.root / folder, folder or self.root.name
+            stem, path = os.fsdecode(row[1]), parent / os.fsdecode(row[2])
+            asset = None if row[3] is None else parent / local.ASSETS_FOLDER / os.fsdecode(row[3])
             yield Entry(stem, batch, path, asset)
 
     def reads(self, path: Path) -> bool:
-        """Tell whether a file would be taken for labels or for a picture, if it were there."""
+        """Tell whether a file at this path would be read as labels or as an asset."""
         folder = path.parent
         if folder.name == local.ASSETS_FOLDER and self._holds_labels(folder.parent):
             return True
         return path.suffix == _SUFFIX and self._holds_labels(folder)
 
     def _holds_labels(self, folder: Path) -> bool:
-        # Also where this is the folder of one batch: it would not be any more, if a folder of it had labels.
+        # In the folder of one batch too: with labels in a folder below, it would be a folder of batches next time.
         return (folder.parent == self.root and not folder.name.startswith(".")) or (
             self._is_batch and folder == self.root
         )
@@ -205,7 +204,7 @@ class Folder:
 
 
 class File:
-    """A file that holds one COCO document.
+    """A file with one COCO document.
 
     Args:
         path: The file.
@@ -218,7 +217,7 @@ class File:
         self._path = path.resolve()
 
     def reads(self, path: Path) -> bool:
-        """Tell whether it is this file."""
+        """Tell whether this is the file."""
         return path == self._path
 
     def documents(self, on_error: OnError | None) -> Generator[Document]:
@@ -229,7 +228,7 @@ class File:
 
 
 class Stream:
-    """Anything that yields documents.
+    """An iterable of documents.
 
     Args:
         source: The iterable.
@@ -242,7 +241,7 @@ class Stream:
         self._source = source
 
     def reads(self, path: Path) -> bool:
-        """Tell that no file is read."""
+        """Return ``False``: no file is read."""
         return False
 
     def documents(self, on_error: OnError | None) -> Generator[Document]:
@@ -285,3 +284,33 @@ def _files_in(folder: Path) -> Iterator[str]:
         for entry in entries:
             if not entry.name.startswith(".") and entry.is_file():
                 yield entry.name
+
+
+def reported(source: Source, progress: Progress, on_error: OnError | None) -> Generator[Document]:
+    """Check the arguments, and return an iterator over the documents that reports its progress.
+
+    Each document counts when the next one is asked for, with the size of its file; an unreadable file counts as failed.
+    """
+    return _reported(open_source(source), reporter(progress), on_error)
+
+
+def _reported(opened: Folder | File | Stream, shown: ProgressReporter, on_error: OnError | None) -> Generator[Document]:
+    def failed(finding: Finding) -> None:
+        shown.advance("failed", 0)
+        if on_error is not None:
+            on_error(finding)
+
+    shown.start(opened.total)
+    try:
+        for document in opened.documents(failed if on_error is not None else None):
+            yield document
+            shown.advance("read", _size(document))
+    finally:
+        shown.finish()
+
+
+def _size(document: Document) -> int:
+    # A stream may name files that do not exist here, and a file may be removed meanwhile.
+    with contextlib.suppress(OSError):
+        return document.path.stat().st_size if document.path else 0
+    return 0

@@ -1,4 +1,4 @@
-"""What is wrong with labels, and where: document by document, whatever these hold."""
+"""Validates labels document by document, whatever these contain."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from ..progress import Progress
-from .codes import CODES
-from .findings import Finding
-from .reading import reported
-from .shape_checks import Problem, Size, shape_problems, shown
-from .sources import Document, Source
+from .documents import Document, Source, reported
+from .findings import CODES, Finding
+from .shapes import Problem, Size, shape_problems, shown
 from .values import Key, box, key, number
 
-#: Characters of an id that a finding repeats.
+#: Characters of an ID that a finding repeats.
 _ID_LENGTH = 100
-#: What an annotation can have.
+#: Members that make an annotation useful.
 _SHAPES = ("bbox", "segmentation", "keypoints", "caption", "segments_info")
-#: The sections of a document, with what an id that comes twice is called.
+#: The code for an ID that is there twice, by section.
 _ID_CODES = {
     "images": "duplicate-image-id",
     "categories": "duplicate-category-id",
@@ -27,11 +25,11 @@ _ID_CODES = {
 
 
 class _Seen(NamedTuple):
-    """What the annotations of a document refer to, and what they have been so far.
+    """The entries of a document so far, to which annotations refer.
 
     Attributes:
-        images: The size of each picture by its id, ``None`` where it is not known.
-        categories: How many keypoints each category names, ``None`` where it names none.
+        images: The size of each image by its ID, ``None`` if it is unknown.
+        categories: How many keypoints each category names, ``None`` if it names none.
         boxes: Image, category and box of each annotation.
     """
 
@@ -41,18 +39,18 @@ class _Seen(NamedTuple):
 
 
 def validate(source: Source, *, progress: Progress = None) -> Generator[Finding]:
-    """Find what is wrong with labels, and where.
+    """Validate labels, and yield what is wrong and where.
 
-    Findings come while the documents are read, one of these in memory at a time, in the order of the documents. A
-    document without findings loads into the usual tools. The documentation has a table of all codes.
+    Documents are read one at a time, and their findings come in order. A document without findings loads into the usual
+    tools. The documentation has a table of all codes.
 
     Args:
-        source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`. A file that cannot be read is a
-            finding, too.
+        source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`. An unreadable file is
+            a finding too.
         progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter.
 
     Raises:
-        InvalidParameterError: At the call: if the source is none, or the folder holds no labels.
+        InvalidParameterError: At the call, if the source is not valid, or the folder has no labels.
 
     Example:
         >>> document = {
@@ -76,18 +74,18 @@ def _findings(documents: Generator[Document], missed: deque[Finding]) -> Generat
 
 
 def check(document: Document) -> Iterator[Finding]:
-    """Find what is wrong with one document; never raises, whatever it holds.
+    """Validate one document; never raises, whatever it contains.
 
     Example:
         >>> [finding.code for finding in check(Document({"images": []}))]
         ['missing-section']
     """
     for code, message, pointer, annotation_id in _problems(document.data):
-        yield document.finding(code, CODES[code].severity, message, pointer, _told(annotation_id))
+        yield document.finding(code, CODES[code].severity, message, pointer, _plain_id(annotation_id))
 
 
-def _told(value: Any) -> Any:
-    """Return an id if it can stand in a finding."""
+def _plain_id(value: Any) -> Any:
+    """Return an ID if a finding can have it."""
     if isinstance(value, str):
         return value if len(value) <= _ID_LENGTH else None
     return None if number(value) is None else value
@@ -95,7 +93,7 @@ def _told(value: Any) -> Any:
 
 def _problems(data: Any) -> Iterator[Problem]:
     if not isinstance(data, dict):
-        yield Problem("wrong-type", f"The document is {shown(data)}, no object.", "")
+        yield Problem("wrong-type", f"The document is {shown(data)}, not an object.", "")
         return
     for section in _ID_CODES:
         yield from _section_problems(data, section)
@@ -111,7 +109,7 @@ def _problems(data: Any) -> Iterator[Problem]:
 
 
 def _entries(data: dict[str, Any], section: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the objects of a section with their places in it."""
+    """Yield the objects of a section with their positions."""
     found = data.get(section)
     if isinstance(found, list):
         yield from ((index, each) for index, each in enumerate(found) if isinstance(each, dict))
@@ -124,22 +122,22 @@ def _section_problems(data: dict[str, Any], section: str) -> Iterator[Problem]:
         return
     found = data[section]
     if not isinstance(found, list):
-        yield Problem("wrong-type", f"The {section} are {shown(found)}, no list.", f"/{section}")
+        yield Problem("wrong-type", f"The {section} are {shown(found)}, not a list.", f"/{section}")
         return
     for index, each in enumerate(found):
         if not isinstance(each, dict):
-            yield Problem("wrong-type", f"The entry is {shown(each)}, no object.", f"/{section}/{index}")
+            yield Problem("wrong-type", f"The entry is {shown(each)}, not an object.", f"/{section}/{index}")
 
 
 def _id_problems(data: dict[str, Any], section: str) -> Iterator[Problem]:
     ids: set[Key] = set()
-    odd_is_told = False
+    odd_reported = False
     for index, entry in _entries(data, section):
         pointer, value = f"/{section}/{index}", entry.get("id")
         about = value if section == "annotations" else None
         found = key(value)
         if found is None:
-            # Those of a panoptic picture have none.
+            # Panoptic annotations have none.
             if "segments_info" not in entry:
                 message = f"The id is {shown(value)}." if "id" in entry else "There is no id."
                 yield Problem("missing-id", message, pointer, about)
@@ -147,9 +145,9 @@ def _id_problems(data: dict[str, Any], section: str) -> Iterator[Problem]:
         if found in ids:
             message = f"The id {shown(value)} is that of an earlier entry."
             yield Problem(_ID_CODES[section], message, f"{pointer}/id", about)
-        elif not odd_is_told and (isinstance(value, str) or (isinstance(value, float) and not value.is_integer())):
-            odd_is_told = True
-            yield Problem("odd-id", f"The id is {shown(value)}, no whole number.", f"{pointer}/id", about)
+        elif not odd_reported and (isinstance(value, str) or (isinstance(value, float) and not value.is_integer())):
+            odd_reported = True
+            yield Problem("odd-id", f"The id is {shown(value)}, not a whole number.", f"{pointer}/id", about)
         ids.add(found)
 
 
@@ -160,7 +158,7 @@ def _image_problems(image: dict[str, Any], pointer: str, seen: _Seen) -> Iterato
         if name not in image:
             yield Problem("missing-size", f"The image has no {name}.", pointer)
         elif side is None or side <= 0 or side % 1:
-            message = f"The {name} is {shown(image[name])}, no whole number above zero."
+            message = f"The {name} is {shown(image[name])}, not a whole number above zero."
             yield Problem("bad-size", message, f"{pointer}/{name}")
         else:
             sides.append(side)
@@ -192,12 +190,12 @@ def _category_problems(data: dict[str, Any], seen: _Seen) -> Iterator[Problem]:
 
 
 def _annotation_problems(annotation: dict[str, Any], data: dict[str, Any], seen: _Seen) -> Iterator[Problem]:
-    """Yield what is wrong with an annotation, with pointers below it."""
+    """Yield the problems of an annotation, with pointers below it."""
     image, category = key(annotation.get("image_id")), key(annotation.get("category_id"))
     has_images, has_categories = (isinstance(data.get(section), list) for section in ("images", "categories"))
     if has_images and image not in seen.images:
         yield _dangling("image", annotation)
-    # Where there are categories tools look for that of every annotation, captions too.
+    # If there are categories, tools look up that of every annotation, captions too.
     needs_category = has_categories and ("category_id" in annotation or "segments_info" not in annotation)
     if needs_category and category not in seen.categories:
         yield _dangling("category", annotation)
@@ -208,8 +206,8 @@ def _annotation_problems(annotation: dict[str, Any], data: dict[str, Any], seen:
         if same in seen.boxes:
             yield Problem("duplicate-annotation", "An earlier annotation has the same image, category and box.", "")
         seen.boxes.add(same)
-    picture = None if image is None else seen.images.get(image)
-    yield from shape_problems(annotation, picture, None if category is None else seen.categories.get(category))
+    size = None if image is None else seen.images.get(image)
+    yield from shape_problems(annotation, size, None if category is None else seen.categories.get(category))
     if has_categories and isinstance(annotation.get("segments_info"), list):
         yield from _segment_problems(annotation["segments_info"], seen)
 
@@ -223,7 +221,7 @@ def _dangling(kind: str, owner: dict[str, Any], pointer: str = "") -> Problem:
 
 def _plain_problems(annotation: dict[str, Any]) -> Iterator[Problem]:
     if not any(annotation.get(name) for name in _SHAPES):
-        yield Problem("no-shape", "The annotation has no box, no segmentation, no keypoints and no caption.", "")
+        yield Problem("no-shape", "The annotation has no box, segmentation, keypoints or caption.", "")
     crowd = annotation.get("iscrowd", 0)
     if not isinstance(crowd, (int, float)) or crowd not in (0, 1):
         yield Problem("bad-crowd", f"iscrowd is {shown(crowd)}, neither 0 nor 1.", "/iscrowd")
@@ -232,13 +230,13 @@ def _plain_problems(annotation: dict[str, Any]) -> Iterator[Problem]:
         yield Problem("bad-caption", f"The caption is {shown(caption)}.", "/caption")
     segments = annotation.get("segments_info", [])
     if not isinstance(segments, list):
-        yield Problem("wrong-type", f"The segments are {shown(segments)}, no list.", "/segments_info")
+        yield Problem("wrong-type", f"The segments are {shown(segments)}, not a list.", "/segments_info")
 
 
 def _segment_problems(segments: list[Any], seen: _Seen) -> Iterator[Problem]:
     for index, segment in enumerate(segments):
         pointer = f"/segments_info/{index}"
         if not isinstance(segment, dict):
-            yield Problem("wrong-type", f"The segment is {shown(segment)}, no object.", pointer)
+            yield Problem("wrong-type", f"The segment is {shown(segment)}, not an object.", pointer)
         elif key(segment.get("category_id")) not in seen.categories:
             yield _dangling("category", segment, pointer)

@@ -1,4 +1,4 @@
-"""What can be wrong with the shapes of one annotation: its box, polygons, mask, area and keypoints."""
+"""Checks of the shapes of an annotation: its box, polygons, mask, area and keypoints."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Generator, Iterator, Sequence
 from operator import mul, sub
 from typing import Any, NamedTuple
 
-from . import rle
-from .values import NUMBERS, are_finite, are_numbers, box, number
+from . import mask as masks
+from .values import NUMBERS, are_finite, are_numbers, box, is_crowd, number
 
-#: Pixels by which a shape may reach beyond the picture, since tools round in different ways.
+#: Pixels by which a shape may extend beyond the image, because tools round in different ways.
 EDGE = 1.0
-#: What an area may differ by from that of its shape: a share of it, half a pixel along the outline, and one pixel. So
-#: much do the areas of a polygon and of its mask differ, and no more.
+#: How much an area may differ from that of its shape: a share of it, half a pixel along the outline, and one pixel.
+#: The areas of a polygon and of its mask differ by no more.
 AREA_SHARE, AREA_OUTLINE, AREA_PIXELS = 0.01, 0.5, 1.0
 #: A polygon with a smaller area, in pixels, is flat.
 FLAT = 1e-6
-#: A box and its segmentation, each with so many pixels more on every side, share at least this part of what they cover.
+#: A box and its segmentation, enlarged by so many pixels on every side, have at least this intersection over union.
 AROUND, SHARED = 2.0, 0.5
-#: Characters of a text, and digits of a number, that a message repeats.
+#: Characters of a string, and digits of a number, that a message repeats.
 _SHOWN = 40
 
-#: Width and height of a picture.
+#: Width and height of an image.
 Size = tuple[float, float]
 #: Left, top, right and bottom.
 _Corners = tuple[float, float, float, float]
@@ -31,13 +31,13 @@ _Box = tuple[float, float, float, float]
 
 
 class Problem(NamedTuple):
-    """Something that is wrong.
+    """An error or a warning, before its document is known.
 
     Attributes:
-        code: One of :data:`~cfplatform.coco.codes.CODES`.
+        code: One of :data:`~cfplatform.coco.CODES`.
         message: What is wrong, as a sentence.
-        pointer: Where, below the annotation or the document.
-        annotation_id: The ``id`` of the annotation that it is about.
+        pointer: The position below the annotation or the document.
+        annotation_id: The ``id`` of the annotation.
     """
 
     code: str
@@ -47,7 +47,7 @@ class Problem(NamedTuple):
 
 
 class _Extent(NamedTuple):
-    """How large a shape is: the least and the most that its area can be, the length of its outline, and its corners."""
+    """The size of a shape: the least and the most that its area can be, the length of its outline, and its corners."""
 
     least: float
     most: float
@@ -55,13 +55,13 @@ class _Extent(NamedTuple):
     corners: _Corners
 
     def allows(self, area: float) -> bool:
-        """Tell whether an area may be that of the shape."""
+        """Tell whether an area fits the shape."""
         slack = AREA_SHARE * self.most + AREA_OUTLINE * self.outline + AREA_PIXELS
         return self.least - slack <= area <= self.most + slack
 
 
 def shown(value: Any) -> str:
-    """Return a value as a message names it, short whatever it is."""
+    """Return a value as a message shows it, always short."""
     if isinstance(value, str):
         return repr(value if len(value) <= _SHOWN else f"{value[: _SHOWN - 1]}…")
     if isinstance(value, (list, dict)):
@@ -73,45 +73,40 @@ def shown(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else type(value).__name__
 
 
-def is_crowd(annotation: dict[str, Any]) -> bool:
-    """Tell whether an annotation stands for a crowd of objects."""
-    return isinstance(annotation.get("iscrowd"), (int, float)) and annotation["iscrowd"] == 1
-
-
-def shape_problems(annotation: dict[str, Any], picture: Size | None, named: int | None) -> Iterator[Problem]:
-    """Yield what is wrong with the shapes of an annotation.
+def shape_problems(annotation: dict[str, Any], image: Size | None, named: int | None) -> Iterator[Problem]:
+    """Yield the problems of the shapes of an annotation.
 
     Args:
         annotation: The annotation.
-        picture: The size of its picture; ``None`` if unknown, then nothing lies outside of it.
+        image: The size of its image; ``None`` if unknown, then no shape is outside of it.
         named: How many keypoints its category names; ``None`` if it names none.
     """
     if "bbox" in annotation:
-        yield from _box_problems(annotation["bbox"], picture)
+        yield from _box_problems(annotation["bbox"], image)
     extent = None
     if "segmentation" in annotation:
-        extent = yield from _segmentation_problems(annotation, annotation["segmentation"], picture)
+        extent = yield from _segmentation_problems(annotation, annotation["segmentation"], image)
     if extent:
         yield from _share_problems(box(annotation.get("bbox")), extent)
     yield from _area_problems(annotation, extent)
     if "keypoints" in annotation:
-        yield from _keypoint_problems(annotation, annotation["keypoints"], picture, named)
+        yield from _keypoint_problems(annotation, annotation["keypoints"], image, named)
 
 
-def _box_problems(value: Any, picture: Size | None) -> Iterator[Problem]:
+def _box_problems(value: Any, image: Size | None) -> Iterator[Problem]:
     if not are_numbers(value) or len(value) != 4:
         yield Problem("bad-box", "The box is not a list of four numbers: x, y, width and height.", "/bbox")
     elif not are_finite(value):
         yield Problem("not-finite", "The box has a number that is not finite, or far too large.", "/bbox")
     elif value[2] <= 0 or value[3] <= 0:
         yield Problem("empty-box", f"The box is {shown(value[2])} wide and {shown(value[3])} high.", "/bbox")
-    elif picture:
+    elif image:
         x, y, width, height = value
-        yield from _outside("box", (x, y, x + width, y + height), picture, "/bbox")
+        yield from _outside("box", (x, y, x + width, y + height), image, "/bbox")
 
 
 def _share_problems(found: _Box | None, extent: _Extent) -> Iterator[Problem]:
-    """Yield a problem where a box is somewhere else than its segmentation."""
+    """Yield a problem if a box and its segmentation have different positions."""
     if not found or not extent.most:
         return
     ours, theirs = _extent_of_box(found).corners, extent.corners
@@ -122,7 +117,7 @@ def _share_problems(found: _Box | None, extent: _Extent) -> Iterator[Problem]:
 
 
 def _area(corners: Sequence[float]) -> float:
-    """Return the area within corners, with a few pixels more on each side."""
+    """Return the area within corners, enlarged by a few pixels on each side."""
     left, top, right, bottom = corners
     return max(0.0, right - left + 2 * AROUND) * max(0.0, bottom - top + 2 * AROUND)
 
@@ -132,29 +127,29 @@ def _span(corners: _Corners) -> str:
     return f"({left}, {top}) to ({right}, {bottom})"
 
 
-def _outside(kind: str, corners: _Corners, picture: Size, pointer: str) -> Iterator[Problem]:
+def _outside(kind: str, corners: _Corners, image: Size, pointer: str) -> Iterator[Problem]:
     left, top, right, bottom = corners
-    width, height = picture
+    width, height = image
     over = max(-left, -top, right - width, bottom - height)
     if left >= width or top >= height or right <= 0 or bottom <= 0:
-        code, said = f"{kind}-outside", f"Nothing of the {kind} lies in"
+        code, relation = f"{kind}-outside", f"The {kind} is outside of"
     elif over > EDGE:
-        code, said = f"{kind}-over-edge", f"The {kind} reaches {shown(float(over))} pixels beyond"
+        code, relation = f"{kind}-over-edge", f"The {kind} extends {shown(float(over))} pixels beyond"
     else:
         return
     size = f"{shown(width)} x {shown(height)}"
-    yield Problem(code, f"{said} the picture of {size}: it goes from {_span(corners)}.", pointer)
+    yield Problem(code, f"{relation} the image of {size}: it goes from {_span(corners)}.", pointer)
 
 
 def _segmentation_problems(
-    annotation: dict[str, Any], value: Any, picture: Size | None
+    annotation: dict[str, Any], value: Any, image: Size | None
 ) -> Generator[Problem, None, _Extent | None]:
-    """Yield what is wrong with a segmentation, and return its extent if it has one."""
+    """Yield the problems of a segmentation, and return its extent if it has one."""
     if value is None or value == []:
         yield from _empty_problems(annotation)
         return None
     if isinstance(value, dict):
-        return (yield from _mask_problems(annotation, value, picture))
+        return (yield from _mask_problems(annotation, value, image))
     if not isinstance(value, list):
         message = f"The segmentation is {shown(value)}, neither a list of polygons nor a mask."
         yield Problem("bad-segmentation", message, "/segmentation")
@@ -164,14 +159,14 @@ def _segmentation_problems(
         yield Problem("bad-segmentation", message, "/segmentation")
         return None
     if is_crowd(annotation):
-        yield Problem("crowd-polygons", "The crowd has polygons; COCO wants a mask.", "/segmentation")
-    return (yield from _polygons_problems(value, picture))
+        yield Problem("crowd-polygons", "The crowd has polygons; COCO expects a mask.", "/segmentation")
+    return (yield from _polygons_problems(value, image))
 
 
 def _empty_problems(annotation: dict[str, Any]) -> Iterator[Problem]:
-    """Yield a problem where something says that there was a segmentation."""
+    """Yield a problem if other members say that there was a segmentation."""
     area, found = number(annotation.get("area")) or 0, box(annotation.get("bbox"))
-    # More than the box is another problem.
+    # An area larger than the box is reported as such.
     fits = found is not None and (_extent_of_box(found).allows(area) or area > found[2] * found[3])
     if is_crowd(annotation):
         yield Problem("empty-segmentation", "The crowd has an empty segmentation.", "/segmentation")
@@ -185,14 +180,14 @@ def _extent_of_box(found: _Box) -> _Extent:
     return _Extent(width * height, width * height, 2 * (width + height), (x, y, x + width, y + height))
 
 
-def _polygons_problems(polygons: list[Any], picture: Size | None) -> Generator[Problem, None, _Extent | None]:
-    areas, outline, all_corners, whole = [0.0], 0.0, [], True
+def _polygons_problems(polygons: list[Any], image: Size | None) -> Generator[Problem, None, _Extent | None]:
+    areas, outline, all_corners, complete = [0.0], 0.0, [], True
     for index, polygon in enumerate(polygons):
         pointer = f"/segmentation/{index}"
         broken = _broken(polygon, pointer)
         if broken:
             yield broken
-            whole = False
+            complete = False
             continue
         xs, ys = polygon[0::2], polygon[1::2]
         next_xs, next_ys = xs[1:] + xs[:1], ys[1:] + ys[:1]
@@ -200,14 +195,14 @@ def _polygons_problems(polygons: list[Any], picture: Size | None) -> Generator[P
         corners = min(xs), min(ys), max(xs), max(ys)
         if area < FLAT:
             yield Problem("flat-polygon", "The polygon has no area.", pointer)
-        elif picture:
-            yield from _outside("polygon", corners, picture, pointer)
+        elif image:
+            yield from _outside("polygon", corners, image, pointer)
         areas.append(area)
         all_corners.append(corners)
         outline += sum(map(math.hypot, map(sub, next_xs, xs), map(sub, next_ys, ys)))
-    if not whole:
+    if not complete:
         return None
-    # One polygon may be a hole in another one, or lie over it.
+    # A polygon may be a hole in another one, or overlap it.
     largest, total = max(areas), sum(areas)
     lefts, tops, rights, bottoms = zip(*all_corners, strict=True)
     return _Extent(max(0.0, 2 * largest - total), total, outline, (min(lefts), min(tops), max(rights), max(bottoms)))
@@ -226,25 +221,24 @@ def _broken(polygon: Any, pointer: str) -> Problem | None:
 
 
 def _mask_problems(
-    annotation: dict[str, Any], mask: dict[str, Any], picture: Size | None
+    annotation: dict[str, Any], value: dict[str, Any], image: Size | None
 ) -> Generator[Problem, None, _Extent | None]:
     try:
-        counts, height, width = rle.runs(mask)
+        found = masks.runs(value)
     except ValueError as error:
         yield Problem("bad-mask", f"The mask cannot be read: {str(error)[:200]}.", "/segmentation")
         return None
-    if picture and (width, height) != picture:
-        size, other = f"{width} x {height}", f"{shown(picture[0])} x {shown(picture[1])}"
-        yield Problem("mask-size", f"The mask is for a picture of {size}, this one is {other}.", "/segmentation/size")
-    corners = rle.extent(counts, height)
+    if image and (found.width, found.height) != image:
+        size, other = f"{found.width} x {found.height}", f"{shown(image[0])} x {shown(image[1])}"
+        yield Problem("mask-size", f"The mask is for an image of {size}; this one is {other}.", "/segmentation/size")
+    corners = found.extent()
     if not corners:
-        yield Problem("empty-mask", "The mask has no pixel.", "/segmentation")
+        yield Problem("empty-mask", "The mask has no pixels.", "/segmentation")
         return _Extent(0, 0, 0, (0, 0, 0, 0))
-    area = rle.area(counts)
-    # The outline is at least that of a square, longer where the mask is long, and where it is ragged has many runs.
-    found = box(annotation.get("bbox"))
-    outline = max(4 * math.sqrt(area), _extent_of_box(found).outline if found else 0)
-    return _Extent(area, area, outline + len(counts), corners)
+    # The outline is at least that of a square, longer if the mask is long; a ragged one has many runs.
+    area, own = found.area, box(annotation.get("bbox"))
+    outline = max(4 * math.sqrt(area), _extent_of_box(own).outline if own else 0)
+    return _Extent(area, area, outline + len(found.counts), corners)
 
 
 def _area_problems(annotation: dict[str, Any], extent: _Extent | None) -> Iterator[Problem]:
@@ -255,7 +249,7 @@ def _area_problems(annotation: dict[str, Any], extent: _Extent | None) -> Iterat
         return
     area = annotation["area"]
     if type(area) not in NUMBERS:
-        yield Problem("bad-area", f"The area is {shown(area)}, no number.", "/area")
+        yield Problem("bad-area", f"The area is {shown(area)}, not a number.", "/area")
     elif number(area) is None:
         yield Problem("not-finite", "The area is not finite, or far too large.", "/area")
     elif area < 0:
@@ -264,12 +258,12 @@ def _area_problems(annotation: dict[str, Any], extent: _Extent | None) -> Iterat
         message = f"The area is {shown(area)}, that of the segmentation is {shown(float(extent.most))}."
         yield Problem("area-mismatch", message, "/area")
     elif extent is None and found and not _extent_of_box(found)._replace(least=0).allows(area):
-        message = f"The area is {shown(area)}, that of the whole box is only {shown(float(found[2] * found[3]))}."
+        message = f"The area is {shown(area)}, that of the box is only {shown(float(found[2] * found[3]))}."
         yield Problem("area-mismatch", message, "/area")
 
 
 def _keypoint_problems(
-    annotation: dict[str, Any], value: Any, picture: Size | None, named: int | None
+    annotation: dict[str, Any], value: Any, image: Size | None, named: int | None
 ) -> Iterator[Problem]:
     if not are_numbers(value) or len(value) % 3:
         message = "The keypoints are not a list of x, y and visibility in turn."
@@ -286,20 +280,19 @@ def _keypoint_problems(
     if odd is not None:
         message = f"The visibility of keypoint {odd + 1} is {shown(seen[odd])}, not 0, 1 or 2."
         yield Problem("bad-visibility", message, f"/keypoints/{3 * odd + 2}")
-    if picture:
-        yield from _far_keypoint(value, picture)
-    count, told = sum(each > 0 for each in seen), annotation.get("num_keypoints")
-    if told is not None and told != count:
-        message = f"num_keypoints is {shown(told)}, but {count} have a visibility above 0."
+    if image:
+        yield from _far_keypoint(value, image)
+    count, given = sum(each > 0 for each in seen), annotation.get("num_keypoints")
+    if given is not None and given != count:
+        message = f"num_keypoints is {shown(given)}, but {count} have a visibility above 0."
         yield Problem("num-keypoints", message, "/num_keypoints")
 
 
-def _far_keypoint(value: list[float], picture: Size) -> Iterator[Problem]:
-    width, height = picture
+def _far_keypoint(value: list[float], image: Size) -> Iterator[Problem]:
+    width, height = image
     for start in range(0, len(value), 3):
         x, y, visibility = value[start : start + 3]
         if visibility > 0 and not (-EDGE <= x <= width + EDGE and -EDGE <= y <= height + EDGE):
-            place = f"({shown(x)}, {shown(y)})"
-            message = f"Keypoint {start // 3 + 1} at {place} lies outside of the picture."
+            message = f"Keypoint {start // 3 + 1} at ({shown(x)}, {shown(y)}) is outside of the image."
             yield Problem("keypoint-outside", message, f"/keypoints/{start}")
             return

@@ -1,0 +1,302 @@
+"""COCO segmentations as masks: the same pixels as pycocotools, without NumPy.
+
+A segmentation is a list of polygons, or run lengths (RLE) as numbers or compressed to text. Run lengths go column by
+column; background and object alternate, beginning with background, and together they cover ``height * width`` pixels.
+Every function checks that, so a malformed document cannot make another tool read beyond its memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from ..exceptions import InvalidParameterError
+from .values import are_finite, are_numbers
+
+__all__ = ["area", "decode", "to_bbox"]
+
+#: Maximum pixels of a mask: 400 million, more than any camera has.
+MAX_PIXELS = 400_000_000
+#: Maximum number of times that the outline of a polygon may cross columns of pixels.
+MAX_CROSSINGS = 4_000_000
+#: Each pixel is divided into so many steps to trace a polygon, as pycocotools does.
+_STEPS = 5
+
+
+class Runs(NamedTuple):
+    """A mask as run lengths.
+
+    Attributes:
+        counts: Lengths of background and object in turn, column by column.
+        height: Height in pixels.
+        width: Width in pixels.
+    """
+
+    counts: list[int]
+    height: int
+    width: int
+
+    @property
+    def area(self) -> int:
+        """The number of pixels of the object."""
+        return sum(self.counts[1::2])
+
+    def extent(self) -> tuple[int, int, int, int] | None:
+        """Return the first column and row of the object, and those after its last; ``None`` if it has no pixels.
+
+        Example:
+            >>> Runs([1, 2, 1], 2, 2).extent()
+            (0, 0, 2, 2)
+        """
+        height = self.height
+        ends = itertools.accumulate(self.counts)
+        spans = [span for span in zip(itertools.islice(ends, 0, None, 2), self.counts[1::2], strict=False) if span[1]]
+        if not spans:
+            return None
+        rows = [start % height for start, _ in spans]
+        top, bottom = min(rows), max(row + length for row, (_, length) in zip(rows, spans, strict=True))
+        if bottom > height:
+            # A run continues in the next column, so it touches the lower and the upper edge.
+            top, bottom = 0, height
+        start, length = spans[-1]
+        return spans[0][0] // height, top, (start + length - 1) // height + 1, bottom
+
+    def columns(self, value: int = 1) -> bytes:
+        """Return one byte for each pixel, column by column: ``value`` for the object, 0 for the background.
+
+        Example:
+            >>> Runs([1, 2, 1], 2, 2).columns(255)
+            b'\\x00\\xff\\xff\\x00'
+        """
+        inside = bytes([value])
+        return b"".join((inside if index % 2 else b"\0") * count for index, count in enumerate(self.counts))
+
+
+def decode(segmentation: Any, height: int | None = None, width: int | None = None) -> memoryview:
+    """Return the mask of a segmentation: 1 for the object, 0 for the background.
+
+    Args:
+        segmentation: The ``segmentation`` of an annotation: a list of polygons, or an object with ``size`` and
+            ``counts``.
+        height: Height of the image; needed for polygons.
+        width: Width of the image; needed for polygons.
+
+    Returns:
+        Bytes of the shape (height, width). ``numpy.asarray`` makes an array of it without a copy.
+
+    Raises:
+        InvalidParameterError: If it is not a valid segmentation, or not one for an image of this size.
+
+    Example:
+        >>> mask = decode([[1, 0, 3, 0, 3, 2, 1, 2]], height=2, width=4)
+        >>> mask.tolist()
+        [[0, 1, 1, 0], [0, 1, 1, 0]]
+    """
+    found = _checked(segmentation, height, width)
+    rows, columns = found.height, found.width
+    if not rows * columns:
+        raise InvalidParameterError(f"segmentation has a size of {columns} x {rows}: there is nothing to decode.")
+    pixels, by_column = bytearray(rows * columns), found.columns()
+    for row in range(rows):
+        pixels[row * columns : (row + 1) * columns] = by_column[row::rows]
+    return memoryview(pixels).cast("B", (rows, columns))
+
+
+def area(segmentation: Any, height: int | None = None, width: int | None = None) -> int:
+    """Return the number of pixels that a segmentation covers; the arguments are those of :func:`decode`.
+
+    Example:
+        >>> area({"size": [2, 3], "counts": [1, 2, 3]})
+        2
+    """
+    return _checked(segmentation, height, width).area
+
+
+def to_bbox(segmentation: Any, height: int | None = None, width: int | None = None) -> list[int]:
+    """Return the ``bbox`` of a segmentation: left, top, width and height; the arguments are those of :func:`decode`.
+
+    Example:
+        >>> to_bbox({"size": [2, 3], "counts": [1, 2, 3]})
+        [0, 0, 2, 2]
+    """
+    left, top, right, bottom = _checked(segmentation, height, width).extent() or (0, 0, 0, 0)
+    return [left, top, right - left, bottom - top]
+
+
+def _checked(segmentation: Any, height: int | None, width: int | None) -> Runs:
+    if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), bytes):
+        # As pycocotools returns them.
+        segmentation = {**segmentation, "counts": segmentation["counts"].decode("latin-1")}
+    try:
+        return runs(segmentation, height, width)
+    except ValueError as error:
+        raise InvalidParameterError(f"segmentation is not valid: {error}.") from None
+
+
+def runs(segmentation: Any, height: int | None = None, width: int | None = None) -> Runs:
+    """Return the run lengths of a segmentation; the arguments are those of :func:`decode`.
+
+    Raises:
+        ValueError: If it is not a mask; the message is the reason, as part of a sentence.
+
+    Example:
+        >>> runs({"size": [2, 3], "counts": "123"})
+        Runs(counts=[1, 2, 3], height=2, width=3)
+    """
+    if isinstance(segmentation, list):
+        return polygon_runs(segmentation, *_size([height, width], "the size of the image"))
+    if not isinstance(segmentation, dict):
+        raise ValueError("it is not a list of polygons and not an object with size and counts")
+    own_height, own_width = _size(segmentation.get("size"), "its size")
+    if (height or own_height, width or own_width) != (own_height, own_width):
+        raise ValueError(f"its size is {own_width} x {own_height}, that of the image is {width} x {height}")
+    counts = segmentation.get("counts")
+    if isinstance(counts, str):
+        found = unpack(counts)
+    elif isinstance(counts, list) and set(map(type, counts)) <= {int} and min(counts, default=0) >= 0:
+        found = counts
+    else:
+        raise ValueError("its counts are neither text nor a list of whole numbers")
+    pixels = own_height * own_width
+    if sum(found) != pixels:
+        raise ValueError(f"its runs have {sum(found):,} pixels, {own_width} x {own_height} are {pixels:,}")
+    return Runs(found, own_height, own_width)
+
+
+def _size(value: Any, name: str) -> tuple[int, int]:
+    if not isinstance(value, list) or len(value) != 2 or not all(type(each) is int and each >= 0 for each in value):
+        raise ValueError(f"{name} is not [height, width]")
+    height, width = value
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"{name} of {width} x {height} is more than {MAX_PIXELS:,} pixels")
+    return height, width
+
+
+def unpack(counts: str) -> list[int]:
+    """Return the run lengths of compressed text.
+
+    Each number is cut into pieces of five bits, the lowest first, each a character from ``0`` on; 32 is added where
+    another piece follows, and the highest bit of the last one is the sign. From the fourth number on it is the
+    difference to the one before the last.
+
+    Raises:
+        ValueError: If it is incomplete, has other characters, or a run is negative.
+    """
+    found: list[int] = []
+    value = shift = 0
+    for character in counts:
+        piece = ord(character) - 48
+        if not 0 <= piece < 64:
+            raise ValueError(f"its counts have the character {character!r}")
+        value |= (piece & 31) << shift
+        shift += 5
+        if piece & 32:
+            if shift > 60:
+                raise ValueError("its counts have a number that is too large")
+            continue
+        if piece & 16:
+            value -= 1 << shift
+        if len(found) > 2:
+            value += found[-2]
+        if value < 0:
+            raise ValueError("its counts have a negative run")
+        found.append(value)
+        value = shift = 0
+    if shift:
+        raise ValueError("its counts end within a number")
+    return found
+
+
+# --- Polygons -----------------------------------------------------------------------------------------------------
+
+
+def is_polygon(value: Any) -> bool:
+    """Tell whether a value is a list of at least three points: x and y in turn, all finite."""
+    return are_numbers(value) and len(value) >= 6 and len(value) % 2 == 0 and are_finite(value)
+
+
+def polygon_runs(polygons: Sequence[Any], height: int, width: int) -> Runs:
+    """Return what polygons cover together, with the run lengths that pycocotools gives them.
+
+    Raises:
+        ValueError: If there is none, one is not a polygon, or an outline is too long.
+    """
+    if not polygons or not all(map(is_polygon, polygons)):
+        raise ValueError("it is not a list of polygons with at least three points each")
+    crossed = (sorted(_crossings(polygon, height, width)) for polygon in polygons)
+    covered = (span for found in crossed for span in zip(found[::2], found[1::2], strict=True))
+    return Runs(_united(covered, height * width), height, width)
+
+
+def _united(spans: Iterable[tuple[int, int]], pixels: int) -> list[int]:
+    """Return the run lengths of what spans of pixels cover together."""
+    ends: list[int] = []
+    for start, end in sorted(spans):
+        if start == end:
+            continue
+        if ends and start <= ends[-1]:
+            ends[-1] = max(ends[-1], end)
+        else:
+            ends += start, end
+    if not ends or ends[-1] < pixels:
+        ends.append(pixels)
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _crossings(polygon: Sequence[float], height: int, width: int) -> list[int]:
+    """Return the pixels, counted column by column, at which the outline enters and leaves the polygon.
+
+    pycocotools walks along the outline in steps of a fifth of a pixel, and takes note where it passes the middle of a
+    column. This computes the same points without the walk: rounding is as in ``rleFrPoly`` of pycocotools.
+    """
+    xs = [int(_STEPS * x + 0.5) for x in polygon[::2]]
+    ys = [int(_STEPS * y + 0.5) for y in polygon[1::2]]
+    found: list[int] = []
+    for x, y, next_x, next_y in zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]], strict=True):
+        left, right = (x, next_x) if x < next_x else (next_x, x)
+        # Columns whose middle, between the steps 5n + 2 and 5n + 3, is on the edge.
+        columns = range(max(0, (left + 2) // _STEPS), min(width, (right + 2) // _STEPS))
+        if not columns:
+            continue
+        if len(found) + len(columns) > MAX_CROSSINGS:
+            raise ValueError("its outline is too long")
+        if right - left >= abs(next_y - y):
+            rows = _rows_of_flat(left, right, *((y, next_y) if x < next_x else (next_y, y)), columns)
+        else:
+            rows = _rows_of_steep(*((x, next_x, y, next_y) if y < next_y else (next_x, x, next_y, y)), columns)
+        for column, row in zip(columns, rows, strict=True):
+            pixel = (row + 2) // _STEPS
+            found.append(column * height + (0 if pixel < 0 else height if pixel > height else pixel))
+    return found
+
+
+def _rows_of_flat(left: int, right: int, start: int, end: int, columns: range) -> Iterator[int]:
+    """Yield the row, in steps, at which an edge that is no steeper than 45 degrees passes the middle of each column.
+
+    Args:
+        left: Where the edge begins.
+        right: Where it ends.
+        start: Its row at the left.
+        end: Its row at the right.
+        columns: The columns.
+    """
+    slope = (end - start) / (right - left)
+    # The upper one of the two steps around the middle.
+    first = (2 if slope >= 0 else 3) - left
+    for column in columns:
+        yield int(start + slope * (_STEPS * column + first) + 0.5)
+
+
+def _rows_of_steep(start: int, end: int, top: int, bottom: int, columns: range) -> Iterator[int]:
+    """Do the same for a steeper edge, from ``start`` in the row ``top`` to ``end`` in the row ``bottom``."""
+    slope = (end - start) / (bottom - top)
+    for column in columns:
+        # The first step down that is past the middle.
+        middle = _STEPS * column + 3
+        steps = int((middle - 0.5 - start) / slope)
+        while steps > 0 and (start + slope * (steps - 1) + 0.5 >= middle) == (slope > 0):
+            steps -= 1
+        while (start + slope * steps + 0.5 >= middle) != (slope > 0):
+            steps += 1
+        yield top + steps - 1
