@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _OK, _WARNING, _FAILED = "ok", "warning", "failed"
 
 #: The oldest versions that setup.cfg allows.
-MINIMUM = {"requests": (2, 32, 4), "urllib3": (2, 6, 3)}
+MINIMUM = {"requests": (2, 33, 0), "urllib3": (2, 7, 0)}
 #: Distributions of each extra.
 EXTRAS = {
     "cli": ("click", "rich"),

@@ -181,7 +181,7 @@ def refusal(error: OSError, folder: Path) -> DownloadError:
     """Return the error for an output that cannot be written."""
     return DownloadError(
         f"The output in {str(folder)!r} cannot be written: {error.strerror or error} ({local.free_space(folder)}). "
-        "The previous file is unchanged, and no temporary file is left. Free disk space, then run the same call again."
+        "The previous file is unchanged, and no temporary file is left. Free disk space, then run it again."
     )
 
 
@@ -209,7 +209,7 @@ class Names:
         except sqlite3.Error as error:
             raise DownloadError(
                 f"File names cannot be stored in the temporary folder: {error}. Free disk space there, or set "
-                "SQLITE_TMPDIR to another folder, then run the same call again."
+                "SQLITE_TMPDIR to another folder, then run it again."
             ) from None
 
     def unique(self, name: str, number: int) -> str:
