@@ -1,4 +1,4 @@
-"""Which exception it is: errors of requests and urllib3, and answers with an error status, as errors of ours.
+"""Which exception is it? Errors of requests and urllib3 become errors of ours.
 
 None of their objects is kept: they hold the key, connections and signed URLs.
 """
