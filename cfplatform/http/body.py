@@ -83,11 +83,13 @@ class ObjectStream:
         is_framed = self.length is not None or getattr(self._raw, "chunked", False) or self._read_before is not None
         if self.status_code != 304 and not is_framed and getattr(self._raw, "connection", None) is not None:
             # Without either, a connection that is cut looks like the end of the body. What a mock answers has none.
-            raise InvalidResponseError("The storage sent a body without its length, so it cannot be proven whole.")
+            raise InvalidResponseError(
+                "The storage sent a body without its length, so it cannot be verified as complete."
+            )
 
     @property
     def size(self) -> int | None:
-        """The bytes that :meth:`chunks` will give, or ``None`` where that is not told."""
+        """The bytes that :meth:`chunks` will give, or ``None`` where that is unknown."""
         return None if self._codings else self.length
 
     @property
@@ -229,7 +231,7 @@ def _announced_length(response: requests.Response) -> int | None:
 
 
 def _gunzip(compressed: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompress one or more gzip members; each must be whole, with its checksum."""
+    """Decompress one or more gzip members; each must be complete, with its checksum."""
     member = zlib.decompressobj(31)
     try:
         for chunk in compressed:
@@ -359,7 +361,7 @@ class Body:
         size: Bytes to send.
         name: What errors call the file.
         stop: Ends the sending early when it is set.
-        is_unchanged: Asked before the last bytes leave: a file that changed meanwhile never becomes a whole object.
+        is_unchanged: Asked before the last bytes leave: a file that changed meanwhile never becomes an object.
     """
 
     def __init__(
