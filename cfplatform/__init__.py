@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from . import coco as coco
     from .client import Client
     from .progress import ProgressReporter
-    from .transfer.results import (
+    from .resources.results import (
         DownloadedItem,
         DownloadResult,
         DownloadSummary,
@@ -107,15 +107,15 @@ logging.getLogger("cfplatform").addHandler(logging.NullHandler())
 #: bring requests into every test run, and what a script that only lists does without.
 _LATER = {
     "Client": "client",
-    "DownloadResult": "transfer.results",
-    "DownloadSummary": "transfer.results",
-    "DownloadedItem": "transfer.results",
+    "DownloadResult": "resources.results",
+    "DownloadSummary": "resources.results",
+    "DownloadedItem": "resources.results",
     "ProgressReporter": "progress",
-    "UploadResult": "transfer.results",
-    "UploadedFile": "transfer.results",
+    "UploadResult": "resources.results",
+    "UploadedFile": "resources.results",
     "archives": "archives",
     "coco": "coco",
-    "iter_downloaded": "transfer.results",
+    "iter_downloaded": "resources.results",
 }
 
 # Hidden from type checkers, which would else take any name for one of the package.

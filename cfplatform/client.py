@@ -36,10 +36,9 @@ if TYPE_CHECKING:
 
     from . import progress as _progress
     from .archives import ArchiveMember
-    from .transfer import downloads, exports, processes, uploads
-    from .transfer.results import DownloadResult, DownloadSummary, UploadedFile, UploadResult
-    from .transfer.upload_sources import File
-    from .viz import DrawOptions
+    from .resources.options import DownloadOptions, DrawOptions, Executor, ExportDownloadOptions, WaitOptions
+    from .resources.results import DownloadResult, DownloadSummary, File, UploadedFile, UploadResult
+    from .transfer import downloads, exports, uploads
 
 #: The id of a project, space or work item.
 Id: TypeAlias = Union[str, "uuid.UUID"]  # noqa: UP007 - with "|" it would need the module, which few scripts use
@@ -228,10 +227,11 @@ class Client:
 
         def begin(query: Query) -> Background[Any]:
             # Once: the page is asked for again when it is needed, if this fails.
-            once = functools.partial(self._calls.get_json, path, query, repeats=False)
-            page = _Prefetch.start(lambda stop: once(run=Run(stop=stop)), "prefetch")
-            page.check = self._calls.ensure_open
-            return page
+            return Background(
+                lambda stop: self._calls.get_json(path, query, run=Run(stop=stop), repeats=False),
+                "prefetch",
+                check=self._calls.ensure_open,
+            )
 
         listings = [[*query, ("limit", str(page_size or params.MAX_PAGE_SIZE))] for query in queries]
         ahead = begin if prefetch else None
@@ -527,7 +527,7 @@ class Client:
         assets: bool = False,
         inject_asset_url: bool = True,
         progress: _progress.Progress = None,
-        executor: processes.Executor | None = None,
+        executor: Executor | None = None,
         patience: float | None = None,
         state: PathLike | None = None,
         **filters: Unpack[WorkItemFilters],
@@ -582,7 +582,7 @@ class Client:
         filters.setdefault("status", WorkItemStatus.COMPLETED)
         queries = params.work_item_queries(filters)
         project = self._project(project_id)
-        options: downloads.DownloadOptions = {
+        options: DownloadOptions = {
             "space_id": self._space(space_id),
             "max_workers": max_workers,
             "overwrite": overwrite,
@@ -603,7 +603,7 @@ class Client:
             return downloader.summarise(items)
 
     def download_work_items(
-        self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[downloads.DownloadOptions]
+        self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[DownloadOptions]
     ) -> DownloadSummary:
         """Download the COCO documents of given work items; otherwise as :meth:`download_project`.
 
@@ -624,7 +624,7 @@ class Client:
             return downloader.summarise(pages)
 
     def iter_downloads(
-        self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[downloads.DownloadOptions]
+        self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[DownloadOptions]
     ) -> Iterator[DownloadResult]:
         """Download like :meth:`download_work_items`, and yield each result as soon as the item is finished.
 
@@ -640,7 +640,7 @@ class Client:
         return _results(*self._downloader("iter_downloads", destination, options), pages, count)
 
     def _download_asset(self, item: WorkItem, destination: PathLike, overwrite: bool) -> DownloadResult:
-        options: downloads.DownloadOptions = {"overwrite": overwrite, "assets": True, "patience": 0.0}
+        options: DownloadOptions = {"overwrite": overwrite, "assets": True, "patience": 0.0}
         return next(_results(*self._downloader("download_asset", destination, options, documents=False), [[item]], 1))
 
     def _plot(self, item: WorkItem, options: DrawOptions) -> Image:
@@ -655,15 +655,16 @@ class Client:
             return viz.draw(document, item.download_asset(folder), **options)
 
     def _downloader(
-        self, function: str, destination: PathLike, options: downloads.DownloadOptions, *, documents: bool = True
+        self, function: str, destination: PathLike, options: DownloadOptions, *, documents: bool = True
     ) -> tuple[downloads.Downloader, _progress.ProgressReporter]:
         from . import progress
-        from .destination import places
+        from .destination import remote
+        from .resources.options import DownloadOptions
         from .transfer import downloads, processes
 
-        params.check_names(function, options, downloads.OPTION_NAMES)
+        params.check_names(function, options, [*DownloadOptions.__annotations__])
         if not documents:
-            places.refuse_url(destination, "download_work_items([item], ..., assets=True)")
+            remote.refuse_url(destination, "download_work_items([item], ..., assets=True)")
         self._calls.ensure_open()
         reporter = progress.reporter(options.get("progress"))
         executor = options.get("executor")
@@ -677,13 +678,13 @@ class Client:
             "executor": processes.checked(executor),
         }
         # Last, because it makes folders.
-        place = places.choose(destination, options.get("state"))
-        if executor is not None and not place.is_shared:
+        opened = remote.open_destination(destination, options.get("state"))
+        if executor is not None and not opened.is_shared:
             raise InvalidParameterError(
-                f"{place.url} lies in the memory of this process; executor cannot be used with it."
+                f"{opened.url} lies in the memory of this process; executor cannot be used with it."
             )
         names = self._names_of_batches
-        return downloads.Downloader(self._calls, place, names, reporter, documents=documents, **checked), reporter
+        return downloads.Downloader(self._calls, opened, names, reporter, documents=documents, **checked), reporter
 
     def _names_of_batches(self, project_id: str, refresh: bool, run: http.Run) -> dict[str, str]:
         from .transfer import downloads
@@ -781,9 +782,9 @@ class Client:
             >>> sorted(result.uploaded.size if result.ok else 0 for result in client.upload_files(files))
             [0, 5, 6]
         """
-        from .transfer import upload_sources
+        from .transfer import uploads
 
-        checked = upload_sources.check_files(files)
+        checked = uploads.check_files(files)
         workers, waits = self._workers(max_workers), self._run_patience(patience)
         uploader = self._uploader(space_id, content_type, workers, waits, progress)
         return uploader.run(checked, len(files) if isinstance(files, Sized) else None)
@@ -797,12 +798,12 @@ class Client:
         progress: _progress.Progress,
     ) -> uploads.Uploader:
         from . import progress as _progress
-        from .transfer import upload_sources, uploads
+        from .transfer import uploads
 
         reporter = _progress.reporter(progress)
         self._calls.ensure_open()
         space = self._required_space(space_id)
-        kind = upload_sources.check_content_type(content_type)
+        kind = uploads.check_content_type(content_type)
         return uploads.Uploader(
             self._calls, space, content_type=kind, workers=workers, patience=patience, reporter=reporter
         )
@@ -903,9 +904,7 @@ class Client:
         params.flag("wait_for_running", wait_for_running)
         return self._exports(space_id).create(body, wait_for_running=wait_for_running, timeout=timeout)
 
-    def wait_for_export(
-        self, export_id: Id, space_id: Id | None = None, **options: Unpack[exports.WaitOptions]
-    ) -> Export:
+    def wait_for_export(self, export_id: Id, space_id: Id | None = None, **options: Unpack[WaitOptions]) -> Export:
         """Wait until an export is completed and return it.
 
         The status is polled at least once, after a second at first and then at growing intervals. Transient errors do
@@ -926,9 +925,9 @@ class Client:
             >>> client.wait_for_export(export.id, sandbox.space_id, timeout=600).status
             'COMPLETED'
         """
-        from .transfer import exports
+        from .resources.options import WaitOptions
 
-        params.check_names("wait_for_export", options, [*exports.WaitOptions.__annotations__])
+        params.check_names("wait_for_export", options, [*WaitOptions.__annotations__])
         return self._exports(space_id).wait(params.object_id("export_id", export_id), options)
 
     def download_export(
@@ -936,7 +935,7 @@ class Client:
         export_id: Id,
         destination: PathLike,
         space_id: Id | None = None,
-        **options: Unpack[exports.ExportDownloadOptions],
+        **options: Unpack[ExportDownloadOptions],
     ) -> Path:
         """Download the archive of an export, or unpack it.
 
@@ -968,9 +967,9 @@ class Client:
             >>> len(list(folder.glob("*/*.json")))
             20
         """
-        from .transfer import exports
+        from .resources.options import ExportDownloadOptions
 
-        params.check_names("download_export", options, [*exports.ExportDownloadOptions.__annotations__])
+        params.check_names("download_export", options, [*ExportDownloadOptions.__annotations__])
         for name in ("wait", "extract", "overwrite"):
             params.flag(name, options.get(name, False))
         return self._exports(space_id).download(params.object_id("export_id", export_id), destination, options)
@@ -1036,7 +1035,7 @@ class Client:
             >>> item.asset_url == uploaded.path, item.metadata
             (True, {'source': 'camera 7'})
         """
-        from .transfer.results import UploadedFile
+        from .resources.results import UploadedFile
 
         given = asset_url.path if isinstance(asset_url, UploadedFile) else asset_url
         body: dict[str, Any] = {"assetUrl": params.text("asset_url", given)}
@@ -1114,16 +1113,6 @@ class Client:
         if batch.name != text:
             raise InvalidResponseError(f"The platform accepted a new name for batch {wanted}, but did not keep it.")
         return batch
-
-
-class _Prefetch(Background[Any]):
-    """A page that is fetched before it is needed; a client that was closed meanwhile refuses it too."""
-
-    check: Callable[[], object]
-
-    def result(self, timeout: float | None = None) -> Any:
-        self.check()
-        return super().result(timeout)
 
 
 def _default_id(name: str, value: Id | None) -> str | None:

@@ -1,30 +1,55 @@
-"""COCO documents as bytes: prove that they are whole, and set ``info.asset_url`` without touching the rest."""
+"""COCO documents as bytes: check that they are complete, and set ``info.asset_url`` without touching the rest."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from .exceptions import InvalidResponseError
-from .scanning import Edit, find_edit
 
-#: Documents up to this size are proven by parsing them whole; above it, by their framing, length and ends.
+#: Documents up to this size are checked by parsing them; above it, by their framing, length and ends.
 PARSE_LIMIT = 8 * 1024 * 1024
-#: Documents up to this size are parsed for a caller who asks for the parsed document; parsed, one takes several times
+#: Documents up to this size are parsed for a caller who asks for the parsed document. Parsed, one takes several times
 #: as much memory.
 LOAD_LIMIT = 512 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
-#: Bytes of a document that are looked at together.
-_STEP = 256 * 1024
+_BLANKS = " \t\r\n"
+_OPENING = re.compile(rf"[{_BLANKS}]*\{{()[{_BLANKS}]*(\}}?)")
+_NAME = re.compile(rf'[{_BLANKS}]*(?=")')
+_COLON = re.compile(rf"[{_BLANKS}]*:[{_BLANKS}]*")
+_NEXT = re.compile(rf"[{_BLANKS}]*([,}}])")
+_decode = json.JSONDecoder().raw_decode
 
-#: A document that begins with an ``info``, up to its first member or its end.
-_USUAL = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"info"[ \t\r\n]*:[ \t\r\n]*\{(?=[ \t\r\n]*(\})?)')
+
+class Members(NamedTuple):
+    """The members of an object in a document.
+
+    Attributes:
+        start: Where they begin, behind the bracket.
+        is_empty: Whether there are none.
+        found: Where the value of the wanted one stands, the last one if there are several.
+        end: Where the object ends.
+    """
+
+    start: int
+    is_empty: bool
+    found: tuple[int, int] | None = None
+    end: int = 0
+
+
+class Edit(NamedTuple):
+    """Bytes ``start`` to ``end`` of a document are replaced by ``value``."""
+
+    start: int
+    end: int
+    value: bytes
 
 
 def parse(document: bytes | bytearray) -> dict[str, Any]:
-    """Parse a COCO document and prove that it is one whole JSON object in UTF-8 (a BOM is allowed).
+    """Parse a COCO document, which must be one JSON object in UTF-8 (a BOM is allowed).
 
     Raises:
         InvalidResponseError: If it is not; the message says what it looks like instead.
@@ -52,37 +77,76 @@ def check_ends(head: bytes, tail: bytes) -> None:
         raise InvalidResponseError(f"The document is not one whole JSON object{_looks_like(head)}.")
 
 
-def asset_url_edit(document: bytes, asset_url: str | None) -> Edit:
-    """Find the smallest edit that sets ``info.asset_url``.
+def set_asset_url(document: bytes, asset_url: str | None) -> bytes:
+    """Check a document as :func:`parse` does, and return it with ``info.asset_url`` set.
+
+    Only the value is replaced, or the member added in front of the others; ``info`` is made where there is none. Every
+    other byte stays. Parsers take the last of several members of one name, so that one is edited.
 
     Args:
-        document: One whole JSON object.
+        document: The document.
         asset_url: The value to set; ``None`` is written as ``""``, as the official client does.
 
-    Returns:
-        Start, end and the bytes to put in their place. Every byte outside of ``info`` stays as it was: only the
-        value is replaced, or the key added in front of the others; ``info`` is made where there is none. Parsers take
-        the last of several equal names, so that one is edited.
-    """
-    usual = _USUAL.match(document)
-    if usual and document.count(b'"info"') == 1 and b'"asset_url"' not in document and b"\\u00" not in document:
-        # There is one info, at the beginning, with no such member, and nothing that could spell either name otherwise.
-        start = usual.end()
-        member = b'"asset_url": ' + json.dumps(asset_url or "").encode()
-        return Edit(start, start, member + (b"" if usual[1] else b", "))
-    size = len(document)
-    return find_edit((document[start : start + _STEP] for start in range(0, size, _STEP)), asset_url)
-
-
-def set_asset_url(document: bytes, asset_url: str | None) -> bytes:
-    """Return the document with ``info.asset_url`` set; see :func:`asset_url_edit` for what stays as it was.
+    Raises:
+        InvalidResponseError: As for :func:`parse`.
 
     Example:
         >>> set_asset_url(b'{"info": {"year": 2026}, "images": []}', "assets/1")
         b'{"info": {"asset_url": "assets/1", "year": 2026}, "images": []}'
     """
-    start, end, value = asset_url_edit(document, asset_url)
-    return b"".join((document[:start], value, document[end:]))
+    with contextlib.suppress(ValueError, RecursionError):
+        text = document.decode()
+        outer, inner = _members(text, int(text.startswith("\ufeff")), "info"), None
+        if outer.found is not None and text.startswith("{", outer.found[0]):
+            inner = _members(text, outer.found[0], "asset_url")
+        if not text[outer.end :].strip(_BLANKS):
+            start, end, value = edit(asset_url, outer, inner)
+            return text[:start].encode() + value + text[end:].encode()
+    parse(document)
+    raise InvalidResponseError("The document is not one whole JSON object.")
+
+
+def edit(asset_url: str | None, document: Members, info: Members | None) -> Edit:
+    """Return the smallest edit that sets ``info.asset_url``.
+
+    Args:
+        asset_url: The value to set.
+        document: The document, in which ``info`` is wanted.
+        info: Its value, in which ``asset_url`` is wanted; ``None`` if there is none or it is no object.
+    """
+    value = json.dumps(asset_url or "").encode()
+    if info is not None and info.found is not None:
+        return Edit(*info.found, value)
+    value = b'"asset_url": ' + value
+    if info is None:
+        value = b"{" + value + b"}"
+        if document.found is not None:
+            return Edit(*document.found, value)
+        value = b'"info": ' + value
+    added_to = info or document
+    return Edit(added_to.start, added_to.start, value + (b"" if added_to.is_empty else b", "))
+
+
+def _members(text: str, at: int, name: str) -> Members:
+    """Read the object that begins there; raise ``ValueError`` if it is not valid."""
+    opening = _match(_OPENING, text, at)
+    found, at, mark = None, opening.end(), opening[2]
+    while mark != "}":
+        key, at = _decode(text, _match(_NAME, text, at).end())
+        start = _match(_COLON, text, at).end()
+        _, end = _decode(text, start)
+        following = _match(_NEXT, text, end)
+        at, mark = following.end(), following[1]
+        if key == name:
+            found = start, end
+    return Members(opening.start(1), bool(opening[2]), found, at)
+
+
+def _match(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:
+    match = pattern.match(text, at)
+    if match is None:
+        raise ValueError
+    return match
 
 
 def _kind(value: object) -> str:

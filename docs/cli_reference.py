@@ -17,7 +17,7 @@ from cfplatform.cli.uploading import Upload
 from cfplatform.coco import BatchStats, CategoryStats, Finding, MergeSummary, Part, SplitSummary, Stats
 from cfplatform.coco.summaries import Account
 from cfplatform.report import ReportSummary
-from cfplatform.transfer.results import DownloadResult, DownloadSummary
+from cfplatform.resources.results import DownloadResult, DownloadSummary
 
 HERE = Path(__file__).parent
 PAGE = HERE / "cli.rst"

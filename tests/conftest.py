@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import random
 import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-
-from cfplatform.http import breaker, retry
 
 if TYPE_CHECKING:
     from cfplatform import Client
@@ -86,11 +85,9 @@ def _is_loopback(host: str) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BACKOFF_BASE", 0.001)
-    monkeypatch.setattr(breaker, "FIRST_PROBE", 0.001)
-    monkeypatch.setattr(breaker, "LAST_PROBE", 0.1)
-    monkeypatch.setattr(retry, "SLICE", 0.01)
+def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The waits between attempts are random, so that these are among the ones that a user may meet.
+    monkeypatch.setattr(random, "uniform", lambda low, high: low + (high - low) / 500)
 
 
 @pytest.fixture

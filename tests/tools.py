@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -20,3 +21,8 @@ def outcome(expected: type[E], function: Callable[..., Any], *args: Any) -> tupl
 def case_id(value: Any) -> str:
     """Return the same name for a case in every process, as tests that run side by side need: no addresses."""
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))
+
+
+def folded(name: str) -> str:
+    """Return the same text for names that some file systems take for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

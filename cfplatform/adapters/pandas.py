@@ -9,7 +9,7 @@ from typing import Any
 from ..coco.sources import Source
 from ..exceptions import ConfigurationError
 from ..resources import Batch, WorkItem
-from ..transfer.results import DownloadResult, DownloadSummary
+from ..resources.results import DownloadResult, DownloadSummary
 from .rows import COLUMNS, Row, annotation_rows, as_json, text, whole
 
 try:

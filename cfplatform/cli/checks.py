@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 
 from .. import __version__, config, params
 from ..console import Output, amount, reason, words
-from ..destination import local, places
+from ..destination import local, remote
 from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError, server_words
 from .common import Options, opened
 from .request import secret_of, without_secret
@@ -283,9 +283,9 @@ def _clock(date: str | None, now: float) -> Check:
 
 def _destination(destination: str) -> Check:
     try:
-        if places.remote_url(destination) is not None:
+        if remote.remote_url(destination) is not None:
             return _store()
-        return _folder(local.folder_path(places.local_path(destination), "destination"))
+        return _folder(local.folder_path(remote.local_path(destination), "destination"))
     except CFPlatformError as error:
         return Check("destination", FAILED, words(error), "Name another folder.")
 

@@ -13,7 +13,7 @@ from .common import Options, opened, resolved, usual, with_connection, with_filt
 from .groups import completing
 
 if TYPE_CHECKING:
-    from ..transfer.results import DownloadResult, DownloadSummary
+    from ..resources.results import DownloadResult, DownloadSummary
 
 #: Failures that are named one by one.
 NAMED_FAILURES = 10

@@ -24,8 +24,8 @@ from .work_items import show
 
 if TYPE_CHECKING:
     from ..report import ReportSummary
+    from ..resources.results import DownloadSummary
     from ..sandbox import Sandbox
-    from ..transfer.results import DownloadSummary
 
 #: The demonstration: seconds by which its platform is slow and workers that it uses, so that the bar can be seen; and
 #: files that it names of each batch.

@@ -1,17 +1,19 @@
-"""The database of a state: opened, mended where it is damaged, and closed."""
+"""The database of a state: locked against other processes, opened, replaced where it is damaged, and closed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sqlite3
+import sys
 import time
 from pathlib import Path
+from typing import IO
 
-from ..exceptions import DownloadError
+from ..exceptions import DestinationBusyError, DownloadError
 from . import local
 
-#: Raised when the tables change; a file of another version is put aside and built anew.
+#: Raised when the tables change; a file of another version is put aside and a new one is made.
 SCHEMA_VERSION = 2
 
 #: Seconds that another process may hold the database.
@@ -65,7 +67,7 @@ def connect(path: Path) -> sqlite3.Connection:
             if "locked" not in str(error) or time.monotonic() > give_up:
                 raise StateError(
                     f"The state file {str(path)!r} cannot be opened: {error} ({local.free_space(path.parent)}). "
-                    "Free space or mend the folder."
+                    "Free space or fix the folder."
                 ) from None
             time.sleep(0.05)
         except sqlite3.DatabaseError:
@@ -99,7 +101,7 @@ def _open_database(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = NORMAL")
         if path.stat().st_size % db.execute("PRAGMA page_size").fetchone()[0]:
             raise sqlite3.DatabaseError("the last page is cut")
-        # Half a second for a million items, so that damage is mended here and does not end a run in its middle. Not
+        # Half a second for a million items, so that damage is found here and does not end a run in its middle. Not
         # again where this process closed it and nobody touched it since: items may be downloaded one by one.
         if _closed_as.get(path) != _stamp(path) and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("pages are damaged")
@@ -121,3 +123,56 @@ def _make_tables(db: sqlite3.Connection) -> int:
             for statement in _SCHEMA.split(";"):
                 db.execute(statement)
         return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+# --- The lock on a destination: one process at a time downloads into it ---------------------------------------------
+
+
+def lock(root: Path) -> IO[str]:
+    """Lock a destination for this process; the operating system releases the lock when the process ends."""
+    path = root / local.STATE_FOLDER / "lock"
+    file = os.fdopen(local.open_private(path), "r+", encoding="ascii", errors="replace")
+    try:
+        _lock_descriptor(file.fileno())
+    except OSError:
+        holder = file.read(20).strip()
+        file.close()
+    else:
+        # Only to tell others who it is, so a disk that is full does not matter here.
+        with contextlib.suppress(OSError):
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
+        return file
+    who = f"Process {holder}" if holder.isdigit() else "Another process"
+    raise DestinationBusyError(
+        f"{who} is downloading into {str(root)!r}. Wait for it to end, or choose another destination."
+    )
+
+
+def unlock(file: IO[str]) -> None:
+    """Release the lock, if that was not done already."""
+    if not file.closed:
+        # By hand, because a child that was forked meanwhile holds the lock open too.
+        _unlock_descriptor(file.fileno())
+        file.close()
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock_descriptor(descriptor: int) -> None:
+        # Far behind the process id, which others read.
+        os.lseek(descriptor, 1024, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+    def _unlock_descriptor(descriptor: int) -> None:
+        os.lseek(descriptor, 1024, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+else:
+    import fcntl
+
+    def _lock_descriptor(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock_descriptor(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

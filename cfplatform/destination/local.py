@@ -1,4 +1,4 @@
-"""Files in the destination: containment, and files that appear only when complete."""
+"""A destination that is a local folder: containment, and files that appear only when complete."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from typing_extensions import Self
 
@@ -38,10 +39,36 @@ _FATAL = {
 _FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
 #: Whether files can be addressed relative to an open folder, which Windows does not know.
 _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
-#: Tells this process from an earlier one that had its number, as in a container that was started again.
+#: Distinguishes this process from an earlier one with the same id, as in a container that was restarted.
 _PROCESS = secrets.token_hex(4)
 _NUMBERS = itertools.count()
 _FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+class Written(NamedTuple):
+    """Distinguishes a file that was written from a later one: its size and time.
+
+    In place of a time, an object of a store has a number derived from its entity tag; 0 where there is none.
+    """
+
+    size: int
+    mtime_ns: int
+
+
+class CompleteFile(Protocol):
+    """A complete file on this machine, such as a :class:`~cfplatform.transfer.resumable.Resumable`."""
+
+    @property
+    def path(self) -> Path:
+        """Its path."""
+        ...
+
+    def commit(self, path: str, *, flush: bool = True) -> Written:
+        """Move it to a path inside the local destination."""
+        ...
+
+    def discard(self) -> None:
+        """Remove it."""
 
 
 def prepare_destination(destination: object, what: str = "destination") -> Path:
@@ -89,30 +116,17 @@ def folder_path(value: object, what: str) -> Path:
 
 
 def partial_folder(root: Path) -> Path:
-    """Return the folder that holds files not yet complete; the same file system as their final place."""
+    """Return the folder that holds files not yet complete; on the same file system as their final path."""
     return root / STATE_FOLDER / _PARTIAL
 
 
-def ensure_folder(root: Path, *names: str) -> Path:
-    """Create a folder inside the destination, with those that it lies in, and return it.
-
-    Raises:
-        UnsafePathError: If something else stands in the place of one, such as a link that leads elsewhere.
-    """
-    for depth, name in enumerate(names):
-        with Folder(root, *names[:depth]) as outer, contextlib.suppress(FileExistsError):
-            os.mkdir(outer.place(name), dir_fd=outer.descriptor)
-    with Folder(root, *names):
-        return root.joinpath(*names)
-
-
 def open_private(path: Path) -> int:
-    """Open a file for this user only, made where it is missing; never through a link that somebody put in its place."""
+    """Open a file for this user only, made where it is missing; never through a link that somebody put there."""
     return os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 class Folder:
-    """A folder held open, so that what is done in it cannot be led elsewhere by a link put in its place meanwhile.
+    """A folder held open, so that a link put there meanwhile leads nothing elsewhere.
 
     Where the system cannot address files relative to an open folder, paths are used and links only checked for.
 
@@ -121,11 +135,11 @@ class Folder:
         names: The folders that lead from there to this one.
 
     Raises:
-        UnsafePathError: If something else stands in its place, such as a link.
+        UnsafePathError: If something else is in the way, such as a link.
     """
 
     def __init__(self, parent: Path | Folder, *names: str) -> None:
-        #: To be passed as ``dir_fd=`` together with :meth:`place`.
+        #: To be passed as ``dir_fd=`` together with :meth:`at`.
         self.descriptor: int | None = None
         outer = None
         if isinstance(parent, Folder):
@@ -171,23 +185,23 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the folder."""
         if self.descriptor is not None:
             descriptor, self.descriptor = self.descriptor, None
             os.close(descriptor)
 
-    def place(self, name: str) -> str:
-        """Return how a file in the folder is addressed."""
+    def at(self, name: str) -> str:
+        """Return the path of a file in the folder, to be passed together with :attr:`descriptor`."""
         return name if self.descriptor is not None else str(self.path / name)
 
 
-class Held:
-    """The folders of a destination that every file needs, opened once; closed when nothing refers to it any more.
+class OpenFolders:
+    """The folders that every file of a destination needs, opened once; closed when nothing refers to them any more.
 
-    Not closed by hand: a thread that outlives its run would go on with a descriptor that means something else then.
+    Not closed explicitly: a thread that outlives its run would use a descriptor that by then means something else.
 
     Raises:
-        UnsafePathError: If something else stands in the place of one of them, such as a link.
+        UnsafePathError: If something else is in the way, such as a link.
     """
 
     def __init__(self, root: Path) -> None:
@@ -201,24 +215,24 @@ class Held:
 
 
 class PartFile:
-    """A file that appears under its final name only when :meth:`commit` is called, and then as a whole.
+    """A file that appears under its final name only when :meth:`commit` is called, and then complete.
 
     Written under a unique name in the state folder, so that any number of processes stay out of each other's
     way; leaving the ``with`` block without a commit removes it.
 
     Args:
-        destination: The destination, or what is held open of it.
+        destination: The destination, or its open folders.
     """
 
-    def __init__(self, destination: Path | Held) -> None:
-        self._held = destination if isinstance(destination, Held) else Held(destination)
-        self._folder = self._held.partial
+    def __init__(self, destination: Path | OpenFolders) -> None:
+        self._folders = destination if isinstance(destination, OpenFolders) else OpenFolders(destination)
+        self._folder = self._folders.partial
         self._name = unique_name()
-        self._place = self._folder.place(self._name)
+        self._address = self._folder.at(self._name)
         self._done = False
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         # 0o666 lets the umask decide, as for any file that a program creates.
-        self._descriptor = os.open(self._place, flags, 0o666, dir_fd=self._folder.descriptor)
+        self._descriptor = os.open(self._address, flags, 0o666, dir_fd=self._folder.descriptor)
         self._is_open = True
 
     @property
@@ -247,27 +261,28 @@ class PartFile:
         while piece := os.read(self._descriptor, READ_STEP):
             yield piece
 
-    def commit(self, path: str) -> os.stat_result:
+    def commit(self, path: str) -> Written:
         """Close the file, give it its final name in one step, and return its size and time.
 
-        A link under the final name is replaced, not followed; a link in place of a folder is refused.
+        A link under the final name is replaced, not followed; a link instead of a folder is refused.
 
         Args:
-            path: The final place, relative to the destination, with ``/`` between its parts.
+            path: The final path, relative to the destination, with ``/`` between its parts.
         """
         try:
             # A full disk may show only at close, so the file is closed before it is renamed.
-            self._close()
-            found = os.stat(self._place, dir_fd=self._folder.descriptor)
-            move(self._folder, self._place, self._held.root, path)
+            self.close()
+            found = os.stat(self._address, dir_fd=self._folder.descriptor)
+            move(self._folder, self._name, self._folders.root, path)
         except OSError as error:
             if error.errno in _FULL:
                 raise _with_free_space(error, self._folder.path, 0) from None
             raise
         self._done = True
-        return found
+        return Written(found.st_size, found.st_mtime_ns)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file; nothing can be written or read any more."""
         if self._is_open:
             # First, because a descriptor that could not be closed is gone all the same.
             self._is_open = False
@@ -278,25 +293,16 @@ class PartFile:
         if not self._done:
             self._done = True
             with contextlib.suppress(OSError):
-                self._close()
+                self.close()
             with contextlib.suppress(OSError):
-                os.unlink(self._place, dir_fd=self._folder.descriptor)
+                os.unlink(self._address, dir_fd=self._folder.descriptor)
 
 
-def move(folder: Folder, place: str, root: Path | Folder, path: str) -> None:
-    """Give a file of an open folder its final name below a destination, in one step."""
-    *names, name = path.split("/")
+def move(folder: Folder, name: str, root: Path | Folder, path: str) -> None:
+    """Give a file of an open folder its final path below a destination, in one step."""
+    *names, final = path.split("/")
     with Folder(root, *names) as target:
-        os.replace(place, target.place(name), src_dir_fd=folder.descriptor, dst_dir_fd=target.descriptor)
-
-
-def remove_unchanged(root: Path, path: str, size: int, mtime_ns: int) -> None:
-    """Remove a file of a batch folder if it has the size and time that are given; no link is followed."""
-    *names, file = path.split("/")
-    with contextlib.suppress(FileNotFoundError, UnsafePathError), Folder(root, *names) as folder:
-        found = os.stat(folder.place(file), dir_fd=folder.descriptor, follow_symlinks=False)
-        if (found.st_size, found.st_mtime_ns) == (size, mtime_ns):
-            os.unlink(folder.place(file), dir_fd=folder.descriptor)
+        os.replace(folder.at(name), target.at(final), src_dir_fd=folder.descriptor, dst_dir_fd=target.descriptor)
 
 
 def unique_name() -> str:
@@ -350,11 +356,11 @@ def free_space(folder: Path) -> str:
     try:
         return f"{shutil.disk_usage(folder).free} bytes are free"
     except OSError:
-        return "how much is free cannot be told"
+        return "free space unknown"
 
 
 def _with_free_space(error: OSError, folder: Path, missing: int) -> OSError:
-    """Return the error with the free space and, where known, the bytes that found no room."""
+    """Return the error with the free space and, where known, the bytes that did not fit."""
     needed = f", {missing} more are needed" if missing else ""
     return OSError(error.errno, f"{error.strerror or error} ({free_space(folder)}{needed})")
 
@@ -364,5 +370,65 @@ def destination_error(error: OSError) -> DownloadError:
     name = f" {os.path.basename(str(error.filename))!r}" if error.filename else ""
     return DownloadError(
         f"The destination cannot be written{name}: {error.strerror or error}. "
-        "What is finished is kept; free space or mend the folder, then run the same call again."
+        "What is finished is kept; free space or fix the folder, then run the same call again."
     )
+
+
+class LocalDestination:
+    """A folder of this machine as a destination; paths are relative to it, with ``/`` between their parts.
+
+    Args:
+        root: The folder, prepared.
+    """
+
+    #: Of a :class:`~cfplatform.destination.remote.RemoteDestination`.
+    url = None
+    #: Whether other processes can write to it.
+    is_shared = True
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folders: OpenFolders | None = OpenFolders(root)
+
+    def __reduce__(self) -> tuple[type[LocalDestination], tuple[Path]]:
+        # Folders are opened again in each process.
+        return LocalDestination, (self.root,)
+
+    def part(self) -> PartFile:
+        """Begin a file."""
+        return PartFile(self._folders or self.root)
+
+    def release(self) -> None:
+        """Close the folders; a thread that is late opens them for itself."""
+        self._folders = None
+
+    def adopt(self, file: CompleteFile, path: str) -> Written:
+        """Give a complete file its final path."""
+        return file.commit(path, flush=False)
+
+    def ensure_folder(self, *names: str) -> None:
+        """Create a folder, with its parents.
+
+        Raises:
+            UnsafePathError: If something else is in the way, such as a link that leads elsewhere.
+        """
+        for depth, name in enumerate(names):
+            with Folder(self.root, *names[:depth]) as outer, contextlib.suppress(FileExistsError):
+                os.mkdir(outer.at(name), dir_fd=outer.descriptor)
+        Folder(self.root, *names).close()
+
+    def has(self, path: str, size: int, mtime_ns: int) -> bool:
+        """Tell whether a file still has the size and time that were recorded."""
+        try:
+            found = os.lstat(f"{self.root}/{path}")
+        except OSError:
+            return False
+        return found.st_size == size and found.st_mtime_ns == mtime_ns
+
+    def remove_unchanged(self, path: str, size: int, mtime_ns: int) -> None:
+        """Remove a file that still has the size and time that were recorded; no link is followed."""
+        *names, file = path.split("/")
+        with contextlib.suppress(FileNotFoundError, UnsafePathError), Folder(self.root, *names) as folder:
+            found = os.stat(folder.at(file), dir_fd=folder.descriptor, follow_symlinks=False)
+            if (found.st_size, found.st_mtime_ns) == (size, mtime_ns):
+                os.unlink(folder.at(file), dir_fd=folder.descriptor)

@@ -1,7 +1,7 @@
-"""Objects of a remote store as a destination, through fsspec: each appears whole or not at all.
+"""Remote destinations: URLs of stores that fsspec knows.
 
-A small one is sent with one request. A larger one is sent in parts while it is received, and the store is told that it
-is complete only after it is proven; until then nobody sees it, and a run that fails takes the parts back.
+A file is written to a local spool first, and put into the store with one call when it is complete and checked. Then the
+store is asked for its size and entity tag, which is what a later run compares.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, TypeAlias
 
-from typing_extensions import Self
-
+from .. import naming
 from ..exceptions import (
     MAX_MESSAGE_LENGTH,
     CFPlatformError,
@@ -27,52 +26,120 @@ from ..exceptions import (
     blank,
     printable,
 )
+from . import local
+from .local import CompleteFile, LocalDestination, Written
 
-#: Bytes that an object may have to be sent with one request.
-ONE_REQUEST = 8 * 1024 * 1024
-#: Bytes of a part of a larger one: the least that S3 takes, since a worker holds a part several times.
-PART = 5 * 1024 * 1024
-#: Bytes that are copied at a time from a file on disk.
-COPY_STEP = 1024 * 1024
-#: Parts that an upload may have; stores allow 10 000.
+#: MiB of a part of a large object, which is how much of it is in memory at a time.
+CHUNK_MIB = 8
+#: Parts of an upload, at the most; S3 allows 10,000.
 MAX_PARTS = 9_000
 
-#: The store in the memory of this process; it shows a file from the moment that it is opened, however it is opened.
+#: Stores that show an object only when it is complete, and whether ``put_file`` takes a ``chunksize``: the default of
+#: these is 50 MiB, S3 with ten of them at a time. In other stores a file is put aside and renamed.
+_OBJECT_STORES = {"s3": True, "s3a": True, "gs": True, "gcs": True, "az": False, "abfs": False, "abfss": False}
+#: The store in the memory of this process.
 _MEMORY = "memory"
-#: What makes an object of one request visible only when it is complete. Other stores, such as ``sftp``, write a file in
-#: place, unless they are asked to write it aside and rename it.
-_ONE_REQUEST = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", _MEMORY}
-#: Parts of the names of errors that are told by no class of Python's own: those of botocore, aiohttp and google-auth,
-#: and the codes of S3.
+#: A scheme of one letter would be a drive on Windows; ``::`` chains stores in fsspec.
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z0-9+.:-]+)?)://(.*)", re.DOTALL)
+#: A URL that went through ``pathlib.Path``, which drops one slash.
+_LOST_SLASH = re.compile(r"(s3|s3a|gs|gcs|az|abfs|abfss|memory|file):[/\\][^/\\]")
+#: Parts of the names of errors of botocore, aiohttp and google-auth that no built-in exception covers, and of the codes
+#: of S3.
 _REFUSALS = ("Credential", "Forbidden", "Unauthorized", "RefreshError")
 _MISNAMED = ("InvalidBucketName", "ParamValidation", "PermanentRedirect", "AuthorizationHeaderMalformed")
 _UNREACHABLE = ("EndpointConnection", "ConnectTimeout", "ClientConnector", "ConnectionRefused", "gaierror")
 
 
-class Written(NamedTuple):
-    """Size of an object, and a number of its entity tag, or 0; named as what ``os.stat`` tells of a file."""
+def open_destination(destination: object, state: object = None) -> Destination:
+    """Return the destination that a path or URL names, ready to be written.
 
-    st_size: int
-    st_mtime_ns: int
+    Raises:
+        InvalidParameterError: If it is not a valid destination, or ``state`` is missing or not wanted.
+        ConfigurationError: If the store needs a package that is not installed, or cannot be opened.
+    """
+    url = remote_url(destination)
+    if url is None:
+        if state is not None:
+            raise InvalidParameterError(
+                "state is for destinations that are URLs; a folder keeps its state in itself. Leave it out."
+            )
+        return LocalDestination(local.prepare_destination(local_path(destination)))
+    root = state_root(url, state)
+    remote = RemoteDestination(url, root)
+    remote.connect()
+    local.prepare_destination(root, "state")
+    return remote
 
 
-class FileOnDisk(Protocol):
-    """A complete file that waits for its place, such as a :class:`~cfplatform.transfer.resumable.Resumable`."""
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-        ...
-
-    def discard(self) -> None:
-        """Remove it."""
+def state_root(url: str, state: object) -> Path:
+    """Return the folder in ``state`` that belongs to a URL, so that two URLs never share what is finished."""
+    if state is None:
+        raise InvalidParameterError(
+            f"destination {url} needs state: the path of a local folder that remembers what is finished there, such as "
+            "state='labels-state'. Pass the same one each time."
+        )
+    return local.folder_path(state, "state").resolve() / f"{naming.safe_name(url)}~{naming.digest(url)}"
 
 
-class RemotePlace:
-    """A destination whose files are objects of a store; what belongs to this machine lies in a local folder.
+def remote_url(destination: object) -> str | None:
+    """Return a destination that is a URL of a remote store, without a slash at its end; ``None`` for a folder.
+
+    Raises:
+        InvalidParameterError: If it holds credentials, a query, or several stores.
+    """
+    if not isinstance(destination, str):
+        if isinstance(destination, os.PathLike) and _LOST_SLASH.match(str(destination)):
+            raise InvalidParameterError("A destination that is a URL must be a text: a path loses one of its slashes.")
+        return None
+    match = _URL.fullmatch(destination.strip())
+    if match is None or match.group(1).lower() in ("file", "local"):
+        return None
+    scheme, rest = match.group(1).lower(), match.group(2).rstrip("/")
+    # None of these messages repeats the URL: it may hold a password.
+    if "?" in rest or ":" in rest.rpartition("@")[0]:
+        raise InvalidParameterError(
+            f"The {scheme}:// URL of the destination must hold no password, key or query. Give them to the store by "
+            "its own environment variables, or by fsspec's configuration."
+        )
+    if "::" in destination:
+        raise InvalidParameterError("destination must be one URL, such as s3://bucket/labels, without '::'.")
+    if not rest and scheme != _MEMORY:
+        raise InvalidParameterError(
+            f"destination {scheme}:// names no bucket; pass one, as in {scheme}://bucket/labels."
+        )
+    return f"{scheme}://{rest}"
+
+
+def refuse_url(destination: object, instead: str = "") -> None:
+    """Refuse a URL where only a folder will do.
+
+    Raises:
+        InvalidParameterError: If it is one.
+    """
+    if remote_url(destination) is not None:
+        advice = f" {instead} takes URLs." if instead else ""
+        raise InvalidParameterError(f"destination must be the path of a folder here, not a URL.{advice}")
+
+
+def local_path(destination: object) -> object:
+    """Return the path that a ``file://`` URL names; anything else unchanged."""
+    if not isinstance(destination, str) or not re.match(r"(?i)\s*(file|local)://", destination):
+        return destination
+    # Imported here because it is slow to import and rarely needed.
+    import urllib.parse
+    import urllib.request
+
+    parts = urllib.parse.urlsplit(destination.strip())
+    if parts.netloc.lower() not in ("", "localhost"):
+        raise InvalidParameterError("A file:// destination needs an absolute path after three slashes.")
+    return urllib.request.url2pathname(parts.path)
+
+
+class RemoteDestination:
+    """A destination whose files are objects of a store; otherwise as :class:`~.local.LocalDestination`.
 
     Args:
-        url: The destination, without credentials and without a slash at its end.
+        url: The URL, without credentials and without a slash at its end.
         root: The local folder of its state, prepared.
     """
 
@@ -80,16 +147,16 @@ class RemotePlace:
         self.url = url
         self.root = root
         self._scheme = url.partition("://")[0]
-        self.one_request = self._scheme in _ONE_REQUEST
-        self.in_parts = self.is_shared = self._scheme != _MEMORY
+        self._is_object_store = self._scheme in _OBJECT_STORES
+        self.is_shared = self._scheme != _MEMORY
         self._connecting = threading.Lock()
         self._pid = -1
-        # What lay in a folder when it was listed first, and what was written there since.
+        # What was in a folder when it was listed first, and what was written there since.
         self._listed: dict[str, dict[str, Written]] = {}
 
-    def __reduce__(self) -> tuple[type[RemotePlace], tuple[str, Path]]:
-        # A store is opened anew in each process: its threads and connections belong to one.
-        return RemotePlace, (self.url, self.root)
+    def __reduce__(self) -> tuple[type[RemoteDestination], tuple[str, Path]]:
+        # A store is opened again in each process: its threads and connections belong to one.
+        return RemoteDestination, (self.url, self.root)
 
     def connect(self) -> Any:
         """Return the file system of the store; nothing is sent yet.
@@ -104,162 +171,140 @@ class RemotePlace:
                 self._pid = os.getpid()
             return self._store
 
-    def full(self, path: str) -> str:
-        """Return how the store calls a path inside the destination."""
-        self.connect()
-        return f"{self._base}/{path}"
-
-    def part(self, path: str) -> ObjectPart:
+    def part(self) -> RemotePart:
         """Begin an object."""
-        return ObjectPart(self, path)
+        return RemotePart(self)
 
     def release(self) -> None:
-        """Nothing is held for all objects of a run."""
+        """Do nothing: nothing is held open for all objects of a run."""
+
+    def adopt(self, file: CompleteFile, path: str) -> Written:
+        """Put a complete file into the store, and remove it here."""
+        written = self.put(file.path, path)
+        file.discard()
+        return written
+
+    def put(self, file: Path, path: str) -> Written:
+        """Put a complete file into the store, check what the store says of it, and return that.
+
+        Raises:
+            DownloadError: If the store refuses it, or says that it has another size.
+            DestinationError: If the store would refuse every other file too.
+        """
+        store, final = self.connect(), self._full_path(path)
+        size = file.stat().st_size
+        options = {"chunksize": chunk_size(size), "max_concurrency": 1} if _OBJECT_STORES.get(self._scheme) else {}
+        target = final if self._is_object_store else f"{final.rpartition('/')[0]}/.{local.unique_name()}.part"
+        with self._store_errors(path):
+            try:
+                store.put_file(str(file), target, **options)
+                # Twice, since the listing of another thread may have been cached in between.
+                written = self._look_up(target, size) or self._look_up(target, size)
+                if written is None:
+                    raise DownloadError(
+                        f"{self.url}/{path} was sent, but the store does not have its {size} bytes. "
+                        "Run the same call again to fetch only what is missing."
+                    )
+                if target != final:
+                    store.mv(target, final)
+            except BaseException:
+                if target != final:
+                    with contextlib.suppress(Exception):
+                        store.rm_file(target)
+                raise
+        folder, _, name = path.rpartition("/")
+        if folder in self._listed:
+            self._listed[folder][name] = written
+        return written
 
     def ensure_folder(self, *names: str) -> None:
-        """Make a folder, where the store has any."""
-        # Object stores have none, and some would make a bucket in its place.
-        if not self.one_request:
+        """Create a folder, where the store has any."""
+        # Object stores have none, and some would create a bucket instead.
+        if not self._is_object_store:
             path = "/".join(names)
-            with self.told(path):
-                self.connect().makedirs(self.full(path), exist_ok=True)
+            with self._store_errors(path):
+                self.connect().makedirs(self._full_path(path), exist_ok=True)
 
-    def has(self, path: str, size: int, mark: int) -> bool:
-        """Tell whether an object is the one that was written; the folder is listed once, not the object asked for."""
+    def has(self, path: str, size: int, mtime_ns: int) -> bool:
+        """Tell whether an object is still the one that was written; its folder is listed once for all objects."""
         folder, _, name = path.rpartition("/")
         if folder not in self._listed:
             self._listed[folder] = self._list(folder)
         found = self._listed[folder].get(name)
-        return found is not None and _is_same(found, size, mark)
+        return found is not None and _is_same(found, size, mtime_ns)
 
-    def remove_unchanged(self, path: str, size: int, mark: int) -> None:
-        """Remove an object if it is the one that was written."""
-        store, place = self.connect(), self.full(path)
-        # An object that is left behind is no reason to call the one that was saved a failure.
-        with contextlib.suppress(FileNotFoundError, DownloadError), self.told(path, missing=True):
-            if _is_same(_written(store.info(place)), size, mark):
-                store.rm_file(place)
+    def remove_unchanged(self, path: str, size: int, mtime_ns: int) -> None:
+        """Remove an object if it is still the one that was written."""
+        store, target = self.connect(), self._full_path(path)
+        # An object that is left behind is no reason to report the one that was saved as failed.
+        with contextlib.suppress(DownloadError), self._store_errors(path):
+            found = self._look_up(target, size)
+            if found is not None and _is_same(found, size, mtime_ns):
+                store.rm_file(target)
 
-    def adopt(self, file: FileOnDisk, path: str) -> Written:
-        """Make an object of a complete file, and remove the file."""
-        with self.part(path) as part, open(file.path, "rb") as source:
-            part.expect(os.fstat(source.fileno()).st_size)
-            shutil.copyfileobj(source, part, COPY_STEP)
-            found = part.commit(path)
-        file.discard()
-        return found
+    def _full_path(self, path: str) -> str:
+        self.connect()
+        return f"{self._base}/{path}"
 
-    def note(self, path: str, written: Written) -> None:
-        """Remember what was written, where its folder was listed before."""
-        folder, _, name = path.rpartition("/")
-        if folder in self._listed:
-            self._listed[folder][name] = written
+    def _look_up(self, target: str, size: int) -> Written | None:
+        """Ask the store for an object; ``None`` if it has none of this size."""
+        store = self.connect()
+        store.invalidate_cache(target.rpartition("/")[0])
+        try:
+            found = _written(store.info(target))
+        except FileNotFoundError:
+            return None
+        return found if found.size == size else None
 
     def _list(self, folder: str) -> dict[str, Written]:
-        store, place = self.connect(), self.full(folder)
-        store.invalidate_cache(place)
-        with self.told(folder, missing=True):
+        store, target = self.connect(), self._full_path(folder)
+        store.invalidate_cache(target)
+        with self._store_errors(folder):
             try:
-                found = store.ls(place, detail=True)
+                found = store.ls(target, detail=True)
             except FileNotFoundError:
                 return {}
-        store.invalidate_cache(place)
+        store.invalidate_cache(target)
         return {
             each["name"].rstrip("/").rpartition("/")[2]: _written(each) for each in found if each["type"] != "directory"
         }
 
     @contextlib.contextmanager
-    def told(self, path: str, *, missing: bool = False) -> Iterator[None]:
-        """Turn what a store complains of into an error that says what to do.
-
-        Args:
-            path: What it is about, inside the destination.
-            missing: Let ``FileNotFoundError`` pass.
-        """
+    def _store_errors(self, path: str) -> Iterator[None]:
+        """Turn an error of the store about a path into one that says what to do."""
         try:
             yield
         except CFPlatformError:
             raise
         except Exception as error:
-            if missing and isinstance(error, FileNotFoundError):
-                raise
-            raise _problem(error, f"{self.url}/{path}") from None
+            raise _store_error(error, f"{self.url}/{path}") from None
 
 
-class ObjectPart:
-    """An object that appears only when :meth:`commit` is called, and then as a whole; see ``files.PartFile``."""
+class RemotePart(local.PartFile):
+    """An object that is put into the store when :meth:`commit` is called; until then a file in the state folder."""
 
-    def __init__(self, place: RemotePlace, path: str) -> None:
-        self._place = place
-        self._path = path
-        self._held = bytearray()
-        self._block = PART
-        self._size = 0
-        self._upload: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.discard()
-
-    def expect(self, size: int) -> None:
-        """Make the parts large enough for an object of this size."""
-        self._block = max(PART, -(-size // MAX_PARTS))
-
-    def write(self, chunk: bytes) -> None:
-        """Append bytes."""
-        self._size += len(chunk)
-        if self._upload is not None:
-            with self._place.told(self._path):
-                self._upload.write(chunk)
-            return
-        self._held += chunk
-        if self._place.in_parts and len(self._held) > ONE_REQUEST:
-            self._begin()
+    def __init__(self, destination: RemoteDestination) -> None:
+        super().__init__(destination.root)
+        self._destination = destination
 
     def commit(self, path: str) -> Written:
-        """Make the object visible; return its size and what tells it from a later one.
+        """Put it into the store, and remove the file; return what distinguishes the object from a later one.
 
         Args:
-            path: The place that was given at the beginning; the call is that of ``files.PartFile``.
+            path: The final path, relative to the destination.
         """
-        mark = 0
-        with self._place.told(path):
-            if self._upload is None and self._place.one_request:
-                answer = self._place.connect().pipe_file(self._place.full(path), bytes(self._held))
-                mark = _mark(answer) if isinstance(answer, Mapping) else 0
-            else:
-                upload = self._begin() if self._upload is None else self._upload
-                upload.close()
-                upload.commit()
-        self._upload = None
-        self._held = bytearray()
-        written = Written(self._size, mark)
-        self._place.note(path, written)
+        self.close()
+        written = self._destination.put(self.path, path)
+        self.discard()
         return written
 
-    def discard(self) -> None:
-        """Take back what was sent, unless it was committed."""
-        upload, self._upload = self._upload, None
-        if upload is not None:
-            with contextlib.suppress(Exception):
-                upload.discard()
-            # Else it would be finished when it is collected. Files of some stores cannot be told so.
-            with contextlib.suppress(AttributeError):
-                upload.closed = True
 
-    def _begin(self) -> Any:
-        store, path = self._place.connect(), self._place.full(self._path)
-        with self._place.told(self._path):
-            # Not open(): it would give the file to a transaction that belongs to all users of the store.
-            self._upload = store._open(path, mode="wb", block_size=self._block, autocommit=False)
-            # Bit by bit, so that the store never holds more than a part of it.
-            with memoryview(self._held) as held:
-                for offset in range(0, len(held), PART):
-                    self._upload.write(held[offset : offset + PART])
-        self._held = bytearray()
-        return self._upload
+def chunk_size(size: int) -> int:
+    """Return the bytes of a part, for an object of some size: full MiB, as Google asks for multiples of 256 KiB."""
+    return max(CHUNK_MIB, -(-size // (MAX_PARTS << 20))) << 20
+
+
+Destination: TypeAlias = LocalDestination | RemoteDestination
 
 
 def _open_store(url: str) -> tuple[Any, str]:
@@ -285,29 +330,29 @@ def _open_store(url: str) -> tuple[Any, str]:
     return store, base.rstrip("/")
 
 
-def _problem(error: Exception, place: str) -> DownloadError:
+def _store_error(error: Exception, url: str) -> DownloadError:
     """Return what to raise where a store fails: an error that ends the run where every other item would meet it too."""
     cls: type[DownloadError] = DestinationError
     names = " ".join([_code(error), *(cls.__name__ for cls in type(error).__mro__)])
     if isinstance(error, PermissionError) or any(name in names for name in _REFUSALS):
         advice = "Check the credentials of the store, and that they may list, write and delete."
     elif isinstance(error, FileNotFoundError) or any(name in names for name in _MISNAMED):
-        advice = "Check the name of the bucket or container, and its region; it is not made by itself."
+        advice = "Check the name of the bucket or container, and its region; it is not created automatically."
     elif isinstance(error, ConnectionError) or any(name in names for name in _UNREACHABLE):
         advice = "The store cannot be reached. Check its endpoint, region and network."
     elif isinstance(error, NotImplementedError):
         advice = "The store cannot be written."
     else:
         cls, advice = DownloadError, "Run the same call again to fetch only what is missing."
-    told = f" ({type(error).__name__}: {_words(error)})"
-    return cls(f"{place} cannot be written or looked at{told}. {advice} What is finished is kept.")
+    details = f" ({type(error).__name__}: {_words(error)})"
+    return cls(f"{url} cannot be read or written{details}. {advice} What is finished is kept.")
 
 
 def _code(error: Exception) -> str:
     """Return the code that S3 gave, which s3fs keeps with the error that it made of it."""
     answer = getattr(error.__cause__, "response", None)
-    told = answer.get("Error") if isinstance(answer, Mapping) else None
-    return str(told.get("Code")) if isinstance(told, Mapping) else ""
+    given = answer.get("Error") if isinstance(answer, Mapping) else None
+    return str(given.get("Code")) if isinstance(given, Mapping) else ""
 
 
 def _words(error: Exception) -> str:
@@ -315,16 +360,12 @@ def _words(error: Exception) -> str:
 
 
 def _written(info: Mapping[str, Any]) -> Written:
-    return Written(int(info.get("size") or 0), _mark(info))
-
-
-def _mark(info: Mapping[str, Any]) -> int:
-    """Return a number that stands for an entity tag; 0 where there is none."""
     tag = info.get("ETag") or info.get("etag")
-    if not isinstance(tag, str):
-        return 0
-    return int.from_bytes(hashlib.blake2b(tag.strip('"').encode(), digest_size=7).digest(), "big")
+    number = 0
+    if isinstance(tag, str):
+        number = int.from_bytes(hashlib.blake2b(tag.strip('"').encode(), digest_size=7).digest(), "big")
+    return Written(int(info.get("size") or 0), number)
 
 
-def _is_same(found: Written, size: int, mark: int) -> bool:
-    return found.st_size == size and (found.st_mtime_ns == mark or 0 in (found.st_mtime_ns, mark))
+def _is_same(found: Written, size: int, tag: int) -> bool:
+    return found.size == size and (found.mtime_ns == tag or 0 in (found.mtime_ns, tag))

@@ -1,25 +1,23 @@
 """The state file of a destination: what is finished, at which revision, and the results of the last runs.
 
-One SQLite file inside the hidden state folder. It only saves work: a row counts only while the file on disk still
-has the size and time that were written down, so a state file that is lost, old or damaged costs requests, never
-correctness.
+One SQLite file inside the hidden state folder. It only saves work: a row counts only while the file on disk still has
+the recorded size and time, so a state file that is lost, old or damaged costs requests, never correctness.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .. import naming
 from ..exceptions import DownloadError
-from . import database, local, locking
+from . import database, local
 from .database import StateError, state_path
-from .reading import read_downloaded, read_results
-from .rows import DownloadedRow, FinishedAsset, FinishedItem, ResultRow
 
 __all__ = [
     "KEPT_RUNS",
@@ -32,7 +30,6 @@ __all__ = [
     "StateError",
     "read_downloaded",
     "read_results",
-    "state_path",
 ]
 
 #: Runs whose results are kept.
@@ -41,6 +38,49 @@ KEPT_RUNS = 3
 RESULTS_AT_ONCE = 500
 
 T = TypeVar("T")
+
+
+class FinishedItem(NamedTuple):
+    """What is recorded of a downloaded item; ``path`` is relative to the destination."""
+
+    path: str
+    revision: str | None
+    injected: bool
+    etag: str | None
+    size: int
+    mtime_ns: int
+
+
+class FinishedAsset(NamedTuple):
+    """What is recorded of a downloaded asset; ``path`` is relative to the destination."""
+
+    path: str
+    source: str
+    size: int
+    mtime_ns: int
+
+
+class ResultRow(NamedTuple):
+    """One result as it is recorded; ``error`` is JSON."""
+
+    item_id: str
+    batch_id: str | None
+    path: str | None
+    outcome: str
+    size: int
+    error: str | None
+    asset_path: str | None = None
+    asset_size: int = 0
+    written: int = 0
+
+
+class DownloadedRow(NamedTuple):
+    """The files of one item, relative to the destination."""
+
+    project_id: str
+    item_id: str
+    path: str | None
+    asset_path: str | None
 
 
 class State:
@@ -57,7 +97,7 @@ class State:
         self._naming = threading.Lock()
         self._closed = False
         try:
-            self._lock_file = locking.lock(root)
+            self._lock_file = database.lock(root)
             try:
                 local.remove_stale_parts(root)
                 self._db = database.connect(state_path(root))
@@ -97,14 +137,14 @@ class State:
             with self._lock:
                 self._closed = True
                 database.disconnect(self._db, state_path(self.root))
-            locking.unlock(self._lock_file)
+            database.unlock(self._lock_file)
 
     def _execute(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         storable = [_storable(value) for value in values]
         return self._alone(lambda db: db.execute(statement, storable).fetchall(), [])
 
     def _alone(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        """Return what ``work`` does with the database while nobody else uses it, or ``otherwise`` if it is closed.
+        """Return what ``work`` does with the database under the lock, or ``otherwise`` if it is closed.
 
         A worker may outlive its run for the length of one request; what it then reports is not needed. No context
         manager of our own holds the lock: Ctrl-C between its parts would leave it locked for ever.
@@ -115,8 +155,8 @@ class State:
             try:
                 return work(self._db)
             except sqlite3.Error as error:
-                advice = "Remove it and run the same call again; finished files are then fetched once more."
-                # Told by its words, as older versions of Python have no code for it.
+                advice = "Remove it and run the same call again; finished files are then fetched again."
+                # By its message, as older versions of Python have no code for it.
                 if "full" in str(error):
                     advice = f"Free space ({local.free_space(self.root)}), then run the same call again."
                 raise StateError(
@@ -124,7 +164,7 @@ class State:
                 ) from None
 
     def folder(self, project_id: str, batch_id: str, name: str) -> str:
-        """Return the folder of a batch: its safe name, kept apart from every other batch's folder.
+        """Return the folder of a batch: its sanitized name, which no other batch has.
 
         The answer stays the same for the life of the destination unless the batch gets another name.
         """
@@ -161,14 +201,14 @@ class State:
         return {item_id: found[stored] for item_id in item_ids if (stored := _storable(item_id)) in found}
 
     def owners(self, path_keys: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Return project and item that hold places, by place; see :func:`naming.collision_key`."""
+        """Return the project and item that have a file name, by :func:`naming.collision_key`."""
         statement = f"SELECT path_key, project_id, item_id FROM items WHERE path_key IN ({_marks(path_keys)})"  # noqa: S608
         rows = self._execute(statement, tuple(path_keys))
         found = {row[0]: (row[1], row[2]) for row in rows}
         return {key: found[stored] for key in path_keys if (stored := _storable(key)) in found}
 
     def remember(self, project_id: str, item_id: str, path_key: str, item: FinishedItem) -> None:
-        """Remember a file that has got its final name; written down when this returns."""
+        """Record a file that has its final name; committed when this returns."""
         self._execute(
             "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (project_id, item_id, item.path, path_key, *item[1:]),
@@ -183,7 +223,7 @@ class State:
         return FinishedAsset(*rows[0]) if rows else None
 
     def finish_asset(self, project_id: str, item_id: str, asset: FinishedAsset) -> None:
-        """Remember an asset that has got its final name."""
+        """Record an asset that has its final name."""
         self._execute("INSERT OR REPLACE INTO assets VALUES (?, ?, ?, ?, ?, ?)", (project_id, item_id, *asset))
 
     def begin_run(self) -> int:
@@ -194,7 +234,7 @@ class State:
         return run
 
     def add_results(self, run: int, first: int, rows: list[ResultRow]) -> None:
-        """Write results down, numbered from ``first``."""
+        """Record results, numbered from ``first``."""
         values: list[Sequence[Any]] = [(run, first + offset, *row) for offset, row in enumerate(rows)]
 
         def write(db: sqlite3.Connection) -> None:
@@ -211,8 +251,44 @@ class State:
             self._alone(write, None)
 
 
+# --- Read by those who did not write it: nothing is locked, nothing is changed ---------------------------------------
+
+
+def read_results(root: Path, run: int, outcome: str | None = None) -> Iterator[ResultRow]:
+    """Yield the results of a run from the state file, in the order in which they came."""
+    statement = (
+        "SELECT item_id, batch_id, path, outcome, size, error, asset_path, asset_size, written FROM results "
+        "WHERE run = ? AND (? IS NULL OR outcome = ?) ORDER BY position"
+    )
+    for row in _read(root, statement, (run, outcome, outcome), "The results of this run cannot be read any more"):
+        yield ResultRow(*row)
+
+
+def _read(root: Path, statement: str, values: tuple[Any, ...], problem: str) -> Iterator[tuple[Any, ...]]:
+    uri = f"{state_path(root).as_uri()}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
+            yield from db.execute(statement, values)
+    except sqlite3.Error as error:
+        reason = str(error)
+    else:
+        return
+    raise DownloadError(f"{problem} from {str(state_path(root))!r}: {reason}.")
+
+
+def read_downloaded(root: Path) -> Iterator[DownloadedRow]:
+    """Yield what was downloaded into a destination, by project and item."""
+    statement = (
+        "SELECT project_id, item_id, items.path, assets.path FROM items LEFT JOIN assets USING (project_id, item_id) "
+        "UNION ALL SELECT project_id, item_id, NULL, path FROM assets "
+        "WHERE NOT EXISTS (SELECT 1 FROM items WHERE items.project_id = assets.project_id "
+        "AND items.item_id = assets.item_id) ORDER BY 1, 2"
+    )
+    return (DownloadedRow(*row) for row in _read(root, statement, (), "What was downloaded cannot be read"))
+
+
 def _apart(name: str, batch_id: str) -> str:
-    """Return the folder of a batch whose plain one is taken by another batch."""
+    """Return the folder of a batch whose plain name another batch has."""
     return naming.safe_name(f"{naming.safe_name(name)}~{batch_id}")
 
 

@@ -62,7 +62,7 @@ def get(url: str, *, limit: int, seconds: float) -> Document:
         TransportError: If no document arrived.
     """
     checked_url(url)
-    asked = Background.start(lambda given_up: _get(url, limit, seconds, given_up), "public")
+    asked = Background(lambda given_up: _get(url, limit, seconds, given_up), "public")
     problem: TransportError
     try:
         return asked.result(seconds)

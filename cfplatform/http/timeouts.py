@@ -296,9 +296,7 @@ def _lookup(host: str, port: int, timeout: float) -> list[Any]:
     """Look a name up, for no longer than that: the system's own lookup has no limit and cannot be interrupted."""
     if config.read_address(host) is not None:
         return socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM)
-    looked_up = Background.start(
-        lambda _: socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM), "lookup"
-    )
+    looked_up = Background(lambda _: socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM), "lookup")
     try:
         return looked_up.result(timeout)
     except TimeoutError:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ..params import WorkItemFilters
-    from ..transfer.downloads import DownloadOptions
-    from ..transfer.results import DownloadSummary
+    from .options import DownloadOptions
+    from .results import DownloadSummary
     from .work_items import WorkItem
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ..archives import ArchiveMember
-    from ..transfer.exports import ExportDownloadOptions, WaitOptions
+    from .options import ExportDownloadOptions, WaitOptions
 
 
 class Export(Resource):
@@ -77,7 +77,7 @@ class Export(Resource):
 
     @property
     def download_url(self) -> str | None:
-        """The signed address of the archive, once it is completed. Anybody who has it may read the archive."""
+        """The signed URL of the archive, once it is completed. Anybody who has it may read the archive."""
         return self._text("downloadUrl")
 
     @property
@@ -118,7 +118,7 @@ class Export(Resource):
     ) -> Iterator[ArchiveMember]:
         """Iterate over the files in the archive without unpacking it.
 
-        The archive itself is downloaded first, as its directory stands at its end; memory does not grow with it.
+        The archive itself is downloaded first, because its directory is at its end; memory does not grow with it.
 
         Args:
             pattern: Which names to yield, as in :mod:`fnmatch`; ``*`` stands for slashes too.

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from typing_extensions import Self, Unpack
 
-    from ..transfer.downloads import DownloadOptions
-    from ..transfer.results import DownloadResult
-    from ..viz import DrawOptions
+    from .options import DownloadOptions, DrawOptions
+    from .results import DownloadResult
 
 
 class WorkItem(InProject):
@@ -80,7 +79,8 @@ class WorkItem(InProject):
             >>> next(client.get_work_items()).get_annotation().coco_results_url[:5]
             's3://'
         """
-        return self._bound_client().get_annotation(self.id, self.listed_project_id)
+        annotation: Annotation = self._bound_client().get_annotation(self.id, self.listed_project_id)
+        return annotation
 
     def load(self) -> dict[str, Any]:
         """Fetch and parse the COCO document, with ``info.asset_url`` set; nothing is written to disk.
@@ -91,8 +91,7 @@ class WorkItem(InProject):
             >>> sorted(next(client.get_work_items()).load())
             ['annotations', 'categories', 'images', 'info', 'licenses']
         """
-        _, document = next(self._bound_client().iter_annotations(items=[self], patience=0))
-        return document
+        return next(self._bound_client().iter_annotations(items=[self], patience=0))[1]
 
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadResult:
         """Save the COCO document as ``<destination>/<batch name>/<id>.json``.
@@ -119,7 +118,7 @@ class WorkItem(InProject):
 
         An asset that is there already is kept. :meth:`Client.download_project` with ``assets=True`` does the same for
         many items, concurrently. Where the asset is named by a path inside the space, and the item has no annotation
-        yet that tells the space, the client needs ``space_id``.
+        yet that names the space, the client needs ``space_id``.
 
         Raises:
             CFPlatformError: The reason, if it could not be downloaded.
@@ -136,19 +135,21 @@ class WorkItem(InProject):
         return cast("Path", result.asset_path)
 
     def plot(self, **options: Unpack[DrawOptions]) -> Image:
-        """Fetch the labels and the picture, and return the picture with its labels; nothing is left on disk.
+        """Fetch the annotations and the image, and return the annotated image; nothing is left on disk.
 
-        A notebook shows it where it is the last value of a cell. What has no picture, such as a video, is drawn on a
-        blank one. Needs the extra ``viz``; the options are those of :func:`cfplatform.viz.draw`.
+        A notebook shows it where it is the last value of a cell. Annotations without an image, such as
+        those of a video, are drawn on a blank one. Needs the extra ``viz``; the options are those of
+        :func:`cfplatform.viz.draw`.
 
         Raises:
-            InvalidParameterError: If the picture cannot be read, or an option makes no sense.
+            InvalidParameterError: If the image cannot be read, or an option makes no sense.
 
         Example:
             >>> next(client.get_work_items()).plot(labels=False).size
             (320, 240)
         """
-        return self._bound_client()._plot(self, options)
+        image: Image = self._bound_client()._plot(self, options)
+        return image
 
     def refresh(self) -> Self:
         """Read the item again and update this object; return it.
@@ -185,6 +186,6 @@ class Annotation(Resource):
 
     @property
     def coco_results_url(self) -> str | None:
-        """The place of the COCO document in the storage, such as ``s3://bucket/spaces/<space id>/...``."""
+        """The storage path of the COCO document, such as ``s3://bucket/spaces/<space id>/...``."""
         value = self.metadata.get("coco_results_url")
         return value if isinstance(value, str) and value else None

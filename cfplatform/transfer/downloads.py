@@ -1,4 +1,4 @@
-"""Downloading: where each item goes, what can be skipped, and the summary of a run."""
+"""Downloads: where each item goes, what is skipped, and the summary of a run."""
 
 from __future__ import annotations
 
@@ -9,40 +9,24 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-from typing_extensions import Self, TypedDict
+from typing_extensions import Self
 
 from .. import http, naming, params, progress
-from ..destination.places import Place
+from ..destination import local
+from ..destination.remote import Destination
 from ..destination.state import RESULTS_AT_ONCE, FinishedAsset, FinishedItem, ResultRow, State, StateError
 from ..exceptions import DestinationError, DownloadError, InvalidParameterError, OutageError, from_dict, to_dict
 from ..http import ObjectStream, Run, Transport
 from ..resources import WorkItem
+from ..resources.options import Executor
+from ..resources.results import DownloadResult, DownloadSummary, located
 from . import pagination
-from .assets import Assets
-from .processes import Done, Executor, Spread
-from .receiving import Receiver, Target
-from .results import DownloadResult, DownloadSummary, located
+from .processes import Done, ExecutorSteps
+from .receiving import Receiver, Target, asset_source
 from .steps import Job, Steps
 
 #: Folder of items that belong to no batch; the platform itself calls the batch of such projects so.
 DEFAULT_FOLDER = "Default"
-
-
-class DownloadOptions(TypedDict, total=False):
-    """Options that every download takes; what they mean stands at :meth:`~cfplatform.Client.download_project`."""
-
-    space_id: str | None
-    max_workers: int | None
-    overwrite: bool
-    assets: bool
-    inject_asset_url: bool
-    progress: progress.Progress
-    executor: Executor | None
-    patience: float | None
-    state: str | os.PathLike[str] | None
-
-
-OPTION_NAMES = tuple(DownloadOptions.__annotations__)
 
 
 class Downloader:
@@ -50,10 +34,10 @@ class Downloader:
 
     Args:
         calls: The transport.
-        place: The destination.
+        destination: The destination.
         batch_names: Returns the names of a project's batches by id; called with ``refresh`` where one is missing, and
             with the run.
-        reporter: Is told what finishes, and what is waited for.
+        reporter: Receives what finishes, and what the run waits for.
         documents: Download the documents.
         assets: Download the assets.
         executor: Runs the requests in other processes; ``None`` for threads of this one.
@@ -62,7 +46,7 @@ class Downloader:
     def __init__(
         self,
         calls: Transport,
-        place: Place,
+        destination: Destination,
         batch_names: Callable[[str, bool, Run], dict[str, str]],
         reporter: progress.ProgressReporter,
         *,
@@ -78,20 +62,20 @@ class Downloader:
         self._calls = calls
         self._documents = documents
         self._with_assets = assets
-        self._place = place
-        self._root = place.root
+        self._destination = destination
+        self._root = destination.root
         self._batch_names = batch_names
         self._overwrite = overwrite
         self._inject = inject_asset_url
         self._reporter = reporter
         on_wait = progress.Watch(calls.trouble, reporter)
-        #: For what the caller's thread asks.
+        #: For requests of the caller's thread.
         self.run = Run(patience, on_wait=on_wait)
         self._folders: dict[tuple[str, str], str] = {}
-        # Places of items on their way, which have no row yet.
+        # File names of items under way, which have no row yet.
         self._claimed: dict[str, str] = {}
-        self._receiver = Receiver(calls, place, inject=inject_asset_url)
-        self._run: Callable[[Iterable[Job[DownloadResult]]], Generator[Job[DownloadResult]]]
+        self._receiver = Receiver(calls, destination, inject=inject_asset_url)
+        self._run_jobs: Callable[[Iterable[Job[DownloadResult]]], Generator[Job[DownloadResult]]]
         if executor is None:
             steps: Steps[DownloadResult] = Steps(
                 calls,
@@ -102,23 +86,22 @@ class Downloader:
                 receive_asset=self._receive_asset,
                 on_wait=on_wait,
             )
-            self._run = steps.run
+            self._run_jobs = steps.run
         else:
-            spread: Spread[DownloadResult] = Spread(
+            remote_steps: ExecutorSteps[DownloadResult] = ExecutorSteps(
                 executor,
                 calls.settings(),
-                place,
+                destination,
                 self._take_back,
                 space_id=space_id,
                 workers=workers,
                 patience=patience,
                 inject=inject_asset_url,
             )
-            self._run = spread.run
+            self._run_jobs = remote_steps.run
 
     def __enter__(self) -> Self:
         self._state = State.open(self._root)
-        self._assets = Assets(self._place, self._state)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -132,7 +115,7 @@ class Downloader:
                 yield result
 
     def _outcomes(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[tuple[Job[DownloadResult], DownloadResult]]:
-        with contextlib.closing(self._run(self._jobs(pages))) as jobs:
+        with contextlib.closing(self._run_jobs(self._jobs(pages))) as jobs:
             for job in jobs:
                 if self._claimed and job.target is not None:
                     self._claimed.pop(job.target.key, None)
@@ -142,9 +125,9 @@ class Downloader:
                 yield job, result
 
     def summarise(self, pages: Iterable[Sequence[WorkItem]]) -> DownloadSummary:
-        """Download the items of all pages, write the results down, and return the summary."""
+        """Download the items of all pages, record the results, and return the summary."""
         began = time.monotonic()
-        summary = DownloadSummary(self._place.url or self._root, state=self._root)
+        summary = DownloadSummary(self._destination.url or self._root, state=self._root)
         run = summary.run = self._state.begin_run()
         waiting: list[ResultRow] = []
         try:
@@ -157,7 +140,7 @@ class Downloader:
                         waiting = []
                     self._reporter.advance(result.outcome, result.written or result.size)
         except BaseException as error:
-            # What ended the run must be told, whatever happens to these.
+            # The error that ended the run must be raised, not one of these.
             with contextlib.suppress(StateError):
                 self._state.add_results(run, summary.total_items - len(waiting), waiting)
             if isinstance(error, OutageError):
@@ -178,7 +161,7 @@ class Downloader:
                 yield from self._jobs_of(group)
 
     def _jobs_of(self, group: list[WorkItem]) -> Iterator[Job[DownloadResult]]:
-        """Decide where items of one batch go; the state is asked for all of them at once."""
+        """Decide where items of one batch go, with one query for all of them."""
         project_id = group[0].listed_project_id or ""
         try:
             folder = self._folder(project_id, group[0].batch_id)
@@ -192,7 +175,7 @@ class Downloader:
             return
         known = self._state.items(project_id, [item.id for item in group])
         targets = [Target(folder, naming.safe_name(item.id), known.get(item.id)) for item in group]
-        # Who has their file there already needs no new place.
+        # An item that has its file there needs no new name.
         are_there = [_is_there(target) for target in targets]
         elsewhere = [target.key for target, is_there in zip(targets, are_there, strict=True) if not is_there]
         self._owners = self._state.owners(elsewhere) if elsewhere else {}
@@ -201,7 +184,7 @@ class Downloader:
             yield self._job(item, target, is_there)
 
     def _job(self, item: WorkItem, target: Target, is_there: bool) -> Job[DownloadResult]:
-        """Decide whether there is anything to fetch; an item that has its file there has its place already."""
+        """Decide whether there is anything to fetch; an item that has its file there has its name already."""
         job: Job[DownloadResult] = Job(item)
         try:
             if not is_there:
@@ -211,7 +194,7 @@ class Downloader:
         except DownloadError as error:
             job.error = error
             return job
-        asset = self._assets.here(job.project_id, item, target.folder, target.stem) if self._with_assets else None
+        asset = self._known_asset(job, target) if self._with_assets else None
         if self._with_assets and item.asset_url and (asset is None or self._overwrite):
             job.asset = item.asset_url
         known = target.known
@@ -221,7 +204,7 @@ class Downloader:
             if item.revision is not None and item.revision == known.revision:
                 job.wants_document = False
             elif item.revision is None and known.etag is not None:
-                # The listing does not tell of changes, so the storage is asked.
+                # The listing does not show changes, so the storage is asked.
                 job.headers = {"If-None-Match": known.etag}
         job.target = target._replace(asset=asset)
         if not job.wants_document and job.asset is None:
@@ -229,7 +212,7 @@ class Downloader:
         return job
 
     def _result(self, job: Job[DownloadResult], outcome: str, *, written: int = 0) -> DownloadResult:
-        """Return the result of an item whose files are those that are known already."""
+        """Return the result of an item from what is known of its files."""
         known, asset = (job.target.known if self._documents else None), job.target.asset
         return DownloadResult(
             job.item.id,
@@ -238,11 +221,11 @@ class Downloader:
             size=known.size if known else 0,
             asset_size=asset.size if asset else 0,
             written=written,
-            **located(self._root, self._place.url, known and known.path, asset and asset.path),
+            **located(self._root, self._destination.url, known and known.path, asset and asset.path),
         )
 
     def _claim(self, item: WorkItem, target: Target) -> Target:
-        """Return where an item goes: its plain place, or one of its own where that is another's."""
+        """Return where an item goes: its plain name, or one with a digest where another item has that."""
         owner = (item.listed_project_id or "", item.id)
         if self._owners.get(target.key, owner) != owner or not self._is_free(target, item):
             target = target._replace(stem=f"{target.stem}~{naming.digest('/'.join(owner))}")
@@ -252,19 +235,27 @@ class Downloader:
         return target
 
     def _is_free(self, target: Target, item: WorkItem) -> bool:
-        """Tell whether a place is not that of another item on its way, or of one that was when the state was asked."""
+        """Tell whether no other item under way has this name, nor one that was under way when the state was queried."""
         return all(claimed.get(target.key, item.id) == item.id for claimed in (self._claimed, self._claimed_now))
 
     def _is_intact(self, known: FinishedItem) -> bool:
-        """Tell whether the file is the one that was written down, as it is wanted today."""
-        return known.injected == self._inject and self._place.has(known.path, known.size, known.mtime_ns)
+        """Tell whether the file is the one that was recorded, written with the same options."""
+        return known.injected == self._inject and self._destination.has(known.path, known.size, known.mtime_ns)
+
+    def _known_asset(self, job: Job[DownloadResult], target: Target) -> FinishedAsset | None:
+        """Return an item's asset if it is there, unchanged and where it belongs."""
+        known = self._state.asset(job.project_id, job.item.id)
+        if known is None or known.source != asset_source(job.item):
+            return None
+        is_there = os.path.splitext(known.path)[0] == target.asset_path("")
+        return known if is_there and self._destination.has(known.path, known.size, known.mtime_ns) else None
 
     def _folder(self, project_id: str, batch_id: int | None) -> str:
         key = (project_id, "" if batch_id is None else str(batch_id))
         folder = self._folders.get(key)
         if folder is None:
             folder = self._state.folder(*key, self._folder_name(*key))
-            self._place.ensure_folder(folder)
+            self._destination.ensure_folder(folder)
             self._folders[key] = folder
         return folder
 
@@ -279,7 +270,7 @@ class Downloader:
     # --- Receiving, in the threads of the pool --------------------------------------------------------------------
 
     def _receive(self, job: Job[DownloadResult], stream: ObjectStream) -> DownloadResult:
-        """Receive one document and remember it."""
+        """Save one document and record it."""
         finished = self._receiver.document(job, stream)
         if finished is None:
             return self._result(job, "skipped")
@@ -287,15 +278,15 @@ class Downloader:
         return self._result(job, "downloaded", written=finished.size)
 
     def _receive_asset(self, job: Job[DownloadResult], renew: Callable[[], str] | None, run: Run) -> DownloadResult:
-        """Receive and remember the asset of an item whose document, if it was wanted, is saved."""
+        """Save and record the asset of an item whose document, if it was wanted, is saved."""
         asset = self._receiver.asset(job, renew, run)
         self._keep_asset(job, asset)
         return self._result(job, "downloaded", written=asset.size + (job.result.written if job.result else 0))
 
-    # --- Remembering, always in this process ------------------------------------------------------------------
+    # --- Recording, always in this process --------------------------------------------------------------------
 
     def _take_back(self, job: Job[DownloadResult], done: Done) -> None:
-        """Remember what another process saved of an item, and say what became of it."""
+        """Record what another process saved of an item, and set its result."""
         if done.document is not None:
             self._keep(job, done.document)
         if done.asset is not None:
@@ -314,20 +305,25 @@ class Downloader:
         job.target = target._replace(known=finished)
 
     def _keep_asset(self, job: Job[DownloadResult], asset: FinishedAsset) -> None:
-        self._assets.keep(job.project_id, job.item, asset)
+        known = self._state.asset(job.project_id, job.item.id)
+        self._state.finish_asset(job.project_id, job.item.id, asset)
+        if known is not None and known.path != asset.path:
+            self._remove_moved(known)
         job.target = job.target._replace(asset=asset)
 
-    def _remove_moved(self, known: FinishedItem) -> None:
+    def _remove_moved(self, known: FinishedItem | FinishedAsset) -> None:
         """Remove the file that an item had before its batch changed, if nobody touched it since."""
-        extension = naming.extension(known.path)
-        folder, _, stem = known.path.removesuffix(extension).partition("/")
+        *folders, name = known.path.split("/")
+        inner = [local.ASSETS_FOLDER] if isinstance(known, FinishedAsset) else []
+        stem = name.removesuffix(naming.extension(name))
         # The state file is not trusted with a path: only one that this code could have chosen is removed.
-        if naming.safe_name(folder) == folder and naming.safe_name(stem) == stem:
-            self._place.remove_unchanged(known.path, known.size, known.mtime_ns)
+        is_ours = all(naming.safe_name(part) == part for part in (*folders, stem))
+        if is_ours and len(folders) == 1 + len(inner) and folders[1:] == inner:
+            self._destination.remove_unchanged(known.path, known.size, known.mtime_ns)
 
 
 def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
-    """Cut a page where the batch changes, and where it has more items than the state is asked for at once."""
+    """Cut a page where the batch changes, and where it has more items than one query of the state takes."""
     group: list[WorkItem] = []
     latest = None
     for item in page:
@@ -346,7 +342,7 @@ def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
 
 
 def _is_there(target: Target) -> bool:
-    """Tell whether the known file of an item has this place."""
+    """Tell whether the known file of an item has this path."""
     if target.known is None:
         return False
     stem = target.path("")
@@ -355,7 +351,7 @@ def _is_there(target: Target) -> bool:
 
 
 def _row(result: DownloadResult, target: Target | None) -> ResultRow:
-    """Return a result as it is written down, with paths relative to the destination."""
+    """Return a result as it is recorded, with paths relative to the destination."""
     known, asset = (target.known, target.asset) if target else (None, None)
     has_document, has_asset = result.path or result.object_url, result.asset_path or result.asset_object_url
     return ResultRow(

@@ -1,4 +1,4 @@
-"""Exports: checked before they are asked for, waited for, and downloaded as archives that have proven right."""
+"""Exports: arguments checked first, created at most once, waited for, and downloaded as archives that are verified."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import functools
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from .. import archives, http, naming, params, progress
-from ..archives.unpack import refuse_existing
-from ..destination import local, places
+from ..archives import refuse_existing
+from ..destination import local, remote
 from ..exceptions import (
     CFPlatformError,
     ConflictError,
@@ -30,38 +30,113 @@ from ..exceptions import (
     shown,
 )
 from ..http import SINGLE, Run, Transport
-from ..resources import Export, ExportStatus
-from . import export_arguments, pagination, resumable
-from .export_arguments import (
-    MAX_BATCHES,
-    MAX_PROJECTS,
-    ExportDownloadOptions,
-    WaitOptions,
-    checked_format,
-    request_body,
-)
+from ..params import WAIT_TIMEOUT, DatetimeLike
+from ..resources import Export, ExportContent, ExportFormat, ExportStatus
+from ..resources.options import ExportDownloadOptions, WaitOptions
+from . import pagination, resumable
 
-__all__ = [
-    "MAX_BATCHES",
-    "MAX_PROJECTS",
-    "ExportDownloadOptions",
-    "Exports",
-    "WaitOptions",
-    "checked_format",
-    "request_body",
-]
+#: Projects and batches in one export, at the most (official client's documentation).
+MAX_PROJECTS = 50
+MAX_BATCHES = 100
+#: Seconds between two polls after a while, unless the caller passes another number.
+POLL_INTERVAL = 5.0
 
-#: Seconds before the second look, and what each wait is longer than the one before it.
+_DATES = {
+    "created_at_from": "createdAtFrom",
+    "created_at_to": "createdAtTo",
+    "updated_at_from": "updatedAtFrom",
+    "updated_at_to": "updatedAtTo",
+}
+#: Seconds before the second poll, and the factor by which each wait is longer than the one before.
 FIRST_POLL = 1.0
 POLL_GROWTH = 1.3
-#: Seconds that one look may take, even where less is left: so that there is at least one.
-LOOK = 2.0
+#: Seconds that one poll may take, even where less is left: so that there is at least one.
+POLL_TIMEOUT = 2.0
 
-#: How often a refusal is believed to be about another export while none is seen to run.
-FREE_LOOKS = 5
+#: How often a conflict is attributed to another export although none is listed as running.
+MAX_UNSEEN_CONFLICTS = 5
 
 #: Turns what the server sent into an export of the client that asked.
 Make = Callable[[dict[str, Any]], Export]
+
+
+def request_body(
+    name: str,
+    *,
+    format: str,
+    content: str | None,
+    project_ids: Iterable[Any] | None,
+    batch_ids: Iterable[Any] | None,
+    dates: dict[str, DatetimeLike | None],
+) -> dict[str, Any]:
+    """Check the arguments of an export, and return the body of the request.
+
+    Raises:
+        InvalidParameterError: If the platform would refuse it, or would take it for something else.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidParameterError(f"name must be a text that is not blank, not {shown(name)}.")
+    body: dict[str, Any] = {"name": name.strip(), "format": _member("format", format, ExportFormat)}
+    if content is not None:
+        body["content"] = _member("content", content, ExportContent)
+        if body["format"] == ExportFormat.COCO_JSON and body["content"] != ExportContent.ANNOTATION:
+            raise InvalidParameterError(
+                f"content={body['content']!r} cannot be exported as COCO_JSON; pass format='JSON' or format='CSV'."
+            )
+    projects = _ids("project_ids", project_ids, params.object_id, MAX_PROJECTS)
+    batches = _ids("batch_ids", batch_ids, params.batch_id, MAX_BATCHES)
+    if projects:
+        body["projectIds"] = projects
+    if batches:
+        body["batchIds"] = [int(each) for each in batches]
+    params.work_item_queries(params.WorkItemFilters(**dates))  # type: ignore[typeddict-item]
+    for argument, key in _DATES.items():
+        value = dates.get(argument)
+        if value is not None:
+            body[key] = params.date(argument, value)[1]
+    return body
+
+
+def checked_format(value: str | None) -> str | None:
+    """Check the filter of a listing."""
+    return None if value is None else _member("format", value, ExportFormat)
+
+
+def _member(name: str, value: Any, kind: type[ExportFormat] | type[ExportContent]) -> str:
+    known = [member.value for member in kind]
+    if not isinstance(value, str) or str.__str__(value) not in known:
+        raise InvalidParameterError(f"{name} must be one of {', '.join(known)}, not {shown(value)}.")
+    return str.__str__(value)
+
+
+def _ids(name: str, ids: Iterable[Any] | None, check: Callable[[str, Any], str], most: int) -> list[str]:
+    if ids is None:
+        return []
+    if isinstance(ids, (str, bytes, dict)) or not isinstance(ids, Iterable):
+        raise InvalidParameterError(f"{name} must be a list of ids, not {type(ids).__name__}.")
+    unique = list(dict.fromkeys(check(name, each) for each in ids))
+    if not unique:
+        raise InvalidParameterError(
+            f"{name} is empty, which the platform takes for everything. Leave it out if that is what you want."
+        )
+    if len(unique) > most:
+        raise InvalidParameterError(f"{name} has {len(unique)} ids; one export takes {most} at the most.")
+    return unique
+
+
+def _seconds(name: str, value: Any, least: float = 0.0) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not least <= value <= 366 * 24 * 3600:
+        raise InvalidParameterError(f"{name} must be a number of seconds from {least:g} up, not {shown(value)}.")
+    return float(value)
+
+
+def _bounds(options: WaitOptions | ExportDownloadOptions) -> tuple[float, float]:
+    """Check the timeout and the poll interval, and return them."""
+    return (
+        _seconds("timeout", options.get("timeout", WAIT_TIMEOUT)),
+        _seconds("poll_interval", options.get("poll_interval", POLL_INTERVAL), least=0.1),
+    )
 
 
 class Exports:
@@ -108,11 +183,11 @@ class Exports:
 
     def create(self, body: dict[str, Any], *, wait_for_running: bool, timeout: float) -> Export:
         """Create an export; see :meth:`~cfplatform.Client.create_export`."""
-        deadline = time.monotonic() + export_arguments.seconds("timeout", timeout)
-        # Names need not be unique, so what is there already is told by its ids.
+        deadline = time.monotonic() + _seconds("timeout", timeout)
+        # Names need not be unique, so existing exports are recognised by their ids.
         known = {export.id for export in self._newest()}
         lost = False
-        looks = FREE_LOOKS
+        attempts = MAX_UNSEEN_CONFLICTS
         while True:
             try:
                 return self._made(self._calls.post_json(self._path(), body))
@@ -120,14 +195,14 @@ class Exports:
                 problem: CFPlatformError = error.with_traceback(None)
             newest = self._newest()
             if lost or not isinstance(problem, ConflictError):
-                # The server may have acted though its answer was lost, so it is not asked again before a look.
+                # The server may have acted though its response was lost, so list before repeating the request.
                 made = next((each for each in newest if each.id not in known and each.name == body["name"]), None)
                 if made is not None:
                     return made
             if isinstance(problem, ConflictError):
                 running = next((export for export in newest if not export.is_final), None)
-                looks -= running is None
-                self._wait_for_running(problem, running, deadline if wait_for_running and looks else 0.0)
+                attempts -= running is None
+                self._wait_for_running(problem, running, deadline if wait_for_running and attempts else 0.0)
             elif lost:
                 raise problem
             else:
@@ -146,7 +221,7 @@ class Exports:
                 self.wait(running.id, WaitOptions(timeout=left))
             return
         if running is not None:
-            # In place of the server's words, which are kept in the response: they may not say which.
+            # Instead of the server message, which is kept in the response and may not say which.
             known_as = f" (request id {refusal.request_id})" if refusal.request_id else ""
             refusal.message = (
                 f"{refusal.method} {refusal.url} failed with status 409. Export {running.id} ({running.name!r}) is "
@@ -163,7 +238,7 @@ class Exports:
 
     def wait(self, export_id: str, options: WaitOptions) -> Export:
         """Wait until an export is completed; see :meth:`~cfplatform.Client.wait_for_export`."""
-        timeout, longest = export_arguments.bounds(options)
+        timeout, longest = _bounds(options)
         reporter = progress.reporter(options.get("progress"))
         deadline = time.monotonic() + timeout
         pause = min(FIRST_POLL, longest)
@@ -174,7 +249,7 @@ class Exports:
         try:
             while True:
                 try:
-                    left = max(LOOK, deadline - time.monotonic())
+                    left = max(POLL_TIMEOUT, deadline - time.monotonic())
                     export = self.get(export_id, Run(left, on_wait=on_wait), left)
                 except OutageError as error:
                     problem = error.with_traceback(None)
@@ -195,7 +270,7 @@ class Exports:
         finally:
             reporter.finish()
         state = export.status if export is not None else "in an unknown state"
-        failed = f"; the last look at it failed: {problem.message.rstrip('.')}" if problem else ""
+        failed = f"; the last poll failed: {problem.message.rstrip('.')}" if problem else ""
         raise _with_export(
             ExportTimeoutError(
                 f"Export {export_id} is {state} after {timeout:g} s{failed}. The platform goes on with it: call "
@@ -208,12 +283,12 @@ class Exports:
 
     def download(self, export_id: str, destination: str | os.PathLike[str], options: ExportDownloadOptions) -> Path:
         """Download an export; see :meth:`~cfplatform.Client.download_export`."""
-        timeout, longest = export_arguments.bounds(options)
+        timeout, longest = _bounds(options)
         reporter = progress.reporter(options.get("progress"), counts_bytes=True)
         extract = options.get("extract", False)
         overwrite = options.get("overwrite", False)
-        places.refuse_url(destination)
-        root = local.prepare_destination(places.local_path(destination))
+        remote.refuse_url(destination)
+        root = local.prepare_destination(remote.local_path(destination))
         run = Run(self._patience, on_wait=progress.Watch(self._calls.trouble, reporter))
         export = self.get(export_id, run)
         if options.get("wait", True) and not export.is_final:
@@ -238,7 +313,7 @@ class Exports:
     def _collect(
         self, export: Export, root: Path, target: Path, extract: bool, reporter: progress.ProgressReporter, run: Run
     ) -> Path:
-        with contextlib.closing(self._proven(export, root, reporter, run)) as part:
+        with contextlib.closing(self._verified(export, root, reporter, run)) as part:
             if extract:
                 try:
                     archives.extract(part.path, target)
@@ -251,8 +326,10 @@ class Exports:
                 part.commit(target.name)
         return target
 
-    def _proven(self, export: Export, root: Path, reporter: progress.ProgressReporter, run: Run) -> resumable.Resumable:
-        """Fetch an archive and read all of it; where an earlier run left damaged bytes, fetch it once more."""
+    def _verified(
+        self, export: Export, root: Path, reporter: progress.ProgressReporter, run: Run
+    ) -> resumable.Resumable:
+        """Fetch an archive and read all of it; where an earlier run left damaged bytes, fetch it again."""
         while True:
             part = resumable.Resumable(root, f"export {export.id}", reporter)
             continued = part.position() > 0
@@ -297,7 +374,7 @@ def _succeeded(export: Export) -> Export:
         raise _with_export(
             ExportFailedError(
                 f"Export {export.id} ({export.name!r}) failed: {export.error or 'the platform gave no reason'}. "
-                "Mend the cause and create another one."
+                "Fix the cause and create another one."
             ),
             export,
         )

@@ -1,16 +1,16 @@
-"""How much memory may wait: a budget for the documents that are fetched before they are taken."""
+"""The memory budget: it bounds the documents that are fetched before the caller takes them."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any
 
-#: So many sizes are remembered to foresee the next one.
+#: Sizes that are remembered to estimate the next one.
 RECENT = 8
 
 
 class OverBudgetError(Exception):
-    """A document has to come again when others are gone."""
+    """A document must be fetched again when there is memory for it."""
 
 
 class MemoryBudget:
@@ -19,14 +19,14 @@ class MemoryBudget:
     Large documents take turns, small ones do not notice. It must be used with a lock held.
 
     Args:
-        limit: Bytes that are taken together, at the most; a document that is larger is let in alone.
-        documents: Documents that are fetched and not taken, at the most.
+        limit: Bytes of all documents together, at the most; a larger document is admitted alone.
+        documents: Documents that are fetched and not handed out, at the most.
     """
 
     def __init__(self, limit: int, documents: int) -> None:
         self.limit = limit
         self.documents = documents
-        #: Whether somebody waits for what is given back.
+        #: Whether a document waits for memory to be released.
         self.is_wanted = False
         self._taken = 0
         self._held = 0
@@ -34,8 +34,8 @@ class MemoryBudget:
 
     @property
     def expected(self) -> int:
-        """What a document takes of which nothing is known: the least of the last ones, so that the odd large one
-        among small ones holds nobody up, and where all are large few are begun in vain."""
+        """The estimated size of a document: the least of the last ones. So a large one among small ones delays none,
+        and where all are large few are begun in vain."""
         return min(self._recent, default=0)
 
     def admit(self, job: Any, before: int | None, *, is_awaited: bool) -> bool:
@@ -44,7 +44,7 @@ class MemoryBudget:
         Args:
             job: Its job.
             before: Jobs that go out before it, where there is an order.
-            is_awaited: Whether nothing is given back before this one is there, so that it is let in in any case.
+            is_awaited: Whether nothing is released before this one is there, so that it is admitted in any case.
         """
         if (self._held if before is None else before) >= self.documents:
             return False
@@ -57,12 +57,12 @@ class MemoryBudget:
         return True
 
     def reserve(self, job: Any, size: int, is_all: bool, *, is_awaited: bool) -> bool:
-        """Set aside the bytes of a document; tell whether there was memory for them.
+        """Reserve the bytes of a document; return whether there was memory for them.
 
         Args:
             job: Its job.
             size: The bytes that it has.
-            is_all: Whether there are no more to come; else, where there is no memory, it comes again alone.
+            is_all: Whether there are no more to come; if not, and there is no memory, it comes again alone.
             is_awaited: As for :meth:`admit`.
         """
         if not self._take(job.reserved, size, is_awaited):
@@ -74,7 +74,7 @@ class MemoryBudget:
         return True
 
     def release(self, job: Any) -> None:
-        """Count a document no longer."""
+        """Stop counting a document."""
         if job.is_held:
             job.is_held = False
             self._held -= 1

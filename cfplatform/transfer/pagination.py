@@ -25,9 +25,9 @@ _CURSOR_REFUSED = (400, 410)
 #: A total above this is no count of items; progress bars cannot show it either.
 MAX_TOTAL = 10**15
 
-#: Pages of a listing after which the next one is asked for while a page is read. Who has come so far mostly reads on;
-#: who stops before has caused no request that was not needed, and who stops later a single one.
-AHEAD_AFTER = 10
+#: Pages of a listing after which the next one is requested while a page is read. A reader that has come so far mostly
+#: reads on; one that stops earlier has caused no needless request, and one that stops later a single one.
+PREFETCH_AFTER = 10
 #: Listings whose first pages are fetched at the same time.
 LISTINGS_AT_ONCE = 4
 #: Seconds that a page must take to be worth prefetching. A thread that shares the interpreter with the reader costs a
@@ -68,8 +68,8 @@ def iterate_pages(
     A bare array, an old form without paging, is yielded as ``{"items": [...]}``.
 
     With ``restart``, for a reader that drops ids it has seen as :func:`items` does, a cursor that the server refuses
-    in the middle makes the listing begin once more, where it began. Only once, and only while that reader still
-    remembers all: up to 10 000 items. Beyond that the refusal is raised, since repeats could not be told from news.
+    in the middle makes the listing begin again, where it began. Only once, and only while that reader still
+    remembers all ids: up to 10 000 items. Beyond that the refusal is raised, since repeats could not be recognised.
 
     Args:
         fetch: Fetches a page when it is needed.
@@ -78,8 +78,8 @@ def iterate_pages(
         restart: See above.
         begin: Begins to fetch a page before it is needed, from the tenth page on, and never more than one.
         first: The first page, where it is under way already.
-        limit: How many items the reader takes at the most, so that no page is fetched ahead that it may not need.
-        pace: How fast pages come, where other listings of the same server go before.
+        limit: How many items the reader takes at the most, so that no page is prefetched that it may not need.
+        pace: How fast pages come, where other listings of the same server were read before.
 
     Raises:
         InvalidResponseError: If a page cannot be one, or the cursor stands still or goes round.
@@ -114,7 +114,7 @@ def iterate_pages(
             pending = None
             goes_round = following is not None and not seen.add(following)
             is_last = following is None or goes_round or (limit is not None and yielded >= limit)
-            if begin is not None and number >= AHEAD_AFTER and pace.is_slow and not is_last:
+            if begin is not None and number >= PREFETCH_AFTER and pace.is_slow and not is_last:
                 pending = begin(_at(query, following))
             yield page
             if following is None:
@@ -160,9 +160,9 @@ def iterate_queries(
                 fetch, query, cursor=cursor, restart=True, begin=begin, first=first, limit=limit, pace=pace
             )
     finally:
-        for ahead in under_way:
-            if ahead is not None:
-                ahead.cancel()
+        for page in under_way:
+            if page is not None:
+                page.cancel()
 
 
 def _at(query: Query, cursor: str | None) -> Query:
@@ -171,9 +171,7 @@ def _at(query: Query, cursor: str | None) -> Query:
 
 def _prefetched(page: Background[Any]) -> Any:
     """Return a page that was prefetched; ``None`` where that failed, so that it is fetched as it is needed."""
-    if page.is_lost:
-        return None
-    # What failed ahead of its time says nothing of now: the reader may have taken an hour to come here.
+    # A failure then says nothing about now: the reader may have taken an hour to come here.
     with contextlib.suppress(Exception):
         return page.result()
     return None
@@ -219,7 +217,7 @@ def items(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Itera
 
 
 def total(page: dict[str, Any]) -> int | None:
-    """Return how many items match in all, where the page tells it believably; it is not documented."""
+    """Return how many items match in all, where the page has a plausible number; it is not documented."""
     value = page.get("total")
     if isinstance(value, int) and not isinstance(value, bool) and len(page["items"]) <= value <= MAX_TOTAL:
         return value
@@ -279,7 +277,7 @@ class _Window:
         self._parts: deque[set[int]] = deque([set()], maxlen=5)
 
     def add(self, text: str) -> bool:
-        """Remember a text; tell whether it was new."""
+        """Remember a text; return whether it was new."""
         key = hash(text)
         known = any(key in part for part in self._parts)
         # Again also if it is known, so that what is seen now is not forgotten first.

@@ -1,7 +1,7 @@
-"""Downloading in other processes: work is cut into chunks that an executor runs; what comes back is small.
+"""Downloads in other processes: work is cut into chunks that an executor runs.
 
-The process of the caller lists, decides what is fetched, and writes the state. A worker receives files into the same
-folder, by the same steps, and reports what it saved.
+The caller's process lists, decides what to fetch, and writes the state. A worker process saves files in the same
+destination, by the same steps, and reports what it saved.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..destination import local
-from ..destination.places import Place
+from ..destination.remote import Destination
 from ..destination.state import FinishedAsset, FinishedItem
 from ..exceptions import (
     CFPlatformError,
@@ -33,6 +33,7 @@ from ..exceptions import (
 )
 from ..http import Transport
 from ..http.transport import Settings
+from ..resources.options import Executor
 from .pool import Pool
 from .receiving import Receiver, Target
 from .steps import Job, Steps
@@ -40,9 +41,9 @@ from .steps import Job, Steps
 #: Items in a chunk. Each chunk fills its window and drains it, which costs some three round trips of the dozen
 #: that 200 items take with 32 workers; and a process that dies takes one chunk with it, whose items are fetched again.
 CHUNK = 200
-#: Chunks that are with the executor at the same time, so that 32 processes always find a next one. More would only
-#: be items held in memory: there are some 2 KB to each.
-AHEAD = 64
+#: Chunks that are submitted at the same time, so that 32 processes always find a next one. More would only hold items
+#: in memory, some 2 KB each.
+MAX_CHUNKS = 64
 #: Seconds that the end of a run waits for what its workers have saved meanwhile.
 LAST_WAIT = 2.0
 #: Transports that a worker process keeps: one for each client that it works for.
@@ -51,15 +52,8 @@ KEPT_TRANSPORTS = 4
 R = TypeVar("R")
 
 
-class Executor(Protocol):
-    """What ``executor=`` takes: ``concurrent.futures.Executor``, that of a Dask client, or anything like them."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
-        """Run ``fn(*args)`` somewhere; return a future with ``result``, ``cancel`` and ``add_done_callback``."""
-
-
 def checked(executor: Executor | None) -> Executor | None:
-    """Refuse what is no executor."""
+    """Check that it is an executor."""
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise InvalidParameterError(
             f"executor must be a concurrent.futures.Executor or have such a submit(), not {shown(executor)}."
@@ -90,9 +84,9 @@ class Chunk:
     """What a worker gets; it holds the API key."""
 
     settings: Settings
-    place: Place
-    #: A file that is there as long as the run is. It also proves that the worker sees the caller's folder (that of the
-    #: state, where the destination is a URL), and not one of its own machine that has the same name.
+    destination: Destination
+    #: A file that exists as long as the run. It also shows that the worker sees the caller's folder (that of the state,
+    #: where the destination is a URL), and not a folder of the same name on another machine.
     mark: Path
     space_id: str | None
     workers: int
@@ -113,14 +107,14 @@ def download_chunk(chunk: Chunk) -> Report:
     """Download the items of a chunk; everything that goes wrong on the way comes back as data."""
     jobs = chunk.jobs
     for job in jobs:
-        # What is known of it stays with the caller; what is saved here is reported.
+        # What the caller knows stays with the caller; what is saved here is reported.
         job.target = Target(job.target.folder, job.target.stem)
     fatal = None
     try:
         _download(chunk, jobs)
     except CFPlatformError as error:
         fatal = to_dict(error)
-    # Of all jobs, not only of those that were handed out: what is on disk is to be remembered in any case.
+    # Of all jobs, not only of those that were handed out: what is on disk must be recorded in any case.
     done = {
         number: Done(job.target.known, job.target.asset, to_dict(job.error) if job.error else None)
         for number, job in enumerate(jobs)
@@ -131,7 +125,7 @@ def download_chunk(chunk: Chunk) -> Report:
 
 def _download(chunk: Chunk, jobs: list[Job[bool]]) -> None:
     calls = _transport(chunk.settings)
-    receiver = Receiver(calls, chunk.place, inject=chunk.inject)
+    receiver = Receiver(calls, chunk.destination, inject=chunk.inject)
 
     def receive(job: Job[bool], stream: Any) -> bool:
         job.target = job.target._replace(known=receiver.document(job, stream))
@@ -173,13 +167,13 @@ def _ensure_wanted(mark: Path) -> None:
 # --- In the caller's process -------------------------------------------------------------------------------------
 
 
-class Spread(Generic[R]):
-    """Runs jobs like :class:`Steps` does, but in the processes of an executor.
+class ExecutorSteps(Generic[R]):
+    """Runs jobs as :class:`Steps` does, but in the processes of an executor.
 
     Args:
         executor: Runs chunks; it is not shut down.
         settings: What a worker's transport is built of.
-        place: The destination.
+        destination: The destination.
         take: Called in the caller's thread with a job and what was done; writes the state and sets the result.
         space_id: The space, or ``None`` to take it from each annotation.
         workers: Items that one chunk works on at the same time, at the most.
@@ -191,7 +185,7 @@ class Spread(Generic[R]):
         self,
         executor: Executor,
         settings: Settings,
-        place: Place,
+        destination: Destination,
         take: Callable[[Job[R], Done], None],
         *,
         space_id: str | None,
@@ -212,14 +206,14 @@ class Spread(Generic[R]):
             )
         self._executor = executor
         self._settings = settings
-        self._place = place
+        self._destination = destination
         self._take = take
         self._space_id = space_id
         self._workers = workers
         self._patience = patience
         self._inject = inject
         # Without threads of its own: the caller's hands chunks out and takes back what was done.
-        self._pool: Pool[Job[R]] = Pool(0, window=AHEAD * CHUNK)
+        self._pool: Pool[Job[R]] = Pool(0, window=MAX_CHUNKS * CHUNK)
         self._chunk = self._pool.group(CHUNK, self._submit, lingers=False)
         self._running: dict[Any, list[Job[R]]] = {}
 
@@ -234,7 +228,7 @@ class Spread(Generic[R]):
         """
         pid = os.getpid()
         try:
-            mark = local.PartFile(self._place.root)
+            mark = local.PartFile(self._destination.root)
         except OSError as error:
             raise local.destination_error(error) from None
         self._mark = mark.path
@@ -244,7 +238,7 @@ class Spread(Generic[R]):
         finally:
             # A forked child has a copy of this, which must not end its parent's run.
             if pid == os.getpid():
-                # Gone first, which tells the workers to stop.
+                # First, because its absence stops the workers.
                 mark.discard()
                 self._end()
 
@@ -257,7 +251,7 @@ class Spread(Generic[R]):
     def _submit(self, jobs: list[Job[R]]) -> None:
         chunk = Chunk(
             self._settings,
-            self._place,
+            self._destination,
             self._mark,
             self._space_id,
             self._workers,
@@ -266,7 +260,7 @@ class Spread(Generic[R]):
             jobs,
         )
         try:
-            # Else another process would take it, after a day, for something left behind.
+            # Otherwise another process would remove it after a day as left behind.
             os.utime(self._mark)
         except OSError as error:
             raise local.destination_error(error) from None
@@ -278,7 +272,7 @@ class Spread(Generic[R]):
         future.add_done_callback(lambda future: self._pool.submit(functools.partial(self._collect, future)))
 
     def _collect(self, future: Any) -> None:
-        """Take what was done of a chunk."""
+        """Record what was done of a chunk."""
         jobs = self._running.pop(future)
         try:
             report = future.result()
@@ -310,10 +304,10 @@ class Spread(Generic[R]):
         )
 
     def _end(self) -> None:
-        """Take what workers that were told to stop have saved, for a short time; cancel the rest."""
+        """Record what workers save in a short time after the stop; cancel the rest."""
         give_up = time.monotonic() + LAST_WAIT
         for future, jobs in list(self._running.items()):
-            # Whatever ended the run must be reported, not what happens to these.
+            # The error that ended the run must be raised, not one of these.
             with contextlib.suppress(Exception):
                 report = future.result(timeout=max(0.0, give_up - time.monotonic()))
                 for position, done in report.done.items():

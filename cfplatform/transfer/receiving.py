@@ -1,30 +1,42 @@
-"""Receiving: one document or asset on its way from the storage to its final name.
+"""Saving one document or asset: from the storage to its final path in the destination.
 
-Nothing here reads or writes the state of the destination, so it runs in the process that the caller has and in any
-other that sees the same folder.
+Nothing here reads or writes the state of the destination, so it runs in the caller's process and in any other that
+sees the same folder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
+import mimetypes
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .. import documents, naming
 from ..destination import local
-from ..destination.places import Part, Place, Stat
+from ..destination.local import PartFile, Written
+from ..destination.remote import Destination
 from ..destination.state import FinishedAsset, FinishedItem
+from ..exceptions import InvalidResponseError
 from ..http import ObjectStream, Run, Transport
-from . import assets, large_documents
-from .job import Job
+from ..resources import WorkItem
+from . import large_documents, resumable
+from .steps import Job
 
-#: Bytes at the beginning and at the end of a large document that are looked at.
+#: Bytes at the beginning and at the end of a large document that are checked.
 END = 4096
+#: The extension of an asset whose URL and media type give none. There is always one, so that no name of an asset can
+#: be another one's name with its extension.
+DEFAULT_EXTENSION = ".bin"
+
+_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,9}")
 
 
 class Target(NamedTuple):
-    """Where an item goes; the extension becomes known with its annotation."""
+    """Where the files of an item go; the extensions become known later."""
 
     folder: str
     stem: str
@@ -32,45 +44,49 @@ class Target(NamedTuple):
     asset: FinishedAsset | None = None
 
     def path(self, extension: str) -> str:
-        """Return the path inside the destination."""
+        """Return the path of the document inside the destination."""
         return f"{self.folder}/{self.stem}{extension}"
+
+    def asset_path(self, extension: str) -> str:
+        """Return the path of the asset inside the destination."""
+        return f"{self.folder}/{local.ASSETS_FOLDER}/{self.stem}{extension}"
 
     @property
     def key(self) -> str:
         """What no other item may share."""
-        return naming.collision_key(f"{self.folder}/{self.stem}")
+        return naming.collision_key(self.path(""))
 
 
 class Receiver:
-    """Saves what belongs to jobs whose ``target`` is a :class:`Target`.
+    """Saves the files of jobs whose ``target`` is a :class:`Target`.
 
     Args:
         calls: The transport.
-        place: The destination.
+        destination: The destination.
         inject: Set ``info.asset_url`` in documents.
     """
 
-    def __init__(self, calls: Transport, place: Place, *, inject: bool) -> None:
+    def __init__(self, calls: Transport, destination: Destination, *, inject: bool) -> None:
         self._calls = calls
-        self._place = place
+        self._destination = destination
         self._inject = inject
 
     def release(self) -> None:
-        """Let go of what is held open of the destination; a thread that is late opens it for itself."""
-        self._place.release()
+        """Close what is held open of the destination; a thread that is late opens it for itself."""
+        self._destination.release()
 
     def document(self, job: Job[Any], stream: ObjectStream) -> FinishedItem | None:
-        """Save one document: read, prove, rewrite ``info.asset_url``, rename.
+        """Save one document: read, check, set ``info.asset_url``, rename.
 
         Returns:
-            What there is to remember; ``None`` where the storage says that the known one is unchanged.
+            What to remember of it; ``None`` where the storage says that the known one is unchanged.
         """
         if stream.status_code == 304:
             return None
         item = job.item
         path = job.target.path(naming.extension(job.path))
         asset_url = item.asset_url if self._inject else None
-        with self._place.part(path) as part:
+        with self._destination.part() as part:
             chunks = stream.chunks()
             head: list[bytes] = []
             size = 0
@@ -82,40 +98,70 @@ class Receiver:
                     break
             else:
                 document = b"".join(head)
-                documents.parse(document)
-                part.write(documents.set_asset_url(document, asset_url) if self._inject else document)
+                if self._inject:
+                    document = documents.set_asset_url(document, asset_url)
+                else:
+                    documents.parse(document)
+                part.write(document)
                 found = part.commit(path)
-        return FinishedItem(path, item.revision, self._inject, stream.etag, found.st_size, found.st_mtime_ns)
-
-    def asset(self, job: Job[Any], renew: Callable[[], str] | None, run: Run) -> FinishedAsset:
-        """Save one asset; return what there is to remember."""
-        target = job.target
-        return assets.fetch(
-            self._calls, self._place, job.project_id, job.item, target.folder, target.stem, job.asset_url, renew, run
-        )
+        return FinishedItem(path, item.revision, self._inject, stream.etag, *found)
 
     def _save_large(
-        self, part: Part, path: str, head: list[bytes], chunks: Iterator[bytes], asset_url: str | None
-    ) -> Stat:
+        self, part: PartFile, path: str, head: list[bytes], chunks: Iterator[bytes], asset_url: str | None
+    ) -> Written:
         """Save a document that is too large to be parsed, as it arrives."""
         rewriter = large_documents.Rewriter(head, asset_url) if self._inject else None
         ends = _Ends()
         pieces = ends.seen(itertools.chain(_taken(head), chunks))
-        if rewriter is None:
-            _write(part, pieces)
-            ends.check()
+        _write(part, pieces if rewriter is None else rewriter.rewritten(pieces))
+        ends.check()
+        corrected = None if rewriter is None else rewriter.corrected(part.read_back)
+        if corrected is None:
             return part.commit(path)
-        # Where what was written may have to be corrected it must be read back, which no object can.
-        with contextlib.ExitStack() as stack:
-            first = part if isinstance(part, local.PartFile) else stack.enter_context(local.PartFile(self._place.root))
-            _write(first, rewriter.rewritten(pieces))
-            ends.check()
-            corrected = rewriter.corrected(first.read_back)
-            if corrected is None and first is part:
-                return part.commit(path)
-            target = stack.enter_context(self._place.part(path))
-            _write(target, corrected or first.read_back())
-            return target.commit(path)
+        with self._destination.part() as second:
+            _write(second, corrected)
+            return second.commit(path)
+
+    def asset(self, job: Job[Any], renew: Callable[[], str] | None, run: Run) -> FinishedAsset:
+        """Save one asset; return what to remember of it.
+
+        Args:
+            job: The job, with the URL of the asset.
+            renew: Returns a new signed URL; ``None`` where the URL is not one of the platform's.
+            run: The run that it belongs to.
+        """
+        target: Target = job.target
+        self._destination.ensure_folder(target.folder, local.ASSETS_FOLDER)
+
+        def look(stream: ObjectStream) -> None:
+            is_page = _media_type(stream) == "text/html"
+            if is_page and not job.asset_url.partition("?")[0].endswith((".html", ".htm")):
+                raise InvalidResponseError("The storage sent a web page instead of the asset.")
+
+        key = f"asset {job.project_id} {job.item.id}"
+        with contextlib.closing(resumable.Resumable(self._destination.root, key)) as part:
+            resumable.fetch(self._calls, job.asset_url, part, renew, look=look, plain=renew is None, run=run)
+            path = target.asset_path(_extension(job.item.asset_url or "", part.media_type))
+            found = self._destination.adopt(part, path)
+        return FinishedAsset(path, asset_source(job.item), *found)
+
+
+def asset_source(item: WorkItem) -> str:
+    """Return what distinguishes one asset of an item from another; not the URL itself, which may hold a signature."""
+    return hashlib.blake2b((item.asset_url or "").encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _media_type(stream: ObjectStream) -> str:
+    return stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _extension(asset_url: str, media_type: str) -> str:
+    """Return the extension in the URL of an asset, else the one of its media type."""
+    name = asset_url.partition("?")[0].partition("#")[0].rsplit("/", 1)[-1]
+    suffix = os.path.splitext(name)[1]
+    if _EXTENSION.fullmatch(suffix):
+        return suffix
+    return mimetypes.guess_extension(media_type) or DEFAULT_EXTENSION
 
 
 class _Ends:
@@ -142,6 +188,6 @@ def _taken(pieces: list[bytes]) -> Iterator[bytes]:
         yield pieces.pop()
 
 
-def _write(part: Part, pieces: Iterable[bytes]) -> None:
+def _write(part: PartFile, pieces: Iterable[bytes]) -> None:
     for piece in pieces:
         part.write(piece)

@@ -1,9 +1,8 @@
-"""A large object on its way into a file: kept across attempts and runs, and continued only where that is proven right.
+"""A large object that is downloaded into a file, kept across attempts and runs, and resumed only where that is safe.
 
-The bytes lie in the hidden folder of the destination, with a note beside them that holds the strong entity tag under
-which they were sent. Without such a tag nothing proves that a later part belongs to the same object, so it is fetched
-from its start. What the storage sends is judged by its ``Content-Range`` against the bytes on disk, never by its
-status alone.
+The bytes are in the hidden folder of the destination, with a note that holds the strong entity tag under which they
+were sent. Without such a tag nothing shows that a later part belongs to the same object, so it is fetched from its
+start. What the storage sends is checked by its ``Content-Range`` against the bytes on disk, never by its status alone.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from . import signing
 #: Folder inside the state folder that holds them.
 FOLDER = "resume"
 _DATA, _NOTE = "data", "note.json"
-#: Bytes of one object, at the most: 1 TiB. The disk ends before that; it keeps a server gone mad from being believed.
+#: Bytes of one object, at the most: 1 TiB. No disk has that; it guards against a server that sends nonsense.
 MAX_BYTES = 1 << 40
 
 
 class _Span(NamedTuple):
-    """What a ``Content-Range`` says: first and last byte, and the size of the whole where it is told."""
+    """What a ``Content-Range`` says: first and last byte, and the total size where it is known."""
 
     first: int
     last: int
@@ -44,14 +43,14 @@ class _Span(NamedTuple):
 class Resumable:
     """The file that an object is collected in.
 
-    It lies in a folder of its own that belongs to one process at a time: who takes up what another process left behind
-    renames the folder, which succeeds for one of them only. So two that fetch the same object never meet in one file,
-    and no lock is needed.
+    It has its own folder, which belongs to one process at a time: a process that resumes what another one left behind
+    renames the folder, which succeeds for one of them only. So two processes that fetch the same object never write to
+    one file, and no lock is needed.
 
     Args:
         root: The destination, prepared.
         key: What names the object, in this run and in a later one.
-        reporter: Is told the size of the whole and of each piece that arrives; a negative one where bytes are given up.
+        reporter: Receives the total size and that of each piece that arrives; a negative one where bytes are discarded.
     """
 
     def __init__(self, root: Path, key: str, reporter: progress.ProgressReporter | None = None) -> None:
@@ -88,10 +87,10 @@ class Resumable:
             self._size = os.fstat(self._file.fileno()).st_size
 
     def _claim(self, name: str) -> None:
-        """Take up what an earlier run left, or begin anew; of several that were left, one will do."""
-        place = self._root / local.STATE_FOLDER / FOLDER
-        with os.scandir(place) as entries:
-            # A link in the place of a folder is none of ours.
+        """Resume what an earlier run left, or begin again; of several that were left, one is enough."""
+        outer = self._root / local.STATE_FOLDER / FOLDER
+        with os.scandir(outer) as entries:
+            # A link instead of a folder is none of ours.
             found = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
         dead = [each for each in found if each.startswith(f"{name}.") and local.is_left_behind(each[len(name) + 1 :])]
         for each in [self._free] * (self._free in found) + dead:
@@ -99,16 +98,16 @@ class Resumable:
                 self._rename(each, self._own)
                 break
         else:
-            os.mkdir(self._outer.place(self._own), 0o700, dir_fd=self._outer.descriptor)
+            os.mkdir(self._outer.at(self._own), 0o700, dir_fd=self._outer.descriptor)
         for each in dead:
-            # Renamed first, so that nobody takes it up while it goes; fails for the one that was taken up here.
+            # Renamed first, so that nobody resumes it while it is removed; fails for the one that is resumed here.
             with contextlib.suppress(OSError):
                 self._rename(each, f"{self._own}.old")
-                shutil.rmtree(place / f"{self._own}.old", ignore_errors=True)
+                shutil.rmtree(outer / f"{self._own}.old", ignore_errors=True)
 
     def _rename(self, old: str, new: str) -> None:
-        held = self._outer.descriptor
-        os.rename(self._outer.place(old), self._outer.place(new), src_dir_fd=held, dst_dir_fd=held)
+        outer = self._outer.descriptor
+        os.rename(self._outer.at(old), self._outer.at(new), src_dir_fd=outer, dst_dir_fd=outer)
 
     def __enter__(self) -> Self:
         return self
@@ -117,7 +116,7 @@ class Resumable:
         self.close()
 
     def close(self) -> None:
-        """Let go of it; what arrived is kept for another run, if that can go on with it."""
+        """Close it; what arrived is kept for another run, if that can resume it."""
         if self._done:
             return
         if self._etag is None:
@@ -133,7 +132,7 @@ class Resumable:
 
     @property
     def path(self) -> Path:
-        """Where the bytes lie until :meth:`commit`."""
+        """Where the bytes are until :meth:`commit`."""
         return self._root / local.STATE_FOLDER / FOLDER / self._own / _DATA
 
     # --- As the transport sees it ----------------------------------------------------------------------------
@@ -151,7 +150,7 @@ class Resumable:
     # --- Receiving -------------------------------------------------------------------------------------------
 
     def receive(self, stream: ObjectStream) -> None:
-        """Take what the storage sends: the rest, or the whole from its start.
+        """Save what the storage sends: the rest, or all from the start.
 
         Raises:
             IncompleteDownloadError: If it is another part than the one that is needed, or not all of it.
@@ -176,7 +175,7 @@ class Resumable:
         if span is not None and self._size != span.last + 1:
             raise self._refused("more or fewer bytes than its range has")
         if span is not None and self._size != self.total:
-            # Where the total is not told, the storage will refuse to send what comes after the last byte.
+            # Where the total is not known, the storage will refuse to send what comes after the last byte.
             raise IncompleteDownloadError(f"The storage sent {self._size} of {self.total or 'unknown'} bytes.")
 
     def _fits(self, span: _Span, etag: str | None) -> bool:
@@ -184,7 +183,7 @@ class Resumable:
         if span.first > self._size:
             return False
         if span.first == 0:
-            # The start of any object will do: what is there is given up.
+            # The start of any object is accepted: what is there is discarded.
             return True
         known = self.total is None or span.total is None or self.total == span.total
         return known and (etag is None or etag == self._etag)
@@ -201,24 +200,24 @@ class Resumable:
     # --- The file --------------------------------------------------------------------------------------------
 
     def restart(self) -> None:
-        """Give up what is there."""
+        """Discard what is there."""
         # The note first: a process that is killed in between must not find it beside other bytes.
         self._write_note(None, None)
         self._cut(0)
 
-    def commit(self, path: str, *, flush: bool = True) -> os.stat_result:
-        """Give the file its final name, relative to the destination; flush it to the disk before, its name after."""
+    def commit(self, path: str, *, flush: bool = True) -> local.Written:
+        """Move the file to its final path in the destination; flush it to disk before, its name after."""
         if flush:
             os.fsync(self._file.fileno())
         found = os.fstat(self._file.fileno())
         self._file.close()
-        local.move(self._folder, self._folder.place(_DATA), self._root, path)
+        local.move(self._folder, _DATA, self._root, path)
         if flush:
             with local.Folder(self._root, *path.split("/")[:-1]) as folder:
                 if folder.descriptor is not None:
                     os.fsync(folder.descriptor)
         self._remove()
-        return found
+        return local.Written(found.st_size, found.st_mtime_ns)
 
     def discard(self) -> None:
         """Remove it."""
@@ -229,10 +228,10 @@ class Resumable:
         self._done = True
         for name in (_NOTE, _DATA):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._folder.place(name), dir_fd=self._folder.descriptor)
+                os.unlink(self._folder.at(name), dir_fd=self._folder.descriptor)
         self._folder.close()
         with contextlib.suppress(OSError):
-            os.rmdir(self._outer.place(self._own), dir_fd=self._outer.descriptor)
+            os.rmdir(self._outer.at(self._own), dir_fd=self._outer.descriptor)
         self._outer.close()
 
     def _write(self, chunk: bytes) -> None:
@@ -251,7 +250,7 @@ class Resumable:
             self._report()
 
     def _announce(self) -> None:
-        """Begin to report anew where the object has changed its size."""
+        """Begin to report again where the object has changed its size."""
         if self._reporter is not None and self._reported is not None and self._announced != self.total:
             self._reporter.finish()
             self._reported = None
@@ -264,17 +263,17 @@ class Resumable:
             self._reporter.advance("downloaded", self._size - self._reported)
             self._reported = self._size
 
-    def _open(self, place: str, flags: int) -> int:
+    def _open(self, name: str, flags: int) -> int:
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        return os.open(self._folder.place(place), flags, 0o666, dir_fd=self._folder.descriptor)
+        return os.open(self._folder.at(name), flags, 0o666, dir_fd=self._folder.descriptor)
 
     def _drop_foreign(self) -> None:
-        """Remove what is no file: a link would lead elsewhere, and a pipe would be waited for."""
+        """Remove what is not a file: a link would lead elsewhere, and a pipe would block."""
         for name in (_NOTE, _DATA):
-            place, held = self._folder.place(name), self._folder.descriptor
+            path, descriptor = self._folder.at(name), self._folder.descriptor
             with contextlib.suppress(FileNotFoundError):
-                if not stat.S_ISREG(os.stat(place, dir_fd=held, follow_symlinks=False).st_mode):
-                    os.unlink(place, dir_fd=held)
+                if not stat.S_ISREG(os.stat(path, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                    os.unlink(path, dir_fd=descriptor)
 
     def _read_note(self) -> tuple[str | None, int | None, str]:
         try:
@@ -292,7 +291,7 @@ class Resumable:
         self._etag, self.total = etag, total
         if etag is None:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._folder.place(_NOTE), dir_fd=self._folder.descriptor)
+                os.unlink(self._folder.at(_NOTE), dir_fd=self._folder.descriptor)
             return
         with os.fdopen(self._open(_NOTE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             file.write(json.dumps({"etag": etag, "total": total, "type": self.media_type}).encode())

@@ -1,4 +1,4 @@
-"""Places in the storage to signed URLs, up to 1000 in one request."""
+"""Storage paths to signed URLs, up to 1000 in one request."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _TOO_MUCH = frozenset({400, 413, 422})
 
 
 def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple[str, str]:
-    """Split a place such as ``s3://bucket/spaces/<space id>/coco_output/f.json`` into space id and relative path.
+    """Split a storage path such as ``s3://bucket/spaces/<space id>/output/f.json`` into space id and relative path.
 
     A path without a scheme is relative to the space already.
 
     Args:
-        url: The place, as an annotation names it.
-        space_id: The space that the caller expects; taken from the place where it is ``None``.
+        url: The storage path, as an annotation names it.
+        space_id: The expected space; taken from the path if ``None``.
         what: What is stored there, for messages.
 
     Raises:
-        DownloadError: If the place is in another space, or names none and none is given.
+        DownloadError: If the path is in another space, or names none and none is given.
         UnsafePathError: If it would lead out of the space.
     """
     scheme, separator, rest = url.partition("://")
@@ -43,19 +43,19 @@ def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple
         match = re.fullmatch(r"(?:.*?/)??spaces/([^/]+)/(.+)", key)
         if match is None:
             shown = blank(url)
-            raise DownloadError(f"The {what}'s place {shown!r} names no space: it has no part 'spaces/<space id>/...'.")
+            raise DownloadError(f"The {what}'s path {shown!r} names no space: it has no part 'spaces/<space id>/...'.")
         found, path = match.groups()
         if space_id is not None and found != space_id:
             raise DownloadError(
-                f"The {what} lies in space {found!r} but space_id is {space_id!r}. Pass space_id={found!r}, "
+                f"The {what} is in space {found!r} but space_id is {space_id!r}. Pass space_id={found!r}, "
                 "or leave it out (and CF_SPACE_ID too): it is found by itself."
             )
     else:
         if space_id is None:
-            raise DownloadError(f"The {what}'s place names no space. Pass space_id=... or set CF_SPACE_ID.")
+            raise DownloadError(f"The {what}'s path names no space. Pass space_id=... or set CF_SPACE_ID.")
         found, path = space_id, url.lstrip("/")
     if any(part in ("", ".", "..") for part in [found, *path.split("/")]) or not path.isprintable():
-        raise UnsafePathError(f"The {what}'s place {blank(url)!r} would lead out of its space; nothing was asked for.")
+        raise UnsafePathError(f"The {what}'s path {blank(url)!r} would lead out of its space; nothing was asked for.")
     return found, path
 
 

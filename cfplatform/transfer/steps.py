@@ -10,7 +10,7 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Generator, Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .. import http, params
 from ..destination import local
@@ -27,13 +27,10 @@ from ..exceptions import (
     PermissionDeniedError,
 )
 from ..http import SINGLE, ObjectStream, Run, Transport
-from ..resources import Annotation
+from ..resources import Annotation, WorkItem
 from . import signing
-from .job import Job
 from .memory import MemoryBudget, OverBudgetError
 from .pool import Pool
-
-__all__ = ["SIGN_GROUP", "Job", "Steps"]
 
 #: Annotated items that are signed together. Large enough that signing hardly counts, small enough that the URLs are
 #: used soon: they may live for minutes only.
@@ -41,15 +38,62 @@ SIGN_GROUP = 100
 
 R = TypeVar("R")
 
+_OUT_OF_FILES = os.strerror(errno.EMFILE)
+
+
+class Job(Generic[R]):
+    """One item under way; ``result`` or ``error`` is set when it is done."""
+
+    def __init__(self, item: WorkItem, target: Any = None, result: R | None = None) -> None:
+        self.item = item
+        #: The project to request it from: the one that was listed, whatever the item says.
+        self.project_id = item.listed_project_id or ""
+        self.wants_document = True
+        #: The asset's URL or storage path, as the platform says; ``None`` if it is not wanted.
+        self.asset: str | None = None
+        self.asset_path = ""
+        self.asset_url = ""
+        #: Why there is no asset; raised after the document is saved.
+        self.asset_error: DownloadError | None = None
+        #: What the receiver needs to know; the steps do not look at it.
+        self.target = target
+        self.result = result
+        self.error: CFPlatformError | None = None
+        self.headers: dict[str, str] | None = None
+        #: Bytes that the document needs, where known, and those that are reserved for it.
+        self.size: int | None = None
+        self.reserved = 0
+        self.is_held = False
+        self.index = -1
+        self.space_id = ""
+        self.path = ""
+        self.url = ""
+        self.renewals = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is finished."""
+        return self.result is not None or self.error is not None
+
+    def fail(self, error: CFPlatformError) -> None:
+        """Finish it with an error."""
+        # Without its traceback, whose frames hold the job, its document and the client.
+        self.error = error.with_traceback(None)
+        self.result = None
+
+    def take(self) -> R | None:
+        """Return the result and drop it here."""
+        result, self.result = self.result, None
+        return result
+
+
 #: What receives a document, and what receives an asset; see :class:`Steps`.
 Receive = Callable[[Job[R], ObjectStream], R]
 ReceiveAsset = Callable[[Job[R], "Callable[[], str] | None", Run], R]
 
-_OUT_OF_FILES = os.strerror(errno.EMFILE)
-
 
 class Steps(Generic[R]):
-    """Takes jobs through the steps, once.
+    """Takes jobs through the steps of one run.
 
     Args:
         calls: The transport.
@@ -104,7 +148,7 @@ class Steps(Generic[R]):
             self._pool.submit(functools.partial(self._do, self._annotate, job))
 
     def _do(self, step: Callable[[Job[R]], None], job: Job[R]) -> None:
-        """Take a job through a step; what goes wrong is about this job, or about all."""
+        """Take a job through a step; an error concerns this job, or all of them."""
         try:
             step(job)
         except CFPlatformError as error:
@@ -225,7 +269,7 @@ def _concerns_all(error: CFPlatformError) -> bool:
 
 
 def fetch_annotation(calls: Transport, project_id: str, work_item_id: str, *, run: Run = SINGLE) -> Annotation:
-    """Fetch one annotation, with the COCO document's place in its metadata."""
+    """Fetch one annotation, whose metadata says where the COCO document is stored."""
     path = http.path(
         "projects",
         params.object_id("project_id", project_id),

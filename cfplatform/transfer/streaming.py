@@ -13,11 +13,11 @@ from ..resources import WorkItem
 from .memory import MemoryBudget
 from .steps import Job, Steps
 
-#: Parsed documents that wait to be taken, for each worker.
+#: Parsed documents that wait for the caller, for each worker.
 HELD_PER_WORKER = 2
-#: Bytes, as sent, of the documents together that are received and parsed, and that wait to be taken; one that has more
-#: goes alone. Parsed, COCO documents take 3 to 8 times their size.
-LOOK_AHEAD = 64 * 1024 * 1024
+#: Bytes, as sent, of all documents that are received or wait for the caller; a larger one goes alone. Parsed, COCO
+#: documents take 3 to 8 times their size.
+PREFETCH_BYTES = 64 * 1024 * 1024
 
 
 def parsed_documents(
@@ -29,7 +29,7 @@ def parsed_documents(
     patience: float,
     ordered: bool,
     on_error: Callable[[WorkItem, CFPlatformError], Any] | None,
-    look_ahead: int = LOOK_AHEAD,
+    prefetch_bytes: int = PREFETCH_BYTES,
 ) -> Iterator[tuple[WorkItem, dict[str, Any]]]:
     """Yield each item with its parsed document; nothing touches the disk."""
 
@@ -46,7 +46,7 @@ def parsed_documents(
         patience=patience,
         space_id=space_id,
         ordered=ordered,
-        budget=MemoryBudget(look_ahead, HELD_PER_WORKER * workers),
+        budget=MemoryBudget(prefetch_bytes, HELD_PER_WORKER * workers),
     )
     with contextlib.closing(steps.run(Job(item) for item in items)) as jobs:
         for job in jobs:
@@ -60,16 +60,16 @@ def parsed_documents(
 
 def _read_whole(steps: Steps[dict[str, Any]], job: Job[dict[str, Any]], stream: ObjectStream) -> bytearray:
     """Read a document into memory that is reserved first or, where its size is not known, on the way."""
-    told = stream.size
-    reserved = told or 0
-    if told is not None:
-        steps.reserve(job, told)
+    size = stream.size
+    reserved = size or 0
+    if size is not None:
+        steps.reserve(job, size)
     document = bytearray()
     for chunk in stream.chunks(documents.LOAD_LIMIT):
         document += chunk
         if len(document) > reserved:
             reserved = 2 * len(document)
             steps.reserve(job, reserved, is_all=False)
-    if told is None:
+    if size is None:
         steps.reserve(job, len(document))
     return document

@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib.util
 
 from ..exceptions import ConfigurationError
+from ..resources.options import DrawOptions
 
 if importlib.util.find_spec("PIL") is None:
     raise ConfigurationError("Drawing needs Pillow: pip install 'cfplatform[viz]'")
 
 from .colours import Colour, class_colours
-from .drawing import DrawOptions, draw
+from .drawing import draw
 from .pictures import Picture
 
 __all__ = ["Colour", "DrawOptions", "Picture", "class_colours", "draw"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
@@ -25,19 +25,6 @@ _EDGE = [255 if 32 < value < 224 else 0 for value in range(256)]
 _CAPTION: Colour = (32, 32, 32)
 _CAPTIONS = 3
 _ROUNDED = 200
-
-
-class DrawOptions(TypedDict, total=False):
-    """Options of :func:`draw`, which says what they mean."""
-
-    image_id: Any
-    labels: bool
-    boxes: bool
-    masks: bool
-    keypoints: bool
-    colours: Mapping[str, Colour] | None
-    font: str | os.PathLike[str] | None
-    max_size: int
 
 
 def draw(

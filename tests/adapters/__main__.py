@@ -20,7 +20,14 @@ from . import BESIDE, LIBRARIES
 
 ROOT = Path(__file__).parents[2]
 #: The tests themselves, and of those of the documentation what names an adapter.
-TESTS = ["tests/adapters", "tests/functional/test_examples.py", "tests/meta/test_documented.py", "-k", "adapters"]
+TESTS = [
+    "tests/adapters",
+    "tests/unit/test_adapters.py",
+    "tests/functional/test_examples.py",
+    "tests/meta/test_documented.py",
+    "-k",
+    "adapters",
+]
 
 
 def main() -> int:

@@ -14,7 +14,6 @@ import pytest
 from cfplatform import (
     APIConnectionError,
     CFPlatformError,
-    ConflictError,
     ExportError,
     ExportFailedError,
     ExportTimeoutError,
@@ -22,7 +21,6 @@ from cfplatform import (
     PermissionDeniedError,
     ServerError,
 )
-from cfplatform.transfer import exports
 from tests.faults.stores import EXPIRED, EXPORT, REFUSED, SPACE, Store, noise, zipped
 from tests.faults.test_x_secrets import check, texts_of
 from tests.faults.tools import run
@@ -47,12 +45,6 @@ CONFLICT = said({"message": "one at a time"}, 409)
 
 def verbs(server):
     return [request.method for request in server.requests]
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """No second between two looks."""
-    monkeypatch.setattr(exports, "FIRST_POLL", 0.01)
 
 
 # --- N2 ----------------------------------------------------------------------------------------------------------
@@ -137,14 +129,7 @@ def test_n02_the_same_at_the_sandbox(make_sandbox, arrived):
     assert len(sent) == (1 if arrived else 2)
 
 
-def test_n02_conflicts_that_are_about_nothing_end(serve, connect, quick):
-    server = serve(default=Answer(lambda request: CONFLICT if request.method == "POST" else listing(OLD)))
-    with pytest.raises(ConflictError, match="one at a time"):
-        connect(server).create_export("Nightly", SPACE, wait_for_running=True, timeout=60)
-    assert verbs(server).count("POST") == exports.FREE_LOOKS
-
-
-def test_n02_an_export_that_is_deleted_while_it_is_waited_for_is_out_of_the_way(serve, connect, quick):
+def test_n02_an_export_that_is_deleted_while_it_is_waited_for_is_out_of_the_way(serve, connect):
     running = export("running", status="IN_PROGRESS")
     server = serve(listing(running), CONFLICT, listing(running), said({"message": "gone"}, 404), said(NEW, 201))
     assert connect(server).create_export("Nightly", SPACE, wait_for_running=True).id == "new"
@@ -163,25 +148,25 @@ PASSING = {
 
 
 @pytest.mark.parametrize("fault", PASSING)
-def test_waiting_outlives_faults_that_pass(serve, connect, quick, fault):
+def test_waiting_outlives_faults_that_pass(serve, connect, fault):
     server = serve(said(NEW), PASSING[fault], PASSING[fault], said(NEW), said(export(status="COMPLETED")))
-    assert connect(server, retries=0).wait_for_export("new", SPACE).status == "COMPLETED"
+    assert connect(server, retries=0).wait_for_export("new", SPACE, poll_interval=0.1).status == "COMPLETED"
     assert len(server.requests) >= 4
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_waiting_ends_where_it_would_be_in_vain(serve, connect, quick, status):
+def test_waiting_ends_where_it_would_be_in_vain(serve, connect, status):
     server = serve(said(NEW), default=said({"message": "no"}, status))
     with pytest.raises(CFPlatformError) as caught:
-        connect(server).wait_for_export("new", SPACE)
+        connect(server).wait_for_export("new", SPACE, poll_interval=0.1)
     assert caught.value.status_code == status
     assert len(server.requests) == 2
 
 
-def test_waiting_for_a_server_that_is_down_ends_in_time_and_says_why(serve, connect, quick):
+def test_waiting_for_a_server_that_is_down_ends_in_time_and_says_why(serve, connect):
     server = serve(said(NEW), default=raw(503, b"out of order"))
     began = time.monotonic()
-    with pytest.raises(ExportTimeoutError, match=r"is PENDING after 0.5 s; the last look .* out of order") as caught:
+    with pytest.raises(ExportTimeoutError, match=r"is PENDING after 0.5 s; the last poll .* out of order") as caught:
         connect(server, retries=1).wait_for_export("new", SPACE, timeout=0.5, poll_interval=0.1)
     assert 0.5 <= time.monotonic() - began < 3
     assert caught.value.export.id == "new"
@@ -198,7 +183,7 @@ def test_waiting_for_a_server_that_says_nothing_ends_in_time(serve, connect):
     assert 1 <= time.monotonic() - began < 5
 
 
-def test_waiting_for_what_was_never_seen(serve, connect, quick):
+def test_waiting_for_what_was_never_seen(serve, connect):
     server = serve(default=RESET)
     with pytest.raises(ExportTimeoutError, match="in an unknown state") as caught:
         connect(server, retries=0).wait_for_export("new", SPACE, timeout=0)
@@ -206,7 +191,7 @@ def test_waiting_for_what_was_never_seen(serve, connect, quick):
 
 
 @pytest.mark.parametrize("status", ["EXPIRED", None, 5, "completed"])
-def test_an_unknown_status_is_waited_for_and_told(serve, connect, quick, status):
+def test_an_unknown_status_is_waited_for_and_told(serve, connect, status):
     server = serve(default=said(export(status=status)))
     with pytest.raises(ExportTimeoutError):
         connect(server).wait_for_export("new", SPACE, timeout=0.05)
@@ -284,7 +269,7 @@ def test_x01_no_fault_of_an_archive_shows_its_link(serve, connect, tmp_path, cap
     check(errors, caplog, capfd, tmp_path)
 
 
-def test_x01_errors_that_carry_an_export_do_not_show_its_link(serve, connect, tmp_path, caplog, capfd, quick):
+def test_x01_errors_that_carry_an_export_do_not_show_its_link(serve, connect, tmp_path, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     link = f"https://storage.example/o?X-Amz-Signature={SIGNATURE}"
     # An error that carries the export holds its link, as the export itself does; nothing shows it.
@@ -302,7 +287,7 @@ def test_x01_errors_that_carry_an_export_do_not_show_its_link(serve, connect, tm
     assert SIGNATURE not in "".join(capfd.readouterr())
 
 
-def test_errors_that_carry_an_export_travel(serve, connect, quick):
+def test_errors_that_carry_an_export_travel(serve, connect):
     server = serve(default=said(export(status="FAILED", error="no ink")))
     error = outcome(CFPlatformError, connect(server).wait_for_export, "new", SPACE)[1]
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - just made here

@@ -26,7 +26,6 @@ from cfplatform import (
     RateLimitError,
     ServerError,
 )
-from cfplatform.transfer.signing import Signer
 from tests.faults.tools import tree, wait_until
 from tests.http.conftest import KEY, SIGNATURE
 from tests.http.scripted import Answer, raw, said
@@ -46,27 +45,21 @@ def busy(status=503, *headers):
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, *range(520, 528), 408, 425])
-def test_h01_a_passing_fault_is_repeated_for_the_api_for_signing_and_for_the_storage(serve, connect, fetch, status):
-    api, signing = serve(busy(status), busy(status), OK), serve(busy(status), busy(status), SIGNED)
-    storage = serve(busy(status), busy(status), raw(200, DOCUMENT))
+def test_h01_a_passing_fault_is_repeated_for_the_api_and_for_the_storage(serve, connect, fetch, status):
+    api, storage = serve(busy(status), busy(status), OK), serve(busy(status), busy(status), raw(200, DOCUMENT))
     assert connect(api).request("GET", "/x").json() == {"ok": True}
-    assert Signer(connect(signing)._calls).sign("s", ["f.json"]) == {"f.json": "https://storage.example/o"}
     assert fetch(storage) == DOCUMENT
-    assert [len(server.requests) for server in (api, signing, storage)] == [3, 3, 3]
+    assert [len(server.requests) for server in (api, storage)] == [3, 3]
 
 
 @pytest.mark.parametrize("status", [501, 505])
 def test_h01_a_fault_that_will_stay_is_not_repeated(serve, connect, fetch, status):
-    api, signing, storage = [serve(busy(status), OK) for _ in range(3)]
-    for call in (
-        lambda: connect(api).request("GET", "/x"),
-        lambda: Signer(connect(signing)._calls).sign("s", ["f.json"]),
-        lambda: fetch(storage),
-    ):
+    api, storage = serve(busy(status), OK), serve(busy(status), OK)
+    for call in (lambda: connect(api).request("GET", "/x"), lambda: fetch(storage)):
         with pytest.raises(ServerError) as caught:
             call()
         assert caught.value.status_code == status
-    assert [len(server.requests) for server in (api, signing, storage)] == [1, 1, 1]
+    assert [len(server.requests) for server in (api, storage)] == [1, 1]
 
 
 # --- H2
@@ -348,23 +341,6 @@ def test_h14_of_a_huge_error_body_only_the_start_is_told_and_never_the_key(serve
 
 
 # --- H15, H16
-
-
-@pytest.mark.parametrize("status", [400, 413])
-def test_h15_a_group_that_is_too_large_is_halved_down_to_the_one_bad_path(serve, connect, status):
-    def sign(request):
-        paths = json.loads(request.body)["paths"]
-        if len(paths) > 100 or "p666" in paths:
-            return said({"message": "Too much."}, status)
-        return said({"items": [{"path": path, "signedUrl": f"https://storage.example/{path}"} for path in paths]})
-
-    server = serve(default=Answer(sign))
-    paths = [f"p{number}" for number in range(1000)]
-    signed = Signer(connect(server)._calls).sign("s", paths)
-    assert {path for path, url in signed.items() if isinstance(url, CFPlatformError)} == {"p666"}
-    assert "Too much" in str(signed["p666"])
-    assert all(signed[path] == f"https://storage.example/{path}" for path in paths if path != "p666")
-    assert len(server.requests) < 50
 
 
 @pytest.mark.parametrize("status", [402, 418, 451, 499])

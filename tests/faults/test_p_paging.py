@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 
 import pytest
 
 from cfplatform import APIConnectionError, APIError, BadRequestError, CFPlatformError, InvalidResponseError, ServerError
-from cfplatform.transfer import pagination
 from tests.faults.tools import page, tree
 
 LISTING = "*/workItems"
@@ -268,22 +266,3 @@ def test_p11_a_platform_that_is_away_for_too_long_is_a_typed_error(make_sandbox)
         sandbox.start()
         found += [item.id for item in client.get_work_items(cursor=caught.value.cursor)]
     assert found == list(sandbox.work_item_ids())
-
-
-def test_p12_what_is_remembered_of_ids_is_bounded():
-    def pages():
-        for number in range(3_000):
-            yield {"items": [{"id": f"item-{number * 100 + index}"} for index in range(100)], "meta": {}}
-
-    items = pagination.items(pages())
-    for _ in range(50_000):
-        next(items)
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        count = sum(1 for _ in items)
-        after, most = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert count == 250_000
-    assert most - before < 6 * 1024 * 1024

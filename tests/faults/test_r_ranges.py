@@ -13,8 +13,6 @@ import time
 import pytest
 
 from cfplatform import CFPlatformError, DownloadError, IncompleteDownloadError, PermissionDeniedError, ServerError
-from cfplatform.destination import local
-from cfplatform.http.body import CHUNK
 from tests.faults.stores import EXPIRED, EXPORT, NAME, REFUSED, SPACE, Store, noise, part, zipped
 from tests.faults.tools import run, start, tree, wait_until
 from tests.http.scripted import raw
@@ -22,6 +20,8 @@ from tests.tools import outcome
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links, signals and pipes of POSIX")
 
+#: Bytes after which an attempt counts as one that got on.
+CHUNK = 65_536
 SIZE = 1_200_000
 CONTENT = zipped(SIZE)
 SIZE = len(CONTENT)
@@ -645,20 +645,6 @@ def test_r01_a_process_that_is_killed_again_and_again_leaves_what_the_next_one_g
     assert len(asked) == 5
     assert asked == sorted(set(asked))
     assert asked[-1] == reached > len(content) * 0.93
-
-
-def test_r01_a_part_of_an_earlier_process_with_the_same_number_is_taken_up(store, connect, download, tmp_path):
-    # As in a container that was started again: same host name, same number.
-    cut(store, tmp_path, connect)
-    (free,) = (tmp_path / ".cfplatform" / "resume").iterdir()
-    host, pid, mark = local.unique_name().split("-")
-    assert pid == str(os.getpid())
-    free.rename(free.with_suffix(f".{host}-{pid}-{'0' * len(mark)}"))
-    # Beside the part of another process that is gone, which nobody needs any more.
-    free.with_suffix(f".{host}-999999999-{mark}").mkdir()
-    download(store, tmp_path)
-    check(tmp_path)
-    assert len(store.gets) == 1
 
 
 @pytest.mark.parametrize("way", ["", "extract"])

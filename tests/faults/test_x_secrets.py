@@ -17,7 +17,6 @@ import pytest
 import requests
 
 from cfplatform import CFPlatformError, Client
-from cfplatform.destination import state
 from tests.faults.tools import ROOT, run, store_at
 from tests.http.conftest import KEY, SIGNATURE
 from tests.http.scripted import Answer, raw, said
@@ -170,26 +169,6 @@ def test_x01_an_error_that_ends_the_run_holds_no_frame_with_a_signed_url(
     with sandbox.client(max_workers=2) as client:
         _, error = outcome(CFPlatformError, lambda: client.download_project(destination=tmp_path))
     assert error is not None
-    check([error], loud, capfd, tmp_path)
-
-
-def test_x01_an_error_of_a_worker_that_ends_the_run_has_no_frames_of_the_worker(
-    serve, make_sandbox, tmp_path, loud, capfd, monkeypatch
-):
-    monkeypatch.setattr(state.database, "LOCK_WAIT", 0.1)
-    sandbox = make_sandbox(items=50, batches=1, api_key=KEY)
-    store_at(sandbox, serve(default=STORAGE_FAULTS["right"]).origin, QUERY)
-    with sandbox.client(max_workers=2) as client:
-        results = client.iter_downloads(client.get_work_items(), tmp_path)
-        assert next(results).outcome == "downloaded"
-        found = [path for path in (tmp_path / ".cfplatform").iterdir() if path.is_file()]
-        (database,) = [path for path in found if path.read_bytes().startswith(b"SQLite format 3")]
-        with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
-            # Nobody else can write, so the worker that has fetched a document cannot remember it.
-            other.execute("BEGIN IMMEDIATE")
-            _, error = outcome(CFPlatformError, lambda: list(results))
-    assert error is not None
-    assert "_receive" not in "".join(traceback.format_exception(error))
     check([error], loud, capfd, tmp_path)
 
 

@@ -25,9 +25,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cfplatform import CFPlatformError, DownloadError, IncompleteDownloadError, UnsafePathError, archives, naming
+from cfplatform import CFPlatformError, DownloadError, IncompleteDownloadError, UnsafePathError, archives
 from tests.faults.tools import ROOT, Child, tree, wait_until
-from tests.tools import outcome
+from tests.tools import folded, outcome
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links, modes and signals of POSIX")
 
@@ -432,8 +432,8 @@ def test_z05_a_file_that_was_cut_anywhere_is_refused(tmp_path):
         path.write_bytes(WHOLE[:length])
         with pytest.raises(IncompleteDownloadError):
             archives.check(path)
-    refused(tmp_path, WHOLE[:-1], IncompleteDownloadError, "no whole directory")
-    refused(tmp_path, build(Part(), comment=b"a comment")[:-1], IncompleteDownloadError, "no whole directory")
+    refused(tmp_path, WHOLE[:-1], IncompleteDownloadError, "no complete directory")
+    refused(tmp_path, build(Part(), comment=b"a comment")[:-1], IncompleteDownloadError, "no complete directory")
 
 
 @pytest.mark.parametrize(
@@ -442,8 +442,8 @@ def test_z05_a_file_that_was_cut_anywhere_is_refused(tmp_path):
         (b"<!DOCTYPE html><html><head><title>Sign in</title></head></html>", "'Sign in'"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Expired</Message></Error>", "AccessDenied"),
         (b'{"message": "no such export ?X-Amz-Signature=0123"}', "no such export"),
-        (b"", "no zip archive"),
-        (b"\x1f\x8b" + bytes(5000), "no zip archive"),
+        (b"", "not a zip archive"),
+        (b"\x1f\x8b" + bytes(5000), "not a zip archive"),
     ],
 )
 def test_z05_what_is_no_archive_is_refused_with_its_own_words(tmp_path, content, words):
@@ -509,7 +509,7 @@ def test_z05_volumes_and_wrong_numbers_are_refused(tmp_path):
 @pytest.mark.parametrize("said", [0, 2, 4, 65535])
 def test_z05_members_that_were_announced_and_are_missing_are_refused(tmp_path, said):
     end = WHOLE[-22:-14] + struct.pack("<2H", said, said) + WHOLE[-10:]
-    refused(tmp_path, WHOLE[:-22] + end, IncompleteDownloadError, "whole directory|announces")
+    refused(tmp_path, WHOLE[:-22] + end, IncompleteDownloadError, "complete directory|announces")
 
 
 @pytest.mark.parametrize("field", [28, 30, 32], ids=["name", "extra", "comment"])
@@ -765,7 +765,7 @@ safe = st.builds(
 contents = st.lists(
     st.tuples(safe, st.binary(max_size=3000), st.sampled_from([0, 8])),
     max_size=8,
-    unique_by=lambda member: naming.collision_key(member[0]),
+    unique_by=lambda member: folded(member[0]),
 )
 
 

@@ -1,20 +1,29 @@
-"""The command as a shell runs it: real processes, with their streams in pipes or on a terminal."""
+"""The command as a shell runs it: in this process where only its output counts, else in one of its own.
+
+A process of its own is needed for a terminal, for signals, for streams that are closed or encoded in another way, and
+for what is loaded.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
+import warnings
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 import cfplatform
+from cfplatform.__main__ import main
 
 ROOT = Path(cfplatform.__file__).parents[1]
 ESCAPE = "\x1b"
@@ -33,7 +42,50 @@ def environment(sandbox, **changes):
 
 
 def run(*arguments, sandbox=None, cwd=None, stdin="", **changes):
-    """Run a command to its end, with its streams going into pipes."""
+    """Run a command to its end in this process, with streams that are no terminal."""
+    argv = ["cfplatform", *map(str, arguments)]
+    variables = mock.patch.dict(os.environ, environment(sandbox, **changes), clear=True)
+    before = Path.cwd()
+    with contextlib.ExitStack() as stack:
+        source, out, err = [stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8")) for _ in range(3)]
+        source.write(stdin)
+        source.seek(0)
+        with variables, mock.patch.multiple(sys, argv=argv, stdin=source, stdout=out, stderr=err), _same_process():
+            os.chdir(cwd or before)
+            try:
+                main()
+                code = 0
+            except SystemExit as ended:
+                code = ended.code or 0
+            finally:
+                os.chdir(before)
+        return subprocess.CompletedProcess(argv, code, *map(_written, (out, err)))
+
+
+@contextlib.contextmanager
+def _same_process():
+    """Show warnings as a new process does, and take back what a command does to its process."""
+    loggers = [logging.getLogger(name) for name in ("cfplatform", "urllib3")]
+    kept = [(logger.level, [*logger.handlers]) for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", kind)
+        try:
+            yield
+        finally:
+            for logger, (level, handlers) in zip(loggers, kept, strict=True):
+                logger.setLevel(level)
+                logger.handlers[:] = handlers
+
+
+def _written(stream):
+    stream.seek(0)
+    return stream.read()
+
+
+def run_process(*arguments, sandbox=None, cwd=None, stdin="", **changes):
+    """Run a command to its end in a process of its own, with its streams going into pipes."""
     streams = {"input": stdin, "capture_output": True, "encoding": "utf-8"}
     variables = environment(sandbox, **changes)
     return subprocess.run(command(*arguments), **streams, env=variables, cwd=cwd, timeout=60, check=False)

@@ -8,7 +8,6 @@ import time
 import pytest
 
 from cfplatform import DownloadError, InvalidParameterError, NotFoundError, UnsafePathError
-from cfplatform.transfer import streaming
 
 
 def test_documents_come_in_listing_order_and_hold_what_is_stored(make_sandbox):
@@ -39,7 +38,7 @@ def test_order_is_kept_when_the_first_document_is_the_slowest(sandbox, client):
     assert ids == list(sandbox.work_item_ids())
 
 
-def test_look_ahead_is_bounded_and_closing_cancels(make_sandbox):
+def test_prefetch_bytes_is_bounded_and_closing_cancels(make_sandbox):
     sandbox = make_sandbox(items=5000, batches=2)
     with sandbox.client(max_workers=4) as client:
         stream = client.iter_annotations()
@@ -141,38 +140,6 @@ def test_odd_places_fail_that_item_only(sandbox, client, place, error, words):
     assert len(pairs) == 19
     assert isinstance(failed[0], error)
     assert words in str(failed[0])
-
-
-@pytest.mark.parametrize("ordered", [True, False])
-@pytest.mark.parametrize("look_ahead", [1, 20_000, 10**9])
-def test_every_document_comes_however_little_room_there_is(make_sandbox, ordered, look_ahead):
-    sandbox = make_sandbox(items=60, batches=2)
-    ids = list(sandbox.work_item_ids())
-    large = json.dumps({"info": {}, "images": [{"id": n} for n in range(3000)]}).encode()
-    for item_id in ids[::7]:
-        sandbox.update_work_item(item_id, document=large)
-    sandbox.fail_next(503, times=2, path=f"*{ids[0]}*")
-    sandbox.set_annotation(ids[20], None)
-    failed = []
-    with sandbox.client(max_workers=8) as client:
-        found = streaming.parsed_documents(
-            client._calls,
-            client.get_work_items(),
-            space_id=None,
-            workers=8,
-            patience=600,
-            ordered=ordered,
-            on_error=lambda item, error: failed.append(item.id),
-            look_ahead=look_ahead,
-        )
-        sizes = {item.id: len(document["images"]) for item, document in found}
-    assert failed == [ids[20]]
-    assert sorted(sizes) == sorted(set(ids) - {ids[20]})
-    assert {item_id for item_id, size in sizes.items() if size == 3000} == set(ids[::7])
-    if ordered:
-        assert list(sizes) == [item_id for item_id in ids if item_id != ids[20]]
-    if look_ahead == 10**9:
-        assert sandbox.counts["storage"] == 59
 
 
 # --- How many at a time

@@ -19,7 +19,6 @@ from cfplatform import (
     UnsafePathError,
     iter_downloaded,
 )
-from cfplatform.transfer import resumable
 from tests.faults.tools import parts, tree
 from tests.http.scripted import Answer, ScriptedServer, raw
 
@@ -45,7 +44,7 @@ def point_to(sandbox, item, url):
 
 def left_over(root):
     """What a run keeps for a later one."""
-    folder = root / ".cfplatform" / resumable.FOLDER
+    folder = root / ".cfplatform" / "resume"
     return sorted(os.listdir(folder)) if folder.exists() else []
 
 
@@ -176,7 +175,7 @@ def test_a_web_page_in_place_of_a_picture_is_refused(sandbox, client, tmp_path):
     sandbox.html_next(None, path="/storage/*" + sandbox.work_item(item)["assetUrl"].split("/")[-1])
     (failure,) = client.download_project(destination=tmp_path, assets=True).failures
     assert isinstance(failure.error, InvalidResponseError)
-    assert "web page in place of the asset" in str(failure.error)
+    assert "web page instead of the asset" in str(failure.error)
     assert not list(tmp_path.glob(f"*/assets/{item}*"))
 
 

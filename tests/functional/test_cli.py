@@ -15,7 +15,6 @@ import click
 import pytest
 
 import cfplatform
-from cfplatform import console
 from cfplatform.cli import cli
 from tests.functional.shell import ESCAPE, HOSTILE, environment, json_lines, on_terminal, run, started
 
@@ -314,32 +313,6 @@ def test_answers_of_the_platform_are_explained(world, status, sentence):
     assert "because Ev" in done.stderr
     assert ESCAPE not in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "sentence"),
-    [
-        (cfplatform.APITimeoutError("Raise timeout=(connect, read)"), 1, "The platform did not answer in time."),
-        (cfplatform.RateLimitError("x", status_code=429), 1, "Too many requests"),
-        (
-            cfplatform.APIConnectionError("No connection. Check proxies= and the proxy variables."),
-            1,
-            "No connection. C",
-        ),
-        (cfplatform.DestinationBusyError("process 7 is busy"), 1, "process 7 is busy"),
-        (cfplatform.InvalidParameterError("max_workers must be 1"), 2, "--workers must be 1"),
-        (OSError(28, "No space left on device"), 1, "No space left on device."),
-        (OSError(2, "No such file", "x"), 1, "No such file: 'x'."),
-        (KeyError("x"), 1, "Unexpected KeyError: 'x'. Run it with --debug"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
-)
-def test_every_error_has_a_sentence_and_an_exit_code(error, code, sentence):
-    said, found = console.explain(error)
-    assert found == code
-    assert said.startswith(sentence)
-    assert "proxies=" not in said
-    assert "timeout=" not in said
 
 
 def test_a_key_with_white_space_is_one_line_of_warning(world):

@@ -10,15 +10,14 @@ import time
 
 import pytest
 
-from cfplatform.cli import checks
-from tests.functional.shell import ESCAPE, HOSTILE, ROOT, json_lines, on_terminal, run, shown
+from tests.functional.shell import ESCAPE, HOSTILE, ROOT, json_lines, on_terminal, run, run_process, shown
 from tests.http.scripted import ScriptedServer, raw
 
 PAGE = json.dumps({"items": [], "meta": {"object": "batch"}}).encode()
 KEY = "the-secret-key-1234567890"
 
 
-def examined(*arguments, sandbox=None, **changes):
+def examined(*arguments, sandbox=None, run=run, **changes):
     """Each check of a run by its name, and the exit code; the key is nowhere."""
     changes = {"REQUESTS_CA_BUNDLE": None, "CURL_CA_BUNDLE": None, **changes}
     done = run("doctor", *arguments, "--json", sandbox=sandbox, **changes)
@@ -106,6 +105,7 @@ def test_a_socks_proxy_needs_pysocks(tmp_path):
     # Whatever this environment has.
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['socks'] = None\n", encoding="utf-8")
     found = examined(
+        run=run_process,
         CF_API_KEY=KEY,
         CF_PROJECT_ID="p",
         CF_PLATFORM_BASE_URL="https://api.invalid",
@@ -181,18 +181,3 @@ def test_in_a_pipe_it_is_tab_separated(sandbox):
     assert all(len(line.split("\t")) == 4 for line in done.stdout.splitlines())
     assert (done.stderr, ESCAPE in done.stdout) == ("No check failed.\n", False)
     assert run("doctor", "--quiet", sandbox=sandbox).stderr == ""
-
-
-def test_the_oldest_versions_are_those_of_the_package():
-    import configparser
-    from pathlib import Path
-
-    config = configparser.ConfigParser()
-    config.read(Path(__file__).parents[2] / "setup.cfg")
-    for name, version in checks.MINIMUM.items():
-        assert f"{name}>={'.'.join(map(str, version))}" in config["options"]["install_requires"]
-    extras = config["options.extras_require"]
-    assert set(checks.EXTRAS) == set(extras) - {"test", "docs", "dev"}
-    for extra, names in checks.EXTRAS.items():
-        for name in names:
-            assert name in extras[extra] or (extra, name) == ("sandbox", "cryptography")

@@ -8,7 +8,6 @@ import logging
 import multiprocessing
 import os
 import pickle
-import shutil
 import signal
 import sys
 import threading
@@ -21,9 +20,10 @@ import requests
 import urllib3
 
 from cfplatform import AuthenticationError, ConfigurationError, DownloadError, InvalidParameterError, iter_downloaded
-from cfplatform.transfer import processes
 from tests.faults.tools import parts, start, tree, wait_until
 
+#: Items in a chunk.
+CHUNK = 200
 METHODS = [method for method in ("spawn", "forkserver", "fork") if method in multiprocessing.get_all_start_methods()]
 
 
@@ -85,17 +85,17 @@ def account(summary):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", METHODS)
 def test_processes_leave_the_tree_and_the_account_of_threads(make_sandbox, tmp_path, method):
-    sandbox = make_sandbox(items=450, batches=3)
+    sandbox = make_sandbox(items=250, batches=3)
     here, there = tmp_path / "here", tmp_path / "there"
     with sandbox.client(max_workers=4) as client, pool_of(method) as pool:
         alone = client.download_project(destination=here, assets=True)
         sandbox.clear_requests()
         spread = client.download_project(destination=there, assets=True, executor=pool)
         counts = sandbox.counts
-        assert (counts["work_items"], counts["batches"], counts["annotations"]) == (5, 1, 450)
-        assert counts["storage"] == 900
+        assert (counts["work_items"], counts["batches"], counts["annotations"]) == (3, 1, 250)
+        assert counts["storage"] == 500
         assert counts["signing"] <= 3 * 4
-        assert (spread.total_items, spread.successful, spread.failed) == (450, 450, 0)
+        assert (spread.total_items, spread.successful, spread.failed) == (250, 250, 0)
         assert tree(there) == tree(here)
         assert account(spread) == account(alone)
         assert [(*row[:2], *(path.relative_to(there) for path in row[2:])) for row in remembered(there)] == [
@@ -104,10 +104,10 @@ def test_processes_leave_the_tree_and_the_account_of_threads(make_sandbox, tmp_p
         assert parts(there) == []
         sandbox.clear_requests()
         again = client.download_project(destination=there, assets=True, executor=pool)
-        assert (again.skipped, again.bytes) == (450, 0)
+        assert (again.skipped, again.bytes) == (250, 0)
         assert {kind for kind, count in sandbox.counts.items() if count} == {"work_items", "batches"}
         # Threads go on where processes stopped, and the other way round.
-        assert client.download_project(destination=there, assets=True).skipped == 450
+        assert client.download_project(destination=there, assets=True).skipped == 250
         assert pool.submit(os.getpid).result() != os.getpid()
     assert sandbox.leaks == 0
 
@@ -136,15 +136,6 @@ def test_options_reach_the_workers(sandbox, client, tmp_path, pool):
     assert client.download_project(destination=tmp_path, executor=pool, inject_asset_url=False).skipped == 20
     assert client.download_project(destination=tmp_path, executor=pool).successful == 20
     assert client.download_project(destination=tmp_path, executor=pool, overwrite=True).successful == 20
-
-
-@pytest.mark.parametrize("kind", [ThreadPoolExecutor, Inline])
-def test_anything_with_such_a_submit_will_do(sandbox, client, tmp_path, kind, monkeypatch):
-    monkeypatch.setattr(processes, "CHUNK", 3)
-    executor = kind()
-    client.download_project(destination=tmp_path / "here", assets=True)
-    assert client.download_project(destination=tmp_path / "there", assets=True, executor=executor).successful == 20
-    assert tree(tmp_path / "here") == tree(tmp_path / "there")
 
 
 def test_what_the_storage_says_is_unchanged_is_skipped(sandbox, client, tmp_path):
@@ -247,7 +238,7 @@ def test_closing_early_ends_the_workers_soon_and_keeps_what_they_saved(make_sand
         summary = client.download_project(destination=tmp_path, executor=pool, batch_ids=[1001])
     assert summary.failed == 0
     # Nearly all that two interrupted chunks saved is known.
-    assert summary.skipped >= min(stored, 1500) - 2 * processes.CHUNK
+    assert summary.skipped >= min(stored, 1500) - 2 * CHUNK
     assert sandbox.counts["storage"] == 1500 - summary.skipped
 
 
@@ -268,47 +259,6 @@ class Holding:
     def run(self):
         for future, fn, args in self.calls:
             future.set_result(fn(*args))
-
-
-def test_what_has_not_begun_is_cancelled(sandbox, client, tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "CHUNK", 5)
-    executor = Holding(100)
-
-    def items():
-        yield from client.get_work_items(max_items=10)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        client.download_work_items(items(), tmp_path, executor=executor)
-    assert [future.cancelled() for future, _, _ in executor.calls] == [True, True]
-    assert parts(tmp_path) == []
-
-
-def test_a_destination_that_vanishes_ends_the_run_with_one_error(sandbox, client, tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "CHUNK", 5)
-    executor = Holding(100)
-
-    def items():
-        for item in client.get_work_items():
-            if executor.calls:
-                shutil.rmtree(tmp_path / ".cfplatform" / "partial", ignore_errors=True)
-            yield item
-
-    with pytest.raises(DownloadError, match="destination cannot be written"):
-        client.download_work_items(items(), tmp_path, executor=executor)
-
-
-def test_the_listing_is_read_only_as_far_as_chunks_are_in_flight(make_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "CHUNK", 5)
-    monkeypatch.setattr(processes, "AHEAD", 3)
-    sandbox = make_sandbox(items=100, batches=2)
-    taken = []
-    with sandbox.client() as client:
-        items = (taken.append(item) or item for item in client.get_work_items())
-        results = client.iter_downloads(items, tmp_path, executor=Holding(3))
-        assert next(results).outcome == "downloaded"
-        assert len(taken) == 15
-        results.close()
 
 
 def test_a_listing_that_breaks_finishes_what_it_listed(sandbox, client, tmp_path):
@@ -441,7 +391,7 @@ def test_workers_that_outlive_their_caller_do_not_keep_the_destination(make_sand
             os.kill(worker, signal.SIGKILL)
         process.communicate(timeout=20)
     assert (summary.total_items, summary.failed) == (1000, 0)
-    assert 0 < kept <= summary.skipped + processes.CHUNK
+    assert 0 < kept <= summary.skipped + CHUNK
     assert len(tree(tmp_path)) == 1000
 
 
@@ -473,4 +423,4 @@ def test_ctrl_c_ends_a_run_with_processes(make_sandbox, tmp_path):
     with sandbox.client() as client:
         summary = client.download_project(destination=tmp_path)
     assert (summary.total_items, summary.failed) == (3000, 0)
-    assert summary.skipped >= kept - 2 * processes.CHUNK
+    assert summary.skipped >= kept - 2 * CHUNK

@@ -10,26 +10,20 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from cfplatform import Client, ConfigurationError, InvalidParameterError, ServerError, params
-from cfplatform.transfer import pagination
+from cfplatform import Client, ConfigurationError, InvalidParameterError, ServerError
 from tests.faults.tools import start, wait_until
 from tests.http.scripted import Answer, Request, ScriptedServer, page, said
 
 LISTING = "*/workItems"
-WORTH_A_THREAD = pagination.WORTH_A_THREAD
 #: Items in a page of these tests.
 SIZE = 20
-
-
-@pytest.fixture(autouse=True)
-def _worth_it(monkeypatch):
-    """Fetch ahead from a server without latency too."""
-    monkeypatch.setattr(pagination, "WORTH_A_THREAD", 0)
+#: Seconds of a page: long enough to be worth fetching ahead.
+LATENCY = 0.01
 
 
 @pytest.fixture
 def large(make_sandbox):
-    return make_sandbox(items=300, batches=3)
+    return make_sandbox(items=300, batches=3, latency=LATENCY)
 
 
 def threads():
@@ -64,7 +58,7 @@ def test_a_page_is_asked_for_early_only_after_ten(large, taken, ahead, lazy):
 
 
 def test_batches_are_fetched_ahead_too(make_sandbox):
-    sandbox = make_sandbox(items=150, batches=150)
+    sandbox = make_sandbox(items=150, batches=150, latency=LATENCY)
     with sandbox.client() as client:
         for prefetch, expected in ((True, 11), (False, 10)):
             sandbox.clear_requests()
@@ -77,16 +71,6 @@ def test_batches_are_fetched_ahead_too(make_sandbox):
             assert sandbox.counts["batches"] == 15
 
 
-def test_a_server_that_answers_at_once_is_asked_as_late_as_possible(large, monkeypatch):
-    monkeypatch.setattr(pagination, "WORTH_A_THREAD", 60)
-    with large.client() as client:
-        items = client.get_work_items(page_size=SIZE)
-        for _ in range(220):
-            next(items)
-            assert threads() == []
-    assert large.counts["work_items"] == 11
-
-
 @pytest.mark.parametrize(("most", "requests"), [(190, 10), (200, 10), (201, 11), (220, 11), (221, 12), (299, 15)])
 def test_max_items_never_causes_an_extra_page(large, most, requests):
     with large.client() as client:
@@ -95,15 +79,14 @@ def test_max_items_never_causes_an_extra_page(large, most, requests):
 
 
 def test_max_items_with_several_groups_asks_for_one_after_the_other(make_sandbox):
-    sandbox = make_sandbox(items=600, batches=2)
+    sandbox = make_sandbox(items=600, batches=2, latency=LATENCY)
     with sandbox.client() as client:
         found = client.get_work_items(work_item_ids=list(sandbox.work_item_ids()), max_items=150)
         assert [item.id for item in found] == list(sandbox.work_item_ids(0, 150))
         assert settled(sandbox) == 2
 
 
-def test_groups_of_ids_are_listed_four_at_a_time_in_order(make_sandbox, monkeypatch):
-    monkeypatch.setattr(pagination, "WORTH_A_THREAD", WORTH_A_THREAD)
+def test_groups_of_ids_are_listed_four_at_a_time_in_order(make_sandbox):
     sandbox = make_sandbox(items=1300, batches=2, latency=0.1)
     wanted = list(sandbox.work_item_ids())
     with sandbox.client() as client:
@@ -120,7 +103,7 @@ def test_groups_of_ids_are_listed_four_at_a_time_in_order(make_sandbox, monkeypa
 
 
 def test_a_reader_of_the_first_group_causes_one_request(make_sandbox):
-    sandbox = make_sandbox(items=600, batches=2)
+    sandbox = make_sandbox(items=600, batches=2, latency=LATENCY)
     with sandbox.client() as client:
         items = client.get_work_items(work_item_ids=list(sandbox.work_item_ids()))
         for _ in range(100):
@@ -135,7 +118,7 @@ def test_a_group_that_fails_does_so_in_its_turn():
         first = next(value for name, value in parse_qsl(urlsplit(request.target).query) if name == "workItemIDs")
         return said({"message": "no"}, 500) if first == "id-300" else page(first)
 
-    server = ScriptedServer(default=Answer(answer))
+    server = ScriptedServer(default=Answer(answer, delay=LATENCY))
     try:
         with Client("key", base_url=server.base_url, project_id="p", retries=0) as client:
             items = client.get_work_items(work_item_ids=[f"id-{n}" for n in range(600)])
@@ -243,7 +226,7 @@ def test_a_listing_that_is_given_up_leaves_no_thread_and_sends_nothing_more(larg
 
 
 def test_groups_that_are_given_up_leave_no_thread(make_sandbox):
-    sandbox = make_sandbox(items=900, batches=2)
+    sandbox = make_sandbox(items=900, batches=2, latency=LATENCY)
     with sandbox.client() as client:
         items = client.get_work_items(work_item_ids=list(sandbox.work_item_ids()))
         for _ in range(101):
@@ -251,19 +234,6 @@ def test_groups_that_are_given_up_leave_no_thread(make_sandbox):
         wait_until(lambda: sandbox.counts["work_items"] == 5)
         items.close()
         assert settled(sandbox) == 5
-
-
-def test_a_run_over_a_long_listing_asks_for_each_page_once(make_sandbox, tmp_path, monkeypatch):
-    sandbox = make_sandbox(items=60, batches=2)
-    monkeypatch.setattr(params, "MAX_PAGE_SIZE", 5)
-    with sandbox.client(max_workers=8) as client:
-        first = client.download_project(destination=tmp_path)
-        assert (first.total_items, first.failed) == (60, 0)
-        assert sandbox.counts["work_items"] == 12
-        sandbox.clear_requests()
-        assert client.download_project(destination=tmp_path).skipped == 60
-        assert {request.route for request in sandbox.requests} == {"work_items", "batches"}
-        assert sandbox.counts["work_items"] == 12
 
 
 @pytest.mark.parametrize("call", ["get_work_items", "get_batches"])
@@ -275,8 +245,6 @@ def test_prefetch_is_true_or_false(client, call):
 UNDER_WAY = """
 import os, signal, sys, threading, time
 from cfplatform import Client
-from cfplatform.transfer import pagination
-pagination.WORTH_A_THREAD = 0
 signal.signal(signal.SIGINT, signal.default_int_handler)
 client = Client()
 items = client.get_work_items(page_size=20)

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image, ImageChops
 
 from cfplatform import Batch, InvalidParameterError
-from cfplatform.cli.report import report
-from cfplatform.report import DEFAULT_SAMPLES, MAX_SAMPLES, thumbnails, write_report
+from cfplatform.cli import cli
+from cfplatform.report import DEFAULT_SAMPLES, MAX_SAMPLES, write_report
 from tests.functional.shell import json_lines, run
 
 
@@ -245,11 +245,6 @@ def test_samples_are_spread_evenly_and_bounded(downloaded, tmp_path):
     assert none.documents == 20
 
 
-@pytest.mark.parametrize(("count", "side"), [(1, 640), (200, 640), (201, 480), (3000, 320), (3001, 240), (50_000, 240)])
-def test_the_more_pictures_the_smaller_they_are(count, side):
-    assert thumbnails.side_for(count) == side
-
-
 def test_large_pictures_are_reduced(tmp_path):
     buffer = io.BytesIO()
     Image.effect_noise((1500, 1000), 80).save(buffer, "PNG")
@@ -337,7 +332,7 @@ def test_the_command(downloaded, tmp_path):
 
 
 def test_the_command_has_the_limits_of_the_library():
-    (samples,) = [option for option in report.params if option.name == "samples"]
+    (samples,) = [option for option in cli.commands["report"].params if option.name == "samples"]
     assert (samples.default, samples.type.max) == (DEFAULT_SAMPLES, MAX_SAMPLES)
 
 

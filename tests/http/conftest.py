@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from cfplatform import Client
-from cfplatform.http import ObjectStream, Run
 from tests.http.scripted import Answer, ScriptedServer
 
 KEY = "cf-key-SENTINEL-0123456789"
@@ -53,12 +51,11 @@ def fetch(connect: Callable[..., Client]) -> Callable[..., Any]:
     def run(
         server: ScriptedServer,
         target: str = f"/o?X-Amz-Signature={SIGNATURE}",
-        receive: Callable[[ObjectStream], Any] = lambda stream: b"".join(stream.chunks()),
+        receive: Callable[[Any], Any] = lambda stream: b"".join(stream.chunks()),
         headers: dict[str, str] | None = None,
-        stop: threading.Event | None = None,
         **options: Any,
     ) -> Any:
         url = target if "://" in target else server.origin + target
-        return connect(server, **options)._calls.fetch(url, receive, headers=headers, run=Run(stop=stop))
+        return connect(server, **options)._calls.fetch(url, receive, headers=headers)
 
     return run

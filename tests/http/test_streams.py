@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import random
-import threading
 import time
 import zlib
 
@@ -18,7 +17,6 @@ from cfplatform import (
     NotFoundError,
     PermissionDeniedError,
 )
-from cfplatform.http import Interrupted
 from tests.http.scripted import Answer, raw
 
 BODY = b'{"info": {"year": 2026}}' * 100
@@ -176,16 +174,6 @@ def test_what_the_storage_says_is_told(serve, fetch, status, code, error):
         fetch(server)
     assert caught.value.request_id == "R-1"
     assert len(server.requests) == 1
-
-
-def test_reading_ends_when_the_run_is_stopped(serve, fetch):
-    server = serve(Answer(raw(200, b"", "Content-Length: 4000000000"), endless=b"x" * 65_536))
-    stop = threading.Event()
-    threading.Timer(0.1, stop.set).start()
-    began = time.monotonic()
-    with pytest.raises(Interrupted):
-        fetch(server, receive=lambda stream: sum(len(chunk) for chunk in stream.chunks()), stop=stop)
-    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from cfplatform import (
     archives,
     naming,
 )
-from cfplatform.archives import checks
 from cfplatform.exceptions import UnsafePathError
 
 DOCUMENT = {"info": {"asset_url": "assets/1"}, "annotations": [1, 2, 3]}
@@ -80,7 +79,7 @@ def test_check_and_verify_say_what_is_in_it(archive):
     seen = []
     assert archives.verify(str(archive), progress=seen.append) == (5, TOTAL)
     assert sum(seen) == TOTAL
-    assert max(seen) <= checks.STEP
+    assert max(seen) <= archives.STEP
 
 
 def test_extract_writes_what_the_standard_library_reads(archive, tmp_path):
@@ -278,13 +277,13 @@ UNUSUAL = [
 @pytest.mark.parametrize("name", NOT_ON_WINDOWS)
 def test_names_that_windows_cannot_have_are_refused_there_and_kept_elsewhere(name):
     with pytest.raises(UnsafePathError, match="Windows"):
-        checks.check_name(name, windows=True)
-    checks.check_name(name, windows=False)
+        archives._check_name(name, windows=True)
+    archives._check_name(name, windows=False)
 
 
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_names_that_are_only_unusual_are_kept(name):
-    checks.check_name(name, windows=False)
+    archives._check_name(name, windows=False)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="opens a pipe that is never written to")

@@ -12,7 +12,7 @@ from cfplatform.http.background import Background
 
 
 def started(call):
-    return Background.start(call, "test")
+    return Background(call, "test")
 
 
 def test_the_outcome_is_that_of_the_call_and_comes_from_another_thread():

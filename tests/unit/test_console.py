@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from cfplatform.console import reporters, waiting
+import cfplatform
+from cfplatform.console import explain, reporters, waiting
 from cfplatform.console.reporters import ARCHIVE, DOWNLOAD, BarReporter, LineReporter, SpinnerReporter
 
 OUTAGE = ("503 Service Unavailable from https://api.example.com", "retrying, next attempt in 8 s")
@@ -187,3 +188,29 @@ def test_a_total_may_be_absurd(kind, work, total):
         reporter.advance("downloaded", 1)
     reporter.finish()
     assert reporter.counted.startswith("3 ")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (cfplatform.APITimeoutError("Raise timeout=(connect, read)"), 1, "The platform did not answer in time."),
+        (cfplatform.RateLimitError("x", status_code=429), 1, "Too many requests"),
+        (
+            cfplatform.APIConnectionError("No connection. Check proxies= and the proxy variables."),
+            1,
+            "No connection. C",
+        ),
+        (cfplatform.DestinationBusyError("process 7 is busy"), 1, "process 7 is busy"),
+        (cfplatform.InvalidParameterError("max_workers must be 1"), 2, "--workers must be 1"),
+        (OSError(28, "No space left on device"), 1, "No space left on device."),
+        (OSError(2, "No such file", "x"), 1, "No such file: 'x'."),
+        (KeyError("x"), 1, "Unexpected KeyError: 'x'. Run it with --debug"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_every_error_has_a_sentence_and_an_exit_code(error, code, sentence):
+    said, found = explain(error)
+    assert found == code
+    assert said.startswith(sentence)
+    assert "proxies=" not in said
+    assert "timeout=" not in said

@@ -9,8 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cfplatform import Export, ExportContent, ExportFormat, ExportStatus, InvalidParameterError
+from cfplatform import (
+    ConflictError,
+    Export,
+    ExportContent,
+    ExportFormat,
+    ExportStatus,
+    ExportTimeoutError,
+    InvalidParameterError,
+)
 from cfplatform.transfer import export_arguments, exports
+from tests.faults.stores import SPACE
+from tests.faults.test_exports import CONFLICT, OLD, listing, verbs
+from tests.http.scripted import Answer
 from tests.tools import outcome
 
 EXPORT = {
@@ -166,9 +177,36 @@ def test_a_wrong_filter_of_the_listing(value):
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "5", None, True, 1 << 80, 1 + 0j])
 def test_seconds_must_be_a_number_that_can_be_waited(value):
     with pytest.raises(InvalidParameterError, match="timeout must be a number of seconds from 0 up"):
-        export_arguments.seconds("timeout", value)
+        exports._seconds("timeout", value)
 
 
 @given(st.floats(0, 366 * 86400) | st.integers(0, 366 * 86400))
 def test_seconds_are_any_number(value):
     assert export_arguments.seconds("timeout", value) == value
+
+
+def test_the_usual_waits():
+    assert (exports.FIRST_POLL, export_arguments.POLL_INTERVAL, export_arguments.WAIT_TIMEOUT) == (1.0, 5.0, 3600.0)
+
+
+def test_looks_become_rarer_up_to_the_interval(sandbox, client, monkeypatch):
+    monkeypatch.setattr(exports, "FIRST_POLL", 0.05)
+    sandbox.export_seconds = 600
+    export = client.create_export("Nightly")
+    sandbox.clear_requests()
+    with pytest.raises(ExportTimeoutError):
+        export.wait(timeout=1.0, poll_interval=0.1)
+    times = [request.time for request in sandbox.requests]
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    expected = [0.05, 0.065, 0.0845, 0.1, 0.1]
+    assert all(gap >= least - 0.005 for gap, least in zip(gaps, expected, strict=False))
+    # Fewer on a busy machine, never more.
+    assert 4 <= len(times) <= 13
+
+
+def test_conflicts_that_are_about_nothing_end(serve, connect, monkeypatch):
+    monkeypatch.setattr(exports, "FIRST_POLL", 0.01)
+    server = serve(default=Answer(lambda request: CONFLICT if request.method == "POST" else listing(OLD)))
+    with pytest.raises(ConflictError, match="one at a time"):
+        connect(server).create_export("Nightly", SPACE, wait_for_running=True, timeout=60)
+    assert verbs(server).count("POST") == exports.FREE_LOOKS

@@ -72,15 +72,16 @@ def test_a_link_in_place_of_a_batch_folder_is_not_followed(tmp_path, target):
     (tmp_path / "file").write_bytes(b"")
     (root / "batch").symlink_to(tmp_path / target)
     with pytest.raises(UnsafePathError, match="link or a file where a batch folder belongs"):
-        local.ensure_folder(root, "batch")
+        local.LocalDestination(root).ensure_folder("batch")
     assert list((tmp_path / "folder").iterdir()) == []
     assert not (tmp_path / "missing").exists()
 
 
 def test_a_batch_folder_is_made_once_and_kept(tmp_path):
+    root = local.prepare_destination(tmp_path / "root")
     for _ in range(2):
-        assert local.ensure_folder(tmp_path, "batch") == tmp_path / "batch"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["batch"]
+        local.LocalDestination(root).ensure_folder("batch", "assets")
+    assert sorted(path.relative_to(root).as_posix() for path in root.glob("b*/**")) == ["batch", "batch/assets"]
 
 
 @pytest.fixture
@@ -100,8 +101,8 @@ def test_a_part_file_appears_only_when_it_is_committed(root):
         assert not (root / "final").exists()
         found = part.commit("final")
     assert (root / "final").read_bytes() == b"abcdef"
-    assert found.st_size == 6
-    assert found.st_mtime_ns == (root / "final").stat().st_mtime_ns
+    assert found.size == 6
+    assert found.mtime_ns == (root / "final").stat().st_mtime_ns
     assert partial(root) == []
 
 

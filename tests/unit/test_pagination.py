@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -245,8 +246,6 @@ def _every_page_is_worth_a_thread(monkeypatch):
 class Begun:
     """A page that is prefetched, as far as pagination knows of it."""
 
-    is_lost = False
-
     def __init__(self, log, number, outcome):
         self.log, self.number, self.outcome = log, number, outcome
 
@@ -388,3 +387,22 @@ def test_a_page_whose_ids_are_partly_known_or_odd_gives_the_others():
         [],
         ["f"],
     ]
+
+
+def test_what_is_remembered_of_ids_is_bounded():
+    def pages():
+        for number in range(1_000):
+            yield {"items": [{"id": f"item-{number * 100 + index}"} for index in range(100)], "meta": {}}
+
+    items = pagination.items(pages())
+    for _ in range(20_000):
+        next(items)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        count = sum(1 for _ in items)
+        after, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert count == 80_000
+    assert most - before < 6 * 1024 * 1024

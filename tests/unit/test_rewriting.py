@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cfplatform import documents
-from cfplatform.scanning import LONGEST_NAME, Edit, find_edit
-from cfplatform.transfer.large_documents import Rewriter
+from cfplatform.documents import Edit
+from cfplatform.transfer.large_documents import LONGEST_NAME, Rewriter, applied, find_edit
 from tests.unit.test_documents import URLS, spelled
 
 #: Mostly short pieces, since what matters is what they cut; some longer than any name, and empty ones.
@@ -47,7 +47,9 @@ def rewritten(found, head, asset_url):
 @example((b'{"a":"\\\\\\"","info":{}}', None), "u", [1])
 def test_the_edit_does_not_depend_on_the_pieces(case, url, sizes):
     document, _ = case
-    assert find_edit(pieces(document, sizes), url) == documents.asset_url_edit(document, url)
+    found = pieces(document, sizes)
+    assert find_edit(found, url) == find_edit([document], url)
+    assert b"".join(applied(find_edit(found, url), found)) == documents.set_asset_url(document, url)
 
 
 @given(spelled(), URLS, SIZES, st.integers(1, 40))
@@ -74,7 +76,8 @@ def test_what_is_written_while_it_arrives_is_what_a_whole_document_becomes(case,
         (FILLER + b'"x": "info"}', 1),
         (FILLER + b'"info": {"year": 2026}}', 2),
         (b'{"info": {}, ' + FILLER[1:] + b'"info": {}}', 2),
-        (b'{"info": ' + FILLER + b'"x": 1}}', 2),
+        (b'{"info": ' + FILLER + b'"x": 1}}', 1),
+        (b'{"info": ' + FILLER + b'"asset_url": 1}}', 2),
     ],
 )
 @pytest.mark.parametrize("size", [1, 64, 100])
@@ -90,7 +93,7 @@ def test_it_is_written_again_only_where_that_could_not_be_foreseen(document, rea
 def test_an_edit_replaces_what_it_names(document, sizes, data):
     start = data.draw(st.integers(0, len(document)))
     end = data.draw(st.integers(start, len(document)))
-    edited = b"".join(Edit(start, end, b"value").apply(pieces(document, sizes)))
+    edited = b"".join(applied(Edit(start, end, b"value"), pieces(document, sizes)))
     assert edited == document[:start] + b"value" + document[end:]
 
 
@@ -100,13 +103,31 @@ def test_any_bytes_are_gone_through(document, sizes):
     assert 0 <= start <= end <= len(document) + 7
 
 
+@pytest.mark.parametrize("document", [b"", b"{", b'{"info', b'{"info": {"a', b'{"a": "\\', b"}", b"[", b'{"info":'])
+def test_the_edit_of_a_document_that_was_not_proven_ends(document):
+    start, end, value = find_edit([document], "u")
+    assert 0 <= start <= end <= len(document)
+    assert b'"asset_url": "u"' in value
+
+
+@pytest.mark.parametrize(
+    "filler", [b"a" * 20_000_000, b'\\"' * 500_000, b"\\\\" * 500_000], ids=["plain", "quotes", "backslashes"]
+)
+def test_a_huge_string_costs_neither_memory_nor_time(filler):
+    document = b'{"x": "' + filler + b'", "info": {}}'
+    began = time.perf_counter()
+    start, end, _ = find_edit([document], "u")
+    assert time.perf_counter() - began < 3
+    assert start == end == len(document) - 2
+
+
 @pytest.mark.parametrize("part", [b'{"info": 1}, ', b'"info", ', b'[[{"info"', b'"\\u006a", ', b'"\\\\\\"info", '])
 def test_many_names_cost_time_in_step_with_their_number(part):
     took = []
     for count in (10_000, 40_000):
         document = b'{"x": [' + part * count
         began = time.process_time()
-        documents.asset_url_edit(document, "u")
+        find_edit([document], "u")
         took.append(time.process_time() - began)
     assert took[1] < 10 * took[0] + 0.1
 
@@ -116,7 +137,7 @@ def test_many_equal_members_cost_time_in_step_with_their_number():
     for count in (5_000, 20_000):
         document = b"{" + b'"info":{},"\\u0069nfo":{"asset_url":1},' * count + b'"x":1}'
         began = time.process_time()
-        start, end, _ = documents.asset_url_edit(document, "u")
+        start, end, _ = find_edit([document], "u")
         took.append(time.process_time() - began)
         assert document[start - 12 : end + 1] == b'"asset_url":1}'
         assert start > len(document) - 20

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from cfplatform import Client, InvalidParameterError, UploadedFile, UploadError, params
 from cfplatform.http import Body
-from cfplatform.transfer import upload_sources
-from cfplatform.transfer.upload_sources import check_content_type, check_files
+from cfplatform.transfer import uploads
+from cfplatform.transfer.uploads import check_content_type, check_files
 from tests.tools import outcome
 
 
@@ -45,12 +45,12 @@ def unreachable():
     ],
 )
 def test_the_type_is_told_from_the_name(name, expected):
-    assert upload_sources.guess_content_type(name) == expected
+    assert uploads.guess_content_type(name) == expected
 
 
 @given(st.text())
 def test_any_name_has_a_type_that_can_be_sent(name):
-    guessed = upload_sources.guess_content_type(name)
+    guessed = uploads.guess_content_type(name)
     assert check_content_type(guessed) == guessed
 
 

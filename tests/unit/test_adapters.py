@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -17,7 +15,6 @@ from cfplatform.adapters import labels, live
 from cfplatform.adapters.masks import mask
 from cfplatform.adapters.places import Places
 from cfplatform.coco.sources import Document, Entry, open_source
-from tests.adapters import LIBRARIES
 from tests.unit.test_coco import put
 
 np = pytest.importorskip("numpy")
@@ -162,22 +159,3 @@ def test_shares_are_about_equally_large():
 
 
 # --- Missing libraries ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", LIBRARIES)
-def test_a_missing_library_is_told_with_the_extra(name):
-    script = (
-        f"import sys; sys.modules[{LIBRARIES[name][0]!r}] = None\n"
-        "from cfplatform import ConfigurationError\n"
-        f"try:\n    from cfplatform.adapters import {name}\n"
-        "except ConfigurationError as error:\n    print(error)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert f"pip install 'cfplatform[{name}]'" in done.stdout
-
-
-def test_the_package_itself_brings_no_library():
-    script = f"import cfplatform.adapters, sys; print({set(sum(LIBRARIES.values(), ()))!r} & {{*sys.modules}})"
-    assert (
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "set()\n"
-    )

@@ -15,7 +15,7 @@ from cfplatform import (
     ServerError,
 )
 from cfplatform.transfer.signing import Signer
-from tests.http.scripted import Answer, said
+from tests.http.scripted import Answer, raw, said
 
 
 def url(path):
@@ -133,3 +133,19 @@ def test_a_fault_of_the_whole_call_is_raised(serve, sign, status, error):
 def test_an_answer_without_a_list_is_an_error(serve, sign, body):
     with pytest.raises(InvalidResponseError, match="answer to a signing request has no list"):
         sign(serve(default=said(body)), "a")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        said({"message": "busy"}, 503),
+        Answer(end="close"),
+        Answer(end="reset"),
+        raw(200, b'{"items": ['),
+        raw(200),
+    ],
+)
+def test_signing_changes_nothing_and_is_repeated(serve, connect, fault):
+    server = serve(fault, said(signed("f.json")))
+    assert Signer(connect(server)._calls).sign("s", ["f.json"]) == {"f.json": url("f.json")}
+    assert asked(server) == [["f.json"]] * 2

@@ -1,4 +1,4 @@
-"""What came of a download: a result for each item, the account of a run, and what lies in a folder."""
+"""Results of downloads and uploads: one for each item or file, the summary of a run, and what a destination holds."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from typing_extensions import TypedDict
 
-from ..destination import local, places
+from ..destination import local, remote
 from ..destination.state import KEPT_RUNS, read_downloaded, read_results
 from ..exceptions import CFPlatformError, DownloadError, from_dict
-from ..resources import markup
-from .upload_sources import File
+from . import markup
 
 #: Results that a notebook shows, at the most.
 SHOWN = 10
+
+#: What can be uploaded: a path, or a binary file object that can seek.
+File = str | os.PathLike[str] | BinaryIO
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class DownloadResult:
 
 @dataclass
 class DownloadSummary:
-    """The account of a run: ``total_items`` is ``successful + skipped + failed``.
+    """The summary of a run: ``total_items`` is ``successful + skipped + failed``.
 
     Attributes:
         destination: The folder, absolute, or the URL.
@@ -130,14 +132,14 @@ class DownloadSummary:
         ]
         rows = [("destination", self.destination), *counts, ("elapsed", f"{self.elapsed:.1f} s")]
         html = markup.table(type(self).__name__, rows)
-        # Their account may be gone by now; that is no reason to show nothing.
+        # They may be gone by now; that is no reason to show nothing.
         with suppress(CFPlatformError):
             html += self._results(self.failed, "failed")._repr_html_() if self.failed else ""
         return html
 
 
 class _StoredResults:
-    """The results of a run, read anew each time that they are iterated over."""
+    """The results of a run, read again each time that they are iterated over."""
 
     def __init__(self, root: Path, url: str | None, run: int | None, count: int, outcome: str | None) -> None:
         self._root = root
@@ -229,7 +231,7 @@ def located(root: Path, url: str | None, path: str | None, asset_path: str | Non
 def iter_downloaded(
     destination: str | os.PathLike[str], state: str | os.PathLike[str] | None = None
 ) -> Iterator[DownloadedItem]:
-    """Iterate over what was downloaded into a destination, so that tools find each document with its picture.
+    """Iterate over what was downloaded into a destination, so that tools find each document with its image.
 
     This reads the state file; nothing is asked of the platform or of a store, and no file is looked at.
 
@@ -247,11 +249,11 @@ def iter_downloaded(
         ...     break
         .json .png
     """
-    url = places.remote_url(destination)
+    url = remote.remote_url(destination)
     if url is not None:
-        root = places.state_root(url, state)
+        root = remote.state_root(url, state)
     else:
-        root = local.folder_path(places.local_path(destination), "destination").resolve()
+        root = local.folder_path(remote.local_path(destination), "destination").resolve()
     for row in read_downloaded(root):
         yield DownloadedItem(row.project_id, row.item_id, **located(root, url, row.path, row.asset_path))
 
@@ -261,7 +263,7 @@ class UploadedFile:
     """A file in the storage of a space.
 
     Attributes:
-        path: Its place inside the space, chosen by the platform; the ``asset_url`` of a work item.
+        path: Its path inside the space, chosen by the platform; the ``asset_url`` of a work item.
         size: Its bytes.
         content_type: The media type that it was sent with.
         name: The name that it had here, without folders; ``None`` for a file object without one.

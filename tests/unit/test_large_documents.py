@@ -126,18 +126,19 @@ def test_memory_does_not_grow_with_the_document_nor_with_the_edit(serve, make_sa
 #: Reads all documents of a project, keeping the one in hand for a moment; tells the rise of the peak of memory in MiB.
 READ = """
 import re, sys, time
-from cfplatform import Client, loading
+from cfplatform import Client
+from cfplatform.transfer import streaming
 
 def peak():
     with open("/proc/self/status") as file:
         return int(re.search(r"VmHWM:\\s+(\\d+)", file.read())[1]) // 1024
 
-items, look_ahead = int(sys.argv[1]), int(sys.argv[2])
+items, prefetch_bytes = int(sys.argv[1]), int(sys.argv[2])
 with Client(max_workers=32, timeout=60) as client:
     listed = list(client.get_work_items())
     before = peak()
     options = dict(space_id=None, workers=32, patience=600, ordered=sys.argv[3] == "ordered", on_error=None)
-    for item, document in loading.parsed_documents(client._calls, listed, look_ahead=look_ahead, **options):
+    for item, document in streaming.parsed_documents(client._calls, listed, prefetch_bytes=prefetch_bytes, **options):
         items -= len(document["annotations"]) > 1
         time.sleep(0.02)
 assert items == 0, items
@@ -145,13 +146,13 @@ print(peak() - before)
 """
 
 
-def rise(serve, make_sandbox, kib, items, look_ahead, order, *headers):
+def rise(serve, make_sandbox, kib, items, prefetch_bytes, order, *headers):
     """Read a project of equal documents; return how far the peak of memory rose, in MiB."""
     document = b'{"info":{},"annotations":[' + LABEL * ((kib << 10) // len(LABEL)) + b"{}]}"
     sandbox = make_sandbox(items=items, batches=1)
     body = gzip.compress(document, 1) if headers else document
     store_at(sandbox, serve(default=raw(200, body, *headers)).origin)
-    code, out, err = run(sandbox, READ, items, look_ahead, order)
+    code, out, err = run(sandbox, READ, items, prefetch_bytes, order)
     assert (code, err) == (0, "")
     return int(out)
 
@@ -169,6 +170,6 @@ def test_documents_ahead_of_the_reader_have_a_bound(serve, make_sandbox, order, 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory as Linux tells it")
 @pytest.mark.parametrize("order", ["ordered", "unordered"])
 def test_documents_of_50_mb_have_the_bound_that_is_stated(serve, make_sandbox, order):
-    peak = rise(serve, make_sandbox, 48 << 10, 8, streaming.LOOK_AHEAD, order)
+    peak = rise(serve, make_sandbox, 48 << 10, 8, streaming.PREFETCH_BYTES, order)
     print(f"\npeak {peak} MiB", end="")
     assert peak <= 8 * (64 + 48 + 48)

@@ -1,0 +1,723 @@
+"""Export archives: checked before anything is unpacked, read member by member, unpacked completely or not at all.
+
+The directory is read by :mod:`zipfile`. What that accepts, or only some versions of Python refuse, is checked here:
+names, links, members that share bytes or have another header, numbers that contradict each other, limits, CRCs.
+
+Example:
+    >>> from cfplatform import archives
+    >>> path = client.create_export("to read", sandbox.space_id).download("exports")
+    >>> for member in archives.iter_members(path, "*.json"):
+    ...     document = member.json()
+    >>> folder = archives.extract(path, "labels")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import io
+import os
+import re
+import shutil
+import stat
+import struct
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from . import documents, naming
+from .destination import local
+from .exceptions import (
+    DownloadError,
+    IncompleteDownloadError,
+    InvalidParameterError,
+    InvalidResponseError,
+    UnsafePathError,
+    blank,
+    server_words,
+    shown,
+)
+
+__all__ = [
+    "MAX_MEMBERS",
+    "MAX_RATIO",
+    "MAX_TOTAL_BYTES",
+    "RATIO_FREE_BYTES",
+    "ArchiveInfo",
+    "ArchiveMember",
+    "check",
+    "extract",
+    "iter_members",
+    "verify",
+]
+
+#: Members and folders of one archive: a project of millions of items, and 3 GB of memory to read its directory.
+MAX_MEMBERS = 5_000_000
+#: Bytes of all members together: far more than labels take, far less than would keep a disk busy for a day.
+MAX_TOTAL_BYTES = 1 << 40
+#: Bytes of all members for each compressed byte. Annotations that differ in their id alone
+#: reach about 40, indented ones that are all alike 260; deflate itself ends at 1032.
+MAX_RATIO = 500
+#: Total below which the ratio does not count: this much does no harm, and small files of zeros are legitimate.
+RATIO_FREE_BYTES = 1 << 30
+
+#: Bytes that are read, inflated and written at a time.
+STEP = 256 * 1024
+#: Bytes of one part of a name that every file system takes.
+_MAX_PART_BYTES = 255
+#: Bytes of a name; beyond it, some systems cannot open what was unpacked by its path.
+_MAX_NAME_BYTES = 1024
+#: Folders inside one another; removing a deeper tree can run out of file descriptors.
+_MAX_DEPTH = 64
+
+_END, _END64, _LOCATOR, _RECORD, _LOCAL = (b"PK" + pair for pair in (b"\5\6", b"\6\6", b"\6\7", b"\1\2", b"\3\4"))
+_END_FIELDS = struct.Struct("<4s4H2LH")
+_END64_FIELDS = struct.Struct("<4sQ2H2L4Q20x")
+_LOCAL_FIELDS = struct.Struct("<4s5H3L2H")
+_RECORD_SIZE = 46
+_FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
+_ENCRYPTED = 0x0001 | 0x0040 | 0x2000
+_SIZES_FOLLOW, _PATCH, _UTF8 = 0x0008, 0x0020, 0x0800
+_REPARSE_POINT = 0x0400
+_DRIVE = re.compile(r"[A-Za-z]:")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_WINDOWS = re.compile(
+    r'[<>:"|?*]|[. ](/|$)|(^|/)(?i:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|COM[0-9¹²³]|LPT[0-9¹²³])\s*(\.|/|$)'
+)
+_FILE_FLAGS = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+#: The path of a file.
+PathLike = str | os.PathLike[str]
+#: Is called with the number of bytes after each step; what it raises ends the call, and nothing is left.
+Progress = Callable[[int], Any]
+
+
+class ArchiveInfo(NamedTuple):
+    """What an archive holds.
+
+    Attributes:
+        members: Its files and the folders that it lists.
+        total_bytes: Bytes of all files, unpacked.
+    """
+
+    members: int
+    total_bytes: int
+
+
+def check(
+    path: PathLike,
+    *,
+    max_members: int = MAX_MEMBERS,
+    max_total_bytes: int = MAX_TOTAL_BYTES,
+    max_ratio: float = MAX_RATIO,
+) -> ArchiveInfo:
+    """Check a zip file by its directory and headers, without unpacking anything; :func:`verify` reads all of it.
+
+    Memory grows with the number of members, not with their sizes: a million may take 700 MB.
+
+    Args:
+        path: The zip file.
+        max_members: How many members and folders it may have.
+        max_total_bytes: How many bytes all members may have together, unpacked.
+        max_ratio: How many bytes may come out of a compressed one, once there are more than ``RATIO_FREE_BYTES``.
+
+    Raises:
+        UnsafePathError: If a name leads elsewhere, occurs twice (also in other case or with accents composed
+            otherwise), or belongs to a link or device.
+        IncompleteDownloadError: If it is not a zip file, cut short, or contradicts itself.
+        DownloadError: If it is over a limit, encrypted, packed in an unknown way, or cannot be read.
+
+    Example:
+        >>> check(client.create_export("to check", sandbox.space_id).download("exports")).members
+        20
+    """
+    with _Source(path) as source:
+        return _inspect(source, max_members, max_total_bytes, max_ratio)[1]
+
+
+def verify(
+    path: PathLike,
+    *,
+    max_members: int = MAX_MEMBERS,
+    max_total_bytes: int = MAX_TOTAL_BYTES,
+    max_ratio: float = MAX_RATIO,
+    progress: Progress | None = None,
+) -> ArchiveInfo:
+    """Check a zip file as :func:`check` does, then read every member once and compare its size and CRC.
+
+    Args:
+        path: The zip file.
+        max_members: See :func:`check`.
+        max_total_bytes: See :func:`check`.
+        max_ratio: See :func:`check`.
+        progress: Called with the number of bytes after each step; what it raises ends the call.
+
+    Raises:
+        DownloadError: As :func:`check` does; :class:`~cfplatform.IncompleteDownloadError` if a member is damaged.
+    """
+    with _Source(path) as source:
+        members, info = _inspect(source, max_members, max_total_bytes, max_ratio)
+        for member in members:
+            for chunk in _contents(source, member):
+                if progress is not None:
+                    progress(len(chunk))
+        return info
+
+
+def extract(
+    path: PathLike,
+    destination: PathLike,
+    *,
+    max_members: int = MAX_MEMBERS,
+    max_total_bytes: int = MAX_TOTAL_BYTES,
+    max_ratio: float = MAX_RATIO,
+    progress: Progress | None = None,
+) -> Path:
+    """Unpack a zip file into a new folder, which appears only when it is complete and every CRC is right.
+
+    Until then everything lies in a hidden folder beside it, which is removed on any failure; if the process is
+    killed, the next call for the same destination removes it. Members keep their names exactly; modes and times of
+    the archive are dropped, so that files are as any program creates them.
+
+    Args:
+        path: The zip file.
+        destination: The folder to make; its parents are created. It must not exist: nothing is overwritten or merged.
+        max_members: See :func:`check`.
+        max_total_bytes: See :func:`check`.
+        max_ratio: See :func:`check`.
+        progress: Called with the number of bytes after each step; what it raises ends the call.
+
+    Returns:
+        The absolute path of the folder.
+
+    Raises:
+        DownloadError: As :func:`verify` does, and if the destination exists or cannot be written.
+    """
+    target = Path(os.path.abspath(local.folder_path(destination, "destination")))
+    refuse_existing(target)
+    with _Source(path) as source:
+        members, info = _inspect(source, max_members, max_total_bytes, max_ratio)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target = target.parent.resolve() / target.name
+            _check_space(target, info)
+            with _unfinished(target) as name:
+                _unpack(source, members, target.parent, name, progress)
+        except OSError as error:
+            raise DownloadError(
+                f"The archive cannot be unpacked into {str(target)!r}: {error.strerror or error} "
+                f"({local.free_space(target.parent)}). Nothing of it is left. Free space or fix the folder, then try "
+                "again."
+            ) from None
+    return target
+
+
+def iter_members(
+    path: PathLike,
+    pattern: str = "*",
+    *,
+    max_members: int = MAX_MEMBERS,
+    max_total_bytes: int = MAX_TOTAL_BYTES,
+    max_ratio: float = MAX_RATIO,
+) -> Iterator[ArchiveMember]:
+    """Iterate over the files in a zip file without unpacking it; the archive is checked by the call itself.
+
+    Args:
+        path: The zip file.
+        pattern: Which names to yield, as in :mod:`fnmatch`, case-sensitive; ``*`` stands for slashes too, so that
+            ``*.json`` finds documents in any folder.
+        max_members: See :func:`check`.
+        max_total_bytes: See :func:`check`.
+        max_ratio: See :func:`check`.
+
+    Yields:
+        Each file once, in the order of the archive's directory. Members stay usable when the iterator has moved on.
+
+    Raises:
+        DownloadError: As :func:`check` does.
+
+    Example:
+        >>> path = client.create_export("to read", sandbox.space_id).download("exports")
+        >>> for member in iter_members(path, "*.json"):
+        ...     print(member.name.count("/"), sorted(member.json())[:2])
+        ...     break
+        1 ['annotations', 'categories']
+    """
+    if not isinstance(pattern, str):
+        raise InvalidParameterError(f"pattern must be text such as '*.json', not {shown(pattern)}.")
+    with _Source(path) as source:
+        members = _inspect(source, max_members, max_total_bytes, max_ratio)[0]
+        identity = source.identity
+    # A program may change its working directory before it reads a member.
+    return _iter_members(os.path.abspath(path), pattern, identity, members)
+
+
+class ArchiveMember:
+    """A file in an archive. It holds nothing open, and can be pickled and read in other threads and processes.
+
+    Attributes:
+        name: Its name, with folders.
+        size: Its bytes, unpacked.
+    """
+
+    __slots__ = ("_identity", "_info", "_path", "name", "size")
+
+    def __init__(self, path: str, identity: tuple[int, ...], info: zipfile.ZipInfo) -> None:
+        self.name = info.orig_filename
+        self.size = info.file_size
+        self._path = path
+        self._identity = identity
+        self._info = info
+
+    def __repr__(self) -> str:
+        return f"<ArchiveMember {self.name!r} {self.size} bytes>"
+
+    def open(self) -> BinaryIO:
+        """Open it for reading in binary; its last bytes come only after size and CRC were checked.
+
+        Raises:
+            DownloadError: If the archive has changed since it was checked.
+        """
+        return cast(BinaryIO, io.BufferedReader(_MemberFile(_reopened(self._path, self._identity), self._info), 65536))
+
+    def read(self, limit: int = documents.LOAD_LIMIT) -> bytes:
+        """Return all of its bytes.
+
+        Args:
+            limit: Bytes that it may have; above it, use :meth:`open`.
+
+        Raises:
+            DownloadError: If it is larger, or the archive has changed.
+            IncompleteDownloadError: If it is damaged.
+        """
+        if self.size > limit:
+            raise DownloadError(f"{shown(self.name)} has {self.size} bytes, over the limit of {limit}. Use open().")
+        with self.open() as file:
+            return file.read()
+
+    def json(self) -> dict[str, Any]:
+        """Return it as a parsed document, such as COCO.
+
+        Raises:
+            InvalidResponseError: If it is not one JSON object in UTF-8.
+            DownloadError: As :meth:`read` does.
+        """
+        try:
+            return documents.parse(self.read())
+        except InvalidResponseError as error:
+            raise InvalidResponseError(f"{shown(self.name)} in the archive: {error}") from None
+
+
+def refuse_existing(target: Path) -> None:
+    """Refuse to overwrite anything, also a link that leads nowhere."""
+    try:
+        os.lstat(target)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InvalidParameterError(f"destination {str(target)!r} cannot be made: {error.strerror or error}.") from None
+    raise DownloadError(
+        f"{str(target)!r} exists already, and nothing was changed in it. Remove it or choose another destination."
+    )
+
+
+# --- Reading -----------------------------------------------------------------------------------------------
+
+
+class _Source(io.FileIO):
+    """An archive held open; for one thread."""
+
+    def __init__(self, path: PathLike) -> None:
+        text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+        if not isinstance(text, str) or not text.strip() or "\0" in text:
+            raise InvalidParameterError(f"path must be the path of a zip file, not {shown(text)}.")
+        try:
+            if not stat.S_ISREG(os.stat(text).st_mode):
+                raise DownloadError(f"{text!r} is not a file. Pass the path of a zip file.")
+            super().__init__(text)
+            found = os.fstat(self.fileno())
+        except OSError as error:
+            raise DownloadError(f"The archive {text!r} cannot be read: {error.strerror or error}.") from None
+        self.size = found.st_size
+        #: Of a file that is still the one that was checked.
+        self.identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def at(self, offset: int, count: int) -> bytes:
+        """Read exactly so many bytes."""
+        try:
+            self.seek(offset)
+            data = self.read(count)
+        except OSError as error:
+            raise DownloadError(f"The archive cannot be read: {error.strerror or error}.") from None
+        if len(data) != count:
+            raise _broken("it ends too early")
+        return data
+
+    def steps(self, start: int, end: int, overlap: int = 0) -> Iterator[bytes]:
+        """Read a part of it step by step; each ends with so many bytes of the next one."""
+        return (self.at(at, min(STEP + overlap, end - at)) for at in range(start, end, STEP))
+
+    def count(self, signature: bytes, start: int, end: int) -> int:
+        """Count how often a signature occurs."""
+        return sum(step.count(signature) for step in self.steps(start, end, len(signature) - 1))
+
+
+class _MemberFile(io.RawIOBase):
+    """A member as a file; it closes the archive with itself."""
+
+    def __init__(self, source: _Source, info: zipfile.ZipInfo) -> None:
+        self._source = source
+        self._chunks = _contents(source, info)
+        self._rest = memoryview(b"")
+        self._error: DownloadError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._error is not None:
+            # Asked again after an error, it must not look like the end.
+            raise self._error
+        try:
+            self._rest = self._rest or memoryview(next(self._chunks, b""))
+        except DownloadError as error:
+            self._error = error
+            raise
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
+
+
+def _contents(source: _Source, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """Yield the bytes of a member; the last ones only after size and CRC were checked.
+
+    ``ZipFile.open`` would accept a member that ends too early, or is followed by something, if the CRC is right, and
+    read the directory again for every member that is opened.
+    """
+    last, left, crc = b"", info.file_size, 0
+    for chunk in _inflated(source, info):
+        left -= len(chunk)
+        if left < 0:
+            break
+        crc = zlib.crc32(chunk, crc)
+        if last:
+            yield last
+        last = chunk
+    if left or crc != info.CRC:
+        raise _broken(f"{shown(info.orig_filename)} does not have the size and CRC that the directory says")
+    if last:
+        yield last
+
+
+def _inflated(source: _Source, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    name = shown(info.orig_filename)
+    start = _data_start(source, info)
+    steps = source.steps(start, start + info.compress_size)
+    if not info.compress_type:
+        yield from steps
+        return
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        for data in steps:
+            while data:
+                yield inflate.decompress(data, STEP)
+                data = inflate.unconsumed_tail
+            if inflate.unused_data:
+                raise _broken(f"{name} is followed by bytes that belong to nothing")
+        # Without input zlib may still have output.
+        while not inflate.eof:
+            data = inflate.decompress(b"", STEP)
+            if not data and not inflate.eof:
+                raise _broken(f"{name} ends too early")
+            yield data
+    except zlib.error:
+        raise _broken(f"{name} cannot be unpacked") from None
+
+
+def _iter_members(
+    path: str, pattern: str, identity: tuple[int, ...], members: list[zipfile.ZipInfo]
+) -> Iterator[ArchiveMember]:
+    _reopened(path, identity).close()
+    for member in members:
+        if not _is_folder(member) and fnmatch.fnmatchcase(member.orig_filename, pattern):
+            yield ArchiveMember(path, identity, member)
+
+
+def _reopened(path: str, identity: tuple[int, ...]) -> _Source:
+    source = _Source(path)
+    if source.identity != identity:
+        source.close()
+        raise DownloadError(f"The archive {path!r} has changed since it was checked. Start again.")
+    return source
+
+
+# --- Unpacking ---------------------------------------------------------------------------------------------
+
+
+def _check_space(target: Path, info: ArchiveInfo) -> None:
+    """Refuse at once what would fill the disk only after hours."""
+    with contextlib.suppress(OSError):
+        free = shutil.disk_usage(target.parent).free
+        if info.total_bytes > free:
+            raise DownloadError(
+                f"The archive cannot be unpacked into {str(target)!r}: it holds {info.total_bytes} bytes, and {free} "
+                "bytes are free. Free space or choose another destination."
+            )
+
+
+@contextlib.contextmanager
+def _unfinished(target: Path) -> Iterator[str]:
+    """Make a hidden folder beside a new one; yield its name. At the end it gets that of the new one, or is removed."""
+    parent, prefix = target.parent, f".cfplatform-{naming.digest(target.name)}-"
+    for entry in os.listdir(parent):
+        if entry.startswith(prefix):
+            _remove_left_behind(parent / entry, entry.removeprefix(prefix))
+    name = prefix + local.unique_name()
+    os.mkdir(parent / name)
+    try:
+        yield name
+        refuse_existing(target)
+        with local.Folder(parent) as folder:
+            directory = folder.descriptor
+            os.rename(folder.at(name), folder.at(target.name), src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        shutil.rmtree(parent / name, ignore_errors=True)
+        raise
+
+
+def _remove_left_behind(folder: Path, name: str) -> None:
+    """Remove what a process that is gone left unfinished."""
+    with contextlib.suppress(OSError):
+        if local.is_left_behind(name) or time.time() - os.lstat(folder).st_mtime > local.STALE_AFTER:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unpack(
+    source: _Source, members: list[zipfile.ZipInfo], parent: Path, root: str, progress: Progress | None
+) -> None:
+    """Write the members into a folder of ``parent``, following no link that is put there meanwhile."""
+    entered: list[str] = []
+    with contextlib.ExitStack() as held:
+        local.ensure_folder(parent, root)
+        folder = held.enter_context(local.Folder(parent, root))
+        for member in members:
+            *folders, file = member.orig_filename.split("/")
+            # Members of one folder mostly follow each other.
+            if folders != entered:
+                held.close()
+                local.ensure_folder(parent, root, *folders)
+                folder = held.enter_context(local.Folder(parent, root, *folders))
+                entered = folders
+            if _is_folder(member):
+                # For its checks.
+                list(_contents(source, member))
+                continue
+            # 0o666 lets the umask decide, as for any file that a program creates.
+            descriptor = os.open(folder.at(file), _FILE_FLAGS, 0o666, dir_fd=folder.descriptor)
+            # A full disk may show only when the file is closed, which is before the folder gets its name.
+            with os.fdopen(descriptor, "wb") as output:
+                for chunk in _contents(source, member):
+                    output.write(chunk)
+                    if progress is not None:
+                        progress(len(chunk))
+
+
+# --- Checks ------------------------------------------------------------------------------------------------
+
+
+def _inspect(
+    source: _Source, max_members: int, max_total_bytes: int, max_ratio: float
+) -> tuple[list[zipfile.ZipInfo], ArchiveInfo]:
+    """Check everything that can be known without unpacking; see :func:`cfplatform.archives.check`."""
+    for name, value in (("max_members", max_members), ("max_total_bytes", max_total_bytes), ("max_ratio", max_ratio)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise InvalidParameterError(f"{name} must be a number above 0, not {shown(value)}.")
+    announced, start, end = _find_directory(source)
+    # Before zipfile makes an object of each.
+    if (most := max(announced, source.count(_RECORD, start, end))) > max_members:
+        raise _too_much(f"{most} members", max_members, "max_members")
+    infos = _read_directory(source, start, end)
+    # Some programs write only the lower 16 bits of the number where it has more.
+    if announced not in (len(infos), len(infos) & _FULL16):
+        raise _broken(f"it announces {announced} members and has {len(infos)}")
+    for info in infos:
+        _check_name(info.orig_filename)
+        _check_kind(info)
+    _check_twice(infos, max_members)
+    total = sum(info.file_size for info in infos)
+    compressed = sum(info.compress_size for info in infos)
+    if total > max_total_bytes:
+        raise _too_much("more bytes", max_total_bytes, "max_total_bytes")
+    if total > RATIO_FREE_BYTES and total > max_ratio * compressed:
+        raise _too_much(f"{total} bytes in {compressed}", max_ratio, "max_ratio")
+    _check_overlap(source, infos, start)
+    return infos, ArchiveInfo(len(infos), total)
+
+
+def _check_overlap(source: _Source, infos: list[zipfile.ZipInfo], start: int) -> None:
+    """Refuse members that share bytes with each other or the directory, and members that it does not list."""
+    front, last = start, 0
+    for info in sorted(infos, key=lambda info: info.header_offset):
+        behind = _data_start(source, info) + info.compress_size
+        if behind > start:
+            raise _broken(f"{shown(info.orig_filename)} reaches into its directory")
+        if info.header_offset < last:
+            raise DownloadError("Members of the archive share the same bytes, as in an archive made to fill disks.")
+        front, last = min(front, info.header_offset), behind
+    # Else this may be the directory of the last member, itself an archive, of one that was cut.
+    if source.count(_LOCAL, 0, front):
+        raise _broken("its directory does not list the members at its beginning")
+
+
+def _broken(reason: str) -> IncompleteDownloadError:
+    return IncompleteDownloadError(f"The archive is damaged or not complete: {reason}. Download it again.")
+
+
+def _too_much(what: str, limit: float, option: str) -> DownloadError:
+    return DownloadError(
+        f"The archive holds {what}; the limit is {limit:g}. If you trust where it comes from, raise {option}."
+    )
+
+
+def _find_directory(source: _Source) -> tuple[int, int, int]:
+    """Return how many members the end of the file announces, and where the directory lies."""
+    tail = source.at(max(0, source.size - _END_FIELDS.size - _FULL16), min(source.size, _END_FIELDS.size + _FULL16))
+    at = tail.rfind(_END)
+    if 0 <= at <= len(tail) - _END_FIELDS.size:
+        end = source.size - len(tail) + at
+        _, *numbers, comment = _END_FIELDS.unpack_from(tail, at)
+        is_valid = at + _END_FIELDS.size + comment <= len(tail)
+        if end >= _END64_FIELDS.size and source.at(end - 20, 4) == _LOCATOR:
+            end -= _END64_FIELDS.size
+            signature, _, _, _, *large = _END64_FIELDS.unpack(source.at(end, _END64_FIELDS.size))
+            same = zip(numbers, large, (_FULL16,) * 4 + (_FULL32,) * 2, strict=True)
+            is_valid = is_valid and signature == _END64 and all(old in (top, new) for old, new, top in same)
+            numbers = large
+        disk, first_disk, here, count, size, offset = numbers
+        # An empty end record inside other bytes does not make an archive.
+        if is_valid and (disk, first_disk, here) == (0, 0, count) and offset <= end - size and (size or not end):
+            return count, end - size, end
+    head = source.at(0, min(source.size, 4096))
+    if head.lstrip()[:1] in (b"<", b"{", b"["):
+        words = blank(server_words(head.decode("utf-8", "replace")))
+        raise IncompleteDownloadError(f"The file is not a zip archive but text: {words}. Download it again.")
+    raise _broken("it has no complete directory at its end" if head.startswith(b"PK") else "it is not a zip archive")
+
+
+def _read_directory(source: _Source, start: int, end: int) -> list[zipfile.ZipInfo]:
+    try:
+        with zipfile.ZipFile(source) as archive:
+            infos, found = archive.infolist(), archive.start_dir
+    except UnicodeDecodeError as error:
+        raise UnsafePathError(f"The archive has a name that is not UTF-8: {shown(error.object)}.") from None
+    except OSError as error:
+        raise DownloadError(f"The archive cannot be read: {error.strerror or error}.") from None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error):
+        raise _broken("its directory cannot be read") from None
+    if found != start:
+        raise _broken("its directory lies elsewhere than its end says")
+    if infos:
+        # zipfile silently cuts what reaches out of the directory, which only its last record can.
+        lengths = tuple(map(len, (_raw_name(infos[-1]), infos[-1].extra, infos[-1].comment)))
+        record = source.at(max(start, end - _RECORD_SIZE - sum(lengths)), 34)
+        if record[:4] != _RECORD or struct.unpack_from("<3H", record, 28) != lengths:
+            raise _broken("its directory ends in the middle of a record")
+    return infos
+
+
+def _raw_name(info: zipfile.ZipInfo) -> bytes:
+    return info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    """Tell whether it is a folder, by the name that it has in the archive and not by what zipfile makes of it."""
+    return info.orig_filename.endswith("/")
+
+
+def _check_name(name: str, windows: bool = os.name == "nt") -> None:
+    """Refuse a name that would lead elsewhere, or that this system cannot have."""
+    parts = name.removesuffix("/").split("/")
+    encoded = [len(part.encode()) for part in parts]
+    reason = ""
+    if name.startswith("/") or "\\" in name or _DRIVE.match(name):
+        reason = "it is not a relative path with plain slashes"
+    elif not set(parts).isdisjoint(("", ".", "..")):
+        reason = "a part of it is empty, '.' or '..'"
+    elif _CONTROL.search(name):
+        reason = "it has control characters"
+    elif max(encoded) > _MAX_PART_BYTES or sum(encoded) + len(parts) > _MAX_NAME_BYTES or len(parts) > _MAX_DEPTH:
+        reason = "it is too long or too deep"
+    elif windows and _WINDOWS.search(name):
+        reason = "Windows cannot have it"
+    if reason:
+        raise UnsafePathError(f"The archive has the unsafe name {shown(name)}: {reason}. Nothing was unpacked.")
+
+
+def _check_kind(info: zipfile.ZipInfo) -> None:
+    """Refuse what is neither a file nor a folder, and what cannot be unpacked."""
+    name = shown(info.orig_filename)
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    # A file may lack its kind, and some programs give folders that of a file; nothing else may differ.
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR if _is_folder(info) else 0) or info.external_attr & _REPARSE_POINT:
+        raise UnsafePathError(f"{name} in the archive is a link, a device or another special file.")
+    if info.flag_bits & _ENCRYPTED:
+        raise DownloadError(f"{name} in the archive is encrypted, which exports never are.")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & _PATCH:
+        raise DownloadError(f"{name} in the archive is packed with the unknown method {info.compress_type}.")
+    if info.volume not in (0, _FULL16):
+        raise _broken(f"{name} is in another volume")
+    if _is_folder(info) and info.file_size:
+        raise _broken(f"the folder {name} holds bytes")
+    if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
+        raise _broken(f"the sizes of {name} differ")
+
+
+def _check_twice(infos: list[zipfile.ZipInfo], max_members: int) -> None:
+    """Refuse names that some file system takes for the same, and too many folders."""
+    is_folder: dict[str, bool] = {}
+    for info in infos:
+        key = naming.collision_key(info.orig_filename)
+        folder, _, file = key.rpartition("/")
+        twice = bool(file) and key in is_folder
+        if file:
+            is_folder[key] = False
+        while folder and folder not in is_folder:
+            is_folder[folder] = True
+            folder = folder.rpartition("/")[0]
+        if twice or (folder and not is_folder[folder]):
+            raise UnsafePathError(
+                f"The archive has {shown(info.orig_filename)} twice, or beside a name that some systems take for the "
+                "same, so that one would overwrite the other."
+            )
+        if len(is_folder) > max_members:
+            raise _too_much("more members and folders", max_members, "max_members")
+
+
+def _data_start(source: _Source, info: zipfile.ZipInfo) -> int:
+    """Check the header in front of a member; return where its bytes begin.
+
+    Raises:
+        IncompleteDownloadError: If the header contradicts the directory.
+    """
+    raw_name = _raw_name(info)
+    length = _LOCAL_FIELDS.size + len(raw_name)
+    if info.header_offset + length > source.size:
+        raise _broken(f"{shown(info.orig_filename)} begins behind its end")
+    head = source.at(info.header_offset, length)
+    signature, _, flags, method, _, _, *sizes, name_length, extra_length = _LOCAL_FIELDS.unpack_from(head)
+    differing = (flags ^ info.flag_bits) & (_ENCRYPTED | _UTF8) or method != info.compress_type
+    if not flags & _SIZES_FOLLOW:
+        crc, compressed, size = sizes
+        differing = differing or crc != info.CRC or size not in (info.file_size, _FULL32)
+        differing = differing or compressed not in (info.compress_size, _FULL32)
+    same_name = name_length == len(raw_name) and head.endswith(raw_name)
+    if signature != _LOCAL or not same_name or differing:
+        raise _broken(f"{shown(info.orig_filename)} has another header than the directory says")
+    return info.header_offset + length + int(extra_length)
