@@ -247,7 +247,9 @@ def iter_members(
         1 ['annotations', 'categories']
     """
     if not isinstance(pattern, str):
-        raise InvalidParameterError(f"pattern must be text such as '*.json', not {shown(pattern)}.")
+        raise InvalidParameterError(
+            f"pattern must be text such as '*.json', not {shown(pattern)}.", parameter="pattern"
+        )
     with _Source(path) as source:
         members = _inspect(source, max_members, max_total_bytes, max_ratio)[0]
         identity = source.identity
@@ -318,7 +320,9 @@ def refuse_existing(target: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise InvalidParameterError(f"destination {str(target)!r} cannot be made: {error.strerror or error}.") from None
+        raise InvalidParameterError(
+            f"destination {str(target)!r} cannot be made: {error.strerror or error}.", parameter="destination"
+        ) from None
     raise DownloadError(
         f"{str(target)!r} exists already, and nothing was changed in it. Remove it or choose another destination."
     )
@@ -333,7 +337,7 @@ class _Source(io.FileIO):
     def __init__(self, path: PathLike) -> None:
         text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
         if not isinstance(text, str) or not text.strip() or "\0" in text:
-            raise InvalidParameterError(f"path must be the path of a zip file, not {shown(text)}.")
+            raise InvalidParameterError(f"path must be the path of a zip file, not {shown(text)}.", parameter="path")
         try:
             if not stat.S_ISREG(os.stat(text).st_mode):
                 raise DownloadError(f"{text!r} is not a file. Pass the path of a zip file.")
@@ -505,7 +509,6 @@ def _unpack(
     """Write the members into a folder of ``parent``, following no link that is put there meanwhile."""
     entered: list[str] = []
     with contextlib.ExitStack() as held:
-        local.ensure_folder(parent, root)
         folder = held.enter_context(local.Folder(parent, root))
         for member in members:
             *folders, file = member.orig_filename.split("/")
@@ -538,7 +541,7 @@ def _inspect(
     """Check everything that can be known without unpacking; see :func:`cfplatform.archives.check`."""
     for name, value in (("max_members", max_members), ("max_total_bytes", max_total_bytes), ("max_ratio", max_ratio)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-            raise InvalidParameterError(f"{name} must be a number above 0, not {shown(value)}.")
+            raise InvalidParameterError(f"{name} must be a number above 0, not {shown(value)}.", parameter=name)
     announced, start, end = _find_directory(source)
     # Before zipfile makes an object of each.
     if (most := max(announced, source.count(_RECORD, start, end))) > max_members:

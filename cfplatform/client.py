@@ -45,7 +45,7 @@ Id: TypeAlias = Union[str, "uuid.UUID"]  # noqa: UP007 - with "|" it would need 
 #: A path on this machine.
 PathLike = str | os.PathLike[str]
 R = TypeVar("R", bound=Resource)
-_TAKEN = "The name {} is taken: get_batch(name=...) finds the batch that has it."
+_TAKEN = {"parameter": "name", "hint": "get_batch(name=...) finds the batch that has it."}
 
 
 class Client:
@@ -221,7 +221,9 @@ class Client:
         run: Run = SINGLE,
     ) -> Iterator[dict[str, Any]]:
         if cursor is not None and len(queries) > 1:
-            raise InvalidParameterError("cursor cannot be used with more than 100 ids: they need several listings.")
+            raise InvalidParameterError(
+                "cursor cannot be used with more than 100 ids: they need several listings.", parameter="cursor"
+            )
 
         fetch = functools.partial(self._calls.get_json, path, run=run, is_essential=True)
 
@@ -243,7 +245,11 @@ class Client:
         if project_id is not None:
             return params.object_id("project_id", project_id)
         if self._project_id is None:
-            raise ConfigurationError("No project: pass project_id=... to the call or to Client, or set CF_PROJECT_ID.")
+            raise ConfigurationError(
+                "No project.",
+                parameter="project_id",
+                hint="Pass project_id=... to the call or to Client, or set CF_PROJECT_ID.",
+            )
         return self._project_id
 
     def _space(self, space_id: Id | None) -> str | None:
@@ -251,7 +257,11 @@ class Client:
 
     def _required_space(self, space_id: Id | None) -> str:
         if (space := self._space(space_id)) is None:
-            raise ConfigurationError("No space: pass space_id=... to the call or to Client, or set CF_SPACE_ID.")
+            raise ConfigurationError(
+                "No space.",
+                parameter="space_id",
+                hint="Pass space_id=... to the call or to Client, or set CF_SPACE_ID.",
+            )
         return space
 
     def _run_patience(self, patience: float | None) -> float:
@@ -263,8 +273,11 @@ class Client:
             return self._max_workers
         workers = config.max_workers(max_workers)
         if workers > self._max_workers:
-            most, wish = self._max_workers, f"max_workers={workers}"
-            raise InvalidParameterError(f"{wish} is more than the client's {most}; build the client with {wish}.")
+            raise InvalidParameterError(
+                f"max_workers={workers} is more than the client's {self._max_workers}; build the client with "
+                f"max_workers={workers}.",
+                parameter="max_workers",
+            )
         return workers
 
     # --- Listing --------------------------------------------------------------------------------------------------
@@ -1072,7 +1085,7 @@ class Client:
         """
         text = params.text("name", name)
         project = self._project(project_id)
-        with _adding(_TAKEN.format(shown(text)), 409):
+        with _adding(f"The name {shown(text)} is taken.", 409, **_TAKEN):
             answer = self._calls.post_json(http.path("projects", project, "batches"), {"name": text})
         self._batch_names.pop(project, None)
         return Batch(_created(answer, "batch"), self, project)
@@ -1101,7 +1114,7 @@ class Client:
         text = params.text("name", name)
         project = self._project(project_id)
         path = http.path("projects", project, "batches", wanted)
-        with _adding(_TAKEN.format(shown(text)), 409):
+        with _adding(f"The name {shown(text)} is taken.", 409, **_TAKEN):
             response = self._calls.request("PATCH", path, json={"name": text})
         self._batch_names.pop(project, None)
         data = None
@@ -1126,7 +1139,9 @@ def _work_items(project_id: str) -> str:
 
 def _checked_items(items: Iterable[WorkItem]) -> Iterable[WorkItem]:
     if isinstance(items, (str, bytes, Mapping, WorkItem)) or not isinstance(items, Iterable):
-        raise InvalidParameterError(f"items must be an iterable of WorkItem objects, not {type(items).__name__}.")
+        raise InvalidParameterError(
+            f"items must be an iterable of WorkItem objects, not {type(items).__name__}.", parameter="items"
+        )
     return items
 
 
@@ -1178,12 +1193,13 @@ def _created(answer: Any, kind: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _adding(words: str, *statuses: int) -> Iterator[None]:
-    """Add to the message of an error with one of these statuses."""
+def _adding(words: str, *statuses: int, parameter: str | None = None, hint: str | None = None) -> Iterator[None]:
+    """Add to an error with one of these statuses."""
     try:
         yield
     except APIError as error:
         if error.status_code in statuses:
             error.message = f"{error.message} {words}"
             error.args = (error.message,)
+            error.parameter, error.hint = parameter or error.parameter, hint or error.hint
         raise

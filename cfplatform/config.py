@@ -40,50 +40,57 @@ class Secret(str):
 
 def api_key(value: str | None) -> Secret:
     """Return the API key from the argument or CF_API_KEY. No message ever shows it."""
-    source = "The api_key argument" if value is not None else "CF_API_KEY"
+    source = "api_key" if value is not None else "CF_API_KEY"
     # Over the old name, so that no frame of an error holds it as plain text.
     value = os.environ.get("CF_API_KEY") if value is None else value
     if value is None:
-        raise ConfigurationError("No API key: pass api_key=... or set CF_API_KEY.")
+        raise ConfigurationError("No API key.", parameter="api_key", hint="Pass api_key=... or set CF_API_KEY.")
     if not isinstance(value, str):
-        raise ConfigurationError(f"{source} must be a string, not {type(value).__name__}.")
+        raise ConfigurationError(f"{source} must be a string, not {type(value).__name__}.", parameter="api_key")
     value = Secret(value)
     stripped = Secret(value.strip(" \t\r\n"))
     if not stripped:
-        raise ConfigurationError(f"{source} is blank. Pass the key that CloudFactory gave you.")
+        raise ConfigurationError(f"{source} is blank. Pass the key that CloudFactory gave you.", parameter="api_key")
     if not _KEY.fullmatch(stripped):
         raise ConfigurationError(
             f"{source} has characters that cannot be part of a key (white space or control characters inside, "
-            f"anything outside ASCII) or more than 512 of them. Copy the key again, without quotes around it."
+            f"anything outside ASCII) or more than 512 of them. Copy the key again, without quotes around it.",
+            parameter="api_key",
         )
     if stripped != value:
-        warnings.warn(f"{source} had white space around it, which was removed.", UserWarning, stacklevel=3)
+        name = "The API key" if source == "api_key" else source
+        warnings.warn(f"{name} had white space around it, which was removed.", UserWarning, stacklevel=3)
     return stripped
 
 
 def base_url(value: str | None, *, allow_insecure_http: bool = False) -> str:
     """Return the base URL from the argument, CF_PLATFORM_BASE_URL or the default, without a trailing slash."""
-    source = "The base_url argument" if value is not None else "CF_PLATFORM_BASE_URL"
+    source = "base_url" if value is not None else "CF_PLATFORM_BASE_URL"
     url = value if value is not None else os.environ.get("CF_PLATFORM_BASE_URL") or DEFAULT_BASE_URL
     if not isinstance(url, str):
-        raise ConfigurationError(f"{source} must be a string, not {type(url).__name__}.")
+        raise ConfigurationError(f"{source} must be a string, not {type(url).__name__}.", parameter="base_url")
     url = url.strip().rstrip("/")
     example = f"It looks like {DEFAULT_BASE_URL}."
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise ConfigurationError(f"{source} is not a URL. {example}") from None
+        raise ConfigurationError(f"{source} is not a URL. {example}", parameter="base_url") from None
     if parts.username is not None or parts.password is not None:
-        raise ConfigurationError(f"{source} must not hold a user name or password; the API key goes to api_key.")
+        raise ConfigurationError(
+            f"{source} must not hold a user name or password. The API key is sent in a header.", parameter="base_url"
+        )
     if parts.scheme not in ("http", "https") or not host:
-        raise ConfigurationError(f"{source} must begin with https:// and name a host. {example}")
+        raise ConfigurationError(f"{source} must begin with https:// and name a host. {example}", parameter="base_url")
     if re.search(r"[?#\\\s\x00-\x1f\x7f]", url):
-        raise ConfigurationError(f"{source} must have no query, fragment, backslash or white space. {example}")
+        raise ConfigurationError(
+            f"{source} must have no query, fragment, backslash or white space. {example}", parameter="base_url"
+        )
     if parts.scheme == "http" and not is_loopback(host) and not allow_insecure_http:
         raise ConfigurationError(
-            f"{source} uses plain http to {host}, which would send the API key in clear text. "
-            "Use https, or pass allow_insecure_http=True if you are sure."
+            f"{source} uses plain http to {host}, which would send the API key in clear text.",
+            parameter="base_url",
+            hint="Use https, or pass allow_insecure_http=True if you are sure.",
         )
     return url
 
@@ -128,7 +135,8 @@ def timeout(value: Timeout) -> tuple[float, float]:
     if len(pair) != 2 or not all(_is_duration(part) for part in pair):
         raise ConfigurationError(
             f"timeout must be a number of seconds above 0 and up to {MAX_TIMEOUT:g}, or a pair of them "
-            "(connect, read). There is no 'wait for ever': a stuck connection would never end."
+            "(connect, read). There is no 'wait for ever': a stuck connection would never end.",
+            parameter="timeout",
         )
     return float(pair[0]), float(pair[1])
 
@@ -141,7 +149,8 @@ def max_workers(value: int) -> int:
     """Check the number of workers: 1 to 256."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_WORKERS_LIMIT:
         raise ConfigurationError(
-            f"max_workers must be a whole number from 1 to {MAX_WORKERS_LIMIT}, not {shown(value)}."
+            f"max_workers must be a whole number from 1 to {MAX_WORKERS_LIMIT}, not {shown(value)}.",
+            parameter="max_workers",
         )
     return value
 
@@ -151,7 +160,9 @@ def patience(value: float) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not 0 <= value < float("inf"):
         raise ConfigurationError(
-            f"patience must be a number of seconds from 0 up, not {shown(value)}. 0 does not wait for an outage to end."
+            f"patience must be a number of seconds from 0 up, not {shown(value)}. 0 does not wait for the end of an "
+            "outage.",
+            parameter="patience",
         )
     return float(value)
 
@@ -161,5 +172,6 @@ def flag(value: bool | None, variable: str) -> bool:
     if value is None:
         return os.environ.get(variable, "").strip() not in ("", "0", "false", "no")
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{variable.removeprefix('CF_').lower()} must be True or False, not {shown(value)}.")
+        name = variable.removeprefix("CF_").lower()
+        raise ConfigurationError(f"{name} must be True or False, not {shown(value)}.", parameter=name)
     return value

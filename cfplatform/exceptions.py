@@ -29,9 +29,10 @@
     ├── UploadError                            a file cannot be uploaded: not readable, empty, or changed meanwhile
     └── WebhookVerificationError               a webhook delivery was refused; ``reason`` says why in one word
 
-Every error carries ``message``, ``method``, ``url`` (without its query), ``status_code``, ``request_id``,
-``response`` (a plain copy of the answer) and ``cursor`` (where a listing can be taken up again); what does not
-apply is ``None``. None of them holds the API key or a signature, and all of them can be pickled.
+Every error carries ``message``, ``hint`` (what to do), ``parameter`` (the argument that is wrong), ``method``, ``url``
+(without its query), ``status_code``, ``request_id``, ``response`` (a plain copy of the answer) and ``cursor`` (where a
+listing can be resumed); what does not apply is ``None``. ``str(error)`` is the message followed by the hint. None of
+them holds the API key or a signature, and all of them can be pickled.
 """
 
 from __future__ import annotations
@@ -83,7 +84,19 @@ class ErrorResponse(NamedTuple):
 
 
 class CFPlatformError(Exception):
-    """Base of every error that cfplatform raises on purpose."""
+    """Base of every error that cfplatform raises on purpose.
+
+    Attributes:
+        message: What failed. If it names the argument ``parameter``, it begins with that name.
+        parameter: The name of the argument that is wrong, or that the hint advises to change.
+        hint: What to do, in terms of Python. A program with another interface can show its own advice instead.
+        method: The method of the request.
+        url: The URL of the request, without its query.
+        status_code: The status of the response.
+        request_id: The ID that the server gave the request.
+        response: A plain copy of the response.
+        cursor: Resumes a listing that failed: pass it as ``cursor=``.
+    """
 
     def __init__(
         self,
@@ -94,19 +107,22 @@ class CFPlatformError(Exception):
         status_code: int | None = None,
         request_id: str | None = None,
         response: ErrorResponse | None = None,
+        parameter: str | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.parameter = parameter
+        self.hint = hint
         self.method = method
         self.url = blank_url(url) if url else None
         self.status_code = status_code
         self.request_id = request_id
         self.response = response
-        #: What takes up a listing that failed, to be passed as ``cursor=``. ``None`` outside of listings.
         self.cursor: str | None = None
 
     def __str__(self) -> str:
-        return self.message
+        return f"{self.message} {self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The attributes travel as state, so that a subclass may have any constructor.
@@ -244,10 +260,14 @@ class WebhookVerificationError(CFPlatformError):
     reason: str = ""
 
 
+#: Attributes that the state file keeps.
+_KEPT = ("method", "url", "status_code", "request_id", "parameter", "hint")
+
+
 def to_dict(error: BaseException) -> dict[str, Any]:
     """Write an error down as plain data, for the state file."""
-    kept = {name: getattr(error, name, None) for name in ("method", "url", "status_code", "request_id")}
-    return {"type": type(error).__name__, "message": str(error), **kept}
+    message = error.message if isinstance(error, CFPlatformError) else str(error)
+    return {"type": type(error).__name__, "message": message, **{name: getattr(error, name, None) for name in _KEPT}}
 
 
 def from_dict(data: Mapping[str, Any]) -> CFPlatformError:
@@ -256,21 +276,21 @@ def from_dict(data: Mapping[str, Any]) -> CFPlatformError:
     if not (isinstance(cls, type) and issubclass(cls, CFPlatformError)):
         cls = CFPlatformError
     error = cls(str(data.get("message")))
-    for name in ("method", "url", "status_code", "request_id"):
+    for name in _KEPT:
         setattr(error, name, data.get(name))
     return error
 
 
 _BY_STATUS: dict[int, tuple[type[APIError], str]] = {
-    400: (BadRequestError, "Check the arguments of the call."),
+    400: (BadRequestError, "Check the arguments."),
     401: (
         AuthenticationError,
-        "Check the API key: the api_key argument or CF_API_KEY. It must belong to the environment of the base URL.",
+        "Check the API key (CF_API_KEY). It must belong to the environment of the base URL.",
     ),
     403: (PermissionDeniedError, "The API key is not allowed to do this. Check the project and space ids."),
     404: (NotFoundError, "Check the ids, and that the API key belongs to the account that owns them."),
     409: (ConflictError, "It exists already or is in use. Look it up before you try again."),
-    422: (BadRequestError, "Check the arguments of the call."),
+    422: (BadRequestError, "Check the arguments."),
     429: (RateLimitError, "Wait and try again, or use fewer workers."),
 }
 #: Refusals that are not the platform's where they come as a web page: the platform answers in JSON.

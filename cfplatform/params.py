@@ -86,11 +86,15 @@ def work_item_queries(filters: WorkItemFilters) -> list[Query]:
     for kind in ("created_at", "updated_at"):
         first, last = moments.get(f"{kind}_from"), moments.get(f"{kind}_to")
         if first and last and first > last:
-            raise InvalidParameterError(f"{kind}_from is later than {kind}_to: nothing can match.")
+            raise InvalidParameterError(
+                f"{kind}_from is later than the end of the range: nothing can match.", parameter=f"{kind}_from"
+            )
     status = filters.get("status")
     if status is not None:
         if not isinstance(status, str) or not status.strip():
-            raise InvalidParameterError("status must be a text such as 'COMPLETED', or None for every status.")
+            raise InvalidParameterError(
+                "status must be a text such as 'COMPLETED'.", parameter="status", hint="None means every status."
+            )
         # A str subclass such as WorkItemStatus would print its class name.
         common.append(("status", str.__str__(status).strip()))
     batches = _id_groups("batch_ids", filters.get("batch_ids"), batch_id)
@@ -110,7 +114,8 @@ def _id_groups(name: str, ids: Iterable[Any] | None, check: Any) -> list[Sequenc
         return [()]
     if isinstance(ids, (str, bytes, dict)) or not isinstance(ids, Iterable):
         raise InvalidParameterError(
-            f"{name} must be a list of ids, not {type(ids).__name__}; for a single id write {name}=[the id]."
+            f"{name} must be a list of ids, not {type(ids).__name__}; for a single id write {name}=[the id].",
+            parameter=name,
         )
     unique = list(dict.fromkeys(check(name, value) for value in ids))
     return list(chunks(unique, MAX_FILTER_IDS))
@@ -125,7 +130,9 @@ def batch_id(name: str, value: Any) -> str:
     elif hasattr(value, "__index__") and not isinstance(value, bool) and 0 <= operator.index(value) < 10**19:
         text = str(operator.index(value))
     if not text.isascii() or not text.isdigit() or len(text) > 19:
-        raise InvalidParameterError(f"{name}: {shown(value)} is not a batch id; batch ids are whole numbers.")
+        raise InvalidParameterError(
+            f"{name}: {shown(value)} is not a batch id; batch ids are whole numbers.", parameter=name
+        )
     return str(int(text))
 
 
@@ -140,9 +147,13 @@ def object_id(name: str, value: Any) -> str:
 
         if isinstance(value, uuid.UUID):
             return str(value)
-        raise InvalidParameterError(f"{name} must be an id as text or uuid.UUID, not {type(value).__name__}.")
+        raise InvalidParameterError(
+            f"{name} must be an id as text or uuid.UUID, not {type(value).__name__}.", parameter=name
+        )
     if not value.strip() or value.strip() in (".", "..") or not value.isprintable():
-        raise InvalidParameterError(f"{name}: {shown(value)} is not an id: it is blank, '.', '..' or not printable.")
+        raise InvalidParameterError(
+            f"{name}: {shown(value)} is not an id: it is blank, '.', '..' or not printable.", parameter=name
+        )
     return value.strip()
 
 
@@ -160,14 +171,16 @@ def date(name: str, value: Any) -> tuple[datetime, str]:
             moment = timestamps.parse(text)
         except ValueError:
             raise InvalidParameterError(
-                f"{name}: {shown(value)} is not an ISO 8601 date and time such as '2026-07-11T11:52:37+05:45'."
+                f"{name}: {shown(value)} is not an ISO 8601 date and time such as '2026-07-11T11:52:37+05:45'.",
+                parameter=name,
             ) from None
     else:
-        raise InvalidParameterError(f"{name} must be a datetime or an ISO 8601 text, not {type(value).__name__}.")
-    if moment.utcoffset() is None:
         raise InvalidParameterError(
-            f"{name}: {value!r} has no time zone. Add one, for example datetime.now(timezone.utc) or a final 'Z'."
+            f"{name} must be a datetime or an ISO 8601 text, not {type(value).__name__}.", parameter=name
         )
+    if moment.utcoffset() is None:
+        example = "a final 'Z'" if isinstance(value, str) else "datetime.now(timezone.utc)"
+        raise InvalidParameterError(f"{name}: {value!r} has no time zone. Add one, such as {example}.", parameter=name)
     return moment, text
 
 
@@ -178,21 +191,23 @@ def _iso_text(name: str, moment: datetime) -> str:
         try:
             moment = moment.astimezone(timezone.utc)
         except OverflowError:
-            raise InvalidParameterError(f"{name}: {moment!r} cannot be told in UTC.") from None
+            raise InvalidParameterError(f"{name}: {moment!r} cannot be told in UTC.", parameter=name) from None
     return moment.isoformat()
 
 
 def flag(name: str, value: object) -> bool:
     """Check an option that is on or off."""
     if not isinstance(value, bool):
-        raise InvalidParameterError(f"{name} must be True or False, not {shown(value)}.")
+        raise InvalidParameterError(f"{name} must be True or False, not {shown(value)}.", parameter=name)
     return value
 
 
 def page_size(value: Any, limit: int | None = None) -> int:
     """Check a page size, 1 to 100, and return the one to ask for: not more than the items that are wanted."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE_SIZE:
-        raise InvalidParameterError(f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}, not {shown(value)}.")
+        raise InvalidParameterError(
+            f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}, not {shown(value)}.", parameter="page_size"
+        )
     return min(value, limit) if limit else value
 
 
@@ -201,7 +216,9 @@ def max_items(value: Any) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidParameterError(f"max_items must be a whole number from 0 up, or None, not {shown(value)}.")
+        raise InvalidParameterError(
+            f"max_items must be a whole number from 0 up, or None, not {shown(value)}.", parameter="max_items"
+        )
     return value
 
 
@@ -209,14 +226,14 @@ def cursor(value: Any) -> str | None:
     """Check a cursor to continue from: ``None`` or a text that is not blank."""
     if value is None or (isinstance(value, str) and value):
         return value
-    raise InvalidParameterError("cursor must be a text that a page or an error carried, or None.")
+    raise InvalidParameterError("cursor must be a text that a page or an error carried, or None.", parameter="cursor")
 
 
 def pairs(query: Query | Mapping[str, Any] | None) -> Query:
     """Return query parameters as pairs of texts; a list becomes a repeated key, and ``None`` is left out."""
     found = list(query.items()) if isinstance(query, Mapping) else query or []
     if not isinstance(found, (list, tuple)) or not all(isinstance(p, tuple) and len(p) == 2 for p in found):
-        raise InvalidParameterError("params must be a mapping or a list of pairs.")
+        raise InvalidParameterError("params must be a mapping or a list of pairs.", parameter="params")
     return [
         (str(key), str(value))
         for key, values in found
@@ -228,9 +245,11 @@ def pairs(query: Query | Mapping[str, Any] | None) -> Query:
 def text(name: str, value: object) -> str:
     """Check a text that must not be blank, and return it without white space around it."""
     if not isinstance(value, str) or not value.strip():
-        raise InvalidParameterError(f"{name} must be a text that is not blank, not {shown(value)}.")
+        raise InvalidParameterError(f"{name} must be a text that is not blank, not {shown(value)}.", parameter=name)
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value.strip()):
-        raise InvalidParameterError(f"{name}: {shown(value)} holds control characters or halves of characters.")
+        raise InvalidParameterError(
+            f"{name}: {shown(value)} holds control characters or halves of characters.", parameter=name
+        )
     # A str subclass such as an enum would be written as its base anyway.
     return str.__str__(value).strip()
 
@@ -238,7 +257,7 @@ def text(name: str, value: object) -> str:
 def metadata(value: object) -> dict[str, Any]:
     """Check metadata that is sent as JSON."""
     if not isinstance(value, Mapping):
-        raise InvalidParameterError(f"metadata must be a mapping, not {type(value).__name__}.")
+        raise InvalidParameterError(f"metadata must be a mapping, not {type(value).__name__}.", parameter="metadata")
     problem = _first_problem(dict(value), MAX_METADATA_DEPTH)
     if problem is None:
         try:
@@ -246,7 +265,7 @@ def metadata(value: object) -> dict[str, Any]:
         except (TypeError, ValueError) as error:
             problem = str(error)
     if problem is not None:
-        raise InvalidParameterError(f"metadata cannot be sent as JSON: {problem}.")
+        raise InvalidParameterError(f"metadata cannot be sent as JSON: {problem}.", parameter="metadata")
     return dict(value)
 
 

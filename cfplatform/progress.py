@@ -106,7 +106,9 @@ class TqdmReporter:
         except ImportError:
             tqdm = None
         if tqdm is None:
-            raise ConfigurationError("progress=True needs tqdm: pip install 'cfplatform[progress]'")
+            raise ConfigurationError(
+                "progress=True needs tqdm: pip install 'cfplatform[progress]'", parameter="progress"
+            )
         self._tqdm = tqdm
         self._counts_bytes = counts_bytes
         self._bar: Any = None
@@ -187,5 +189,6 @@ def reporter(progress: Progress, *, counts_bytes: bool = False) -> ProgressRepor
     if callable(progress) and not isinstance(progress, type):
         return shielded(FunctionReporter(progress, counts_bytes=counts_bytes))
     raise InvalidParameterError(
-        f"progress must be True, a function of (done, total) or a ProgressReporter, not {type(progress).__name__}."
+        f"progress must be True, a function of (done, total) or a ProgressReporter, not {type(progress).__name__}.",
+        parameter="progress",
     )

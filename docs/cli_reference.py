@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import click
 
 from cfplatform.cli import cli
-from cfplatform.cli.checks import Check
-from cfplatform.cli.uploading import Upload
+from cfplatform.cli.doctor import Check
+from cfplatform.cli.errors import metavar
+from cfplatform.cli.transfers import Upload
 from cfplatform.coco import BatchStats, CategoryStats, Finding, MergeSummary, Part, SplitSummary, Stats
 from cfplatform.coco.summaries import Account
 from cfplatform.report import ReportSummary
@@ -85,16 +86,16 @@ _WORK_ITEM = Line(
         Field("status", "text", "Such as COMPLETED."),
         Field("assetType", "text or null", "Such as image or video."),
         Field("assetUrl", "text", "The asset: a path in the space, or a URL."),
-        Field("resultUrl", "text or null", "A place of the result, where the platform names one."),
-        *_texts(createdAt="When it was created, in ISO 8601.", updatedAt="When it was changed last."),
-        Field("metadata", "object", "What was given when it was created."),
+        Field("resultUrl", "text or null", "The storage path of the result, if the platform has one."),
+        *_texts(createdAt="When it was created, in ISO 8601.", updatedAt="When it was last changed."),
+        Field("metadata", "object", "The metadata given at its creation."),
     ),
     from_platform=True,
 )
 _BATCH_FIELDS = (
     Field("id", "integer", "The id."),
     *_texts(projectId="The project.", name="The name.", createdBy="Who created it.", createdAt="When, in ISO 8601."),
-    Field("metadata", "object", "What was given when it was created."),
+    Field("metadata", "object", "The metadata given at its creation."),
     Field("priority", "integer", "The priority."),
 )
 _BATCH = Line("The batch, as the platform sent it", _BATCH_FIELDS, from_platform=True)
@@ -102,13 +103,13 @@ _EXPORT = Line(
     "An export, as the platform sent it",
     (
         *_texts(exportId="The id.", status="Such as COMPLETED.", name="The name."),
-        *_texts(format="The format.", content="What it holds.", createdBy="Who asked for it.", createdAt="When."),
-        Field("downloadUrl", "text or null", "The signed address of the archive: who has it may read it."),
-        Field("error", "text or null", "Why the platform could not make it."),
+        *_texts(format="The format.", content="The content.", createdBy="Who created it.", createdAt="When."),
+        Field("downloadUrl", "text or null", "The signed URL of the archive: anyone who has it can read the archive."),
+        Field("error", "text or null", "Why it failed."),
     ),
     from_platform=True,
 )
-_FINDING = Line("A problem or a conflict", fields_of(Finding))
+_FINDING = Line("An error or a warning", fields_of(Finding))
 _JOINED = fields_of(Account, "problems", "conflicts")
 #: The lines that each command writes with --json. An empty one is whatever the server answered.
 LINES: dict[str, tuple[Line, ...]] = {
@@ -129,11 +130,11 @@ LINES: dict[str, tuple[Line, ...]] = {
     "count": (Line("The number", (Field("count", "integer", "How many work items there are."),)),),
     "demo": (
         Line(
-            "The account of the run",
+            "The summary of the run",
             (
                 _SUMMARY,
-                Field("requests", "object", "How many requests the platform answered, by their kind."),
-                Field("report", "text or null", "The page with the pictures; null where there is nothing to show."),
+                Field("requests", "object", "The number of requests to the platform, by kind."),
+                Field("report", "text or null", "The page with the images; null if there is nothing to show."),
             ),
         ),
         Line("The fields of ``summary``", _FIGURES),
@@ -157,13 +158,13 @@ LINES: dict[str, tuple[Line, ...]] = {
     ),
     "report": (Line("The page that was written", fields_of(ReportSummary)),),
     "request": (
-        Line("The body of the answer, whatever it is", (), from_platform=True),
+        Line("The response body, whatever it is", (), from_platform=True),
         Line(
             "With ``--include``",
             (
-                Field("status", "integer", "The status of the answer."),
+                Field("status", "integer", "The status of the response."),
                 Field("headers", "object", "Its headers."),
-                Field("body", "anything", "Its body; a text where it is no JSON."),
+                Field("body", "anything", "Its body; a text if it is not JSON."),
             ),
         ),
     ),
@@ -202,10 +203,10 @@ LINES: dict[str, tuple[Line, ...]] = {
             ),
         ),
         Line(
-            "The figures of each class in ``categories``",
+            "The figures of each category in ``categories``",
             (
                 *fields_of(CategoryStats),
-                Field("mean_side", "number", "The side, in pixels, of a square as large as the boxes on average."),
+                Field("mean_side", "number", "The side, in pixels, of a square with the mean area of the boxes."),
             ),
         ),
         Line("The figures of each batch in ``batches``", fields_of(BatchStats)),
@@ -218,7 +219,7 @@ LINES: dict[str, tuple[Line, ...]] = {
             "The annotation, as the platform sent it",
             (
                 *_texts(id="The id.", projectID="The project.", workItemID="The work item."),
-                Field("metadata", "object", "With ``coco_results_url``, the place of the COCO document."),
+                Field("metadata", "object", "With ``coco_results_url``, the storage path of the COCO document."),
             ),
             from_platform=True,
         ),
@@ -255,7 +256,7 @@ def _section(name: str, command: click.Command) -> Iterator[str]:
         yield _code("text", " ".join([title, *words, "[OPTIONS]"]))
     yield from (_filled(paragraph) for paragraph in said.strip().split("\n\n"))
     yield "Examples:"
-    # No session of a console: some lines have remarks beside them.
+    # Not a console session: some lines have comments beside them.
     yield _code("text", textwrap.dedent(examples))
     if isinstance(command, click.Group):
         return
@@ -267,7 +268,7 @@ def _section(name: str, command: click.Command) -> Iterator[str]:
 
 
 def _metavar(argument: click.Argument) -> str:
-    shown = argument.metavar or (argument.name or "").upper()
+    shown = metavar(argument) + ("..." if argument.nargs == -1 else "")
     return shown if argument.required else f"[{shown}]"
 
 

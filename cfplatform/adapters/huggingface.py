@@ -115,7 +115,7 @@ def stream_dataset(
         (10, 4)
     """
     if not isinstance(shards, int) or shards < 1:
-        raise InvalidParameterError("shards must be a whole number from 1 on.")
+        raise InvalidParameterError("shards must be a whole number from 1 on.", parameter="shards")
     names = labels.checked_classes(classes)
     options = {"max_workers": max_workers, "ordered": ordered}
     live = Live(client, items=items, skip=skip, on_error=on_error, options=options, filters=filters)

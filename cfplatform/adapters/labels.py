@@ -103,10 +103,12 @@ def checked_classes(classes: Iterable[str] | None, source: Source | None = None)
     if classes is None and source is not None:
         return class_names(source)
     if isinstance(classes, str) or not isinstance(classes, Iterable):
-        raise InvalidParameterError(f"classes must be a list of names, not {type(classes).__name__}.")
+        raise InvalidParameterError(
+            f"classes must be a list of names, not {type(classes).__name__}.", parameter="classes"
+        )
     names = tuple(classes)
     if len(set(names)) != len(names) or not all(isinstance(each, str) for each in names):
-        raise InvalidParameterError("classes must be names, each of them once.")
+        raise InvalidParameterError("classes must be names, each of them once.", parameter="classes")
     return names
 
 
@@ -118,7 +120,7 @@ def open_folder(source: Any) -> Folder:
     """
     opened = open_source(source)
     if not isinstance(opened, Folder):
-        raise InvalidParameterError("source must be a folder that labels were downloaded into.")
+        raise InvalidParameterError("source must be a folder that labels were downloaded into.", parameter="source")
     return opened
 
 

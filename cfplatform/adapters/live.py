@@ -44,7 +44,8 @@ class Live:
         if not callable(client):
             raise ConfigurationError(
                 "client must be what makes a client, such as Client itself, and not a client: workers are other "
-                "processes, and each makes its own. What differs from the environment goes into a functools.partial."
+                "processes, and each makes its own. What differs from the environment goes into a functools.partial.",
+                parameter="client",
             )
         check_names("the stream", filters, ("project_id", *FILTER_NAMES))
         if items is not None and filters:
@@ -52,7 +53,8 @@ class Live:
         if not (items is None or callable(items) or isinstance(items, Collection)):
             raise InvalidParameterError(
                 "items must be a list of work items, which every worker reads again in each epoch, or a function of "
-                f"the client that lists them, not {type(items).__name__}."
+                f"the client that lists them, not {type(items).__name__}.",
+                parameter="items",
             )
         self._client = client
         self._items = items

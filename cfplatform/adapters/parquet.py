@@ -79,9 +79,9 @@ def write_parquet(
         True
     """
     if not isinstance(rows_per_group, int) or rows_per_group < 1:
-        raise InvalidParameterError("rows_per_group must be a whole number from 1 on.")
+        raise InvalidParameterError("rows_per_group must be a whole number from 1 on.", parameter="rows_per_group")
     if compression not in CODECS:
-        raise InvalidParameterError(f"compression must be one of {', '.join(CODECS)}.")
+        raise InvalidParameterError(f"compression must be one of {', '.join(CODECS)}.", parameter="compression")
     rows = annotation_rows(source, empty_images=empty_images)
     final = local.folder_path(path, "path")
     with appearing(final) as temporary:

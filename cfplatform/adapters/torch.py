@@ -169,7 +169,9 @@ class StreamDataset(IterableDataset):
     ) -> None:
         rank, count = part
         if not 0 <= rank < count:
-            raise InvalidParameterError("part must be (rank, number of processes), with a rank from 0 on.")
+            raise InvalidParameterError(
+                "part must be (rank, number of processes), with a rank from 0 on.", parameter="part"
+            )
         options = {"max_workers": max_workers, "ordered": ordered}
         self._live = Live(client, items=items, skip=skip, on_error=on_error, options=options, filters=filters)
         self._transform = transform

@@ -1,24 +1,258 @@
-"""What commands share: options on the connection, on filters and on output; cells of rows."""
+"""What commands share: their output, their options, and the client."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import io
+import json
+import logging
 import math
-from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from .. import http, params
+from .. import config, http, params
 from ..client import Client
-from ..console import Look, Output
+from .errors import INTERRUPTED, PIPE_CLOSED, explain
+from .progress import (
+    DOWNLOAD,
+    LineReporter,
+    Look,
+    Reporter,
+    Shows,
+    SilentStateReporter,
+    StateReporter,
+    WaitLines,
+    Watcher,
+    Work,
+)
+from .text import Column, clean, is_terminal, write_line
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: Values of options, under the names that the library has for them.
 Options = dict[str, Any]
+
+
+class HasDict(Protocol):
+    """An object of the platform."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it under the platform's names."""
+        ...
+
+
+class Output:
+    """Everything that one command prints: data on stdout, everything else on stderr.
+
+    Whatever came from a server passes :func:`~cfplatform.cli.text.clean`, and is never read as markup.
+
+    Args:
+        as_json: Only JSON lines on stdout.
+        quiet: Only data and errors.
+        debug: Show tracebacks, and the log of the library and of urllib3 on stderr.
+    """
+
+    def __init__(self, *, as_json: bool, quiet: bool, debug: bool) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self._debug = debug
+        self._reporter: Reporter | None = None
+        #: Whether stdout is a terminal that shows tables.
+        self.tables = is_terminal(sys.stdout) and not (as_json or quiet)
+        _prepare_streams()
+        if debug:
+            _log_to_stderr()
+
+    def run(self, command: Callable[[], int | None]) -> int:
+        """Run a command and return its exit code; an error becomes a sentence."""
+        try:
+            try:
+                return command() or 0
+            finally:
+                _flush_stdout()
+        except click.ClickException:
+            raise
+        except (KeyboardInterrupt, click.Abort) as error:
+            if isinstance(error, click.Abort):
+                # The question that was not answered is on this line.
+                sys.stderr.write("\n")
+            write_line(sys.stderr, f"Stopped. {self._reporter.stopped}" if self._reporter else "Stopped.")
+            return INTERRUPTED
+        except BrokenPipeError:
+            return PIPE_CLOSED
+        except Exception as error:
+            if self._debug:
+                for line in traceback.format_exc().splitlines():
+                    write_line(sys.stderr, line)
+            sentence, code = explain(error)
+            self.error(sentence)
+            return code
+
+    def line(self, text: str = "") -> None:
+        """Write a line of data."""
+        write_line(sys.stdout, text)
+
+    def json_line(self, value: Any) -> None:
+        """Write a value as one line of JSON, in ASCII, so that no terminal can take it for anything else."""
+        sys.stdout.write(json.dumps(value, default=str) + "\n")
+
+    def note(self, text: str) -> None:
+        """Write a line for people, which ``--quiet`` leaves out."""
+        if not self.quiet:
+            write_line(sys.stderr, text)
+
+    def error(self, text: str, details: Iterable[str] = ()) -> None:
+        """Write a line that says what went wrong, and lines with details."""
+        write_line(sys.stderr, f"Error: {text}")
+        for detail in details:
+            write_line(sys.stderr, f"  {detail}")
+
+    def pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Write names with their figures, aligned."""
+        left, right = (max(map(len, texts)) for texts in zip(*pairs, strict=True))
+        for name, figure in pairs:
+            self.line(f"  {name:<{left}}  {figure:>{right}}")
+
+    def listing(
+        self, columns: Sequence[Column], resources: Iterable[HasDict], row: Callable[[Any, bool], Sequence[str]]
+    ) -> None:
+        """Write resources as they come: a table on a terminal, else tab-separated lines or JSON.
+
+        ``row`` returns the cells of a resource, given whether a table will show them.
+        """
+        if self.as_json:
+            for resource in resources:
+                self.json_line(resource.as_dict())
+        elif self.tables:
+            if not self._table(columns, (row(resource, True) for resource in resources)):
+                self.note("There is nothing to list.")
+        else:
+            for resource in resources:
+                self.row(row(resource, False))
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+        """Write rows as a table on a terminal, below an empty line."""
+        self.line()
+        self._table(columns, rows)
+
+    def _table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> bool:
+        from .terminal import print_table
+
+        return print_table(columns, ([clean(cell) for cell in row] for row in rows))
+
+    def row(self, cells: Iterable[str]) -> None:
+        """Write a tab-separated line."""
+        sys.stdout.write("\t".join(map(clean, cells)) + "\n")
+
+    def record(self, resource: HasDict, fields: Sequence[tuple[str, str]], cells: Sequence[str]) -> None:
+        """Write one resource: its fields on a terminal, else the line that a listing would have for it."""
+        if self.as_json:
+            self.json_line(resource.as_dict())
+        elif self.tables:
+            from .terminal import print_fields
+
+            print_fields(fields)
+        else:
+            self.row(cells)
+
+    def checks(self, checks: Sequence[tuple[str, str, str, str | None]]) -> None:
+        """Write status, name, finding and advice of checks on a terminal."""
+        from .terminal import print_checks
+
+        print_checks(checks)
+
+    def findings(self, severity: str, code: str, findings: Sequence[tuple[str, str]]) -> None:
+        """Write location and message of findings below their code on a terminal, below an empty line."""
+        from .terminal import print_findings
+
+        self.line()
+        print_findings(severity, code, findings)
+
+    def reporter(self, work: Work = DOWNLOAD) -> Reporter:
+        """Return what shows the progress of some work on stderr."""
+        if self.quiet:
+            self._reporter = Reporter(sys.stderr, work)
+        elif self._shows_motion():
+            from .terminal import BarReporter
+
+            self._reporter = BarReporter(sys.stderr, work)
+        else:
+            self._reporter = LineReporter(sys.stderr, work)
+        return self._reporter
+
+    def waiting(self) -> StateReporter:
+        """Return what shows on stderr that an export is waited for."""
+        reporter: StateReporter
+        if self.quiet:
+            reporter = SilentStateReporter(sys.stderr)
+        elif self._shows_motion():
+            from .terminal import SpinnerReporter
+
+            reporter = SpinnerReporter(sys.stderr)
+        else:
+            reporter = StateReporter(sys.stderr)
+        self._reporter = reporter
+        return reporter
+
+    @contextlib.contextmanager
+    def watching(self, look: Look) -> Iterator[None]:
+        """Show waits on stderr: with the progress, if there is any, else as lines.
+
+        Single calls get lines on a terminal too. A moving line would be garbled when their data is printed.
+        """
+        lines: Shows = Reporter(sys.stderr) if self.quiet else WaitLines(sys.stderr)
+
+        def shown() -> Shows:
+            return self._reporter or lines
+
+        try:
+            with Watcher(look, shown):
+                yield
+        finally:
+            if self._reporter is not None:
+                self._reporter.close()
+
+    def _shows_motion(self) -> bool:
+        return is_terminal(sys.stderr) and not self._debug
+
+
+def _prepare_streams() -> None:
+    """Make printing safe: no name fails in a poor encoding, and a warning is one line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    write_line(sys.stderr, f"Warning: {message}")
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    for name in ("cfplatform", "urllib3"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(handler)
+
+
+def _flush_stdout() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What could not be written goes nowhere, else the interpreter would complain about it at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+# --- Options ----------------------------------------------------------------------------------------------------------
 
 
 class Decorator(Protocol):
@@ -62,12 +296,14 @@ with_patience = usual(
 )
 
 _CONNECTION = {
-    "api_key": _setting("--api-key", envvar="CF_API_KEY", help="The API key; in the variable nobody else can see it."),
-    "base_url": _setting("--base-url", envvar="CF_PLATFORM_BASE_URL", help="The API, if not the production one."),
-    "project_id": _setting("--project-id", envvar="CF_PROJECT_ID", help="The project."),
-    "space_id": _setting("--space-id", envvar="CF_SPACE_ID", help="The space; found by itself if omitted."),
+    "api_key": _setting(
+        "--api-key", envvar="CF_API_KEY", help="API key (prefer CF_API_KEY: arguments are visible to other users)."
+    ),
+    "base_url": _setting("--base-url", envvar="CF_PLATFORM_BASE_URL", help="Base URL (default: production)."),
+    "project_id": _setting("--project-id", envvar="CF_PROJECT_ID", help="Project ID."),
+    "space_id": _setting("--space-id", envvar="CF_SPACE_ID", help="Space ID (default: detected from the project)."),
 }
-_SPACE = {**_CONNECTION, "space_id": _setting("--space-id", envvar="CF_SPACE_ID", help="The space.")}
+_SPACE = {**_CONNECTION, "space_id": _setting("--space-id", envvar="CF_SPACE_ID", help="Space ID.")}
 _DATES = {
     "created_at_from": _time("--created-from", "created_at_from", help="Only items created at this time or later."),
     "created_at_to": _time("--created-to", "created_at_to", help="Only items created at this time or before."),
@@ -75,17 +311,32 @@ _DATES = {
     "updated_at_to": _time("--updated-to", "updated_at_to", help="Only items changed at this time or before."),
 }
 _FILTERS = {
-    "batch_ids": click.option("--batch-id", "batch_ids", type=int, multiple=True, help="Only this batch; repeatable."),
-    "batch_names": click.option("--batch-name", "batch_names", multiple=True, help="Only this batch; repeatable."),
-    "work_item_ids": click.option("--work-item-id", "work_item_ids", multiple=True, help="Only this item; repeatable."),
-    "status": usual("--status", default="COMPLETED", help='Only this status; "any" for every one.'),
+    "batch_ids": click.option(
+        "--batch-id", "batch_ids", type=int, multiple=True, help="Filter by batch ID (repeatable)."
+    ),
+    "batch_names": click.option(
+        "--batch-name", "batch_names", multiple=True, help="Filter by batch name (repeatable)."
+    ),
+    "work_item_ids": click.option(
+        "--work-item-id", "work_item_ids", multiple=True, help="Filter by work item (repeatable)."
+    ),
+    "status": usual("--status", default="COMPLETED", help='Filter by status; "any" for every status.'),
     **_DATES,
 }
 _OUTPUT = {
-    "as_json": click.option("--json", "as_json", is_flag=True, help="Write JSON lines to stdout, and nothing else."),
+    "as_json": click.option("--json", "as_json", is_flag=True, help="Write only JSON lines to stdout."),
     "quiet": click.option("-q", "--quiet", is_flag=True, help="Only data and errors: no progress, no decoration."),
     "debug": click.option("--debug", is_flag=True, help="Show tracebacks and a log of all requests on stderr."),
 }
+
+#: A number of workers.
+with_workers = functools.partial(
+    usual,
+    "--workers",
+    "max_workers",
+    type=click.IntRange(1, config.MAX_WORKERS_LIMIT),
+    default=config.DEFAULT_MAX_WORKERS,
+)
 
 
 def _gathering(parameter: str, options: dict[str, Callable[[Any], Any]]) -> Decorator:
@@ -150,16 +401,3 @@ def resolved(client: Client, filters: Options) -> Options:
 def given(**options: Any) -> Options:
     """Return the options that were given; the library has a default for each of the others."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def text(value: object) -> str:
-    """Return the cell for a value."""
-    return "-" if value is None else str(value)
-
-
-def moment(value: datetime | None, in_table: bool) -> str:
-    """Return the cell for a time, in UTC."""
-    if value is None:
-        return "-"
-    utc = value.astimezone(timezone.utc).replace(tzinfo=None)
-    return f"{utc:%Y-%m-%d %H:%M}" if in_table else f"{utc.isoformat(timespec='milliseconds')}Z"

@@ -1,13 +1,84 @@
-"""``cfplatform doctor``."""
+"""``cfplatform doctor``: each check says what it found and, if that is a problem, what to do."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import ssl
+import tempfile
+import time
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
 import click
 
-from ..console import FAILED, Output
-from . import checks
-from .common import Options, with_connection, with_output
+from .. import __version__, config, params
+from ..destination import local, remote
+from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError, server_words
+from .common import Options, Output, opened, with_connection, with_output
+from .errors import FAILED, message, reason
 from .groups import completing
+from .text import amount
+from .tools import secret_of, without_secret
+
+if TYPE_CHECKING:
+    import requests
+
+_OK, _WARNING, _FAILED = "ok", "warning", "failed"
+
+#: The oldest versions that setup.cfg allows.
+MINIMUM = {"requests": (2, 32, 4), "urllib3": (2, 6, 3)}
+#: Distributions of each extra.
+EXTRAS = {
+    "cli": ("click", "rich"),
+    "dask": ("distributed",),
+    "fsspec": ("fsspec",),
+    "huggingface": ("datasets",),
+    "pandas": ("pandas",),
+    "parquet": ("pyarrow",),
+    "progress": ("tqdm",),
+    "report": ("pillow", "jinja2", "pygal"),
+    "sandbox": ("starlette", "uvicorn", "pillow", "cryptography"),
+    "supervision": ("supervision",),
+    "torch": ("torch",),
+    "viz": ("pillow",),
+    "webhooks": ("cryptography",),
+}
+#: Seconds by which a clock may differ: without a warning, and before deliveries of webhooks are refused.
+CLOSE, APART = 30, 300
+#: Bytes that should be free in a destination.
+FREE = 10**9
+TIMEOUT = (5.0, 15.0)
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+class Check(NamedTuple):
+    """The result of one check.
+
+    Attributes:
+        check: The name, such as "key" or "clock".
+        status: "ok", "warning" or "failed".
+        found: What was found; never the key.
+        advice: What to do; ``None`` if there is nothing to do.
+    """
+
+    check: str
+    status: str
+    found: str
+    advice: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON shows it."""
+        return self._asdict()
 
 
 @click.command()
@@ -15,15 +86,15 @@ from .groups import completing
 @with_connection
 @with_output
 def doctor(output: Output, connection: Options, destination: str) -> int:
-    """Check the settings and the way to the platform.
+    """Check configuration and connectivity.
 
-    Looks at versions, key, base URL, ids, proxy and certificate authorities, sends the platform one small request,
-    compares the clock with the platform's, and writes into DESTINATION (this folder if omitted) a file that is gone at
-    once. Each check is ok, a warning, or failed, and then says what to do. The exit code is 1 if any failed. The key is
-    never printed.
+    Checks versions, key, base URL, IDs, proxy and certificate authorities, sends the platform one small request,
+    compares the clock with the platform's, and creates and deletes a file in DESTINATION (default: this folder). Each
+    check is ok, a warning, or failed, and then says what to do. The exit code is 1 if any failed. The key is never
+    printed.
 
-    On a terminal it is a table; into a pipe tab-separated lines of check, status, what was found and advice; with
-    --json one object a line.
+    On a terminal it is a table; into a pipe tab-separated lines of check, status, finding and advice; with --json one
+    object per line.
 
     \b
     Examples:
@@ -31,7 +102,7 @@ def doctor(output: Output, connection: Options, destination: str) -> int:
       cfplatform doctor labels
       cfplatform doctor --json | jq -r 'select(.status != "ok") | .advice'
     """
-    done = list(checks.all_checks(output, connection, destination))
+    done = list(all_checks(output, connection, destination))
     if output.tables:
         output.checks([(each.status, each.check, each.found, each.advice) for each in done])
     elif output.as_json:
@@ -40,9 +111,255 @@ def doctor(output: Output, connection: Options, destination: str) -> int:
     else:
         for each in done:
             output.row((each.check, each.status, each.found, each.advice or ""))
-    failed = [each.check for each in done if each.status == checks.FAILED]
+    failed = [each.check for each in done if each.status == _FAILED]
     if failed:
         output.error(f"{len(failed)} of {len(done)} checks failed: {', '.join(failed)}.")
         return FAILED
     output.note("No check failed.")
     return 0
+
+
+def all_checks(output: Output, connection: Options, destination: str) -> Iterator[Check]:
+    """Yield every check; the platform gets one request, and only if the settings are valid."""
+    yield from _versions()
+    address = _base_url(connection["base_url"])
+    settings = [
+        _key(connection["api_key"]),
+        address,
+        _project(connection["project_id"]),
+        _space(connection["space_id"]),
+    ]
+    yield from settings
+    if address.status != _FAILED:
+        url = config.base_url(connection["base_url"])
+        settings.append(_proxy(url))
+        yield settings[-1]
+        yield _authorities(url)
+    wrong = [each.check for each in settings if each.status == _FAILED]
+    if wrong:
+        yield Check("platform", _FAILED, f"not checked, because of {', '.join(wrong)}", "Fix this first.")
+    else:
+        yield from _platform(output, connection)
+    yield _destination(destination)
+
+
+def _versions() -> Iterator[Check]:
+    yield Check("python", _OK, f"{platform.python_version()} on {platform.system()}")
+    yield Check("cfplatform", _OK, __version__)
+    for name, least in MINIMUM.items():
+        version = importlib.metadata.version(name)
+        if _numbers(version) >= least:
+            yield Check(name, _OK, version)
+        else:
+            wanted = ".".join(map(str, least))
+            advice = f"Reinstall it: pip install -U '{name}>={wanted}'"
+            yield Check(name, _FAILED, f"{version}, older than {wanted}", advice)
+    missing = [extra for extra, names in EXTRAS.items() if not all(map(_version, names))]
+    found = ", ".join(extra for extra in EXTRAS if extra not in missing)
+    # None is needed until something is used that needs it, and then says so.
+    yield Check("extras", _OK, f"{found} (not installed: {', '.join(missing)})" if missing else found)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _source(value: str | None, option: str, variable: str) -> str:
+    return f"from {option}" if value is not None else f"from {variable}"
+
+
+def _key(value: str | None) -> Check:
+    source = _source(value, "--api-key", "CF_API_KEY")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            config.api_key(value)
+    except ConfigurationError as error:
+        return Check("key", _FAILED, message(error), "Set CF_API_KEY to the key that CloudFactory gave you.")
+    if caught:
+        return Check("key", _WARNING, f"set, {source}, with white space around it", "Set it without the white space.")
+    return Check("key", _OK, f"set, {source}")
+
+
+def _base_url(value: str | None) -> Check:
+    given = value is not None or os.environ.get("CF_PLATFORM_BASE_URL")
+    source = _source(value, "--base-url", "CF_PLATFORM_BASE_URL") if given else "the default"
+    try:
+        return Check("base URL", _OK, f"{config.base_url(value)}, {source}")
+    except ConfigurationError as error:
+        return Check("base URL", _FAILED, message(error), "Unset CF_PLATFORM_BASE_URL for the production platform.")
+
+
+def _project(value: str | None) -> Check:
+    unset = Check("project", _WARNING, "not set", "Set CF_PROJECT_ID, or pass --project-id to each command.")
+    return _id(value, "--project-id", "CF_PROJECT_ID", unset)
+
+
+def _space(value: str | None) -> Check:
+    unset = Check("space", _OK, "not set; only exports and uploads need it")
+    return _id(value, "--space-id", "CF_SPACE_ID", unset)
+
+
+def _id(value: str | None, option: str, variable: str, unset: Check) -> Check:
+    given = config.default_id(value, variable)
+    if given is None:
+        return unset
+    try:
+        params.object_id(option, given)
+    except InvalidParameterError as error:
+        return Check(unset.check, _FAILED, message(error), f"Set {variable} to an id.")
+    return Check(unset.check, _OK, f"{given}, {_source(value, option, variable)}")
+
+
+def _proxy(url: str) -> Check:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    known = urllib.request.getproxies()
+    proxy = known.get(parts.scheme) or known.get("all")
+    if not proxy:
+        return Check("proxy", _OK, "none")
+    if config.is_loopback(host) or urllib.request.proxy_bypass(host):
+        return Check("proxy", _OK, f"not used for {host}")
+    try:
+        address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        is_socks = address.scheme.startswith("socks")
+        shown = f"{address.scheme}://{address.hostname}:{address.port or (1080 if is_socks else 80)}"
+    except ValueError:
+        address, shown, is_socks = urlsplit(""), "", False
+    if not address.hostname:
+        advice = f"Set {parts.scheme.upper()}_PROXY to one such as http://proxy.example.com:3128, or unset it."
+        return Check("proxy", _FAILED, "the proxy of the environment is not a URL", advice)
+    # A user name and a password in it are never shown.
+    if is_socks and importlib.util.find_spec("socks") is None:
+        advice = "Install it: pip install 'requests[socks]'. Or use another proxy."
+        return Check("proxy", _FAILED, f"{shown}, from the environment: a SOCKS proxy needs PySocks", advice)
+    return Check("proxy", _OK, f"{shown}, from the environment")
+
+
+def _authorities(url: str) -> Check:
+    if urlsplit(url).scheme == "http":
+        return Check("CA", _OK, "not needed: plain http")
+    variable = next((name for name in _BUNDLES if os.environ.get(name)), None)
+    if variable is None:
+        return Check("CA", _OK, "the certificate authorities of requests")
+    path = os.environ[variable]
+    try:
+        if os.path.isdir(path):
+            ssl.create_default_context(capath=path)
+        else:
+            ssl.create_default_context(cafile=path)
+    except OSError as error:
+        advice = f"Set {variable} to a file of certificates in PEM format, or unset it."
+        return Check("CA", _FAILED, f"{variable} names {path!r}: {error.strerror or error}", advice)
+    return Check("CA", _OK, f"{path}, from {variable}")
+
+
+def _platform(output: Output, connection: Options) -> Iterator[Check]:
+    project = config.default_id(connection["project_id"], "CF_PROJECT_ID")
+    path = f"/projects/{quote(project, safe='')}/batches" if project else "/"
+    try:
+        with contextlib.ExitStack() as stack:
+            # The warning about the key was reported already.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                client = stack.enter_context(opened(output, connection, retries=0, timeout=TIMEOUT))
+            began = time.time()
+            answer = client.request("GET", path, params={"limit": 1}, check=False)
+            seconds = time.time() - began
+    except CFPlatformError as error:
+        advice = "Check the network, the base URL and the proxy; --debug shows more."
+        yield Check("platform", _FAILED, without_secret(secret_of(connection), reason(error)), advice)
+        return
+    check = _answer(answer, seconds, project)
+    # A server may repeat the key.
+    yield check._replace(found=without_secret(secret_of(connection), check.found))
+    yield _clock(answer.headers.get("Date"), began + seconds / 2)
+
+
+def _answer(answer: requests.Response, seconds: float, project: str | None) -> Check:
+    status = answer.status_code
+    said = server_words(answer.text, answer.headers.get("content-type", ""))
+    found = f"status {status} after {seconds * 1000:.0f} ms"
+    bad = f"{found}: {said}" if said else found
+    if status == 200 and not _is_json(answer):
+        return Check(
+            "platform",
+            _FAILED,
+            f"{found}, but the response is not JSON",
+            "Check the base URL; a proxy may have answered.",
+        )
+    if status == 200:
+        return Check("platform", _OK, f"{found}; the key is valid")
+    if status == 401:
+        return Check("platform", _FAILED, bad, "The key was refused. Check CF_API_KEY, and the base URL.")
+    if status == 403:
+        return Check("platform", _FAILED, bad, "The key may not see this project. Check CF_PROJECT_ID.")
+    if status == 429 or status >= 500:
+        return Check("platform", _FAILED, bad, "The platform is busy or has a fault. Try again later.")
+    if project is None and status == 404:
+        return Check(
+            "platform", _WARNING, f"{found}; reached, but the key was not checked", "Set CF_PROJECT_ID to check it."
+        )
+    return Check("platform", _FAILED, bad, "Check the project and the base URL.")
+
+
+def _is_json(answer: requests.Response) -> bool:
+    try:
+        answer.json()
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _clock(date: str | None, now: float) -> Check:
+    try:
+        apart = now - parsedate_to_datetime(date or "").timestamp()
+    except ValueError:
+        return Check("clock", _WARNING, "the platform did not send its time", "Compare the clock with another one.")
+    if abs(apart) <= CLOSE:
+        return Check("clock", _OK, f"within {CLOSE} s of the platform's")
+    found = f"{abs(apart):,.0f} s {'ahead of' if apart > 0 else 'behind'} the platform's"
+    advice = "Set the clock of this machine; otherwise signed URLs and webhooks count as expired."
+    return Check("clock", _WARNING if abs(apart) <= APART else _FAILED, found, advice)
+
+
+def _destination(destination: str) -> Check:
+    try:
+        if remote.remote_url(destination) is not None:
+            return _store()
+        return _folder(local.folder_path(remote.local_path(destination), "destination"))
+    except CFPlatformError as error:
+        return Check("destination", _FAILED, message(error), "Name another folder.")
+
+
+def _store() -> Check:
+    if importlib.util.find_spec("fsspec") is None:
+        return Check("destination", _FAILED, "a URL, but fsspec is missing", "pip install 'cfplatform[fsspec]'")
+    return Check(
+        "destination", _WARNING, "a URL; it was not written to", "A download will show whether it can be written."
+    )
+
+
+def _folder(wanted: Path) -> Check:
+    """Write into a folder, or into the one in which it would be created, and leave nothing."""
+    wanted = wanted.absolute()
+    folder = next(each for each in (wanted, *wanted.parents) if os.path.exists(each))
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        found = f"{str(folder)!r} cannot be written: {error.strerror or error}"
+        return Check("destination", _FAILED, found, "Name a folder that you may write to.")
+    able = "can be written" if folder == wanted else f"can be created in {str(folder)!r}"
+    found = f"{str(wanted)!r} {able}, {amount(free)} free"
+    if free < FREE:
+        return Check("destination", _WARNING, found, "Free some space, or name another folder.")
+    return Check("destination", _OK, found)

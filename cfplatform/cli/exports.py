@@ -9,15 +9,17 @@ from typing import Any
 
 import click
 
-from ..console import ARCHIVE, FAILED, Column, Output, clean
 from ..resources import Export, ExportContent, ExportFormat
-from .common import Options, given, moment, opened, text, with_dates, with_output, with_patience, with_space
+from .common import Options, Output, given, opened, with_dates, with_output, with_patience, with_space
+from .errors import FAILED
 from .groups import DefaultGroup
+from .progress import ARCHIVE
+from .text import Column, cell, clean, moment
 
 _format = functools.partial(
     click.option,
     "--format",
-    "kind",
+    "format_",
     type=click.Choice([member.value for member in ExportFormat], case_sensitive=False),
     metavar="|".join(ExportFormat),
 )
@@ -25,16 +27,16 @@ _content = click.option(
     "--content",
     type=click.Choice([member.value for member in ExportContent], case_sensitive=False),
     metavar="|".join(ExportContent),
-    help="What it holds; the last two not as COCO_JSON.  [default: ANNOTATION]",
+    help="Content; COCO_JSON has only annotations.  [default: ANNOTATION]",
 )
 _timeout = click.option(
-    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Wait at most so long.  [default: 3600]"
+    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Maximum time to wait.  [default: 3600]"
 )
 _poll_interval = click.option(
     "--poll-interval",
     type=click.FloatRange(0.1),
     metavar="SECONDS",
-    help="Between two looks in the end.  [default: 5]",
+    help="Longest time between two polls.  [default: 5]",
 )
 
 _COLUMNS = (
@@ -49,10 +51,10 @@ _COLUMNS = (
 
 @click.group(cls=DefaultGroup, default="list")
 def exports() -> None:
-    """Make, wait for and download exports.
+    """Create, wait for and download exports.
 
-    An export is an archive of labels that the platform makes of a space. Without the name of a command they are
-    listed: "cfplatform exports" means "cfplatform exports list", and takes its options.
+    An export is an archive of the annotations of a space, which the platform creates. "cfplatform exports" alone is
+    short for "cfplatform exports list", and takes its options.
 
     \b
     Examples:
@@ -64,15 +66,15 @@ def exports() -> None:
 
 @exports.command("list")
 @_format(help="Only exports in this format.")
-@click.option("--max-items", type=click.IntRange(1), help="Show at most so many.")
+@click.option("--max-items", type=click.IntRange(1), help="Maximum number of results.")
 @with_space
 @with_output
-def list_(output: Output, connection: Options, kind: str | None, max_items: int | None) -> None:
+def list_(output: Output, connection: Options, format_: str | None, max_items: int | None) -> None:
     """List the exports of a space, the newest first.
 
-    Shown are id, name, status, format, content and time of creation: on a terminal as a table, in UTC, without format
-    and content where it is too narrow; into a pipe as tab-separated lines without a header; with --json as the
-    platform's own objects, one a line.
+    Prints ID, name, status, format, content and creation time: on a terminal as a table, in UTC, without format and
+    content if it is too narrow; into a pipe as tab-separated lines without a header; with --json as the platform's own
+    objects, one per line.
 
     \b
     Examples:
@@ -81,18 +83,18 @@ def list_(output: Output, connection: Options, kind: str | None, max_items: int 
       cfplatform exports --json | jq -r 'select(.status == "FAILED") | .error'
     """
     with opened(output, connection) as client:
-        output.listing(_COLUMNS, client.get_exports(format=kind, max_items=max_items), _row)
+        output.listing(_COLUMNS, client.get_exports(format=format_, max_items=max_items), _row)
 
 
 @exports.command()
 @click.argument("name")
-@_format(default=ExportFormat.COCO_JSON.value, show_default=True, help="The format.")
+@_format(default=ExportFormat.COCO_JSON.value, show_default=True, help="Format.")
 @_content
-@click.option("--project", "project_ids", multiple=True, help="Only this project; repeatable.  [default: all]")
-@click.option("--batch", "--batch-id", "batch_ids", type=int, multiple=True, help="Only this batch; repeatable.")
+@click.option("--project", "project_ids", multiple=True, help="Project ID (repeatable).  [default: all]")
+@click.option("--batch", "--batch-id", "batch_ids", type=int, multiple=True, help="Batch ID (repeatable).")
 @with_dates
 @click.option("--wait", is_flag=True, help="Wait until it is completed.")
-@click.option("--wait-for-running", is_flag=True, help="If another export is being made, wait for it first.")
+@click.option("--wait-for-running", is_flag=True, help="If another export is running, wait for it first.")
 @_timeout
 @_poll_interval
 @with_space
@@ -102,7 +104,7 @@ def create(
     connection: Options,
     dates: Options,
     name: str,
-    kind: str,
+    format_: str,
     content: str | None,
     project_ids: tuple[str, ...],
     batch_ids: tuple[int, ...],
@@ -111,11 +113,11 @@ def create(
     timeout: float | None,
     poll_interval: float | None,
 ) -> None:
-    """Ask the platform to make an export.
+    """Create an export.
 
-    It makes one at a time in a space. NAME need not be new. Prints the export: on a terminal a field a line; into a
-    pipe as a tab-separated line that begins with its id; with --json as the platform's own object. Times are ISO 8601
-    with a time zone.
+    The platform creates one at a time in a space. NAME need not be new. Prints the export: on a terminal one field per
+    line; into a pipe as a tab-separated line that begins with its ID; with --json as the platform's own object. Times
+    are ISO 8601 with a time zone.
 
     \b
     Examples:
@@ -128,7 +130,7 @@ def create(
     with opened(output, connection) as client:
         export = client.create_export(
             name,
-            format=kind,
+            format=format_,
             content=content,
             project_ids=project_ids or None,
             batch_ids=batch_ids or None,
@@ -148,8 +150,8 @@ def create(
 def get(output: Output, connection: Options, export_id: str) -> None:
     """Show one export.
 
-    On a terminal a field a line; into a pipe the line that "exports list" would have; with --json the platform's own
-    object, with the signed address of the archive: who has that may read it.
+    On a terminal one field per line; into a pipe the line that "exports list" prints; with --json the platform's own
+    object, with the signed URL of the archive: anyone who has it can read the archive.
 
     \b
     Examples:
@@ -171,8 +173,8 @@ def wait(
 ) -> None:
     """Wait until an export is completed.
 
-    Then prints it as "exports get" does. The exit code is 1 if the platform could not make it, or if it took too long;
-    it can be waited for again.
+    Then prints it as "exports get" does. The exit code is 1 if the export failed, or if it took too long; then the
+    command can be run again.
 
     \b
     Examples:
@@ -187,7 +189,7 @@ def wait(
 @click.argument("export_id")
 @click.argument("destination", type=click.Path(file_okay=False))
 @click.option("--extract", is_flag=True, help="Unpack it, and keep no archive.")
-@click.option("--overwrite", is_flag=True, help="Fetch an archive anew though it is there.")
+@click.option("--overwrite", is_flag=True, help="Download the archive again if it is there.")
 @click.option("--no-wait", is_flag=True, help="Fail if it is not completed yet.")
 @with_patience
 @_timeout
@@ -208,9 +210,9 @@ def download(
 ) -> None:
     """Download an export.
 
-    Waits for it if need be. The archive becomes DESTINATION/<name> <export id>.zip, or with --extract a folder of
-    that name; it appears only when every file in it has its right checksum. The same command continues a download that
-    was interrupted, and fetches nothing if it is there. Prints the path.
+    Waits for it if necessary. The archive becomes DESTINATION/<name> <export id>.zip, or with --extract a folder of
+    that name. It is written atomically, after the checksum of every file in it was verified. The same command resumes
+    an interrupted download, and downloads nothing if the archive is there. Prints the path.
 
     \b
     Examples:
@@ -243,7 +245,7 @@ def download(
 def delete(output: Output, connection: Options, export_id: str, yes: bool) -> int:
     """Delete an export and its archive.
 
-    Asks first, unless --yes is given. What was downloaded of it stays.
+    Asks first, unless --yes is given. Downloaded files are kept.
 
     \b
     Examples:
@@ -251,11 +253,11 @@ def delete(output: Output, connection: Options, export_id: str, yes: bool) -> in
       cfplatform exports delete 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11 --yes
     """
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError("Nobody can be asked here; pass --yes to delete it.")
+        raise click.UsageError("Not a terminal; pass --yes to delete it.")
     with opened(output, connection) as client:
         if not yes:
             export = client.get_export(export_id)
-            question = f"Delete export {export.id} ({text(export.name)}, {text(export.status)})?"
+            question = f"Delete export {export.id} ({cell(export.name)}, {cell(export.status)})?"
             if not click.confirm(clean(question), err=True):
                 output.note("Nothing was deleted.")
                 return FAILED
@@ -272,18 +274,18 @@ def _waiting(output: Output, timeout: float | None, poll_interval: float | None)
 
 def _row(export: Export, in_table: bool) -> Sequence[str]:
     created = moment(export.created_at, in_table)
-    return export.id, text(export.name), text(export.status), text(export.format), text(export.content), created
+    return export.id, cell(export.name), cell(export.status), cell(export.format), cell(export.content), created
 
 
 def _show(output: Output, export: Export) -> None:
     fields = [
         ("Id", export.id),
-        ("Name", text(export.name)),
-        ("Status", text(export.status)),
-        ("Format", text(export.format)),
-        ("Content", text(export.content)),
+        ("Name", cell(export.name)),
+        ("Status", cell(export.status)),
+        ("Format", cell(export.format)),
+        ("Content", cell(export.content)),
         ("Created (UTC)", moment(export.created_at, True)),
-        ("Created by", text(export.created_by)),
+        ("Created by", cell(export.created_by)),
     ]
     if export.error:
         fields.append(("Error", export.error))

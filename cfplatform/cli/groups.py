@@ -1,10 +1,11 @@
-"""Groups of commands: suggestions for what was mistyped, a command that is meant by default, commands loaded late."""
+"""Groups of commands: suggestions for a mistyped name, a default command, commands that are imported late."""
 
 from __future__ import annotations
 
 import difflib
 from collections import UserDict
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is named, or say which one was perhaps meant; the oldest click does not."""
+        """Find the named command, or suggest similar ones; old versions of click do not."""
         name = args[0]
         if name not in self.commands and not (ctx.resilient_parsing or name.startswith("-")):
             typed = name.lower().replace("_", "-")
@@ -28,10 +29,10 @@ class Group(click.Group):
 
 
 class DefaultGroup(Group):
-    """Commands about one thing, of which one is meant where none is named.
+    """Commands about one thing, with a default command.
 
     Args:
-        default: The command that is meant.
+        default: The name of the default command.
         args: As for :class:`click.Group`.
         attributes: As for :class:`click.Group`.
     """
@@ -41,14 +42,14 @@ class DefaultGroup(Group):
         self.default = default
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments; options before any command are those of the default one."""
+        """Read the arguments; options before any command are those of the default command."""
         first = args[0] if args else ""
         # Where a shell completes the first word after the group, that may become the name of a command.
         unnamed = not (args or ctx.resilient_parsing) or (first.startswith("-") and first not in ctx.help_option_names)
         return super().parse_args(ctx, [self.default, *args] if unnamed else args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete the names of commands, and the options of the default one."""
+        """Complete the names of commands, and the options of the default command."""
         found = super().shell_complete(ctx, incomplete)
         if incomplete.startswith("-"):
             known = {item.value for item in found}
@@ -57,12 +58,12 @@ class DefaultGroup(Group):
         return found
 
 
-#: What loads a command.
-Loader = Callable[[], click.Command]
+#: Imports the module of a command, in which the command has its own name with underscores.
+Loader = Callable[[], ModuleType]
 
 
-class _Loaded(UserDict[str, click.Command]):
-    """Commands by their names, each loaded when it is first asked for."""
+class _Late(UserDict[str, click.Command]):
+    """Commands by name, each imported at its first use."""
 
     def __init__(self, loaders: dict[str, Loader]) -> None:
         super().__init__()
@@ -71,7 +72,7 @@ class _Loaded(UserDict[str, click.Command]):
 
     def __getitem__(self, name: str) -> click.Command:
         if self.data[name] is None:
-            self.data[name] = self._loaders[name]()
+            self.data[name] = getattr(self._loaders[name](), name.replace("-", "_"))
         return self.data[name]
 
 
@@ -79,20 +80,20 @@ class LateGroup(Group):
     """Commands that are imported when they are used, so that the help of the group is quick.
 
     Args:
-        late: Of each command its name, what the list of commands says of it, and what loads it.
+        late: The name of each command, with its line in the list of commands and the loader of its module.
         attributes: As for :class:`click.Group`.
     """
 
     def __init__(self, *, late: dict[str, tuple[str, Loader]], **attributes: Any) -> None:
-        super().__init__(commands=_Loaded({name: load for name, (_, load) in late.items()}), **attributes)
+        super().__init__(commands=_Late({name: load for name, (_, load) in late.items()}), **attributes)
         self.short = {name: short for name, (short, _) in late.items()}
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without loading them."""
+        """Write the list of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(sorted(self.short.items()))
 
 
 def completing(kind: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Leave a value to the shell, which completes names of files (``file``) or folders (``dir``)."""
+    """Let the shell complete the names of files (``file``) or folders (``dir``)."""
     return lambda context, parameter, incomplete: [CompletionItem(incomplete, type=kind)]

@@ -1,4 +1,4 @@
-"""``cfplatform sandbox`` and ``cfplatform demo``: the platform on this machine."""
+"""``cfplatform sandbox`` and ``cfplatform demo``: a local platform."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from urllib.parse import quote, urlsplit
 import click
 
 from .. import config, params
-from ..console import Output, words
 from ..exceptions import ConfigurationError
 from ..resources import WorkItem
-from .common import Options, Seconds, connected, opened, usual, with_output
-from .downloading import report_failures, show_summary, summary_fields
+from .common import Options, Output, Seconds, connected, opened, usual, with_output
+from .datasets import written_report
+from .errors import words
 from .groups import DefaultGroup, completing
-from .report import written_report
+from .text import listed
+from .transfers import report_failures, show_summary, summary_fields
 from .work_items import show
 
 if TYPE_CHECKING:
@@ -27,21 +28,20 @@ if TYPE_CHECKING:
     from ..resources.results import DownloadSummary
     from ..sandbox import Sandbox
 
-#: The demonstration: seconds by which its platform is slow and workers that it uses, so that the bar can be seen; and
-#: files that it names of each batch.
+#: The demonstration: latency of its platform and number of workers, so that the bar can be seen.
 DEMO_LATENCY = 0.01
 DEMO_WORKERS = 4
+#: Files that the demonstration lists per batch.
 DEMO_FILES = 2
 
-_seed = usual("--seed", type=int, default=0, help="Another number gives other contents.")
+_seed = usual("--seed", type=int, default=0, help="Seed for the generated data.")
 
 
 @click.group("sandbox", cls=DefaultGroup, default="run")
 def sandbox() -> None:
-    """Run a platform on this machine, and change what it holds.
+    """Run and control a local platform.
 
-    Without the name of a command it is started: "cfplatform sandbox" means "cfplatform sandbox run", and takes its
-    options.
+    "cfplatform sandbox" alone is short for "cfplatform sandbox run", and takes its options.
 
     \b
     Examples:
@@ -56,17 +56,17 @@ def sandbox() -> None:
 @usual("--items", type=click.IntRange(0), default=500, help="Work items.")
 @usual("--batches", type=click.IntRange(0), default=5, help="Batches.")
 @_seed
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port; a free one if omitted.")
-@usual("--latency", type=click.FloatRange(0), default=0, help="Milliseconds by which its answers are delayed.")
-@usual("--in-review", type=click.FloatRange(0, 1), default=0, help="Part of the items that is not completed.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port (default: a free one).")
+@usual("--latency", type=click.FloatRange(0), default=0, help="Delay of each response, in milliseconds.")
+@usual("--in-review", type=click.FloatRange(0, 1), default=0, help="Fraction of the items that are not completed.")
 @usual("--export-seconds", type=click.FloatRange(0), default=0.2, help="Seconds that an export takes.")
-@click.option("--webhook-url", metavar="URL", help="Where webhooks go, on this machine; nowhere if omitted.")
+@click.option("--webhook-url", metavar="URL", help="URL on this machine for webhooks (default: none).")
 @with_output
 def run(output: Output, latency: float, **options: Any) -> None:
-    """Run a platform on this machine.
+    """Run a local platform.
 
-    It speaks the API of the real one and serves invented labels, for trying and testing without an account. It prints
-    the variables that lead another terminal there.
+    It has the API of the real one and serves generated sample data, for trying and testing without an account. Prints
+    the environment variables for another terminal.
 
     \b
     Examples:
@@ -75,7 +75,7 @@ def run(output: Output, latency: float, **options: Any) -> None:
       cfplatform sandbox --latency 50 --in-review 0.2 --json
       cfplatform sandbox --webhook-url http://127.0.0.1:8000/ --export-seconds 10
     """
-    # To be ended by a signal is as good as Ctrl-C, and here neither is an error.
+    # SIGTERM ends it like Ctrl-C, and here neither is an error.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), _started(latency=latency / 1000, **options) as running:
         _show_environment(output, running)
@@ -91,8 +91,8 @@ def run(output: Output, latency: float, **options: Any) -> None:
 def set_status(output: Output, connection: Options, item: str, status: str) -> None:
     """Set the status of a work item in a running sandbox.
 
-    ITEM is its id, or its number from 0. The webhook about it is sent, also if the status is the same as before. Only a
-    sandbox lets anybody do this, so the base URL must be one on this machine. Prints the item as "work-items get" does.
+    ITEM is its ID, or its number from 0. The webhook about it is sent even if the status is the same as before. Only a
+    sandbox allows this, so the base URL must be on this machine. Prints the item as "work-items get" does.
 
     \b
     Examples:
@@ -109,7 +109,7 @@ _EFFECTS = {"reset": "connections reset", "close": "connections closed", "refuse
 @sandbox.command()
 @click.argument("seconds", type=Seconds(0, min_open=True))
 @usual("--status", default="500", help='HTTP status from 400 to 599, or "reset", "close" or "refused".')
-@click.option("--at", metavar="ENDPOINT", multiple=True, help="Endpoint that fails (repeatable; all if omitted).")
+@click.option("--at", metavar="ENDPOINT", multiple=True, help="Endpoint that fails (repeatable; default: all).")
 @usual("--after", type=Seconds(0), default=0, help="Seconds until the outage begins.")
 @click.option("--retry-after", type=click.IntRange(0), help="Send a Retry-After header with this number of seconds.")
 @connected("api_key", "base_url")
@@ -153,7 +153,7 @@ def outage(
 
 
 def _control(output: Output, connection: Options, path: str, content: dict[str, Any]) -> Any:
-    """Call the control API of a sandbox on this machine, and return what it answers."""
+    """Call the control API of a sandbox on this machine, and return its response."""
     address = urlsplit(config.base_url(connection["base_url"]))
     if not config.is_loopback(address.hostname or ""):
         raise ConfigurationError(
@@ -172,11 +172,11 @@ def _control(output: Output, connection: Options, path: str, content: dict[str, 
 @_seed
 @with_output
 def demo(output: Output, destination: str, items: int, batches: int, seed: int) -> int:
-    """See a download at work, without an account.
+    """Try a download without an account.
 
-    Starts a platform on this machine, downloads its labels and pictures into DESTINATION (./cfplatform-demo if
-    omitted), and shows what lies there then and what it took. At last it writes a page with all pictures under their
-    labels, to be opened in a browser. Run it again to see that nothing is fetched twice.
+    Starts a local platform, downloads its annotations and images into DESTINATION (default: ./cfplatform-demo), and
+    lists the files and the requests. Then it writes a page with all annotated images, which opens in a browser. Run it
+    again to see that nothing is downloaded twice.
 
     \b
     Examples:
@@ -204,22 +204,22 @@ _REQUESTS = {
     "work_items": "pages of work items",
     "batches": "pages of batches",
     "annotations": "annotations, one for each item",
-    "signing": "signing of addresses, many at once",
-    "storage": "documents and pictures",
+    "signing": "signing of URLs, many at once",
+    "storage": "documents and images",
 }
 _NEXT_STEPS = """
 What to try next:
 
-  cfplatform demo       once more: nothing is fetched twice
-  cfplatform sandbox    a platform that stays. Paste what it prints into another
-                        terminal, and type there:
+  cfplatform demo       again: nothing is downloaded twice
+  cfplatform sandbox    a platform that keeps running. Paste what it prints into
+                        another terminal, and type there:
   cfplatform batches
   python -c 'from cfplatform import Client; print(*Client().get_batches())'
 """
 
 
 def _started(**options: Any) -> Sandbox:
-    """Build a local platform, or say why there is none."""
+    """Build a local platform, or say why it cannot be started."""
     try:
         from ..sandbox import Sandbox
     except ImportError as error:
@@ -238,7 +238,7 @@ def _show_environment(output: Output, running: Sandbox) -> None:
     else:
         for variable, value in running.environment().items():
             output.line(f"export {variable}={shlex.quote(value)}")
-    # Whoever reads this through a pipe waits for it.
+    # The reader of a pipe waits for it.
     sys.stdout.flush()
     if output.tables:
         output.note("Paste these lines into another terminal, then try: cfplatform download labels")
@@ -255,7 +255,7 @@ def _show_demo(
     show_summary(output, summary)
     output.line()
     if summary.skipped and not summary.successful:
-        output.line(f"Nothing had to be fetched: all {summary.skipped:,} files were there, unchanged.")
+        output.line(f"Nothing to download: all {summary.skipped:,} files are there, unchanged.")
         output.line()
     folders: dict[str, list[str]] = {}
     for result in summary.results:
@@ -264,19 +264,17 @@ def _show_demo(
     output.line(f"{destination}/")
     for folder, files in sorted(folders.items()):
         output.line(f"  {folder}/")
-        for file in sorted(files)[:DEMO_FILES]:
-            output.line(f"    {file}")
-        if len(files) > DEMO_FILES:
-            output.line(f"    ... {len(files) - DEMO_FILES:,} more")
-        output.line("    assets/ with their pictures")
+        for line in listed(sorted(files)[:DEMO_FILES], len(files)):
+            output.line(f"    {line}")
+        output.line("    assets/ with their images")
     if page is not None:
         output.line(f"  {page.path.name}")
     output.line()
-    output.line("Requests that the platform answered:")
+    output.line("Requests to the platform:")
     output.pairs([(kind, f"{requests[name]:,}") for name, kind in _REQUESTS.items()])
     for line in _NEXT_STEPS.splitlines():
         output.line(line)
     if page is not None:
         output.line()
-        output.line(f"All {page.samples:,} pictures under their labels, to be opened in a browser:")
+        output.line(f"All {page.samples:,} annotated images, for a browser:")
         output.line(f"  {page.path}")

@@ -1,4 +1,4 @@
-"""``cfplatform work-items`` and ``cfplatform count``."""
+"""``cfplatform work-items``, ``cfplatform count`` and ``cfplatform batches``."""
 
 from __future__ import annotations
 
@@ -9,20 +9,10 @@ from typing import Any
 
 import click
 
-from ..console import Column, Output
-from ..resources import WorkItem
-from .common import (
-    Options,
-    moment,
-    opened,
-    resolved,
-    text,
-    with_connection,
-    with_filters,
-    with_output,
-    with_project,
-)
+from ..resources import Batch, WorkItem
+from .common import Options, Output, opened, resolved, with_connection, with_filters, with_output, with_project
 from .groups import DefaultGroup
+from .text import Column, cell, moment
 
 #: Work items that a listing shows unless it is told otherwise.
 LISTED = 20
@@ -40,8 +30,7 @@ _COLUMNS = (
 def work_items() -> None:
     """List, show and create work items.
 
-    Without the name of a command the items are listed: "cfplatform work-items" means "cfplatform work-items list",
-    and takes its options.
+    "cfplatform work-items" alone is short for "cfplatform work-items list", and takes its options.
 
     \b
     Examples:
@@ -54,17 +43,17 @@ def work_items() -> None:
 @work_items.command("list")
 @with_filters
 @click.option(
-    "--limit", type=click.IntRange(min=1), help=f"Show at most so many.  [default: {LISTED}, with --json all]"
+    "--limit", type=click.IntRange(min=1), help=f"Maximum number of results.  [default: {LISTED}, with --json all]"
 )
-@click.option("--all", "everything", is_flag=True, help="Show all of them.")
+@click.option("--all", "everything", is_flag=True, help="List all of them.")
 @with_connection
 @with_output
-def list_(output: Output, connection: Options, filters: Options, limit: int | None, everything: bool) -> None:
+def list_work_items(output: Output, connection: Options, filters: Options, limit: int | None, everything: bool) -> None:
     """List work items.
 
-    Shown are id, batch, status, type and the last change: on a terminal as a table, in UTC; into a pipe as
-    tab-separated lines without a header; with --json as the platform's own objects, one a line. Times are ISO 8601
-    with a time zone.
+    Prints ID, batch, status, type and last change: on a terminal as a table, in UTC; into a pipe as tab-separated
+    lines without a header; with --json as the platform's own objects, one per line. Times are ISO 8601 with a time
+    zone.
 
     \b
     Examples:
@@ -77,21 +66,21 @@ def list_(output: Output, connection: Options, filters: Options, limit: int | No
     if limit is None and not (everything or output.as_json):
         limit = LISTED
     with opened(output, connection) as client:
-        # One more than is shown tells whether there are more.
+        # One more than is listed, to know whether there are more.
         items = client.get_work_items(max_items=limit and limit + 1, **resolved(client, filters))
         output.listing(_COLUMNS, itertools.islice(items, limit), _row)
         if limit is not None and next(items, None) is not None:
-            output.note(f"These are the first {limit}; --all shows the others too.")
+            output.note(f"These are the first {limit}; --all lists all of them.")
 
 
 @work_items.command()
-@click.argument("item_id")
+@click.argument("work_item_id", metavar="ITEM_ID")
 @with_project
 @with_output
-def get(output: Output, connection: Options, item_id: str) -> None:
+def get(output: Output, connection: Options, work_item_id: str) -> None:
     """Show one work item.
 
-    On a terminal a field a line; into a pipe the line that "work-items list" would have; with --json the platform's
+    On a terminal one field per line; into a pipe the line that "work-items list" prints; with --json the platform's
     own object.
 
     \b
@@ -100,19 +89,19 @@ def get(output: Output, connection: Options, item_id: str) -> None:
       cfplatform work-items get c2fe4a5d-ae6e-4005-8845-d10c59218302 --json
     """
     with opened(output, connection) as client:
-        show(output, client.get_work_item(item_id))
+        show(output, client.get_work_item(work_item_id))
 
 
 @work_items.command()
-@click.argument("item_id")
+@click.argument("work_item_id", metavar="ITEM_ID")
 @with_project
 @with_output
-def annotation(output: Output, connection: Options, item_id: str) -> None:
+def annotation(output: Output, connection: Options, work_item_id: str) -> None:
     """Show the annotation of a work item.
 
-    It says where in the storage the COCO document is; "download" fetches that. On a terminal a field a line; into a
-    pipe a tab-separated line of work item and place; with --json the platform's own object. Only completed items have
-    one.
+    It names the storage path of the COCO document; "download" downloads it. On a terminal one field per line; into a
+    pipe a tab-separated line of work item and storage path; with --json the platform's own object. Only completed items
+    have one.
 
     \b
     Examples:
@@ -121,9 +110,9 @@ def annotation(output: Output, connection: Options, item_id: str) -> None:
           --json | jq .metadata
     """
     with opened(output, connection) as client:
-        found = client.get_annotation(item_id)
-    item, place = text(found.work_item_id), text(found.coco_results_url)
-    output.record(found, [("Work item", item), ("Project", text(found.project_id)), ("Labels", place)], (item, place))
+        found = client.get_annotation(work_item_id)
+    item, path = cell(found.work_item_id), cell(found.coco_results_url)
+    output.record(found, [("Work item", item), ("Project", cell(found.project_id)), ("Labels", path)], (item, path))
 
 
 def _metadata(context: click.Context, parameter: click.Parameter, value: str | None) -> dict[str, Any] | None:
@@ -140,10 +129,10 @@ def _metadata(context: click.Context, parameter: click.Parameter, value: str | N
 
 @work_items.command()
 @click.argument("asset_url")
-@click.option("--type", "asset_type", help='Such as "image" or "video"; the platform decides if omitted.')
-@click.option("--batch", "--batch-id", "batch_id", type=int, help="The id of its batch; none if omitted.")
-@click.option("--metadata", metavar="JSON", callback=_metadata, help="A JSON object to keep with the item.")
-@click.option("--callback-url", metavar="URL", help="Where webhooks about this item go.")
+@click.option("--type", "asset_type", help='Such as "image" or "video" (default: the platform decides).')
+@click.option("--batch", "--batch-id", "batch_id", type=int, help="Batch ID (default: no batch).")
+@click.option("--metadata", metavar="JSON", callback=_metadata, help="JSON object to store with the item.")
+@click.option("--callback-url", metavar="URL", help="URL for webhooks about this item.")
 @with_project
 @with_output
 def create(
@@ -155,10 +144,10 @@ def create(
     metadata: dict[str, Any] | None,
     callback_url: str | None,
 ) -> None:
-    """Create a work item of an asset.
+    """Create a work item for an asset.
 
-    ASSET_URL is what "cfplatform upload" printed, or a URL that the platform can read. Prints the new item as
-    "work-items get" does. The call is provisional: no published source shows it.
+    ASSET_URL is the path that "cfplatform upload" printed, or a URL that the platform can read. Prints the new item as
+    "work-items get" does. The call is provisional: no published source documents it.
 
     \b
     Examples:
@@ -183,7 +172,7 @@ def create(
 def count(output: Output, connection: Options, filters: Options) -> None:
     """Count work items.
 
-    Prints how many "cfplatform download" with the same options would look at. Times are ISO 8601 with a time zone.
+    "cfplatform download" with the same options downloads as many. Times are ISO 8601 with a time zone.
 
     \b
     Examples:
@@ -201,19 +190,110 @@ def count(output: Output, connection: Options, filters: Options) -> None:
 
 def _row(item: WorkItem, in_table: bool) -> Sequence[str]:
     updated = moment(item.updated_at, in_table)
-    return item.id, text(item.batch_id), text(item.status), text(item.asset_type), updated
+    return item.id, cell(item.batch_id), cell(item.status), cell(item.asset_type), updated
 
 
 def show(output: Output, item: WorkItem) -> None:
     """Print one work item."""
     fields = [
         ("Id", item.id),
-        ("Batch", text(item.batch_id)),
-        ("Status", text(item.status)),
-        ("Type", text(item.asset_type)),
-        ("Asset", text(item.asset_url)),
+        ("Batch", cell(item.batch_id)),
+        ("Status", cell(item.status)),
+        ("Type", cell(item.asset_type)),
+        ("Asset", cell(item.asset_url)),
         ("Created (UTC)", moment(item.created_at, True)),
         ("Updated (UTC)", moment(item.updated_at, True)),
         ("Metadata", json.dumps(item.metadata) if item.metadata else "-"),
     ]
     output.record(item, fields, _row(item, False))
+
+
+_BATCH_COLUMNS = (
+    Column("Id", right=True),
+    Column("Name", flexible=True),
+    Column("Completed", right=True),
+    Column("Created (UTC)"),
+    Column("Priority", right=True),
+)
+
+
+@click.group(cls=DefaultGroup, default="list")
+def batches() -> None:
+    """List, create and rename batches.
+
+    "cfplatform batches" alone is short for "cfplatform batches list", and takes its options.
+
+    \b
+    Examples:
+      cfplatform batches
+      cfplatform batches list --help
+      cfplatform batches create Spring
+    """
+
+
+@batches.command("list")
+@with_connection
+@with_output
+def list_batches(output: Output, connection: Options) -> None:
+    """List the batches of a project.
+
+    Prints ID, name, completed and total items, creation time and priority: on a terminal as a table, in UTC; into a
+    pipe as tab-separated lines without a header; with --json as the platform's own objects, one per line.
+
+    \b
+    Examples:
+      cfplatform batches
+      cfplatform batches | grep -i street
+      cfplatform batches --json | jq 'select(.completedCount > 0) | .name'
+    """
+    with opened(output, connection) as client:
+        output.listing(_BATCH_COLUMNS, client.get_batches(), _batch_row)
+
+
+@batches.command("create")
+@click.argument("name")
+@with_project
+@with_output
+def create_batch(output: Output, connection: Options, name: str) -> None:
+    """Create a batch.
+
+    NAME must be new in the project. Prints the batch: on a terminal one field per line; into a pipe as a tab-separated
+    line that begins with its ID; with --json as the platform's own object.
+
+    \b
+    Examples:
+      cfplatform batches create Spring
+      batch=$(cfplatform batches create "Night drive" | cut -f 1)
+    """
+    with opened(output, connection) as client:
+        _show_batch(output, client.create_batch(name))
+
+
+@batches.command("rename")
+@click.argument("batch_id", type=click.IntRange(0))
+@click.argument("name")
+@with_project
+@with_output
+def rename_batch(output: Output, connection: Options, batch_id: int, name: str) -> None:
+    """Rename a batch.
+
+    Prints the batch as "batches create" does. The next download moves downloaded annotations to a folder with the new
+    name.
+
+    \b
+    Examples:
+      cfplatform batches rename 1001 "Spring, checked"
+    """
+    with opened(output, connection) as client:
+        _show_batch(output, client.update_batch(batch_id, name=name))
+
+
+def _batch_row(batch: Batch, in_table: bool) -> Sequence[str]:
+    completed = f"{cell(batch.completed_count)}/{cell(batch.total_count)}"
+    return str(batch.id), cell(batch.name), completed, moment(batch.created_at, in_table), cell(batch.priority)
+
+
+def _show_batch(output: Output, batch: Batch) -> None:
+    # The response to creating or renaming has no counts.
+    fields = [("Id", str(batch.id)), ("Name", cell(batch.name)), ("Created (UTC)", moment(batch.created_at, True))]
+    output.record(batch, fields, _batch_row(batch, False))

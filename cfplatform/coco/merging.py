@@ -137,7 +137,9 @@ def output_path(value: object, what: str) -> Path:
     """
     path = local.folder_path(value, what)
     if path.is_dir() or not path.name:
-        raise InvalidParameterError(f"{what} must be the path of a file, such as 'dataset.json', not {str(path)!r}.")
+        raise InvalidParameterError(
+            f"{what} must be the path of a file, such as 'dataset.json', not {str(path)!r}.", parameter=what
+        )
     return path.parent.resolve() / path.name
 
 
@@ -150,5 +152,6 @@ def refuse_own(opened: Folder | File | Stream, path: Path) -> None:
     if opened.reads(path):
         raise InvalidParameterError(
             f"output {str(path)!r} lies among the labels of the source, so a second run would read it as one of them. "
-            "Write it elsewhere, such as beside the folder of the source."
+            "Write it elsewhere, such as beside the folder of the source.",
+            parameter="output",
         )

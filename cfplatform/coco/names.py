@@ -38,8 +38,8 @@ class Names:
             return self._known.execute("INSERT OR IGNORE INTO names VALUES (?)", (number,)).rowcount == 1
         except sqlite3.Error as error:
             raise DownloadError(
-                f"File names cannot be remembered in the folder for temporary files: {error}. Make room there, or set "
-                "SQLITE_TMPDIR to a folder that has some, then run the same call again."
+                f"File names cannot be remembered in the folder for temporary files: {error}. Free space there, or "
+                "set SQLITE_TMPDIR to a folder that has some, then run it again."
             ) from None
 
     def unique(self, name: str, number: int) -> str:

@@ -102,10 +102,11 @@ def open_source(source: Source) -> Folder | File | Stream:
             return Folder(path)
         if path.is_file():
             return File(path)
-        raise InvalidParameterError(f"source {str(path)!r} is neither a folder nor a file.")
+        raise InvalidParameterError(f"source {str(path)!r} is neither a folder nor a file.", parameter="source")
     if isinstance(source, dict) or not isinstance(source, Iterable):
         raise InvalidParameterError(
-            f"source must be a folder, a file, or an iterable of documents, not {type(source).__name__}."
+            f"source must be a folder, a file, or an iterable of documents, not {type(source).__name__}.",
+            parameter="source",
         )
     return Stream(source)
 
@@ -135,7 +136,8 @@ class Folder:
             self._names.executemany("INSERT INTO files VALUES (?, ?, ?)", self._listed([""]))
         if not self.total:
             raise InvalidParameterError(
-                f"{str(self.root)!r} holds no labels: none of its folders has a file that ends with {_SUFFIX}."
+                f"{str(self.root)!r} holds no labels: none of its folders has a file that ends with {_SUFFIX}.",
+                parameter="source",
             )
         folders = [os.fsdecode(row[0]) for row in self._names.execute("SELECT DISTINCT folder FROM files")]
         self._is_batch = folders == [""]
@@ -255,7 +257,8 @@ class Stream:
                 yield Document(data, item.id, None if item.batch_id is None else str(item.batch_id))
             else:
                 raise InvalidParameterError(
-                    f"source must yield documents, or pairs of a work item and its document, not {type(each).__name__}."
+                    f"source must yield documents, or pairs of a work item and a document, not {type(each).__name__}.",
+                    parameter="source",
                 )
 
 

@@ -148,8 +148,9 @@ def _batch(document: Document, image: dict[str, Any]) -> str:
     batch = document.batch if document.batch is not None else image.get("batch")
     if batch is None:
         raise InvalidParameterError(
-            "The source does not say which batch an image belongs to, so it cannot be divided by batch: read a folder "
-            "of batches or what iter_annotations() yields, or use by='item'."
+            "The source does not say which batch an image belongs to, so it cannot be divided by batch.",
+            parameter="by",
+            hint="Read a folder of batches or what iter_annotations() yields, or use by='item'.",
         )
     return str(batch)
 
@@ -157,26 +158,30 @@ def _batch(document: Document, image: dict[str, Any]) -> str:
 def _chooser(parts: Mapping[str, float] | Mapping[str, Sequence[str]], by: str, seed: int | str) -> _Shares | _Lists:
     """Check the parts."""
     if not isinstance(parts, Mapping) or not parts:
-        raise InvalidParameterError(f"parts must be a dict such as {{'train': 0.8, 'val': 0.2}}, not {parts!r}.")
+        raise InvalidParameterError(
+            f"parts must be a dict such as {{'train': 0.8, 'val': 0.2}}, not {parts!r}.", parameter="parts"
+        )
     if by not in UNITS:
-        raise InvalidParameterError(f"by must be 'item' or 'batch', not {by!r}.")
+        raise InvalidParameterError(f"by must be 'item' or 'batch', not {by!r}.", parameter="by")
     if isinstance(seed, bool) or not isinstance(seed, (int, str)):
-        raise InvalidParameterError(f"seed must be a number or a text, not {seed!r}.")
+        raise InvalidParameterError(f"seed must be a number or a text, not {seed!r}.", parameter="seed")
     _check_names(parts)
     fractions = {name: float(value) for name, value in parts.items() if _is_fraction(value)}
     if len(fractions) == len(parts):
         total = math.fsum(fractions.values())
         if abs(total - 1) > _TOLERANCE:
-            raise InvalidParameterError(f"parts must be fractions that make 1 together, not {total:g}.")
+            raise InvalidParameterError(
+                f"parts must be fractions that make 1 together, not {total:g}.", parameter="parts"
+            )
         return _Shares(fractions, by, seed)
     lists = {name: [*value] for name, value in parts.items() if _is_list(value)}
     if len(lists) != len(parts):
         raise InvalidParameterError(
-            f"parts must be all fractions between 0 and 1, or all lists of batches, not {parts!r}."
+            f"parts must be all fractions between 0 and 1, or all lists of batches, not {parts!r}.", parameter="parts"
         )
     batches = [batch for each in lists.values() for batch in each]
     if twice := sorted({batch for batch in batches if batches.count(batch) > 1}):
-        raise InvalidParameterError(f"parts have the batch {twice[0]!r} twice.")
+        raise InvalidParameterError(f"parts must have each batch once, not {twice[0]!r} twice.", parameter="parts")
     return _Lists(lists)
 
 
@@ -192,6 +197,9 @@ def _check_names(parts: Mapping[str, Any]) -> None:
     seen: dict[str, str] = {}
     for name in parts:
         if not isinstance(name, str) or naming.safe_name(name) != name:
-            raise InvalidParameterError(f"parts must have names that files can have, not {name!r}.")
+            raise InvalidParameterError(f"parts must have names that files can have, not {name!r}.", parameter="parts")
         if (other := seen.setdefault(naming.collision_key(name), name)) != name:
-            raise InvalidParameterError(f"parts {other!r} and {name!r} would be one file on some systems.")
+            raise InvalidParameterError(
+                f"parts must not have both {other!r} and {name!r}: they would be one file on some systems.",
+                parameter="parts",
+            )

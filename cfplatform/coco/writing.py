@@ -161,7 +161,7 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidParameterError(
-            f"output folder {str(folder)!r} cannot be made: {error.strerror or error}."
+            f"output folder {str(folder)!r} cannot be made: {error.strerror or error}.", parameter="output"
         ) from None
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
@@ -174,5 +174,5 @@ def refusal(error: OSError, folder: Path) -> DownloadError:
     """Turn a failure of the disk into an error that says what to do."""
     return DownloadError(
         f"The output in {str(folder)!r} cannot be written: {error.strerror or error} ({local.free_space(folder)}). "
-        "What was there before is unchanged, and nothing unfinished is left; make room, then run the same call again."
+        "What was there before is unchanged, and nothing unfinished is left; free some space, then run it again."
     )

@@ -83,7 +83,7 @@ def prepare_destination(destination: object, what: str = "destination") -> Path:
     """
     root = folder_path(destination, what)
     if os.path.exists(root) and not os.path.isdir(root):
-        raise InvalidParameterError(f"{what} {str(root)!r} is a file; pass the path of a folder.")
+        raise InvalidParameterError(f"{what} {str(root)!r} is a file; pass the path of a folder.", parameter=what)
     try:
         root.mkdir(parents=True, exist_ok=True)
         # One after the other, so that nothing is made behind a link.
@@ -91,12 +91,16 @@ def prepare_destination(destination: object, what: str = "destination") -> Path:
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(mode=0o700)
             if not stat.S_ISDIR(folder.lstat().st_mode):
-                raise InvalidParameterError(f"{str(folder)!r} is a link that leads elsewhere. Remove it.")
+                raise InvalidParameterError(
+                    f"{str(folder)!r} is a link that leads elsewhere. Remove it.", parameter=what
+                )
         os.chmod(root / STATE_FOLDER, 0o700)
         probe = PartFile(root)
         probe.discard()
     except OSError as error:
-        raise InvalidParameterError(f"{what} {str(root)!r} cannot be written: {error.strerror or error}.") from None
+        raise InvalidParameterError(
+            f"{what} {str(root)!r} cannot be written: {error.strerror or error}.", parameter=what
+        ) from None
     return root.resolve()
 
 
@@ -108,11 +112,25 @@ def folder_path(value: object, what: str) -> Path:
     """
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
     if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise InvalidParameterError(f"{what} must be the path of a folder, not {text!r}.")
+        raise InvalidParameterError(f"{what} must be the path of a folder, not {text!r}.", parameter=what)
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise InvalidParameterError(f"{what} {text!r} names a home folder that does not exist.") from None
+        raise InvalidParameterError(
+            f"{what} {text!r} names a home folder that does not exist.", parameter=what
+        ) from None
+
+
+def ensure_folder(root: Path, *names: str) -> None:
+    """Create a folder below ``root``, with its parents.
+
+    Raises:
+        UnsafePathError: If something else is in the way, such as a link that leads elsewhere.
+    """
+    for depth, name in enumerate(names):
+        with Folder(root, *names[:depth]) as outer, contextlib.suppress(FileExistsError):
+            os.mkdir(outer.at(name), dir_fd=outer.descriptor)
+    Folder(root, *names).close()
 
 
 def partial_folder(root: Path) -> Path:
@@ -370,7 +388,7 @@ def destination_error(error: OSError) -> DownloadError:
     name = f" {os.path.basename(str(error.filename))!r}" if error.filename else ""
     return DownloadError(
         f"The destination cannot be written{name}: {error.strerror or error}. "
-        "What is finished is kept; free space or fix the folder, then run the same call again."
+        "What is finished is kept; free space or fix the folder, then run it again."
     )
 
 
@@ -407,15 +425,8 @@ class LocalDestination:
         return file.commit(path, flush=False)
 
     def ensure_folder(self, *names: str) -> None:
-        """Create a folder, with its parents.
-
-        Raises:
-            UnsafePathError: If something else is in the way, such as a link that leads elsewhere.
-        """
-        for depth, name in enumerate(names):
-            with Folder(self.root, *names[:depth]) as outer, contextlib.suppress(FileExistsError):
-                os.mkdir(outer.at(name), dir_fd=outer.descriptor)
-        Folder(self.root, *names).close()
+        """Create a folder; see :func:`ensure_folder`."""
+        ensure_folder(self.root, *names)
 
     def has(self, path: str, size: int, mtime_ns: int) -> bool:
         """Tell whether a file still has the size and time that were recorded."""

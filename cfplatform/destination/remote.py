@@ -61,7 +61,8 @@ def open_destination(destination: object, state: object = None) -> Destination:
     if url is None:
         if state is not None:
             raise InvalidParameterError(
-                "state is for destinations that are URLs; a folder keeps its state in itself. Leave it out."
+                "state is for destinations that are URLs; a folder keeps its state in itself. Leave it out.",
+                parameter="state",
             )
         return LocalDestination(local.prepare_destination(local_path(destination)))
     root = state_root(url, state)
@@ -75,8 +76,9 @@ def state_root(url: str, state: object) -> Path:
     """Return the folder in ``state`` that belongs to a URL, so that two URLs never share what is finished."""
     if state is None:
         raise InvalidParameterError(
-            f"destination {url} needs state: the path of a local folder that remembers what is finished there, such as "
-            "state='labels-state'. Pass the same one each time."
+            f"destination {url} needs a local folder that remembers what is finished there.",
+            parameter="state",
+            hint="Pass its path as state=..., the same one each time.",
         )
     return local.folder_path(state, "state").resolve() / f"{naming.safe_name(url)}~{naming.digest(url)}"
 
@@ -89,7 +91,9 @@ def remote_url(destination: object) -> str | None:
     """
     if not isinstance(destination, str):
         if isinstance(destination, os.PathLike) and _LOST_SLASH.match(str(destination)):
-            raise InvalidParameterError("A destination that is a URL must be a text: a path loses one of its slashes.")
+            raise InvalidParameterError(
+                "A destination that is a URL must be a text: a path loses one of its slashes.", parameter="destination"
+            )
         return None
     match = _URL.fullmatch(destination.strip())
     if match is None or match.group(1).lower() in ("file", "local"):
@@ -99,13 +103,17 @@ def remote_url(destination: object) -> str | None:
     if "?" in rest or ":" in rest.rpartition("@")[0]:
         raise InvalidParameterError(
             f"The {scheme}:// URL of the destination must hold no password, key or query. Give them to the store by "
-            "its own environment variables, or by fsspec's configuration."
+            "its own environment variables, or by fsspec's configuration.",
+            parameter="destination",
         )
     if "::" in destination:
-        raise InvalidParameterError("destination must be one URL, such as s3://bucket/labels, without '::'.")
+        raise InvalidParameterError(
+            "destination must be one URL, such as s3://bucket/labels, without '::'.", parameter="destination"
+        )
     if not rest and scheme != _MEMORY:
         raise InvalidParameterError(
-            f"destination {scheme}:// names no bucket; pass one, as in {scheme}://bucket/labels."
+            f"destination {scheme}:// names no bucket; pass one, as in {scheme}://bucket/labels.",
+            parameter="destination",
         )
     return f"{scheme}://{rest}"
 
@@ -118,7 +126,9 @@ def refuse_url(destination: object, instead: str = "") -> None:
     """
     if remote_url(destination) is not None:
         advice = f" {instead} takes URLs." if instead else ""
-        raise InvalidParameterError(f"destination must be the path of a folder here, not a URL.{advice}")
+        raise InvalidParameterError(
+            f"destination must be the path of a folder here, not a URL.{advice}", parameter="destination"
+        )
 
 
 def local_path(destination: object) -> object:
@@ -131,7 +141,9 @@ def local_path(destination: object) -> object:
 
     parts = urllib.parse.urlsplit(destination.strip())
     if parts.netloc.lower() not in ("", "localhost"):
-        raise InvalidParameterError("A file:// destination needs an absolute path after three slashes.")
+        raise InvalidParameterError(
+            "A file:// destination needs an absolute path after three slashes.", parameter="destination"
+        )
     return urllib.request.url2pathname(parts.path)
 
 
@@ -203,7 +215,7 @@ class RemoteDestination:
                 if written is None:
                     raise DownloadError(
                         f"{self.url}/{path} was sent, but the store does not have its {size} bytes. "
-                        "Run the same call again to fetch only what is missing."
+                        "Run it again to fetch only what is missing."
                     )
                 if target != final:
                     store.mv(target, final)
@@ -312,20 +324,26 @@ def _open_store(url: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ImportError:
-        raise ConfigurationError("A destination that is a URL needs fsspec: pip install 'cfplatform[fsspec]'") from None
+        raise ConfigurationError(
+            "A destination that is a URL needs fsspec: pip install 'cfplatform[fsspec]'", parameter="destination"
+        ) from None
     if scheme not in {*fsspec.available_protocols(), *fsspec.registry}:
         raise InvalidParameterError(
             f"destination: fsspec knows no {scheme}:// store. Pass the path of a folder, or a URL such as "
-            "s3://bucket/labels."
+            "s3://bucket/labels.",
+            parameter="destination",
         )
     try:
         store, base = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise ConfigurationError(f"A destination {scheme}:// needs a package of its own: {_words(error)}") from None
+        raise ConfigurationError(
+            f"A destination {scheme}:// needs a package of its own: {_words(error)}", parameter="destination"
+        ) from None
     except Exception as error:
         raise ConfigurationError(
             f"The store of {url} cannot be opened ({type(error).__name__}: {_words(error)}). Check its settings: the "
-            "environment variables of the store, or fsspec's configuration."
+            "environment variables of the store, or fsspec's configuration.",
+            parameter="destination",
         ) from None
     return store, base.rstrip("/")
 
@@ -343,7 +361,7 @@ def _store_error(error: Exception, url: str) -> DownloadError:
     elif isinstance(error, NotImplementedError):
         advice = "The store cannot be written."
     else:
-        cls, advice = DownloadError, "Run the same call again to fetch only what is missing."
+        cls, advice = DownloadError, "Run it again to fetch only what is missing."
     details = f" ({type(error).__name__}: {_words(error)})"
     return cls(f"{url} cannot be read or written{details}. {advice} What is finished is kept.")
 

@@ -155,10 +155,10 @@ class State:
             try:
                 return work(self._db)
             except sqlite3.Error as error:
-                advice = "Remove it and run the same call again; finished files are then fetched again."
+                advice = "Remove it and run it again; finished files are then fetched again."
                 # By its message, as older versions of Python have no code for it.
                 if "full" in str(error):
-                    advice = f"Free space ({local.free_space(self.root)}), then run the same call again."
+                    advice = f"Free space ({local.free_space(self.root)}), then run it again."
                 raise StateError(
                     f"The state file {str(state_path(self.root))!r} cannot be used: {error}. {advice}"
                 ) from None

@@ -47,7 +47,7 @@ def path(*parts: str) -> str:
 
 def checked_method(method: str) -> str:
     if not isinstance(method, str) or not method.isascii() or not method.isalpha():
-        raise InvalidParameterError(f"method must be a word such as 'GET', not {method!r}.")
+        raise InvalidParameterError(f"method must be a word such as 'GET', not {method!r}.", parameter="method")
     return method.upper()
 
 
@@ -60,7 +60,9 @@ def client_headers(headers: Mapping[str, str] | None, key: str) -> dict[str, str
     if headers is None:
         return {}
     if not isinstance(headers, Mapping):
-        raise ConfigurationError(f"headers must be a mapping of names to values, not {type(headers).__name__}.")
+        raise ConfigurationError(
+            f"headers must be a mapping of names to values, not {type(headers).__name__}.", parameter="headers"
+        )
     try:
         checked = dict(checked_headers(headers))
     except InvalidParameterError as error:
@@ -70,16 +72,18 @@ def client_headers(headers: Mapping[str, str] | None, key: str) -> dict[str, str
             problem = "headers must not hold the API key: pass api_key=..., which sends it to the base URL only."
         else:
             return checked
-    raise ConfigurationError(problem)
+    raise ConfigurationError(problem, parameter="headers")
 
 
 def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     for name, value in headers.items():
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
             # Without the value, which may be a secret.
-            raise InvalidParameterError(f"The header {name!r} must be a text of printable ASCII without outer blanks.")
+            raise InvalidParameterError(
+                f"The header {name!r} must be a text of printable ASCII without outer blanks.", parameter="headers"
+            )
         if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^`|~\w-]+", name, re.ASCII):
-            raise InvalidParameterError(f"{name!r} cannot be the name of a header.")
+            raise InvalidParameterError(f"{name!r} cannot be the name of a header.", parameter="headers")
     return headers
 
 
@@ -88,9 +92,11 @@ def target(path: str, params: Query | Mapping[str, Any] | None) -> str:
     if isinstance(path, str) and path.startswith("/") and not params and _is_plain(path.replace("/", "")):
         return path
     if not isinstance(path, str) or "://" in path or not path.isprintable():
-        raise InvalidParameterError(f"path must be relative to the base URL, such as '/projects/...', not {path!r}.")
+        raise InvalidParameterError(
+            f"path must be relative to the base URL, such as '/projects/...', not {path!r}.", parameter="path"
+        )
     if any(unquote(part) in (".", "..") for part in re.split(r"[/\\?#]", path)):
-        raise InvalidParameterError(f"path must not hold '.' or '..': {path!r}.")
+        raise InvalidParameterError(f"path must not hold '.' or '..': {path!r}.", parameter="path")
     prepared = requests.PreparedRequest()
     try:
         prepared.prepare_url(_ANY_HOST + (path if path.startswith("/") else f"/{path}"), params)
@@ -116,7 +122,7 @@ def user_agent(extra: str | None) -> str:
     if extra is None:
         return own
     if not isinstance(extra, str) or not extra.strip() or not extra.isascii() or not extra.isprintable():
-        raise ConfigurationError("user_agent must be printable ASCII, such as 'my-tool/1.2'.")
+        raise ConfigurationError("user_agent must be printable ASCII, such as 'my-tool/1.2'.", parameter="user_agent")
     return f"{extra.strip()} {own}"
 
 
@@ -124,7 +130,9 @@ def checked_verify(value: bool | str | None) -> bool | str | None:
     """Refuse what requests would take for ``False`` although nobody wrote that, such as a variable that is empty."""
     if value is None or value is False or value:
         return value
-    raise ConfigurationError(f"verify must be the path of a file with certificate authorities, not {value!r}.")
+    raise ConfigurationError(
+        f"verify must be the path of a file with certificate authorities, not {value!r}.", parameter="verify"
+    )
 
 
 def checked_retries(value: Retries) -> Retries:
@@ -132,5 +140,7 @@ def checked_retries(value: Retries) -> Retries:
     if isinstance(value, urllib3.Retry):
         return value
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_RETRIES:
-        raise ConfigurationError(f"retries must be a whole number from 0 to {MAX_RETRIES}, or a urllib3.Retry.")
+        raise ConfigurationError(
+            f"retries must be a whole number from 0 to {MAX_RETRIES}, or a urllib3.Retry.", parameter="retries"
+        )
     return value

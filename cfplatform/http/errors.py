@@ -42,8 +42,8 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 _BAD_URLS = (urllib3.exceptions.LocationValueError, requests.exceptions.InvalidURL)
 #: What is said of a SOCKS proxy where PySocks is missing.
 NO_SOCKS = (
-    "The proxy is a SOCKS proxy, which needs PySocks: pip install 'requests[socks]'. Or check proxies= and the "
-    "variables ALL_PROXY, HTTPS_PROXY and HTTP_PROXY."
+    "The proxy is a SOCKS proxy, which needs PySocks: pip install 'requests[socks]'. Or use another one: check "
+    "ALL_PROXY, HTTPS_PROXY and HTTP_PROXY."
 )
 _PROXY_ERRORS = (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)
 _BAD_HEADERS = (requests.exceptions.InvalidHeader, urllib3.exceptions.InvalidHeader)
@@ -67,7 +67,9 @@ def _of_address(chain: list[BaseException]) -> CFPlatformError | None:
     if _is_any(chain, PrivateAddressError):
         return InvalidResponseError(
             "The host is in a private network, where the platform has no business to send a client; it was not "
-            "contacted. Pass allow_private_storage=True if the storage is your own."
+            "contacted.",
+            parameter="allow_private_storage",
+            hint="Pass allow_private_storage=True if the storage is your own.",
         )
     if _is_any(chain, _BAD_URLS):
         return InvalidResponseError("The URL has a host that is not a valid one; it was not contacted.")
@@ -81,10 +83,13 @@ def _of_proxy(chain: list[BaseException]) -> CFPlatformError | None:
         return None
     if _speaks_no_tls(chain):
         return APIConnectionError(
-            "The proxy failed: it speaks plain http, but its URL begins with https://. Write http:// in proxies= or in "
-            "the proxy variables."
+            "The proxy failed: it speaks plain http, but its URL begins with https://.",
+            parameter="proxies",
+            hint="Write http:// in proxies= or in the proxy variables.",
         )
-    return APIConnectionError(f"The proxy failed: {_words(chain)}. Check proxies= and the proxy variables.")
+    return APIConnectionError(
+        f"The proxy failed: {_words(chain)}.", parameter="proxies", hint="Check proxies= and the proxy variables."
+    )
 
 
 def _of_tls(chain: list[BaseException]) -> CFPlatformError | None:
@@ -96,8 +101,10 @@ def _of_tls(chain: list[BaseException]) -> CFPlatformError | None:
             "really is https."
         )
     return APIConnectionError(
-        f"The secure connection failed: {_words(chain)}. Behind a proxy with its own certificate authority pass "
-        "verify='path/to/ca.pem' or set REQUESTS_CA_BUNDLE."
+        f"The secure connection failed: {_words(chain)}.",
+        parameter="verify",
+        hint="Behind a proxy with its own certificate authority pass verify='path/to/ca.pem' or set "
+        "REQUESTS_CA_BUNDLE.",
     )
 
 
@@ -109,10 +116,14 @@ def _of_answer(error: BaseException, chain: list[BaseException]) -> CFPlatformEr
     slow = next((part for part in chain if isinstance(part, TooSlow)), None)
     if slow is not None:
         return APITimeoutError(
-            f"No answer in time: {slow}. Raise timeout=(connect, read), use fewer workers, or try again later."
+            f"No answer in time: {slow}.",
+            parameter="timeout",
+            hint="Raise timeout=(connect, read), use fewer workers, or try again later.",
         )
     if not refused and _is_any(chain, _TIMEOUTS):
-        return APITimeoutError("No answer in time. Raise timeout=(connect, read), or try again later.")
+        return APITimeoutError(
+            "No answer in time.", parameter="timeout", hint="Raise timeout=(connect, read), or try again later."
+        )
     plain = isinstance(error, ValueError) and not isinstance(error, (OSError, urllib3.exceptions.HTTPError))
     if plain or _is_any(chain, _BAD_HEADERS):
         return InvalidResponseError("The answer has headers that contradict each other or cannot be read.")

@@ -378,7 +378,9 @@ class Attempts:
         said = server_words(failure.response.text) if isinstance(failure, APIError) and failure.response else ""
         return OutageError(
             f"{self.breaker.reason}{': ' + said.rstrip('.') if said else ''}. Nothing has succeeded for "
-            f"{round(self.run.patience, 1):g} s (patience).",
+            f"{round(self.run.patience, 1):g} s.",
+            parameter="patience",
+            hint="Try again later, or pass a larger patience.",
             status_code=self.breaker.status,
         )
 

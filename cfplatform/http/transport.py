@@ -90,13 +90,16 @@ class Transport:
         self._is_closed = False
         self._parse = functools.partial(body.parsed, key=self._key)
         if session is not None and not isinstance(session, requests.Session):
-            raise ConfigurationError(f"session must be a requests.Session, not {type(session).__name__}.")
+            raise ConfigurationError(
+                f"session must be a requests.Session, not {type(session).__name__}.", parameter="session"
+            )
         hide_signatures_in_logs()
         self._build()
         if retries is not None and self._api.makes_retries:
             raise ConfigurationError(
                 "retries cannot be obeyed: the session has an adapter that repeats requests by itself (max_retries). "
-                "Leave out retries=, or mount an HTTPAdapter without max_retries."
+                "Leave out retries=, or mount an HTTPAdapter without max_retries.",
+                parameter="retries",
             )
         # Now, and not with the first request, so that a proxy that cannot be used is reported at once.
         self._api.settings(base_url)
@@ -149,7 +152,8 @@ class Transport:
         """
         if self._own_session is not None:
             raise ConfigurationError(
-                "executor= needs a client without session=...: a session cannot be handed to other processes."
+                "executor= needs a client without session=...: a session cannot be handed to other processes.",
+                parameter="executor",
             )
         given = {
             "api_key": self._key,

@@ -92,12 +92,16 @@ def write_report(
     """
     root = local.folder_path(source, "source")
     if not root.is_dir():
-        raise InvalidParameterError(f"source {str(root)!r} is not a folder that labels were downloaded into.")
+        raise InvalidParameterError(
+            f"source {str(root)!r} is not a folder that labels were downloaded into.", parameter="source"
+        )
     if not isinstance(samples, int) or not 0 <= samples <= MAX_SAMPLES:
-        raise InvalidParameterError(f"samples must be a whole number from 0 to {MAX_SAMPLES:,}, not {samples!r}.")
+        raise InvalidParameterError(
+            f"samples must be a whole number from 0 to {MAX_SAMPLES:,}, not {samples!r}.", parameter="samples"
+        )
     if made_at is not None and made_at.tzinfo is None:
         raise InvalidParameterError(
-            f"made_at {made_at} has no time zone; pass datetime.now(timezone.utc), for example."
+            f"made_at {made_at} has no time zone; pass datetime.now(timezone.utc), for example.", parameter="made_at"
         )
     path = _output(root / FILE_NAME if output is None else local.folder_path(output, "output"))
     reporter = _progress.reporter(progress)
@@ -137,8 +141,8 @@ _SEVERITIES = ("error", "warning")
 def _output(path: Path) -> Path:
     """Check where the page is to be written; another kind of file is never replaced."""
     if path.suffix.lower() not in (".html", ".htm"):
-        raise InvalidParameterError(f"output {str(path)!r} must be a file that ends with .html.")
+        raise InvalidParameterError(f"output {str(path)!r} must be a file that ends with .html.", parameter="output")
     if path.is_dir() or not path.parent.is_dir():
         what = "is a folder" if path.is_dir() else "lies in a folder that is not there"
-        raise InvalidParameterError(f"output {str(path)!r} {what}.")
+        raise InvalidParameterError(f"output {str(path)!r} {what}.", parameter="output")
     return path.resolve().parent / path.name

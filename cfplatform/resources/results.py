@@ -121,7 +121,7 @@ class DownloadSummary:
         more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
         error = DownloadError(
             f"{self.failed} of {self.total_items} work items could not be downloaded: {named}{more}. "
-            "Run the same call again to fetch only what is missing."
+            "Run it again to fetch only what is missing."
         )
         error.failures = failures
         raise error

@@ -330,7 +330,9 @@ def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
         if not isinstance(item, WorkItem):
             if group:
                 yield group
-            raise InvalidParameterError(f"items must be WorkItem objects, not {type(item).__name__}.")
+            raise InvalidParameterError(
+                f"items must be WorkItem objects, not {type(item).__name__}.", parameter="items"
+            )
         batch = item.batch_id, item.listed_project_id
         if group and (batch != latest or len(group) == params.MAX_PAGE_SIZE):
             yield group
@@ -383,8 +385,10 @@ def _say_what_is_kept(error: OutageError, summary: DownloadSummary) -> None:
     error.message = (
         f"{error.message} {done:,} work items are finished and kept"
         + (f", {summary.failed:,} failed" if summary.failed else "")
-        + "; run the same call again to fetch the rest, or pass a larger patience."
+        + "."
     )
+    error.parameter = "patience"
+    error.hint = "Run it again to fetch the rest, or pass a larger patience."
     error.args = (error.message,)
 
 

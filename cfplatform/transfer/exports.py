@@ -75,13 +75,15 @@ def request_body(
         InvalidParameterError: If the platform would refuse it, or would take it for something else.
     """
     if not isinstance(name, str) or not name.strip():
-        raise InvalidParameterError(f"name must be a text that is not blank, not {shown(name)}.")
+        raise InvalidParameterError(f"name must be a text that is not blank, not {shown(name)}.", parameter="name")
     body: dict[str, Any] = {"name": name.strip(), "format": _member("format", format, ExportFormat)}
     if content is not None:
         body["content"] = _member("content", content, ExportContent)
         if body["format"] == ExportFormat.COCO_JSON and body["content"] != ExportContent.ANNOTATION:
             raise InvalidParameterError(
-                f"content={body['content']!r} cannot be exported as COCO_JSON; pass format='JSON' or format='CSV'."
+                f"content {body['content']} cannot be exported as COCO_JSON.",
+                parameter="content",
+                hint="Pass format='JSON' or format='CSV'.",
             )
     projects = _ids("project_ids", project_ids, params.object_id, MAX_PROJECTS)
     batches = _ids("batch_ids", batch_ids, params.batch_id, MAX_BATCHES)
@@ -105,7 +107,7 @@ def checked_format(value: str | None) -> str | None:
 def _member(name: str, value: Any, kind: type[ExportFormat] | type[ExportContent]) -> str:
     known = [member.value for member in kind]
     if not isinstance(value, str) or str.__str__(value) not in known:
-        raise InvalidParameterError(f"{name} must be one of {', '.join(known)}, not {shown(value)}.")
+        raise InvalidParameterError(f"{name} must be one of {', '.join(known)}, not {shown(value)}.", parameter=name)
     return str.__str__(value)
 
 
@@ -113,21 +115,26 @@ def _ids(name: str, ids: Iterable[Any] | None, check: Callable[[str, Any], str],
     if ids is None:
         return []
     if isinstance(ids, (str, bytes, dict)) or not isinstance(ids, Iterable):
-        raise InvalidParameterError(f"{name} must be a list of ids, not {type(ids).__name__}.")
+        raise InvalidParameterError(f"{name} must be a list of ids, not {type(ids).__name__}.", parameter=name)
     unique = list(dict.fromkeys(check(name, each) for each in ids))
     if not unique:
         raise InvalidParameterError(
-            f"{name} is empty, which the platform takes for everything. Leave it out if that is what you want."
+            f"{name} is empty, which the platform takes for everything. Leave it out if that is what you want.",
+            parameter=name,
         )
     if len(unique) > most:
-        raise InvalidParameterError(f"{name} has {len(unique)} ids; one export takes {most} at the most.")
+        raise InvalidParameterError(
+            f"{name} has {len(unique)} ids; one export takes {most} at the most.", parameter=name
+        )
     return unique
 
 
 def _seconds(name: str, value: Any, least: float = 0.0) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not least <= value <= 366 * 24 * 3600:
-        raise InvalidParameterError(f"{name} must be a number of seconds from {least:g} up, not {shown(value)}.")
+        raise InvalidParameterError(
+            f"{name} must be a number of seconds from {least:g} up, not {shown(value)}.", parameter=name
+        )
     return float(value)
 
 
@@ -225,9 +232,10 @@ class Exports:
             known_as = f" (request id {refusal.request_id})" if refusal.request_id else ""
             refusal.message = (
                 f"{refusal.method} {refusal.url} failed with status 409. Export {running.id} ({running.name!r}) is "
-                f"{running.status}, and a space makes one at a time. Wait for it with wait_for_export(), or pass "
-                f"wait_for_running=True.{known_as}"
+                f"{running.status}, and a space makes one at a time.{known_as}"
             )
+            refusal.parameter = "wait_for_running"
+            refusal.hint = "Wait for it with wait_for_export(), or pass wait_for_running=True."
             refusal.args = (refusal.message,)
         raise refusal
 
@@ -273,8 +281,9 @@ class Exports:
         failed = f"; the last poll failed: {problem.message.rstrip('.')}" if problem else ""
         raise _with_export(
             ExportTimeoutError(
-                f"Export {export_id} is {state} after {timeout:g} s{failed}. The platform goes on with it: call "
-                f"wait_for_export({export_id!r}) again, or pass a longer timeout."
+                f"Export {export_id} is {state} after {timeout:g} s{failed}. The platform goes on with it.",
+                parameter="timeout",
+                hint=f"Call wait_for_export({export_id!r}) again, or pass a longer timeout.",
             ),
             export,
         )
@@ -358,7 +367,9 @@ class Exports:
     ) -> Iterator[archives.ArchiveMember]:
         """Iterate over the files in an archive; it is downloaded when the first one is asked for."""
         if not isinstance(pattern, str):
-            raise InvalidParameterError(f"pattern must be text such as '*.json', not {shown(pattern)}.")
+            raise InvalidParameterError(
+                f"pattern must be text such as '*.json', not {shown(pattern)}.", parameter="pattern"
+            )
         return self._members(export_id, pattern, destination)
 
     def _members(
@@ -386,8 +397,9 @@ def _link(export: Export) -> str:
     if export.status != ExportStatus.COMPLETED or not url:
         raise _with_export(
             ExportError(
-                f"Export {export.id} is {export.status} and has no archive"
-                + (" yet. Leave out wait=False, or try again later." if not export.is_final else ".")
+                f"Export {export.id} is {export.status} and has no archive{'.' if export.is_final else ' yet.'}",
+                parameter="wait",
+                hint=None if export.is_final else "Leave out wait=False, or try again later.",
             ),
             export,
         )

@@ -56,10 +56,13 @@ def checked(executor: Executor | None) -> Executor | None:
     """Check that it is an executor."""
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise InvalidParameterError(
-            f"executor must be a concurrent.futures.Executor or have such a submit(), not {shown(executor)}."
+            f"executor must be a concurrent.futures.Executor or have such a submit(), not {shown(executor)}.",
+            parameter="executor",
         )
     if isinstance(executor, type):
-        raise InvalidParameterError(f"executor must be an object, not the class {executor.__name__}.")
+        raise InvalidParameterError(
+            f"executor must be an object, not the class {executor.__name__}.", parameter="executor"
+        )
     return executor
 
 
@@ -202,7 +205,8 @@ class ExecutorSteps(Generic[R]):
             # Everything else is checked to be plain values. Raised here, so that no frame or context holds the key.
             raise ConfigurationError(
                 f"executor= needs a client whose settings can be pickled ({problem}): pass retries=... as a number, or "
-                "as a urllib3.Retry of a class that is importable in the worker processes."
+                "as a urllib3.Retry of a class that is importable in the worker processes.",
+                parameter="executor",
             )
         self._executor = executor
         self._settings = settings
@@ -299,7 +303,7 @@ class ExecutorSteps(Generic[R]):
         words = printable(blank(str(error), self._settings.arguments["api_key"]))[:200]
         return DownloadError(
             f"The executor could not finish its work ({type(error).__name__}: {words}). A worker process may have "
-            "died, or the executor was shut down. What is finished is kept; run the same call again, with an executor "
+            "died, or the executor was shut down. What is finished is kept; run it again, with an executor "
             "that works, to fetch only what is missing."
         )
 

@@ -47,12 +47,17 @@ def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple
         found, path = match.groups()
         if space_id is not None and found != space_id:
             raise DownloadError(
-                f"The {what} is in space {found!r} but space_id is {space_id!r}. Pass space_id={found!r}, "
-                "or leave it out (and CF_SPACE_ID too): it is found by itself."
+                f"space_id is {space_id!r}, but the {what} lies in space {found!r}. Leave it out (and CF_SPACE_ID "
+                "too): the space is detected.",
+                parameter="space_id",
             )
     else:
         if space_id is None:
-            raise DownloadError(f"The {what}'s path names no space. Pass space_id=... or set CF_SPACE_ID.")
+            raise DownloadError(
+                f"The {what}'s path names no space.",
+                parameter="space_id",
+                hint="Pass space_id=... or set CF_SPACE_ID.",
+            )
         found, path = space_id, url.lstrip("/")
     if any(part in ("", ".", "..") for part in [found, *path.split("/")]) or not path.isprintable():
         raise UnsafePathError(f"The {what}'s path {blank(url)!r} would lead out of its space; nothing was asked for.")

@@ -242,7 +242,8 @@ def check_files(files: Any) -> Iterable[File]:
     if is_one or not isinstance(files, Iterable):
         raise InvalidParameterError(
             f"files must be an iterable of paths or binary file objects, not {type(files).__name__}; "
-            "for a single file use upload_file()."
+            "for a single file use upload_file().",
+            parameter="files",
         )
     return files
 
@@ -253,7 +254,8 @@ def check_content_type(value: Any) -> str | None:
         return None
     if not isinstance(value, str) or len(value) > MAX_TYPE_LENGTH or not _MEDIA_TYPE.fullmatch(value):
         raise InvalidParameterError(
-            f"content_type must be a media type such as 'image/png', in printable ASCII, not {shown(value)}."
+            f"content_type must be a media type such as 'image/png', in printable ASCII, not {shown(value)}.",
+            parameter="content_type",
         )
     return value
 

@@ -73,9 +73,13 @@ def draw(
         (320, 240)
     """
     if not isinstance(document, dict):
-        raise InvalidParameterError(f"document must be a parsed COCO document, not {type(document).__name__}.")
+        raise InvalidParameterError(
+            f"document must be a parsed COCO document, not {type(document).__name__}.", parameter="document"
+        )
     if not isinstance(max_size, int) or max_size < 16:
-        raise InvalidParameterError(f"max_size must be a whole number from 16 on, not {max_size!r}.")
+        raise InvalidParameterError(
+            f"max_size must be a whole number from 16 on, not {max_size!r}.", parameter="max_size"
+        )
     image = _image(document, image_id)
     size = _size(image)
     canvas, shown = opened(picture, size, max_size)

@@ -46,7 +46,7 @@ def opened(picture: Picture, expected: Size | None, longest: int) -> tuple[Image
         return Image.new("RGB", fitted(size, longest), BLANK), size
     if not isinstance(picture, (str, bytes, os.PathLike, Image.Image)):
         raise InvalidParameterError(
-            f"picture must be a path, bytes, a PIL image or None, not {type(picture).__name__}."
+            f"picture must be a path, bytes, a PIL image or None, not {type(picture).__name__}.", parameter="picture"
         )
     try:
         if isinstance(picture, Image.Image):

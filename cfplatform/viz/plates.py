@@ -40,7 +40,9 @@ class Plates:
         try:
             self._font = ImageFont.load_default(height) if font is None else ImageFont.truetype(font, height)
         except OSError as error:
-            raise InvalidParameterError(f"font {os.fspath(font or '')!r} cannot be used: {error}") from None
+            raise InvalidParameterError(
+                f"font {os.fspath(font or '')!r} cannot be used: {error}", parameter="font"
+            ) from None
         self._edge = max(2, height // 6)
         # The same for all letters, so that plates in a row have one height.
         self._height = self._font.getbbox("Ágjy")[3] + 2 * self._edge

@@ -137,7 +137,8 @@ def given_keys(key_set: Mapping[str, Any]) -> Find:
     if not found:
         raise ConfigurationError(
             "keys must be a key set such as {'keys': [{'kty': 'OKP', 'crv': 'Ed25519', 'kid': ..., 'x': ...}]} with at "
-            "least one public Ed25519 key for signatures; nothing in it can be used."
+            "least one public Ed25519 key for signatures; nothing in it can be used.",
+            parameter="keys",
         )
     return lambda key_id: found.get(key_id, ())
 
@@ -181,7 +182,9 @@ class FetchedKeys:
                 "keys_unavailable",
                 "the platform's keys could not be fetched, and the one that it names is not known from before. "
                 f"{problem.rstrip('.')}. Answer with status 503, so that it may be sent again; the next attempt is "
-                f"made {COOL_DOWN:g} s after the last. To verify without fetching, pass keys=...",
+                f"made {COOL_DOWN:g} s after the last.",
+                parameter="keys",
+                hint="To verify without fetching, pass keys=...",
             )
         return ()
 

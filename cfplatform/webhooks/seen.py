@@ -49,7 +49,7 @@ class RecentDeliveries:
 
     def __init__(self, max_entries: int = 100_000) -> None:
         if isinstance(max_entries, bool) or not isinstance(max_entries, int) or max_entries < 1:
-            raise ConfigurationError("max_entries must be a whole number from 1 up.")
+            raise ConfigurationError("max_entries must be a whole number from 1 up.", parameter="max_entries")
         self._max_entries = max_entries
         self._lock = threading.Lock()
         self._until: OrderedDict[str, float] = OrderedDict()

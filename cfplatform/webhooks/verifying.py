@@ -84,9 +84,13 @@ class WebhookVerifier:
         if expected is not None and (
             isinstance(expected, str) or not (callable(expected) or isinstance(expected, Container))
         ):
-            raise ConfigurationError("expected must be a set of work item ids, or a function of a WebhookEvent.")
+            raise ConfigurationError(
+                "expected must be a set of work item ids, or a function of a WebhookEvent.", parameter="expected"
+            )
         if seen is not None and not isinstance(seen, SeenDeliveries):
-            raise ConfigurationError("seen must have the method remember(delivery_id, seconds) -> bool.")
+            raise ConfigurationError(
+                "seen must have the method remember(delivery_id, seconds) -> bool.", parameter="seen"
+            )
         self._tolerance = _between("tolerance", tolerance, 1.0, MAX_TOLERANCE)
         self._expected = expected
         self._seen = seen
@@ -133,8 +137,8 @@ class WebhookVerifier:
             raise refused(
                 "unknown_key",
                 "it names a key that the platform does not list. If the platform has just changed its keys, one of the "
-                "next attempts will work: keys are fetched at most every 30 s. Else check that base_url is the "
-                "environment that sends to you.",
+                "next attempts will work: keys are fetched at most every 30 s. Otherwise check that the base URL "
+                "is that of the environment that sends to you.",
             )
         if not is_signed(keys, signature, body):
             raise refused(
@@ -186,7 +190,9 @@ class WebhookVerifier:
             raise refused(
                 "expired",
                 f"{name} is {abs(away):.0f} s in the {'future' if away > 0 else 'past'}, more than the tolerance of "
-                f"{self._tolerance:g} s. Check that this machine's clock is right; tolerance= allows more.",
+                f"{self._tolerance:g} s. Check that this machine's clock is right.",
+                parameter="tolerance",
+                hint="tolerance= allows more.",
             )
 
 
@@ -233,12 +239,13 @@ def _ascii(text: object) -> str:
 
 def _between(name: str, value: object, least: float, most: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise ConfigurationError(f"{name} must be a number of seconds from {least:g} to {most:g}.")
+        raise ConfigurationError(f"{name} must be a number of seconds from {least:g} to {most:g}.", parameter=name)
     return float(value)
 
 
 def _url(base_url: str | None, jwks_url: str | None) -> str:
     """Return where the keys are."""
+    source = "base_url" if jwks_url is None else "jwks_url"
     if jwks_url is None:
         # Plain http is judged below, where no API key is at stake.
         parts = urlsplit(config.base_url(base_url, allow_insecure_http=True))
@@ -248,4 +255,4 @@ def _url(base_url: str | None, jwks_url: str | None) -> str:
         return public.checked_url(jwks_url)
     except ConfigurationError as error:
         problem = error.message
-    raise ConfigurationError(f"The keys cannot be fetched from there: {problem} Check jwks_url or base_url.")
+    raise ConfigurationError(f"{source}: the keys cannot be fetched from there. {problem}", parameter=source)

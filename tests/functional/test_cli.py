@@ -122,7 +122,7 @@ def test_ctrl_c_keeps_what_is_finished(make_sandbox, tmp_path):
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=30)
     assert (process.returncode, stdout) == (130, "")
-    assert "Stopped. What is finished is kept; run the same command again to go on." in stderr
+    assert "Stopped. What is finished is kept; run the same command again to resume." in stderr
     assert int(re.search(r"Finished so far: (\d+) of 300 items", stderr).group(1)) >= 1
     assert "Traceback" not in stderr
     finished = documents(tmp_path)
@@ -147,7 +147,7 @@ def test_work_items_into_a_pipe_are_tab_separated(world):
     first = world.work_item(0)
     assert rows[0][1:4] == [str(first["batchId"]), first["status"], first["assetType"]]
     assert rows[0][4].endswith("Z")
-    assert done.stderr == "These are the first 20; --all shows the others too.\n"
+    assert done.stderr == "These are the first 20; --all lists all of them.\n"
 
 
 @pytest.mark.parametrize(
@@ -263,15 +263,32 @@ def test_a_table_fits_a_narrow_terminal(world):
 @pytest.mark.parametrize(
     ("arguments", "changes", "code", "sentence"),
     [
-        (["count"], {"CF_API_KEY": None}, 2, "Error: No API key: pass --api-key or set CF_API_KEY."),
+        (["count"], {"CF_API_KEY": None}, 2, "Error: No API key. Pass --api-key or set CF_API_KEY."),
         (["count"], {"CF_API_KEY": " "}, 2, "Error: CF_API_KEY is blank."),
-        (["count"], {"CF_PROJECT_ID": ""}, 2, "Error: No project: pass --project-id, or set CF_PROJECT_ID."),
+        (["count"], {"CF_PROJECT_ID": ""}, 2, "Error: No project. Pass --project-id or set CF_PROJECT_ID."),
         (["count", "--base-url", "ftp://x"], {}, 2, "Error: --base-url must begin with https:// and name a host."),
         (["count", "--created-from", "now"], {}, 2, "Error: --created-from: 'now' is not an ISO 8601 date and time"),
-        (["count", "--status", ""], {}, 2, "Error: --status must be a text such as 'COMPLETED', or 'any'"),
+        (
+            ["count", "--status", ""],
+            {},
+            2,
+            "Error: --status must be a text such as 'COMPLETED'. Pass \"any\" for every status.",
+        ),
         (["count", "--nonsense"], {}, 2, "No such option"),
         (["download"], {}, 2, "Missing argument 'DESTINATION'."),
         (["download", __file__], {}, 2, "is a file; pass the path of a folder."),
+        (
+            ["download", "s3://bucket/labels"],
+            {},
+            2,
+            "that remembers what is finished there. Pass its path with --state",
+        ),
+        (["download", " "], {}, 2, "Error: DESTINATION must be the path of a folder"),
+        (["count", "--created-from", "2026-07-11T00:00:00"], {}, 2, "has no time zone. Add one, such as a final 'Z'."),
+        (["count", "--base-url", "http://example.com"], {}, 2, "the API key in clear text. Use https.\n"),
+        (["merge", "project_id", "out.json"], {}, 2, "Error: SOURCE 'project_id' is neither a folder nor a file."),
+        (["report", str(Path(__file__).parent), "page.txt"], {}, 2, "Error: OUTPUT 'page.txt' must be a file"),
+        (["work-items", "get", ".."], {}, 2, "Error: ITEM_ID: '..' is not an id"),
         (["work-items", "--all", "--limit", "3"], {}, 2, "Error: --all and --limit exclude each other."),
         (["count", "--batch-name", "x"], {}, 1, "has no batch named 'x'."),
         (["count", "--project-id", "x"], {}, 1, "failed with status 404: project not found"),
@@ -349,14 +366,14 @@ def test_demo_twice(tmp_path):
     lines = first.stdout.splitlines()
     for path in (tmp_path / "cfplatform-demo").iterdir():
         assert (f"  {path.name}/" in lines) == (path.is_dir() and path.name != ".cfplatform")
-    assert re.search(r"documents and pictures +400\n", first.stdout)
+    assert re.search(r"documents and images +400\n", first.stdout)
     page = tmp_path / "cfplatform-demo" / "report.html"
     assert lines[-1] == f"  {page}"
     assert page.read_text(encoding="utf-8").count('<script type="text/plain"') == 200
     second = run("demo", cwd=tmp_path)
     assert second.returncode == 0
-    assert "Nothing had to be fetched: all 200 files were there, unchanged." in second.stdout
-    assert re.search(r"documents and pictures +0\n", second.stdout)
+    assert "Nothing to download: all 200 files are there, unchanged." in second.stdout
+    assert re.search(r"documents and images +0\n", second.stdout)
     assert second.stdout.splitlines()[-1] == f"  {page}"
 
 
@@ -431,7 +448,7 @@ def test_help_of_each_command_has_examples(names, is_group):
 
 #: What no help needs: tables, the sandbox, stores, checks of signatures, the state, and the commands themselves.
 HEAVY = {"rich", "starlette", "uvicorn", "PIL", "fsspec", "distributed", "tqdm", "cryptography", "sqlite3"}
-COMMAND_MODULES = {f"cfplatform.{name}" for name in ("console", "sandbox", "downloads", "transfer", "state")} | {
+COMMAND_MODULES = {f"cfplatform.{name}" for name in ("client", "http", "sandbox", "transfer", "destination")} | {
     f"cfplatform.cli.{path.stem}"
     for path in Path(cfplatform.__file__).parent.glob("cli/*.py")
     if path.stem not in ("__init__", "groups")

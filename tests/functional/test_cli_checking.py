@@ -154,11 +154,11 @@ def test_findings_on_a_terminal_are_grouped_by_code(bad, columns):
 @pytest.mark.parametrize(
     ("folder", "options", "code", "said"),
     [
-        ("good", [], 0, "Nothing is wrong."),
-        ("good", ["--strict"], 0, "Nothing is wrong."),
+        ("good", [], 0, "No problems found."),
+        ("good", ["--strict"], 0, "No problems found."),
         ("odd", [], 0, "1 warning."),
         ("odd", ["--strict"], 1, "Error: 1 warning."),
-        ("odd", ["--strict", "--errors-only"], 0, "Nothing is wrong."),
+        ("odd", ["--strict", "--errors-only"], 0, "No problems found."),
         ("bad", [], 1, "Error: 7 errors and 1 warning."),
         ("bad", ["--errors-only"], 1, "Error: 7 errors."),
     ],
@@ -199,7 +199,7 @@ def test_lines_on_a_terminal_do_not_run_into_a_bar(odd):
 @pytest.mark.parametrize("command", ["stats", "validate"])
 def test_what_is_no_source_is_a_wrong_command(run, command, tmp_path):
     missing = tmp_path / "nothing"
-    assert run(command, missing) == (2, "", f"Error: source '{missing}' is neither a folder nor a file.\n")
+    assert run(command, missing) == (2, "", f"Error: SOURCE '{missing}' is neither a folder nor a file.\n")
     code, _, err = run(command, tmp_path)
     assert code == 2
     assert "holds no labels" in err

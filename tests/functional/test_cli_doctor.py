@@ -53,7 +53,7 @@ def test_all_is_well(sandbox, tmp_path):
     names = "python cfplatform requests urllib3 extras key", "project space proxy CA platform clock destination"
     assert set(found) == {*names[0].split(), *names[1].split(), "base URL"}
     assert found["base URL"]["found"] == f"{sandbox.base_url}, from CF_PLATFORM_BASE_URL"
-    assert found["platform"]["found"].endswith("the key is good")
+    assert found["platform"]["found"].endswith("the key is valid")
     assert list(tmp_path.iterdir()) == []
     # One cheap request, which is not repeated.
     (request,) = sandbox.requests
@@ -74,7 +74,7 @@ def test_nothing_is_set():
         ({"CF_API_KEY": "in side"}, "key", "failed", "white space"),
         ({"CF_PROJECT_ID": "none"}, "platform", "failed", "status 404"),
         ({"CF_PROJECT_ID": ".."}, "project", "failed", "'..' is not an id"),
-        ({"CF_PROJECT_ID": None}, "platform", "warning", "the key was not tried"),
+        ({"CF_PROJECT_ID": None}, "platform", "warning", "the key was not checked"),
         ({"CF_PLATFORM_BASE_URL": "http://127.0.0.1:9/api/v1"}, "platform", "failed", "refused"),
         ({"CF_PLATFORM_BASE_URL": "ftp://x"}, "base URL", "failed", "https://"),
         ({"CF_PLATFORM_BASE_URL": "https://api.invalid", "HTTPS_PROXY": "http://me:pa55@[::1"}, "proxy", "failed", ""),
@@ -115,7 +115,7 @@ def test_a_socks_proxy_needs_pysocks(tmp_path):
     assert found["proxy"]["status"] == "failed"
     assert found["proxy"]["found"] == "socks5h://127.0.0.1:1080, from the environment: a SOCKS proxy needs PySocks"
     assert "pip install 'requests[socks]'" in found["proxy"]["advice"]
-    assert found["platform"]["found"] == "not asked, because of proxy"
+    assert found["platform"]["found"] == "not checked, because of proxy"
     assert "pa55" not in json.dumps(found)
 
 
@@ -135,7 +135,7 @@ def test_the_clock_is_compared(server, seconds, status):
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (raw(200, b"<html>", "Content-Type: text/html", "Date: nonsense"), "no JSON"),
+        (raw(200, b"<html>", "Content-Type: text/html", "Date: nonsense"), "not JSON"),
         (raw(403, b"{}", "Content-Type: application/json"), "status 403"),
         (raw(503, b"{}", "Content-Type: application/json"), "status 503"),
         (raw(418, json.dumps({"message": f"{KEY} {HOSTILE}"}).encode(), "Content-Type: application/json"), "***"),
@@ -152,7 +152,7 @@ def test_destinations(sandbox, tmp_path):
     (tmp_path / "file").touch()
     found = examined(tmp_path / "new" / "labels", sandbox=sandbox)["destination"]
     assert (found["status"], os.listdir(tmp_path)) == ("ok", ["file"])
-    assert f"can be made in '{tmp_path}'" in found["found"]
+    assert f"can be created in '{tmp_path}'" in found["found"]
     assert examined(tmp_path / "file" / "labels", sandbox=sandbox)["destination"]["status"] == "failed"
     assert examined("s3://bucket/labels", sandbox=sandbox)["destination"]["status"] == "warning"
     assert examined("s3://me:pa55@bucket/labels", sandbox=sandbox)["destination"]["status"] == "failed"

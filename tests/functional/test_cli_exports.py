@@ -108,7 +108,7 @@ def test_waiting(make_sandbox):
     done = run("exports", "wait", export, "--timeout", 0, sandbox=sandbox)
     assert (done.returncode, done.stdout) == (1, "")
     assert f"Error: Export {export} is PENDING after 0 s." in done.stderr
-    assert f"run 'cfplatform exports wait {export}' again, or pass a longer --timeout." in done.stderr
+    assert f"Run 'cfplatform exports wait {export}' again, or pass a longer --timeout." in done.stderr
     sandbox.export_seconds = 0
     done = run("exports", "wait", export, sandbox=sandbox)
     assert (done.returncode, done.stdout.split("\t")[2]) == (0, "COMPLETED")
@@ -122,7 +122,7 @@ def test_who_stops_waiting_is_told_that_the_platform_goes_on(make_sandbox):
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert stderr == "Stopped. The platform goes on with the export; wait for it again.\n"
+    assert stderr == "Stopped. The platform continues the export; wait for it again.\n"
 
 
 def test_an_export_that_failed_says_why(world):
@@ -183,7 +183,7 @@ def test_deleting_where_nobody_can_be_asked(world):
     export = create(world)
     done = run("exports", "delete", export, sandbox=world)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1] == "Error: Nobody can be asked here; pass --yes to delete it."
+    assert done.stderr.splitlines()[-1] == "Error: Not a terminal; pass --yes to delete it."
     done = run("exports", "delete", export, "--yes", sandbox=world)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", f"Deleted export {export}.\n")
     export = create(world)
@@ -217,7 +217,7 @@ def test_errors_are_one_sentence(world, arguments, code, sentence):
 
 def test_without_a_space_it_says_which_option_is_missing(world):
     done = run("exports", sandbox=world, CF_SPACE_ID=None)
-    assert (done.returncode, done.stderr) == (2, "Error: No space: pass --space-id, or set CF_SPACE_ID.\n")
+    assert (done.returncode, done.stderr) == (2, "Error: No space. Pass --space-id or set CF_SPACE_ID.\n")
 
 
 def test_a_narrow_terminal_leaves_out_what_matters_least(world):
@@ -237,7 +237,7 @@ def test_a_terminal_shows_that_it_waits_and_then_the_bytes(make_sandbox, tmp_pat
     code, screen = on_terminal("exports", "download", export, tmp_path, sandbox=sandbox, NO_COLOR="1")
     assert code == 0
     assert "The export is IN_PROGRESS" in shown(screen)
-    assert re.search(r"━ [\d.]+ kB/[\d.]+ kB", shown(screen))
+    assert re.search(r"━ [\d.]+/[\d.]+ kB", shown(screen))
     # The line of the wait is gone, and the cursor is there again.
     assert "\x1b[2K" in screen
     assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l")

@@ -94,7 +94,7 @@ def test_upload_on_a_terminal_is_a_table_in_the_order_of_the_files(sandbox, tmp_
 
 def test_upload_needs_a_space_and_a_file(sandbox, tmp_path, pictures):
     done = run("upload", "a.png", sandbox=sandbox, cwd=tmp_path, CF_SPACE_ID=None)
-    assert (done.returncode, done.stderr) == (2, "Error: No space: pass --space-id, or set CF_SPACE_ID.\n")
+    assert (done.returncode, done.stderr) == (2, "Error: No space. Pass --space-id or set CF_SPACE_ID.\n")
     done = run("upload", sandbox=sandbox)
     assert (done.returncode, "Missing argument 'FILE...'" in done.stderr) == (2, True)
     done = run("upload", "a.png", "--content-type", "png", sandbox=sandbox, cwd=tmp_path)
@@ -122,7 +122,7 @@ def test_a_name_that_is_taken(sandbox):
     done = run("batches", "create", "Spring", sandbox=sandbox)
     assert (done.returncode, done.stdout) == (1, "")
     assert "failed with status 409" in done.stderr
-    assert done.stderr.endswith("The name 'Spring' is taken: 'cfplatform batches' lists the batch that has it.\n")
+    assert done.stderr.endswith("The name 'Spring' is taken. 'cfplatform batches' lists the batch that has it.\n")
 
 
 @pytest.mark.parametrize(

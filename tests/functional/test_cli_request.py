@@ -130,7 +130,7 @@ def test_json_is_indented_on_a_terminal(serve):
 def test_bytes_are_not_printed_on_a_terminal(serve):
     server = serve(raw(200, b"PK\0\1" * 100, "Content-Type: application/zip"))
     _, screen = on_terminal("request", "GET", "/a", CF_API_KEY=KEY, CF_PLATFORM_BASE_URL=server.base_url)
-    assert screen == "The answer is 400 bytes (application/zip); send them into a file to keep them.\n"
+    assert screen == "The response is 400 bytes (application/zip); redirect stdout to a file to keep them.\n"
 
 
 def test_an_answer_without_a_body(serve):
@@ -146,11 +146,11 @@ def test_an_answer_without_a_body(serve):
         (["G T", "/a"], 2, "Error: METHOD must be a word such as 'GET'"),
         (["GET", "https://example.invalid/"], 2, "Error: PATH must be relative to the base URL"),
         (["GET", "/a/../b"], 2, "Error: PATH must not hold '.' or '..'"),
-        (["GET", "/a", "--param", "limit"], 2, "'limit' is no NAME=VALUE."),
-        (["GET", "/a", "--header", "X"], 2, "'X' is no NAME:VALUE."),
+        (["GET", "/a", "--param", "limit"], 2, "'limit' must have the form NAME=VALUE."),
+        (["GET", "/a", "--header", "X"], 2, "'X' must have the form NAME:VALUE."),
         (["GET", "/a", "--header", "X Y: z"], 2, "cannot be the name of a header."),
         (["POST", "/a", "--json-body", "{"], 2, "it is not JSON"),
-        (["POST", "/a", "--json-body", "null"], 2, "null is no body"),
+        (["POST", "/a", "--json-body", "null"], 2, "null is not a body"),
         (["POST", "/a", "--json-body", "@missing"], 2, "'missing': No such file or directory."),
         (["GET"], 2, "Missing argument 'PATH'."),
     ],

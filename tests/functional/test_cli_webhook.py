@@ -107,7 +107,7 @@ def test_refusals(keep, tmp_path, changes, word, sentence):
 def test_keys_that_are_not_known_or_not_there(keep, key_server, tmp_path):
     (tmp_path / "other").write_text(json.dumps(key_set(Signer("KEY-2"))), encoding="utf-8")
     done = verify(*keep(), "--jwks", tmp_path / "other")
-    assert (done.returncode, "[unknown_key]" in done.stderr, "Else check that --base-url is" in done.stderr) == (
+    assert (done.returncode, "[unknown_key]" in done.stderr, "check that the base URL is" in done.stderr) == (
         1,
         True,
         True,
@@ -121,7 +121,7 @@ def test_a_delivery_that_was_kept(keep, tmp_path):
     options = [*keep(at=NOW), "--jwks", tmp_path / "keys"]
     assert verify(*options).returncode == 1
     done = verify(*options, "--any-age")
-    assert (done.returncode, done.stderr) == (0, "Its age was not checked.\n")
+    assert (done.returncode, done.stderr) == (0, "The age was not checked.\n")
     age = int(time.time() - NOW)
     if abs(age) < 6 * 86_400:
         assert verify(*options, "--tolerance", abs(age) + 600).returncode == 0
@@ -153,9 +153,9 @@ def test_a_hostile_event_cannot_drive_the_terminal(keep, tmp_path):
         (["--jwks", "headers"], "The file of --jwks is not JSON."),
         (["--jwks", "missing"], "No such file or directory"),
         (["--jwks", "keys", "--tolerance", "0"], "Error: --tolerance must be a number of seconds from 1 to"),
-        (["--jwks-url", "ftp://x/"], "Check --jwks-url or --base-url."),
-        (["--headers", "notes", "--jwks", "keys"], "Line 2 of --headers is no 'Name: value'."),
-        (["--headers", "broken", "--jwks", "keys"], "begins as a JSON object, but is none."),
+        (["--jwks-url", "ftp://x/"], "Error: --jwks-url: the keys cannot be fetched from there. The URL must begin"),
+        (["--headers", "notes", "--jwks", "keys"], "Line 2 of --headers is not 'Name: value'."),
+        (["--headers", "broken", "--jwks", "keys"], "begins like a JSON object, but is not valid JSON."),
         (["--headers", "body"], "--body and --headers must be two files."),
     ],
 )

@@ -103,7 +103,7 @@ def test_a_chunk_that_the_cluster_gives_up_ends_the_run_and_costs_that_chunk_onl
         for _ in range(50):
             next(results)
         cluster.kill_a_worker()
-        with pytest.raises(DownloadError, match="KilledWorker.*run the same call again") as caught:
+        with pytest.raises(DownloadError, match="KilledWorker.*run it again") as caught:
             list(results)
         assert type(caught.value.__cause__).__name__ == "KilledWorker"
         kept = sum(1 for _ in iter_downloaded(tmp_path))

@@ -467,7 +467,7 @@ def test_a_store_that_cannot_be_reached(client, state, s3, monkeypatch):
 @pytest.mark.parametrize(
     ("destination", "options", "words"),
     [
-        ("memory://labels", {}, "needs state"),
+        ("memory://labels", {}, "needs a local folder.*state="),
         ("labels", {"state": "elsewhere"}, "Leave it out"),
         ("memory://labels", {"state": ""}, "state must be"),
         ("memory://labels", {"state": 5}, "state must be"),

@@ -69,7 +69,7 @@ ID = "0b0e7f9c-6f0c-4c76-9ab5-5d6d27c0c1f0"
         ({"format": "coco"}, "format must be one of COCO_JSON, JSON, CSV"),
         ({"format": None}, "format must be one of"),
         ({"content": "LABELS"}, "content must be one of ANNOTATION, INFERENCE, ASSET_METADATA"),
-        ({"content": "INFERENCE"}, "cannot be exported as COCO_JSON; pass format='JSON'"),
+        ({"content": "INFERENCE"}, "cannot be exported as COCO_JSON. Pass format='JSON'"),
         ({"content": "ASSET_METADATA", "format": "COCO_JSON"}, "cannot be exported"),
         ({"project_ids": []}, "takes for everything"),
         ({"batch_ids": ()}, "takes for everything"),

@@ -73,7 +73,7 @@ def test_merge_prints_an_account_and_needs_no_key(labels, tmp_path):
     assert "Reading 20 documents" in done.stderr
     figures = dict(line.split() for line in done.stdout.splitlines() if line)
     assert (figures["Documents"], figures["Images"], figures["Categories"]) == ("20", "20", "4")
-    assert len(loaded(tmp_path / "merged.json").anns) == int(figures["Labels"])
+    assert len(loaded(tmp_path / "merged.json").anns) == int(figures["Annotations"])
     quiet = run("merge", labels, "merged.json", "-q", cwd=tmp_path)
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
 
@@ -87,9 +87,9 @@ def test_problems_and_conflicts_are_named_and_problems_make_the_exit_code(labels
     (other / "second.json").write_text(json.dumps(second))
     done = run("merge", labels, tmp_path / "merged.json")
     assert done.returncode == 1
-    assert "Note: " in done.stderr
+    assert "Warning: " in done.stderr
     assert "'Rectangle' differs from 'rectangle' only by case or blanks" in done.stderr
-    assert "Error: 2 things could not be joined; the rest was written." in done.stderr
+    assert "Error: 2 entries could not be merged; the rest was written." in done.stderr
     assert "second.json /annotations/" in done.stderr
     assert "\x1b" not in done.stderr
     done = run("merge", labels, tmp_path / "merged.json", "--json")
@@ -123,14 +123,14 @@ def test_split_writes_the_parts(labels, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("merge", "nowhere", "all.json"), "source 'nowhere' is neither a folder nor a file."),
+        (("merge", "nowhere", "all.json"), "SOURCE 'nowhere' is neither a folder nor a file."),
         (("merge", "{labels}", "{labels}"), "OUTPUT must be the path of a file"),
         (("merge", "{labels}", "{labels}/new/all.json"), "lies among the labels of the source"),
         (("split", "{labels}", "x"), "Name the parts"),
         (("split", "{labels}", "x", "--part", "a=1", "--batch", "a=b"), "Name the parts"),
         (("split", "{labels}", "x", "--part", "a"), "must have the form NAME=FRACTION"),
-        (("split", "{labels}", "x", "--part", "a=much"), "is no number"),
-        (("split", "{labels}", "x", "--part", "a=1", "--part", "a=0"), "is there twice"),
+        (("split", "{labels}", "x", "--part", "a=much"), "is not a number"),
+        (("split", "{labels}", "x", "--part", "a=1", "--part", "a=0"), "is given twice"),
         (("split", "{labels}", "x", "--part", "a=0.4"), "--part must be fractions that make 1 together, not 0.4"),
         (("split", "{labels}", "x", "--part", "a=1", "--by", "image"), "--by"),
     ],

@@ -408,7 +408,7 @@ def test_a_name_that_is_taken_is_named(client, sandbox, words):
         with pytest.raises(ConflictError) as caught:
             call()
         assert repr(taken) in str(caught.value)
-        assert "get_batch(name=...)" in caught.value.args[0]
+        assert "get_batch(name=...)" in str(caught.value)
         sandbox.clear_faults()
 
 

@@ -137,7 +137,7 @@ def test_a_wrong_argument_is_refused_by_the_call_itself(serve, connect, tmp_path
 
 
 def test_a_missing_project_names_argument_and_variable(serve, connect):
-    with pytest.raises(ConfigurationError, match=r"pass project_id=\.\.\. .* or set CF_PROJECT_ID"):
+    with pytest.raises(ConfigurationError, match=r"Pass project_id=\.\.\. .* or set CF_PROJECT_ID"):
         connect(serve(), project_id=None).get_work_items()
 
 

@@ -37,7 +37,7 @@ def test_defaults_apply_where_nothing_is_set(monkeypatch):
 
 
 def test_a_missing_key_says_where_to_put_it():
-    with pytest.raises(ConfigurationError, match=r"pass api_key=\.\.\. or set CF_API_KEY"):
+    with pytest.raises(ConfigurationError, match=r"Pass api_key=\.\.\. or set CF_API_KEY"):
         config.api_key(None)
 
 
@@ -69,7 +69,7 @@ def test_a_bad_key_is_refused_and_never_shown(monkeypatch, key, says, by_environ
         config.api_key(None if by_environment else key)
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + str(caught.value.args)
     assert "SECRET" not in shown
-    assert str(caught.value).startswith("CF_API_KEY" if by_environment else "The api_key argument")
+    assert str(caught.value).startswith("CF_API_KEY" if by_environment else "api_key")
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\n", f"  {KEY}", f"{KEY}\r\n"])

@@ -92,6 +92,8 @@ def test_an_error_keeps_everything_when_it_travels(cls, move):
         status_code=418,
         request_id="r-1",
         response=ErrorResponse(418, {"x": "y"}, "text"),
+        parameter="max_workers",
+        hint="what to do",
     )
     error.cursor = "c"
     if isinstance(error, RateLimitError):
@@ -99,7 +101,7 @@ def test_an_error_keeps_everything_when_it_travels(cls, move):
     moved = move(error)
     assert type(moved) is cls
     assert vars(moved) == vars(error)
-    assert (str(moved), moved.args, moved.message) == ("what happened",) + (("what happened",), "what happened")
+    assert (str(moved), moved.args, moved.message) == ("what happened what to do", ("what happened",), "what happened")
     assert moved.response.headers == {"x": "y"}
 
 
@@ -107,17 +109,20 @@ def test_an_error_keeps_everything_when_it_travels(cls, move):
 def test_an_error_can_be_raised_with_a_message_only_or_nothing(cls):
     for error in (cls(), cls("x")):
         assert str(error) == error.message
-        attributes = ("method", "url", "status_code", "request_id", "response", "cursor")
-        assert [getattr(error, name) for name in attributes] == [None] * 6
+        attributes = ("method", "url", "status_code", "request_id", "response", "cursor", "parameter", "hint")
+        assert [getattr(error, name) for name in attributes] == [None] * len(attributes)
 
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_an_error_survives_the_state_file(cls):
-    error = cls("words", method="GET", url="https://api.example/x?sig=1", status_code=404, request_id="r")
+    error = cls(
+        "words", method="GET", url="https://api.example/x?sig=1", status_code=404, request_id="r", hint="advice"
+    )
     data = json.loads(json.dumps(exceptions.to_dict(error)))
     again = exceptions.from_dict(data)
     assert type(again) is cls
     assert exceptions.to_dict(again) == data
+    assert str(again) == str(error) == "words advice"
     assert "sig" not in json.dumps(data)
 
 

@@ -18,7 +18,7 @@ from cfplatform import (
     ExportTimeoutError,
     InvalidParameterError,
 )
-from cfplatform.transfer import export_arguments, exports
+from cfplatform.transfer import exports
 from tests.faults.stores import SPACE
 from tests.faults.test_exports import CONFLICT, OLD, listing, verbs
 from tests.http.scripted import Answer
@@ -182,11 +182,11 @@ def test_seconds_must_be_a_number_that_can_be_waited(value):
 
 @given(st.floats(0, 366 * 86400) | st.integers(0, 366 * 86400))
 def test_seconds_are_any_number(value):
-    assert export_arguments.seconds("timeout", value) == value
+    assert exports._seconds("timeout", value) == value
 
 
 def test_the_usual_waits():
-    assert (exports.FIRST_POLL, export_arguments.POLL_INTERVAL, export_arguments.WAIT_TIMEOUT) == (1.0, 5.0, 3600.0)
+    assert (exports.FIRST_POLL, exports.POLL_INTERVAL, exports.WAIT_TIMEOUT) == (1.0, 5.0, 3600.0)
 
 
 def test_looks_become_rarer_up_to_the_interval(sandbox, client, monkeypatch):
@@ -209,4 +209,4 @@ def test_conflicts_that_are_about_nothing_end(serve, connect, monkeypatch):
     server = serve(default=Answer(lambda request: CONFLICT if request.method == "POST" else listing(OLD)))
     with pytest.raises(ConflictError, match="one at a time"):
         connect(server).create_export("Nightly", SPACE, wait_for_running=True, timeout=60)
-    assert verbs(server).count("POST") == exports.FREE_LOOKS
+    assert verbs(server).count("POST") == exports.MAX_UNSEEN_CONFLICTS

@@ -133,11 +133,11 @@ def test_two_long_lists_are_combined_in_every_way():
         ({"updated_at_from": ""}, "not an ISO 8601 date"),
         (
             {"created_at_from": MOMENT, "created_at_to": MOMENT - timedelta(seconds=1)},
-            "created_at_from is later than created_at_to",
+            "created_at_from is later than",
         ),
         (
             {"updated_at_from": "2026-07-11T12:00:00Z", "updated_at_to": "2026-07-11T13:59:59+02:00"},
-            "updated_at_from is later than updated_at_to",
+            "updated_at_from is later than",
         ),
     ],
 )

@@ -56,7 +56,7 @@ def test_a_destination_that_vanishes_ends_the_run_with_one_error(sandbox, client
 
 def test_the_listing_is_read_only_as_far_as_chunks_are_in_flight(make_sandbox, tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "CHUNK", 5)
-    monkeypatch.setattr(processes, "AHEAD", 3)
+    monkeypatch.setattr(processes, "MAX_CHUNKS", 3)
     sandbox = make_sandbox(items=100, batches=2)
     taken = []
     with sandbox.client() as client:

@@ -35,7 +35,7 @@ def test_a_path_without_a_scheme_is_in_the_given_space(place):
 
 
 def test_another_space_is_refused_and_named():
-    with pytest.raises(DownloadError, match="is in space 's-1' but space_id is 's-2'"):
+    with pytest.raises(DownloadError, match="space_id is 's-2', but the .* lies in space 's-1'"):
         locate("s3://bucket/spaces/s-1/f.json", "s-2")
 
 

@@ -367,7 +367,7 @@ def test_flipped_bytes_never_raise_anything_but_our_own_error(root, seed):
     calls += [(opened.folder, "p", "1", "name"), (finish, opened, "p", "new", "key", ITEM), (opened.begin_run,)]
     for call in calls:
         _, error = outcome(DownloadError, *call)
-        assert error is None or "Remove it and run the same call again" in str(error)
+        assert error is None or "Remove it and run it again" in str(error)
     opened.close()
 
 

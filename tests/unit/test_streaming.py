@@ -10,8 +10,8 @@ from cfplatform.transfer import streaming
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-@pytest.mark.parametrize("look_ahead", [1, 20_000, 10**9])
-def test_every_document_comes_however_little_room_there_is(make_sandbox, ordered, look_ahead):
+@pytest.mark.parametrize("prefetch_bytes", [1, 20_000, 10**9])
+def test_every_document_comes_however_little_room_there_is(make_sandbox, ordered, prefetch_bytes):
     sandbox = make_sandbox(items=60, batches=2)
     ids = list(sandbox.work_item_ids())
     large = json.dumps({"info": {}, "images": [{"id": n} for n in range(3000)]}).encode()
@@ -29,7 +29,7 @@ def test_every_document_comes_however_little_room_there_is(make_sandbox, ordered
             patience=600,
             ordered=ordered,
             on_error=lambda item, error: failed.append(item.id),
-            look_ahead=look_ahead,
+            prefetch_bytes=prefetch_bytes,
         )
         sizes = {item.id: len(document["images"]) for item, document in found}
     assert failed == [ids[20]]
@@ -37,5 +37,5 @@ def test_every_document_comes_however_little_room_there_is(make_sandbox, ordered
     assert {item_id for item_id, size in sizes.items() if size == 3000} == set(ids[::7])
     if ordered:
         assert list(sizes) == [item_id for item_id in ids if item_id != ids[20]]
-    if look_ahead == 10**9:
+    if prefetch_bytes == 10**9:
         assert sandbox.counts["storage"] == 59

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-import cfplatform
-from cfplatform.console import explain, reporters, waiting
-from cfplatform.console.reporters import ARCHIVE, DOWNLOAD, BarReporter, LineReporter, SpinnerReporter
+from cfplatform.cli import progress, terminal
+from cfplatform.cli.progress import ARCHIVE, DOWNLOAD, LineReporter
+from cfplatform.cli.terminal import BarReporter, SpinnerReporter
 
 OUTAGE = ("503 Service Unavailable from https://api.example.com", "retrying, next attempt in 8 s")
 LINE = ": ".join(OUTAGE)
@@ -29,7 +29,7 @@ class Screen:
 def watched(looks):
     """What is shown after each of some looks."""
     screen = Screen()
-    watcher = waiting.Watcher(lambda: None, lambda: screen)
+    watcher = progress.Watcher(lambda: None, lambda: screen)
     shown = []
     for found in looks:
         watcher._take(found)
@@ -76,24 +76,24 @@ def test_a_reason_counts_when_it_is_found_twice():
     ],
 )
 def test_the_next_attempt_is_said_in_units_for_people(seconds, words):
-    assert waiting.Look(lambda: ("reason", seconds), lambda: None)() == ("reason", words)
+    assert progress.Look(lambda: ("reason", seconds), lambda: None)() == ("reason", words)
 
 
 def test_no_answer_is_a_problem_after_a_while():
     silence = iter([0.4, 0.9, 1.6, 2.1])
-    look = waiting.Look(lambda: None, lambda: ("https://api.example.com", next(silence)))
+    look = progress.Look(lambda: None, lambda: ("https://api.example.com", next(silence)))
     problem = "No answer yet from https://api.example.com"
     assert [look() for _ in range(4)] == [None, None, (problem, "waiting for 2 s"), (problem, "waiting for 3 s")]
 
 
 def test_a_server_that_was_only_slow_has_more_time_the_next_time():
     silence = iter([3.9, 0.0, 3.9, 7.9, 0.2, 7.9, 15.9])
-    look = waiting.Look(lambda: None, lambda: ("https://api.example.com", next(silence)))
+    look = progress.Look(lambda: None, lambda: ("https://api.example.com", next(silence)))
     assert [look() is not None for _ in range(7)] == [True, False, False, True, False, False, True]
 
 
 def test_nothing_is_asked_and_nothing_is_wrong():
-    assert waiting.Look(lambda: None, lambda: None)() is None
+    assert progress.Look(lambda: None, lambda: None)() is None
 
 
 # --- Lines -------------------------------------------------------------------------------------------------
@@ -156,12 +156,14 @@ def test_a_bar_that_never_began_leaves_nothing():
 
 
 def test_a_wait_that_is_not_found_again_is_not_shown(monkeypatch):
-    monkeypatch.setattr(waiting, "INTERVAL", 0.01)
-    note = waiting.WaitNote()
-    assert note.text == ""
+    monkeypatch.setattr(terminal, "CHECK_INTERVAL", 0.01)
+    note = terminal.WaitNote()
+    screen = io.StringIO()
+    terminal.screen(screen).print(note)
     note.show(*OUTAGE)
     time.sleep(0.05)
-    assert note.text == ""
+    terminal.screen(screen).print(note)
+    assert screen.getvalue() == ""
 
 
 def test_a_spinner_shows_a_wait_and_takes_it_away():
@@ -184,33 +186,7 @@ def test_a_total_may_be_absurd(kind, work, total):
     reporter.start(total)
     for _ in range(3):
         # So that there is a rate, and by it the time that is left.
-        time.sleep(reporters.BAR_INTERVAL * 1.2)
+        time.sleep(terminal.BAR_INTERVAL * 1.2)
         reporter.advance("downloaded", 1)
     reporter.finish()
     assert reporter.counted.startswith("3 ")
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "sentence"),
-    [
-        (cfplatform.APITimeoutError("Raise timeout=(connect, read)"), 1, "The platform did not answer in time."),
-        (cfplatform.RateLimitError("x", status_code=429), 1, "Too many requests"),
-        (
-            cfplatform.APIConnectionError("No connection. Check proxies= and the proxy variables."),
-            1,
-            "No connection. C",
-        ),
-        (cfplatform.DestinationBusyError("process 7 is busy"), 1, "process 7 is busy"),
-        (cfplatform.InvalidParameterError("max_workers must be 1"), 2, "--workers must be 1"),
-        (OSError(28, "No space left on device"), 1, "No space left on device."),
-        (OSError(2, "No such file", "x"), 1, "No such file: 'x'."),
-        (KeyError("x"), 1, "Unexpected KeyError: 'x'. Run it with --debug"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
-)
-def test_every_error_has_a_sentence_and_an_exit_code(error, code, sentence):
-    said, found = explain(error)
-    assert found == code
-    assert said.startswith(sentence)
-    assert "proxies=" not in said
-    assert "timeout=" not in said

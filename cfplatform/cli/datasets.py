@@ -1,0 +1,449 @@
+"""``cfplatform merge``, ``split``, ``stats``, ``validate`` and ``report``: local COCO documents, without a key."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import coco
+from .common import Options, Output, opened, usual, with_output, with_project
+from .errors import FAILED
+from .groups import completing
+from .progress import READ, REPORT
+from .text import Column, amount, cell, counted, listed
+
+if TYPE_CHECKING:
+    from ..report import ReportSummary
+    from ..resources import Batch
+
+#: Files, warnings and errors that are named one by one.
+_NAMED = 10
+
+
+@click.command()
+@click.argument("source", shell_complete=completing("dir"))
+@click.argument("output_", metavar="OUTPUT", shell_complete=completing("file"))
+@with_output
+def merge(output: Output, source: str, output_: str) -> int:
+    """Merge annotations into one COCO dataset.
+
+    SOURCE is a folder of downloaded annotations, or a file with one COCO document. All documents become the one file
+    OUTPUT: IDs are reassigned, categories are merged by name and supercategory, and the file_name of each image is the
+    path to its downloaded image, relative to the folder of OUTPUT. Memory does not grow with the number of documents,
+    and OUTPUT is written atomically. Entries that cannot be merged are skipped and reported; then the exit code is 1.
+    It needs no key and no network. With --json there is a line for each error and each warning, and a last one with the
+    summary.
+
+    \b
+    Examples:
+      cfplatform merge labels dataset.json
+      cfplatform merge "labels/Street scenes" streets.json
+      cfplatform merge labels dataset.json --json | jq 'select(.code)'
+    """
+    summary = coco.merge(source, output_, progress=output.reporter(READ), on_error=_lines(output))
+    figures = [
+        ("Documents", f"{summary.documents:,}"),
+        ("Images", f"{summary.images:,}"),
+        ("Annotations", f"{summary.annotations:,}"),
+        ("Categories", f"{summary.categories:,}"),
+        ("Bytes", f"{summary.size:,}"),
+    ]
+    return _report(output, summary, figures)
+
+
+def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Split NAME=VALUE pairs."""
+    pairs = [value.partition("=") for value in values]
+    for name, sign, value in pairs:
+        if not (name and sign and value):
+            raise click.BadParameter(
+                f"{name + sign + value!r} must have the form {parameter.metavar}.", context, parameter
+            )
+    return [(name, value) for name, _, value in pairs]
+
+
+@click.command()
+@click.argument("source", shell_complete=completing("dir"))
+@click.argument("output_folder", metavar="OUTPUT", shell_complete=completing("dir"))
+@click.option("--part", "parts", metavar="NAME=FRACTION", multiple=True, callback=_pairs, help="Part (repeatable).")
+@click.option(
+    "--batch",
+    "batches",
+    metavar="NAME=BATCH",
+    multiple=True,
+    callback=_pairs,
+    help="Instead of fractions: batch that belongs to a part (repeatable).",
+)
+@usual("--by", type=click.Choice(["item", "batch"]), default="item", help="Unit to keep together.")
+@usual("--seed", metavar="TEXT", default="0", help="Random seed.")
+@with_output
+def split(
+    output: Output,
+    source: str,
+    output_folder: str,
+    parts: list[tuple[str, str]],
+    batches: list[tuple[str, str]],
+    by: str,
+    seed: str,
+) -> int:
+    """Split annotations into COCO datasets, such as for training.
+
+    SOURCE is a folder of downloaded annotations, or a file with one COCO document. Each part becomes the file
+    OUTPUT/<part>.json, as "cfplatform merge" writes it, with the same categories in all of them. A hash of its ID
+    decides which part an item belongs to: items that are added later move no others, and a part has about its fraction.
+    It needs no key and no network. With --json there is a line for each error and each warning, and a last one with the
+    summary.
+
+    \b
+    Examples:
+      cfplatform split labels datasets --part train=0.8 --part val=0.2
+      cfplatform split labels datasets --part train=0.8 --part val=0.2 --by batch
+      cfplatform split labels datasets --batch train="Day" --batch val="Night"
+    """
+    summary = coco.split(
+        source,
+        output_folder,
+        _parts(parts, batches),
+        by=by,
+        seed=seed,
+        progress=output.reporter(READ),
+        on_error=_lines(output),
+    )
+    shares = [
+        (name, f"{part.images:,} images, {part.annotations:,} annotations") for name, part in summary.parts.items()
+    ]
+    return _report(output, summary, [("Documents", f"{summary.documents:,}"), *shares])
+
+
+def _parts(parts: list[tuple[str, str]], batches: list[tuple[str, str]]) -> dict[str, Any]:
+    if bool(parts) == bool(batches):
+        raise click.UsageError("Name the parts, either with --part NAME=FRACTION or with --batch NAME=BATCH.")
+    if batches:
+        return {name: [batch for part, batch in batches if part == name] for name, _ in batches}
+    fractions: dict[str, float] = {}
+    for name, value in parts:
+        if name in fractions:
+            raise click.UsageError(f"The part {name!r} is given twice.")
+        try:
+            fractions[name] = float(value)
+        except ValueError:
+            raise click.UsageError(f"The fraction of the part {name!r} is not a number: {value!r}.") from None
+    return fractions
+
+
+def _lines(output: Output) -> Callable[[coco.Finding], None] | None:
+    """Return a function that writes each finding as a line of JSON, if that is wanted."""
+    return (lambda finding: output.json_line(finding.as_dict())) if output.as_json else None
+
+
+def _report(output: Output, summary: coco.MergeSummary | coco.SplitSummary, figures: list[tuple[str, str]]) -> int:
+    """Print the summary, and return the exit code."""
+    if output.as_json:
+        for conflict in summary.conflicts:
+            output.json_line(conflict.as_dict())
+        output.json_line({"summary": summary.as_dict()})
+    else:
+        for line in _named(summary.conflicts, summary.conflict_count):
+            output.note(f"Warning: {line}")
+        if not output.quiet:
+            output.line()
+            output.pairs([*figures, ("Seconds", f"{summary.elapsed:.1f}")])
+    if not summary.problem_count:
+        return 0
+    named = [] if output.as_json else _named(summary.problems, summary.problem_count)
+    output.error(f"{counted(summary.problem_count, 'entries')} could not be merged; the rest was written.", named)
+    return FAILED
+
+
+def _named(findings: list[coco.Finding], count: int) -> list[str]:
+    def location(finding: coco.Finding) -> str:
+        return " ".join(filter(None, (finding.path or finding.item_id, finding.pointer)))
+
+    return listed([": ".join(filter(None, (location(each), each.message))) for each in findings[:_NAMED]], count)
+
+
+@click.command()
+@click.argument("source", shell_complete=completing("dir"))
+@with_output
+def stats(output: Output, source: str) -> int:
+    """Show dataset statistics.
+
+    SOURCE is a folder of downloaded annotations, the folder of one batch, an unpacked export, or a file with one COCO
+    document. Counts documents, images and annotations, by category and by batch; images without annotations; crowds;
+    and object sizes, where "small" and "large" are those of COCO: an area below 32² and above 96² pixels. It needs no
+    key and no network.
+
+    On a terminal these are tables; into a pipe tab-separated lines of kind, name and figures; with --json one object.
+    The exit code is 1 if a file could not be read.
+
+    \b
+    Examples:
+      cfplatform stats labels
+      cfplatform stats "labels/Street scenes"
+      cfplatform stats labels --json | jq '.categories | map_values(.annotations)'
+    """
+    unread: list[str] = []
+    count = 0
+
+    def note(finding: coco.Finding) -> None:
+        nonlocal count
+        count += 1
+        if len(unread) < _NAMED:
+            unread.append(f"{finding.path}: {finding.message}")
+
+    found = coco.stats(source, progress=output.reporter(READ), on_error=note)
+    if output.as_json:
+        output.json_line(found.as_dict())
+    elif output.tables:
+        _show_statistics(output, found)
+    else:
+        for cells in _rows(found):
+            output.row(cells)
+    if not count:
+        return 0
+    output.error(f"{counted(count, 'files')} could not be read.", [] if output.as_json else listed(unread, count))
+    return FAILED
+
+
+def _totals(found: coco.Stats) -> list[tuple[str, int]]:
+    return [
+        ("Documents", found.documents),
+        ("Unreadable", found.unreadable),
+        ("Images", found.images),
+        ("Empty images", found.empty_images),
+        ("Annotations", found.annotations),
+        ("Crowds", found.crowds),
+    ]
+
+
+def _rows(found: coco.Stats) -> Iterator[tuple[str, ...]]:
+    """Yield the lines of a pipe: kind, name and figures."""
+    for name, count in _totals(found):
+        yield "total", name.lower(), str(count)
+    for kind, counts in (("kind", found.kinds), ("size", found.box_sizes), ("side", found.box_sides)):
+        for key, count in counts.items():
+            yield kind, str(key), str(count)
+    for name, each in found.categories.items():
+        yield "class", name, str(each.annotations), str(each.images), _side(each.mean_side)
+    for name, batch in found.batches.items():
+        yield "batch", name, str(batch.documents), str(batch.images), str(batch.annotations), str(batch.empty_images)
+
+
+def _show_statistics(output: Output, found: coco.Stats) -> None:
+    output.line()
+    output.pairs([(name, f"{count:,}") for name, count in _totals(found) if count or name != "Unreadable"])
+    output.table(
+        [Column("Class", flexible=True), *map(_figure, ("Annotations", "Share", "Images", "Mean side"))],
+        [
+            (
+                name,
+                f"{each.annotations:,}",
+                _share(each.annotations, found),
+                f"{each.images:,}",
+                _side(each.mean_side),
+            )
+            for name, each in found.categories.items()
+        ],
+    )
+    output.table(
+        [Column("Batch", flexible=True), *map(_figure, ("Documents", "Images", "Empty", "Annotations"))],
+        [
+            (name, f"{each.documents:,}", f"{each.images:,}", f"{each.empty_images:,}", f"{each.annotations:,}")
+            for name, each in found.batches.items()
+        ],
+    )
+    output.table([Column("With"), *map(_figure, ("Annotations", "Share"))], _counted(found.kinds, found))
+    output.table([Column("Object"), *map(_figure, ("Annotations", "Share"))], _counted(found.box_sizes, found))
+    sides = {f"{side} to {max(1, 2 * side)}": count for side, count in found.box_sides.items()}
+    output.table([Column("Side of box"), *map(_figure, ("Annotations", "Share"))], _counted(sides, found))
+
+
+def _figure(title: str) -> Column:
+    return Column(title, right=True)
+
+
+def _counted(counts: dict[str, int], found: coco.Stats) -> list[tuple[str, str, str]]:
+    return [(name, f"{count:,}", _share(count, found)) for name, count in counts.items()]
+
+
+def _side(pixels: float) -> str:
+    return f"{pixels:.1f}" if pixels else "-"
+
+
+def _share(count: int, found: coco.Stats) -> str:
+    return f"{count / found.annotations:.1%}" if found.annotations else "-"
+
+
+@click.command()
+@click.argument("source", shell_complete=completing("dir"))
+@click.option("--errors-only", is_flag=True, help="Ignore warnings.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if there are warnings.")
+@usual("--limit", type=click.IntRange(0), default=3, help="Maximum number of findings to show per code.")
+@with_output
+def validate(output: Output, source: str, errors_only: bool, strict: bool, limit: int) -> int:
+    """Validate COCO annotations.
+
+    SOURCE is a folder of downloaded annotations, the folder of one batch, an unpacked export, or a file with one COCO
+    document. Each finding has a code, such as "box-outside" or "dangling-category-id", and its location in the document
+    as a JSON pointer; the documentation lists all codes. An error makes tools fail or learn something false, a warning
+    is only unusual. It needs no key and no network, and changes nothing.
+
+    On a terminal these are tables; into a pipe tab-separated lines of severity, code, file, JSON pointer and message;
+    with --json one object per line. The exit code is 1 if there are errors.
+
+    \b
+    Examples:
+      cfplatform validate labels
+      cfplatform validate labels --errors-only --limit 20
+      cfplatform validate labels | cut -f 2 | sort | uniq -c
+      cfplatform validate labels --json | jq -r 'select(.code == "bad-mask").path'
+    """
+    # Lines on a terminal would run into the bar.
+    moves = output.tables or not sys.stdout.isatty()
+    findings = coco.validate(source, progress=output.reporter(READ) if moves else None)
+    counts = _Findings(limit if output.tables else 0)
+    for finding in findings:
+        if errors_only and finding.severity != coco.ERROR:
+            continue
+        counts.add(finding)
+        if output.as_json:
+            output.json_line(finding.as_dict())
+        elif not output.tables:
+            output.row((finding.severity, finding.code, cell(finding.path), finding.pointer, finding.message))
+    if output.tables:
+        counts.show(output)
+    return counts.close(output, strict)
+
+
+class _OfCode:
+    """The findings with one code.
+
+    Attributes:
+        severity: Its severity.
+        findings: The number of findings.
+        documents: The number of documents with such a finding.
+        first: The first ones.
+    """
+
+    def __init__(self, severity: str) -> None:
+        self.severity = severity
+        self.findings = self.documents = 0
+        self.first: list[coco.Finding] = []
+        self._path: str | None = ""
+
+    def add(self, finding: coco.Finding, limit: int) -> None:
+        """Count a finding; those of a document come together."""
+        self.findings += 1
+        self.documents += finding.path != self._path
+        self._path = finding.path
+        if len(self.first) < limit:
+            self.first.append(finding)
+
+
+class _Findings:
+    """The findings, by code.
+
+    Args:
+        limit: Findings of each code to keep.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._codes: dict[str, _OfCode] = {}
+
+    def add(self, finding: coco.Finding) -> None:
+        """Count a finding."""
+        self._codes.setdefault(finding.code, _OfCode(finding.severity)).add(finding, self._limit)
+
+    def show(self, output: Output) -> None:
+        """Print them, errors and the most frequent codes first."""
+        codes = sorted(self._codes.items(), key=lambda entry: (entry[1].severity, -entry[1].findings))
+        for code, found in codes:
+            if found.first:
+                output.findings(found.severity, code, [(_location(each), each.message) for each in found.first])
+        if codes:
+            counts = [(each.severity, code, f"{each.findings:,}", f"{each.documents:,}") for code, each in codes]
+            right = [Column("Findings", right=True), Column("Documents", right=True)]
+            output.table([Column("Severity"), Column("Code", flexible=True), *right], counts)
+
+    def close(self, output: Output, strict: bool) -> int:
+        """Print the number of findings, and return the exit code."""
+        counts: dict[str, int] = dict.fromkeys((coco.ERROR, coco.WARNING), 0)
+        for each in self._codes.values():
+            counts[each.severity] += each.findings
+        said = " and ".join(counted(count, f"{severity}s") for severity, count in counts.items() if count)
+        if counts[coco.ERROR] or (strict and said):
+            output.error(f"{said}.")
+            return FAILED
+        output.note(f"{said}." if said else "No problems found.")
+        return 0
+
+
+def _location(finding: coco.Finding) -> str:
+    """Return the path of a file, relative to the current folder, and the JSON pointer."""
+    path = Path(finding.path or "")
+    with contextlib.suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    return f"{path} {finding.pointer}".strip()
+
+
+@click.command()
+@click.argument("source", shell_complete=completing("dir"))
+@click.argument("output_", metavar="[OUTPUT]", required=False, shell_complete=completing("file"))
+@usual("--samples", type=click.IntRange(0, 50_000), default=10_000, help="Maximum number of images in the gallery.")
+@click.option("--title", help="Title (default: the name of the folder).")
+@click.option("--ask", is_flag=True, help="Get the progress of each batch from the platform (needs a key).")
+@with_project
+@with_output
+def report(
+    output: Output, connection: Options, source: str, output_: str | None, samples: int, title: str | None, ask: bool
+) -> None:
+    """Write an HTML report about a dataset, with annotated images.
+
+    SOURCE is a folder of downloaded annotations, best with --assets. The page, OUTPUT or SOURCE/report.html, is one
+    file that opens in any browser without a network: totals, batches, categories, box sizes, the findings of
+    "validate", and a gallery of annotated images with filters for category, batch, findings and text. Of more documents
+    than --samples, those shown are evenly spaced. It needs no key and no network, except with --ask.
+
+    \b
+    Examples:
+      cfplatform report labels
+      cfplatform report labels night.html --title "Night drives" --samples 500
+      cfplatform report labels --ask
+    """
+    batches: list[Batch] | None = None
+    if ask:
+        with opened(output, connection) as client:
+            batches = list(client.get_batches())
+    written = written_report(output, source, output_, samples=samples, title=title, batches=batches)
+    if output.as_json:
+        output.json_line(vars(written))
+    elif output.tables:
+        output.line()
+        output.pairs(
+            [
+                ("Documents", f"{written.documents:,}"),
+                ("Annotations", f"{written.annotations:,}"),
+                ("Errors", f"{written.errors:,}"),
+                ("Warnings", f"{written.warnings:,}"),
+                ("Samples", f"{written.samples:,}"),
+                ("Page size", amount(written.size)),
+            ]
+        )
+        output.line()
+        output.line(str(written.path))
+    else:
+        output.row([str(written.path)])
+
+
+def written_report(output: Output, source: str, page: str | None = None, **options: Any) -> ReportSummary:
+    """Write the page, and show the progress."""
+    from ..report import write_report
+
+    return write_report(source, page, made_at=datetime.now(timezone.utc), progress=output.reporter(REPORT), **options)

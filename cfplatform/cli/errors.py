@@ -1,0 +1,140 @@
+"""Errors on the command line: a sentence with the options of the command, and an exit code."""
+
+from __future__ import annotations
+
+import click
+
+from ..exceptions import (
+    APIError,
+    APITimeoutError,
+    AuthenticationError,
+    CFPlatformError,
+    ConfigurationError,
+    ExportTimeoutError,
+    InvalidParameterError,
+    OutageError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    server_words,
+)
+
+#: Exit codes: some items or the platform failed, the command was wrong, Ctrl-C, the reader of stdout went away.
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+#: The sentence and the exit code for each class of errors; the first line that matches is used. ``{words}`` is the
+#: message with its advice, ``{reason}`` the same without the request, ``{message}`` the message alone, ``{answer}``
+#: the status and the server message.
+EXPLANATIONS: tuple[tuple[type[Exception], str, int], ...] = (
+    (ConfigurationError, "{words}", USAGE),
+    (InvalidParameterError, "{words}", USAGE),
+    (AuthenticationError, "The key was refused ({answer}). Check --api-key or CF_API_KEY, and --base-url.", FAILED),
+    (PermissionDeniedError, "The API key may not do this ({answer}). Check --project-id and --space-id.", FAILED),
+    (RateLimitError, "Too many requests ({answer}). Wait a while, or use fewer --workers.", FAILED),
+    (ServerError, "The platform had a fault ({answer}). Run the same command again later.", FAILED),
+    (OutageError, "{reason}", FAILED),
+    (APITimeoutError, "The platform did not answer in time. Run the same command again later.", FAILED),
+    (
+        ExportTimeoutError,
+        "{message} Run 'cfplatform exports wait {export}' again, or pass a longer --timeout.",
+        FAILED,
+    ),
+    (CFPlatformError, "{words}", FAILED),
+    (OSError, "{words}", FAILED),
+    (Exception, "Unexpected {kind}: {words}. Run it with --debug and report what it shows.", FAILED),
+)
+
+#: Advice for each parameter, in place of the hint of the error, which is for Python.
+HINTS = {
+    "allow_private_storage": "Set CF_ALLOW_PRIVATE_STORAGE=1 if the storage is your own.",
+    "api_key": "Pass --api-key or set CF_API_KEY.",
+    "base_url": "Use https.",
+    "by": "Read a folder of batches, or pass --by item.",
+    "content": "Pass --format JSON or --format CSV.",
+    "keys": "To verify without fetching, pass --jwks.",
+    "name": "'cfplatform batches' lists the batch that has it.",
+    "patience": "Run the same command again later, or wait longer with --patience.",
+    "project_id": "Pass --project-id or set CF_PROJECT_ID.",
+    "proxies": "Check the proxy variables.",
+    "space_id": "Pass --space-id or set CF_SPACE_ID.",
+    "state": "Pass its path with --state, the same one each time.",
+    "status": 'Pass "any" for every status.',
+    "timeout": "Try again later.",
+    "tolerance": "--tolerance allows more.",
+    "verify": "Behind a proxy with its own certificate authority set REQUESTS_CA_BUNDLE.",
+    "wait": "Leave out --no-wait, or try again later.",
+    "wait_for_running": "Wait for it with --wait-for-running.",
+}
+
+
+def option(parameter: str) -> str:
+    """Return the option or argument of the running command that sets a parameter of the library.
+
+    A command names them as the library does. A trailing underscore avoids a name that has another meaning there.
+    """
+    context = click.get_current_context(silent=True)
+    for each in context.command.params if context else ():
+        if (each.name or "").rstrip("_") == parameter:
+            return max(each.opts, key=len) if isinstance(each, click.Option) else metavar(each)
+    return parameter
+
+
+def metavar(argument: click.Parameter) -> str:
+    """Return the name of an argument in the help, such as OUTPUT."""
+    return (argument.metavar or (argument.name or "").upper()).strip("[]_.")
+
+
+def message(error: BaseException) -> str:
+    """Return what failed, without advice."""
+    if not isinstance(error, CFPlatformError):
+        if isinstance(error, OSError) and error.strerror:
+            return f"{error.strerror}: {error.filename!r}." if error.filename else f"{error.strerror}."
+        return str(error)
+    # A message that names its parameter begins with it.
+    if error.parameter and error.message.startswith(error.parameter):
+        return option(error.parameter) + error.message.removeprefix(error.parameter)
+    return error.message
+
+
+def words(error: BaseException) -> str:
+    """Return what failed and what to do."""
+    if not isinstance(error, CFPlatformError) or not error.hint:
+        return message(error)
+    return f"{message(error)} {HINTS.get(error.parameter or '', error.hint)}"
+
+
+def without_request(error: CFPlatformError, text: str) -> str:
+    """Return a message without the request that it begins with."""
+    for prefix in (f"{error.method} {error.url} failed with ", f"{error.method} {error.url}: "):
+        text = text.removeprefix(prefix)
+    return text
+
+
+def reason(error: CFPlatformError) -> str:
+    """Return what failed and what to do, without the request."""
+    return without_request(error, words(error))
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """Return the sentence and the exit code for an error."""
+    sentence, code = next((sentence, code) for kind, sentence, code in EXPLANATIONS if isinstance(error, kind))
+    values = {
+        "words": words(error),
+        "reason": reason(error) if isinstance(error, CFPlatformError) else "",
+        "message": message(error),
+        "answer": _answer(error),
+        "export": getattr(getattr(error, "export", None), "id", "EXPORT_ID"),
+        "kind": type(error).__name__,
+    }
+    return sentence.format(**values), code
+
+
+def _answer(error: Exception) -> str:
+    if not isinstance(error, APIError) or error.response is None:
+        return ""
+    said = server_words(error.response.text, error.response.headers.get("content-type", ""))
+    parts = (f"status {error.status_code}", said, f"request id {error.request_id}" if error.request_id else "")
+    return ", ".join(filter(None, parts))

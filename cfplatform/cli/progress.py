@@ -1,0 +1,340 @@
+"""Progress on stderr as plain lines, and the thread that finds out whether the platform answers."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import NamedTuple, Protocol, TextIO
+
+from typing_extensions import Self
+
+from .text import amount, counted, rate, write_line
+
+#: Seconds between two lines of progress.
+LINE_INTERVAL = 10.0
+#: The unit of work that comes in pieces of any size.
+BYTES = "bytes"
+
+#: Seconds between two checks of the platform.
+CHECK_INTERVAL = 0.5
+#: Checks in a row that must find the same problem before it is shown, and none before a wait is over. A server that
+#: fails now and then would otherwise fill a log.
+SEEN, GONE = 2, 3
+#: Seconds without an answer after which that is a problem.
+SILENCE = 1.5
+#: Seconds that the end of a command waits for the thread.
+JOIN_TIMEOUT = 1.0
+
+
+class Work(NamedTuple):
+    """The work that is reported.
+
+    Attributes:
+        action: The action, such as "Downloading".
+        unit: The unit that is counted.
+        kept: The sentence for a user who stops it.
+    """
+
+    action: str
+    unit: str
+    kept: str
+
+
+_RESUMED = "What is finished is kept; run the same command again to resume."
+DOWNLOAD = Work("Downloading", "items", _RESUMED)
+ARCHIVE = Work("Downloading", BYTES, _RESUMED)
+UPLOAD = Work("Uploading", "files", "What was uploaded stays; the same command again would upload it a second time.")
+READ = Work("Reading", "documents", "Nothing was changed.")
+REPORT = Work("Reporting", "documents and images", "No page was written.")
+WAIT = Work("Waiting", "polls", "The platform continues the export; wait for it again.")
+
+#: The reason of a wait, and the current action, which changes from check to check.
+Problem = tuple[str, str]
+
+
+class Reporter:
+    """Counts what is finished, and shows nothing; the reporters that show something extend it."""
+
+    #: Seconds between two updates.
+    interval = math.inf
+
+    def __init__(self, stream: TextIO, work: Work = DOWNLOAD) -> None:
+        self._stream = stream
+        self._work = work
+        self._total: int | None = None
+        self._done = self._failed = self._bytes = 0
+        self._began: float | None = None
+        self._shown = 0.0
+        # Whether anything succeeded since a wait was shown last.
+        self._has_resumed = False
+
+    def start(self, total: int | None) -> None:
+        """Begin to count, and remember the total."""
+        self._total = total
+        self._done = self._failed = self._bytes = 0
+        self._began = self._shown = time.monotonic()
+
+    def advance(self, outcome: str, size: int) -> None:
+        """Count an item or a piece; show the figures if the last update is old enough."""
+        self._done += size if self._work.unit == BYTES else 1
+        self._failed += outcome == "failed"
+        self._has_resumed = self._has_resumed or outcome != "failed"
+        self._bytes += size if outcome not in ("skipped", "failed") else 0
+        now = time.monotonic()
+        if now - self._shown >= self.interval:
+            self._shown = now
+            self._show()
+
+    def finish(self) -> None:
+        """Show the last figures, if the work ever began."""
+        if self._began is not None:
+            self._show()
+
+    def close(self) -> None:
+        """Leave nothing open, whether or not the work ever began."""
+
+    def show_wait(self, reason: str, action: str) -> None:
+        """Show the reason of a wait and the current action; called with each check while the wait lasts."""
+
+    def end_wait(self) -> None:
+        """Show that the wait is over."""
+
+    def _show(self) -> None:
+        """Show the figures as they are now."""
+
+    def _named(self, number: int) -> str:
+        return amount(number) if self._work.unit == BYTES else counted(number, self._work.unit)
+
+    @property
+    def counted(self) -> str:
+        """The count so far, such as "37 of 200 items"."""
+        if self._total is None:
+            return self._named(self._done)
+        done = amount(self._done) if self._work.unit == BYTES else f"{self._done:,}"
+        return f"{done} of {self._named(self._total)}"
+
+    @property
+    def stopped(self) -> str:
+        """The sentence for a user who has stopped the work."""
+        return f"{self._work.kept} Finished so far: {self.counted}."
+
+
+class LineReporter(Reporter):
+    """Writes a plain line now and then, for logs."""
+
+    interval = LINE_INTERVAL
+
+    def __init__(self, stream: TextIO, work: Work = DOWNLOAD) -> None:
+        super().__init__(stream, work)
+        self._waits = WaitLines(stream)
+
+    def start(self, total: int | None) -> None:
+        """Write the total."""
+        # Without figures: there are none yet.
+        self._waits.end_wait()
+        super().start(total)
+        write_line(self._stream, self._work.action + ("" if total is None else f" {self._named(total)}"))
+
+    def finish(self) -> None:
+        """Write the last figures."""
+        # The work may end before the next check. If it ends with an error, this is called while that is raised.
+        if self._has_resumed and sys.exc_info()[1] is None:
+            self.end_wait()
+        super().finish()
+
+    def show_wait(self, reason: str, action: str) -> None:
+        """Write a line if the reason is new."""
+        self._has_resumed = False
+        self._waits.show_wait(reason, action, self._so_far)
+
+    def end_wait(self) -> None:
+        """Write a line if a wait was shown."""
+        self._waits.end_wait(self._so_far)
+
+    @property
+    def _so_far(self) -> str:
+        return "" if self._began is None else f", {self.counted} done"
+
+    def _show(self) -> None:
+        seconds = time.monotonic() - (self._began or 0.0)
+        failed = f" ({self._failed:,} failed)" if self._failed else ""
+        if self._work.unit == BYTES:
+            speed = f"{amount(self._done / seconds if seconds > 0 else 0)}/s"
+        else:
+            speed = f"{amount(self._bytes)}, {rate(self._done, seconds)} {self._work.unit}/s"
+        write_line(self._stream, f"{self.counted}{failed}, {speed}, {timedelta(seconds=round(seconds))}")
+
+
+class StateReporter(Reporter):
+    """Waits for an export, and writes a line whenever its state changes."""
+
+    _state = ""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream, WAIT)
+        self._waits = WaitLines(stream)
+
+    def show_wait(self, reason: str, action: str) -> None:
+        """Write a line if the reason is new."""
+        self._waits.show_wait(reason, action)
+
+    def end_wait(self) -> None:
+        """Write a line if a wait was shown."""
+        self._waits.end_wait()
+
+    def advance(self, outcome: str, size: int) -> None:
+        """Remember the state; whatever it is, the platform has answered."""
+        self.end_wait()
+        if outcome != self._state:
+            self._state = outcome
+            self._changed()
+
+    def _changed(self) -> None:
+        write_line(self._stream, f"The export is {self._state}.")
+
+    @property
+    def stopped(self) -> str:
+        """The sentence for a user who does not wait any longer."""
+        return self._work.kept
+
+
+class SilentStateReporter(StateReporter):
+    """Waits, and shows nothing."""
+
+    def show_wait(self, reason: str, action: str) -> None:
+        """Show nothing."""
+
+    def end_wait(self) -> None:
+        """Show nothing."""
+
+    def _changed(self) -> None:
+        """Show nothing."""
+
+
+class Shows(Protocol):
+    """Something that shows a wait."""
+
+    def show_wait(self, reason: str, action: str) -> None:
+        """Show the reason and the current action; called with each check while the wait lasts."""
+
+    def end_wait(self) -> None:
+        """Show that the wait is over."""
+
+
+class WaitLines:
+    """Writes a line when a wait begins, when its reason changes, and when it is over."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._reason: str | None = None
+        # Both the checking and the working thread may find that a wait is over.
+        self._lock = threading.Lock()
+
+    def show_wait(self, reason: str, action: str, done: str = "") -> None:
+        """Write a line if the reason is new; ``done`` is the progress so far."""
+        with self._lock:
+            if reason != self._reason:
+                self._reason = reason
+                write_line(self._stream, f"{reason}: {action}{done}")
+
+    def end_wait(self, done: str = "") -> None:
+        """Write a line if a wait was shown."""
+        with self._lock:
+            if self._reason is not None:
+                self._reason = None
+                write_line(self._stream, f"Resumed{done}")
+
+
+class Look:
+    """Finds out what a client waits for.
+
+    Args:
+        trouble: Returns a reason and the seconds until the next attempt, or ``None``.
+        unanswered: Returns an origin and for how many seconds it has not answered, or ``None`` if no call is under way.
+    """
+
+    def __init__(
+        self, trouble: Callable[[], tuple[str, float] | None], unanswered: Callable[[], tuple[str, float] | None]
+    ) -> None:
+        self._trouble = trouble
+        self._unanswered = unanswered
+        self._limit = SILENCE
+        self._longest = 0.0
+
+    def __call__(self) -> Problem | None:
+        """Return the problem, or ``None`` if there is none."""
+        trouble = self._trouble()
+        if trouble is not None:
+            self._longest = 0.0
+            reason, left = trouble
+            return reason, f"retrying, next attempt in {_duration(left)}" if left > 0 else "retrying now"
+        name, seconds = self._unanswered() or ("", 0.0)
+        if seconds >= self._limit:
+            self._longest = seconds
+            return f"No answer yet from {name}", f"waiting for {_duration(seconds)}"
+        # The server was only slow, and may be so with every answer.
+        self._limit = max(self._limit, 2 * self._longest)
+        return None
+
+
+class Watcher:
+    """Checks the calls of a client while a command runs, and has a wait shown.
+
+    It needs a thread of its own, since the thread that waits for an answer cannot report. ``ProgressReporter.waiting``
+    is not used for that reason: it is called by the thread that made the call, and not for single calls.
+
+    Args:
+        look: Returns the problem, or ``None`` if all is well.
+        shown: Returns what shows the wait.
+    """
+
+    def __init__(self, look: Callable[[], Problem | None], shown: Callable[[], Shows]) -> None:
+        self._look = look
+        self._shown = shown
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cfplatform-watcher", daemon=True)
+        self._reason: str | None = None
+        self._seen: str | None = None
+        self._checks = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._thread.start()
+        except RuntimeError:
+            # No thread can be started; then waits are not shown.
+            self._stop.set()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._stop.is_set():
+            self._stop.set()
+            # It must not write while the interpreter shuts down.
+            self._thread.join(JOIN_TIMEOUT)
+
+    def _run(self) -> None:
+        while not self._stop.wait(CHECK_INTERVAL):
+            self._take(self._look())
+
+    def _take(self, found: Problem | None) -> None:
+        """Take the result of a check."""
+        reason, action = found or (None, "")
+        self._checks = self._checks + 1 if reason == self._seen else 1
+        self._seen = reason
+        if self._checks >= (GONE if reason is None else SEEN):
+            if reason is None and self._reason is not None:
+                self._shown().end_wait()
+            self._reason = reason
+        if self._reason is not None and reason is not None:
+            self._shown().show_wait(self._reason, action)
+
+
+def _duration(seconds: float) -> str:
+    """Return some seconds for people, rounded up."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds > 2 * size:
+            return f"{math.ceil(seconds / size):,} {unit}"
+    return f"{math.ceil(seconds)} s"

@@ -1,0 +1,71 @@
+"""Text for a terminal: safe to print, with numbers for people."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from typing import NamedTuple, TextIO
+
+
+class Column(NamedTuple):
+    """A column of a table. On a narrow terminal an optional one is left out, and a flexible one is cut."""
+
+    title: str
+    right: bool = False
+    flexible: bool = False
+    optional: bool = False
+
+
+def clean(text: str) -> str:
+    """Return a text that cannot control a terminal: white space becomes a blank, other control characters U+FFFD."""
+    if text.isprintable():
+        return text
+    return "".join(ch if ch.isprintable() else " " if ch.isspace() else "\ufffd" for ch in text)
+
+
+def write_line(stream: TextIO, text: str) -> None:
+    """Write one line, whatever the text contains."""
+    stream.write(clean(text) + "\n")
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Tell whether a stream is a terminal that understands more than lines."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def amount(size: float) -> str:
+    """Return a number of bytes for people, such as "1.2 MB"."""
+    units = ["TB", "GB", "MB", "kB", "B"]
+    while size >= 999.5 and len(units) > 1:
+        size /= 1000
+        units.pop()
+    return f"{size:.0f} {units[-1]}" if units[-1] == "B" or size >= 99.95 else f"{size:.1f} {units[-1]}"
+
+
+def rate(count: float, seconds: float = 1.0) -> str:
+    """Return a count per second, with a decimal only where it matters."""
+    value = count / seconds if seconds > 0 else 0.0
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}"
+
+
+def counted(number: int, unit: str) -> str:
+    """Return a number of things, such as "1 file" or "1,200 files"."""
+    return f"{number:,} {unit if number != 1 else unit.removesuffix('s')}"
+
+
+def listed(texts: list[str], count: int) -> list[str]:
+    """Return texts, the first ones of ``count``, and a line for those that are left out."""
+    return texts + ([f"and {count - len(texts):,} more"] if count > len(texts) else [])
+
+
+def cell(value: object) -> str:
+    """Return a value as the cell of a table."""
+    return "-" if value is None else str(value)
+
+
+def moment(value: datetime | None, in_table: bool) -> str:
+    """Return a time as the cell of a table, in UTC."""
+    if value is None:
+        return "-"
+    utc = value.astimezone(timezone.utc).replace(tzinfo=None)
+    return f"{utc:%Y-%m-%d %H:%M}" if in_table else f"{utc.isoformat(timespec='milliseconds')}Z"

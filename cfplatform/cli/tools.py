@@ -1,0 +1,315 @@
+"""``cfplatform request``, ``webhook`` and ``completion``: tools for scripts and integrations."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+from click.shell_completion import ShellComplete, get_completion_class
+
+from ..exceptions import WebhookVerificationError
+from .common import Options, Output, connected, given, opened, with_output
+from .errors import FAILED, words
+from .groups import Group
+from .text import cell, moment
+
+if TYPE_CHECKING:
+    import requests
+
+#: Shells that can complete commands.
+SHELLS = ("bash", "fish", "zsh")
+_TIMESTAMP = "x-payload-timestamp"
+
+
+def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
+    sign = "=" if parameter.name == "params" else ":"
+    found = []
+    for value in values:
+        name, separator, rest = value.partition(sign)
+        if not separator or not name.strip():
+            raise click.BadParameter(f"{value!r} must have the form {parameter.metavar}.")
+        found.append((name.strip(), rest.strip() if sign == ":" else rest))
+    return found
+
+
+def _body(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """Read the body from the option or from a file."""
+    if value is None:
+        return None
+    text = value
+    if value.startswith("@"):
+        try:
+            with click.open_file(value[1:], encoding="utf-8") as file:
+                text = file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise click.BadParameter(f"{value[1:]!r}: {reason}.") from None
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"it is not JSON: {error}.") from None
+    if parsed is None:
+        raise click.BadParameter("null is not a body; leave the option out to send none.")
+    return parsed
+
+
+@click.command()
+@click.argument("method")
+@click.argument("path")
+@click.option(
+    "--param", "params", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="Query parameter (repeatable)."
+)
+@click.option(
+    "--json-body", "json_", metavar="TEXT|@FILE", callback=_body, help="Body to send as JSON; @- reads stdin."
+)
+@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", callback=_pairs, help="Header (repeatable).")
+@click.option("--include", is_flag=True, help="Print the status and headers of the response too.")
+@connected("api_key", "base_url")
+@with_output
+def request(
+    output: Output,
+    connection: Options,
+    method: str,
+    path: str,
+    params: list[tuple[str, str]],
+    json_: Any,
+    headers: list[tuple[str, str]],
+    include: bool,
+) -> int:
+    """Send any request to the API, and print the response body.
+
+    PATH is relative to the base URL. Redirects are not followed. GET and HEAD are retried after transient errors. The
+    body is printed as served into a pipe, indented on a terminal, and with --json as one line. It is printed for an
+    error status too, and then the exit code is 1. The key is sent, and never printed.
+
+    \b
+    Examples:
+      cfplatform request GET /projects/$CF_PROJECT_ID/batches --param limit=5
+      cfplatform request POST /projects/$CF_PROJECT_ID/batches \\
+          --json-body '{"name": "Spring"}'
+      cfplatform request POST /spaces/$CF_SPACE_ID/signedurls \\
+          --json-body @paths.json --include
+    """
+    with opened(output, connection) as client:
+        answer = client.request(method, path, params=params or None, json=json_, headers=dict(headers), check=False)
+    _show_answer(output, answer, secret_of(connection), include)
+    if 200 <= answer.status_code < 300:
+        return 0
+    output.error(f"The platform answered with status {answer.status_code}.")
+    return FAILED
+
+
+def _show_answer(output: Output, answer: requests.Response, secret: str, include: bool) -> None:
+    headers = {name: without_secret(secret, value) for name, value in answer.headers.items()}
+    content = without_secret(secret, answer.content)
+    if output.as_json:
+        body = _json_or_text(content)
+        shown = {"status": answer.status_code, "headers": headers, "body": body} if include else body
+        if include or content:
+            output.json_line(shown)
+        return
+    if include:
+        for line in (f"Status: {answer.status_code}", *(f"{name}: {value}" for name, value in headers.items()), ""):
+            output.line(line)
+    if output.tables:
+        _show_on_terminal(output, content, headers)
+    else:
+        # As served: the reader of a pipe may compare or parse it.
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+
+
+def _show_on_terminal(output: Output, content: bytes, headers: dict[str, str]) -> None:
+    body = _json_or_text(content)
+    if not isinstance(body, str):
+        content = json.dumps(body, indent=2, ensure_ascii=False).encode()
+    elif b"\0" in content:
+        kind = headers.get("Content-Type", "no content type")
+        output.note(f"The response is {len(content):,} bytes ({kind}); redirect stdout to a file to keep them.")
+        return
+    for line in content.decode("utf-8", "replace").splitlines():
+        output.line(line)
+
+
+def _json_or_text(content: bytes) -> Any:
+    """Return the body parsed as JSON, or as text if it is not JSON."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return content.decode("utf-8", "replace")
+
+
+def secret_of(connection: Options) -> str:
+    """Return the key, which must not be printed; empty if there is none."""
+    given: str | None = connection["api_key"]
+    return (given or os.environ.get("CF_API_KEY", "")).strip()
+
+
+def without_secret(secret: str, shown: Any) -> Any:
+    """Remove the key from a response that repeats it."""
+    if not secret:
+        return shown
+    spellings = {secret, json.dumps(secret)[1:-1]}
+    for each in spellings:
+        shown = shown.replace(each.encode(), b"***") if isinstance(shown, bytes) else shown.replace(each, "***")
+    return shown
+
+
+@click.group(cls=Group)
+def webhook() -> None:
+    """Check deliveries of webhooks.
+
+    \b
+    Examples:
+      cfplatform webhook verify --body body.json --headers headers.txt
+    """
+
+
+class _Headers:
+    """Headers in their order, duplicates included."""
+
+    def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
+        self._pairs = list(pairs)
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Return them."""
+        return self._pairs
+
+
+@webhook.command()
+@click.option("--body", type=click.File("rb"), required=True, help='Raw body of the request; "-" reads stdin.')
+@click.option("--headers", type=click.File("rb"), required=True, help="Headers, as lines or as a JSON object.")
+@click.option("--jwks-url", metavar="URL", help="URL of the keys (default: that of the API).")
+@click.option("--jwks", "keys", type=click.File("rb"), metavar="FILE", help="File with the keys; nothing is fetched.")
+@click.option("--tolerance", type=float, metavar="SECONDS", help="Maximum age.  [default: 300]")
+@click.option("--any-age", is_flag=True, help="Accept any age; for deliveries that were saved.")
+@connected("base_url")
+@with_output
+def verify(
+    output: Output,
+    connection: Options,
+    body: BinaryIO,
+    headers: BinaryIO,
+    jwks_url: str | None,
+    keys: BinaryIO | None,
+    tolerance: float | None,
+    any_age: bool,
+) -> int:
+    """Verify a saved delivery.
+
+    Checks that the platform signed it recently, and prints the event: on a terminal one field per line; into a pipe as
+    a tab-separated line of work item, status and delivery time; with --json as the body. The exit code is 1 if it is
+    refused. The headers are lines such as "X-Payload-Key-Id: ..." or one JSON object.
+
+    The keys come from the API, from --jwks-url, or from a file. It needs no API key.
+
+    \b
+    Examples:
+      cfplatform webhook verify --body body.json --headers headers.txt
+      cfplatform webhook verify --body - --headers headers.json --json < body.json
+      cfplatform webhook verify --body old.json --headers old.txt \\
+          --jwks keys.json --any-age
+    """
+    from ..webhooks import WebhookEvent, WebhookVerifier
+
+    if keys is not None and jwks_url is not None:
+        raise click.UsageError("--jwks and --jwks-url exclude each other.")
+    if any_age and tolerance is not None:
+        raise click.UsageError("--any-age and --tolerance exclude each other.")
+    if body.name == headers.name:
+        raise click.UsageError("--body and --headers must be two files.")
+    read = _Headers(_read_headers(headers.read()))
+    options = given(jwks_url=jwks_url, tolerance=tolerance)
+    if keys is not None:
+        options["keys"] = _key_set(keys.read())
+    elif jwks_url is None:
+        options.update(connection)
+    if any_age:
+        # As old as it says itself: its signature is still checked.
+        sent_at = _sent_at(read)
+        options["clock"] = lambda: sent_at
+    verifier = WebhookVerifier(**options)
+    try:
+        event: WebhookEvent = verifier.verify(body.read(), read)
+    except WebhookVerificationError as error:
+        output.error(f"{words(error)} [{error.reason}]")
+        return FAILED
+    if any_age:
+        output.note("The age was not checked.")
+    fields = [
+        ("Work item", event.work_item_id),
+        ("Status", event.status),
+        ("Type", cell(event.asset_type)),
+        ("Asset", cell(event.asset_url)),
+        ("Created (UTC)", moment(event.created_at, True)),
+        ("Updated (UTC)", moment(event.updated_at, True)),
+        ("Sent (UTC)", moment(event.delivered_at, True)),
+        ("Key", event.key_id),
+        ("Delivery", event.delivery_id),
+    ]
+    output.record(event, fields, (event.work_item_id, event.status, moment(event.delivered_at, False)))
+    return 0
+
+
+def _read_headers(data: bytes) -> list[tuple[str, Any]]:
+    """Read saved headers: one JSON object, or one line each below an optional request line."""
+    written = data.decode("utf-8", "replace").removeprefix("\ufeff")
+    if written.lstrip().startswith("{"):
+        try:
+            pairs = json.loads(written, object_pairs_hook=list)
+        except (ValueError, RecursionError):
+            raise click.UsageError("The file of --headers begins like a JSON object, but is not valid JSON.") from None
+        return [(str(name), value) for name, value in pairs]
+    found: list[tuple[str, Any]] = []
+    for number, line in enumerate(written.splitlines(), start=1):
+        name, colon, value = line.partition(":")
+        if not line.strip() or (number == 1 and line.rpartition(" ")[2].startswith("HTTP/")):
+            continue
+        if not colon or not name.strip():
+            raise click.UsageError(f"Line {number} of --headers is not 'Name: value'.")
+        found.append((name.strip(), value.strip()))
+    return found
+
+
+def _key_set(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise click.UsageError("The file of --jwks is not JSON.") from None
+
+
+def _sent_at(headers: _Headers) -> float:
+    """Return the sending time in the headers; 0 if they have none, which the verifier then reports."""
+    for name, value in headers.items():
+        if name.lower() == _TIMESTAMP and isinstance(value, str) and value.isascii() and value.isdigit():
+            return float(value[:11])
+    return 0.0
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+@with_output
+def completion(output: Output, shell: str) -> None:
+    """Print a completion script for a shell.
+
+    With it the Tab key completes commands, options, their values and file names. Bash must be version 4.4 or newer.
+
+    \b
+    Examples:
+      cfplatform completion fish > ~/.config/fish/completions/cfplatform.fish
+      eval "$(cfplatform completion bash)"     in ~/.bashrc
+      eval "$(cfplatform completion zsh)"      in ~/.zshrc, below compinit
+    """
+    root = click.get_current_context().find_root()
+    kind = get_completion_class(shell) or ShellComplete
+    # The method of the class for bash would start a bash to see its version, which may not be that of the user.
+    script = ShellComplete.source(kind(root.command, {}, "cfplatform", "_CFPLATFORM_COMPLETE"))
+    if output.as_json:
+        output.json_line({"shell": shell, "script": script})
+        return
+    for line in script.strip().splitlines():
+        output.line(line)

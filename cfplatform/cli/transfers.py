@@ -1,0 +1,273 @@
+"""``cfplatform download`` and ``cfplatform upload``."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from ..client import Client
+from ..exceptions import OutageError
+from .common import (
+    Options,
+    Output,
+    opened,
+    resolved,
+    with_connection,
+    with_filters,
+    with_output,
+    with_patience,
+    with_space,
+    with_workers,
+)
+from .errors import FAILED, message, reason, without_request, words
+from .groups import completing
+from .progress import UPLOAD
+from .text import Column, amount, listed, rate
+
+if TYPE_CHECKING:
+    from ..resources.results import DownloadResult, DownloadSummary
+
+#: Failures that are named one by one.
+NAMED_FAILURES = 10
+
+
+@click.command()
+@click.argument("destination", shell_complete=completing("dir"))
+@with_filters
+@with_workers(help="Items that are downloaded at the same time.")
+@with_patience
+@click.option("--overwrite", is_flag=True, help="Download every item, changed or not.")
+@click.option("--assets", is_flag=True, help="Download the assets too, such as the images.")
+@click.option("--raw", is_flag=True, help="Save documents as served, without setting info.asset_url.")
+@click.option(
+    "--state",
+    metavar="FOLDER",
+    shell_complete=completing("dir"),
+    help="Local folder for the state of a DESTINATION that is a URL.",
+)
+@with_connection
+@with_output
+def download(
+    output: Output,
+    connection: Options,
+    filters: Options,
+    destination: str,
+    max_workers: int,
+    patience: float,
+    overwrite: bool,
+    assets: bool,
+    raw: bool,
+    state: str | None,
+) -> int:
+    """Download the annotations of a project.
+
+    Each work item becomes DESTINATION/<batch name>/<work item id>.json, with --assets its image or video
+    DESTINATION/<batch name>/assets/<work item id>.<extension>. Files that are there and unchanged are skipped. The
+    same command resumes an interrupted download, and later downloads only what is new. Times are ISO 8601 with a time
+    zone. With --json there is a line for each item, and a last one with the summary.
+
+    DESTINATION may be a URL that fsspec knows, such as s3://bucket/labels. Its state is kept in the local folder that
+    --state names.
+
+    \b
+    Examples:
+      cfplatform download labels
+      cfplatform download labels --assets
+      cfplatform download s3://bucket/labels --state labels-state
+      cfplatform download labels --batch-name "Street scenes" --workers 64
+      cfplatform download labels --updated-from 2026-07-11T00:00:00Z
+      cfplatform download labels --json | jq -r 'select(.error) | .item_id'
+    """
+    with opened(output, connection, max_workers=max_workers, patience=patience) as client:
+        summary = client.download_project(
+            destination=destination,
+            overwrite=overwrite,
+            assets=assets,
+            inject_asset_url=not raw,
+            state=state,
+            progress=output.reporter(),
+            **resolved(client, filters),
+        )
+    if output.as_json:
+        for result in summary.results:
+            output.json_line(_result_fields(result))
+        output.json_line({"summary": summary_fields(summary)})
+    elif not output.quiet:
+        show_summary(output, summary)
+    return report_failures(output, summary)
+
+
+def _result_fields(result: DownloadResult) -> dict[str, Any]:
+    # What this run wrote is not kept with the results.
+    fields = {name: value for name, value in vars(result).items() if name != "written"}
+    return {**fields, "error": words(result.error) if result.error else None}
+
+
+def summary_fields(summary: DownloadSummary) -> dict[str, Any]:
+    """Return the figures of a summary."""
+    return {name: value for name, value in vars(summary).items() if name not in ("run", "state")}
+
+
+def show_summary(output: Output, summary: DownloadSummary) -> None:
+    """Print the figures of a summary."""
+    output.line()
+    output.pairs(
+        [
+            ("Fetched", f"{summary.successful:,}"),
+            ("Skipped", f"{summary.skipped:,}"),
+            ("Failed", f"{summary.failed:,}"),
+            ("Bytes", f"{summary.bytes:,}"),
+            ("Seconds", f"{summary.elapsed:.1f}"),
+            ("Items/s", rate(summary.total_items, summary.elapsed)),
+        ]
+    )
+
+
+def report_failures(output: Output, summary: DownloadSummary) -> int:
+    """Say what failed, if anything did, and return the exit code."""
+    if not summary.failed:
+        return 0
+    failures = (f"{result.item_id}: {reason(result.error)}" for result in summary.results if result.error)
+    named = [] if output.as_json else listed(list(itertools.islice(failures, NAMED_FAILURES)), summary.failed)
+    share = f"{summary.failed:,} of {summary.total_items:,}"
+    output.error(f"{share} work items failed. Run the same command again to download only what is missing.", named)
+    return FAILED
+
+
+_COLUMNS = (Column("Path"), Column("File", flexible=True), Column("Size", right=True))
+
+
+class Upload(NamedTuple):
+    """The result of one file, as it is printed.
+
+    Attributes:
+        file: The file, as it was named.
+        path: Its path in the space; ``None`` if it failed.
+        size: Its bytes; 0 if it failed.
+        content_type: The media type that it was stored with; ``None`` if it failed.
+        error: Why it failed, else ``None``.
+    """
+
+    file: str
+    path: str | None = None
+    size: int = 0
+    content_type: str | None = None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON shows it."""
+        return self._asdict()
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completing("file"))
+@click.option("--content-type", help="Media type of all files (default: guessed from each name).")
+@with_workers(help="Files that are uploaded at the same time.")
+@with_patience
+@with_space
+@with_output
+def upload(
+    output: Output,
+    connection: Options,
+    files: tuple[str, ...],
+    content_type: str | None,
+    max_workers: int,
+    patience: float,
+) -> int:
+    """Upload files to the storage of a space.
+
+    Prints for each file its path in the space, which "cfplatform work-items create" takes: on a terminal as a table;
+    into a pipe, as each is finished, as tab-separated lines of path, file and size; with --json as one object per
+    line, where files that failed have an error. The exit code is 1 if any failed.
+
+    \b
+    Examples:
+      cfplatform upload street.jpg
+      asset=$(cfplatform upload street.jpg | cut -f 1)
+      cfplatform upload *.png --json | jq -r 'select(.error == null) | .path'
+      cfplatform upload scan.raw --content-type application/octet-stream
+    """
+    failed: list[Upload] = []
+    outage: OutageError | None = None
+
+    def finished(client: Client) -> Iterator[Upload]:
+        nonlocal outage
+        left = Counter(files)
+        results = client.upload_files(files, content_type=content_type, progress=output.reporter(UPLOAD))
+        try:
+            with contextlib.closing(results):
+                for result in results:
+                    left[str(result.file)] -= 1
+                    done = result.uploaded
+                    if done is not None:
+                        yield Upload(str(result.file), done.path, done.size, done.content_type)
+                    else:
+                        error = words(result.error) if result.error else "unknown"
+                        failed.append(Upload(str(result.file), error=error))
+                        if output.as_json:
+                            yield failed[-1]
+        except OutageError as error:
+            # What was uploaded must not be uploaded again, so each file that was not is named.
+            outage = error
+            missing = [Upload(file, error=_cause(error)) for file in left.elements()]
+            failed.extend(missing)
+            if output.as_json:
+                yield from missing
+
+    with opened(output, connection, max_workers=max_workers, patience=patience) as client:
+        if output.tables:
+            _show_together(output, finished(client), files)
+        else:
+            output.listing(_COLUMNS, finished(client), _row)
+    return _report_failed_uploads(output, failed, len(files), outage)
+
+
+def _show_together(output: Output, uploads: Iterator[Upload], files: Sequence[str]) -> None:
+    """Print a table when all is done, since the bar is on the same terminal, and also when it is stopped."""
+    done: list[Upload] = []
+    try:
+        done.extend(uploads)
+    finally:
+        positions = {file: position for position, file in enumerate(files)}
+        done.sort(key=lambda upload: positions[upload.file])
+        if done:
+            output.listing(_COLUMNS, done, _row)
+
+
+def _row(upload: Upload, in_table: bool) -> Sequence[str]:
+    if in_table:
+        # Of a long path the table would cut off the end, which distinguishes files.
+        return upload.path or "-", os.path.basename(upload.file), amount(upload.size)
+    return upload.path or "-", upload.file, str(upload.size)
+
+
+def _cause(outage: OutageError) -> str:
+    """Return what happened. The usual advice, to run the command again, would upload finished files twice."""
+    return without_request(outage, message(outage))
+
+
+def _report_failed_uploads(output: Output, failed: Sequence[Upload], total: int, outage: OutageError | None) -> int:
+    if not failed:
+        return 0
+    known = _cause(outage) if outage is not None else ""
+    named = [] if output.as_json else listed([_sentence(each, known) for each in failed[:NAMED_FAILURES]], len(failed))
+    sentence = f"{len(failed):,} of {total:,} files could not be uploaded."
+    if outage is not None:
+        sentence += f" {known} Run the command again with only these files, or wait longer with --patience."
+    output.error(sentence, named)
+    return FAILED
+
+
+def _sentence(upload: Upload, known: str) -> str:
+    """Say which file failed and why; of an outage, which has one reason for all, only which."""
+    if upload.error == known:
+        return upload.file
+    # An error of this machine names the file, one of the platform does not know it.
+    error = upload.error or ""
+    return error if repr(upload.file) in error else f"{upload.file}: {error}"
