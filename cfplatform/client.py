@@ -229,11 +229,8 @@ class Client:
 
         def begin(query: Query) -> Background[Any]:
             # Once: the page is asked for again when it is needed, if this fails.
-            return Background(
-                lambda stop: self._calls.get_json(path, query, run=Run(stop=stop), repeats=False),
-                "prefetch",
-                check=self._calls.ensure_open,
-            )
+            once = functools.partial(self._calls.get_json, path, query, repeats=False)
+            return Background(lambda stop: once(run=Run(stop=stop)), "prefetch", check=self._calls.ensure_open)
 
         listings = [[*query, ("limit", str(page_size or params.MAX_PAGE_SIZE))] for query in queries]
         ahead = begin if prefetch else None
@@ -245,11 +242,8 @@ class Client:
         if project_id is not None:
             return params.object_id("project_id", project_id)
         if self._project_id is None:
-            raise ConfigurationError(
-                "No project.",
-                parameter="project_id",
-                hint="Pass project_id=... to the call or to Client, or set CF_PROJECT_ID.",
-            )
+            hint = "Pass project_id=... to the call or to Client, or set CF_PROJECT_ID."
+            raise ConfigurationError("No project.", parameter="project_id", hint=hint)
         return self._project_id
 
     def _space(self, space_id: Id | None) -> str | None:
@@ -257,11 +251,8 @@ class Client:
 
     def _required_space(self, space_id: Id | None) -> str:
         if (space := self._space(space_id)) is None:
-            raise ConfigurationError(
-                "No space.",
-                parameter="space_id",
-                hint="Pass space_id=... to the call or to Client, or set CF_SPACE_ID.",
-            )
+            hint = "Pass space_id=... to the call or to Client, or set CF_SPACE_ID."
+            raise ConfigurationError("No space.", parameter="space_id", hint=hint)
         return space
 
     def _run_patience(self, patience: float | None) -> float:

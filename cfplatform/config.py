@@ -96,7 +96,7 @@ def base_url(value: str | None, *, allow_insecure_http: bool = False) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this machine."""
+    """Return whether a host name or address is this machine."""
     host = host.rstrip(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -105,7 +105,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_private(host: str) -> bool:
-    """Tell whether a host is an address that no public storage has: private, link-local or this machine."""
+    """Return whether a host is an address that no public storage has: private, link-local or this machine."""
     address = read_address(host.rstrip("."))
     return is_loopback(host) if address is None else not address.is_global
 

@@ -27,7 +27,7 @@ Retries = int | urllib3.Retry
 
 
 def _is_plain(part: str) -> bool:
-    """Tell of a part of a path that quoting would leave as it is."""
+    """Return whether quoting would leave a part of a path as it is."""
     return part.isascii() and part.replace("-", "").replace("_", "").isalnum()
 
 

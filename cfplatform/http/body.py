@@ -1,4 +1,4 @@
-"""Which body is accepted: read in bounded steps, counted, and taken only where its framing proves it complete.
+"""Which body is accepted? One that is read in bounded steps, counted, and complete as its framing proves.
 
 Also the bodies of uploads, which are read from a file in steps.
 """
@@ -83,11 +83,13 @@ class ObjectStream:
         is_framed = self.length is not None or getattr(self._raw, "chunked", False) or self._read_before is not None
         if self.status_code != 304 and not is_framed and getattr(self._raw, "connection", None) is not None:
             # Without either, a connection that is cut looks like the end of the body. What a mock answers has none.
-            raise InvalidResponseError("The storage sent a body without its length, so it cannot be proven whole.")
+            raise InvalidResponseError(
+                "The storage sent a body without its length, so it cannot be verified as complete."
+            )
 
     @property
     def size(self) -> int | None:
-        """The bytes that :meth:`chunks` will give, or ``None`` where that is not told."""
+        """The bytes that :meth:`chunks` will give, or ``None`` where that is unknown."""
         return None if self._codings else self.length
 
     @property
@@ -219,18 +221,17 @@ def _codings(response: requests.Response) -> list[str]:
 
 def _announced_length(response: requests.Response) -> int | None:
     text = response.headers.get("Content-Length", "").strip()
-    if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and not getattr(response.raw, "chunked", False):
-        return int(text)
-    lengths = {part.strip() for part in text.split(",")}
-    if getattr(response.raw, "chunked", False) or not text:
+    if not text or getattr(response.raw, "chunked", False):
         return None
+    # The same length may be announced twice.
+    lengths = {part.strip() for part in text.split(",")}
     if len(lengths) != 1 or not all(re.fullmatch(f"[0-9]{{1,{MAX_DIGITS}}}", part) for part in lengths):
-        raise InvalidResponseError(f"The storage announced a length that is none: {text[:40]!r}.")
+        raise InvalidResponseError(f"The storage announced a length that is not valid: {text[:40]!r}.")
     return int(lengths.pop())
 
 
 def _gunzip(compressed: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompress one or more gzip members; each must be whole, with its checksum."""
+    """Decompress one or more gzip members; each must be complete, with its checksum."""
     member = zlib.decompressobj(31)
     try:
         for chunk in compressed:
@@ -360,7 +361,7 @@ class Body:
         size: Bytes to send.
         name: What errors call the file.
         stop: Ends the sending early when it is set.
-        is_unchanged: Asked before the last bytes leave: a file that changed meanwhile never becomes a whole object.
+        is_unchanged: Asked before the last bytes leave: a file that changed meanwhile never becomes an object.
     """
 
     def __init__(
@@ -386,21 +387,19 @@ class Body:
             raise Interrupted
         left = self.size - self._at
         wanted = left if amount < 0 else min(amount, left)
-        problem = ""
         piece = b""
         try:
             # A file object may give fewer bytes than there are.
             while len(piece) < wanted and (more := self._file.read(wanted - len(piece))):
                 piece += more
-            if piece and wanted == left and self._is_unchanged is not None and not self._is_unchanged():
-                problem = "it changed"
+            is_changed = bool(piece) and wanted == left and self._is_unchanged is not None and not self._is_unchanged()
         except Exception as error:
             # Of any class: a file object may be anybody's.
-            problem = _words(error)
-        if not problem and len(piece) < wanted:
-            problem = f"it ended after {self._at + len(piece)} of {self.size} bytes"
-        if problem:
-            raise self._failed(problem)
+            raise self._failed(_words(error)) from None
+        if is_changed:
+            raise self._failed("it changed")
+        if len(piece) < wanted:
+            raise self._failed(f"it ended after {self._at + len(piece)} of {self.size} bytes")
         self._at += len(piece)
         return piece
 
@@ -412,13 +411,10 @@ class Body:
         """Go to a position; only from the start, as the layers below do to send it again."""
         if whence != io.SEEK_SET:
             raise io.UnsupportedOperation("only from the start")
-        problem = ""
         try:
             self._file.seek(self._start + offset)
         except Exception as error:
-            problem = _words(error)
-        if problem:
-            raise self._failed(problem)
+            raise self._failed(_words(error)) from None
         self._at = offset
         return offset
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import requests
 import urllib3
@@ -28,7 +28,7 @@ from ..exceptions import (
     error_from_response,
 )
 from . import errors, timeouts
-from .body import CHUNK, drain, start_of_body
+from .body import CHUNK, Body, drain, start_of_body
 from .retry import RETRY_STATUSES, SINGLE, Attempts, RetryPolicy, Run, retry_after
 from .session import Channel
 
@@ -58,7 +58,7 @@ class Call:
         method: Of the request.
         url: Of the request.
         headers: Those that are not the session's own.
-        body: Bytes, or a file-like object that can seek.
+        body: Of the request; a file is sent again from its start.
         route: The kind of request, such as "annotations".
         policy: What is repeated; nothing of it is counted yet.
         timeout: Seconds to connect, and between two reads.
@@ -77,7 +77,7 @@ class Call:
         method: str,
         url: str,
         headers: Mapping[str, str] | None = None,
-        body: Any = None,
+        body: bytes | Body | None = None,
         *,
         route: str,
         policy: Retry,
@@ -99,7 +99,7 @@ class Call:
         self._resumed = resumed
         self._renew = renew
         self._may_be_repeated = not policy.allowed_methods or method in policy.allowed_methods
-        self._is_file = body is not None and not isinstance(body, bytes)
+        self._file = body if isinstance(body, Body) else None
         self._content_repeats = CONTENT_REPEATS
         self._reached = resumed.position() if resumed is not None else 0
         self._attempts = Attempts(
@@ -108,7 +108,7 @@ class Call:
             policy=policy,
             run=run,
             timeout=timeout,
-            seconds=seconds or timeouts.of_call(timeout, getattr(body, "size", 0)),
+            seconds=seconds or timeouts.of_call(timeout, self._file.size if self._file else 0),
             is_essential=is_essential,
         )
 
@@ -128,7 +128,7 @@ class Call:
                 prepared = self._prepared()
                 timeouts.limit_reading(attempts.run.stop, attempts.deadline)
                 # Sending a file may take long, and is not waiting for an answer.
-                attempts.is_asking = not self._is_file
+                attempts.is_asking = self._file is None
                 try:
                     response = self._channel.send(prepared, attempts.policy, self._timeout)
                 except errors.CAUGHT as error:
@@ -156,8 +156,8 @@ class Call:
         headers = self._headers
         if self._resumed is not None:
             headers = {**(headers or {}), **self._resumed.headers()}
-        if self._is_file:
-            self._body.seek(0)
+        if self._file is not None:
+            self._file.seek(0)
         return self._channel.prepare(self._method, self._url, headers, self._body)
 
     def _received(
@@ -175,11 +175,11 @@ class Call:
 
     def _succeeded(self) -> None:
         # No upload, and nothing that creates, is sent again to see whether the origin answers.
-        is_harmless = self._may_be_repeated and self._resumed is None and not self._is_file
+        is_harmless = self._may_be_repeated and self._resumed is None and self._file is None
         self._attempts.succeeded(self._is_answered if is_harmless else None)
 
     def _is_answered(self, stop: threading.Event | None) -> bool:
-        """Send the request once, as a probe; tell whether the origin answers."""
+        """Send the request once, as a probe; return whether the origin answers."""
         prepared = self._prepared()
         if self._channel.is_storage:
             # The first byte will do.
@@ -261,7 +261,7 @@ class Call:
             raise errors.named(failure, self._method, self._url)
 
     def _may_repeat(self, failure: CFPlatformError, response: requests.Response | None) -> bool:
-        """Count a failed attempt, wait, and tell whether there is another."""
+        """Count a failed attempt, wait, and return whether there is another."""
         attempts = self._attempts
         if not attempts.is_exhausted and self._is_counted(failure, response):
             return True

@@ -1,4 +1,4 @@
-"""Which exception it is: errors of requests and urllib3, and answers with an error status, as errors of ours.
+"""Which exception is it? Errors of requests and urllib3 become errors of ours.
 
 None of their objects is kept: they hold the key, connections and signed URLs.
 """
@@ -136,7 +136,7 @@ def _of_answer(error: BaseException, chain: list[BaseException]) -> CFPlatformEr
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether the same request may fare better the next time."""
+    """Return whether the same request may fare better the next time."""
     chain = _chain_of(error)
     if _is_any(chain, (PrivateAddressError, *_BAD_HEADERS, *_BAD_URLS)):
         return False
@@ -147,7 +147,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def _is_of_the_network(chain: list[BaseException]) -> bool:
-    """Tell whether an error comes from a connection, and not from requests alone or a tool in its place."""
+    """Return whether an error comes from a connection, and not from requests alone or a tool in its place."""
     return any(
         isinstance(part, (urllib3.exceptions.HTTPError, OSError)) and not isinstance(part, requests.RequestException)
         for part in chain
@@ -155,7 +155,7 @@ def _is_of_the_network(chain: list[BaseException]) -> bool:
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Tell whether no connection could be made: refused, or the name is unknown."""
+    """Return whether no connection could be made: refused, or the name is unknown."""
     return _is_any(_chain_of(error), urllib3.exceptions.NewConnectionError)
 
 
@@ -177,13 +177,13 @@ def named(error: CFPlatformError, method: str, url: str) -> CFPlatformError:
 
 
 def has_expired(error: APIError) -> bool:
-    """Tell whether the storage refused a signed URL because of its age."""
+    """Return whether the storage refused a signed URL because of its age."""
     text = error.response.text if error.response else ""
     return error.status_code in (400, 403) and re.search(_EXPIRED, text) is not None
 
 
 def is_from_between(error: CFPlatformError) -> bool:
-    """Tell whether a refusal is the web page of a proxy or firewall, and not the platform's word on the key."""
+    """Return whether a refusal is the web page of a proxy or firewall, and not the platform's word on the key."""
     return type(error) is APIError and error.status_code in WEB_PAGE_STATUSES
 
 

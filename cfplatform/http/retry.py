@@ -208,7 +208,7 @@ class Attempts:
         self.breaker.failed(id(self), reason, status, is_essential=self._is_essential, can_wait=can_wait)
 
     def must_end(self, asked: float | None) -> bool:
-        """Tell whether the attempts end here, although the policy would allow another."""
+        """Return whether the attempts end here, although the policy would allow another."""
         if self._is_lost and time.monotonic() - self._began >= FIRST_CONTACT:
             return True
         if self.run.patience:
@@ -220,7 +220,7 @@ class Attempts:
         return self.deadline.left() < min(asked or 0.0, MAX_RETRY_AFTER)
 
     def outlasts(self) -> bool:
-        """Wait for the end of an outage; tell whether there was one, after which nothing that failed counts."""
+        """Wait for the end of an outage; return whether there was one, after which nothing that failed counts."""
         if not self.run.patience or self._is_lost:
             return False
         if not isinstance(self.policy, RetryPolicy):
@@ -239,7 +239,7 @@ class Attempts:
         return False
 
     def is_transient(self, failure: CFPlatformError) -> bool:
-        """Tell whether the same request may fare better the next time, as far as the status of its answer tells."""
+        """Return whether the same request may fare better the next time, judged by the status of its answer."""
         if not isinstance(failure, APIError) or failure.status_code in self.statuses:
             return True
         if failure.response is not None and _TRANSIENT_CODE.search(failure.response.text):
@@ -253,14 +253,14 @@ class Attempts:
         return self.mounted.status_forcelist or RETRY_STATUSES
 
     def would_repeat(self, method: str, status: int) -> bool:
-        """Tell whether the policy of ours repeats a status; of a caller's own policy the adapter knows."""
+        """Return whether the policy of ours repeats a status; of a caller's own policy the adapter knows."""
         policy = self.policy
         if not isinstance(policy, RetryPolicy) or self.is_exhausted:
             return False
         return bool(policy.total) and policy.is_retry(method, status)
 
     def has_left(self) -> bool:
-        """Tell whether attempts were left for after an outage; they may be used now."""
+        """Return whether attempts were left for after an outage; they may be used now."""
         if self._has_left:
             self._has_left = self.is_exhausted = False
             return True

@@ -1,4 +1,4 @@
-"""How a request is sent: as a prepared request, through ``Session.send`` and an adapter that is mounted on the session.
+"""How is a request sent? As a prepared request, through ``Session.send`` and an adapter that is mounted on the session.
 
 So everything that hooks into requests (a mock, a tracer, a cache, an auth) sees every call. What is the same for all
 requests to an origin (headers, proxies, TLS settings, the pool of connections) is looked up once.
@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
 
@@ -46,11 +45,9 @@ _log = logging.getLogger("cfplatform.http")
 _sending = threading.local()
 
 
-class NoAuth(AuthBase):
-    """Adds nothing. Its presence keeps requests from looking for credentials in ``.netrc``."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        return request
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Add nothing; its presence keeps requests from looking for credentials in ``.netrc``."""
+    return request
 
 
 class _NoCookies(RequestsCookieJar):
@@ -167,7 +164,7 @@ class PlainSession(requests.Session):
 
     def __init__(self, adapter: Adapter, headers: Mapping[str, str]) -> None:
         super().__init__()
-        self.auth = _NO_AUTH
+        self.auth = _no_auth
         self.headers = CaseInsensitiveDict(headers)
         self.cookies = _NoCookies(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         self.mount("https://", adapter)
@@ -176,14 +173,11 @@ class PlainSession(requests.Session):
     @property
     def is_untouched(self) -> bool:
         """Whether nothing was set that only ``prepare_request`` knows how to apply."""
-        return self.auth is _NO_AUTH and not self.params and not len(self.cookies)
+        return self.auth is _no_auth and not self.params and not len(self.cookies)
 
     def resolve_redirects(self, *args: Any, **kwargs: Any) -> Any:
         """Never follow: a redirect would take the key along, and its body would be read without a limit."""
         return iter(())
-
-
-_NO_AUTH = NoAuth()
 
 
 class Channel:
@@ -196,7 +190,7 @@ class Channel:
         key: The API key: sent to the origin of ``base_url``, and blanked in what a server says.
         base_url: Where the key goes; nowhere if ``None``.
         is_own: Whether the session is the caller's own, which is never closed.
-        why_no_redirect: What is said of a redirect, which is never followed.
+        why_no_redirect: Explains why a redirect is not followed.
         hint: What is added to a refusal.
     """
 
@@ -269,7 +263,7 @@ class Channel:
         self, method: str, url: str, headers: Mapping[str, str] | None, body: Any
     ) -> requests.PreparedRequest:
         # Without an auth of its own nothing is looked up in .netrc.
-        auth = None if self.session.auth is not None else _NO_AUTH
+        auth = None if self.session.auth is not None else _no_auth
         data = body if isinstance(body, bytes) else None
         request = requests.Request(method, url, headers={**self._headers, **(headers or {})}, data=data, auth=auth)
         try:

@@ -1,4 +1,4 @@
-"""How long things may take: name lookup, connecting, headers, body, and a call as a whole.
+"""How long may it take? Name lookup, connecting, headers, body, and a call as a whole.
 
 The timeouts of a socket hold for one ``recv`` each, so a server that sends a byte at a time is never caught by them.
 Here each ``recv`` is preceded by a look at the clock, in the thread that reads. There is no watching thread, so there

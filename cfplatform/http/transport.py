@@ -397,7 +397,7 @@ class Transport:
 
 @functools.lru_cache(maxsize=256)
 def _is_storage(origin: str, plain: bool, may_be_private: bool) -> bool:
-    """Tell whether a storage may be at an origin; ``plain`` allows http."""
+    """Return whether a storage may be at an origin; ``plain`` allows http."""
     try:
         parts = urlsplit(origin)
         host, _ = parts.hostname or "", parts.port

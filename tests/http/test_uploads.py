@@ -561,9 +561,11 @@ def test_closing_the_generator_stops_everything(sink, uploading):
     began = time.monotonic()
     results.close()
     assert time.monotonic() - began < 2
+    # What was on its way when the generator was closed may still arrive; nothing follows it.
+    time.sleep(0.5)
     count = len(storage.puts)
     time.sleep(0.1)
-    assert len(storage.puts) == count
+    assert len(storage.puts) == count <= 1 + 3
     assert len(taken) <= 2 * 3 + 10 + 2
 
 
