@@ -7,6 +7,7 @@ for what is loaded.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -59,6 +60,9 @@ def run(*arguments, sandbox=None, cwd=None, stdin="", **changes):
                 code = ended.code or 0
             finally:
                 os.chdir(before)
+            if code == 2:
+                # Files that a refused command has opened are closed with its process, without a word.
+                gc.collect()
         return subprocess.CompletedProcess(argv, code, *map(_written, (out, err)))
 
 

@@ -20,6 +20,8 @@ from tests.adapters import missing
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+#: What wants a process of its own: the start of others, and the set-up of logs, which would stay.
+PROCESS = re.compile(r"__main__|basicConfig")
 MOCKS = re.compile(r"^import (responses|requests_mock)$", re.MULTILINE)
 BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:(?:    .*)?\n)+)", re.MULTILINE)
 
@@ -44,7 +46,7 @@ def test_code_blocks_run(sandbox, tmp_path, monkeypatch, capfd, block):
     for name, value in sandbox.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    if "__main__" in block:
+    if PROCESS.search(block):
         run_as_a_script(block)
     else:
         exec(compile(block, "block", "exec"), {"__name__": "__main__"})  # noqa: S102 - from our own pages
@@ -54,7 +56,7 @@ def test_code_blocks_run(sandbox, tmp_path, monkeypatch, capfd, block):
 
 
 def run_as_a_script(block):
-    """Run code that starts processes, which import the script that started them."""
+    """Run code from a file, which the processes that it starts can import."""
     Path("script.py").write_text(block, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-W", "error", "script.py"], env=environment, timeout=60, check=True)

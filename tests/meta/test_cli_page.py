@@ -69,7 +69,9 @@ def test_every_example_is_a_call_that_the_command_takes(name, line, tmp_path, mo
             named = arguments[0] in command.commands
             words.append(arguments.pop(0) if named else command.default)
             command = command.commands[words[-1]]
+        # With the settings of the command line: click keeps the help option that it makes for the first context.
+        settings = reference.cli.context_settings
         # What is wrong raises; help is no error.
-        with contextlib.suppress(click.exceptions.Exit), command.make_context(" ".join(words), arguments):
+        with contextlib.suppress(click.exceptions.Exit), command.make_context(" ".join(words), arguments, **settings):
             pass
         assert name == "cfplatform" or name.split()[0] in words
