@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from . import archives as archives
     from . import coco as coco
     from .client import Client
+    from .params import WorkItemFilters
     from .progress import ProgressReporter
+    from .resources.options import DownloadOptions, Executor, ExportDownloadOptions, WaitOptions
     from .resources.results import (
         DownloadedItem,
         DownloadResult,
@@ -70,11 +72,14 @@ __all__ = [
     "DestinationBusyError",
     "DestinationError",
     "DownloadError",
+    "DownloadOptions",
     "DownloadResult",
     "DownloadSummary",
     "DownloadedItem",
+    "Executor",
     "Export",
     "ExportContent",
+    "ExportDownloadOptions",
     "ExportError",
     "ExportFailedError",
     "ExportFormat",
@@ -94,8 +99,10 @@ __all__ = [
     "UploadError",
     "UploadResult",
     "UploadedFile",
+    "WaitOptions",
     "WebhookVerificationError",
     "WorkItem",
+    "WorkItemFilters",
     "WorkItemStatus",
     "__version__",
     "iter_downloaded",
@@ -107,12 +114,17 @@ logging.getLogger("cfplatform").addHandler(logging.NullHandler())
 #: bring requests into every test run, and what a script that only lists does without.
 _LATER = {
     "Client": "client",
+    "DownloadOptions": "resources.options",
     "DownloadResult": "resources.results",
     "DownloadSummary": "resources.results",
     "DownloadedItem": "resources.results",
+    "Executor": "resources.options",
+    "ExportDownloadOptions": "resources.options",
     "ProgressReporter": "progress",
     "UploadResult": "resources.results",
     "UploadedFile": "resources.results",
+    "WaitOptions": "resources.options",
+    "WorkItemFilters": "params",
     "archives": "archives",
     "coco": "coco",
     "iter_downloaded": "resources.results",

@@ -1,0 +1,35 @@
+"""What users' scripts may use stays: names, methods, and the order of parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.meta.surface import names
+
+#: Listed by ``python -m tests.meta.surface`` before the modules of the package were moved.
+KEPT = Path(__file__).with_name("public_names.txt").read_text(encoding="utf-8").split("\n")[:-1]
+NOW = dict(line.partition("(")[::2] for line in names())
+
+
+def missing(before, now):
+    """Parameters that are gone, or that stand in another order."""
+    rest = iter(now)
+    return [name for name in before if name not in rest]
+
+
+@pytest.mark.parametrize("line", KEPT)
+def test_nothing_public_goes(line):
+    path, _, parameters = line.partition("(")
+    module = path.rsplit(".", 1)[0]
+    if path not in NOW and not any(name.startswith(module) for name in NOW):
+        pytest.skip("of an extra that is not installed")
+    assert path in NOW
+    assert missing(parameters.rstrip(")").split(", "), NOW[path].rstrip(")").split(", ")) == []
+
+
+def test_a_parameter_that_goes_or_moves_is_noticed():
+    assert missing(["a", "b"], ["a", "new", "b"]) == []
+    assert missing(["a", "b"], ["b", "a"]) == ["b"]
+    assert missing(["a", "b"], ["a"]) == ["b"]
