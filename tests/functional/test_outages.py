@@ -158,7 +158,7 @@ def test_a_run_ends_when_its_patience_is_used_up_and_the_next_one_fetches_the_re
         message = str(caught.value)
         assert f"503 Service Unavailable from {sandbox.base_url.partition('/api')[0]}" in message
         assert ": maintenance. Nothing has succeeded for 1.5 s." in message
-        assert "work items are finished and kept. Run the same call again to fetch the rest" in message
+        assert "work items are finished and kept. Run it again to fetch the rest" in message
         assert "failed" not in message
         assert caught.value.status_code == 503
         sandbox.clear_faults()
