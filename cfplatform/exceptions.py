@@ -29,10 +29,8 @@
     ├── UploadError                            a file cannot be uploaded: not readable, empty, or changed meanwhile
     └── WebhookVerificationError               a webhook delivery was refused; ``reason`` says why in one word
 
-Every error carries ``message``, ``hint`` (what to do), ``parameter`` (the argument that is wrong), ``method``, ``url``
-(without its query), ``status_code``, ``request_id``, ``response`` (a plain copy of the answer) and ``cursor`` (where a
-listing can be resumed); what does not apply is ``None``. ``str(error)`` is the message followed by the hint. None of
-them holds the API key or a signature, and all of them can be pickled.
+Every error has the attributes of :class:`CFPlatformError`; what does not apply is ``None``. ``str(error)`` is the
+message followed by the hint. None of them holds the API key or a signature, and all of them can be pickled.
 """
 
 from __future__ import annotations
