@@ -150,7 +150,9 @@ def verify(
 
     Args:
         path: The zip file.
-        max_members, max_total_bytes, max_ratio: See :func:`check`.
+        max_members: See :func:`check`.
+        max_total_bytes: See :func:`check`.
+        max_ratio: See :func:`check`.
         progress: Called with the number of bytes after each step; what it raises ends the call.
 
     Raises:
@@ -183,7 +185,9 @@ def extract(
     Args:
         path: The zip file.
         destination: The folder to make; its parents are created. It must not exist: nothing is overwritten or merged.
-        max_members, max_total_bytes, max_ratio: See :func:`check`.
+        max_members: See :func:`check`.
+        max_total_bytes: See :func:`check`.
+        max_ratio: See :func:`check`.
         progress: Called with the number of bytes after each step; what it raises ends the call.
 
     Returns:
@@ -225,7 +229,9 @@ def iter_members(
         path: The zip file.
         pattern: Which names to yield, as in :mod:`fnmatch`, case-sensitive; ``*`` stands for slashes too, so that
             ``*.json`` finds documents in any folder.
-        max_members, max_total_bytes, max_ratio: See :func:`check`.
+        max_members: See :func:`check`.
+        max_total_bytes: See :func:`check`.
+        max_ratio: See :func:`check`.
 
     Yields:
         Each file once, in the order of the archive's directory. Members stay usable when the iterator has moved on.
