@@ -247,9 +247,8 @@ def iter_members(
         1 ['annotations', 'categories']
     """
     if not isinstance(pattern, str):
-        raise InvalidParameterError(
-            f"pattern must be text such as '*.json', not {shown(pattern)}.", parameter="pattern"
-        )
+        message = f"pattern must be text such as '*.json', not {shown(pattern)}."
+        raise InvalidParameterError(message, parameter="pattern")
     with _Source(path) as source:
         members = _inspect(source, max_members, max_total_bytes, max_ratio)[0]
         identity = source.identity
@@ -320,9 +319,8 @@ def refuse_existing(target: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise InvalidParameterError(
-            f"destination {str(target)!r} cannot be made: {error.strerror or error}.", parameter="destination"
-        ) from None
+        message = f"destination {str(target)!r} cannot be made: {error.strerror or error}."
+        raise InvalidParameterError(message, parameter="destination") from None
     raise DownloadError(
         f"{str(target)!r} exists already, and nothing was changed in it. Remove it or choose another destination."
     )
@@ -350,7 +348,6 @@ class _Source(io.FileIO):
         self.identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     def at(self, offset: int, count: int) -> bytes:
-        """Read exactly so many bytes."""
         try:
             self.seek(offset)
             data = self.read(count)
@@ -365,7 +362,6 @@ class _Source(io.FileIO):
         return (self.at(at, min(STEP + overlap, end - at)) for at in range(start, end, STEP))
 
     def count(self, signature: bytes, start: int, end: int) -> int:
-        """Count how often a signature occurs."""
         return sum(step.count(signature) for step in self.steps(start, end, len(signature) - 1))
 
 
@@ -480,9 +476,12 @@ def _check_space(target: Path, info: ArchiveInfo) -> None:
 def _unfinished(target: Path) -> Iterator[str]:
     """Make a hidden folder beside a new one; yield its name. At the end it gets that of the new one, or is removed."""
     parent, prefix = target.parent, f".cfplatform-{naming.digest(target.name)}-"
-    for entry in os.listdir(parent):
-        if entry.startswith(prefix):
-            _remove_left_behind(parent / entry, entry.removeprefix(prefix))
+    for old in parent.glob(f"{prefix}*"):
+        # Of a process that is gone.
+        with contextlib.suppress(OSError):
+            made_by = old.name.removeprefix(prefix)
+            if local.is_left_behind(made_by) or time.time() - old.lstat().st_mtime > local.STALE_AFTER:
+                shutil.rmtree(old, ignore_errors=True)
     name = prefix + local.unique_name()
     os.mkdir(parent / name)
     try:
@@ -494,13 +493,6 @@ def _unfinished(target: Path) -> Iterator[str]:
     except BaseException:
         shutil.rmtree(parent / name, ignore_errors=True)
         raise
-
-
-def _remove_left_behind(folder: Path, name: str) -> None:
-    """Remove what a process that is gone left unfinished."""
-    with contextlib.suppress(OSError):
-        if local.is_left_behind(name) or time.time() - os.lstat(folder).st_mtime > local.STALE_AFTER:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unpack(
@@ -538,7 +530,6 @@ def _unpack(
 def _inspect(
     source: _Source, max_members: int, max_total_bytes: int, max_ratio: float
 ) -> tuple[list[zipfile.ZipInfo], ArchiveInfo]:
-    """Check everything that can be known without unpacking; see :func:`cfplatform.archives.check`."""
     for name, value in (("max_members", max_members), ("max_total_bytes", max_total_bytes), ("max_ratio", max_ratio)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
             raise InvalidParameterError(f"{name} must be a number above 0, not {shown(value)}.", parameter=name)
@@ -704,11 +695,7 @@ def _check_twice(infos: list[zipfile.ZipInfo], max_members: int) -> None:
 
 
 def _data_start(source: _Source, info: zipfile.ZipInfo) -> int:
-    """Check the header in front of a member; return where its bytes begin.
-
-    Raises:
-        IncompleteDownloadError: If the header contradicts the directory.
-    """
+    """Check the header in front of a member against the directory; return where its bytes begin."""
     raw_name = _raw_name(info)
     length = _LOCAL_FIELDS.size + len(raw_name)
     if info.header_offset + length > source.size:

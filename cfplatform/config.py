@@ -26,8 +26,6 @@ MAX_WORKERS_LIMIT = 256
 #: Seconds for both halves, or the pair (connect, read).
 Timeout = float | tuple[float, float]
 
-_KEY = re.compile(r"[!-~]{1,512}")
-
 
 class Secret(str):
     """A text that shows itself nowhere but where it is sent: tools that print local variables use ``repr``."""
@@ -51,10 +49,10 @@ def api_key(value: str | None) -> Secret:
     stripped = Secret(value.strip(" \t\r\n"))
     if not stripped:
         raise ConfigurationError(f"{source} is blank. Pass the key that CloudFactory gave you.", parameter="api_key")
-    if not _KEY.fullmatch(stripped):
+    if not re.fullmatch(r"[!-~]{1,512}", stripped):
         raise ConfigurationError(
             f"{source} has characters that cannot be part of a key (white space or control characters inside, "
-            f"anything outside ASCII) or more than 512 of them. Copy the key again, without quotes around it.",
+            "anything outside ASCII) or more than 512 of them. Copy the key again, without quotes around it.",
             parameter="api_key",
         )
     if stripped != value:
@@ -71,37 +69,32 @@ def base_url(value: str | None, *, allow_insecure_http: bool = False) -> str:
         raise ConfigurationError(f"{source} must be a string, not {type(url).__name__}.", parameter="base_url")
     url = url.strip().rstrip("/")
     example = f"It looks like {DEFAULT_BASE_URL}."
+    problem, hint = "", None
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise ConfigurationError(f"{source} is not a URL. {example}", parameter="base_url") from None
-    if parts.username is not None or parts.password is not None:
-        raise ConfigurationError(
-            f"{source} must not hold a user name or password. The API key is sent in a header.", parameter="base_url"
-        )
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigurationError(f"{source} must begin with https:// and name a host. {example}", parameter="base_url")
-    if re.search(r"[?#\\\s\x00-\x1f\x7f]", url):
-        raise ConfigurationError(
-            f"{source} must have no query, fragment, backslash or white space. {example}", parameter="base_url"
-        )
-    if parts.scheme == "http" and not is_loopback(host) and not allow_insecure_http:
-        raise ConfigurationError(
-            f"{source} uses plain http to {host}, which would send the API key in clear text.",
-            parameter="base_url",
-            hint="Use https, or pass allow_insecure_http=True if you are sure.",
-        )
+        problem = f"is not a URL. {example}"
+    else:
+        if parts.username is not None or parts.password is not None:
+            problem = "must not hold a user name or password. The API key is sent in a header."
+        elif parts.scheme not in ("http", "https") or not host:
+            problem = f"must begin with https:// and name a host. {example}"
+        elif re.search(r"[?#\\\s\x00-\x1f\x7f]", url):
+            problem = f"must have no query, fragment, backslash or white space. {example}"
+        elif parts.scheme == "http" and not is_loopback(host) and not allow_insecure_http:
+            problem = f"uses plain http to {host}, which would send the API key in clear text."
+            hint = "Use https, or pass allow_insecure_http=True if you are sure."
+    if problem:
+        raise ConfigurationError(f"{source} {problem}", parameter="base_url", hint=hint)
     return url
 
 
 def is_loopback(host: str) -> bool:
     """Return whether a host name or address is this machine."""
     host = host.rstrip(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
     address = read_address(host)
-    return address is not None and address.is_loopback
+    return host == "localhost" or host.endswith(".localhost") or (address is not None and address.is_loopback)
 
 
 def is_private(host: str) -> bool:
@@ -132,7 +125,7 @@ def default_id(value: str | None, variable: str) -> str | None:
 def timeout(value: Timeout) -> tuple[float, float]:
     """Check a timeout and return it as the pair (connect, read), both in seconds."""
     pair = value if isinstance(value, tuple) else (value, value)
-    if len(pair) != 2 or not all(_is_duration(part) for part in pair):
+    if len(pair) != 2 or not all(_is_number(part) and 0 < part <= MAX_TIMEOUT for part in pair):
         raise ConfigurationError(
             f"timeout must be a number of seconds above 0 and up to {MAX_TIMEOUT:g}, or a pair of them "
             "(connect, read). There is no 'wait for ever': a stuck connection would never end.",
@@ -141,8 +134,8 @@ def timeout(value: Timeout) -> tuple[float, float]:
     return float(pair[0]), float(pair[1])
 
 
-def _is_duration(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= MAX_TIMEOUT
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def max_workers(value: int) -> int:
@@ -157,8 +150,7 @@ def max_workers(value: int) -> int:
 
 def patience(value: float) -> float:
     """Check how long a run waits for an outage to end: seconds from 0 up."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < float("inf"):
+    if not _is_number(value) or not 0 <= value < float("inf"):
         raise ConfigurationError(
             f"patience must be a number of seconds from 0 up, not {shown(value)}. 0 does not wait for the end of an "
             "outage.",

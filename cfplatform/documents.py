@@ -49,11 +49,7 @@ class Edit(NamedTuple):
 
 
 def parse(document: bytes | bytearray) -> dict[str, Any]:
-    """Parse a COCO document, which must be one JSON object in UTF-8 (a BOM is allowed).
-
-    Raises:
-        InvalidResponseError: If it is not; the message says what it looks like instead.
-    """
+    """Parse a COCO document, which must be one JSON object in UTF-8 (a BOM is allowed)."""
     try:
         parsed = json.loads(document.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -68,11 +64,7 @@ def parse(document: bytes | bytearray) -> dict[str, Any]:
 
 
 def check_ends(head: bytes, tail: bytes) -> None:
-    """Check the first and the last byte of a document that is too large to be parsed.
-
-    Raises:
-        InvalidResponseError: If they are not the braces of an object.
-    """
+    """Check that a document that is too large to be parsed begins and ends with the braces of an object."""
     if not head.removeprefix(_BOM).lstrip().startswith(b"{") or not tail.rstrip().endswith(b"}"):
         raise InvalidResponseError(f"The document is not one whole JSON object{_looks_like(head)}.")
 
@@ -81,14 +73,8 @@ def set_asset_url(document: bytes, asset_url: str | None) -> bytes:
     """Check a document as :func:`parse` does, and return it with ``info.asset_url`` set.
 
     Only the value is replaced, or the member added in front of the others; ``info`` is made where there is none. Every
-    other byte stays. Parsers take the last of several members of one name, so that one is edited.
-
-    Args:
-        document: The document.
-        asset_url: The value to set; ``None`` is written as ``""``, as the official client does.
-
-    Raises:
-        InvalidResponseError: As for :func:`parse`.
+    other byte stays. Parsers take the last of several members of one name, so that one is edited. ``None`` is
+    written as ``""``, as the official client does.
 
     Example:
         >>> set_asset_url(b'{"info": {"year": 2026}, "images": []}', "assets/1")
@@ -107,13 +93,7 @@ def set_asset_url(document: bytes, asset_url: str | None) -> bytes:
 
 
 def edit(asset_url: str | None, document: Members, info: Members | None) -> Edit:
-    """Return the smallest edit that sets ``info.asset_url``.
-
-    Args:
-        asset_url: The value to set.
-        document: The document, in which ``info`` is wanted.
-        info: Its value, in which ``asset_url`` is wanted; ``None`` if there is none or it is no object.
-    """
+    """Return the smallest edit that sets ``info.asset_url``, given the members of the document and of its ``info``."""
     value = json.dumps(asset_url or "").encode()
     if info is not None and info.found is not None:
         return Edit(*info.found, value)

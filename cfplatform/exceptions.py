@@ -29,10 +29,8 @@
     ├── UploadError                            a file cannot be uploaded: not readable, empty, or changed meanwhile
     └── WebhookVerificationError               a webhook delivery was refused; ``reason`` says why in one word
 
-Every error carries ``message``, ``hint`` (what to do), ``parameter`` (the argument that is wrong), ``method``, ``url``
-(without its query), ``status_code``, ``request_id``, ``response`` (a plain copy of the answer) and ``cursor`` (where a
-listing can be resumed); what does not apply is ``None``. ``str(error)`` is the message followed by the hint. None of
-them holds the API key or a signature, and all of them can be pickled.
+Every error has the attributes of :class:`CFPlatformError`; what does not apply is ``None``. ``str(error)`` is the
+message followed by the hint. None of them holds the API key or a signature, and all of them can be pickled.
 """
 
 from __future__ import annotations
@@ -283,10 +281,7 @@ def from_dict(data: Mapping[str, Any]) -> CFPlatformError:
 
 _BY_STATUS: dict[int, tuple[type[APIError], str]] = {
     400: (BadRequestError, "Check the arguments."),
-    401: (
-        AuthenticationError,
-        "Check the API key (CF_API_KEY). It must belong to the environment of the base URL.",
-    ),
+    401: (AuthenticationError, "Check the API key (CF_API_KEY). It must belong to the environment of the base URL."),
     403: (PermissionDeniedError, "The API key is not allowed to do this. Check the project and space ids."),
     404: (NotFoundError, "Check the ids, and that the API key belongs to the account that owns them."),
     409: (ConflictError, "It exists already or is in use. Look it up before you try again."),
@@ -312,24 +307,25 @@ def error_from_response(
     """Build the error that belongs to an answer.
 
     Args:
-        status_code: The answer's status.
+        status_code: The status.
         method: The method of the request.
         url: The URL of the request; its query is dropped.
-        headers: The answer's headers.
-        body: The start of the answer's body.
-        retry_after: Seconds that the server asked to wait, already parsed.
+        headers: The headers of the answer.
+        body: The start of its body.
+        retry_after: Seconds that the server asked to wait.
         secret: The API key, which is blanked wherever the server repeats it.
         hint: What to do, where that is not what the status usually asks for.
     """
     plain = {name.lower(): blank(value, secret) for name, value in headers.items()}
     text = blank(body[:65536].decode("utf-8", "replace"), secret)
-    cls, usual_hint = _BY_STATUS.get(
-        status_code, (ServerError, _SERVER_ERROR_HINT) if status_code >= 500 else (APIError, "")
+    content_type = plain.get("content-type", "")
+    cls, usual_hint = _BY_STATUS.get(status_code) or (
+        (ServerError, _SERVER_ERROR_HINT) if status_code >= 500 else (APIError, "")
     )
     request_id = printable(plain.get("x-request-id") or plain.get("x-amz-request-id") or "") or None
-    words = server_words(text, plain.get("content-type", "")) or "the server gave no reason"
+    words = server_words(text, content_type) or "the server gave no reason"
     where = blank_url(url)
-    if status_code in WEB_PAGE_STATUSES and is_web_page(text, plain.get("content-type", "")):
+    if status_code in WEB_PAGE_STATUSES and is_web_page(text, content_type):
         cls = APIError
         hint = "This web page is not from the platform: a proxy, firewall or gateway on the way to it has answered."
     message = f"{method} {where} failed with status {status_code}: {words.rstrip('.')}. {hint or usual_hint}".rstrip()
@@ -365,12 +361,10 @@ def server_words(text: str, content_type: str = "") -> str:
     elif "<Code>" in stripped:
         found = re.findall(r"<(?:Code|Message)>([^<]*)</", stripped)
         words = ": ".join(part.strip() for part in found[:2])
-    elif stripped[:1] == "<" or "html" in content_type:
+    elif stripped and (stripped[0] == "<" or "html" in content_type):
         title = re.search(r"(?is)<title[^>]*>(.*?)</title>", stripped[:_MAX_SEARCHED])
         words = "an HTML page" + (f" titled {title.group(1).strip()!r}" if title else "")
-        words = words if stripped else ""
-    words = printable(" ".join((words or stripped).split()))
-    return words if len(words) <= MAX_MESSAGE_LENGTH else words[: MAX_MESSAGE_LENGTH - 3] + "..."
+    return _cut(printable(" ".join((words or stripped).split())))
 
 
 def shown(value: object) -> str:
@@ -380,6 +374,10 @@ def shown(value: object) -> str:
     except Exception:
         # Such as that of a number with thousands of digits.
         text = f"a value of type {type(value).__name__}"
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 3] + "..."
 
 

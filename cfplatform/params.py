@@ -52,12 +52,12 @@ _DATES = {
 FILTER_NAMES = ("batch_ids", "work_item_ids", "status", *_DATES)
 
 
-def check_names(function: str, given: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse an unknown keyword as Python itself would, with a suggestion.
+def _wrong(name: str, message: str) -> InvalidParameterError:
+    return InvalidParameterError(message, parameter=name)
 
-    Raises:
-        TypeError: Naming the keyword, and the one that was probably meant.
-    """
+
+def check_names(function: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse an unknown keyword with a ``TypeError``, as Python itself would, with a suggestion."""
     for name in given:
         if name not in known:
             import difflib
@@ -72,9 +72,6 @@ def work_item_queries(filters: WorkItemFilters) -> list[Query]:
 
     More than 100 ids are cut into groups of 100, so there may be several queries; an empty list of ids selects
     nothing, so there may be none.
-
-    Raises:
-        InvalidParameterError: If a filter has a wrong form.
     """
     common: Query = []
     moments: dict[str, datetime] = {}
@@ -86,9 +83,8 @@ def work_item_queries(filters: WorkItemFilters) -> list[Query]:
     for kind in ("created_at", "updated_at"):
         first, last = moments.get(f"{kind}_from"), moments.get(f"{kind}_to")
         if first and last and first > last:
-            raise InvalidParameterError(
-                f"{kind}_from is later than the end of the range: nothing can match.", parameter=f"{kind}_from"
-            )
+            name = f"{kind}_from"
+            raise _wrong(name, f"{name} is later than the end of the range: nothing can match.")
     status = filters.get("status")
     if status is not None:
         if not isinstance(status, str) or not status.strip():
@@ -100,11 +96,7 @@ def work_item_queries(filters: WorkItemFilters) -> list[Query]:
     batches = _id_groups("batch_ids", filters.get("batch_ids"), batch_id)
     items = _id_groups("work_item_ids", filters.get("work_item_ids"), object_id)
     return [
-        [
-            *(("batchIds", value) for value in batch_group),
-            *(("workItemIDs", value) for value in item_group),
-            *common,
-        ]
+        [*(("batchIds", value) for value in batch_group), *(("workItemIDs", value) for value in item_group), *common]
         for batch_group, item_group in itertools.product(batches, items)
     ]
 
@@ -113,10 +105,8 @@ def _id_groups(name: str, ids: Iterable[Any] | None, check: Any) -> list[Sequenc
     if ids is None:
         return [()]
     if isinstance(ids, (str, bytes, dict)) or not isinstance(ids, Iterable):
-        raise InvalidParameterError(
-            f"{name} must be a list of ids, not {type(ids).__name__}; for a single id write {name}=[the id].",
-            parameter=name,
-        )
+        hint = f"for a single id write {name}=[the id]"
+        raise _wrong(name, f"{name} must be a list of ids, not {type(ids).__name__}; {hint}.")
     unique = list(dict.fromkeys(check(name, value) for value in ids))
     return list(chunks(unique, MAX_FILTER_IDS))
 
@@ -130,9 +120,7 @@ def batch_id(name: str, value: Any) -> str:
     elif hasattr(value, "__index__") and not isinstance(value, bool) and 0 <= operator.index(value) < 10**19:
         text = str(operator.index(value))
     if not text.isascii() or not text.isdigit() or len(text) > 19:
-        raise InvalidParameterError(
-            f"{name}: {shown(value)} is not a batch id; batch ids are whole numbers.", parameter=name
-        )
+        raise _wrong(name, f"{name}: {shown(value)} is not a batch id; batch ids are whole numbers.")
     return str(int(text))
 
 
@@ -147,13 +135,9 @@ def object_id(name: str, value: Any) -> str:
 
         if isinstance(value, uuid.UUID):
             return str(value)
-        raise InvalidParameterError(
-            f"{name} must be an id as text or uuid.UUID, not {type(value).__name__}.", parameter=name
-        )
+        raise _wrong(name, f"{name} must be an id as text or uuid.UUID, not {type(value).__name__}.")
     if not value.strip() or value.strip() in (".", "..") or not value.isprintable():
-        raise InvalidParameterError(
-            f"{name}: {shown(value)} is not an id: it is blank, '.', '..' or not printable.", parameter=name
-        )
+        raise _wrong(name, f"{name}: {shown(value)} is not an id: it is blank, '.', '..' or not printable.")
     return value.strip()
 
 
@@ -170,17 +154,13 @@ def date(name: str, value: Any) -> tuple[datetime, str]:
         try:
             moment = timestamps.parse(text)
         except ValueError:
-            raise InvalidParameterError(
-                f"{name}: {shown(value)} is not an ISO 8601 date and time such as '2026-07-11T11:52:37+05:45'.",
-                parameter=name,
-            ) from None
+            example = "'2026-07-11T11:52:37+05:45'"
+            raise _wrong(name, f"{name}: {shown(value)} is not an ISO 8601 date and time such as {example}.") from None
     else:
-        raise InvalidParameterError(
-            f"{name} must be a datetime or an ISO 8601 text, not {type(value).__name__}.", parameter=name
-        )
+        raise _wrong(name, f"{name} must be a datetime or an ISO 8601 text, not {type(value).__name__}.")
     if moment.utcoffset() is None:
         example = "a final 'Z'" if isinstance(value, str) else "datetime.now(timezone.utc)"
-        raise InvalidParameterError(f"{name}: {value!r} has no time zone. Add one, such as {example}.", parameter=name)
+        raise _wrong(name, f"{name}: {value!r} has no time zone. Add one, such as {example}.")
     return moment, text
 
 
@@ -191,49 +171,43 @@ def _iso_text(name: str, moment: datetime) -> str:
         try:
             moment = moment.astimezone(timezone.utc)
         except OverflowError:
-            raise InvalidParameterError(f"{name}: {moment!r} cannot be told in UTC.", parameter=name) from None
+            raise _wrong(name, f"{name}: {moment!r} cannot be told in UTC.") from None
     return moment.isoformat()
 
 
 def flag(name: str, value: object) -> bool:
     """Check an option that is on or off."""
     if not isinstance(value, bool):
-        raise InvalidParameterError(f"{name} must be True or False, not {shown(value)}.", parameter=name)
+        raise _wrong(name, f"{name} must be True or False, not {shown(value)}.")
     return value
 
 
 def page_size(value: Any, limit: int | None = None) -> int:
     """Check a page size, 1 to 100, and return the one to ask for: not more than the items that are wanted."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE_SIZE:
-        raise InvalidParameterError(
-            f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}, not {shown(value)}.", parameter="page_size"
-        )
+        raise _wrong("page_size", f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}, not {shown(value)}.")
     return min(value, limit) if limit else value
 
 
 def max_items(value: Any) -> int | None:
     """Check a maximum number of items: ``None``, or 0 and up."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidParameterError(
-            f"max_items must be a whole number from 0 up, or None, not {shown(value)}.", parameter="max_items"
-        )
-    return value
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise _wrong("max_items", f"max_items must be a whole number from 0 up, or None, not {shown(value)}.")
 
 
 def cursor(value: Any) -> str | None:
     """Check a cursor to continue from: ``None`` or a text that is not blank."""
     if value is None or (isinstance(value, str) and value):
         return value
-    raise InvalidParameterError("cursor must be a text that a page or an error carried, or None.", parameter="cursor")
+    raise _wrong("cursor", "cursor must be a text that a page or an error carried, or None.")
 
 
 def pairs(query: Query | Mapping[str, Any] | None) -> Query:
     """Return query parameters as pairs of texts; a list becomes a repeated key, and ``None`` is left out."""
     found = list(query.items()) if isinstance(query, Mapping) else query or []
     if not isinstance(found, (list, tuple)) or not all(isinstance(p, tuple) and len(p) == 2 for p in found):
-        raise InvalidParameterError("params must be a mapping or a list of pairs.", parameter="params")
+        raise _wrong("params", "params must be a mapping or a list of pairs.")
     return [
         (str(key), str(value))
         for key, values in found
@@ -245,11 +219,9 @@ def pairs(query: Query | Mapping[str, Any] | None) -> Query:
 def text(name: str, value: object) -> str:
     """Check a text that must not be blank, and return it without white space around it."""
     if not isinstance(value, str) or not value.strip():
-        raise InvalidParameterError(f"{name} must be a text that is not blank, not {shown(value)}.", parameter=name)
+        raise _wrong(name, f"{name} must be a text that is not blank, not {shown(value)}.")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value.strip()):
-        raise InvalidParameterError(
-            f"{name}: {shown(value)} holds control characters or halves of characters.", parameter=name
-        )
+        raise _wrong(name, f"{name}: {shown(value)} holds control characters or halves of characters.")
     # A str subclass such as an enum would be written as its base anyway.
     return str.__str__(value).strip()
 
@@ -257,7 +229,7 @@ def text(name: str, value: object) -> str:
 def metadata(value: object) -> dict[str, Any]:
     """Check metadata that is sent as JSON."""
     if not isinstance(value, Mapping):
-        raise InvalidParameterError(f"metadata must be a mapping, not {type(value).__name__}.", parameter="metadata")
+        raise _wrong("metadata", f"metadata must be a mapping, not {type(value).__name__}.")
     problem = _first_problem(dict(value), MAX_METADATA_DEPTH)
     if problem is None:
         try:
@@ -265,7 +237,7 @@ def metadata(value: object) -> dict[str, Any]:
         except (TypeError, ValueError) as error:
             problem = str(error)
     if problem is not None:
-        raise InvalidParameterError(f"metadata cannot be sent as JSON: {problem}.", parameter="metadata")
+        raise _wrong("metadata", f"metadata cannot be sent as JSON: {problem}.")
     return dict(value)
 
 
@@ -276,14 +248,13 @@ def _first_problem(value: object, levels: int) -> str | None:
     if levels == 0:
         return f"it is more than {MAX_METADATA_DEPTH} levels deep"
     if isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str):
-                return f"the key {shown(key)} is not a text"
+        wrong = [key for key in value if not isinstance(key, str)]
+        if wrong:
+            return f"the key {shown(wrong[0])} is not a text"
     inner = value.values() if isinstance(value, dict) else value
     return next((problem for part in inner if (problem := _first_problem(part, levels - 1)) is not None), None)
 
 
 def chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     """Cut a sequence into parts of at most ``size``."""
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
+    return (values[start : start + size] for start in range(0, len(values), size))

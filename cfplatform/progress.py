@@ -42,11 +42,9 @@ WATCH_INTERVAL = 0.5
 
 
 class Watch:
-    """Called now and then while a run waits; reports what it waits for.
+    """Called now and then while a run waits; reports what it waits for, if the reporter has a method ``waiting``.
 
-    Args:
-        trouble: Returns what is wrong and the seconds until the next attempt, or ``None`` if all is well.
-        reporter: Is told, if it has a method ``waiting``.
+    ``trouble`` returns what is wrong and the seconds until the next attempt, or ``None`` if all is well.
     """
 
     def __init__(self, trouble: Callable[[], tuple[str, float] | None], reporter: ProgressReporter) -> None:
@@ -55,7 +53,6 @@ class Watch:
         self._next = 0.0
 
     def __call__(self) -> None:
-        """Report, if there is something to report."""
         if self._waiting is None or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + WATCH_INTERVAL
@@ -87,12 +84,10 @@ class FunctionReporter(NullReporter):
         self._total: int | None = None
 
     def start(self, total: int | None) -> None:
-        """Begin to count, and remember the total."""
         self._done = 0
         self._total = total
 
     def advance(self, outcome: str, size: int) -> None:
-        """Call the function."""
         self._done += size if self._counts_bytes else 1
         self._function(self._done, self._total)
 
@@ -104,11 +99,8 @@ class TqdmReporter:
         try:
             from tqdm.auto import tqdm
         except ImportError:
-            tqdm = None
-        if tqdm is None:
-            raise ConfigurationError(
-                "progress=True needs tqdm: pip install 'cfplatform[progress]'", parameter="progress"
-            )
+            message = "progress=True needs tqdm: pip install 'cfplatform[progress]'"
+            raise ConfigurationError(message, parameter="progress") from None
         self._tqdm = tqdm
         self._counts_bytes = counts_bytes
         self._bar: Any = None
@@ -116,7 +108,6 @@ class TqdmReporter:
         self._is_waiting = False
 
     def start(self, total: int | None) -> None:
-        """Open the bar."""
         self._bar = self._tqdm(total=total, unit="B" if self._counts_bytes else "item", unit_scale=self._counts_bytes)
 
     def advance(self, outcome: str, size: int) -> None:
@@ -139,7 +130,6 @@ class TqdmReporter:
             self._bar.set_postfix_str(f"{reason}: next attempt in {seconds:.0f} s")
 
     def finish(self) -> None:
-        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
 
@@ -161,9 +151,8 @@ class _Shielded:
                 getattr(self._reporter, name)(*arguments)
         except Exception as error:
             self._has_failed = True
-            log.warning(
-                "The progress reporter failed and is not called again (%s)", type(error).__name__, exc_info=True
-            )
+            message = "The progress reporter failed and is not called again (%s)"
+            log.warning(message, type(error).__name__, exc_info=True)
 
 
 def reporter(progress: Progress, *, counts_bytes: bool = False) -> ProgressReporter:
@@ -173,22 +162,16 @@ def reporter(progress: Progress, *, counts_bytes: bool = False) -> ProgressRepor
         progress: What the caller gave.
         counts_bytes: Whether the call is about one large object: then the total is its bytes, and each call of
             ``advance`` reports a piece of it. Its ``size`` is negative where bytes are given up.
-
-    Raises:
-        ConfigurationError: If ``True`` is given and tqdm is not installed.
-        InvalidParameterError: If it is none of the accepted forms.
     """
-    # It has what the reporter has, which no type checker can see.
-    shielded = cast("Callable[[Any], ProgressReporter]", _Shielded)
     if progress is None or progress is False:
         return NullReporter()
+    given: Any = progress
     if progress is True:
-        return shielded(TqdmReporter(counts_bytes=counts_bytes))
-    if isinstance(progress, ProgressReporter) and not isinstance(progress, type):
-        return shielded(progress)
-    if callable(progress) and not isinstance(progress, type):
-        return shielded(FunctionReporter(progress, counts_bytes=counts_bytes))
-    raise InvalidParameterError(
-        f"progress must be True, a function of (done, total) or a ProgressReporter, not {type(progress).__name__}.",
-        parameter="progress",
-    )
+        given = TqdmReporter(counts_bytes=counts_bytes)
+    elif isinstance(progress, type) or not (isinstance(progress, ProgressReporter) or callable(progress)):
+        message = "progress must be True, a function of (done, total) or a ProgressReporter, not "
+        raise InvalidParameterError(f"{message}{type(progress).__name__}.", parameter="progress")
+    elif not isinstance(progress, ProgressReporter):
+        given = FunctionReporter(progress, counts_bytes=counts_bytes)
+    # It has what the reporter has, which no type checker can see.
+    return cast(ProgressReporter, _Shielded(given))

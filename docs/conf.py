@@ -41,7 +41,7 @@ nitpick_ignore_regex = [
     ("py:class", r"(str|int|float|bool|bytes|dict|list|tuple|None|object|BaseException|Exception|Enum)"),
     ("py:class", r"(ValueError|ConnectionError|TimeoutError|PermissionError|LookupError)"),
     ("py:class", r"(TypeAliasForwardRef|WorkItemFilters|DownloadOptions|config\.Timeout)"),
-    ("py:class", r"(DrawOptions|Image|PIL\.Image\.Image|cfplatform\.resources\.base\.ClientLike)"),
+    ("py:class", r"(DrawOptions|Image|PIL\.Image\.Image)"),
     ("py:class", r"zipfile\.ZipInfo"),
     ("py:class", r"(MakeClient|Items|dict\[\w+|(pandas|datasets|supervision)\..*|cfplatform\.coco\.\w+\.\w+)"),
 ]

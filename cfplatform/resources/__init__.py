@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from .base import Resource
 from .batches import Batch
-from .enums import ExportContent, ExportFormat, ExportStatus, WorkItemStatus
-from .exports import Export
-from .work_items import Annotation, WorkItem
+from .exports import Export, ExportContent, ExportFormat, ExportStatus
+from .work_items import Annotation, WorkItem, WorkItemStatus
 
 __all__ = [
     "Annotation",

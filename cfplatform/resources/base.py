@@ -3,67 +3,15 @@
 from __future__ import annotations
 
 import copy
-import os
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import timestamps
 from ..exceptions import ConfigurationError, blank
 from . import markup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from typing_extensions import Self, Unpack
-
-    from .options import DownloadOptions, DrawOptions, ExportDownloadOptions, WaitOptions
-    from .results import DownloadResult, DownloadSummary
-
-
-class ClientLike(Protocol):
-    """What resources call on the client that made them; resources are ``Any`` here, being above this module."""
-
-    def get_work_items(self, *project_id: Any, **filters: Any) -> Iterator[Any]: ...
-
-    def get_work_item(self, work_item_id: str, project_id: str | None, /) -> Resource: ...
-
-    def get_annotation(self, work_item_id: str, project_id: str | None, /) -> Any: ...
-
-    def iter_annotations(self, *, items: Iterable[Any], patience: float) -> Iterator[tuple[Any, dict[str, Any]]]: ...
-
-    def iter_downloads(
-        self, items: Iterable[Any], destination: str | os.PathLike[str], /, **options: Unpack[DownloadOptions]
-    ) -> Iterator[DownloadResult]: ...
-
-    def _download_asset(self, item: Any, destination: str | os.PathLike[str], overwrite: bool, /) -> DownloadResult: ...
-
-    def _plot(self, item: Any, options: DrawOptions, /) -> Any: ...
-
-    def get_batch(self, batch_id: int, project_id: str | None, /) -> Resource: ...
-
-    def update_batch(self, batch_id: int, project_id: str | None, /, *, name: str) -> Resource: ...
-
-    def download_project(self, *destination: Any, **options: Any) -> DownloadSummary: ...
-
-    def get_export(self, export_id: str, space_id: str | None, /) -> Resource: ...
-
-    def wait_for_export(self, export_id: str, space_id: str | None, /, **options: Unpack[WaitOptions]) -> Resource: ...
-
-    def download_export(
-        self,
-        export_id: str,
-        destination: str | os.PathLike[str],
-        space_id: str | None,
-        /,
-        **options: Unpack[ExportDownloadOptions],
-    ) -> Path: ...
-
-    def delete_export(self, export_id: str, space_id: str | None, /) -> None: ...
-
-    def _iter_members(
-        self, export: Any, pattern: str, destination: str | os.PathLike[str] | None, /
-    ) -> Iterator[Any]: ...
+    from typing_extensions import Self
 
 
 class Resource:
@@ -80,7 +28,7 @@ class Resource:
     #: Properties that a notebook shows: none that may be a signed URL.
     _shown: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, data: dict[str, Any], client: ClientLike | None = None, parent_id: str | None = None) -> None:
+    def __init__(self, data: dict[str, Any], client: Any = None, parent_id: str | None = None) -> None:
         self._data = data
         self._client = client
         self._parent_id = parent_id
@@ -134,7 +82,8 @@ class Resource:
             f"{', '.join(sorted(self._data))}; read them with as_dict()[...]."
         )
 
-    def _bound_client(self) -> ClientLike:
+    def _bound_client(self) -> Any:
+        # The class of clients is above this module, which cannot name it.
         if self._client is None:
             raise ConfigurationError(
                 f"This {type(self).__name__} has no client, because it was unpickled or built by hand. "

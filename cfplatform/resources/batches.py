@@ -71,7 +71,8 @@ class Batch(InProject):
                 "Batch.get_work_items() lists one batch; use Client.get_work_items(batch_ids=...) for several"
             )
         filters["batch_ids"] = [self.id]
-        return self._bound_client().get_work_items(self.listed_project_id, **filters)
+        items: Iterator[WorkItem] = self._bound_client().get_work_items(self.listed_project_id, **filters)
+        return items
 
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadSummary:
         """Download the completed items of this batch; see :meth:`Client.download_project`.
@@ -80,9 +81,10 @@ class Batch(InProject):
             >>> next(client.get_batches()).download("labels").failed
             0
         """
-        return self._bound_client().download_project(
-            self.listed_project_id, destination, batch_ids=[self.id], **options
-        )
+        project_id, batch_ids = self.listed_project_id, [self.id]
+        summary: DownloadSummary
+        summary = self._bound_client().download_project(project_id, destination, batch_ids=batch_ids, **options)
+        return summary
 
     def update(self, *, name: str) -> Self:
         """Rename the batch and update this object; return it. See :meth:`Client.update_batch`.

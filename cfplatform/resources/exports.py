@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from .. import timestamps
 from .base import Resource
-from .enums import ExportStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,37 @@ if TYPE_CHECKING:
 
     from ..archives import ArchiveMember
     from .options import ExportDownloadOptions, WaitOptions
+
+
+class ExportStatus(str, Enum):
+    """How far an export is; the last two are final. Other texts of the server are kept as they are."""
+
+    PENDING = "PENDING"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+    __str__ = str.__str__
+
+
+class ExportFormat(str, Enum):
+    """The formats of an export."""
+
+    COCO_JSON = "COCO_JSON"
+    JSON = "JSON"
+    CSV = "CSV"
+
+    __str__ = str.__str__
+
+
+class ExportContent(str, Enum):
+    """What an export holds: final annotations, raw inferences, or the metadata of assets."""
+
+    ANNOTATION = "ANNOTATION"
+    INFERENCE = "INFERENCE"
+    ASSET_METADATA = "ASSET_METADATA"
+
+    __str__ = str.__str__
 
 
 class Export(Resource):
@@ -111,7 +142,8 @@ class Export(Resource):
             >>> client.create_export("kept", sandbox.space_id).download("archives").name[:5]
             'kept '
         """
-        return self._bound_client().download_export(self.id, destination, self.space_id, **options)
+        path: Path = self._bound_client().download_export(self.id, destination, self.space_id, **options)
+        return path
 
     def iter_members(
         self, pattern: str = "*", *, destination: str | os.PathLike[str] | None = None
@@ -129,7 +161,8 @@ class Export(Resource):
             >>> len([member.json() for member in export.iter_members("*.json")])
             20
         """
-        return self._bound_client()._iter_members(self, pattern, destination)
+        members: Iterator[ArchiveMember] = self._bound_client()._iter_members(self, pattern, destination)
+        return members
 
     def refresh(self) -> Self:
         """Read it again and update this object; return it.

@@ -14,11 +14,8 @@ _LEFT = ' style="text-align: left"'
 
 def table(caption: str, rows: Iterable[tuple[str, Any]]) -> str:
     """Return a table with a name and a value in each row; rows without a value are left out."""
-    shown = "".join(
-        f"<tr><th{_LEFT}>{text(name)}</th><td{_LEFT}>{text(value)}</td></tr>"
-        for name, value in rows
-        if value is not None
-    )
+    given = [(text(name), text(value)) for name, value in rows if value is not None]
+    shown = "".join(f"<tr><th{_LEFT}>{name}</th><td{_LEFT}>{value}</td></tr>" for name, value in given)
     return f"<table><caption{_LEFT}>{text(caption)}</caption><tbody>{shown}</tbody></table>"
 
 
@@ -26,9 +23,8 @@ def grid(caption: str, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> 
     """Return a table with a header; what has no value is an empty cell."""
     names = "".join(f"<th{_LEFT}>{text(name)}</th>" for name in header)
     cells = "".join(f"<tr>{''.join(f'<td{_LEFT}>{text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return (
-        f"<table><caption{_LEFT}>{text(caption)}</caption><thead><tr>{names}</tr></thead><tbody>{cells}</tbody></table>"
-    )
+    head = f"<caption{_LEFT}>{text(caption)}</caption><thead><tr>{names}</tr></thead>"
+    return f"<table>{head}<tbody>{cells}</tbody></table>"
 
 
 def text(value: Any) -> str:

@@ -9,9 +9,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
-
-from typing_extensions import TypedDict
+from typing import Any, BinaryIO, NamedTuple
 
 from ..destination import local, remote
 from ..destination.state import KEPT_RUNS, read_downloaded, read_results
@@ -127,9 +125,8 @@ class DownloadSummary:
         raise error
 
     def _repr_html_(self) -> str:
-        counts = [
-            (name, f"{getattr(self, name):,}") for name in ("total_items", "successful", "skipped", "failed", "bytes")
-        ]
+        counted = ("total_items", "successful", "skipped", "failed", "bytes")
+        counts = [(name, f"{getattr(self, name):,}") for name in counted]
         rows = [("destination", self.destination), *counts, ("elapsed", f"{self.elapsed:.1f} s")]
         html = markup.table(type(self).__name__, rows)
         # They may be gone by now; that is no reason to show nothing.
@@ -138,15 +135,15 @@ class DownloadSummary:
         return html
 
 
+@dataclass(frozen=True)
 class _StoredResults:
     """The results of a run, read again each time that they are iterated over."""
 
-    def __init__(self, root: Path, url: str | None, run: int | None, count: int, outcome: str | None) -> None:
-        self._root = root
-        self._url = url
-        self._run = run
-        self._count = count
-        self._outcome = outcome
+    _root: Path
+    _url: str | None
+    _run: int | None
+    _count: int
+    _outcome: str | None
 
     def _repr_html_(self) -> str:
         with closing(iter(self)) as results:
@@ -154,9 +151,8 @@ class _StoredResults:
         rows = [(each.item_id, each.outcome, each.error or each.path or each.object_url) for each in first]
         hidden = self._count - len(first)
         more = [("", f"and {hidden:,} more", "")] if hidden > 0 else []
-        return markup.grid(
-            "Failures" if self._outcome else "Results", ("item_id", "outcome", "error or file"), [*rows, *more]
-        )
+        caption = "Failures" if self._outcome else "Results"
+        return markup.grid(caption, ("item_id", "outcome", "error or file"), [*rows, *more])
 
     def __iter__(self) -> Generator[DownloadResult, None, None]:
         if self._run is None:
@@ -204,27 +200,13 @@ class DownloadedItem(NamedTuple):
         return markup.table(type(self).__name__, self._asdict().items())
 
 
-class _Location(TypedDict):
-    path: Path | None
-    asset_path: Path | None
-    object_url: str | None
-    asset_object_url: str | None
-
-
-def located(root: Path, url: str | None, path: str | None, asset_path: str | None) -> _Location:
+def located(root: Path, url: str | None, path: str | None, asset_path: str | None) -> dict[str, Any]:
     """Return where files of a destination are, as fields of a result: paths below a folder, or URLs below a URL."""
-    if url is None:
-        return {
-            "path": root / path if path is not None else None,
-            "asset_path": root / asset_path if asset_path is not None else None,
-            "object_url": None,
-            "asset_object_url": None,
-        }
     return {
-        "path": None,
-        "asset_path": None,
-        "object_url": f"{url}/{path}" if path is not None else None,
-        "asset_object_url": f"{url}/{asset_path}" if asset_path is not None else None,
+        "path": root / path if path is not None and url is None else None,
+        "asset_path": root / asset_path if asset_path is not None and url is None else None,
+        "object_url": f"{url}/{path}" if path is not None and url is not None else None,
+        "asset_object_url": f"{url}/{asset_path}" if asset_path is not None and url is not None else None,
     }
 
 
@@ -298,5 +280,5 @@ class UploadResult:
         return self.error is None
 
     def _repr_html_(self) -> str:
-        path = self.uploaded.path if self.uploaded is not None else None
+        path = self.uploaded and self.uploaded.path
         return markup.table(type(self).__name__, [("file", self.file), ("path", path), ("error", self.error)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
+from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import timestamps
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 
     from .options import DownloadOptions, DrawOptions
     from .results import DownloadResult
+
+
+class WorkItemStatus(str, Enum):
+    """The statuses that are known by name; the platform has more, and any text is accepted and returned."""
+
+    COMPLETED = "COMPLETED"
+    CLIENT_REVIEW = "CLIENT_REVIEW"
+
+    __str__ = str.__str__
 
 
 class WorkItem(InProject):
@@ -91,7 +101,8 @@ class WorkItem(InProject):
             >>> sorted(next(client.get_work_items()).load())
             ['annotations', 'categories', 'images', 'info', 'licenses']
         """
-        return next(self._bound_client().iter_annotations(items=[self], patience=0))[1]
+        document: dict[str, Any] = next(self._bound_client().iter_annotations(items=[self], patience=0))[1]
+        return document
 
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadResult:
         """Save the COCO document as ``<destination>/<batch name>/<id>.json``.
@@ -108,7 +119,7 @@ class WorkItem(InProject):
         """
         # A single call fails after its retries, unless the caller says otherwise.
         options.setdefault("patience", 0)
-        result = next(self._bound_client().iter_downloads([self], destination, **options))
+        result: DownloadResult = next(self._bound_client().iter_downloads([self], destination, **options))
         if result.error is not None:
             raise result.error
         return result

@@ -8,13 +8,12 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..exceptions import ConfigurationError, TransportError
 from ..http import public
-from .refusals import refused
+from .event import refused
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -39,7 +38,8 @@ _Y8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
 #: The y coordinates of all points of small order. With such a "key" anybody can sign.
 _SMALL_ORDER = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})
 
-_KEY_ID = re.compile(r"[!-~]{1,128}")
+#: Up to 128 visible ASCII characters.
+KEY_ID = re.compile(r"[!-~]{1,128}")
 _X = re.compile(r"[A-Za-z0-9_-]{43}")
 _SIGNATURE = re.compile(r"(?:[A-Za-z0-9+/]{86}|[A-Za-z0-9_-]{86})(?:==)?")
 _MAX_AGE = re.compile(r"(?i)(?:^|[,\s])max-age\s*=\s*\"?([0-9]{1,10})\b")
@@ -51,19 +51,11 @@ Find = Callable[[str], tuple["Ed25519PublicKey", ...]]
 
 def require_cryptography() -> None:
     """Raise the error that says what to install, if the extra is missing."""
-    try:
+    with contextlib.suppress(ImportError):
         import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401
-    except ImportError:
-        missing = True
-    else:
-        missing = False
-    if missing:
-        raise ConfigurationError("Webhooks need cryptography: pip install 'cfplatform[webhooks]'")
 
-
-def is_key_id(text: str) -> bool:
-    """Tell whether a text may be the id of a key: up to 128 visible ASCII characters."""
-    return _KEY_ID.fullmatch(text) is not None
+        return
+    raise ConfigurationError("Webhooks need cryptography: pip install 'cfplatform[webhooks]'")
 
 
 def signature_bytes(text: str) -> bytes | None:
@@ -117,7 +109,7 @@ def _raw_key(entry: Mapping[str, Any]) -> bytes | None:
         and "verify" in operations
     )
     # A set that gives a private key away is no proof of anything any more.
-    if not meant or "d" in entry or not (isinstance(kid, str) and is_key_id(kid)):
+    if not meant or "d" in entry or not (isinstance(kid, str) and KEY_ID.fullmatch(kid)):
         return None
     if not isinstance(x, str) or _X.fullmatch(x) is None:
         return None
@@ -128,11 +120,7 @@ def _raw_key(entry: Mapping[str, Any]) -> bytes | None:
 
 
 def given_keys(key_set: Mapping[str, Any]) -> Find:
-    """Use keys that the caller has; nothing is ever fetched.
-
-    Raises:
-        ConfigurationError: If there is none among them that can be used.
-    """
+    """Use keys that the caller has; nothing is ever fetched."""
     found = usable_keys(key_set)
     if not found:
         raise ConfigurationError(
@@ -143,8 +131,7 @@ def given_keys(key_set: Mapping[str, Any]) -> Find:
     return lambda key_id: found.get(key_id, ())
 
 
-@dataclass(frozen=True)
-class _Fetched:
+class _Fetched(NamedTuple):
     keys: Mapping[str, tuple[Ed25519PublicKey, ...]]
     at: float
     max_age: float
@@ -164,13 +151,11 @@ class FetchedKeys:
         self._lock = threading.Lock()
 
     def __call__(self, key_id: str) -> tuple[Ed25519PublicKey, ...]:
-        """Return the keys of an id.
-
-        Raises:
-            WebhookVerificationError: If the id is not known and the last attempt to fetch the keys failed.
-        """
         if not self._is_current(key_id):
-            with self._one_at_a_time():
+            if self._pid != os.getpid():
+                # A thread of the parent may have held the lock when this process was forked.
+                self._lock, self._pid = threading.Lock(), os.getpid()
+            with self._lock:
                 # Looked at again, since the thread before may have fetched it.
                 if not self._is_current(key_id) and not self._within(COOL_DOWN, self._tried_at):
                     self._fetch()
@@ -195,14 +180,6 @@ class FetchedKeys:
     def _within(self, seconds: float, since: float | None) -> bool:
         return since is not None and -_CLOCK_STEP <= self._clock() - since < seconds
 
-    @contextlib.contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
-        if self._pid != os.getpid():
-            # A thread of the parent may have held the lock when this process was forked.
-            self._lock, self._pid = threading.Lock(), os.getpid()
-        with self._lock:
-            yield
-
     def _fetch(self) -> None:
         """Replace what is held, or keep it and write down what went wrong."""
         found, cache_control = None, ""
@@ -221,8 +198,7 @@ class FetchedKeys:
             self._held = _Fetched(found, self._tried_at, self._kept_for(cache_control))
 
     def _kept_for(self, cache_control: str) -> float:
-        asked = _MAX_AGE.search(cache_control)
-        seconds = float(asked.group(1)) if asked else self._max_age
         if _NOT_KEPT.search(cache_control):
-            seconds = 0.0
-        return min(self._max_age, max(MIN_AGE, seconds))
+            return MIN_AGE
+        asked = _MAX_AGE.search(cache_control)
+        return min(self._max_age, max(MIN_AGE, float(asked[1]))) if asked else self._max_age

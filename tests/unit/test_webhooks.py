@@ -19,7 +19,7 @@ from werkzeug.datastructures import EnvironHeaders
 from werkzeug.datastructures import Headers as WerkzeugHeaders
 
 from cfplatform import ConfigurationError, WebhookVerificationError
-from cfplatform.webhooks import MAX_BODY_BYTES, RecentDeliveries, SeenDeliveries, WebhookEvent, WebhookVerifier, seen
+from cfplatform.webhooks import MAX_BODY_BYTES, RecentDeliveries, SeenDeliveries, WebhookEvent, WebhookVerifier, event
 from tests.deliveries import NOW, Clock, Signer, key_set, payload, unpadded
 from tests.tools import case_id, outcome
 
@@ -348,7 +348,7 @@ def test_a_full_store_forgets_the_oldest():
 
 def test_what_is_over_is_forgotten(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(seen.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(event.time, "monotonic", lambda: now[0])
     store = RecentDeliveries()
     assert store.remember("long", 100)
     assert store.remember("short", 10)
@@ -393,7 +393,7 @@ def test_without_the_extra_there_is_one_clear_error():
         "import sys; sys.modules['cryptography'] = None\n"
         "import cfplatform.webhooks as webhooks\n"
         "try: webhooks.WebhookVerifier()\n"
-        "except webhooks.verifying.ConfigurationError as error: print(error, error.__context__)"
+        "except webhooks.ConfigurationError as error: print(error, error.__context__)"
     )
     assert run(script) == "Webhooks need cryptography: pip install 'cfplatform[webhooks]' None"
 
