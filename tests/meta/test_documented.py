@@ -18,7 +18,10 @@ from tests.adapters import missing
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = {page.stem: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.rst"))}
+PAGES = {
+    page.relative_to(DOCS).with_suffix("").as_posix(): page.read_text(encoding="utf-8")
+    for page in sorted([*DOCS.glob("*.rst"), *DOCS.glob("decisions/*.rst")])
+}
 #: Directives of the API page: what each is about, and its options.
 DOCUMENTED = {
     name: set(re.findall(r"^   :([\w-]+):", options, re.MULTILINE))
@@ -119,7 +122,7 @@ def test_every_command_and_every_option_explains_itself(name, command):
 
 
 def test_every_page_is_in_the_table_of_contents_once():
-    tables = re.findall(r"^\.\. toctree::\n(?:   :.*\n)*\n((?:   .+\n?)+)", PAGES["index"], re.MULTILINE)
+    tables = re.findall(r"^\.\. toctree::\n(?:   :.*\n)*\n((?:   .+\n?)+)", "\n".join(PAGES.values()), re.MULTILINE)
     listed = [entry for table in tables for entry in table.split()]
     assert sorted(listed) == sorted(set(PAGES) - {"index"})
 
