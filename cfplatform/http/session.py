@@ -170,11 +170,6 @@ class PlainSession(requests.Session):
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 
-    @property
-    def is_untouched(self) -> bool:
-        """Whether nothing was set that only ``prepare_request`` knows how to apply."""
-        return self.auth is _no_auth and not self.params and not len(self.cookies)
-
     def resolve_redirects(self, *args: Any, **kwargs: Any) -> Any:
         """Never follow: a redirect would take the key along, and its body would be read without a limit."""
         return iter(())
@@ -190,8 +185,6 @@ class Channel:
         key: The API key: sent to the origin of ``base_url``, and blanked in what a server says.
         base_url: Where the key goes; nowhere if ``None``.
         is_own: Whether the session is the caller's own, which is never closed.
-        why_no_redirect: Explains why a redirect is not followed.
-        hint: What is added to a refusal.
     """
 
     def __init__(
@@ -200,17 +193,13 @@ class Channel:
         given: Mapping[str, Any] = MappingProxyType({"proxies": {}, "verify": None, "cert": None}),
         *,
         headers: Mapping[str, str] | None = None,
-        key: str,
+        key: str = "",
         base_url: str | None = None,
         is_own: bool = False,
-        why_no_redirect: str = "",
-        hint: str | None = None,
     ) -> None:
         self.session = session
         self.key = key
         self.is_storage = base_url is None
-        self.why_no_redirect = why_no_redirect
-        self.hint = hint
         self._base_url = base_url
         self._key_origin = origin(base_url) if base_url is not None else None
         self._given = given
@@ -229,10 +218,7 @@ class Channel:
     def origin(self, url: str) -> Origin:
         """Return what is known of the origin of a URL."""
         name = origin(url)
-        try:
-            return self._origins[name]
-        except KeyError:
-            return self._origins.setdefault(name, Origin(name))
+        return self._origins.get(name) or self._origins.setdefault(name, Origin(name))
 
     def prepare(self, method: str, url: str, headers: Mapping[str, str] | None, body: Any) -> requests.PreparedRequest:
         """Return a request that is ready to be sent.
@@ -241,7 +227,9 @@ class Channel:
             InvalidParameterError: If none can be made.
         """
         session = self.session
-        if isinstance(session, PlainSession) and session.is_untouched:
+        is_plain = isinstance(session, PlainSession) and session.auth is _no_auth
+        if is_plain and not session.params and not len(session.cookies):
+            # Nothing is set that only prepare_request knows how to apply.
             prepared = requests.PreparedRequest()
             prepared.method, prepared.url, prepared.body = method, url, body
             prepared.headers = CaseInsensitiveDict(cast("dict[str, str]", {**session.headers, **(headers or {})}))
@@ -297,22 +285,28 @@ class Channel:
         Raises:
             ConfigurationError: If they name a SOCKS proxy and PySocks is not installed.
         """
-        given, name = self._given, origin(url)
+        given = self._given
         settings = self.session.merge_environment_settings(
             url, dict(given["proxies"]), True, given["verify"], given["cert"]
         )
         if not self.is_own and not given["proxies"] and config.is_loopback(urlsplit(url).hostname or ""):
             # A proxy of the environment does not reach this machine, and would see the key.
             settings["proxies"] = {}
-        _check_socks(requests.utils.select_proxy(url, settings["proxies"]))
+        proxy = requests.utils.select_proxy(url, settings["proxies"]) or ""
+        if proxy.lower().startswith("socks") and importlib.util.find_spec("socks") is None:
+            raise ConfigurationError(errors.NO_SOCKS)
         if not self.is_own:
-            self._settings[name] = settings
+            self._settings[origin(url)] = settings
         return cast(Mapping[str, Any], settings)
 
     @property
     def makes_retries(self) -> bool:
         """Whether an adapter that the caller has mounted repeats requests by itself."""
-        return self._base_url is not None and _repeats(self.session.get_adapter(self._base_url))
+        adapter = self.session.get_adapter(self._base_url or "https://")
+        policy = getattr(adapter, "max_retries", None)
+        if isinstance(adapter, Adapter) or not isinstance(policy, urllib3.Retry):
+            return False
+        return any((policy.total, policy.connect, policy.read, policy.status))
 
 
 @functools.lru_cache(256)
@@ -325,20 +319,6 @@ def kept_headers(session: requests.Session, headers: Mapping[str, str]) -> dict[
     """Return those of our headers that a caller's session has not set itself."""
     usual = requests.utils.default_headers()
     return {name: value for name, value in headers.items() if session.headers.get(name) in (None, usual.get(name))}
-
-
-def _repeats(adapter: Any) -> bool:
-    policy = getattr(adapter, "max_retries", None)
-    if isinstance(adapter, Adapter) or not isinstance(policy, urllib3.Retry):
-        return False
-    return any(
-        count for count in (policy.total, policy.connect, policy.read, policy.status) if count not in (None, False)
-    )
-
-
-def _check_socks(proxy: str | None) -> None:
-    if proxy is not None and proxy.lower().startswith("socks") and importlib.util.find_spec("socks") is None:
-        raise ConfigurationError(errors.NO_SOCKS)
 
 
 class _Blanking(logging.Filter):
