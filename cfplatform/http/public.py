@@ -86,7 +86,7 @@ def _get(url: str, limit: int, seconds: float, given_up: threading.Event) -> Doc
     agent = f"cfplatform/{__version__}"
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": agent}
     with PlainSession(Adapter(once, 1), headers) as session:
-        channel = Channel(session)
+        channel = Channel(session, {"proxies": {}, "verify": None, "cert": None})
         # Now, so that a proxy that cannot be used is reported as what it is.
         channel.settings(url)
         call = Call(

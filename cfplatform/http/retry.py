@@ -15,6 +15,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,7 @@ def _http_date(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
+@dataclass(eq=False)
 class Run:
     """What the calls of one run share. A call that belongs to no run has ``patience`` 0: it waits for no outage.
 
@@ -91,16 +93,10 @@ class Run:
         on_wait: Called now and then while the run waits, in the thread that made it.
     """
 
-    def __init__(
-        self,
-        patience: float = 0.0,
-        stop: threading.Event | None = None,
-        on_wait: Callable[[], object] | None = None,
-    ) -> None:
-        self.patience = patience
-        self.stop = stop
-        self._on_wait = on_wait
-        self._thread = threading.get_ident()
+    patience: float = 0.0
+    stop: threading.Event | None = None
+    on_wait: Callable[[], object] | None = None
+    _thread: int = field(init=False, default_factory=threading.get_ident)
 
     def sleep(self, seconds: float) -> None:
         """Wait.
@@ -112,8 +108,8 @@ class Run:
             time.sleep(seconds)
         elif self.stop.wait(seconds):
             raise Interrupted
-        if self._on_wait is not None and threading.get_ident() == self._thread:
-            self._on_wait()
+        if self.on_wait is not None and threading.get_ident() == self._thread:
+            self.on_wait()
 
 
 #: Of all calls that belong to no run.
@@ -127,7 +123,6 @@ class Attempts:
         self,
         origin: Origin,
         route: str,
-        *,
         policy: Retry,
         run: Run,
         timeout: tuple[float, float],
