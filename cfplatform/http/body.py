@@ -119,7 +119,6 @@ class ObjectStream:
         Raises:
             DownloadError: If the object is larger than the limit.
             IncompleteDownloadError: If fewer or more bytes arrived than were announced, or not those of a checksum.
-            TransportError: If the connection broke.
             InvalidResponseError: If the body is encoded in a way that was not asked for, or broken.
         """
         most = MAX_OBJECT_BYTES if limit is None else limit
@@ -198,12 +197,7 @@ class ObjectStream:
 
 
 def _read_before(response: requests.Response) -> bytes | None:
-    """Return the body where a hook or a cache has read it already, decoded; ``None`` where it is still to be read.
-
-    Raises:
-        InvalidResponseError: If it was read and not kept.
-        TransportError: If a custom adapter's body cannot be read.
-    """
+    """Return the body where a hook or a cache has read it already, decoded; ``None`` where it is still to be read."""
     body: bytes | bool | None = getattr(response, "_content", False)
     if not isinstance(body, bool):
         return body or b""
@@ -327,10 +321,7 @@ def _google_md5(headers: Mapping[str, str]) -> str:
 
 
 def drain(raw: BaseHTTPResponse) -> bool:
-    """Read the rest of an answer that nobody needs, so that its connection can be used again; close a long one.
-
-    Returns whether it arrived.
-    """
+    """Read the rest of an answer, so that its connection can be used again, or close it; return whether it arrived."""
     if not isinstance(raw, urllib3.BaseHTTPResponse):
         # From a recording tool or a custom adapter: there is no connection to keep.
         return True
@@ -345,17 +336,12 @@ def drain(raw: BaseHTTPResponse) -> bool:
 
 
 def whole_body(response: requests.Response, limit: int = MAX_ANSWER_BYTES) -> bytes:
-    """Read the body of an API answer.
-
-    Raises:
-        InvalidResponseError: If the body is larger than ``limit`` bytes.
-    """
+    """Read the body of an API answer, which is refused if it is larger than ``limit`` bytes."""
     read_before = _read_before(response)
     if read_before is not None:
         return read_before
     length = None if "Content-Encoding" in response.headers else _announced_length(response)
     body = bytearray()
-    problem = None
     try:
         if length and length <= CHUNK:
             # In one piece, which saves a second look at where it ends.
@@ -364,13 +350,14 @@ def whole_body(response: requests.Response, limit: int = MAX_ANSWER_BYTES) -> by
             body += piece
             if len(body) > limit:
                 break
+        else:
+            return bytes(body)
+        problem: CFPlatformError = InvalidResponseError(
+            f"The answer has more than {limit} bytes; it was not read further."
+        )
     except errors.CAUGHT as error:
         problem = errors.describe(error)
-    if problem is not None:
-        raise problem
-    if len(body) > limit:
-        raise InvalidResponseError(f"The answer has more than {limit} bytes; it was not read further.")
-    return bytes(body)
+    raise problem
 
 
 def with_body(response: requests.Response) -> requests.Response:
@@ -382,11 +369,7 @@ def with_body(response: requests.Response) -> requests.Response:
 
 
 def parsed(response: requests.Response, key: str) -> Any:
-    """Read an answer and parse it.
-
-    Raises:
-        InvalidResponseError: If it is not complete JSON; without the key, should the server repeat that.
-    """
+    """Read an answer and parse it. The error of one that is not JSON quotes it without the key."""
     body = whole_body(response)
     try:
         return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
@@ -471,7 +454,7 @@ class Body:
             is_changed = bool(piece) and wanted == left and self._is_unchanged is not None and not self._is_unchanged()
         except Exception as error:
             # Of any class: a file object may be anybody's.
-            raise self._failed(_words(error)) from None
+            raise self._failed(error) from None
         if is_changed:
             raise self._failed("it changed")
         if len(piece) < wanted:
@@ -490,13 +473,12 @@ class Body:
         try:
             self._file.seek(self._start + offset)
         except Exception as error:
-            raise self._failed(_words(error)) from None
+            raise self._failed(error) from None
         self._at = offset
         return offset
 
-    def _failed(self, problem: str) -> UploadError:
+    def _failed(self, problem: str | Exception) -> UploadError:
+        if isinstance(problem, Exception):
+            text = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+            problem = printable(text).rstrip(".")
         return UploadError(f"{shown(self._name)} could not be read to its end while it was sent: {problem}.")
-
-
-def _words(error: Exception) -> str:
-    return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")

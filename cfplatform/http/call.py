@@ -47,11 +47,9 @@ class Resumed(Protocol):
 
     def headers(self) -> Mapping[str, str]:
         """Return what the next attempt asks for, such as ``Range`` and ``If-Range``."""
-        ...
 
     def position(self) -> int:
         """Return how many bytes are there."""
-        ...
 
 
 # Without a repr, which would show the channel's key and signed URLs.
@@ -105,11 +103,7 @@ class Call:
         )
 
     def perform(self, receive: Callable[[requests.Response], T]) -> T:
-        """Send the request until its answer is received, and return what ``receive`` returned.
-
-        Raises:
-            CFPlatformError: If there is no usable answer.
-        """
+        """Send the request until its answer is received, and return what ``receive`` returned."""
         attempts = self._attempts
         self.channel.under_way[id(self)] = attempts
         try:

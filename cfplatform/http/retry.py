@@ -63,8 +63,7 @@ SLICE = 0.25
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Read the seconds that an answer asks to wait; ``None`` where it asks for nothing readable.
 
-    Accepts whole and decimal seconds and HTTP dates; a date is compared with the answer's own ``Date``, so that a
-    wrong local clock does no harm.
+    A date is compared with the answer's own ``Date``, so that a wrong local clock does no harm.
     """
     value = (headers.get("Retry-After") or "").strip()
     if re.fullmatch(r"[0-9]{1,10}(\.[0-9]+)?", value):
@@ -99,11 +98,7 @@ class Run:
     _thread: int = field(init=False, default_factory=threading.get_ident)
 
     def sleep(self, seconds: float) -> None:
-        """Wait.
-
-        Raises:
-            Interrupted: If the run was stopped.
-        """
+        """Wait; raise ``Interrupted`` if the run was stopped."""
         if self.stop is None:
             time.sleep(seconds)
         elif self.stop.wait(seconds):
@@ -116,26 +111,20 @@ class Run:
 SINGLE = Run()
 
 
+@dataclass(eq=False, repr=False)
 class Attempts:
     """The attempts of one :class:`~.call.Call`: counted, with a wait before each that follows."""
 
-    def __init__(
-        self,
-        origin: Origin,
-        route: str,
-        policy: Retry,
-        run: Run,
-        timeout: tuple[float, float],
-        seconds: float,
-        is_essential: bool,
-    ) -> None:
-        self.origin = origin
-        self.breaker = origin.breaker(route)
-        self.run = run
-        self.mounted = policy
-        self._timeout = timeout
-        self._seconds = seconds
-        self._is_essential = is_essential
+    origin: Origin
+    route: str
+    mounted: Retry
+    run: Run
+    timeout: tuple[float, float]
+    seconds: float
+    is_essential: bool
+
+    def __post_init__(self) -> None:
+        self.breaker = self.origin.breaker(self.route)
         #: The latest failure, and whether no connection could be made.
         self.failure: CFPlatformError | None = None
         self.is_unreachable = False
@@ -153,7 +142,7 @@ class Attempts:
 
     def begin_again(self) -> None:
         """Count nothing of what has failed until now."""
-        self.deadline = Deadline(self._seconds, max(self._timeout))
+        self.deadline = Deadline(self.seconds, max(self.timeout))
         self._failing_since = math.inf
         self._failures = 0
         #: Whether the policy has given up.
@@ -189,7 +178,7 @@ class Attempts:
             self.obey(status, asked)
         can_wait = self.run.patience > 0 and not self._is_lost
         reason = self._reason(status, error)
-        self.breaker.failed(id(self), reason, status, is_essential=self._is_essential, can_wait=can_wait)
+        self.breaker.failed(id(self), reason, status, is_essential=self.is_essential, can_wait=can_wait)
 
     def must_end(self, asked: float | None) -> bool:
         """Return whether the attempts end here, although the policy would allow another."""
@@ -208,11 +197,11 @@ class Attempts:
         if not isinstance(self.policy, RetryPolicy):
             self.failed()
         # An attempt may have waited for a server that says nothing.
-        self._waited += min(time.monotonic() - self._sent_at, sum(self._timeout) + LATE)
+        self._waited += min(time.monotonic() - self._sent_at, sum(self.timeout) + LATE)
         if self.is_probe:
             self.is_probe = False
             self.breaker.end_probe(False)
-        if self.breaker.opens(self._failing_since, is_essential=self._is_essential):
+        if self.breaker.opens(self._failing_since, is_essential=self.is_essential):
             self._wait_for_recovery()
             if self.is_probe or self.breaker.was_outage:
                 self.begin_again()
@@ -246,11 +235,7 @@ class Attempts:
         return had_left
 
     def wait(self, asked: float | None) -> None:
-        """Wait before the next attempt: as long as was asked, else a random time that grows.
-
-        Raises:
-            OutageError: If there is not enough patience left.
-        """
+        """Wait before the next attempt: as long as was asked, else a random time that grows."""
         is_asked = asked is not None
         if asked is None:
             ceiling = min(BACKOFF_MAX, BACKOFF_BASE * 2 ** max(0, self._failures - 1))
@@ -430,7 +415,7 @@ class RetryPolicy(Retry):
         return following
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
-        """Wait before the next attempt: as long as the server asks, else a random time that grows."""
+        """Wait as :meth:`Attempts.wait` does."""
         if self.attempts is None:
             super().sleep(response)
         else:

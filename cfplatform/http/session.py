@@ -74,7 +74,10 @@ _NO_TIME = datetime.timedelta(0)
 
 
 class Adapter(HTTPAdapter):
-    """An adapter that obeys the policy of each request, and finds the pool of an origin once."""
+    """An adapter that obeys the policy of each request, and finds the pool of an origin once.
+
+    Every phase of its connections, those to a proxy included, ends: see :mod:`.timeouts`.
+    """
 
     def __init__(self, policy: Retry, pool_size: int, *, is_public: bool = False) -> None:
         self._is_public = is_public
@@ -91,12 +94,10 @@ class Adapter(HTTPAdapter):
         self._policy = policy
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Build the pools, with connections whose every phase ends."""
         super().init_poolmanager(*args, **kwargs)
         timeouts.bound(self.poolmanager, is_public=self._is_public)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Build the pools of a proxy, with connections whose every phase ends."""
         is_new = proxy not in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **kwargs)
         if is_new:
@@ -104,13 +105,8 @@ class Adapter(HTTPAdapter):
         return manager
 
     def get_connection_with_tls_context(
-        self,
-        request: requests.PreparedRequest,
-        verify: Any,
-        proxies: Any = None,
-        cert: Any = None,
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
     ) -> Any:
-        """Return the pool of an origin, with its TLS settings."""
         key = (origin(request.url or ""), verify, cert, id(proxies) if proxies else None)
         pool = self._pools.get(key)
         # The manager keeps a limited number of pools, and closes what it gives up.
@@ -126,7 +122,6 @@ class Adapter(HTTPAdapter):
         """Do nothing: it was done when the pool was looked up."""
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        """Return what stands in the request line."""
         if proxies:
             return super().request_url(request, proxies)
         target = (request.url or "").split("/", 3)[3:]
@@ -214,11 +209,7 @@ class Channel:
         return self._origins.get(name) or self._origins.setdefault(name, Origin(name))
 
     def prepare(self, method: str, url: str, headers: Mapping[str, str] | None, body: Any) -> requests.PreparedRequest:
-        """Return a request that is ready to be sent.
-
-        Raises:
-            InvalidParameterError: If none can be made.
-        """
+        """Return a request that is ready to be sent."""
         session = self.session
         is_plain = isinstance(session, PlainSession) and session.auth is _no_auth
         if is_plain and not session.params and not len(session.cookies):
@@ -275,8 +266,7 @@ class Channel:
     def settings(self, url: str) -> Mapping[str, Any]:
         """Return proxies and TLS settings for an origin; of a client's own session looked up once, since that is slow.
 
-        Raises:
-            ConfigurationError: If they name a SOCKS proxy and PySocks is not installed.
+        Raises an error of ours for a SOCKS proxy where PySocks is missing.
         """
         given = self.given
         settings = self.session.merge_environment_settings(
@@ -296,10 +286,9 @@ class Channel:
     def makes_retries(self) -> bool:
         """Whether an adapter that the caller has mounted repeats requests by itself."""
         adapter = self.session.get_adapter(self.base_url or "https://")
-        policy = getattr(adapter, "max_retries", None)
-        if isinstance(adapter, Adapter) or not isinstance(policy, urllib3.Retry):
-            return False
-        return any((policy.total, policy.connect, policy.read, policy.status))
+        policy: Any = getattr(adapter, "max_retries", None)
+        is_theirs = isinstance(policy, urllib3.Retry) and not isinstance(adapter, Adapter)
+        return is_theirs and any((policy.total, policy.connect, policy.read, policy.status))
 
 
 @functools.lru_cache(256)
@@ -314,17 +303,15 @@ def kept_headers(session: requests.Session, headers: Mapping[str, str]) -> dict[
     return {name: value for name, value in headers.items() if session.headers.get(name) in (None, usual.get(name))}
 
 
-class _Blanking(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        # Only of our own requests: what else the program does with urllib3 is not ours to change.
-        if getattr(_sending, "policy", None) is not None:
-            record.msg, record.args = blank(record.getMessage()), None
-        return True
+def _blanking(record: logging.LogRecord) -> bool:
+    # Only of our own requests: what else the program does with urllib3 is not ours to change.
+    if getattr(_sending, "policy", None) is not None:
+        record.msg, record.args = blank(record.getMessage()), None
+    return True
 
 
 def hide_signatures_in_logs() -> None:
     """Blank query strings in what urllib3 logs of our requests; it prints whole signed URLs, even at level WARNING."""
     for name in _TALKATIVE:
-        logger = logging.getLogger(name)
-        if not any(isinstance(known, _Blanking) for known in logger.filters):
-            logger.addFilter(_Blanking())
+        # A second time adds nothing.
+        logging.getLogger(name).addFilter(_blanking)

@@ -133,11 +133,7 @@ class Transport:
         raise TypeError("A cfplatform client cannot be pickled: it holds the API key. Build one where it is used.")
 
     def settings(self) -> Settings:
-        """Return what builds a transport like this one in another process.
-
-        Raises:
-            ConfigurationError: If something of it cannot leave this process.
-        """
+        """Return what builds a transport like this one in another process."""
         if self._own_session is not None:
             raise ConfigurationError(
                 "executor= needs a client without session=...: a session cannot be handed to other processes.",
