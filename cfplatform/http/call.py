@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
 from typing import Protocol, TypeVar, cast
 
 import requests
@@ -47,13 +46,13 @@ class Resumed(Protocol):
 
     def headers(self) -> Mapping[str, str]:
         """Return what the next attempt asks for, such as ``Range`` and ``If-Range``."""
+        ...
 
     def position(self) -> int:
         """Return how many bytes are there."""
+        ...
 
 
-# Without a repr, which would show the channel's key and signed URLs.
-@dataclass(eq=False, repr=False)
 class Call:
     """One request with all of its attempts.
 
@@ -71,41 +70,44 @@ class Call:
         renew: Returns a new signed URL where the one in use was refused, or ``None`` where that cannot help.
     """
 
-    channel: Channel
-    method: str
-    url: str
-    headers: Mapping[str, str] | None = None
-    body: bytes | Body | None = None
-    _: KW_ONLY
-    route: str
-    policy: Retry
-    timeout: tuple[float, float]
-    seconds: float | None = None
-    run: Run = SINGLE
-    is_essential: bool = False
-    is_checked: bool = True
-    resumed: Resumed | None = None
-    renew: Callable[[APIError], str | None] | None = None
-
-    def __post_init__(self) -> None:
-        self._may_be_repeated = not self.policy.allowed_methods or self.method in self.policy.allowed_methods
-        self._file = self.body if isinstance(self.body, Body) else None
+    def __init__(
+        self,
+        channel: Channel,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Body | None = None,
+        *,
+        route: str,
+        policy: Retry,
+        timeout: tuple[float, float],
+        seconds: float | None = None,
+        run: Run = SINGLE,
+        is_essential: bool = False,
+        is_checked: bool = True,
+        resumed: Resumed | None = None,
+        renew: Callable[[APIError], str | None] | None = None,
+    ) -> None:
+        self._channel = channel
+        self._method = method
+        self._url = url
+        self._headers = headers
+        self._body = body
+        self._timeout = timeout
+        self._is_checked = is_checked
+        self._resumed = resumed
+        self._renew = renew
+        self._may_be_repeated = not policy.allowed_methods or method in policy.allowed_methods
+        self._file = body if isinstance(body, Body) else None
         self._content_repeats = CONTENT_REPEATS
-        self._reached = self.resumed.position() if self.resumed is not None else 0
-        self._attempts = Attempts(
-            self.channel.origin(self.url),
-            self.route,
-            self.policy,
-            self.run,
-            self.timeout,
-            self.seconds or timeouts.of_call(self.timeout, self._file.size if self._file else 0),
-            self.is_essential,
-        )
+        self._reached = resumed.position() if resumed is not None else 0
+        seconds = seconds or timeouts.of_call(timeout, self._file.size if self._file else 0)
+        self._attempts = Attempts(channel.origin(url), route, policy, run, timeout, seconds, is_essential)
 
     def perform(self, receive: Callable[[requests.Response], T]) -> T:
         """Send the request until its answer is received, and return what ``receive`` returned."""
         attempts = self._attempts
-        self.channel.under_way[id(self)] = attempts
+        self._channel.under_way[id(self)] = attempts
         try:
             while True:
                 attempts.begin()
@@ -116,7 +118,7 @@ class Call:
                 # Sending a file may take long, and is not waiting for an answer.
                 attempts.is_asking = self._file is None
                 try:
-                    response = self.channel.send(prepared, attempts.policy, self.timeout)
+                    response = self._channel.send(prepared, attempts.policy, self._timeout)
                 except errors.CAUGHT as error:
                     # A hook that raises for the status, as raise_for_status does, has the answer.
                     response = getattr(error, "response", None)
@@ -131,20 +133,20 @@ class Call:
                 # Outside of the except block, so that no object of requests, which holds the key, is its context.
                 self._recover(cast(CFPlatformError, failure), response, is_final)
         except OutageError as error:
-            errors.named(error, self.method, self.url)
+            errors.named(error, self._method, self._url)
             raise
         finally:
-            del self.channel.under_way[id(self)]
+            del self._channel.under_way[id(self)]
             if attempts.is_probe:
                 attempts.breaker.give_probe_back()
 
     def _prepared(self) -> requests.PreparedRequest:
-        headers = self.headers
-        if self.resumed is not None:
-            headers = {**(headers or {}), **self.resumed.headers()}
+        headers = self._headers
+        if self._resumed is not None:
+            headers = {**(headers or {}), **self._resumed.headers()}
         if self._file is not None:
             self._file.seek(0)
-        return self.channel.prepare(self.method, self.url, headers, self.body)
+        return self._channel.prepare(self._method, self._url, headers, self._body)
 
     def _received(
         self, receive: Callable[[requests.Response], T], response: requests.Response
@@ -161,18 +163,18 @@ class Call:
 
     def _succeeded(self) -> None:
         # No upload, and nothing that creates, is sent again to see whether the origin answers.
-        is_harmless = self._may_be_repeated and self.resumed is None and self._file is None
+        is_harmless = self._may_be_repeated and self._resumed is None and self._file is None
         self._attempts.succeeded(self._is_answered if is_harmless else None)
 
     def _is_answered(self, stop: threading.Event | None) -> bool:
         """Send the request once, as a probe; return whether the origin answers."""
         prepared = self._prepared()
-        if self.channel.is_storage:
+        if self._channel.is_storage:
             # The first byte will do.
             prepared.headers["Range"] = "bytes=0-0"
-        timeouts.limit_reading(stop, timeouts.Deadline(2 * sum(self.timeout), max(self.timeout)))
+        timeouts.limit_reading(stop, timeouts.Deadline(2 * sum(self._timeout), max(self._timeout)))
         try:
-            response = self.channel.send(prepared, self._attempts.mounted.new(total=0), self.timeout)
+            response = self._channel.send(prepared, self._attempts.mounted.new(total=0), self._timeout)
         except errors.CAUGHT:
             return False
         with contextlib.closing(response):
@@ -193,41 +195,41 @@ class Call:
             return errors.describe(error), not errors.is_transient(error)
         # The caller's own Retry gave up, and kept nothing of the answer but this.
         self._attempts.is_exhausted = True
-        return error_from_response(status, method=self.method, url=self.url, headers={}), False
+        return error_from_response(status, method=self._method, url=self._url, headers={}), False
 
     def _refusal(self, response: requests.Response) -> CFPlatformError | None:
         """Return the error of an answer whose status is a refusal."""
         status = response.status_code
-        if 200 <= status < 300 or (status == 304 and "If-None-Match" in (self.headers or ())):
+        if 200 <= status < 300 or (status == 304 and "If-None-Match" in (self._headers or ())):
             return None
-        if not self.is_checked and not self._attempts.would_repeat(self.method, status):
+        if not self._is_checked and not self._attempts.would_repeat(self._method, status):
             return None
         if 300 <= status < 400:
             target = blank_url(response.headers.get("Location", "nowhere"))
-            reason = _NO_REDIRECT_OF_STORAGE if self.channel.is_storage else _NO_REDIRECT
+            reason = _NO_REDIRECT_OF_STORAGE if self._channel.is_storage else _NO_REDIRECT
             return InvalidResponseError(
                 f"The server answered with a redirect ({status}) to {target[:200]!r}, which is not followed: {reason}",
                 status_code=status,
             )
         return error_from_response(
             status,
-            method=self.method,
-            url=self.url,
+            method=self._method,
+            url=self._url,
             headers=dict(response.headers),
             body=start_of_body(response),
             retry_after=retry_after(response.headers),
-            secret=self.channel.key,
-            hint=_STORAGE_HINT if self.channel.is_storage else None,
+            secret=self._channel.key,
+            hint=_STORAGE_HINT if self._channel.is_storage else None,
         )
 
     def _recover(self, failure: CFPlatformError, response: requests.Response | None, is_final: bool) -> None:
         """Do what has to be done before another attempt; raise where there is none."""
         attempts = self._attempts
         attempts.failure = failure
-        if isinstance(failure, APIError) and self.renew is not None:
-            url = self.renew(failure)
+        if isinstance(failure, APIError) and self._renew is not None:
+            url = self._renew(failure)
             if url is not None:
-                self.url = url
+                self._url = url
                 return
         if isinstance(failure, InvalidResponseError) and not is_final:
             # Where the same endpoint has answered before, a web page in its place is an outage like any other.
@@ -238,13 +240,13 @@ class Call:
             if isinstance(failure, APIError):
                 # The origin is there, whatever it says.
                 self._succeeded()
-            raise errors.named(failure, self.method, self.url)
-        if self.resumed is not None and self.resumed.position() >= self._reached + CHUNK:
+            raise errors.named(failure, self._method, self._url)
+        if self._resumed is not None and self._resumed.position() >= self._reached + CHUNK:
             # It got further than any attempt before, so it does not count as a failed one.
-            self._reached = self.resumed.position()
+            self._reached = self._resumed.position()
             attempts.begin_again()
         elif not self._may_repeat(failure, response):
-            raise errors.named(failure, self.method, self.url)
+            raise errors.named(failure, self._method, self._url)
 
     def _may_repeat(self, failure: CFPlatformError, response: requests.Response | None) -> bool:
         """Count a failed attempt, wait, and return whether there is another."""
@@ -259,7 +261,7 @@ class Call:
         """Count a failed attempt that urllib3 did not see, and wait; tell whether there is another."""
         policy, raw = self._attempts.policy, getattr(response, "raw", None)
         is_ours = isinstance(policy, RetryPolicy)
-        if self.channel.makes_retries or not (is_ours or self.channel.is_own):
+        if self._channel.makes_retries or not (is_ours or self._channel.is_own):
             if isinstance(failure, APIError) or response is None:
                 # The adapter has repeated it as the caller's own policy says.
                 return False
@@ -268,11 +270,11 @@ class Call:
         is_status = isinstance(failure, APIError) and failure.status_code in self._attempts.statuses
         try:
             if is_status and isinstance(raw, urllib3.BaseHTTPResponse):
-                if not policy.is_retry(self.method, raw.status, "Retry-After" in raw.headers):
+                if not policy.is_retry(self._method, raw.status, "Retry-After" in raw.headers):
                     return False
-                following = policy.increment(self.method, "", response=raw)
+                following = policy.increment(self._method, "", response=raw)
             else:
-                following = policy.increment(self.method, "", error=ProtocolError())
+                following = policy.increment(self._method, "", error=ProtocolError())
         except HTTPError:
             return False
         self._attempts.policy = following

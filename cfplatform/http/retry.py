@@ -15,7 +15,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +81,6 @@ def _http_date(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
-@dataclass(eq=False)
 class Run:
     """What the calls of one run share. A call that belongs to no run has ``patience`` 0: it waits for no outage.
 
@@ -92,10 +90,16 @@ class Run:
         on_wait: Called now and then while the run waits, in the thread that made it.
     """
 
-    patience: float = 0.0
-    stop: threading.Event | None = None
-    on_wait: Callable[[], object] | None = None
-    _thread: int = field(init=False, default_factory=threading.get_ident)
+    def __init__(
+        self,
+        patience: float = 0.0,
+        stop: threading.Event | None = None,
+        on_wait: Callable[[], object] | None = None,
+    ) -> None:
+        self.patience = patience
+        self.stop = stop
+        self._on_wait = on_wait
+        self._thread = threading.get_ident()
 
     def sleep(self, seconds: float) -> None:
         """Wait; raise ``Interrupted`` if the run was stopped."""
@@ -103,28 +107,34 @@ class Run:
             time.sleep(seconds)
         elif self.stop.wait(seconds):
             raise Interrupted
-        if self.on_wait is not None and threading.get_ident() == self._thread:
-            self.on_wait()
+        if self._on_wait is not None and threading.get_ident() == self._thread:
+            self._on_wait()
 
 
 #: Of all calls that belong to no run.
 SINGLE = Run()
 
 
-@dataclass(eq=False, repr=False)
 class Attempts:
     """The attempts of one :class:`~.call.Call`: counted, with a wait before each that follows."""
 
-    origin: Origin
-    route: str
-    mounted: Retry
-    run: Run
-    timeout: tuple[float, float]
-    seconds: float
-    is_essential: bool
-
-    def __post_init__(self) -> None:
-        self.breaker = self.origin.breaker(self.route)
+    def __init__(
+        self,
+        origin: Origin,
+        route: str,
+        policy: Retry,
+        run: Run,
+        timeout: tuple[float, float],
+        seconds: float,
+        is_essential: bool,
+    ) -> None:
+        self.origin = origin
+        self.breaker = origin.breaker(route)
+        self.run = run
+        self.mounted = policy
+        self._timeout = timeout
+        self._seconds = seconds
+        self._is_essential = is_essential
         #: The latest failure, and whether no connection could be made.
         self.failure: CFPlatformError | None = None
         self.is_unreachable = False
@@ -142,7 +152,7 @@ class Attempts:
 
     def begin_again(self) -> None:
         """Count nothing of what has failed until now."""
-        self.deadline = Deadline(self.seconds, max(self.timeout))
+        self.deadline = Deadline(self._seconds, max(self._timeout))
         self._failing_since = math.inf
         self._failures = 0
         #: Whether the policy has given up.
@@ -178,7 +188,7 @@ class Attempts:
             self.obey(status, asked)
         can_wait = self.run.patience > 0 and not self._is_lost
         reason = self._reason(status, error)
-        self.breaker.failed(id(self), reason, status, is_essential=self.is_essential, can_wait=can_wait)
+        self.breaker.failed(id(self), reason, status, is_essential=self._is_essential, can_wait=can_wait)
 
     def must_end(self, asked: float | None) -> bool:
         """Return whether the attempts end here, although the policy would allow another."""
@@ -197,11 +207,11 @@ class Attempts:
         if not isinstance(self.policy, RetryPolicy):
             self.failed()
         # An attempt may have waited for a server that says nothing.
-        self._waited += min(time.monotonic() - self._sent_at, sum(self.timeout) + LATE)
+        self._waited += min(time.monotonic() - self._sent_at, sum(self._timeout) + LATE)
         if self.is_probe:
             self.is_probe = False
             self.breaker.end_probe(False)
-        if self.breaker.opens(self._failing_since, is_essential=self.is_essential):
+        if self.breaker.opens(self._failing_since, is_essential=self._is_essential):
             self._wait_for_recovery()
             if self.is_probe or self.breaker.was_outage:
                 self.begin_again()

@@ -14,7 +14,6 @@ import importlib.util
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -170,7 +169,6 @@ class PlainSession(requests.Session):
         return iter(())
 
 
-@dataclass(eq=False, repr=False)
 class Channel:
     """A session, and what its requests share; safe to use from many threads.
 
@@ -183,16 +181,24 @@ class Channel:
         is_own: Whether the session is the caller's own, which is never closed.
     """
 
-    session: requests.Session
-    given: Mapping[str, Any]
-    headers: Mapping[str, str] = field(default_factory=dict)
-    key: str = ""
-    base_url: str | None = None
-    is_own: bool = False
-
-    def __post_init__(self) -> None:
-        self.is_storage = self.base_url is None
-        self._key_origin = origin(self.base_url) if self.base_url is not None else None
+    def __init__(
+        self,
+        session: requests.Session,
+        given: Mapping[str, Any],
+        *,
+        headers: Mapping[str, str] | None = None,
+        key: str = "",
+        base_url: str | None = None,
+        is_own: bool = False,
+    ) -> None:
+        self.session = session
+        self.key = key
+        self.is_own = is_own
+        self.is_storage = base_url is None
+        self._given = given
+        self._headers = headers or {}
+        self._base_url = base_url
+        self._key_origin = origin(base_url) if base_url is not None else None
         self._settings: dict[str, Mapping[str, Any]] = {}
         self._origins: dict[str, Origin] = {}
         #: The attempts of the calls that are under way.
@@ -237,7 +243,7 @@ class Channel:
         # Without an auth of its own nothing is looked up in .netrc.
         auth = None if self.session.auth is not None else _no_auth
         data = body if isinstance(body, bytes) else None
-        request = requests.Request(method, url, headers={**self.headers, **(headers or {})}, data=data, auth=auth)
+        request = requests.Request(method, url, headers={**self._headers, **(headers or {})}, data=data, auth=auth)
         try:
             prepared = self.session.prepare_request(request)
         except (*errors.CAUGHT, TypeError):
@@ -268,7 +274,7 @@ class Channel:
 
         Raises an error of ours for a SOCKS proxy where PySocks is missing.
         """
-        given = self.given
+        given = self._given
         settings = self.session.merge_environment_settings(
             url, dict(given["proxies"]), True, given["verify"], given["cert"]
         )
@@ -285,7 +291,7 @@ class Channel:
     @property
     def makes_retries(self) -> bool:
         """Whether an adapter that the caller has mounted repeats requests by itself."""
-        adapter = self.session.get_adapter(self.base_url or "https://")
+        adapter = self.session.get_adapter(self._base_url or "https://")
         policy: Any = getattr(adapter, "max_retries", None)
         is_theirs = isinstance(policy, urllib3.Retry) and not isinstance(adapter, Adapter)
         return is_theirs and any((policy.total, policy.connect, policy.read, policy.status))
