@@ -27,18 +27,15 @@ Retries = int | urllib3.Retry
 
 
 def _is_plain(part: str) -> bool:
-    """Return whether quoting would leave a part of a path as it is."""
+    """Return whether quoting leaves a text as it is."""
     return part.isascii() and part.replace("-", "").replace("_", "").isalnum()
 
 
 def path(*parts: str) -> str:
-    """Build a path from parts, each quoted, so that no id can change which route is called.
-
-    Raises:
-        InvalidParameterError: If a part is empty, ``.`` or ``..``, which quoting leaves as they are.
-    """
+    """Build a path from parts, each quoted, so that no id can change which route is called."""
     if not all(map(_is_plain, parts)):
         for part in parts:
+            # These quoting leaves as they are.
             if part in ("", ".", ".."):
                 raise InvalidParameterError(f"{part!r} cannot be a part of a path.")
         parts = tuple(quote(part, safe="") for part in parts)
@@ -52,11 +49,7 @@ def checked_method(method: str) -> str:
 
 
 def client_headers(headers: Mapping[str, str] | None, key: str) -> dict[str, str]:
-    """Check the headers that every API call of a client is to have.
-
-    Raises:
-        ConfigurationError: If one cannot be sent, or holds the API key.
-    """
+    """Check the headers that every API call of a client is to have: none may hold the API key."""
     if headers is None:
         return {}
     if not isinstance(headers, Mapping):
@@ -108,7 +101,6 @@ def target(path: str, params: Query | Mapping[str, Any] | None) -> str:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return a value as JSON."""
     try:
         return json.dumps(value, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):

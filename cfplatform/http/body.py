@@ -5,14 +5,17 @@ Also the bodies of uploads, which are read from a file in steps.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import functools
+import hashlib
 import io
 import json
 import re
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import urllib3
@@ -20,6 +23,7 @@ import urllib3
 from ..exceptions import (
     APITimeoutError,
     CFPlatformError,
+    DownloadError,
     IncompleteDownloadError,
     InvalidResponseError,
     UploadError,
@@ -27,7 +31,7 @@ from ..exceptions import (
     printable,
     shown,
 )
-from . import checksums, errors
+from . import errors
 from .timeouts import Interrupted
 
 if TYPE_CHECKING:
@@ -42,6 +46,9 @@ MAX_DIGITS = 18
 MAX_INFLATED = 1024 * 1024
 #: Bytes of an error answer that are read to keep its connection; a longer one is closed.
 DRAIN_LIMIT = 64 * 1024
+#: Bytes of one stored object, at the most, as sent and as decompressed. Far above any COCO document, and low enough
+#: that a server gone mad, or a small body that unpacks to a huge one, does not fill the disk.
+MAX_OBJECT_BYTES = 4 * 1024 * 1024 * 1024
 #: Bytes of one API answer, at the most: a page of 100 items is some 50 KB.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 #: The content codings that are registered, but for "identity". Objects are stored under others too, such as a charset,
@@ -69,7 +76,8 @@ class ObjectStream:
         self._raw: BaseHTTPResponse = response.raw
         self._stop = stop
         self._read_before = _read_before(response)
-        self._codings = [] if self._read_before is not None else _codings(response)
+        names = self.headers.get("Content-Encoding", "") if self._read_before is None else ""
+        self._codings = [name for part in names.split(",") if (name := part.strip().lower()) in _CODINGS]
         self.head = b""
         if self.status_code not in (200, 304) and not (ranged and self.status_code == 206):
             raise InvalidResponseError(
@@ -106,20 +114,19 @@ class ObjectStream:
         """Yield the object's bytes; ends normally only if all of them arrived.
 
         Args:
-            limit: Bytes at the most, as sent and as decompressed; ``checksums.MAX_OBJECT_BYTES`` if omitted.
+            limit: Bytes at the most, as sent and as decompressed; ``MAX_OBJECT_BYTES`` if omitted.
 
         Raises:
             DownloadError: If the object is larger than the limit.
             IncompleteDownloadError: If fewer or more bytes arrived than were announced, or not those of a checksum.
-            TransportError: If the connection broke.
             InvalidResponseError: If the body is encoded in a way that was not asked for, or broken.
         """
-        most = checksums.MAX_OBJECT_BYTES if limit is None else limit
+        most = MAX_OBJECT_BYTES if limit is None else limit
         if not self._codings:
             return self._sent(most)
         if self._codings in (["gzip"], ["x-gzip"]):
             # An object may be stored compressed; then it comes so whatever was asked for.
-            return checksums.capped(_gunzip(self._sent(most)), most)
+            return _capped(_gunzip(self._sent(most)), most)
         raise InvalidResponseError(
             f"The storage sent the object encoded as {', '.join(self._codings)[:40]!r}, which was not asked for."
         )
@@ -136,17 +143,16 @@ class ObjectStream:
     def _sent(self, most: int) -> Iterator[bytes]:
         """Yield the bytes as they were sent; at most so many, and with the checksums that the answer offers."""
         if self.length is not None and self.length > most:
-            raise checksums.too_large(most)
+            raise _too_large(most)
         # Those of a part may be of the part or of the whole, and what was read before may have been decoded.
         is_checked = self.status_code == 200 and (self._read_before is None or "Content-Encoding" not in self.headers)
-        check = checksums.Checksums(self.headers if is_checked else {})
+        check = _Checksums(self.headers if is_checked else {})
         read = self._reader()
         received = 0
         while True:
             if self._stop is not None and self._stop.is_set():
                 raise Interrupted
-            chunk = b""
-            problem = None
+            chunk, problem = b"", None
             # Never more than was announced: a length spelled "10, 10" is one to us, but to the layers below the body
             # then ends with the connection, which is kept open.
             wanted = CHUNK if self.length is None else min(CHUNK, self.length - received)
@@ -160,7 +166,7 @@ class ObjectStream:
                 break
             received += len(chunk)
             if received > most:
-                raise checksums.too_large(most)
+                raise _too_large(most)
             self.head = self.head or chunk[:4096]
             check.update(chunk)
             yield chunk
@@ -191,12 +197,7 @@ class ObjectStream:
 
 
 def _read_before(response: requests.Response) -> bytes | None:
-    """Return the body where a hook or a cache has read it already, decoded; ``None`` where it is still to be read.
-
-    Raises:
-        InvalidResponseError: If it was read and not kept.
-        TransportError: If a custom adapter's body cannot be read.
-    """
+    """Return the body where a hook or a cache has read it already, decoded; ``None`` where it is still to be read."""
     body: bytes | bool | None = getattr(response, "_content", False)
     if not isinstance(body, bool):
         return body or b""
@@ -214,11 +215,6 @@ def _read_before(response: requests.Response) -> bytes | None:
     raise problem
 
 
-def _codings(response: requests.Response) -> list[str]:
-    names = response.headers.get("Content-Encoding", "").lower().split(",")
-    return [name.strip() for name in names if name.strip() in _CODINGS]
-
-
 def _announced_length(response: requests.Response) -> int | None:
     text = response.headers.get("Content-Length", "").strip()
     if not text or getattr(response.raw, "chunked", False):
@@ -228,6 +224,20 @@ def _announced_length(response: requests.Response) -> int | None:
     if len(lengths) != 1 or not all(re.fullmatch(f"[0-9]{{1,{MAX_DIGITS}}}", part) for part in lengths):
         raise InvalidResponseError(f"The storage announced a length that is not valid: {text[:40]!r}.")
     return int(lengths.pop())
+
+
+def _too_large(limit: int) -> DownloadError:
+    # It is not repeated: the object would not shrink.
+    return DownloadError(f"The object is larger than {limit} bytes, the most that is read; it was not read further.")
+
+
+def _capped(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    received = 0
+    for chunk in chunks:
+        received += len(chunk)
+        if received > limit:
+            raise _too_large(limit)
+        yield chunk
 
 
 def _gunzip(compressed: Iterator[bytes]) -> Iterator[bytes]:
@@ -248,12 +258,70 @@ def _gunzip(compressed: Iterator[bytes]) -> Iterator[bytes]:
         raise IncompleteDownloadError("The object's gzip stream broke off.")
 
 
-def drain(raw: BaseHTTPResponse) -> bool:
-    """Read the rest of an answer that nobody needs, so that its connection can be used again; close a long one.
+class _CRC32:
+    """As the objects of hashlib; crc32c is not in Python's library."""
 
-    Returns:
-        Whether it arrived.
+    digest_size = 4
+    _value = 0
+
+    def update(self, data: bytes) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(4, "big")
+
+
+_MD5 = functools.partial(hashlib.md5, usedforsecurity=False)
+_HASHES: dict[str, Callable[[], Any]] = {
+    "Content-MD5": _MD5,
+    "x-goog-hash": _MD5,
+    "x-amz-checksum-sha256": hashlib.sha256,
+    "x-amz-checksum-sha1": functools.partial(hashlib.sha1, usedforsecurity=False),
+    "x-amz-checksum-crc32": _CRC32,
+}
+
+
+class _Checksums:
+    """Computes every checksum that an answer offers of its body, as sent.
+
+    ``ETag`` is not one of them: it is an MD5 only for some objects, and nothing tells which.
     """
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._offered: list[tuple[str, bytes, Any]] = []
+        names = set(map(str.lower, headers))
+        for name, make in _HASHES.items():
+            if name.lower() not in names:
+                continue
+            try:
+                text = _google_md5(headers) if name == "x-goog-hash" else headers[name]
+                value = base64.b64decode(text, validate=True)
+            except (binascii.Error, ValueError):
+                continue
+            computed = make()
+            # Checksums of objects that were uploaded in parts have another form, and are checksums of checksums.
+            if len(value) == computed.digest_size:
+                self._offered.append((name, value, computed))
+
+    def update(self, chunk: bytes) -> None:
+        for _, _, computed in self._offered:
+            computed.update(chunk)
+
+    def verify(self) -> None:
+        for name, expected, computed in self._offered:
+            if computed.digest() != expected:
+                raise IncompleteDownloadError(f"The object's bytes do not have the checksum that {name} announced.")
+
+
+def _google_md5(headers: Mapping[str, str]) -> str:
+    stored = headers.get("x-goog-stored-content-encoding", "identity")
+    match = re.search(r"(?:^|,)\s*md5=([^,\s]+)", headers["x-goog-hash"])
+    # Where the storage decompressed the object on its way, the checksum is that of the compressed one.
+    return match.group(1) if match and stored == headers.get("Content-Encoding", "identity") else ""
+
+
+def drain(raw: BaseHTTPResponse) -> bool:
+    """Read the rest of an answer, so that its connection can be used again, or close it; return whether it arrived."""
     if not isinstance(raw, urllib3.BaseHTTPResponse):
         # From a recording tool or a custom adapter: there is no connection to keep.
         return True
@@ -268,18 +336,12 @@ def drain(raw: BaseHTTPResponse) -> bool:
 
 
 def whole_body(response: requests.Response, limit: int = MAX_ANSWER_BYTES) -> bytes:
-    """Read the body of an API answer.
-
-    Raises:
-        TransportError: If the connection broke.
-        InvalidResponseError: If the body is larger than ``limit`` bytes.
-    """
+    """Read the body of an API answer, which is refused if it is larger than ``limit`` bytes."""
     read_before = _read_before(response)
     if read_before is not None:
         return read_before
     length = None if "Content-Encoding" in response.headers else _announced_length(response)
     body = bytearray()
-    problem = None
     try:
         if length and length <= CHUNK:
             # In one piece, which saves a second look at where it ends.
@@ -288,13 +350,14 @@ def whole_body(response: requests.Response, limit: int = MAX_ANSWER_BYTES) -> by
             body += piece
             if len(body) > limit:
                 break
+        else:
+            return bytes(body)
+        problem: CFPlatformError = InvalidResponseError(
+            f"The answer has more than {limit} bytes; it was not read further."
+        )
     except errors.CAUGHT as error:
         problem = errors.describe(error)
-    if problem is not None:
-        raise problem
-    if len(body) > limit:
-        raise InvalidResponseError(f"The answer has more than {limit} bytes; it was not read further.")
-    return bytes(body)
+    raise problem
 
 
 def with_body(response: requests.Response) -> requests.Response:
@@ -306,11 +369,7 @@ def with_body(response: requests.Response) -> requests.Response:
 
 
 def parsed(response: requests.Response, key: str) -> Any:
-    """Read an answer and parse it.
-
-    Raises:
-        InvalidResponseError: If it is not complete JSON; without the key, should the server repeat that.
-    """
+    """Read an answer and parse it. The error of one that is not JSON quotes it without the key."""
     body = whole_body(response)
     try:
         return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
@@ -395,7 +454,7 @@ class Body:
             is_changed = bool(piece) and wanted == left and self._is_unchanged is not None and not self._is_unchanged()
         except Exception as error:
             # Of any class: a file object may be anybody's.
-            raise self._failed(_words(error)) from None
+            raise self._failed(error) from None
         if is_changed:
             raise self._failed("it changed")
         if len(piece) < wanted:
@@ -414,13 +473,12 @@ class Body:
         try:
             self._file.seek(self._start + offset)
         except Exception as error:
-            raise self._failed(_words(error)) from None
+            raise self._failed(error) from None
         self._at = offset
         return offset
 
-    def _failed(self, problem: str) -> UploadError:
+    def _failed(self, problem: str | Exception) -> UploadError:
+        if isinstance(problem, Exception):
+            text = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+            problem = printable(text).rstrip(".")
         return UploadError(f"{shown(self._name)} could not be read to its end while it was sent: {problem}.")
-
-
-def _words(error: Exception) -> str:
-    return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")

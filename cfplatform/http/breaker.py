@@ -41,10 +41,7 @@ class Origin:
 
     def breaker(self, route: str) -> Breaker:
         """Return the breaker of a kind of request, since one endpoint may be away while others answer."""
-        try:
-            return self._breakers[route]
-        except KeyError:
-            return self._breakers.setdefault(route, Breaker(self))
+        return self._breakers.get(route) or self._breakers.setdefault(route, Breaker(self))
 
     def pause(self, seconds: float, reason: str) -> None:
         """Let every request wait for that long, as a 429 or 503 asks."""

@@ -34,6 +34,9 @@ from .session import Channel
 
 #: Repeats for an answer that is complete but not what was asked for, such as an HTML page of a proxy.
 CONTENT_REPEATS = 1
+_STORAGE_HINT = "The storage refused the object; a new signed URL is asked for where that can help."
+_NO_REDIRECT = "the API key must not travel. Check the base URL."
+_NO_REDIRECT_OF_STORAGE = "a signed URL is good for one address only."
 
 T = TypeVar("T")
 
@@ -55,15 +58,11 @@ class Call:
 
     Args:
         channel: Prepares and sends.
-        method: Of the request.
-        url: Of the request.
         headers: Those that are not the session's own.
-        body: Of the request; a file is sent again from its start.
+        body: A file is sent again from its start.
         route: The kind of request, such as "annotations".
         policy: What is repeated; nothing of it is counted yet.
-        timeout: Seconds to connect, and between two reads.
         seconds: For all attempts together; as usual if omitted. Waits for an outage are not included.
-        run: The run that it belongs to.
         is_essential: Whether the run cannot go on without it, as without the next page of the listing.
         is_checked: Raise for statuses that are refusals.
         resumed: Continues where an attempt stopped: what it wants is asked for again before each attempt, and an
@@ -102,22 +101,11 @@ class Call:
         self._file = body if isinstance(body, Body) else None
         self._content_repeats = CONTENT_REPEATS
         self._reached = resumed.position() if resumed is not None else 0
-        self._attempts = Attempts(
-            channel.origin(url),
-            route,
-            policy=policy,
-            run=run,
-            timeout=timeout,
-            seconds=seconds or timeouts.of_call(timeout, self._file.size if self._file else 0),
-            is_essential=is_essential,
-        )
+        seconds = seconds or timeouts.of_call(timeout, self._file.size if self._file else 0)
+        self._attempts = Attempts(channel.origin(url), route, policy, run, timeout, seconds, is_essential)
 
     def perform(self, receive: Callable[[requests.Response], T]) -> T:
-        """Send the request until its answer is received, and return what ``receive`` returned.
-
-        Raises:
-            CFPlatformError: If there is no usable answer.
-        """
+        """Send the request until its answer is received, and return what ``receive`` returned."""
         attempts = self._attempts
         self._channel.under_way[id(self)] = attempts
         try:
@@ -218,9 +206,9 @@ class Call:
             return None
         if 300 <= status < 400:
             target = blank_url(response.headers.get("Location", "nowhere"))
+            reason = _NO_REDIRECT_OF_STORAGE if self._channel.is_storage else _NO_REDIRECT
             return InvalidResponseError(
-                f"The server answered with a redirect ({status}) to {target[:200]!r}, which is not followed: "
-                f"{self._channel.why_no_redirect}",
+                f"The server answered with a redirect ({status}) to {target[:200]!r}, which is not followed: {reason}",
                 status_code=status,
             )
         return error_from_response(
@@ -231,7 +219,7 @@ class Call:
             body=start_of_body(response),
             retry_after=retry_after(response.headers),
             secret=self._channel.key,
-            hint=self._channel.hint,
+            hint=_STORAGE_HINT if self._channel.is_storage else None,
         )
 
     def _recover(self, failure: CFPlatformError, response: requests.Response | None, is_final: bool) -> None:

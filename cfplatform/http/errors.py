@@ -6,14 +6,12 @@ None of their objects is kept: they hold the key, connections and signed URLs.
 from __future__ import annotations
 
 import re
-import socket
 import ssl
 
 import requests
 import urllib3
 
 from ..exceptions import (
-    WEB_PAGE_STATUSES,
     APIConnectionError,
     APIError,
     APITimeoutError,
@@ -30,13 +28,7 @@ from .timeouts import PrivateAddressError, TooSlow
 #: unusual headers lead to.
 CAUGHT = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
-_TIMEOUTS = (
-    requests.Timeout,
-    urllib3.exceptions.ReadTimeoutError,
-    urllib3.exceptions.ConnectTimeoutError,
-    socket.timeout,
-)
-_EXPIRED = r"(?i)expired|RequestTimeTooSkewed"
+_TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
 #: What OpenSSL says where the other side does not speak TLS at all.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 _BAD_URLS = (urllib3.exceptions.LocationValueError, requests.exceptions.InvalidURL)
@@ -52,18 +44,6 @@ _BAD_HEADERS = (requests.exceptions.InvalidHeader, urllib3.exceptions.InvalidHea
 def describe(error: BaseException) -> CFPlatformError:
     """Return the error of ours that says what went wrong and what to do."""
     chain = _chain_of(error)
-    return _of_address(chain) or _of_proxy(chain) or _of_tls(chain) or _of_answer(error, chain)
-
-
-def _is_any(chain: list[BaseException], kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
-    return any(isinstance(part, kinds) for part in chain)
-
-
-def _speaks_no_tls(chain: list[BaseException]) -> bool:
-    return any(isinstance(part, ssl.SSLError) and (part.reason or "") in _NO_TLS for part in chain)
-
-
-def _of_address(chain: list[BaseException]) -> CFPlatformError | None:
     if _is_any(chain, PrivateAddressError):
         return InvalidResponseError(
             "The host is in a private network, where the platform has no business to send a client; it was not "
@@ -73,7 +53,15 @@ def _of_address(chain: list[BaseException]) -> CFPlatformError | None:
         )
     if _is_any(chain, _BAD_URLS):
         return InvalidResponseError("The URL has a host that is not a valid one; it was not contacted.")
-    return None
+    return _of_proxy(chain) or _of_tls(chain) or _of_answer(error, chain)
+
+
+def _is_any(chain: list[BaseException], kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
+    return any(isinstance(part, kinds) for part in chain)
+
+
+def _speaks_no_tls(chain: list[BaseException]) -> bool:
+    return any(isinstance(part, ssl.SSLError) and (part.reason or "") in _NO_TLS for part in chain)
 
 
 def _of_proxy(chain: list[BaseException]) -> CFPlatformError | None:
@@ -161,10 +149,8 @@ def is_unreachable(error: BaseException) -> bool:
 
 def exhausted_status(error: BaseException) -> int | None:
     """Return the status that a ``Retry`` of the caller's own gave up on; it keeps nothing else of the answer."""
-    found = None
-    if isinstance(error, requests.exceptions.RetryError):
-        found = re.search(r"too many ([0-9]{3}) error responses", str(error))
-    return int(found.group(1)) if found else None
+    found = re.search(r"too many ([0-9]{3}) error responses", str(error))
+    return int(found.group(1)) if found and isinstance(error, requests.exceptions.RetryError) else None
 
 
 def named(error: CFPlatformError, method: str, url: str) -> CFPlatformError:
@@ -179,12 +165,7 @@ def named(error: CFPlatformError, method: str, url: str) -> CFPlatformError:
 def has_expired(error: APIError) -> bool:
     """Return whether the storage refused a signed URL because of its age."""
     text = error.response.text if error.response else ""
-    return error.status_code in (400, 403) and re.search(_EXPIRED, text) is not None
-
-
-def is_from_between(error: CFPlatformError) -> bool:
-    """Return whether a refusal is the web page of a proxy or firewall, and not the platform's word on the key."""
-    return type(error) is APIError and error.status_code in WEB_PAGE_STATUSES
+    return error.status_code in (400, 403) and re.search("(?i)expired|RequestTimeTooSkewed", text) is not None
 
 
 def _chain_of(error: BaseException) -> list[BaseException]:

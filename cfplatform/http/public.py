@@ -20,18 +20,14 @@ from .session import Adapter, Channel, PlainSession
 
 
 class Document(NamedTuple):
-    """The bytes of a document, and the ``Cache-Control`` that it came with, or ``""``."""
+    """A document, and the ``Cache-Control`` that it came with, or ``""``."""
 
     body: bytes
     cache_control: str
 
 
 def checked_url(url: object) -> str:
-    """Return a URL that :func:`get` would fetch.
-
-    Raises:
-        ConfigurationError: If it is not https (or http to this machine), or holds more than an address.
-    """
+    """Return a URL that :func:`get` would fetch: https (or http to this machine), and nothing but an address."""
     if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise ConfigurationError("The URL must be a text of printable ASCII without blanks and backslashes.")
     try:
@@ -56,10 +52,6 @@ def get(url: str, *, limit: int, seconds: float) -> Document:
         url: What :func:`checked_url` accepts.
         limit: Bytes of the document, at the most.
         seconds: For everything together, name lookup included.
-
-    Raises:
-        ConfigurationError: If the URL is not acceptable.
-        TransportError: If no document arrived.
     """
     checked_url(url)
     asked = Background(lambda given_up: _get(url, limit, seconds, given_up), "public")
@@ -86,7 +78,7 @@ def _get(url: str, limit: int, seconds: float, given_up: threading.Event) -> Doc
     agent = f"cfplatform/{__version__}"
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": agent}
     with PlainSession(Adapter(once, 1), headers) as session:
-        channel = Channel(session, key="")
+        channel = Channel(session, {"proxies": {}, "verify": None, "cert": None})
         # Now, so that a proxy that cannot be used is reported as what it is.
         channel.settings(url)
         call = Call(

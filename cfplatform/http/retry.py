@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from urllib3.exceptions import MaxRetryError, ProtocolError, ResponseError
 from urllib3.util.retry import Retry
 
-from ..exceptions import APIError, CFPlatformError, OutageError, server_words
+from ..exceptions import WEB_PAGE_STATUSES, APIError, CFPlatformError, OutageError, server_words
 from . import errors
 from .body import drain
 from .timeouts import LATE, Deadline, Interrupted
@@ -62,16 +62,14 @@ SLICE = 0.25
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Read the seconds that an answer asks to wait; ``None`` where it asks for nothing readable.
 
-    Accepts whole and decimal seconds and HTTP dates; a date is compared with the answer's own ``Date``, so that a
-    wrong local clock does no harm.
+    A date is compared with the answer's own ``Date``, so that a wrong local clock does no harm.
     """
     value = (headers.get("Retry-After") or "").strip()
     if re.fullmatch(r"[0-9]{1,10}(\.[0-9]+)?", value):
         return float(value)
     try:
         moment = _http_date(value)
-        date = headers.get("Date")
-        now = _http_date(date) if date else time.time()
+        now = _http_date(headers["Date"]) if headers.get("Date") else time.time()
     except (TypeError, ValueError, OverflowError, OSError):
         return None
     return max(0.0, moment - now) if math.isfinite(moment) else None
@@ -104,11 +102,7 @@ class Run:
         self._thread = threading.get_ident()
 
     def sleep(self, seconds: float) -> None:
-        """Wait.
-
-        Raises:
-            Interrupted: If the run was stopped.
-        """
+        """Wait; raise ``Interrupted`` if the run was stopped."""
         if self.stop is None:
             time.sleep(seconds)
         elif self.stop.wait(seconds):
@@ -122,23 +116,12 @@ SINGLE = Run()
 
 
 class Attempts:
-    """The attempts of one request: counted, with a wait before each that follows.
-
-    Args:
-        origin: Of the request.
-        route: The kind of request, such as "annotations".
-        policy: What is repeated; nothing of it is counted yet.
-        run: The run that the request belongs to.
-        timeout: Seconds to connect, and between two reads.
-        seconds: For all attempts together; waits for an outage are not included.
-        is_essential: Whether the run cannot go on without the request, as without the next page of a listing.
-    """
+    """The attempts of one :class:`~.call.Call`: counted, with a wait before each that follows."""
 
     def __init__(
         self,
         origin: Origin,
         route: str,
-        *,
         policy: Retry,
         run: Run,
         timeout: tuple[float, float],
@@ -177,8 +160,8 @@ class Attempts:
         # Whether it gave up because of an outage, with attempts left.
         self._has_left = False
         self.policy = self.mounted
-        if isinstance(self.policy, RetryPolicy):
-            self.policy = self.policy.of(self)
+        if isinstance(self.mounted, RetryPolicy):
+            self.policy = self.mounted.of(self)
 
     def begin(self) -> None:
         """Begin an attempt, once no outage and no pause is in its way."""
@@ -209,15 +192,13 @@ class Attempts:
 
     def must_end(self, asked: float | None) -> bool:
         """Return whether the attempts end here, although the policy would allow another."""
+        asked = asked or 0.0
         if self._is_lost and time.monotonic() - self._began >= FIRST_CONTACT:
             return True
         if self.run.patience:
             self._has_left = self.breaker.is_open and not self._is_lost
-            if self._has_left:
-                return True
-        elif asked is not None and asked > MAX_RETRY_AFTER:
-            return True
-        return self.deadline.left() < min(asked or 0.0, MAX_RETRY_AFTER)
+        is_too_long = asked > MAX_RETRY_AFTER and not self.run.patience
+        return self._has_left or is_too_long or self.deadline.left() < min(asked, MAX_RETRY_AFTER)
 
     def outlasts(self) -> bool:
         """Wait for the end of an outage; return whether there was one, after which nothing that failed counts."""
@@ -230,12 +211,11 @@ class Attempts:
         if self.is_probe:
             self.is_probe = False
             self.breaker.end_probe(False)
-        if not self.breaker.opens(self._failing_since, is_essential=self._is_essential):
-            return False
-        self._wait_for_recovery()
-        if self.is_probe or self.breaker.was_outage:
-            self.begin_again()
-            return True
+        if self.breaker.opens(self._failing_since, is_essential=self._is_essential):
+            self._wait_for_recovery()
+            if self.is_probe or self.breaker.was_outage:
+                self.begin_again()
+                return True
         return False
 
     def is_transient(self, failure: CFPlatformError) -> bool:
@@ -244,8 +224,8 @@ class Attempts:
             return True
         if failure.response is not None and _TRANSIENT_CODE.search(failure.response.text):
             return True
-        # A run outlasts the page of a proxy, which says nothing of the key; a single call reports it.
-        return self.run.patience > 0 and errors.is_from_between(failure)
+        # A run outlasts the web page of a proxy or firewall, which says nothing of the key; a single call reports it.
+        return self.run.patience > 0 and type(failure) is APIError and failure.status_code in WEB_PAGE_STATUSES
 
     @property
     def statuses(self) -> Collection[int]:
@@ -255,23 +235,17 @@ class Attempts:
     def would_repeat(self, method: str, status: int) -> bool:
         """Return whether the policy of ours repeats a status; of a caller's own policy the adapter knows."""
         policy = self.policy
-        if not isinstance(policy, RetryPolicy) or self.is_exhausted:
-            return False
-        return bool(policy.total) and policy.is_retry(method, status)
+        is_ours = isinstance(policy, RetryPolicy) and not self.is_exhausted
+        return is_ours and bool(policy.total) and policy.is_retry(method, status)
 
     def has_left(self) -> bool:
         """Return whether attempts were left for after an outage; they may be used now."""
-        if self._has_left:
+        if had_left := self._has_left:
             self._has_left = self.is_exhausted = False
-            return True
-        return False
+        return had_left
 
     def wait(self, asked: float | None) -> None:
-        """Wait before the next attempt: as long as was asked, else a random time that grows.
-
-        Raises:
-            OutageError: If there is not enough patience left.
-        """
+        """Wait before the next attempt: as long as was asked, else a random time that grows."""
         is_asked = asked is not None
         if asked is None:
             ceiling = min(BACKOFF_MAX, BACKOFF_BASE * 2 ** max(0, self._failures - 1))
@@ -392,7 +366,7 @@ class RetryPolicy(Retry):
 
     @classmethod
     def create(cls, total: int) -> RetryPolicy:
-        """Build the policy that is mounted on both schemes of a session."""
+        """Build the policy that is mounted on a session."""
         return cls(
             total=total,
             # TLS failures count as "other": trying again will not repair a certificate.
@@ -405,8 +379,7 @@ class RetryPolicy(Retry):
         )
 
     def of(self, attempts: Attempts) -> Self:
-        """Return a copy for a request; nothing of it is counted yet."""
-        # Much faster than new() and copy(), and there is one for each request.
+        """Return a copy for a request, much faster than ``new``; nothing of it is counted yet."""
         policy = object.__new__(type(self))
         policy.__dict__ = {**self.__dict__, "attempts": attempts}
         return policy
@@ -452,8 +425,8 @@ class RetryPolicy(Retry):
         return following
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
-        """Wait before the next attempt: as long as the server asks, else a random time that grows."""
-        if self.attempts is not None:
-            self.attempts.wait(retry_after(response.headers) if response is not None else None)
-        else:
+        """Wait as :meth:`Attempts.wait` does."""
+        if self.attempts is None:
             super().sleep(response)
+        else:
+            self.attempts.wait(None if response is None else retry_after(response.headers))

@@ -14,7 +14,6 @@ import importlib.util
 import logging
 import threading
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -74,7 +73,10 @@ _NO_TIME = datetime.timedelta(0)
 
 
 class Adapter(HTTPAdapter):
-    """An adapter that obeys the policy of each request, and finds the pool of an origin once."""
+    """An adapter that obeys the policy of each request, and finds the pool of an origin once.
+
+    Every phase of its connections, those to a proxy included, ends: see :mod:`.timeouts`.
+    """
 
     def __init__(self, policy: Retry, pool_size: int, *, is_public: bool = False) -> None:
         self._is_public = is_public
@@ -91,12 +93,10 @@ class Adapter(HTTPAdapter):
         self._policy = policy
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Build the pools, with connections whose every phase ends."""
         super().init_poolmanager(*args, **kwargs)
         timeouts.bound(self.poolmanager, is_public=self._is_public)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Build the pools of a proxy, with connections whose every phase ends."""
         is_new = proxy not in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **kwargs)
         if is_new:
@@ -104,13 +104,8 @@ class Adapter(HTTPAdapter):
         return manager
 
     def get_connection_with_tls_context(
-        self,
-        request: requests.PreparedRequest,
-        verify: Any,
-        proxies: Any = None,
-        cert: Any = None,
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
     ) -> Any:
-        """Return the pool of an origin, with its TLS settings."""
         key = (origin(request.url or ""), verify, cert, id(proxies) if proxies else None)
         pool = self._pools.get(key)
         # The manager keeps a limited number of pools, and closes what it gives up.
@@ -126,7 +121,6 @@ class Adapter(HTTPAdapter):
         """Do nothing: it was done when the pool was looked up."""
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        """Return what stands in the request line."""
         if proxies:
             return super().request_url(request, proxies)
         target = (request.url or "").split("/", 3)[3:]
@@ -170,11 +164,6 @@ class PlainSession(requests.Session):
         self.mount("https://", adapter)
         self.mount("http://", adapter)
 
-    @property
-    def is_untouched(self) -> bool:
-        """Whether nothing was set that only ``prepare_request`` knows how to apply."""
-        return self.auth is _no_auth and not self.params and not len(self.cookies)
-
     def resolve_redirects(self, *args: Any, **kwargs: Any) -> Any:
         """Never follow: a redirect would take the key along, and its body would be read without a limit."""
         return iter(())
@@ -190,32 +179,26 @@ class Channel:
         key: The API key: sent to the origin of ``base_url``, and blanked in what a server says.
         base_url: Where the key goes; nowhere if ``None``.
         is_own: Whether the session is the caller's own, which is never closed.
-        why_no_redirect: Explains why a redirect is not followed.
-        hint: What is added to a refusal.
     """
 
     def __init__(
         self,
         session: requests.Session,
-        given: Mapping[str, Any] = MappingProxyType({"proxies": {}, "verify": None, "cert": None}),
+        given: Mapping[str, Any],
         *,
         headers: Mapping[str, str] | None = None,
-        key: str,
+        key: str = "",
         base_url: str | None = None,
         is_own: bool = False,
-        why_no_redirect: str = "",
-        hint: str | None = None,
     ) -> None:
         self.session = session
         self.key = key
+        self.is_own = is_own
         self.is_storage = base_url is None
-        self.why_no_redirect = why_no_redirect
-        self.hint = hint
+        self._given = given
+        self._headers = headers or {}
         self._base_url = base_url
         self._key_origin = origin(base_url) if base_url is not None else None
-        self._given = given
-        self.is_own = is_own
-        self._headers = headers or {}
         self._settings: dict[str, Mapping[str, Any]] = {}
         self._origins: dict[str, Origin] = {}
         #: The attempts of the calls that are under way.
@@ -229,19 +212,14 @@ class Channel:
     def origin(self, url: str) -> Origin:
         """Return what is known of the origin of a URL."""
         name = origin(url)
-        try:
-            return self._origins[name]
-        except KeyError:
-            return self._origins.setdefault(name, Origin(name))
+        return self._origins.get(name) or self._origins.setdefault(name, Origin(name))
 
     def prepare(self, method: str, url: str, headers: Mapping[str, str] | None, body: Any) -> requests.PreparedRequest:
-        """Return a request that is ready to be sent.
-
-        Raises:
-            InvalidParameterError: If none can be made.
-        """
+        """Return a request that is ready to be sent."""
         session = self.session
-        if isinstance(session, PlainSession) and session.is_untouched:
+        is_plain = isinstance(session, PlainSession) and session.auth is _no_auth
+        if is_plain and not session.params and not len(session.cookies):
+            # Nothing is set that only prepare_request knows how to apply.
             prepared = requests.PreparedRequest()
             prepared.method, prepared.url, prepared.body = method, url, body
             prepared.headers = CaseInsensitiveDict(cast("dict[str, str]", {**session.headers, **(headers or {})}))
@@ -294,25 +272,29 @@ class Channel:
     def settings(self, url: str) -> Mapping[str, Any]:
         """Return proxies and TLS settings for an origin; of a client's own session looked up once, since that is slow.
 
-        Raises:
-            ConfigurationError: If they name a SOCKS proxy and PySocks is not installed.
+        Raises an error of ours for a SOCKS proxy where PySocks is missing.
         """
-        given, name = self._given, origin(url)
+        given = self._given
         settings = self.session.merge_environment_settings(
             url, dict(given["proxies"]), True, given["verify"], given["cert"]
         )
         if not self.is_own and not given["proxies"] and config.is_loopback(urlsplit(url).hostname or ""):
             # A proxy of the environment does not reach this machine, and would see the key.
             settings["proxies"] = {}
-        _check_socks(requests.utils.select_proxy(url, settings["proxies"]))
+        proxy = requests.utils.select_proxy(url, settings["proxies"]) or ""
+        if proxy.lower().startswith("socks") and importlib.util.find_spec("socks") is None:
+            raise ConfigurationError(errors.NO_SOCKS)
         if not self.is_own:
-            self._settings[name] = settings
+            self._settings[origin(url)] = settings
         return cast(Mapping[str, Any], settings)
 
     @property
     def makes_retries(self) -> bool:
         """Whether an adapter that the caller has mounted repeats requests by itself."""
-        return self._base_url is not None and _repeats(self.session.get_adapter(self._base_url))
+        adapter = self.session.get_adapter(self._base_url or "https://")
+        policy: Any = getattr(adapter, "max_retries", None)
+        is_theirs = isinstance(policy, urllib3.Retry) and not isinstance(adapter, Adapter)
+        return is_theirs and any((policy.total, policy.connect, policy.read, policy.status))
 
 
 @functools.lru_cache(256)
@@ -327,31 +309,15 @@ def kept_headers(session: requests.Session, headers: Mapping[str, str]) -> dict[
     return {name: value for name, value in headers.items() if session.headers.get(name) in (None, usual.get(name))}
 
 
-def _repeats(adapter: Any) -> bool:
-    policy = getattr(adapter, "max_retries", None)
-    if isinstance(adapter, Adapter) or not isinstance(policy, urllib3.Retry):
-        return False
-    return any(
-        count for count in (policy.total, policy.connect, policy.read, policy.status) if count not in (None, False)
-    )
-
-
-def _check_socks(proxy: str | None) -> None:
-    if proxy is not None and proxy.lower().startswith("socks") and importlib.util.find_spec("socks") is None:
-        raise ConfigurationError(errors.NO_SOCKS)
-
-
-class _Blanking(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        # Only of our own requests: what else the program does with urllib3 is not ours to change.
-        if getattr(_sending, "policy", None) is not None:
-            record.msg, record.args = blank(record.getMessage()), None
-        return True
+def _blanking(record: logging.LogRecord) -> bool:
+    # Only of our own requests: what else the program does with urllib3 is not ours to change.
+    if getattr(_sending, "policy", None) is not None:
+        record.msg, record.args = blank(record.getMessage()), None
+    return True
 
 
 def hide_signatures_in_logs() -> None:
     """Blank query strings in what urllib3 logs of our requests; it prints whole signed URLs, even at level WARNING."""
     for name in _TALKATIVE:
-        logger = logging.getLogger(name)
-        if not any(isinstance(known, _Blanking) for known in logger.filters):
-            logger.addFilter(_Blanking())
+        # A second time adds nothing.
+        logging.getLogger(name).addFilter(_blanking)

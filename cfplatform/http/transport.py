@@ -30,10 +30,6 @@ from .session import Adapter, Channel, PlainSession, hide_signatures_in_logs, ke
 if TYPE_CHECKING:
     from ..params import Query
 
-_STORAGE_HINT = "The storage refused the object; a new signed URL is asked for where that can help."
-_NO_REDIRECT = "the API key must not travel. Check the base URL."
-_NO_REDIRECT_OF_STORAGE = "a signed URL is good for one address only."
-
 T = TypeVar("T")
 
 
@@ -105,22 +101,25 @@ class Transport:
         self._api.settings(base_url)
 
     def _build(self) -> None:
-        policy = self._policy()
+        # The last answer is kept, so that an error can repeat what the server said.
+        given = self._retries
+        policy = given.new(raise_on_status=False) if isinstance(given, urllib3.Retry) else RetryPolicy.create(given)
         # More than the workers: beside them run the listing and the pages that it prefetches.
         size = self._pool_size + 5
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": self._user_agent}
         own = self._own_session
         if own is not None:
-            given = {"User-Agent": self._user_agent} if self._given_agent is not None else {}
-            headers = {**kept_headers(own, headers), **given, **self._given_headers}
+            headers = kept_headers(own, headers)
+            if self._given_agent is not None:
+                headers["User-Agent"] = self._user_agent
+        headers.update(self._given_headers)
         self._api = Channel(
-            own or PlainSession(Adapter(policy, size), {**headers, **self._given_headers}),
+            own or PlainSession(Adapter(policy, size), headers),
             self._connection,
             headers=headers if own is not None else {},
             key=self._key,
             base_url=self.base_url,
             is_own=own is not None,
-            why_no_redirect=_NO_REDIRECT,
         )
         # Identity, so that lengths, ranges and checksums speak of the bytes that arrive.
         headers = {"Accept-Encoding": "identity", "User-Agent": self._user_agent}
@@ -128,28 +127,18 @@ class Transport:
             PlainSession(Adapter(policy, size, is_public=not self._storage_may_be_private), headers),
             self._connection,
             key=self._key,
-            why_no_redirect=_NO_REDIRECT_OF_STORAGE,
-            hint=_STORAGE_HINT,
         )
         self._mounted = policy
+        #: Of a request that does no harm when it is sent twice.
+        self._repeating = policy.new(allowed_methods=RETRY_METHODS | {"POST", "PUT"})
         # Last, so that no other thread of a forked child goes on with its parent's sessions.
         self._pid = os.getpid()
-
-    def _policy(self) -> urllib3.Retry:
-        if isinstance(self._retries, urllib3.Retry):
-            # The last answer is kept, so that an error can repeat what the server said.
-            return self._retries.new(raise_on_status=False)
-        return RetryPolicy.create(self._retries)
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("A cfplatform client cannot be pickled: it holds the API key. Build one where it is used.")
 
     def settings(self) -> Settings:
-        """Return what builds a transport like this one in another process.
-
-        Raises:
-            ConfigurationError: If something of it cannot leave this process.
-        """
+        """Return what builds a transport like this one in another process."""
         if self._own_session is not None:
             raise ConfigurationError(
                 "executor= needs a client without session=...: a session cannot be handed to other processes.",
@@ -207,7 +196,7 @@ class Transport:
         return (under_way[0].origin.name, min(each.unanswered() for each in under_way)) if under_way else None
 
     def _under_way(self) -> list[Attempts]:
-        return [*list(self._api.under_way.values()), *list(self._storage.under_way.values())]
+        return [*self._api.under_way.values(), *self._storage.under_way.values()]
 
     # --- API -----------------------------------------------------------------------------------------------
 
@@ -241,9 +230,6 @@ class Transport:
         """GET and parse.
 
         Args:
-            path: Relative to the base URL.
-            params: The query.
-            run: The run that it belongs to.
             within: Seconds that all of it may take, if not as usual.
             is_essential: Whether the run cannot go on without it.
             repeats: ``False`` sends it once.
@@ -258,7 +244,7 @@ class Transport:
 
     def post_json(self, path: str, content: Any, *, is_repeatable: bool = False, run: Run = SINGLE) -> Any:
         """POST and parse; repeated after a failure only where the caller says that this is harmless."""
-        policy = self._repeating("POST") if is_repeatable else None
+        policy = self._repeating if is_repeatable else None
         call = self._call("POST", path, json=content, run=run, policy=policy, is_essential=is_repeatable)
         return call.perform(self._parse)
 
@@ -292,10 +278,6 @@ class Transport:
             **options,
         )
 
-    def _repeating(self, method: str) -> urllib3.Retry:
-        """Return the policy of a request that does no harm when it is sent twice."""
-        return self._mounted.new(allowed_methods=RETRY_METHODS | {method})
-
     # --- Storage -------------------------------------------------------------------------------------------
 
     def fetch(
@@ -316,12 +298,10 @@ class Transport:
             url: The signed URL, sent exactly as the platform made it.
             receive: Reads and checks the body. Called again, with a new stream, after a body that broke off or a
                 check that failed, as often as the retry policy allows.
-            headers: Further headers, such as ``If-None-Match``.
             resumed: Continues where an attempt stopped: what it wants is asked for again before each attempt, and an
                 attempt that got on does not count as a failed one.
             renew: Given the refusal of a URL; returns a new one, or ``None`` where that cannot help.
             plain: Whether ``http://`` will do, as for an asset that the customer stores and nobody signed.
-            run: The run that it belongs to.
             is_essential: Whether the run cannot go on without it.
         """
         self._check_url(url, plain)
@@ -355,14 +335,7 @@ class Transport:
         ).perform(read)
 
     def upload(self, url: str, content: Body, content_type: str, *, run: Run = SINGLE) -> None:
-        """PUT an object through its signed URL; repeated from its start after transient errors.
-
-        Args:
-            url: The signed URL, sent exactly as the platform made it.
-            content: What to send; it is read again from its start by each attempt.
-            content_type: The object's media type.
-            run: The run that it belongs to.
-        """
+        """PUT an object through its signed URL; repeated from its start after transient errors."""
         self._check_url(url)
 
         def receive(response: requests.Response) -> None:
@@ -378,7 +351,7 @@ class Transport:
             {"Content-Type": content_type},
             content,
             route="PUT",
-            policy=self._repeating("PUT"),
+            policy=self._repeating,
             timeout=self.timeout,
             run=run,
         ).perform(receive)

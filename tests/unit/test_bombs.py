@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cfplatform import DownloadError, documents
-from cfplatform.http import checksums
+from cfplatform.http import body
 from tests.faults.test_b_bodies import BODY, CHUNKED, GZIP, accepted, chunked, download
 from tests.faults.tools import parts, run, store_at, tree
 from tests.http.conftest import fetch
@@ -20,14 +20,14 @@ __all__ = ["download", "fetch"]
 BOMB = """
 import sys
 from cfplatform import Client, CFPlatformError
-from cfplatform.http import checksums
+from cfplatform.http import body
 from cfplatform import documents
 
 def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
-checksums.MAX_OBJECT_BYTES = documents.LOAD_LIMIT = int(sys.argv[2])
+body.MAX_OBJECT_BYTES = documents.LOAD_LIMIT = int(sys.argv[2])
 with Client(max_workers=1, retries=2) as client:
     (item,) = client.get_work_items()
     before = peak()
@@ -66,7 +66,7 @@ def test_a_bomb_stops_at_the_cap_in_flat_memory(serve, make_sandbox, tmp_path, b
 
 
 def test_endless_empty_members_count_too(serve, fetch, monkeypatch):
-    monkeypatch.setattr(checksums, "MAX_OBJECT_BYTES", 1_000_000)
+    monkeypatch.setattr(body, "MAX_OBJECT_BYTES", 1_000_000)
     endless = chunked(gzip.compress(b"") * 1000, end=b"")
     with pytest.raises(DownloadError, match="larger than 1000000 bytes"):
         fetch(serve(Answer(raw(200, b"", CHUNKED, GZIP), endless=endless)))
@@ -82,7 +82,7 @@ def test_endless_empty_members_count_too(serve, fetch, monkeypatch):
     ids=["announced", "endless", "sent"],
 )
 def test_an_object_above_the_cap_is_refused_once_and_leaves_nothing(download, monkeypatch, answer):
-    monkeypatch.setattr(checksums, "MAX_OBJECT_BYTES", 1000)
+    monkeypatch.setattr(body, "MAX_OBJECT_BYTES", 1000)
     result, requests = download(answer, retries=3)
     assert type(result.error) is DownloadError
     assert "larger than 1000 bytes" in str(result.error)
@@ -90,7 +90,7 @@ def test_an_object_above_the_cap_is_refused_once_and_leaves_nothing(download, mo
 
 
 def test_an_object_of_just_the_cap_is_fine(download, monkeypatch):
-    monkeypatch.setattr(checksums, "MAX_OBJECT_BYTES", len(BODY))
+    monkeypatch.setattr(body, "MAX_OBJECT_BYTES", len(BODY))
     accepted(download, raw(200, BODY), BODY)
     accepted(download, raw(200, gzip.compress(BODY), GZIP), BODY)
 
