@@ -54,14 +54,14 @@ __all__ = [
     "verify",
 ]
 
-#: Members and folders of one archive: a project of millions of items, and 3 GB of memory to read its directory.
+#: Members and folders of one archive. So many are a project of millions of items, and need 3 GB of memory to list.
 MAX_MEMBERS = 5_000_000
-#: Bytes of all members together: far more than labels take, far less than would keep a disk busy for a day.
+#: Bytes of all members together, far more than labels take, far less than would keep a disk busy for a day.
 MAX_TOTAL_BYTES = 1 << 40
 #: Bytes of all members for each compressed byte. Annotations that differ in their id alone
 #: reach about 40, indented ones that are all alike 260; deflate itself ends at 1032.
 MAX_RATIO = 500
-#: Total below which the ratio does not count: this much does no harm, and small files of zeros are legitimate.
+#: Total below which the ratio does not count. This much does no harm, and small files of zeros are legitimate.
 RATIO_FREE_BYTES = 1 << 30
 
 #: Bytes that are read, inflated and written at a time.

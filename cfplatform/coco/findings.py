@@ -107,7 +107,7 @@ class Finding:
     """An error or a warning about one document.
 
     Attributes:
-        code: One of :data:`~cfplatform.coco.CODES`.
+        code: One of the keys of ``coco.CODES``.
         severity: "error" if tools fail or learn something false, "warning" if it is only unusual.
         message: What is wrong, as a sentence.
         item_id: The work item, if known.

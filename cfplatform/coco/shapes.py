@@ -34,7 +34,7 @@ class Problem(NamedTuple):
     """An error or a warning, before its document is known.
 
     Attributes:
-        code: One of :data:`~cfplatform.coco.CODES`.
+        code: One of the keys of ``coco.CODES``.
         message: What is wrong, as a sentence.
         pointer: The position below the annotation or the document.
         annotation_id: The ``id`` of the annotation.

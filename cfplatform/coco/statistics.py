@@ -79,7 +79,7 @@ class Stats:
         crowds: Number of annotations with ``iscrowd``.
         unreadable: Number of files that are not COCO documents; they are in no other figure.
         categories: Statistics of each class by its name, the most frequent first, including classes without
-            annotations. The classes are the categories of :func:`merge`: a second one with the same name is
+            annotations. The classes are the categories of ``coco.merge()``: a second one with the same name is
             "name (supercategory)", or "name #2" if that does not distinguish them.
         batches: Statistics of each batch by its folder, or by its ID if the documents came from a stream.
         kinds: Number of annotations with a "polygon", an "rle" mask, a "box", "keypoints", a "caption", "panoptic"
