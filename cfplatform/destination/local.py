@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from typing_extensions import Self
 
@@ -55,31 +55,11 @@ class Written(NamedTuple):
     mtime_ns: int
 
 
-class CompleteFile(Protocol):
-    """A complete file on this machine, such as a :class:`~cfplatform.transfer.resumable.Resumable`."""
-
-    @property
-    def path(self) -> Path:
-        """Its path."""
-        ...
-
-    def commit(self, path: str, *, flush: bool = True) -> Written:
-        """Move it to a path inside the local destination."""
-        ...
-
-    def discard(self) -> None:
-        """Remove it."""
-
-
 def prepare_destination(destination: object, what: str = "destination") -> Path:
     """Check a destination, create it with its state folder, and return it as an absolute path.
 
-    Args:
-        destination: The path.
-        what: The argument that is named where it cannot be used.
-
     Raises:
-        InvalidParameterError: If it is blank, a file, or cannot be created or written.
+        InvalidParameterError: If it is blank, a file, or cannot be created or written; it names the argument ``what``.
     """
     root = folder_path(destination, what)
     if os.path.exists(root) and not os.path.isdir(root):
@@ -95,8 +75,7 @@ def prepare_destination(destination: object, what: str = "destination") -> Path:
                     f"{str(folder)!r} is a link that leads elsewhere. Remove it.", parameter=what
                 )
         os.chmod(root / STATE_FOLDER, 0o700)
-        probe = PartFile(root)
-        probe.discard()
+        PartFile(root).discard()
     except OSError as error:
         raise InvalidParameterError(
             f"{what} {str(root)!r} cannot be written: {error.strerror or error}.", parameter=what
@@ -189,12 +168,10 @@ class Folder:
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                 raise
-        else:
-            return
-        raise UnsafePathError(
-            f"{str(self.path)!r} is a link or a file where a batch folder belongs; nothing was written through it. "
-            "Remove it or choose another destination."
-        )
+            raise UnsafePathError(
+                f"{str(self.path)!r} is a link or a file where a batch folder belongs; nothing was written through it. "
+                "Remove it or choose another destination."
+            ) from None
 
     def __enter__(self) -> Self:
         return self
@@ -237,9 +214,6 @@ class PartFile:
 
     Written under a unique name in the state folder, so that any number of processes stay out of each other's
     way; leaving the ``with`` block without a commit removes it.
-
-    Args:
-        destination: The destination, or its open folders.
     """
 
     def __init__(self, destination: Path | OpenFolders) -> None:
@@ -251,7 +225,6 @@ class PartFile:
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         # 0o666 lets the umask decide, as for any file that a program creates.
         self._descriptor = os.open(self._address, flags, 0o666, dir_fd=self._folder.descriptor)
-        self._is_open = True
 
     @property
     def path(self) -> Path:
@@ -301,10 +274,10 @@ class PartFile:
 
     def close(self) -> None:
         """Close the file; nothing can be written or read any more."""
-        if self._is_open:
-            # First, because a descriptor that could not be closed is gone all the same.
-            self._is_open = False
-            os.close(self._descriptor)
+        # Forgotten first, because a descriptor that could not be closed is gone all the same.
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def discard(self) -> None:
         """Remove the file unless it was committed."""
@@ -352,15 +325,12 @@ def remove_stale_parts(root: Path) -> None:
 
 
 def _is_running(pid: int) -> bool:
-    if os.name == "nt":
-        # os.kill(pid, 0) would end the process there; age alone decides.
-        return True
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+        # On Windows os.kill(pid, 0) would end the process, so age alone decides there.
+        if os.name != "nt":
+            os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
@@ -393,11 +363,7 @@ def destination_error(error: OSError) -> DownloadError:
 
 
 class LocalDestination:
-    """A folder of this machine as a destination; paths are relative to it, with ``/`` between their parts.
-
-    Args:
-        root: The folder, prepared.
-    """
+    """A folder of this machine as a destination; paths are relative to it, with ``/`` between their parts."""
 
     #: Of a :class:`~cfplatform.destination.remote.RemoteDestination`.
     url = None
@@ -419,10 +385,6 @@ class LocalDestination:
     def release(self) -> None:
         """Close the folders; a thread that is late opens them for itself."""
         self._folders = None
-
-    def adopt(self, file: CompleteFile, path: str) -> Written:
-        """Give a complete file its final path."""
-        return file.commit(path, flush=False)
 
     def ensure_folder(self, *names: str) -> None:
         """Create a folder; see :func:`ensure_folder`."""

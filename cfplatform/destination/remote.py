@@ -27,7 +27,7 @@ from ..exceptions import (
     printable,
 )
 from . import local
-from .local import CompleteFile, LocalDestination, Written
+from .local import LocalDestination, Written
 
 #: MiB of a part of a large object, which is how much of it is in memory at a time.
 CHUNK_MIB = 8
@@ -150,9 +150,7 @@ def local_path(destination: object) -> object:
 class RemoteDestination:
     """A destination whose files are objects of a store; otherwise as :class:`~.local.LocalDestination`.
 
-    Args:
-        url: The URL, without credentials and without a slash at its end.
-        root: The local folder of its state, prepared.
+    The URL comes from :func:`remote_url`; ``root`` is the local folder of its state.
     """
 
     def __init__(self, url: str, root: Path) -> None:
@@ -189,12 +187,6 @@ class RemoteDestination:
 
     def release(self) -> None:
         """Do nothing: nothing is held open for all objects of a run."""
-
-    def adopt(self, file: CompleteFile, path: str) -> Written:
-        """Put a complete file into the store, and remove it here."""
-        written = self.put(file.path, path)
-        file.discard()
-        return written
 
     def put(self, file: Path, path: str) -> Written:
         """Put a complete file into the store, check what the store says of it, and return that.
@@ -300,11 +292,7 @@ class RemotePart(local.PartFile):
         self._destination = destination
 
     def commit(self, path: str) -> Written:
-        """Put it into the store, and remove the file; return what distinguishes the object from a later one.
-
-        Args:
-            path: The final path, relative to the destination.
-        """
+        """Put it into the store, and remove the file; return what distinguishes the object from a later one."""
         self.close()
         written = self._destination.put(self.path, path)
         self.discard()

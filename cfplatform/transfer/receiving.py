@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from .. import documents, naming
 from ..destination import local
 from ..destination.local import PartFile, Written
-from ..destination.remote import Destination
+from ..destination.remote import Destination, RemoteDestination
 from ..destination.state import FinishedAsset, FinishedItem
 from ..exceptions import InvalidResponseError
 from ..http import ObjectStream, Run, Transport
@@ -142,7 +142,11 @@ class Receiver:
         with contextlib.closing(resumable.Resumable(self._destination.root, key)) as part:
             resumable.fetch(self._calls, job.asset_url, part, renew, look=look, plain=renew is None, run=run)
             path = target.asset_path(_extension(job.item.asset_url or "", part.media_type))
-            found = self._destination.adopt(part, path)
+            if isinstance(self._destination, RemoteDestination):
+                found = self._destination.put(part.path, path)
+                part.discard()
+            else:
+                found = part.commit(path, flush=False)
         return FinishedAsset(path, asset_source(job.item), *found)
 
 
