@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import time
@@ -23,7 +24,7 @@ from ..resources.results import DownloadResult, DownloadSummary, located
 from . import pagination
 from .processes import Done, ExecutorSteps
 from .receiving import Receiver, Target, asset_source
-from .steps import Job, Steps
+from .steps import Job, Limits, Steps
 
 #: Folder of items that belong to no batch; the platform itself calls the batch of such projects so.
 DEFAULT_FOLDER = "Default"
@@ -33,13 +34,9 @@ class Downloader:
     """One run of downloads into one destination; it holds the state open while it lasts.
 
     Args:
-        calls: The transport.
-        destination: The destination.
         batch_names: Returns the names of a project's batches by id; called with ``refresh`` where one is missing, and
             with the run.
         reporter: Receives what finishes, and what the run waits for.
-        documents: Download the documents.
-        assets: Download the assets.
         executor: Runs the requests in other processes; ``None`` for threads of this one.
     """
 
@@ -76,36 +73,20 @@ class Downloader:
         self._claimed: dict[str, str] = {}
         self._receiver = Receiver(calls, destination, inject=inject_asset_url)
         self._run_jobs: Callable[[Iterable[Job[DownloadResult]]], Generator[Job[DownloadResult]]]
+        limits = Limits(workers, patience, space_id)
         if executor is None:
-            steps: Steps[DownloadResult] = Steps(
-                calls,
-                self._receive,
-                workers=workers,
-                patience=patience,
-                space_id=space_id,
-                receive_asset=self._receive_asset,
-                on_wait=on_wait,
-            )
-            self._run_jobs = steps.run
+            receive_asset = self._receive_asset
+            self._run_jobs = Steps(calls, self._receive, limits, receive_asset=receive_asset, on_wait=on_wait).run
         else:
-            remote_steps: ExecutorSteps[DownloadResult] = ExecutorSteps(
-                executor,
-                calls.settings(),
-                destination,
-                self._take_back,
-                space_id=space_id,
-                workers=workers,
-                patience=patience,
-                inject=inject_asset_url,
-            )
-            self._run_jobs = remote_steps.run
+            settings, take = calls.settings(), self._take_back
+            self._run_jobs = ExecutorSteps(executor, settings, destination, take, limits, inject=inject_asset_url).run
 
     def __enter__(self) -> Self:
         self._state = State.open(self._root)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._receiver.release()
+        self._destination.release()
         self._state.close()
 
     def results(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[DownloadResult]:
@@ -324,23 +305,13 @@ class Downloader:
 
 def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
     """Cut a page where the batch changes, and where it has more items than one query of the state takes."""
-    group: list[WorkItem] = []
-    latest = None
-    for item in page:
-        if not isinstance(item, WorkItem):
-            if group:
-                yield group
-            raise InvalidParameterError(
-                f"items must be WorkItem objects, not {type(item).__name__}.", parameter="items"
-            )
-        batch = item.batch_id, item.listed_project_id
-        if group and (batch != latest or len(group) == params.MAX_PAGE_SIZE):
+    items = list(itertools.takewhile(lambda item: isinstance(item, WorkItem), page))
+    for _, same in itertools.groupby(items, key=lambda item: (item.batch_id, item.listed_project_id)):
+        while group := list(itertools.islice(same, params.MAX_PAGE_SIZE)):
             yield group
-            group = []
-        group.append(item)
-        latest = batch
-    if group:
-        yield group
+    if len(items) < len(page):
+        other = type(page[len(items)]).__name__
+        raise InvalidParameterError(f"items must be WorkItem objects, not {other}.", parameter="items")
 
 
 def _is_there(target: Target) -> bool:

@@ -58,22 +58,12 @@ class Target(NamedTuple):
 
 
 class Receiver:
-    """Saves the files of jobs whose ``target`` is a :class:`Target`.
-
-    Args:
-        calls: The transport.
-        destination: The destination.
-        inject: Set ``info.asset_url`` in documents.
-    """
+    """Saves the files of jobs whose ``target`` is a :class:`Target`."""
 
     def __init__(self, calls: Transport, destination: Destination, *, inject: bool) -> None:
         self._calls = calls
         self._destination = destination
         self._inject = inject
-
-    def release(self) -> None:
-        """Close what is held open of the destination; a thread that is late opens it for itself."""
-        self._destination.release()
 
     def document(self, job: Job[Any], stream: ObjectStream) -> FinishedItem | None:
         """Save one document: read, check, set ``info.asset_url``, rename.
@@ -111,10 +101,8 @@ class Receiver:
     ) -> Written:
         """Save a document that is too large to be parsed, as it arrives."""
         rewriter = large_documents.Rewriter(head, asset_url) if self._inject else None
-        ends = _Ends()
-        pieces = ends.seen(itertools.chain(_taken(head), chunks))
+        pieces = _with_checked_ends(itertools.chain(_taken(head), chunks))
         _write(part, pieces if rewriter is None else rewriter.rewritten(pieces))
-        ends.check()
         corrected = None if rewriter is None else rewriter.corrected(part.read_back)
         if corrected is None:
             return part.commit(path)
@@ -125,10 +113,7 @@ class Receiver:
     def asset(self, job: Job[Any], renew: Callable[[], str] | None, run: Run) -> FinishedAsset:
         """Save one asset; return what to remember of it.
 
-        Args:
-            job: The job, with the URL of the asset.
-            renew: Returns a new signed URL; ``None`` where the URL is not one of the platform's.
-            run: The run that it belongs to.
+        ``renew`` returns a new signed URL; it is ``None`` where the URL is not one of the platform's.
         """
         target: Target = job.target
         self._destination.ensure_folder(target.folder, local.ASSETS_FOLDER)
@@ -168,21 +153,14 @@ def _extension(asset_url: str, media_type: str) -> str:
     return mimetypes.guess_extension(media_type) or DEFAULT_EXTENSION
 
 
-class _Ends:
-    """The first and the last bytes of a document that passes by."""
-
-    def __init__(self) -> None:
-        self._head = self._tail = b""
-
-    def seen(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        for piece in pieces:
-            self._head += piece[: END - len(self._head)]
-            self._tail = (self._tail + piece[-END:])[-END:]
-            yield piece
-
-    def check(self) -> None:
-        """Raise where they are not those of an object."""
-        documents.check_ends(self._head, self._tail)
+def _with_checked_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the pieces of a document; raise after the last one if the first and the last bytes are not an object's."""
+    head = tail = b""
+    for piece in pieces:
+        head += piece[: END - len(head)]
+        tail = (tail + piece[-END:])[-END:]
+        yield piece
+    documents.check_ends(head, tail)
 
 
 def _taken(pieces: list[bytes]) -> Iterator[bytes]:

@@ -311,59 +311,50 @@ def fetch(
     """Fetch all that is missing of an object.
 
     Args:
-        calls: The transport.
         url: A signed URL of the object.
         target: Where it is collected.
         renew: Returns a new signed URL, when the storage says that the one in use has expired; ``None`` where there
             can be none.
         look: Called with each answer before its body is read; what it raises refuses the answer.
         plain: Whether an ``http://`` address will do.
-        run: The run that it belongs to.
         is_essential: Whether the run cannot go on without it.
 
     Raises:
         CFPlatformError: If it cannot be had; what arrived is kept.
     """
     restarted = False
+    # New signed URLs since bytes arrived last, and how many bytes there were then.
+    renewals = reached = 0
 
     def receive(stream: ObjectStream) -> None:
         if look is not None:
             look(stream)
         target.receive(stream)
 
+    def renewed(refusal: APIError) -> str | None:
+        nonlocal renewals, reached
+        if target.position() > reached:
+            renewals, reached = 0, target.position()
+        if renew is None or not signing.should_renew(refusal, renewals):
+            return None
+        renewals += 1
+        return renew()
+
     while target.total is None or target.position() < target.total:
         try:
-            renewals = _Renewals(target, renew)
-            calls.fetch(url, receive, resumed=target, renew=renewals, plain=plain, run=run, is_essential=is_essential)
+            renewals, reached = 0, target.position()
+            calls.fetch(url, receive, resumed=target, renew=renewed, plain=plain, run=run, is_essential=is_essential)
             return
         except APIError as error:
             refusal = error.with_traceback(None)
-        if refusal.status_code != 416 or not target.position():
-            raise refusal
-        if target.is_whole(refusal):
+        is_range_refused = refusal.status_code == 416 and target.position() > 0
+        if is_range_refused and target.is_whole(refusal):
             return
         # Once: a storage that refuses every range and breaks off every body would be asked for ever.
-        if restarted:
+        if restarted or not is_range_refused:
             raise refusal
         restarted = True
         target.restart()
-
-
-class _Renewals:
-    """Returns new signed URLs, as many in a row as may help; whatever arrives makes them count again from none."""
-
-    def __init__(self, target: Resumable, renew: Callable[[], str] | None) -> None:
-        self._target = target
-        self._renew = renew
-        self._count, self._reached = 0, target.position()
-
-    def __call__(self, refusal: APIError) -> str | None:
-        if self._target.position() > self._reached:
-            self._count, self._reached = 0, self._target.position()
-        if self._renew is None or not signing.should_renew(refusal, self._count):
-            return None
-        self._count += 1
-        return self._renew()
 
 
 def _strong(etag: str | None) -> str | None:

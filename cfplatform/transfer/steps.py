@@ -10,7 +10,7 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from .. import http, params
 from ..destination import local
@@ -41,10 +41,18 @@ R = TypeVar("R")
 _OUT_OF_FILES = os.strerror(errno.EMFILE)
 
 
+class Limits(NamedTuple):
+    """What bounds a run: workers, seconds that it waits for an outage, and the space, if not each annotation's."""
+
+    workers: int
+    patience: float
+    space_id: str | None
+
+
 class Job(Generic[R]):
     """One item under way; ``result`` or ``error`` is set when it is done."""
 
-    def __init__(self, item: WorkItem, target: Any = None, result: R | None = None) -> None:
+    def __init__(self, item: WorkItem) -> None:
         self.item = item
         #: The project to request it from: the one that was listed, whatever the item says.
         self.project_id = item.listed_project_id or ""
@@ -56,8 +64,8 @@ class Job(Generic[R]):
         #: Why there is no asset; raised after the document is saved.
         self.asset_error: DownloadError | None = None
         #: What the receiver needs to know; the steps do not look at it.
-        self.target = target
-        self.result = result
+        self.target: Any = None
+        self.result: R | None = None
         self.error: CFPlatformError | None = None
         self.headers: dict[str, str] | None = None
         #: Bytes that the document needs, where known, and those that are reserved for it.
@@ -82,13 +90,12 @@ class Job(Generic[R]):
         self.result = None
 
     def take(self) -> R | None:
-        """Return the result and drop it here."""
+        """Return the result and drop it here, so that a document lives only as long as the caller keeps it."""
         result, self.result = self.result, None
         return result
 
 
-#: What receives a document, and what receives an asset; see :class:`Steps`.
-Receive = Callable[[Job[R], ObjectStream], R]
+#: What receives an asset; see :class:`Steps`.
 ReceiveAsset = Callable[[Job[R], "Callable[[], str] | None", Run], R]
 
 
@@ -96,26 +103,18 @@ class Steps(Generic[R]):
     """Takes jobs through the steps of one run.
 
     Args:
-        calls: The transport.
         receive: Called in a worker with a job and the stream of its object; returns the result.
-        workers: Threads, at the most.
-        patience: Seconds that a request waits for an outage to end.
-        space_id: The space, or ``None`` to take it from each annotation.
-        ordered: Hand out jobs in the order in which they came, not as they finish.
         budget: Limits the documents that are fetched before they are taken; ``receive`` calls :meth:`reserve` for it.
         receive_asset: Called in a worker with a job whose asset is wanted, what renews its signed URL (``None`` where
             it has none), and the run; returns the result.
-        on_wait: Called now and then by the caller's thread while it waits.
     """
 
     def __init__(
         self,
         calls: Transport,
-        receive: Receive[R],
+        receive: Callable[[Job[R], ObjectStream], R],
+        limits: Limits,
         *,
-        workers: int,
-        patience: float,
-        space_id: str | None,
         ordered: bool = False,
         budget: MemoryBudget | None = None,
         receive_asset: ReceiveAsset[R] | None = None,
@@ -124,7 +123,7 @@ class Steps(Generic[R]):
         self._calls = calls
         self._receive = receive
         self._receive_asset = receive_asset
-        self._space_id = space_id
+        workers, patience, self._space_id = limits
         # Enough that one group is fetched while the next is annotated.
         window = 2 * SIGN_GROUP + 4 * workers
         self._pool: Pool[Job[R]] = Pool(workers, window=window, ordered=ordered, budget=budget, on_wait=on_wait)
