@@ -100,10 +100,7 @@ class Downloader:
             for job in jobs:
                 if self._claimed and job.target is not None:
                     self._claimed.pop(job.target.key, None)
-                result = job.result
-                if result is None:
-                    result = DownloadResult(job.item.id, job.item.batch_id, None, "failed", error=job.error)
-                yield job, result
+                yield job, job.result or DownloadResult(job.item.id, job.item.batch_id, None, "failed", error=job.error)
 
     def summarise(self, pages: Iterable[Sequence[WorkItem]]) -> DownloadSummary:
         """Download the items of all pages, record the results, and return the summary."""
@@ -111,24 +108,28 @@ class Downloader:
         summary = DownloadSummary(self._destination.url or self._root, state=self._root)
         run = summary.run = self._state.begin_run()
         waiting: list[ResultRow] = []
+
+        def write() -> None:
+            self._state.add_results(run, summary.total_items - len(waiting), waiting)
+            waiting.clear()
+
         try:
             with contextlib.closing(self._outcomes(pages)) as outcomes:
                 for job, result in outcomes:
                     _count(summary, result)
                     waiting.append(_row(result, job.target))
                     if len(waiting) >= RESULTS_AT_ONCE:
-                        self._state.add_results(run, summary.total_items - len(waiting), waiting)
-                        waiting = []
+                        write()
                     self._reporter.advance(result.outcome, result.written or result.size)
         except BaseException as error:
             # The error that ended the run must be raised, not one of these.
             with contextlib.suppress(StateError):
-                self._state.add_results(run, summary.total_items - len(waiting), waiting)
+                write()
             if isinstance(error, OutageError):
                 _say_what_is_kept(error, summary)
             raise
         else:
-            self._state.add_results(run, summary.total_items - len(waiting), waiting)
+            write()
         finally:
             self._reporter.finish()
         summary.elapsed = time.monotonic() - began

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import tempfile
 import time
@@ -147,14 +146,7 @@ def _bounds(options: WaitOptions | ExportDownloadOptions) -> tuple[float, float]
 
 
 class Exports:
-    """The exports of one space.
-
-    Args:
-        calls: The transport.
-        space_id: The space.
-        make: Turns what the server sent into an export.
-        patience: Seconds that a download waits for an outage to end.
-    """
+    """The exports of one space; ``patience`` is for their downloads."""
 
     def __init__(self, calls: Transport, space_id: str, make: Make, patience: float) -> None:
         self._calls = calls
@@ -311,29 +303,19 @@ class Exports:
             refuse_existing(target)
         problem: CFPlatformError
         try:
-            return self._collect(export, root, target, extract, reporter, run)
+            with contextlib.closing(self._verified(export, root, reporter, run)) as part:
+                if extract:
+                    _extract(part.path, target)
+                    part.discard()
+                else:
+                    part.commit(target.name)
+            return target
         except CFPlatformError as error:
             # Before those of the system, as some are both; without its frames, which hold the link.
             problem = error.with_traceback(None)
         except OSError as error:
             problem = local.destination_error(error)
         raise problem
-
-    def _collect(
-        self, export: Export, root: Path, target: Path, extract: bool, reporter: progress.ProgressReporter, run: Run
-    ) -> Path:
-        with contextlib.closing(self._verified(export, root, reporter, run)) as part:
-            if extract:
-                try:
-                    archives.extract(part.path, target)
-                except DownloadError:
-                    # Another process may have been faster.
-                    if not _is_there(target, folder=True):
-                        raise
-                part.discard()
-            else:
-                part.commit(target.name)
-        return target
 
     def _verified(
         self, export: Export, root: Path, reporter: progress.ProgressReporter, run: Run
@@ -343,9 +325,14 @@ class Exports:
             part = resumable.Resumable(root, f"export {export.id}", reporter)
             continued = part.position() > 0
             try:
-                link = _link(export)
-                renew = functools.partial(self._renewed, export.id, run)
-                resumable.fetch(self._calls, link, part, renew, run=run, is_essential=True)
+                resumable.fetch(
+                    self._calls,
+                    _link(export),
+                    part,
+                    lambda: _link(self.get(export.id, run)),
+                    run=run,
+                    is_essential=True,
+                )
                 damage = _damage(part.path)
             except BaseException:
                 part.close()
@@ -358,9 +345,6 @@ class Exports:
             # Any other refusal may come of one wrong bit as well.
             if not continued:
                 raise damage
-
-    def _renewed(self, export_id: str, run: Run) -> str:
-        return _link(self.get(export_id, run))
 
     def iter_members(
         self, export_id: str, pattern: str, destination: str | os.PathLike[str] | None
@@ -409,6 +393,15 @@ def _link(export: Export) -> str:
 def _with_export(error: ExportError, export: Export | None) -> ExportError:
     error.export = export
     return error
+
+
+def _extract(archive: Path, target: Path) -> None:
+    try:
+        archives.extract(archive, target)
+    except DownloadError:
+        # Another process may have been faster.
+        if not _is_there(target, folder=True):
+            raise
 
 
 def _damage(path: Path) -> DownloadError | None:

@@ -52,8 +52,6 @@ T = TypeVar("T")
 
 
 class _Job:
-    __slots__ = ("answer", "error", "file", "index", "path", "source", "uploaded", "url")
-
     def __init__(self, file: File) -> None:
         self.file = file
         self.index = -1
@@ -64,22 +62,9 @@ class _Job:
         self.uploaded: UploadedFile | None = None
         self.error: CFPlatformError | None = None
 
-    @property
-    def result(self) -> UploadResult:
-        return UploadResult(self.file, self.uploaded, self.error)
-
 
 class Uploader:
-    """One run of uploads.
-
-    Args:
-        calls: The transport.
-        space_id: The space that gets the files.
-        content_type: The type of all files; by their names if ``None``.
-        workers: Files sent at the same time, at the most.
-        patience: Seconds that a request waits for an outage to end.
-        reporter: Receives what finishes, and what the run waits for.
-    """
+    """One run of uploads; the type of each file comes from its name if ``content_type`` is ``None``."""
 
     def __init__(
         self,
@@ -118,10 +103,13 @@ class Uploader:
         try:
             with contextlib.closing(self._pool.run(map(_Job, files), self._begin)) as jobs:
                 for job in jobs:
-                    self._let_go(job)
                     uploaded = job.uploaded
+                    if isinstance(job.source, OpenFile):
+                        job.source.uses -= 1
+                        if not job.source.uses:
+                            del self._open_files[id(job.file)]
                     self._reporter.advance("uploaded" if uploaded else "failed", uploaded.size if uploaded else 0)
-                    yield job.result
+                    yield UploadResult(job.file, uploaded, job.error)
         finally:
             self._reporter.finish()
 
@@ -130,24 +118,14 @@ class Uploader:
     def _begin(self, job: _Job) -> None:
         """Check a file, so that no URL is asked for one that cannot be sent, and line it up."""
         try:
-            job.source = self._source(job.file)
+            job.source = self._open_files.get(id(job.file)) or source_of(job.file)
         except CFPlatformError as error:
             self._fail(job, error)
             return
-        self._pool.submit_together(self._to_sign, job)
-
-    def _source(self, file: File) -> OnDisk | OpenFile:
-        found = self._open_files.get(id(file)) or source_of(file)
-        if isinstance(found, OpenFile):
-            self._open_files[id(file)] = found
-            found.uses += 1
-        return found
-
-    def _let_go(self, job: _Job) -> None:
         if isinstance(job.source, OpenFile):
-            job.source.uses -= 1
-            if not job.source.uses:
-                del self._open_files[id(job.file)]
+            self._open_files[id(job.file)] = job.source
+            job.source.uses += 1
+        self._pool.submit_together(self._to_sign, job)
 
     # --- Workers -------------------------------------------------------------------------------------------
 
