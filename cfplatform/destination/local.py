@@ -31,12 +31,9 @@ READ_STEP = 256 * 1024
 #: Age in seconds at which an unfinished file of an unknown process counts as left behind.
 STALE_AFTER = 24 * 3600
 
-_FATAL = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "EIO")
-    if hasattr(errno, name)
-}
-_FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
+#: Windows does not have EDQUOT.
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_FATAL = {*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO}
 #: Whether files can be addressed relative to an open folder, which Windows does not know.
 _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
 #: Distinguishes this process from an earlier one with the same id, as in a container that was restarted.
@@ -84,11 +81,7 @@ def prepare_destination(destination: object, what: str = "destination") -> Path:
 
 
 def folder_path(value: object, what: str) -> Path:
-    """Return the path of a folder that a caller named.
-
-    Raises:
-        InvalidParameterError: If it cannot be one.
-    """
+    """Return the path of a folder that a caller named; raise :class:`InvalidParameterError` if it cannot be one."""
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise InvalidParameterError(f"{what} must be the path of a folder, not {text!r}.", parameter=what)
@@ -101,11 +94,7 @@ def folder_path(value: object, what: str) -> Path:
 
 
 def ensure_folder(root: Path, *names: str) -> None:
-    """Create a folder below ``root``, with its parents.
-
-    Raises:
-        UnsafePathError: If something else is in the way, such as a link that leads elsewhere.
-    """
+    """Create a folder below ``root``, with its parents, unless something else is in the way; see :class:`Folder`."""
     for depth, name in enumerate(names):
         with Folder(root, *names[:depth]) as outer, contextlib.suppress(FileExistsError):
             os.mkdir(outer.at(name), dir_fd=outer.descriptor)
@@ -148,13 +137,9 @@ class Folder:
             self.path = parent
             if _RELATIVE:
                 self.descriptor = os.open(parent, _FOLDER_FLAGS & ~getattr(os, "O_NOFOLLOW", 0))
-        try:
-            for name in names:
-                self._enter(name, self.descriptor if outer is None else outer)
-                outer = None
-        except BaseException:
-            self.close()
-            raise
+        for name in names:
+            self._enter(name, self.descriptor if outer is None else outer)
+            outer = None
 
     def _enter(self, name: str, outer: int | None) -> None:
         self.path = self.path / name
@@ -179,8 +164,11 @@ class Folder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Close the folder."""
+        """Close the folder, which is also done when nothing refers to it any more."""
         if self.descriptor is not None:
             descriptor, self.descriptor = self.descriptor, None
             os.close(descriptor)
@@ -194,19 +182,11 @@ class OpenFolders:
     """The folders that every file of a destination needs, opened once; closed when nothing refers to them any more.
 
     Not closed explicitly: a thread that outlives its run would use a descriptor that by then means something else.
-
-    Raises:
-        UnsafePathError: If something else is in the way, such as a link.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = Folder(root)
         self.partial = Folder(self.root, STATE_FOLDER, _PARTIAL)
-
-    def __del__(self) -> None:
-        for folder in (getattr(self, "partial", None), getattr(self, "root", None)):
-            if folder is not None:
-                folder.close()
 
 
 class PartFile:
@@ -255,10 +235,8 @@ class PartFile:
     def commit(self, path: str) -> Written:
         """Close the file, give it its final name in one step, and return its size and time.
 
-        A link under the final name is replaced, not followed; a link instead of a folder is refused.
-
-        Args:
-            path: The final path, relative to the destination, with ``/`` between its parts.
+        A link under the final name is replaced, not followed; a link instead of a folder is refused. The path is
+        relative to the destination, with ``/`` between its parts.
         """
         try:
             # A full disk may show only at close, so the file is closed before it is renamed.

@@ -119,11 +119,7 @@ def remote_url(destination: object) -> str | None:
 
 
 def refuse_url(destination: object, instead: str = "") -> None:
-    """Refuse a URL where only a folder will do.
-
-    Raises:
-        InvalidParameterError: If it is one.
-    """
+    """Raise :class:`InvalidParameterError` for a URL where only a folder will do."""
     if remote_url(destination) is not None:
         advice = f" {instead} takes URLs." if instead else ""
         raise InvalidParameterError(

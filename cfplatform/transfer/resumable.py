@@ -23,7 +23,7 @@ from .. import naming, progress
 from ..destination import local
 from ..exceptions import APIError, IncompleteDownloadError
 from ..http import SINGLE, ObjectStream, Run, Transport
-from . import signing
+from .steps import should_renew
 
 #: Folder inside the state folder that holds them.
 FOLDER = "resume"
@@ -65,19 +65,10 @@ class Resumable:
         with contextlib.suppress(FileExistsError):
             os.mkdir(root / local.STATE_FOLDER / FOLDER, 0o700)
         self._outer = local.Folder(root, local.STATE_FOLDER, FOLDER)
-        try:
-            self._claim(name)
-            self._folder = local.Folder(root, local.STATE_FOLDER, FOLDER, self._own)
-        except BaseException:
-            self._outer.close()
-            raise
-        try:
-            self._drop_foreign()
-            self._file = os.fdopen(self._open(_DATA, os.O_RDWR | os.O_CREAT), "r+b", buffering=0)
-        except BaseException:
-            self._folder.close()
-            self._outer.close()
-            raise
+        self._claim(name)
+        self._folder = local.Folder(self._outer, self._own)
+        self._drop_foreign()
+        self._file = os.fdopen(self._open(_DATA, os.O_RDWR | os.O_CREAT), "r+b", buffering=0)
         #: What the storage said that the object is, with the answer that brought its first byte.
         self.media_type: str
         self._etag, self.total, self.media_type = self._read_note()
@@ -335,7 +326,7 @@ def fetch(
         nonlocal renewals, reached
         if target.position() > reached:
             renewals, reached = 0, target.position()
-        if renew is None or not signing.should_renew(refusal, renewals):
+        if renew is None or not should_renew(refusal, renewals):
             return None
         renewals += 1
         return renew()

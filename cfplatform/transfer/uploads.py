@@ -84,7 +84,7 @@ class Uploader:
         # Enough that a whole group of URLs is asked for while the workers are busy.
         self._pool: Pool[_Job] = Pool(workers, window=2 * workers + MAX_URLS, on_wait=on_wait, name="cfplatform-upload")
         self._run = Run(patience, self._pool.stop, on_wait)
-        self._to_sign = self._pool.group(MAX_URLS, self._ask)
+        self._to_sign = self._pool.group(MAX_URLS, functools.partial(self._do, self._give_urls))
         self._answers = itertools.count(1)
         # URLs that came with this answer or before it are not tried: one of them was refused.
         self._refused = 0
@@ -129,10 +129,10 @@ class Uploader:
 
     # --- Workers -------------------------------------------------------------------------------------------
 
-    def _do(self, step: Callable[[], object], jobs: list[_Job]) -> None:
+    def _do(self, step: Callable[[list[_Job]], object], jobs: list[_Job]) -> None:
         """Take a step for jobs; an error concerns these, or all of them."""
         try:
-            step()
+            step(jobs)
         except CFPlatformError as error:
             # An error of the storage concerns one file, an error of the API all of them.
             is_about_these = isinstance(error, (UploadError, *_TRANSIENT)) or bool(jobs[0].url)
@@ -148,9 +148,6 @@ class Uploader:
         job.error = error.with_traceback(None)
         self._pool.finish(job)
 
-    def _ask(self, jobs: list[_Job]) -> None:
-        self._do(functools.partial(self._give_urls, jobs), jobs)
-
     def _give_urls(self, jobs: list[_Job]) -> None:
         """Ask for as many URLs as there are files, and have the files sent."""
         urls = self._new_urls(len(jobs))
@@ -162,8 +159,7 @@ class Uploader:
                 continue
             job.path, job.url = urls.pop(0)
             job.answer = answer
-            send = functools.partial(self._do, functools.partial(self._send, job), [job])
-            self._pool.submit_first([(job, send)])
+            self._pool.submit_first([(job, functools.partial(self._do, self._send, [job]))])
 
     def _new_urls(self, count: int) -> list[tuple[str, str]]:
         query = [("count", str(count))]
@@ -178,7 +174,8 @@ class Uploader:
             raise InvalidResponseError("The answer to a request for upload URLs holds none.", method="GET")
         return list(found.items())
 
-    def _send(self, job: _Job) -> None:
+    def _send(self, jobs: list[_Job]) -> None:
+        (job,) = jobs
         if job.answer <= self._refused:
             job.url = ""
             self._pool.submit_together(self._to_sign, job)
