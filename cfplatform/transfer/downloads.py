@@ -33,11 +33,8 @@ DEFAULT_FOLDER = "Default"
 class Downloader:
     """One run of downloads into one destination; it holds the state open while it lasts.
 
-    Args:
-        batch_names: Returns the names of a project's batches by id; called with ``refresh`` where one is missing, and
-            with the run.
-        reporter: Receives what finishes, and what the run waits for.
-        executor: Runs the requests in other processes; ``None`` for threads of this one.
+    ``batch_names`` returns the names of a project's batches by id; it is called with whether to ask again because one
+    is missing, and with the run.
     """
 
     def __init__(
@@ -96,7 +93,9 @@ class Downloader:
                 yield result
 
     def _outcomes(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[tuple[Job[DownloadResult], DownloadResult]]:
-        with contextlib.closing(self._run_jobs(self._jobs(pages))) as jobs:
+        with contextlib.closing(
+            self._run_jobs(job for page in pages for group in _groups(page) for job in self._jobs(group))
+        ) as jobs:
             for job in jobs:
                 if self._claimed and job.target is not None:
                     self._claimed.pop(job.target.key, None)
@@ -137,12 +136,7 @@ class Downloader:
 
     # --- Planning, in the caller's thread --------------------------------------------------------------------
 
-    def _jobs(self, pages: Iterable[Sequence[WorkItem]]) -> Iterator[Job[DownloadResult]]:
-        for page in pages:
-            for group in _groups(page):
-                yield from self._jobs_of(group)
-
-    def _jobs_of(self, group: list[WorkItem]) -> Iterator[Job[DownloadResult]]:
+    def _jobs(self, group: list[WorkItem]) -> Iterator[Job[DownloadResult]]:
         """Decide where items of one batch go, with one query for all of them."""
         project_id = group[0].listed_project_id or ""
         try:
@@ -343,22 +337,16 @@ def _row(result: DownloadResult, target: Target | None) -> ResultRow:
 
 def _count(summary: DownloadSummary, result: DownloadResult) -> None:
     summary.total_items += 1
-    if result.outcome == "downloaded":
-        summary.successful += 1
-        summary.bytes += result.written
-    elif result.outcome == "skipped":
-        summary.skipped += 1
-    else:
-        summary.failed += 1
+    summary.successful += result.outcome == "downloaded"
+    summary.skipped += result.outcome == "skipped"
+    summary.failed += result.outcome == "failed"
+    summary.bytes += result.written
 
 
 def _say_what_is_kept(error: OutageError, summary: DownloadSummary) -> None:
     done = summary.successful + summary.skipped
-    error.message = (
-        f"{error.message} {done:,} work items are finished and kept"
-        + (f", {summary.failed:,} failed" if summary.failed else "")
-        + "."
-    )
+    failed = f", {summary.failed:,} failed" if summary.failed else ""
+    error.message = f"{error.message} {done:,} work items are finished and kept{failed}."
     error.parameter = "patience"
     error.hint = "Run it again to fetch the rest, or pass a larger patience."
     error.args = (error.message,)

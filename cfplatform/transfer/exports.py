@@ -68,11 +68,7 @@ def request_body(
     batch_ids: Iterable[Any] | None,
     dates: dict[str, DatetimeLike | None],
 ) -> dict[str, Any]:
-    """Check the arguments of an export, and return the body of the request.
-
-    Raises:
-        InvalidParameterError: If the platform would refuse it, or would take it for something else.
-    """
+    """Return the body of the request; refuse what the platform would refuse or take for something else."""
     if not isinstance(name, str) or not name.strip():
         raise InvalidParameterError(f"name must be a text that is not blank, not {shown(name)}.", parameter="name")
     body: dict[str, Any] = {"name": name.strip(), "format": _member("format", format, ExportFormat)}
@@ -211,13 +207,13 @@ class Exports:
         """Wait for the export that is in the way; raise the refusal when it is still there at the deadline."""
         left = deadline - time.monotonic()
         if left > 0:
-            if running is None:
-                # It has ended in the meantime, or is about to.
-                time.sleep(min(FIRST_POLL, left))
-                return
             # How it ends does not matter, as long as it does; if it does not, the next refusal is the last.
             with contextlib.suppress(ExportError, NotFoundError):
-                self.wait(running.id, WaitOptions(timeout=left))
+                if running is not None:
+                    self.wait(running.id, WaitOptions(timeout=left))
+                else:
+                    # It has ended in the meantime, or is about to.
+                    time.sleep(min(FIRST_POLL, left))
             return
         if running is not None:
             # Instead of the server message, which is kept in the response and may not say which.

@@ -75,7 +75,6 @@ def iterate_pages(
         fetch: Fetches a page when it is needed.
         query: Sent with every page.
         cursor: Where to begin.
-        restart: See above.
         begin: Begins to fetch a page before it is needed, from the tenth page on, and never more than one.
         first: The first page, where it is under way already.
         limit: How many items the reader takes at the most, so that no page is prefetched that it may not need.

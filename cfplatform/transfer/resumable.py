@@ -141,11 +141,7 @@ class Resumable:
     # --- Receiving -------------------------------------------------------------------------------------------
 
     def receive(self, stream: ObjectStream) -> None:
-        """Save what the storage sends: the rest, or all from the start.
-
-        Raises:
-            IncompleteDownloadError: If it is another part than the one that is needed, or not all of it.
-        """
+        """Save what the storage sends: the rest, or all from the start; refuse any other part."""
         text = stream.headers.get("Content-Range")
         span = _span(text)
         plain = stream.is_plain
@@ -217,9 +213,8 @@ class Resumable:
 
     def _remove(self) -> None:
         self._done = True
-        for name in (_NOTE, _DATA):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._folder.at(name), dir_fd=self._folder.descriptor)
+        self._unlink(_NOTE)
+        self._unlink(_DATA)
         self._folder.close()
         with contextlib.suppress(OSError):
             os.rmdir(self._outer.at(self._own), dir_fd=self._outer.descriptor)
@@ -261,10 +256,14 @@ class Resumable:
     def _drop_foreign(self) -> None:
         """Remove what is not a file: a link would lead elsewhere, and a pipe would block."""
         for name in (_NOTE, _DATA):
-            path, descriptor = self._folder.at(name), self._folder.descriptor
             with contextlib.suppress(FileNotFoundError):
+                path, descriptor = self._folder.at(name), self._folder.descriptor
                 if not stat.S_ISREG(os.stat(path, dir_fd=descriptor, follow_symlinks=False).st_mode):
-                    os.unlink(path, dir_fd=descriptor)
+                    self._unlink(name)
+
+    def _unlink(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._folder.at(name), dir_fd=self._folder.descriptor)
 
     def _read_note(self) -> tuple[str | None, int | None, str]:
         try:
@@ -281,8 +280,7 @@ class Resumable:
         """Remember under which tag the bytes that follow are sent; without one there is no note."""
         self._etag, self.total = etag, total
         if etag is None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._folder.at(_NOTE), dir_fd=self._folder.descriptor)
+            self._unlink(_NOTE)
             return
         with os.fdopen(self._open(_NOTE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             file.write(json.dumps({"etag": etag, "total": total, "type": self.media_type}).encode())

@@ -299,12 +299,7 @@ def fetch_annotation(calls: Transport, project_id: str, work_item_id: str, *, ru
 def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple[str, str]:
     """Split a storage path such as ``s3://bucket/spaces/<space id>/output/f.json`` into space id and relative path.
 
-    A path without a scheme is relative to the space already.
-
-    Args:
-        url: The storage path, as an annotation names it.
-        space_id: The expected space; taken from the path if ``None``.
-        what: What is stored there, for messages.
+    A path without a scheme is relative to the space already. ``what`` says in messages what is stored there.
 
     Raises:
         DownloadError: If the path is in another space, or names none and none is given.
