@@ -165,12 +165,7 @@ class RemoteDestination:
         return RemoteDestination, (self.url, self.root)
 
     def connect(self) -> Any:
-        """Return the file system of the store; nothing is sent yet.
-
-        Raises:
-            ConfigurationError: If a package is missing or the store's settings are wrong.
-            InvalidParameterError: If no such store is known.
-        """
+        """Return the file system of the store; nothing is sent yet."""
         with self._connecting:
             if self._pid != os.getpid():
                 self._store, self._base = _open_store(self.url)
@@ -185,12 +180,7 @@ class RemoteDestination:
         """Do nothing: nothing is held open for all objects of a run."""
 
     def put(self, file: Path, path: str) -> Written:
-        """Put a complete file into the store, check what the store says of it, and return that.
-
-        Raises:
-            DownloadError: If the store refuses it, or says that it has another size.
-            DestinationError: If the store would refuse every other file too.
-        """
+        """Put a complete file into the store, check what the store says of it, and return that."""
         store, final = self.connect(), self._full_path(path)
         size = file.stat().st_size
         options = {"chunksize": chunk_size(size), "max_concurrency": 1} if _OBJECT_STORES.get(self._scheme) else {}
@@ -271,7 +261,6 @@ class RemoteDestination:
 
     @contextlib.contextmanager
     def _store_errors(self, path: str) -> Iterator[None]:
-        """Turn an error of the store about a path into one that says what to do."""
         try:
             yield
         except CFPlatformError:
@@ -352,9 +341,10 @@ def _store_error(error: Exception, url: str) -> DownloadError:
 
 def _code(error: Exception) -> str:
     """Return the code that S3 gave, which s3fs keeps with the error that it made of it."""
-    answer = getattr(error.__cause__, "response", None)
-    given = answer.get("Error") if isinstance(answer, Mapping) else None
-    return str(given.get("Code")) if isinstance(given, Mapping) else ""
+    try:
+        return str(error.__cause__.response["Error"]["Code"])  # type: ignore[union-attr]
+    except (AttributeError, LookupError, TypeError):
+        return ""
 
 
 def _words(error: Exception) -> str:

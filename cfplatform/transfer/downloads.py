@@ -93,9 +93,8 @@ class Downloader:
                 yield result
 
     def _outcomes(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[tuple[Job[DownloadResult], DownloadResult]]:
-        with contextlib.closing(
-            self._run_jobs(job for page in pages for group in _groups(page) for job in self._jobs(group))
-        ) as jobs:
+        planned = (job for page in pages for group in _groups(page) for job in self._jobs(group))
+        with contextlib.closing(self._run_jobs(planned)) as jobs:
             for job in jobs:
                 if self._claimed and job.target is not None:
                     self._claimed.pop(job.target.key, None)

@@ -158,12 +158,9 @@ def _ensure_wanted(mark: Path) -> None:
 
 
 class ExecutorSteps(Generic[R]):
-    """Runs jobs as :class:`Steps` does, but in the processes of an executor.
+    """Runs jobs as :class:`Steps` does, but in the processes of an executor, which is not shut down.
 
-    Args:
-        executor: Runs chunks; it is not shut down.
-        take: Called in the caller's thread with a job and what was done; writes the state and sets the result.
-        limits: Those of each chunk.
+    ``take`` is called in the caller's thread with a job and what was done; it writes the state and sets the result.
     """
 
     def __init__(

@@ -66,11 +66,7 @@ class Receiver:
         self._inject = inject
 
     def document(self, job: Job[Any], stream: ObjectStream) -> FinishedItem | None:
-        """Save one document: read, check, set ``info.asset_url``, rename.
-
-        Returns:
-            What to remember of it; ``None`` where the storage says that the known one is unchanged.
-        """
+        """Save one document; return what to remember of it, ``None`` if the storage says that it is unchanged."""
         if stream.status_code == 304:
             return None
         item = job.item
@@ -119,7 +115,7 @@ class Receiver:
         self._destination.ensure_folder(target.folder, local.ASSETS_FOLDER)
 
         def look(stream: ObjectStream) -> None:
-            is_page = _media_type(stream) == "text/html"
+            is_page = resumable.media_type(stream) == "text/html"
             if is_page and not job.asset_url.partition("?")[0].endswith((".html", ".htm")):
                 raise InvalidResponseError("The storage sent a web page instead of the asset.")
 
@@ -138,10 +134,6 @@ class Receiver:
 def asset_source(item: WorkItem) -> str:
     """Return what distinguishes one asset of an item from another; not the URL itself, which may hold a signature."""
     return hashlib.blake2b((item.asset_url or "").encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _media_type(stream: ObjectStream) -> str:
-    return stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def _extension(asset_url: str, media_type: str) -> str:

@@ -153,7 +153,7 @@ class Resumable:
         if first == 0:
             self.restart()
             total = span.total if span is not None else stream.length
-            self.media_type = stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:100]
+            self.media_type = media_type(stream)
             self._write_note(_strong(stream.etag) if plain else None, total if plain else None)
             self._announce()
         self._cut(first)
@@ -344,6 +344,11 @@ def fetch(
             raise refusal
         restarted = True
         target.restart()
+
+
+def media_type(stream: ObjectStream) -> str:
+    """Return what the storage says that an object is, without parameters."""
+    return stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:100]
 
 
 def _strong(etag: str | None) -> str | None:
