@@ -55,9 +55,6 @@ POLL_TIMEOUT = 2.0
 #: How often a conflict is attributed to another export although none is listed as running.
 MAX_UNSEEN_CONFLICTS = 5
 
-#: Turns what the server sent into an export of the client that asked.
-Make = Callable[[dict[str, Any]], Export]
-
 
 def request_body(
     name: str,
@@ -144,7 +141,9 @@ def _bounds(options: WaitOptions | ExportDownloadOptions) -> tuple[float, float]
 class Exports:
     """The exports of one space; ``patience`` is for their downloads."""
 
-    def __init__(self, calls: Transport, space_id: str, make: Make, patience: float) -> None:
+    def __init__(
+        self, calls: Transport, space_id: str, make: Callable[[dict[str, Any]], Export], patience: float
+    ) -> None:
         self._calls = calls
         self._space_id = space_id
         self._make = make

@@ -17,8 +17,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from typing_extensions import Self
-
 from .. import naming, progress
 from ..destination import local
 from ..exceptions import APIError, IncompleteDownloadError
@@ -99,12 +97,6 @@ class Resumable:
     def _rename(self, old: str, new: str) -> None:
         outer = self._outer.descriptor
         os.rename(self._outer.at(old), self._outer.at(new), src_dir_fd=outer, dst_dir_fd=outer)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close it; what arrived is kept for another run, if that can resume it."""

@@ -106,10 +106,6 @@ class Job(Generic[R]):
         return result
 
 
-#: What receives an asset; see :class:`Steps`.
-ReceiveAsset = Callable[[Job[R], "Callable[[], str] | None", Run], R]
-
-
 class Steps(Generic[R]):
     """Takes jobs through the steps of one run.
 
@@ -128,7 +124,7 @@ class Steps(Generic[R]):
         *,
         ordered: bool = False,
         budget: MemoryBudget | None = None,
-        receive_asset: ReceiveAsset[R] | None = None,
+        receive_asset: Callable[[Job[R], Callable[[], str] | None, Run], R] | None = None,
         on_wait: Callable[[], object] | None = None,
     ) -> None:
         self._calls = calls
