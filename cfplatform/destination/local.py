@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from typing_extensions import Self
 
@@ -31,12 +31,9 @@ READ_STEP = 256 * 1024
 #: Age in seconds at which an unfinished file of an unknown process counts as left behind.
 STALE_AFTER = 24 * 3600
 
-_FATAL = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "EIO")
-    if hasattr(errno, name)
-}
-_FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name)}
+#: Windows does not have EDQUOT.
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_FATAL = {*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO}
 #: Whether files can be addressed relative to an open folder, which Windows does not know.
 _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
 #: Distinguishes this process from an earlier one with the same id, as in a container that was restarted.
@@ -55,31 +52,11 @@ class Written(NamedTuple):
     mtime_ns: int
 
 
-class CompleteFile(Protocol):
-    """A complete file on this machine, such as a :class:`~cfplatform.transfer.resumable.Resumable`."""
-
-    @property
-    def path(self) -> Path:
-        """Its path."""
-        ...
-
-    def commit(self, path: str, *, flush: bool = True) -> Written:
-        """Move it to a path inside the local destination."""
-        ...
-
-    def discard(self) -> None:
-        """Remove it."""
-
-
 def prepare_destination(destination: object, what: str = "destination") -> Path:
     """Check a destination, create it with its state folder, and return it as an absolute path.
 
-    Args:
-        destination: The path.
-        what: The argument that is named where it cannot be used.
-
     Raises:
-        InvalidParameterError: If it is blank, a file, or cannot be created or written.
+        InvalidParameterError: If it is blank, a file, or cannot be created or written; it names the argument ``what``.
     """
     root = folder_path(destination, what)
     if os.path.exists(root) and not os.path.isdir(root):
@@ -95,8 +72,7 @@ def prepare_destination(destination: object, what: str = "destination") -> Path:
                     f"{str(folder)!r} is a link that leads elsewhere. Remove it.", parameter=what
                 )
         os.chmod(root / STATE_FOLDER, 0o700)
-        probe = PartFile(root)
-        probe.discard()
+        PartFile(root).discard()
     except OSError as error:
         raise InvalidParameterError(
             f"{what} {str(root)!r} cannot be written: {error.strerror or error}.", parameter=what
@@ -105,11 +81,7 @@ def prepare_destination(destination: object, what: str = "destination") -> Path:
 
 
 def folder_path(value: object, what: str) -> Path:
-    """Return the path of a folder that a caller named.
-
-    Raises:
-        InvalidParameterError: If it cannot be one.
-    """
+    """Return the path of a folder that a caller named; raise :class:`InvalidParameterError` if it cannot be one."""
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise InvalidParameterError(f"{what} must be the path of a folder, not {text!r}.", parameter=what)
@@ -122,11 +94,7 @@ def folder_path(value: object, what: str) -> Path:
 
 
 def ensure_folder(root: Path, *names: str) -> None:
-    """Create a folder below ``root``, with its parents.
-
-    Raises:
-        UnsafePathError: If something else is in the way, such as a link that leads elsewhere.
-    """
+    """Create a folder below ``root``, with its parents, unless something else is in the way; see :class:`Folder`."""
     for depth, name in enumerate(names):
         with Folder(root, *names[:depth]) as outer, contextlib.suppress(FileExistsError):
             os.mkdir(outer.at(name), dir_fd=outer.descriptor)
@@ -169,13 +137,9 @@ class Folder:
             self.path = parent
             if _RELATIVE:
                 self.descriptor = os.open(parent, _FOLDER_FLAGS & ~getattr(os, "O_NOFOLLOW", 0))
-        try:
-            for name in names:
-                self._enter(name, self.descriptor if outer is None else outer)
-                outer = None
-        except BaseException:
-            self.close()
-            raise
+        for name in names:
+            self._enter(name, self.descriptor if outer is None else outer)
+            outer = None
 
     def _enter(self, name: str, outer: int | None) -> None:
         self.path = self.path / name
@@ -189,12 +153,10 @@ class Folder:
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                 raise
-        else:
-            return
-        raise UnsafePathError(
-            f"{str(self.path)!r} is a link or a file where a batch folder belongs; nothing was written through it. "
-            "Remove it or choose another destination."
-        )
+            raise UnsafePathError(
+                f"{str(self.path)!r} is a link or a file where a batch folder belongs; nothing was written through it. "
+                "Remove it or choose another destination."
+            ) from None
 
     def __enter__(self) -> Self:
         return self
@@ -202,8 +164,11 @@ class Folder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Close the folder."""
+        """Close the folder, which is also done when nothing refers to it any more."""
         if self.descriptor is not None:
             descriptor, self.descriptor = self.descriptor, None
             os.close(descriptor)
@@ -217,19 +182,11 @@ class OpenFolders:
     """The folders that every file of a destination needs, opened once; closed when nothing refers to them any more.
 
     Not closed explicitly: a thread that outlives its run would use a descriptor that by then means something else.
-
-    Raises:
-        UnsafePathError: If something else is in the way, such as a link.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = Folder(root)
         self.partial = Folder(self.root, STATE_FOLDER, _PARTIAL)
-
-    def __del__(self) -> None:
-        for folder in (getattr(self, "partial", None), getattr(self, "root", None)):
-            if folder is not None:
-                folder.close()
 
 
 class PartFile:
@@ -237,9 +194,6 @@ class PartFile:
 
     Written under a unique name in the state folder, so that any number of processes stay out of each other's
     way; leaving the ``with`` block without a commit removes it.
-
-    Args:
-        destination: The destination, or its open folders.
     """
 
     def __init__(self, destination: Path | OpenFolders) -> None:
@@ -251,7 +205,6 @@ class PartFile:
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         # 0o666 lets the umask decide, as for any file that a program creates.
         self._descriptor = os.open(self._address, flags, 0o666, dir_fd=self._folder.descriptor)
-        self._is_open = True
 
     @property
     def path(self) -> Path:
@@ -282,10 +235,8 @@ class PartFile:
     def commit(self, path: str) -> Written:
         """Close the file, give it its final name in one step, and return its size and time.
 
-        A link under the final name is replaced, not followed; a link instead of a folder is refused.
-
-        Args:
-            path: The final path, relative to the destination, with ``/`` between its parts.
+        A link under the final name is replaced, not followed; a link instead of a folder is refused. The path is
+        relative to the destination, with ``/`` between its parts.
         """
         try:
             # A full disk may show only at close, so the file is closed before it is renamed.
@@ -301,10 +252,10 @@ class PartFile:
 
     def close(self) -> None:
         """Close the file; nothing can be written or read any more."""
-        if self._is_open:
-            # First, because a descriptor that could not be closed is gone all the same.
-            self._is_open = False
-            os.close(self._descriptor)
+        # Forgotten first, because a descriptor that could not be closed is gone all the same.
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def discard(self) -> None:
         """Remove the file unless it was committed."""
@@ -352,15 +303,12 @@ def remove_stale_parts(root: Path) -> None:
 
 
 def _is_running(pid: int) -> bool:
-    if os.name == "nt":
-        # os.kill(pid, 0) would end the process there; age alone decides.
-        return True
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+        # On Windows os.kill(pid, 0) would end the process, so age alone decides there.
+        if os.name != "nt":
+            os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True
 
 
@@ -393,11 +341,7 @@ def destination_error(error: OSError) -> DownloadError:
 
 
 class LocalDestination:
-    """A folder of this machine as a destination; paths are relative to it, with ``/`` between their parts.
-
-    Args:
-        root: The folder, prepared.
-    """
+    """A folder of this machine as a destination; paths are relative to it, with ``/`` between their parts."""
 
     #: Of a :class:`~cfplatform.destination.remote.RemoteDestination`.
     url = None
@@ -419,10 +363,6 @@ class LocalDestination:
     def release(self) -> None:
         """Close the folders; a thread that is late opens them for itself."""
         self._folders = None
-
-    def adopt(self, file: CompleteFile, path: str) -> Written:
-        """Give a complete file its final path."""
-        return file.commit(path, flush=False)
 
     def ensure_folder(self, *names: str) -> None:
         """Create a folder; see :func:`ensure_folder`."""

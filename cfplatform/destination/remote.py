@@ -27,7 +27,7 @@ from ..exceptions import (
     printable,
 )
 from . import local
-from .local import CompleteFile, LocalDestination, Written
+from .local import LocalDestination, Written
 
 #: MiB of a part of a large object, which is how much of it is in memory at a time.
 CHUNK_MIB = 8
@@ -119,11 +119,7 @@ def remote_url(destination: object) -> str | None:
 
 
 def refuse_url(destination: object, instead: str = "") -> None:
-    """Refuse a URL where only a folder will do.
-
-    Raises:
-        InvalidParameterError: If it is one.
-    """
+    """Raise :class:`InvalidParameterError` for a URL where only a folder will do."""
     if remote_url(destination) is not None:
         advice = f" {instead} takes URLs." if instead else ""
         raise InvalidParameterError(
@@ -150,9 +146,7 @@ def local_path(destination: object) -> object:
 class RemoteDestination:
     """A destination whose files are objects of a store; otherwise as :class:`~.local.LocalDestination`.
 
-    Args:
-        url: The URL, without credentials and without a slash at its end.
-        root: The local folder of its state, prepared.
+    The URL comes from :func:`remote_url`; ``root`` is the local folder of its state.
     """
 
     def __init__(self, url: str, root: Path) -> None:
@@ -171,12 +165,7 @@ class RemoteDestination:
         return RemoteDestination, (self.url, self.root)
 
     def connect(self) -> Any:
-        """Return the file system of the store; nothing is sent yet.
-
-        Raises:
-            ConfigurationError: If a package is missing or the store's settings are wrong.
-            InvalidParameterError: If no such store is known.
-        """
+        """Return the file system of the store; nothing is sent yet."""
         with self._connecting:
             if self._pid != os.getpid():
                 self._store, self._base = _open_store(self.url)
@@ -190,19 +179,8 @@ class RemoteDestination:
     def release(self) -> None:
         """Do nothing: nothing is held open for all objects of a run."""
 
-    def adopt(self, file: CompleteFile, path: str) -> Written:
-        """Put a complete file into the store, and remove it here."""
-        written = self.put(file.path, path)
-        file.discard()
-        return written
-
     def put(self, file: Path, path: str) -> Written:
-        """Put a complete file into the store, check what the store says of it, and return that.
-
-        Raises:
-            DownloadError: If the store refuses it, or says that it has another size.
-            DestinationError: If the store would refuse every other file too.
-        """
+        """Put a complete file into the store, check what the store says of it, and return that."""
         store, final = self.connect(), self._full_path(path)
         size = file.stat().st_size
         options = {"chunksize": chunk_size(size), "max_concurrency": 1} if _OBJECT_STORES.get(self._scheme) else {}
@@ -283,7 +261,6 @@ class RemoteDestination:
 
     @contextlib.contextmanager
     def _store_errors(self, path: str) -> Iterator[None]:
-        """Turn an error of the store about a path into one that says what to do."""
         try:
             yield
         except CFPlatformError:
@@ -300,11 +277,7 @@ class RemotePart(local.PartFile):
         self._destination = destination
 
     def commit(self, path: str) -> Written:
-        """Put it into the store, and remove the file; return what distinguishes the object from a later one.
-
-        Args:
-            path: The final path, relative to the destination.
-        """
+        """Put it into the store, and remove the file; return what distinguishes the object from a later one."""
         self.close()
         written = self._destination.put(self.path, path)
         self.discard()
@@ -368,9 +341,10 @@ def _store_error(error: Exception, url: str) -> DownloadError:
 
 def _code(error: Exception) -> str:
     """Return the code that S3 gave, which s3fs keeps with the error that it made of it."""
-    answer = getattr(error.__cause__, "response", None)
-    given = answer.get("Error") if isinstance(answer, Mapping) else None
-    return str(given.get("Code")) if isinstance(given, Mapping) else ""
+    try:
+        return str(error.__cause__.response["Error"]["Code"])  # type: ignore[union-attr]
+    except (AttributeError, LookupError, TypeError):
+        return ""
 
 
 def _words(error: Exception) -> str:

@@ -9,35 +9,62 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 from .. import naming
-from ..exceptions import DownloadError
-from . import database, local
-from .database import StateError, state_path
-
-__all__ = [
-    "KEPT_RUNS",
-    "RESULTS_AT_ONCE",
-    "DownloadedRow",
-    "FinishedAsset",
-    "FinishedItem",
-    "ResultRow",
-    "State",
-    "StateError",
-    "read_downloaded",
-    "read_results",
-]
+from ..exceptions import DestinationBusyError, DownloadError
+from . import local
 
 #: Runs whose results are kept.
 KEPT_RUNS = 3
 #: Results that are collected before they are written together; they inform, nothing depends on them.
 RESULTS_AT_ONCE = 500
+#: Raised when the tables change; a file of another version is put aside and a new one is made.
+SCHEMA_VERSION = 2
+
+#: Seconds that another process may hold the database.
+LOCK_WAIT = 10.0
+
+_SCHEMA = f"""
+CREATE TABLE items (
+    project_id TEXT, item_id TEXT, path TEXT, path_key TEXT, revision TEXT, injected INTEGER,
+    etag TEXT, size INTEGER, mtime_ns INTEGER, PRIMARY KEY (project_id, item_id)
+) WITHOUT ROWID;
+CREATE INDEX items_by_path ON items (path_key);
+CREATE TABLE assets (
+    project_id TEXT, item_id TEXT, path TEXT, source TEXT, size INTEGER, mtime_ns INTEGER,
+    PRIMARY KEY (project_id, item_id)
+) WITHOUT ROWID;
+CREATE TABLE folders (
+    project_id TEXT, batch_id TEXT, name TEXT, folder TEXT, folder_key TEXT UNIQUE,
+    PRIMARY KEY (project_id, batch_id)
+) WITHOUT ROWID;
+CREATE TABLE runs (run INTEGER PRIMARY KEY);
+CREATE TABLE results (
+    run INTEGER, position INTEGER, item_id TEXT, batch_id TEXT, path TEXT, outcome TEXT, size INTEGER, error TEXT,
+    asset_path TEXT, asset_size INTEGER, written INTEGER, PRIMARY KEY (run, position)
+) WITHOUT ROWID;
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+#: Size and time of the state files that this process closed.
+_closed_as: dict[Path, tuple[int, int]] = {}
 
 T = TypeVar("T")
+
+
+class StateError(DownloadError):
+    """The state file cannot be used; that concerns every item, so it ends a run."""
+
+
+def state_path(root: Path) -> Path:
+    """Return the state file of a destination."""
+    return root / local.STATE_FOLDER / "state.sqlite3"
 
 
 class FinishedItem(NamedTuple):
@@ -97,10 +124,10 @@ class State:
         self._naming = threading.Lock()
         self._closed = False
         try:
-            self._lock_file = database.lock(root)
+            self._lock_file = _lock(root)
             try:
                 local.remove_stale_parts(root)
-                self._db = database.connect(state_path(root))
+                self._db = _connect(state_path(root))
             except BaseException:
                 self._lock_file.close()
                 raise
@@ -136,8 +163,10 @@ class State:
                 del self._open[self.root]
             with self._lock:
                 self._closed = True
-                database.disconnect(self._db, state_path(self.root))
-            database.unlock(self._lock_file)
+                self._db.close()
+                with contextlib.suppress(OSError):
+                    _closed_as[state_path(self.root)] = _stamp(state_path(self.root))
+            _unlock(self._lock_file)
 
     def _execute(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         storable = [_storable(value) for value in values]
@@ -168,27 +197,21 @@ class State:
 
         The answer stays the same for the life of the destination unless the batch gets another name.
         """
-        choices = (naming.safe_name(name), _apart(name, batch_id))
+        plain = naming.safe_name(name)
+        choices = (plain, naming.safe_name(f"{plain}~{batch_id}"))
+        batch = (project_id, batch_id)
         # Looking up and taking a name is one step, else two threads could take the same.
         with self._naming:
-            return self._folder(project_id, batch_id, name, choices)
-
-    def _folder(self, project_id: str, batch_id: str, name: str, choices: tuple[str, ...]) -> str:
-        found = self._execute(
-            "SELECT name, folder FROM folders WHERE project_id = ? AND batch_id = ?", (project_id, batch_id)
-        )
-        # What the file says is used only where it is one of the names that this code would choose.
-        if found and found[0][0] == name and found[0][1] in choices:
-            return str(found[0][1])
-        for folder in choices:
-            key = naming.collision_key(folder)
-            holder = self._execute("SELECT project_id, batch_id FROM folders WHERE folder_key = ?", (key,))
-            if not holder or holder[0] == (project_id, batch_id):
-                self._execute(
-                    "INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?)",
-                    (project_id, batch_id, name, folder, key),
-                )
-                return folder
+            found = self._execute("SELECT name, folder FROM folders WHERE project_id = ? AND batch_id = ?", batch)
+            # What the file says is used only where it is one of the names that this code would choose.
+            if found and found[0][0] == name and found[0][1] in choices:
+                return str(found[0][1])
+            for folder in choices:
+                key = naming.collision_key(folder)
+                holder = self._execute("SELECT project_id, batch_id FROM folders WHERE folder_key = ?", (key,))
+                if not holder or holder[0] == batch:
+                    self._execute("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?)", (*batch, name, folder, key))
+                    return folder
         raise DownloadError(f"No folder name is free for the batch {name!r} with id {batch_id}.")
 
     def items(self, project_id: str, item_ids: Sequence[str]) -> dict[str, FinishedItem]:
@@ -251,6 +274,126 @@ class State:
             self._alone(write, None)
 
 
+# --- The database: opened, and replaced where it is damaged -----------------------------------------------------------
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open the database; one that is damaged or of another version is put aside."""
+    give_up = time.monotonic() + LOCK_WAIT
+    put_aside = False
+    while True:
+        try:
+            return _open_database(path)
+        except sqlite3.OperationalError as error:
+            # Nothing is wrong with the file: the disk is full, or another process has it locked; where locks on the
+            # folder do nothing, that may be one that makes the file at this moment.
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise StateError(
+                    f"The state file {str(path)!r} cannot be opened: {error} ({local.free_space(path.parent)}). "
+                    "Free space or fix the folder."
+                ) from None
+            time.sleep(0.05)
+        except sqlite3.DatabaseError:
+            if put_aside:
+                raise StateError(f"No state file can be made at {str(path)!r}.") from None
+            put_aside = True
+            for suffix in ("-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            os.replace(path, path.with_name(path.name + ".damaged"))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _open_database(path: Path) -> sqlite3.Connection:
+    # Created first, so that it is private from the start.
+    os.close(local.open_private(path))
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=LOCK_WAIT)
+    try:
+        # With a write-ahead log a commit survives the death of the process and costs no disk flush.
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        if path.stat().st_size % db.execute("PRAGMA page_size").fetchone()[0]:
+            raise sqlite3.DatabaseError("the last page is cut")
+        # Half a second for a million items, so that damage is found here and does not end a run in its middle. Not
+        # again where this process closed it and nobody touched it since: items may be downloaded one by one.
+        if _closed_as.get(path) != _stamp(path) and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError("pages are damaged")
+        version = db.execute("PRAGMA user_version").fetchone()[0] or _make_tables(db)
+        if version != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError("the tables are those of another version")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _make_tables(db: sqlite3.Connection) -> int:
+    """Make the tables unless something is there; return the version."""
+    # In one transaction, because where locks do nothing another process may be doing the same.
+    db.execute("BEGIN IMMEDIATE")
+    with db:
+        if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+        return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+# --- The lock on a destination: one process at a time downloads into it ---------------------------------------------
+
+
+def _lock(root: Path) -> IO[str]:
+    """Lock a destination for this process; the operating system releases the lock when the process ends."""
+    path = root / local.STATE_FOLDER / "lock"
+    file = os.fdopen(local.open_private(path), "r+", encoding="ascii", errors="replace")
+    try:
+        _lock_descriptor(file.fileno())
+    except OSError:
+        holder = file.read(20).strip()
+        file.close()
+    else:
+        # Only to tell others who it is, so a disk that is full does not matter here.
+        with contextlib.suppress(OSError):
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
+        return file
+    who = f"Process {holder}" if holder.isdigit() else "Another process"
+    raise DestinationBusyError(
+        f"{who} is downloading into {str(root)!r}. Wait for it to end, or choose another destination."
+    )
+
+
+def _unlock(file: IO[str]) -> None:
+    """Release the lock, if that was not done already."""
+    if not file.closed:
+        # By hand, because a child that was forked meanwhile holds the lock open too.
+        _unlock_descriptor(file.fileno())
+        file.close()
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock_descriptor(descriptor: int) -> None:
+        # Far behind the process id, which others read.
+        os.lseek(descriptor, 1024, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+    def _unlock_descriptor(descriptor: int) -> None:
+        os.lseek(descriptor, 1024, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+else:
+    import fcntl
+
+    def _lock_descriptor(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock_descriptor(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
 # --- Read by those who did not write it: nothing is locked, nothing is changed ---------------------------------------
 
 
@@ -270,10 +413,7 @@ def _read(root: Path, statement: str, values: tuple[Any, ...], problem: str) -> 
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
             yield from db.execute(statement, values)
     except sqlite3.Error as error:
-        reason = str(error)
-    else:
-        return
-    raise DownloadError(f"{problem} from {str(state_path(root))!r}: {reason}.")
+        raise DownloadError(f"{problem} from {str(state_path(root))!r}: {error}.") from None
 
 
 def read_downloaded(root: Path) -> Iterator[DownloadedRow]:
@@ -285,11 +425,6 @@ def read_downloaded(root: Path) -> Iterator[DownloadedRow]:
         "AND items.item_id = assets.item_id) ORDER BY 1, 2"
     )
     return (DownloadedRow(*row) for row in _read(root, statement, (), "What was downloaded cannot be read"))
-
-
-def _apart(name: str, batch_id: str) -> str:
-    """Return the folder of a batch whose plain name another batch has."""
-    return naming.safe_name(f"{naming.safe_name(name)}~{batch_id}")
 
 
 def _marks(values: Sequence[str]) -> str:

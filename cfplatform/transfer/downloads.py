@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import time
@@ -23,7 +24,7 @@ from ..resources.results import DownloadResult, DownloadSummary, located
 from . import pagination
 from .processes import Done, ExecutorSteps
 from .receiving import Receiver, Target, asset_source
-from .steps import Job, Steps
+from .steps import Job, Limits, Steps
 
 #: Folder of items that belong to no batch; the platform itself calls the batch of such projects so.
 DEFAULT_FOLDER = "Default"
@@ -32,15 +33,8 @@ DEFAULT_FOLDER = "Default"
 class Downloader:
     """One run of downloads into one destination; it holds the state open while it lasts.
 
-    Args:
-        calls: The transport.
-        destination: The destination.
-        batch_names: Returns the names of a project's batches by id; called with ``refresh`` where one is missing, and
-            with the run.
-        reporter: Receives what finishes, and what the run waits for.
-        documents: Download the documents.
-        assets: Download the assets.
-        executor: Runs the requests in other processes; ``None`` for threads of this one.
+    ``batch_names`` returns the names of a project's batches by id; it is called with whether to ask again because one
+    is missing, and with the run.
     """
 
     def __init__(
@@ -76,36 +70,20 @@ class Downloader:
         self._claimed: dict[str, str] = {}
         self._receiver = Receiver(calls, destination, inject=inject_asset_url)
         self._run_jobs: Callable[[Iterable[Job[DownloadResult]]], Generator[Job[DownloadResult]]]
+        limits = Limits(workers, patience, space_id)
         if executor is None:
-            steps: Steps[DownloadResult] = Steps(
-                calls,
-                self._receive,
-                workers=workers,
-                patience=patience,
-                space_id=space_id,
-                receive_asset=self._receive_asset,
-                on_wait=on_wait,
-            )
-            self._run_jobs = steps.run
+            receive_asset = self._receive_asset
+            self._run_jobs = Steps(calls, self._receive, limits, receive_asset=receive_asset, on_wait=on_wait).run
         else:
-            remote_steps: ExecutorSteps[DownloadResult] = ExecutorSteps(
-                executor,
-                calls.settings(),
-                destination,
-                self._take_back,
-                space_id=space_id,
-                workers=workers,
-                patience=patience,
-                inject=inject_asset_url,
-            )
-            self._run_jobs = remote_steps.run
+            settings, take = calls.settings(), self._take_back
+            self._run_jobs = ExecutorSteps(executor, settings, destination, take, limits, inject=inject_asset_url).run
 
     def __enter__(self) -> Self:
         self._state = State.open(self._root)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._receiver.release()
+        self._destination.release()
         self._state.close()
 
     def results(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[DownloadResult]:
@@ -115,14 +93,12 @@ class Downloader:
                 yield result
 
     def _outcomes(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[tuple[Job[DownloadResult], DownloadResult]]:
-        with contextlib.closing(self._run_jobs(self._jobs(pages))) as jobs:
+        planned = (job for page in pages for group in _groups(page) for job in self._jobs(group))
+        with contextlib.closing(self._run_jobs(planned)) as jobs:
             for job in jobs:
                 if self._claimed and job.target is not None:
                     self._claimed.pop(job.target.key, None)
-                result = job.result
-                if result is None:
-                    result = DownloadResult(job.item.id, job.item.batch_id, None, "failed", error=job.error)
-                yield job, result
+                yield job, job.result or DownloadResult(job.item.id, job.item.batch_id, None, "failed", error=job.error)
 
     def summarise(self, pages: Iterable[Sequence[WorkItem]]) -> DownloadSummary:
         """Download the items of all pages, record the results, and return the summary."""
@@ -130,24 +106,28 @@ class Downloader:
         summary = DownloadSummary(self._destination.url or self._root, state=self._root)
         run = summary.run = self._state.begin_run()
         waiting: list[ResultRow] = []
+
+        def write() -> None:
+            self._state.add_results(run, summary.total_items - len(waiting), waiting)
+            waiting.clear()
+
         try:
             with contextlib.closing(self._outcomes(pages)) as outcomes:
                 for job, result in outcomes:
                     _count(summary, result)
                     waiting.append(_row(result, job.target))
                     if len(waiting) >= RESULTS_AT_ONCE:
-                        self._state.add_results(run, summary.total_items - len(waiting), waiting)
-                        waiting = []
+                        write()
                     self._reporter.advance(result.outcome, result.written or result.size)
         except BaseException as error:
             # The error that ended the run must be raised, not one of these.
             with contextlib.suppress(StateError):
-                self._state.add_results(run, summary.total_items - len(waiting), waiting)
+                write()
             if isinstance(error, OutageError):
                 _say_what_is_kept(error, summary)
             raise
         else:
-            self._state.add_results(run, summary.total_items - len(waiting), waiting)
+            write()
         finally:
             self._reporter.finish()
         summary.elapsed = time.monotonic() - began
@@ -155,12 +135,7 @@ class Downloader:
 
     # --- Planning, in the caller's thread --------------------------------------------------------------------
 
-    def _jobs(self, pages: Iterable[Sequence[WorkItem]]) -> Iterator[Job[DownloadResult]]:
-        for page in pages:
-            for group in _groups(page):
-                yield from self._jobs_of(group)
-
-    def _jobs_of(self, group: list[WorkItem]) -> Iterator[Job[DownloadResult]]:
+    def _jobs(self, group: list[WorkItem]) -> Iterator[Job[DownloadResult]]:
         """Decide where items of one batch go, with one query for all of them."""
         project_id = group[0].listed_project_id or ""
         try:
@@ -324,23 +299,13 @@ class Downloader:
 
 def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
     """Cut a page where the batch changes, and where it has more items than one query of the state takes."""
-    group: list[WorkItem] = []
-    latest = None
-    for item in page:
-        if not isinstance(item, WorkItem):
-            if group:
-                yield group
-            raise InvalidParameterError(
-                f"items must be WorkItem objects, not {type(item).__name__}.", parameter="items"
-            )
-        batch = item.batch_id, item.listed_project_id
-        if group and (batch != latest or len(group) == params.MAX_PAGE_SIZE):
+    items = list(itertools.takewhile(lambda item: isinstance(item, WorkItem), page))
+    for _, same in itertools.groupby(items, key=lambda item: (item.batch_id, item.listed_project_id)):
+        while group := list(itertools.islice(same, params.MAX_PAGE_SIZE)):
             yield group
-            group = []
-        group.append(item)
-        latest = batch
-    if group:
-        yield group
+    if len(items) < len(page):
+        other = type(page[len(items)]).__name__
+        raise InvalidParameterError(f"items must be WorkItem objects, not {other}.", parameter="items")
 
 
 def _is_there(target: Target) -> bool:
@@ -371,22 +336,16 @@ def _row(result: DownloadResult, target: Target | None) -> ResultRow:
 
 def _count(summary: DownloadSummary, result: DownloadResult) -> None:
     summary.total_items += 1
-    if result.outcome == "downloaded":
-        summary.successful += 1
-        summary.bytes += result.written
-    elif result.outcome == "skipped":
-        summary.skipped += 1
-    else:
-        summary.failed += 1
+    summary.successful += result.outcome == "downloaded"
+    summary.skipped += result.outcome == "skipped"
+    summary.failed += result.outcome == "failed"
+    summary.bytes += result.written
 
 
 def _say_what_is_kept(error: OutageError, summary: DownloadSummary) -> None:
     done = summary.successful + summary.skipped
-    error.message = (
-        f"{error.message} {done:,} work items are finished and kept"
-        + (f", {summary.failed:,} failed" if summary.failed else "")
-        + "."
-    )
+    failed = f", {summary.failed:,} failed" if summary.failed else ""
+    error.message = f"{error.message} {done:,} work items are finished and kept{failed}."
     error.parameter = "patience"
     error.hint = "Run it again to fetch the rest, or pass a larger patience."
     error.args = (error.message,)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import tempfile
 import time
@@ -56,9 +55,6 @@ POLL_TIMEOUT = 2.0
 #: How often a conflict is attributed to another export although none is listed as running.
 MAX_UNSEEN_CONFLICTS = 5
 
-#: Turns what the server sent into an export of the client that asked.
-Make = Callable[[dict[str, Any]], Export]
-
 
 def request_body(
     name: str,
@@ -69,11 +65,7 @@ def request_body(
     batch_ids: Iterable[Any] | None,
     dates: dict[str, DatetimeLike | None],
 ) -> dict[str, Any]:
-    """Check the arguments of an export, and return the body of the request.
-
-    Raises:
-        InvalidParameterError: If the platform would refuse it, or would take it for something else.
-    """
+    """Return the body of the request; refuse what the platform would refuse or take for something else."""
     if not isinstance(name, str) or not name.strip():
         raise InvalidParameterError(f"name must be a text that is not blank, not {shown(name)}.", parameter="name")
     body: dict[str, Any] = {"name": name.strip(), "format": _member("format", format, ExportFormat)}
@@ -147,16 +139,11 @@ def _bounds(options: WaitOptions | ExportDownloadOptions) -> tuple[float, float]
 
 
 class Exports:
-    """The exports of one space.
+    """The exports of one space; ``patience`` is for their downloads."""
 
-    Args:
-        calls: The transport.
-        space_id: The space.
-        make: Turns what the server sent into an export.
-        patience: Seconds that a download waits for an outage to end.
-    """
-
-    def __init__(self, calls: Transport, space_id: str, make: Make, patience: float) -> None:
+    def __init__(
+        self, calls: Transport, space_id: str, make: Callable[[dict[str, Any]], Export], patience: float
+    ) -> None:
         self._calls = calls
         self._space_id = space_id
         self._make = make
@@ -219,13 +206,13 @@ class Exports:
         """Wait for the export that is in the way; raise the refusal when it is still there at the deadline."""
         left = deadline - time.monotonic()
         if left > 0:
-            if running is None:
-                # It has ended in the meantime, or is about to.
-                time.sleep(min(FIRST_POLL, left))
-                return
             # How it ends does not matter, as long as it does; if it does not, the next refusal is the last.
             with contextlib.suppress(ExportError, NotFoundError):
-                self.wait(running.id, WaitOptions(timeout=left))
+                if running is not None:
+                    self.wait(running.id, WaitOptions(timeout=left))
+                else:
+                    # It has ended in the meantime, or is about to.
+                    time.sleep(min(FIRST_POLL, left))
             return
         if running is not None:
             # Instead of the server message, which is kept in the response and may not say which.
@@ -311,29 +298,19 @@ class Exports:
             refuse_existing(target)
         problem: CFPlatformError
         try:
-            return self._collect(export, root, target, extract, reporter, run)
+            with contextlib.closing(self._verified(export, root, reporter, run)) as part:
+                if extract:
+                    _extract(part.path, target)
+                    part.discard()
+                else:
+                    part.commit(target.name)
+            return target
         except CFPlatformError as error:
             # Before those of the system, as some are both; without its frames, which hold the link.
             problem = error.with_traceback(None)
         except OSError as error:
             problem = local.destination_error(error)
         raise problem
-
-    def _collect(
-        self, export: Export, root: Path, target: Path, extract: bool, reporter: progress.ProgressReporter, run: Run
-    ) -> Path:
-        with contextlib.closing(self._verified(export, root, reporter, run)) as part:
-            if extract:
-                try:
-                    archives.extract(part.path, target)
-                except DownloadError:
-                    # Another process may have been faster.
-                    if not _is_there(target, folder=True):
-                        raise
-                part.discard()
-            else:
-                part.commit(target.name)
-        return target
 
     def _verified(
         self, export: Export, root: Path, reporter: progress.ProgressReporter, run: Run
@@ -343,9 +320,14 @@ class Exports:
             part = resumable.Resumable(root, f"export {export.id}", reporter)
             continued = part.position() > 0
             try:
-                link = _link(export)
-                renew = functools.partial(self._renewed, export.id, run)
-                resumable.fetch(self._calls, link, part, renew, run=run, is_essential=True)
+                resumable.fetch(
+                    self._calls,
+                    _link(export),
+                    part,
+                    lambda: _link(self.get(export.id, run)),
+                    run=run,
+                    is_essential=True,
+                )
                 damage = _damage(part.path)
             except BaseException:
                 part.close()
@@ -358,9 +340,6 @@ class Exports:
             # Any other refusal may come of one wrong bit as well.
             if not continued:
                 raise damage
-
-    def _renewed(self, export_id: str, run: Run) -> str:
-        return _link(self.get(export_id, run))
 
     def iter_members(
         self, export_id: str, pattern: str, destination: str | os.PathLike[str] | None
@@ -409,6 +388,15 @@ def _link(export: Export) -> str:
 def _with_export(error: ExportError, export: Export | None) -> ExportError:
     error.export = export
     return error
+
+
+def _extract(archive: Path, target: Path) -> None:
+    try:
+        archives.extract(archive, target)
+    except DownloadError:
+        # Another process may have been faster.
+        if not _is_there(target, folder=True):
+            raise
 
 
 def _damage(path: Path) -> DownloadError | None:

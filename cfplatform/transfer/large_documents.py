@@ -34,40 +34,29 @@ class Rewriter:
 
     def __init__(self, head: Sequence[bytes], asset_url: str | None) -> None:
         self._asset_url = asset_url
-        self._searched = len(head)
-        self._search = Search()
-        last = max((number for number, piece in enumerate(head) if self._search.may_hold(piece)), default=0)
-        scanner = Scanner()
-        for number, piece in enumerate(head):
-            if number > last and scanner.is_done:
-                break
-            scanner.feed(piece)
-        # A name that the next piece completes is found in that.
-        self._is_certain = scanner.is_done
-        self._edit = scanner.edit(asset_url)
+        self._scanned = len(head)
+        self._scanner = Scanner()
+        for piece in head:
+            self._scanner.feed(piece)
+        self._edit = self._scanner.edit(asset_url)
         start, end, value = self._edit
         self._undo = Edit(start, start + len(value), b"".join(_between(head, start, end)))
 
     def rewritten(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the edited document, given all of its pieces, beginning with those of the first part."""
-        return applied(self._edit, self._searching(pieces))
+        return applied(self._edit, self._scanning(pieces))
 
     def corrected(self, written: Callable[[], Iterable[bytes]]) -> Iterator[bytes] | None:
-        """Return what has to be written instead; ``None`` if nothing has.
-
-        Args:
-            written: Reads what was written, from its start.
-        """
-        if self._is_certain:
-            return None
-        found = find_edit(applied(self._undo, written()), self._asset_url)
+        """Return what has to be written instead, made of what was written; ``None`` if that was right."""
+        found = self._scanner.edit(self._asset_url)
         return None if found == self._edit else applied(found, applied(self._undo, written()))
 
-    def _searching(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    def _scanning(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         for number, piece in enumerate(pieces):
-            if number >= self._searched and self._search.may_hold(piece):
-                self._is_certain = False
+            if number >= self._scanned:
+                self._scanner.feed(piece)
             yield piece
+        self._scanner.feed(b"", last=True)
 
 
 def applied(change: Edit, pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -86,28 +75,6 @@ def applied(change: Edit, pieces: Iterable[bytes]) -> Iterator[bytes]:
             yield piece[max(0, end - first) :]
     if not is_made:
         yield value
-
-
-def find_edit(pieces: Iterable[bytes], asset_url: str | None) -> Edit:
-    """Return the edit that sets ``info.asset_url`` in a document, given all of its pieces."""
-    scanner = Scanner()
-    for piece in pieces:
-        scanner.feed(piece)
-    scanner.feed(b"", last=True)
-    return scanner.edit(asset_url)
-
-
-class Search:
-    """Says, as fast as bytes can be searched, which pieces of a document may hold the name ``info``."""
-
-    def __init__(self) -> None:
-        self._tail = b""
-
-    def may_hold(self, piece: bytes) -> bool:
-        """Tell whether the name may stand, or end, in the next piece."""
-        border = self._tail + piece[:LONGEST_NAME]
-        self._tail = (self._tail + piece[-LONGEST_NAME:])[-LONGEST_NAME:]
-        return _may_hold(piece) or _may_hold(border)
 
 
 def _may_hold(piece: bytes) -> bool:

@@ -59,11 +59,7 @@ class MemoryBudget:
     def reserve(self, job: Any, size: int, is_all: bool, *, is_awaited: bool) -> bool:
         """Reserve the bytes of a document; return whether there was memory for them.
 
-        Args:
-            job: Its job.
-            size: The bytes that it has.
-            is_all: Whether there are no more to come; if not, and there is no memory, it comes again alone.
-            is_awaited: As for :meth:`admit`.
+        Unless these are all (``is_all``), and if there is no memory, the document comes again alone.
         """
         if not self._take(job.reserved, size, is_awaited):
             job.size = size if is_all else self.limit

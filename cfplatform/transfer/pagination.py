@@ -75,7 +75,6 @@ def iterate_pages(
         fetch: Fetches a page when it is needed.
         query: Sent with every page.
         cursor: Where to begin.
-        restart: See above.
         begin: Begins to fetch a page before it is needed, from the tenth page on, and never more than one.
         first: The first page, where it is under way already.
         limit: How many items the reader takes at the most, so that no page is prefetched that it may not need.
@@ -85,7 +84,7 @@ def iterate_pages(
         InvalidResponseError: If a page cannot be one, or the cursor stands still or goes round.
     """
     start, yielded = cursor, 0
-    seen = _cursors_seen(start)
+    seen = _Window(REMEMBERED_CURSORS, start)
     number = empty = 0
     pending = first
     pace = pace or Pace()
@@ -106,7 +105,7 @@ def iterate_pages(
             except CFPlatformError as error:
                 refused = isinstance(error, APIError) and error.status_code in _CURSOR_REFUSED and cursor != start
                 if restart and refused and yielded <= REMEMBERED_IDS:
-                    restart, cursor, seen, pending = False, start, _cursors_seen(start), None
+                    restart, cursor, seen, pending = False, start, _Window(REMEMBERED_CURSORS, start), None
                     continue
                 error.cursor = cursor
                 raise
@@ -175,13 +174,6 @@ def _prefetched(page: Background[Any]) -> Any:
     with contextlib.suppress(Exception):
         return page.result()
     return None
-
-
-def _cursors_seen(first: str | None) -> _Window:
-    seen = _Window(REMEMBERED_CURSORS)
-    if first is not None:
-        seen.add(first)
-    return seen
 
 
 def fresh(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Iterator[list[dict[str, Any]]]:
@@ -271,10 +263,10 @@ def _unseen(entries: list[Any], seen: _Window) -> tuple[list[dict[str, Any]], in
 class _Window:
     """Remembers the hashes of the last texts, at least ``size`` and about a quarter more: bounded memory."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *known: str | None) -> None:
         self._part = -(-size // 4)
         # Four that are full, and the one that is filled.
-        self._parts: deque[set[int]] = deque([set()], maxlen=5)
+        self._parts = deque([set(map(hash, known))], maxlen=5)
 
     def add(self, text: str) -> bool:
         """Remember a text; return whether it was new."""

@@ -36,7 +36,7 @@ from ..http.transport import Settings
 from ..resources.options import Executor
 from .pool import Pool
 from .receiving import Receiver, Target
-from .steps import Job, Steps
+from .steps import Job, Limits, Steps
 
 #: Items in a chunk. Each chunk fills its window and drains it, which costs some three round trips of the dozen
 #: that 200 items take with 32 workers; and a process that dies takes one chunk with it, whose items are fetched again.
@@ -91,9 +91,7 @@ class Chunk:
     #: A file that exists as long as the run. It also shows that the worker sees the caller's folder (that of the state,
     #: where the destination is a URL), and not a folder of the same name on another machine.
     mark: Path
-    space_id: str | None
-    workers: int
-    patience: float
+    limits: Limits
     inject: bool
     jobs: list[Job[Any]]
 
@@ -138,25 +136,14 @@ def _download(chunk: Chunk, jobs: list[Job[bool]]) -> None:
         job.target = job.target._replace(asset=receiver.asset(job, renew, run))
         return True
 
-    steps: Steps[bool] = Steps(
-        calls,
-        receive,
-        workers=chunk.workers,
-        patience=chunk.patience,
-        space_id=chunk.space_id,
-        receive_asset=receive_asset,
-    )
+    steps = Steps(calls, receive, chunk.limits, receive_asset=receive_asset)
+    _ensure_wanted(chunk.mark)
     try:
-        with contextlib.closing(steps.run(_while_wanted(chunk.mark, jobs))) as finished:
+        with contextlib.closing(steps.run(jobs)) as finished:
             for _ in finished:
                 _ensure_wanted(chunk.mark)
     finally:
-        receiver.release()
-
-
-def _while_wanted(mark: Path, jobs: list[Job[bool]]) -> Generator[Job[bool]]:
-    _ensure_wanted(mark)
-    yield from jobs
+        chunk.destination.release()
 
 
 def _ensure_wanted(mark: Path) -> None:
@@ -171,17 +158,9 @@ def _ensure_wanted(mark: Path) -> None:
 
 
 class ExecutorSteps(Generic[R]):
-    """Runs jobs as :class:`Steps` does, but in the processes of an executor.
+    """Runs jobs as :class:`Steps` does, but in the processes of an executor, which is not shut down.
 
-    Args:
-        executor: Runs chunks; it is not shut down.
-        settings: What a worker's transport is built of.
-        destination: The destination.
-        take: Called in the caller's thread with a job and what was done; writes the state and sets the result.
-        space_id: The space, or ``None`` to take it from each annotation.
-        workers: Items that one chunk works on at the same time, at the most.
-        patience: Seconds that a request waits for an outage to end.
-        inject: Set ``info.asset_url`` in documents.
+    ``take`` is called in the caller's thread with a job and what was done; it writes the state and sets the result.
     """
 
     def __init__(
@@ -190,10 +169,8 @@ class ExecutorSteps(Generic[R]):
         settings: Settings,
         destination: Destination,
         take: Callable[[Job[R], Done], None],
+        limits: Limits,
         *,
-        space_id: str | None,
-        workers: int,
-        patience: float,
         inject: bool,
     ) -> None:
         problem = ""
@@ -212,9 +189,7 @@ class ExecutorSteps(Generic[R]):
         self._settings = settings
         self._destination = destination
         self._take = take
-        self._space_id = space_id
-        self._workers = workers
-        self._patience = patience
+        self._limits = limits
         self._inject = inject
         # Without threads of its own: the caller's hands chunks out and takes back what was done.
         self._pool: Pool[Job[R]] = Pool(0, window=MAX_CHUNKS * CHUNK)
@@ -222,10 +197,7 @@ class ExecutorSteps(Generic[R]):
         self._running: dict[Any, list[Job[R]]] = {}
 
     def run(self, jobs: Iterable[Job[R]]) -> Generator[Job[R]]:
-        """Yield the jobs when they are done. Closing the generator cancels what is not under way.
-
-        Jobs are taken from the iterable in the caller's thread and only as far ahead as there is use for. If it
-        raises, what was taken is finished first.
+        """Yield the jobs when they are done; see :meth:`Pool.run`.
 
         Raises:
             CFPlatformError: What stops the whole run: the key is refused, the disk is full, or the executor fails.
@@ -253,16 +225,7 @@ class ExecutorSteps(Generic[R]):
             self._pool.submit_together(self._chunk, job)
 
     def _submit(self, jobs: list[Job[R]]) -> None:
-        chunk = Chunk(
-            self._settings,
-            self._destination,
-            self._mark,
-            self._space_id,
-            self._workers,
-            self._patience,
-            self._inject,
-            jobs,
-        )
+        chunk = Chunk(self._settings, self._destination, self._mark, self._limits, self._inject, jobs)
         try:
             # Otherwise another process would remove it after a day as left behind.
             os.utime(self._mark)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from .. import documents, naming
 from ..destination import local
 from ..destination.local import PartFile, Written
-from ..destination.remote import Destination
+from ..destination.remote import Destination, RemoteDestination
 from ..destination.state import FinishedAsset, FinishedItem
 from ..exceptions import InvalidResponseError
 from ..http import ObjectStream, Run, Transport
@@ -58,29 +58,15 @@ class Target(NamedTuple):
 
 
 class Receiver:
-    """Saves the files of jobs whose ``target`` is a :class:`Target`.
-
-    Args:
-        calls: The transport.
-        destination: The destination.
-        inject: Set ``info.asset_url`` in documents.
-    """
+    """Saves the files of jobs whose ``target`` is a :class:`Target`."""
 
     def __init__(self, calls: Transport, destination: Destination, *, inject: bool) -> None:
         self._calls = calls
         self._destination = destination
         self._inject = inject
 
-    def release(self) -> None:
-        """Close what is held open of the destination; a thread that is late opens it for itself."""
-        self._destination.release()
-
     def document(self, job: Job[Any], stream: ObjectStream) -> FinishedItem | None:
-        """Save one document: read, check, set ``info.asset_url``, rename.
-
-        Returns:
-            What to remember of it; ``None`` where the storage says that the known one is unchanged.
-        """
+        """Save one document; return what to remember of it, ``None`` if the storage says that it is unchanged."""
         if stream.status_code == 304:
             return None
         item = job.item
@@ -111,10 +97,8 @@ class Receiver:
     ) -> Written:
         """Save a document that is too large to be parsed, as it arrives."""
         rewriter = large_documents.Rewriter(head, asset_url) if self._inject else None
-        ends = _Ends()
-        pieces = ends.seen(itertools.chain(_taken(head), chunks))
+        pieces = _with_checked_ends(itertools.chain(_taken(head), chunks))
         _write(part, pieces if rewriter is None else rewriter.rewritten(pieces))
-        ends.check()
         corrected = None if rewriter is None else rewriter.corrected(part.read_back)
         if corrected is None:
             return part.commit(path)
@@ -125,16 +109,13 @@ class Receiver:
     def asset(self, job: Job[Any], renew: Callable[[], str] | None, run: Run) -> FinishedAsset:
         """Save one asset; return what to remember of it.
 
-        Args:
-            job: The job, with the URL of the asset.
-            renew: Returns a new signed URL; ``None`` where the URL is not one of the platform's.
-            run: The run that it belongs to.
+        ``renew`` returns a new signed URL; it is ``None`` where the URL is not one of the platform's.
         """
         target: Target = job.target
         self._destination.ensure_folder(target.folder, local.ASSETS_FOLDER)
 
         def look(stream: ObjectStream) -> None:
-            is_page = _media_type(stream) == "text/html"
+            is_page = resumable.media_type(stream) == "text/html"
             if is_page and not job.asset_url.partition("?")[0].endswith((".html", ".htm")):
                 raise InvalidResponseError("The storage sent a web page instead of the asset.")
 
@@ -142,17 +123,17 @@ class Receiver:
         with contextlib.closing(resumable.Resumable(self._destination.root, key)) as part:
             resumable.fetch(self._calls, job.asset_url, part, renew, look=look, plain=renew is None, run=run)
             path = target.asset_path(_extension(job.item.asset_url or "", part.media_type))
-            found = self._destination.adopt(part, path)
+            if isinstance(self._destination, RemoteDestination):
+                found = self._destination.put(part.path, path)
+                part.discard()
+            else:
+                found = part.commit(path, flush=False)
         return FinishedAsset(path, asset_source(job.item), *found)
 
 
 def asset_source(item: WorkItem) -> str:
     """Return what distinguishes one asset of an item from another; not the URL itself, which may hold a signature."""
     return hashlib.blake2b((item.asset_url or "").encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _media_type(stream: ObjectStream) -> str:
-    return stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def _extension(asset_url: str, media_type: str) -> str:
@@ -164,21 +145,14 @@ def _extension(asset_url: str, media_type: str) -> str:
     return mimetypes.guess_extension(media_type) or DEFAULT_EXTENSION
 
 
-class _Ends:
-    """The first and the last bytes of a document that passes by."""
-
-    def __init__(self) -> None:
-        self._head = self._tail = b""
-
-    def seen(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        for piece in pieces:
-            self._head += piece[: END - len(self._head)]
-            self._tail = (self._tail + piece[-END:])[-END:]
-            yield piece
-
-    def check(self) -> None:
-        """Raise where they are not those of an object."""
-        documents.check_ends(self._head, self._tail)
+def _with_checked_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the pieces of a document; raise after the last one if the first and the last bytes are not an object's."""
+    head = tail = b""
+    for piece in pieces:
+        head += piece[: END - len(head)]
+        tail = (tail + piece[-END:])[-END:]
+        yield piece
+    documents.check_ends(head, tail)
 
 
 def _taken(pieces: list[bytes]) -> Iterator[bytes]:

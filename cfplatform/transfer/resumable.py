@@ -17,13 +17,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from typing_extensions import Self
-
 from .. import naming, progress
 from ..destination import local
 from ..exceptions import APIError, IncompleteDownloadError
 from ..http import SINGLE, ObjectStream, Run, Transport
-from . import signing
+from .steps import should_renew
 
 #: Folder inside the state folder that holds them.
 FOLDER = "resume"
@@ -65,19 +63,10 @@ class Resumable:
         with contextlib.suppress(FileExistsError):
             os.mkdir(root / local.STATE_FOLDER / FOLDER, 0o700)
         self._outer = local.Folder(root, local.STATE_FOLDER, FOLDER)
-        try:
-            self._claim(name)
-            self._folder = local.Folder(root, local.STATE_FOLDER, FOLDER, self._own)
-        except BaseException:
-            self._outer.close()
-            raise
-        try:
-            self._drop_foreign()
-            self._file = os.fdopen(self._open(_DATA, os.O_RDWR | os.O_CREAT), "r+b", buffering=0)
-        except BaseException:
-            self._folder.close()
-            self._outer.close()
-            raise
+        self._claim(name)
+        self._folder = local.Folder(self._outer, self._own)
+        self._drop_foreign()
+        self._file = os.fdopen(self._open(_DATA, os.O_RDWR | os.O_CREAT), "r+b", buffering=0)
         #: What the storage said that the object is, with the answer that brought its first byte.
         self.media_type: str
         self._etag, self.total, self.media_type = self._read_note()
@@ -108,12 +97,6 @@ class Resumable:
     def _rename(self, old: str, new: str) -> None:
         outer = self._outer.descriptor
         os.rename(self._outer.at(old), self._outer.at(new), src_dir_fd=outer, dst_dir_fd=outer)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close it; what arrived is kept for another run, if that can resume it."""
@@ -150,11 +133,7 @@ class Resumable:
     # --- Receiving -------------------------------------------------------------------------------------------
 
     def receive(self, stream: ObjectStream) -> None:
-        """Save what the storage sends: the rest, or all from the start.
-
-        Raises:
-            IncompleteDownloadError: If it is another part than the one that is needed, or not all of it.
-        """
+        """Save what the storage sends: the rest, or all from the start; refuse any other part."""
         text = stream.headers.get("Content-Range")
         span = _span(text)
         plain = stream.is_plain
@@ -166,7 +145,7 @@ class Resumable:
         if first == 0:
             self.restart()
             total = span.total if span is not None else stream.length
-            self.media_type = stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:100]
+            self.media_type = media_type(stream)
             self._write_note(_strong(stream.etag) if plain else None, total if plain else None)
             self._announce()
         self._cut(first)
@@ -226,9 +205,8 @@ class Resumable:
 
     def _remove(self) -> None:
         self._done = True
-        for name in (_NOTE, _DATA):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._folder.at(name), dir_fd=self._folder.descriptor)
+        self._unlink(_NOTE)
+        self._unlink(_DATA)
         self._folder.close()
         with contextlib.suppress(OSError):
             os.rmdir(self._outer.at(self._own), dir_fd=self._outer.descriptor)
@@ -270,10 +248,14 @@ class Resumable:
     def _drop_foreign(self) -> None:
         """Remove what is not a file: a link would lead elsewhere, and a pipe would block."""
         for name in (_NOTE, _DATA):
-            path, descriptor = self._folder.at(name), self._folder.descriptor
             with contextlib.suppress(FileNotFoundError):
+                path, descriptor = self._folder.at(name), self._folder.descriptor
                 if not stat.S_ISREG(os.stat(path, dir_fd=descriptor, follow_symlinks=False).st_mode):
-                    os.unlink(path, dir_fd=descriptor)
+                    self._unlink(name)
+
+    def _unlink(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._folder.at(name), dir_fd=self._folder.descriptor)
 
     def _read_note(self) -> tuple[str | None, int | None, str]:
         try:
@@ -290,8 +272,7 @@ class Resumable:
         """Remember under which tag the bytes that follow are sent; without one there is no note."""
         self._etag, self.total = etag, total
         if etag is None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._folder.at(_NOTE), dir_fd=self._folder.descriptor)
+            self._unlink(_NOTE)
             return
         with os.fdopen(self._open(_NOTE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             file.write(json.dumps({"etag": etag, "total": total, "type": self.media_type}).encode())
@@ -311,59 +292,55 @@ def fetch(
     """Fetch all that is missing of an object.
 
     Args:
-        calls: The transport.
         url: A signed URL of the object.
         target: Where it is collected.
         renew: Returns a new signed URL, when the storage says that the one in use has expired; ``None`` where there
             can be none.
         look: Called with each answer before its body is read; what it raises refuses the answer.
         plain: Whether an ``http://`` address will do.
-        run: The run that it belongs to.
         is_essential: Whether the run cannot go on without it.
 
     Raises:
         CFPlatformError: If it cannot be had; what arrived is kept.
     """
     restarted = False
+    # New signed URLs since bytes arrived last, and how many bytes there were then.
+    renewals = reached = 0
 
     def receive(stream: ObjectStream) -> None:
         if look is not None:
             look(stream)
         target.receive(stream)
 
+    def renewed(refusal: APIError) -> str | None:
+        nonlocal renewals, reached
+        if target.position() > reached:
+            renewals, reached = 0, target.position()
+        if renew is None or not should_renew(refusal, renewals):
+            return None
+        renewals += 1
+        return renew()
+
     while target.total is None or target.position() < target.total:
         try:
-            renewals = _Renewals(target, renew)
-            calls.fetch(url, receive, resumed=target, renew=renewals, plain=plain, run=run, is_essential=is_essential)
+            renewals, reached = 0, target.position()
+            calls.fetch(url, receive, resumed=target, renew=renewed, plain=plain, run=run, is_essential=is_essential)
             return
         except APIError as error:
             refusal = error.with_traceback(None)
-        if refusal.status_code != 416 or not target.position():
-            raise refusal
-        if target.is_whole(refusal):
+        is_range_refused = refusal.status_code == 416 and target.position() > 0
+        if is_range_refused and target.is_whole(refusal):
             return
         # Once: a storage that refuses every range and breaks off every body would be asked for ever.
-        if restarted:
+        if restarted or not is_range_refused:
             raise refusal
         restarted = True
         target.restart()
 
 
-class _Renewals:
-    """Returns new signed URLs, as many in a row as may help; whatever arrives makes them count again from none."""
-
-    def __init__(self, target: Resumable, renew: Callable[[], str] | None) -> None:
-        self._target = target
-        self._renew = renew
-        self._count, self._reached = 0, target.position()
-
-    def __call__(self, refusal: APIError) -> str | None:
-        if self._target.position() > self._reached:
-            self._count, self._reached = 0, self._target.position()
-        if self._renew is None or not signing.should_renew(refusal, self._count):
-            return None
-        self._count += 1
-        return self._renew()
+def media_type(stream: ObjectStream) -> str:
+    """Return what the storage says that an object is, without parameters."""
+    return stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:100]
 
 
 def _strong(etag: str | None) -> str | None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Callable, Generator, Iterable
-from typing import Any, Generic, TypeVar
+import re
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from .. import http, params
 from ..destination import local
@@ -25,26 +27,43 @@ from ..exceptions import (
     InvalidResponseError,
     OutageError,
     PermissionDeniedError,
+    UnsafePathError,
+    blank,
 )
 from ..http import SINGLE, ObjectStream, Run, Transport
 from ..resources import Annotation, WorkItem
-from . import signing
 from .memory import MemoryBudget, OverBudgetError
 from .pool import Pool
 
 #: Annotated items that are signed together. Large enough that signing hardly counts, small enough that the URLs are
 #: used soon: they may live for minutes only.
 SIGN_GROUP = 100
+#: Paths in one request, at the most (published reference).
+MAX_PATHS = 1000
+
+#: New signatures for one object: when its URL expired, and when it was refused for another reason.
+MAX_RENEWALS_EXPIRED = 3
+MAX_RENEWALS_REFUSED = 1
+
+_TOO_MUCH = frozenset({400, 413, 422})
 
 R = TypeVar("R")
 
 _OUT_OF_FILES = os.strerror(errno.EMFILE)
 
 
+class Limits(NamedTuple):
+    """What bounds a run: workers, seconds that it waits for an outage, and the space, if not each annotation's."""
+
+    workers: int
+    patience: float
+    space_id: str | None
+
+
 class Job(Generic[R]):
     """One item under way; ``result`` or ``error`` is set when it is done."""
 
-    def __init__(self, item: WorkItem, target: Any = None, result: R | None = None) -> None:
+    def __init__(self, item: WorkItem) -> None:
         self.item = item
         #: The project to request it from: the one that was listed, whatever the item says.
         self.project_id = item.listed_project_id or ""
@@ -56,8 +75,8 @@ class Job(Generic[R]):
         #: Why there is no asset; raised after the document is saved.
         self.asset_error: DownloadError | None = None
         #: What the receiver needs to know; the steps do not look at it.
-        self.target = target
-        self.result = result
+        self.target: Any = None
+        self.result: R | None = None
         self.error: CFPlatformError | None = None
         self.headers: dict[str, str] | None = None
         #: Bytes that the document needs, where known, and those that are reserved for it.
@@ -82,55 +101,42 @@ class Job(Generic[R]):
         self.result = None
 
     def take(self) -> R | None:
-        """Return the result and drop it here."""
+        """Return the result and drop it here, so that a document lives only as long as the caller keeps it."""
         result, self.result = self.result, None
         return result
-
-
-#: What receives a document, and what receives an asset; see :class:`Steps`.
-Receive = Callable[[Job[R], ObjectStream], R]
-ReceiveAsset = Callable[[Job[R], "Callable[[], str] | None", Run], R]
 
 
 class Steps(Generic[R]):
     """Takes jobs through the steps of one run.
 
     Args:
-        calls: The transport.
         receive: Called in a worker with a job and the stream of its object; returns the result.
-        workers: Threads, at the most.
-        patience: Seconds that a request waits for an outage to end.
-        space_id: The space, or ``None`` to take it from each annotation.
-        ordered: Hand out jobs in the order in which they came, not as they finish.
         budget: Limits the documents that are fetched before they are taken; ``receive`` calls :meth:`reserve` for it.
         receive_asset: Called in a worker with a job whose asset is wanted, what renews its signed URL (``None`` where
             it has none), and the run; returns the result.
-        on_wait: Called now and then by the caller's thread while it waits.
     """
 
     def __init__(
         self,
         calls: Transport,
-        receive: Receive[R],
+        receive: Callable[[Job[R], ObjectStream], R],
+        limits: Limits,
         *,
-        workers: int,
-        patience: float,
-        space_id: str | None,
         ordered: bool = False,
         budget: MemoryBudget | None = None,
-        receive_asset: ReceiveAsset[R] | None = None,
+        receive_asset: Callable[[Job[R], Callable[[], str] | None, Run], R] | None = None,
         on_wait: Callable[[], object] | None = None,
     ) -> None:
         self._calls = calls
         self._receive = receive
         self._receive_asset = receive_asset
-        self._space_id = space_id
+        workers, patience, self._space_id = limits
         # Enough that one group is fetched while the next is annotated.
         window = 2 * SIGN_GROUP + 4 * workers
         self._pool: Pool[Job[R]] = Pool(workers, window=window, ordered=ordered, budget=budget, on_wait=on_wait)
         self._run = Run(patience, self._pool.stop, on_wait)
-        self._signer = signing.Signer(calls, self._run)
-        self._to_sign = self._pool.group(SIGN_GROUP, self._sign, most=signing.MAX_PATHS, first=min(workers, SIGN_GROUP))
+        self._signer = Signer(calls, self._run)
+        self._to_sign = self._pool.group(SIGN_GROUP, self._sign, most=MAX_PATHS, first=min(workers, SIGN_GROUP))
         self.reserve = self._pool.reserve
 
     def run(self, jobs: Iterable[Job[R]]) -> Generator[Job[R], None, None]:
@@ -185,7 +191,7 @@ class Steps(Generic[R]):
             job.asset_url = job.asset or ""
         elif job.asset is not None:
             try:
-                _, job.asset_path = signing.locate(job.asset, job.space_id, "asset")
+                _, job.asset_path = locate(job.asset, job.space_id, "asset")
             except DownloadError as error:
                 job.asset_error = error.with_traceback(None)
         self._pool.submit_together(self._to_sign, job)
@@ -197,7 +203,7 @@ class Steps(Generic[R]):
             raise DownloadError(
                 f"The annotation of work item {job.item.id} names no COCO document: no coco_results_url."
             )
-        return signing.locate(url, self._space_id)
+        return locate(url, self._space_id)
 
     # --- Sign ------------------------------------------------------------------------------------------------
 
@@ -242,7 +248,7 @@ class Steps(Generic[R]):
             self._pool.submit_first([(job, functools.partial(self._do, self._fetch, job))])
             return
         except APIError as error:
-            if not signing.should_renew(error, job.renewals):
+            if not should_renew(error, job.renewals):
                 raise
             job.renewals += 1
             self._pool.submit_together(self._to_sign, job, is_urgent=True)
@@ -281,3 +287,118 @@ def fetch_annotation(calls: Transport, project_id: str, work_item_id: str, *, ru
     if not isinstance(data, dict):
         raise InvalidResponseError(f"The annotation of work item {work_item_id} is not an object.", method="GET")
     return Annotation({"id": work_item_id, **data}, None, work_item_id)
+
+
+# --- Storage paths to signed URLs, up to 1000 in one request ---------------------------------------------------------
+
+
+def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple[str, str]:
+    """Split a storage path such as ``s3://bucket/spaces/<space id>/output/f.json`` into space id and relative path.
+
+    A path without a scheme is relative to the space already. ``what`` says in messages what is stored there.
+
+    Raises:
+        DownloadError: If the path is in another space, or names none and none is given.
+        UnsafePathError: If it would lead out of the space.
+    """
+    scheme, separator, rest = url.partition("://")
+    if separator:
+        if scheme not in ("s3", "gs"):
+            raise DownloadError(f"The {what} is stored at a {scheme}:// address; only s3:// and gs:// can be signed.")
+        # The first part is the bucket, which may itself be called "spaces".
+        _, _, key = rest.partition("/")
+        match = re.fullmatch(r"(?:.*?/)??spaces/([^/]+)/(.+)", key)
+        if match is None:
+            shown = blank(url)
+            raise DownloadError(f"The {what}'s path {shown!r} names no space: it has no part 'spaces/<space id>/...'.")
+        found, path = match.groups()
+        if space_id is not None and found != space_id:
+            raise DownloadError(
+                f"space_id is {space_id!r}, but the {what} lies in space {found!r}. Leave it out (and CF_SPACE_ID "
+                "too): the space is detected.",
+                parameter="space_id",
+            )
+    else:
+        if space_id is None:
+            raise DownloadError(
+                f"The {what}'s path names no space.",
+                parameter="space_id",
+                hint="Pass space_id=... or set CF_SPACE_ID.",
+            )
+        found, path = space_id, url.lstrip("/")
+    if any(part in ("", ".", "..") for part in [found, *path.split("/")]) or not path.isprintable():
+        raise UnsafePathError(f"The {what}'s path {blank(url)!r} would lead out of its space; nothing was asked for.")
+    return found, path
+
+
+def should_renew(error: APIError, renewals: int) -> bool:
+    """Tell whether a new signature may help: the URL has expired, or was refused for the first time."""
+    if http.has_expired(error):
+        return renewals < MAX_RENEWALS_EXPIRED
+    return error.status_code == 403 and renewals < MAX_RENEWALS_REFUSED
+
+
+class Signer:
+    """Asks for signed URLs; the answers are matched by path, never by their order."""
+
+    def __init__(self, calls: Transport, run: Run = SINGLE) -> None:
+        self._calls = calls
+        self._run = run
+
+    def sign(self, space_id: str, paths: Sequence[str]) -> dict[str, str | DownloadError]:
+        """Return for each path its signed URL, or the reason why there is none.
+
+        Raises:
+            CFPlatformError: If the platform cannot be asked at all.
+        """
+        unique = list(dict.fromkeys(paths))
+        signed: dict[str, str | DownloadError] = {}
+        for group in params.chunks(unique, MAX_PATHS):
+            signed.update(self._sign_group(space_id, group))
+            missing = [path for path in group if path not in signed]
+            if missing:
+                signed.update(self._sign_group(space_id, missing))
+        for path in unique:
+            if path not in signed:
+                signed[path] = DownloadError(f"The platform signed no URL for {path!r}. The object may be gone.")
+        return signed
+
+    def _sign_group(self, space_id: str, paths: Sequence[str]) -> dict[str, str | DownloadError]:
+        try:
+            return self._ask(space_id, paths)
+        except APIError as error:
+            if error.status_code not in _TOO_MUCH:
+                raise
+            refusal = error
+        if len(paths) == 1:
+            return {paths[0]: DownloadError(f"The platform refused to sign {paths[0]!r}: {refusal.message}")}
+        # One bad path must not take the others with it, and a limit may be lower than documented.
+        middle = len(paths) // 2
+        return {**self._sign_group(space_id, paths[:middle]), **self._sign_group(space_id, paths[middle:])}
+
+    def _ask(self, space_id: str, paths: Sequence[str]) -> dict[str, str | DownloadError]:
+        answer: Any = self._calls.post_json(
+            http.path("spaces", space_id, "signedurls"),
+            {"paths": list(paths)},
+            is_repeatable=True,
+            run=self._run,
+        )
+        entries = answer.get("items") if isinstance(answer, dict) else None
+        if not isinstance(entries, list):
+            raise InvalidResponseError("The answer to a signing request has no list of items.")
+        asked = set(paths)
+        return {
+            entry["path"]: entry["signedUrl"]
+            for entry in entries
+            if isinstance(entry, dict)
+            and isinstance(entry.get("path"), str)
+            and entry["path"] in asked
+            and _is_url(entry.get("signedUrl"))
+        }
+
+
+def _is_url(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(urlsplit(value).scheme)
+    except ValueError:
+        return False

@@ -11,7 +11,7 @@ from ..exceptions import CFPlatformError
 from ..http import ObjectStream, Transport
 from ..resources import WorkItem
 from .memory import MemoryBudget
-from .steps import Job, Steps
+from .steps import Job, Limits, Steps
 
 #: Parsed documents that wait for the caller, for each worker.
 HELD_PER_WORKER = 2
@@ -42,9 +42,7 @@ def parsed_documents(
     steps: Steps[dict[str, Any]] = Steps(
         calls,
         receive,
-        workers=workers,
-        patience=patience,
-        space_id=space_id,
+        Limits(workers, patience, space_id),
         ordered=ordered,
         budget=MemoryBudget(prefetch_bytes, HELD_PER_WORKER * workers),
     )

@@ -52,8 +52,6 @@ T = TypeVar("T")
 
 
 class _Job:
-    __slots__ = ("answer", "error", "file", "index", "path", "source", "uploaded", "url")
-
     def __init__(self, file: File) -> None:
         self.file = file
         self.index = -1
@@ -64,22 +62,9 @@ class _Job:
         self.uploaded: UploadedFile | None = None
         self.error: CFPlatformError | None = None
 
-    @property
-    def result(self) -> UploadResult:
-        return UploadResult(self.file, self.uploaded, self.error)
-
 
 class Uploader:
-    """One run of uploads.
-
-    Args:
-        calls: The transport.
-        space_id: The space that gets the files.
-        content_type: The type of all files; by their names if ``None``.
-        workers: Files sent at the same time, at the most.
-        patience: Seconds that a request waits for an outage to end.
-        reporter: Receives what finishes, and what the run waits for.
-    """
+    """One run of uploads; the type of each file comes from its name if ``content_type`` is ``None``."""
 
     def __init__(
         self,
@@ -99,7 +84,7 @@ class Uploader:
         # Enough that a whole group of URLs is asked for while the workers are busy.
         self._pool: Pool[_Job] = Pool(workers, window=2 * workers + MAX_URLS, on_wait=on_wait, name="cfplatform-upload")
         self._run = Run(patience, self._pool.stop, on_wait)
-        self._to_sign = self._pool.group(MAX_URLS, self._ask)
+        self._to_sign = self._pool.group(MAX_URLS, functools.partial(self._do, self._give_urls))
         self._answers = itertools.count(1)
         # URLs that came with this answer or before it are not tried: one of them was refused.
         self._refused = 0
@@ -118,10 +103,13 @@ class Uploader:
         try:
             with contextlib.closing(self._pool.run(map(_Job, files), self._begin)) as jobs:
                 for job in jobs:
-                    self._let_go(job)
                     uploaded = job.uploaded
+                    if isinstance(job.source, OpenFile):
+                        job.source.uses -= 1
+                        if not job.source.uses:
+                            del self._open_files[id(job.file)]
                     self._reporter.advance("uploaded" if uploaded else "failed", uploaded.size if uploaded else 0)
-                    yield job.result
+                    yield UploadResult(job.file, uploaded, job.error)
         finally:
             self._reporter.finish()
 
@@ -130,31 +118,21 @@ class Uploader:
     def _begin(self, job: _Job) -> None:
         """Check a file, so that no URL is asked for one that cannot be sent, and line it up."""
         try:
-            job.source = self._source(job.file)
+            job.source = self._open_files.get(id(job.file)) or source_of(job.file)
         except CFPlatformError as error:
             self._fail(job, error)
             return
-        self._pool.submit_together(self._to_sign, job)
-
-    def _source(self, file: File) -> OnDisk | OpenFile:
-        found = self._open_files.get(id(file)) or source_of(file)
-        if isinstance(found, OpenFile):
-            self._open_files[id(file)] = found
-            found.uses += 1
-        return found
-
-    def _let_go(self, job: _Job) -> None:
         if isinstance(job.source, OpenFile):
-            job.source.uses -= 1
-            if not job.source.uses:
-                del self._open_files[id(job.file)]
+            self._open_files[id(job.file)] = job.source
+            job.source.uses += 1
+        self._pool.submit_together(self._to_sign, job)
 
     # --- Workers -------------------------------------------------------------------------------------------
 
-    def _do(self, step: Callable[[], object], jobs: list[_Job]) -> None:
+    def _do(self, step: Callable[[list[_Job]], object], jobs: list[_Job]) -> None:
         """Take a step for jobs; an error concerns these, or all of them."""
         try:
-            step()
+            step(jobs)
         except CFPlatformError as error:
             # An error of the storage concerns one file, an error of the API all of them.
             is_about_these = isinstance(error, (UploadError, *_TRANSIENT)) or bool(jobs[0].url)
@@ -170,9 +148,6 @@ class Uploader:
         job.error = error.with_traceback(None)
         self._pool.finish(job)
 
-    def _ask(self, jobs: list[_Job]) -> None:
-        self._do(functools.partial(self._give_urls, jobs), jobs)
-
     def _give_urls(self, jobs: list[_Job]) -> None:
         """Ask for as many URLs as there are files, and have the files sent."""
         urls = self._new_urls(len(jobs))
@@ -184,8 +159,7 @@ class Uploader:
                 continue
             job.path, job.url = urls.pop(0)
             job.answer = answer
-            send = functools.partial(self._do, functools.partial(self._send, job), [job])
-            self._pool.submit_first([(job, send)])
+            self._pool.submit_first([(job, functools.partial(self._do, self._send, [job]))])
 
     def _new_urls(self, count: int) -> list[tuple[str, str]]:
         query = [("count", str(count))]
@@ -200,7 +174,8 @@ class Uploader:
             raise InvalidResponseError("The answer to a request for upload URLs holds none.", method="GET")
         return list(found.items())
 
-    def _send(self, job: _Job) -> None:
+    def _send(self, jobs: list[_Job]) -> None:
+        (job,) = jobs
         if job.answer <= self._refused:
             job.url = ""
             self._pool.submit_together(self._to_sign, job)

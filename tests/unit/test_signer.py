@@ -14,7 +14,7 @@ from cfplatform import (
     InvalidResponseError,
     ServerError,
 )
-from cfplatform.transfer.signing import Signer
+from cfplatform.transfer.steps import Signer
 from tests.http.scripted import Answer, raw, said
 
 

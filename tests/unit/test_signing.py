@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cfplatform import DownloadError, UnsafePathError
-from cfplatform.transfer.signing import locate
+from cfplatform.transfer.steps import locate
 from tests.tools import outcome
 
 

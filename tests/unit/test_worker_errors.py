@@ -7,7 +7,7 @@ import sqlite3
 import traceback
 
 from cfplatform import CFPlatformError
-from cfplatform.destination import database as state_database
+from cfplatform.destination import state as state_file
 from tests.faults.test_x_secrets import QUERY, STORAGE_FAULTS, check, loud
 from tests.faults.tools import store_at
 from tests.http.conftest import KEY
@@ -19,7 +19,7 @@ __all__ = ["loud"]
 def test_an_error_of_a_worker_that_ends_the_run_has_no_frames_of_the_worker(
     serve, make_sandbox, tmp_path, loud, capfd, monkeypatch
 ):
-    monkeypatch.setattr(state_database, "LOCK_WAIT", 0.1)
+    monkeypatch.setattr(state_file, "LOCK_WAIT", 0.1)
     sandbox = make_sandbox(items=50, batches=1, api_key=KEY)
     store_at(sandbox, serve(default=STORAGE_FAULTS["right"]).origin, QUERY)
     with sandbox.client(max_workers=2) as client:
