@@ -268,10 +268,21 @@ class PartFile:
 
 
 def move(folder: Folder, name: str, root: Path | Folder, path: str) -> None:
-    """Give a file of an open folder its final path below a destination, in one step."""
+    """Give a file of an open folder its final path below a destination, in one step.
+
+    Raises:
+        DownloadError: If it may not be replaced, as a file that another program has open on Windows. That is about one
+            file, since the destination could be written.
+    """
     *names, final = path.split("/")
     with Folder(root, *names) as target:
-        os.replace(folder.at(name), target.at(final), src_dir_fd=folder.descriptor, dst_dir_fd=target.descriptor)
+        try:
+            os.replace(folder.at(name), target.at(final), src_dir_fd=folder.descriptor, dst_dir_fd=target.descriptor)
+        except PermissionError as error:
+            raise DownloadError(
+                f"{path!r} cannot be replaced: {error.strerror or error}. Close it where it is open, check the "
+                "permissions of its folder, then run it again."
+            ) from None
 
 
 def unique_name() -> str:

@@ -198,7 +198,9 @@ class State:
         The answer stays the same for the life of the destination unless the batch gets another name.
         """
         plain = naming.safe_name(name)
-        choices = (plain, naming.safe_name(f"{plain}~{batch_id}"))
+        # The batch is told apart by its id, and where another project has that too, by both.
+        marks = (batch_id, naming.digest(f"{project_id}/{batch_id}"))
+        choices = (plain, *(naming.safe_name(f"{plain}~{mark}") for mark in marks))
         batch = (project_id, batch_id)
         # Looking up and taking a name is one step, else two threads could take the same.
         with self._naming:

@@ -208,6 +208,26 @@ def test_a_listing_that_breaks_finishes_what_it_listed(make_sandbox, tmp_path):
     assert len(tree(tmp_path)) == 200
 
 
+def test_a_file_that_may_not_be_replaced_fails_alone(sandbox, client, tmp_path, monkeypatch):
+    # As one that is open in an editor on Windows; where tests run as root no permission refuses it.
+    busy = next(sandbox.work_item_ids())
+    replace = os.replace
+
+    def refusing(source, target, **options):
+        if busy in str(target):
+            raise PermissionError(13, "used by another process")
+        return replace(source, target, **options)
+
+    monkeypatch.setattr(os, "replace", refusing)
+    summary = client.download_project(destination=tmp_path)
+    (failure,) = summary.failures
+    assert (failure.item_id, summary.failed) == (busy, 1)
+    assert "cannot be replaced: used by another process" in str(failure.error)
+    monkeypatch.setattr(os, "replace", replace)
+    again = client.download_project(destination=tmp_path)
+    assert (again.successful, again.skipped, again.failed) == (1, again.total_items - 1, 0)
+
+
 def test_hostile_and_colliding_batch_names_stay_inside_and_apart(make_sandbox, tmp_path):
     names = ["..", "a/b", "a_b", "A_B", "Café", "Cafe\u0301", "CON", "x\x1b[31m", "-rf", "n" * 300, "Default", " "]
     sandbox = make_sandbox(items=26, batches=len(names), batch_names=names, unbatched=2)

@@ -20,7 +20,7 @@ from tests.adapters import missing
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
-#: What wants a process of its own: the start of others, and the set-up of logs, which would stay.
+#: What wants a process of its own: the start of others, and the set-up of logs and tracers, which would stay.
 PROCESS = re.compile(r"__main__|basicConfig|\.instrument\(")
 MOCKS = re.compile(r"^import (responses|requests_mock)$", re.MULTILINE)
 BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:(?:    .*)?\n)+)", re.MULTILINE)

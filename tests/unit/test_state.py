@@ -71,7 +71,8 @@ def test_a_renamed_batch_moves_and_its_old_name_becomes_free(opened):
 
 def test_projects_do_not_share_folders(opened):
     assert opened.folder("p", "", "Default") == "Default"
-    assert opened.folder("q", "", "Default") != "Default"
+    assert len({opened.folder(project, "", "Default") for project in "pqrstu"}) == 6
+    assert len({opened.folder(project, "1002", "Night") for project in "pqrstu"}) == 6
 
 
 def test_a_folder_written_into_the_state_by_somebody_else_is_not_used(root, opened):
@@ -82,9 +83,10 @@ def test_a_folder_written_into_the_state_by_somebody_else_is_not_used(root, open
     assert opened.folder("p", "1", "name") == "name"
 
 
-def test_a_name_that_is_taken_twice_over_is_an_error(opened):
-    assert opened.folder("p", "1", "x") == "x"
-    assert opened.folder("p", "2", "x~3") == "x~3"
+def test_a_name_that_is_taken_three_times_over_is_an_error(opened):
+    last = f"x~{naming.digest('p/3')}"
+    for number, name in enumerate(["x", "x~3", last], start=4):
+        assert opened.folder("p", str(number), name) == name
     with pytest.raises(DownloadError, match="No folder name is free for the batch 'X' with id 3"):
         opened.folder("p", "3", "X")
 
