@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
 import json
 import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlencode
 
 import requests
 import urllib3
@@ -82,8 +85,14 @@ def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 def target(path: str, params: Query | Mapping[str, Any] | None) -> str:
     """Return a path that is relative to the base URL with its query, escaped as requests does it."""
-    if isinstance(path, str) and path.startswith("/") and not params and _is_plain(path.replace("/", "")):
-        return path
+    is_plain = isinstance(path, str) and path.startswith("/") and _is_plain(path.replace("/", ""))
+    if is_plain and (not params or isinstance(params, list)):
+        # What requests would make of pairs of texts, in a twentieth of the time; it drops None and repeats lists.
+        with contextlib.suppress(ValueError, TypeError):
+            if not params:
+                return path
+            if all(isinstance(value, str) for value in itertools.chain.from_iterable(params)):
+                return f"{path}?{_encoded(tuple(params))}"
     if not isinstance(path, str) or "://" in path or not path.isprintable():
         raise InvalidParameterError(
             f"path must be relative to the base URL, such as '/projects/...', not {path!r}.", parameter="path"
@@ -98,6 +107,11 @@ def target(path: str, params: Query | Mapping[str, Any] | None) -> str:
     if not prepared.url:
         raise InvalidParameterError(_NO_REQUEST)
     return prepared.url.removeprefix(_ANY_HOST)
+
+
+@functools.lru_cache(64)
+def _encoded(query: tuple[tuple[str, str], ...]) -> str:
+    return urlencode(query)
 
 
 def json_bytes(value: Any) -> bytes:
