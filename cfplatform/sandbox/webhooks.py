@@ -55,7 +55,7 @@ class Delivery:
     """A message about one change of status, and what became of it.
 
     Attributes:
-        number: Its place in the order of the changes; a reset does not begin anew.
+        number: Its place in the order of the changes; a reset does not start it again.
         url: Where it goes.
         work_item_id: The work item that changed.
         status: Its new status.

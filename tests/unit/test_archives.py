@@ -294,6 +294,7 @@ def test_a_pipe_is_refused_rather_than_waited_for(tmp_path):
 
 
 def test_paths_are_used_where_folders_cannot_be_held_open(simple, tmp_path, monkeypatch):
+    # As on Windows, which knows no open folders; no file system of this machine is like that.
     monkeypatch.setattr("cfplatform.destination.local._RELATIVE", False)
     stale = tmp_path / f".cfplatform-{naming.digest('labels')}-0123"
     stale.mkdir()
