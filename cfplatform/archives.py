@@ -21,7 +21,6 @@ import re
 import shutil
 import stat
 import struct
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -476,12 +475,7 @@ def _check_space(target: Path, info: ArchiveInfo) -> None:
 def _unfinished(target: Path) -> Iterator[str]:
     """Make a hidden folder beside a new one; yield its name. At the end it gets that of the new one, or is removed."""
     parent, prefix = target.parent, f".cfplatform-{naming.digest(target.name)}-"
-    for old in parent.glob(f"{prefix}*"):
-        # Of a process that is gone.
-        with contextlib.suppress(OSError):
-            made_by = old.name.removeprefix(prefix)
-            if local.is_left_behind(made_by) or time.time() - old.lstat().st_mtime > local.STALE_AFTER:
-                shutil.rmtree(old, ignore_errors=True)
+    local.remove_stale(parent, prefix)
     name = prefix + local.unique_name()
     os.mkdir(parent / name)
     try:
@@ -507,8 +501,7 @@ def _unpack(
             # Members of one folder mostly follow each other.
             if folders != entered:
                 held.close()
-                local.ensure_folder(parent, root, *folders)
-                folder = held.enter_context(local.Folder(parent, root, *folders))
+                folder = held.enter_context(local.Folder(parent, root, *folders, make=0o777))
                 entered = folders
             if _is_folder(member):
                 # For its checks.

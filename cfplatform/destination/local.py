@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from typing_extensions import Self
 
@@ -63,21 +63,17 @@ def prepare_destination(destination: object, what: str = "destination") -> Path:
         raise InvalidParameterError(f"{what} {str(root)!r} is a file; pass the path of a folder.", parameter=what)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # One after the other, so that nothing is made behind a link.
-        for folder in (root / STATE_FOLDER, partial_folder(root)):
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir(mode=0o700)
-            if not stat.S_ISDIR(folder.lstat().st_mode):
-                raise InvalidParameterError(
-                    f"{str(folder)!r} is a link that leads elsewhere. Remove it.", parameter=what
-                )
+        root = root.resolve()
+        Folder(root, STATE_FOLDER, _PARTIAL, make=0o700).close()
         os.chmod(root / STATE_FOLDER, 0o700)
-        PartFile(root).discard()
+        Destination(root).part().discard()
+    except UnsafePathError as error:
+        raise InvalidParameterError(str(error), parameter=what) from None
     except OSError as error:
         raise InvalidParameterError(
             f"{what} {str(root)!r} cannot be written: {error.strerror or error}.", parameter=what
         ) from None
-    return root.resolve()
+    return root
 
 
 def folder_path(value: object, what: str) -> Path:
@@ -91,14 +87,6 @@ def folder_path(value: object, what: str) -> Path:
         raise InvalidParameterError(
             f"{what} {text!r} names a home folder that does not exist.", parameter=what
         ) from None
-
-
-def ensure_folder(root: Path, *names: str) -> None:
-    """Create a folder below ``root``, with its parents, unless something else is in the way; see :class:`Folder`."""
-    for depth, name in enumerate(names):
-        with Folder(root, *names[:depth]) as outer, contextlib.suppress(FileExistsError):
-            os.mkdir(outer.at(name), dir_fd=outer.descriptor)
-    Folder(root, *names).close()
 
 
 def partial_folder(root: Path) -> Path:
@@ -119,42 +107,39 @@ class Folder:
     Args:
         parent: A folder, or one that is open already and stays so.
         names: The folders that lead from there to this one.
+        make: The mode of folders that are created where they are missing; ``None`` creates none.
 
     Raises:
         UnsafePathError: If something else is in the way, such as a link.
     """
 
-    def __init__(self, parent: Path | Folder, *names: str) -> None:
+    def __init__(self, parent: Path | Folder, *names: str, make: int | None = None) -> None:
         #: To be passed as ``dir_fd=`` together with :meth:`at`.
         self.descriptor: int | None = None
-        outer = None
-        if isinstance(parent, Folder):
-            self.path: Path = parent.path
-            outer = parent.descriptor
-            if outer is not None and not names:
-                self.descriptor = os.dup(outer)
-        else:
-            self.path = parent
-            if _RELATIVE:
-                self.descriptor = os.open(parent, _FOLDER_FLAGS & ~getattr(os, "O_NOFOLLOW", 0))
+        self.path: Path = parent.path if isinstance(parent, Folder) else parent
+        if isinstance(parent, Folder) and parent.descriptor is not None:
+            self.descriptor = os.dup(parent.descriptor)
+        elif _RELATIVE:
+            self.descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         for name in names:
-            self._enter(name, self.descriptor if outer is None else outer)
-            outer = None
+            if make is not None:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self.at(name), make, dir_fd=self.descriptor)
+            self._enter(name)
 
-    def _enter(self, name: str, outer: int | None) -> None:
+    def _enter(self, name: str) -> None:
         self.path = self.path / name
         try:
-            if outer is not None:
-                left, self.descriptor = self.descriptor, os.open(name, _FOLDER_FLAGS, dir_fd=outer)
-                if left is not None:
-                    os.close(left)
+            if self.descriptor is not None:
+                outer, self.descriptor = self.descriptor, os.open(name, _FOLDER_FLAGS, dir_fd=self.descriptor)
+                os.close(outer)
             elif not stat.S_ISDIR(self.path.lstat().st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, "")
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                 raise
             raise UnsafePathError(
-                f"{str(self.path)!r} is a link or a file where a batch folder belongs; nothing was written through it. "
+                f"{str(self.path)!r} is a link or a file where a folder belongs; nothing was written through it. "
                 "Remove it or choose another destination."
             ) from None
 
@@ -178,17 +163,6 @@ class Folder:
         return name if self.descriptor is not None else str(self.path / name)
 
 
-class OpenFolders:
-    """The folders that every file of a destination needs, opened once; closed when nothing refers to them any more.
-
-    Not closed explicitly: a thread that outlives its run would use a descriptor that by then means something else.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = Folder(root)
-        self.partial = Folder(self.root, STATE_FOLDER, _PARTIAL)
-
-
 class PartFile:
     """A file that appears under its final name only when :meth:`commit` is called, and then complete.
 
@@ -196,15 +170,14 @@ class PartFile:
     way; leaving the ``with`` block without a commit removes it.
     """
 
-    def __init__(self, destination: Path | OpenFolders) -> None:
-        self._folders = destination if isinstance(destination, OpenFolders) else OpenFolders(destination)
-        self._folder = self._folders.partial
+    def __init__(self, destination: Destination, folder: Folder) -> None:
+        self._destination = destination
+        self._folder = folder
         self._name = unique_name()
-        self._address = self._folder.at(self._name)
         self._done = False
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         # 0o666 lets the umask decide, as for any file that a program creates.
-        self._descriptor = os.open(self._address, flags, 0o666, dir_fd=self._folder.descriptor)
+        self._descriptor = os.open(folder.at(self._name), flags, 0o666, dir_fd=folder.descriptor)
 
     @property
     def path(self) -> Path:
@@ -233,22 +206,12 @@ class PartFile:
             yield piece
 
     def commit(self, path: str) -> Written:
-        """Close the file, give it its final name in one step, and return its size and time.
-
-        A link under the final name is replaced, not followed; a link instead of a folder is refused. The path is
-        relative to the destination, with ``/`` between its parts.
-        """
-        try:
-            # A full disk may show only at close, so the file is closed before it is renamed.
-            self.close()
-            found = os.stat(self._address, dir_fd=self._folder.descriptor)
-            move(self._folder, self._name, self._folders.root, path)
-        except OSError as error:
-            if error.errno in _FULL:
-                raise _with_free_space(error, self._folder.path, 0) from None
-            raise
+        """Give the file its final path; see :meth:`Destination.take`."""
+        # A full disk may show only at close, so the file is closed before it is renamed.
+        self.close()
+        written = self._destination.take(self._folder, self._name, path)
         self._done = True
-        return Written(found.st_size, found.st_mtime_ns)
+        return written
 
     def close(self) -> None:
         """Close the file; nothing can be written or read any more."""
@@ -264,25 +227,7 @@ class PartFile:
             with contextlib.suppress(OSError):
                 self.close()
             with contextlib.suppress(OSError):
-                os.unlink(self._address, dir_fd=self._folder.descriptor)
-
-
-def move(folder: Folder, name: str, root: Path | Folder, path: str) -> None:
-    """Give a file of an open folder its final path below a destination, in one step.
-
-    Raises:
-        DownloadError: If it may not be replaced, as a file that another program has open on Windows. That is about one
-            file, since the destination could be written.
-    """
-    *names, final = path.split("/")
-    with Folder(root, *names) as target:
-        try:
-            os.replace(folder.at(name), target.at(final), src_dir_fd=folder.descriptor, dst_dir_fd=target.descriptor)
-        except PermissionError as error:
-            raise DownloadError(
-                f"{path!r} cannot be replaced: {error.strerror or error}. Close it where it is open, check the "
-                "permissions of its folder, then run it again."
-            ) from None
+                os.unlink(self._folder.at(self._name), dir_fd=self._folder.descriptor)
 
 
 def unique_name() -> str:
@@ -304,12 +249,21 @@ def is_left_behind(name: str) -> bool:
     return not mark.startswith(_PROCESS) if int(pid) == os.getpid() else not _is_running(int(pid))
 
 
-def remove_stale_parts(root: Path) -> None:
-    """Remove unfinished files of processes of this host that are gone, and any that are older than a day."""
-    with contextlib.suppress(OSError), os.scandir(partial_folder(root)) as entries:
+def remove_stale(folder: Path, prefix: str = "") -> None:
+    """Remove unfinished files and folders, named by a prefix and a :func:`unique_name`, that nobody works on any more.
+
+    Their process is one of this host that is gone, or they are older than a day.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
+            name = entry.name.removeprefix(prefix)
             with contextlib.suppress(OSError):
-                if is_left_behind(entry.name) or time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_AFTER:
+                age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                if not entry.name.startswith(prefix) or not (is_left_behind(name) or age > STALE_AFTER):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
                     os.unlink(entry.path)
 
 
@@ -351,33 +305,58 @@ def destination_error(error: OSError) -> DownloadError:
     )
 
 
-class LocalDestination:
-    """A folder of this machine as a destination; paths are relative to it, with ``/`` between their parts."""
+class Destination:
+    """A folder of this machine that files go to; paths are relative to it, with ``/`` between their parts."""
 
     #: Of a :class:`~cfplatform.destination.remote.RemoteDestination`.
-    url = None
+    url: str | None = None
     #: Whether other processes can write to it.
     is_shared = True
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._folders: OpenFolders | None = OpenFolders(root)
+        # Opened once for all files.
+        self._partial: Folder | None = None
 
-    def __reduce__(self) -> tuple[type[LocalDestination], tuple[Path]]:
+    def __reduce__(self) -> tuple[type[Destination], tuple[Any, ...]]:
         # Folders are opened again in each process.
-        return LocalDestination, (self.root,)
+        return Destination, (self.root,)
 
     def part(self) -> PartFile:
         """Begin a file."""
-        return PartFile(self._folders or self.root)
+        folder = self._partial = self._partial or Folder(self.root, STATE_FOLDER, _PARTIAL)
+        return PartFile(self, folder)
 
     def release(self) -> None:
-        """Close the folders; a thread that is late opens them for itself."""
-        self._folders = None
+        """Close what is held open for all files of a run, once the last thread that is late has let go of it."""
+        self._partial = None
+
+    def take(self, folder: Folder, name: str, path: str) -> Written:
+        """Give a complete file of an open folder its final path, in one step; return its size and time.
+
+        A link under the final name is replaced, not followed; a link instead of a folder is refused.
+
+        Raises:
+            DownloadError: If it may not be replaced, as a file that another program has open on Windows. That is about
+                one file, since the destination could be written.
+        """
+        *names, final = path.split("/")
+        found = os.stat(folder.at(name), dir_fd=folder.descriptor)
+        with Folder(self.root, *names) as target:
+            try:
+                os.replace(
+                    folder.at(name), target.at(final), src_dir_fd=folder.descriptor, dst_dir_fd=target.descriptor
+                )
+            except PermissionError as error:
+                raise DownloadError(
+                    f"{path!r} cannot be replaced: {error.strerror or error}. Close it where it is open, check the "
+                    "permissions of its folder, then run it again."
+                ) from None
+        return Written(found.st_size, found.st_mtime_ns)
 
     def ensure_folder(self, *names: str) -> None:
-        """Create a folder; see :func:`ensure_folder`."""
-        ensure_folder(self.root, *names)
+        """Create a folder with its parents, unless something else is in the way; see :class:`Folder`."""
+        Folder(self.root, *names, make=0o777).close()
 
     def has(self, path: str, size: int, mtime_ns: int) -> bool:
         """Tell whether a file still has the size and time that were recorded."""

@@ -7,13 +7,15 @@ store is asked for its size and entity tag, which is what a later run compares.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
-import threading
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from .. import naming
 from ..exceptions import (
@@ -27,7 +29,7 @@ from ..exceptions import (
     printable,
 )
 from . import local
-from .local import LocalDestination, Written
+from .local import Destination, Folder, Written
 
 #: MiB of a part of a large object, which is how much of it is in memory at a time.
 CHUNK_MIB = 8
@@ -64,10 +66,11 @@ def open_destination(destination: object, state: object = None) -> Destination:
                 "state is for destinations that are URLs; a folder keeps its state in itself. Leave it out.",
                 parameter="state",
             )
-        return LocalDestination(local.prepare_destination(local_path(destination)))
+        return Destination(local.prepare_destination(local_path(destination)))
     root = state_root(url, state)
     remote = RemoteDestination(url, root)
-    remote.connect()
+    # Now, since what is wrong with the store is to be reported before a folder is made.
+    remote.open()
     local.prepare_destination(root, "state")
     return remote
 
@@ -131,10 +134,6 @@ def local_path(destination: object) -> object:
     """Return the path that a ``file://`` URL names; anything else unchanged."""
     if not isinstance(destination, str) or not re.match(r"(?i)\s*(file|local)://", destination):
         return destination
-    # Imported here because it is slow to import and rarely needed.
-    import urllib.parse
-    import urllib.request
-
     parts = urllib.parse.urlsplit(destination.strip())
     if parts.netloc.lower() not in ("", "localhost"):
         raise InvalidParameterError(
@@ -143,46 +142,31 @@ def local_path(destination: object) -> object:
     return urllib.request.url2pathname(parts.path)
 
 
-class RemoteDestination:
-    """A destination whose files are objects of a store; otherwise as :class:`~.local.LocalDestination`.
+class RemoteDestination(Destination):
+    """A destination whose files are objects of a store; until they are complete, they lie in the folder of its state.
 
     The URL comes from :func:`remote_url`; ``root`` is the local folder of its state.
     """
 
     def __init__(self, url: str, root: Path) -> None:
+        super().__init__(root)
         self.url = url
-        self.root = root
         self._scheme = url.partition("://")[0]
         self._is_object_store = self._scheme in _OBJECT_STORES
         self.is_shared = self._scheme != _MEMORY
-        self._connecting = threading.Lock()
-        self._pid = -1
+        #: Returns the file system of the store, and the path of the destination in it; nothing is sent yet.
+        self.open = functools.cache(functools.partial(_open_store, url))
         # What was in a folder when it was listed first, and what was written there since.
         self._listed: dict[str, dict[str, Written]] = {}
 
-    def __reduce__(self) -> tuple[type[RemoteDestination], tuple[str, Path]]:
+    def __reduce__(self) -> tuple[type[Destination], tuple[Any, ...]]:
         # A store is opened again in each process: its threads and connections belong to one.
         return RemoteDestination, (self.url, self.root)
 
-    def connect(self) -> Any:
-        """Return the file system of the store; nothing is sent yet."""
-        with self._connecting:
-            if self._pid != os.getpid():
-                self._store, self._base = _open_store(self.url)
-                self._pid = os.getpid()
-            return self._store
-
-    def part(self) -> RemotePart:
-        """Begin an object."""
-        return RemotePart(self)
-
-    def release(self) -> None:
-        """Do nothing: nothing is held open for all objects of a run."""
-
-    def put(self, file: Path, path: str) -> Written:
-        """Put a complete file into the store, check what the store says of it, and return that."""
-        store, final = self.connect(), self._full_path(path)
-        size = file.stat().st_size
+    def take(self, folder: Folder, name: str, path: str) -> Written:
+        """Put a complete file into the store, check what the store says of it, return that, and remove the file."""
+        file, (store, base) = folder.path / name, self.open()
+        final, size = f"{base}/{path}", file.stat().st_size
         options = {"chunksize": chunk_size(size), "max_concurrency": 1} if _OBJECT_STORES.get(self._scheme) else {}
         target = final if self._is_object_store else f"{final.rpartition('/')[0]}/.{local.unique_name()}.part"
         with self._store_errors(path):
@@ -202,18 +186,20 @@ class RemoteDestination:
                     with contextlib.suppress(Exception):
                         store.rm_file(target)
                 raise
-        folder, _, name = path.rpartition("/")
-        if folder in self._listed:
-            self._listed[folder][name] = written
+        directory, _, name = path.rpartition("/")
+        if directory in self._listed:
+            self._listed[directory][name] = written
+        with contextlib.suppress(OSError):
+            file.unlink()
         return written
 
     def ensure_folder(self, *names: str) -> None:
         """Create a folder, where the store has any."""
         # Object stores have none, and some would create a bucket instead.
         if not self._is_object_store:
-            path = "/".join(names)
+            (store, base), path = self.open(), "/".join(names)
             with self._store_errors(path):
-                self.connect().makedirs(self._full_path(path), exist_ok=True)
+                store.makedirs(f"{base}/{path}", exist_ok=True)
 
     def has(self, path: str, size: int, mtime_ns: int) -> bool:
         """Tell whether an object is still the one that was written; its folder is listed once for all objects."""
@@ -225,20 +211,16 @@ class RemoteDestination:
 
     def remove_unchanged(self, path: str, size: int, mtime_ns: int) -> None:
         """Remove an object if it is still the one that was written."""
-        store, target = self.connect(), self._full_path(path)
+        store, base = self.open()
         # An object that is left behind is no reason to report the one that was saved as failed.
         with contextlib.suppress(DownloadError), self._store_errors(path):
-            found = self._look_up(target, size)
+            found = self._look_up(f"{base}/{path}", size)
             if found is not None and _is_same(found, size, mtime_ns):
-                store.rm_file(target)
-
-    def _full_path(self, path: str) -> str:
-        self.connect()
-        return f"{self._base}/{path}"
+                store.rm_file(f"{base}/{path}")
 
     def _look_up(self, target: str, size: int) -> Written | None:
-        """Ask the store for an object; ``None`` if it has none of this size."""
-        store = self.connect()
+        """Request what the store knows of an object; ``None`` if it has none of this size."""
+        store, _ = self.open()
         store.invalidate_cache(target.rpartition("/")[0])
         try:
             found = _written(store.info(target))
@@ -247,7 +229,8 @@ class RemoteDestination:
         return found if found.size == size else None
 
     def _list(self, folder: str) -> dict[str, Written]:
-        store, target = self.connect(), self._full_path(folder)
+        store, base = self.open()
+        target = f"{base}/{folder}"
         store.invalidate_cache(target)
         with self._store_errors(folder):
             try:
@@ -269,27 +252,9 @@ class RemoteDestination:
             raise _store_error(error, f"{self.url}/{path}") from None
 
 
-class RemotePart(local.PartFile):
-    """An object that is put into the store when :meth:`commit` is called; until then a file in the state folder."""
-
-    def __init__(self, destination: RemoteDestination) -> None:
-        super().__init__(destination.root)
-        self._destination = destination
-
-    def commit(self, path: str) -> Written:
-        """Put it into the store, and remove the file; return what distinguishes the object from a later one."""
-        self.close()
-        written = self._destination.put(self.path, path)
-        self.discard()
-        return written
-
-
 def chunk_size(size: int) -> int:
     """Return the bytes of a part, for an object of some size: full MiB, as Google asks for multiples of 256 KiB."""
     return max(CHUNK_MIB, -(-size // (MAX_PARTS << 20))) << 20
-
-
-Destination: TypeAlias = LocalDestination | RemoteDestination
 
 
 def _open_store(url: str) -> tuple[Any, str]:

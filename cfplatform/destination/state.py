@@ -126,7 +126,7 @@ class State:
         try:
             self._lock_file = _lock(root)
             try:
-                local.remove_stale_parts(root)
+                local.remove_stale(local.partial_folder(root))
                 self._db = _connect(state_path(root))
             except BaseException:
                 self._lock_file.close()

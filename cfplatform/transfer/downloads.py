@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from .. import http, naming, params, progress
 from ..destination import local
-from ..destination.remote import Destination
+from ..destination.local import Destination
 from ..destination.state import RESULTS_AT_ONCE, FinishedAsset, FinishedItem, ResultRow, State, StateError
 from ..exceptions import DestinationError, DownloadError, InvalidParameterError, OutageError, from_dict, to_dict
 from ..http import ObjectStream, Run, Transport

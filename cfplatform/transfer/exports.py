@@ -317,7 +317,7 @@ class Exports:
     ) -> resumable.Resumable:
         """Fetch an archive and read all of it; where an earlier run left damaged bytes, fetch it again."""
         while True:
-            part = resumable.Resumable(root, f"export {export.id}", reporter)
+            part = resumable.Resumable(local.Destination(root), f"export {export.id}", reporter)
             continued = part.position() > 0
             try:
                 resumable.fetch(

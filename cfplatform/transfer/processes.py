@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..destination import local
-from ..destination.remote import Destination
+from ..destination.local import Destination
 from ..destination.state import FinishedAsset, FinishedItem
 from ..exceptions import (
     CFPlatformError,
@@ -204,7 +204,7 @@ class ExecutorSteps(Generic[R]):
         """
         pid = os.getpid()
         try:
-            mark = local.PartFile(self._destination.root)
+            mark = self._destination.part()
         except OSError as error:
             raise local.destination_error(error) from None
         self._mark = mark.path

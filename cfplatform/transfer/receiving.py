@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 
 from .. import documents, naming
 from ..destination import local
-from ..destination.local import PartFile, Written
-from ..destination.remote import Destination, RemoteDestination
+from ..destination.local import Destination, PartFile, Written
 from ..destination.state import FinishedAsset, FinishedItem
 from ..exceptions import InvalidResponseError
 from ..http import ObjectStream, Run, Transport
@@ -120,14 +119,10 @@ class Receiver:
                 raise InvalidResponseError("The storage sent a web page instead of the asset.")
 
         key = f"asset {job.project_id} {job.item.id}"
-        with contextlib.closing(resumable.Resumable(self._destination.root, key)) as part:
+        with contextlib.closing(resumable.Resumable(self._destination, key)) as part:
             resumable.fetch(self._calls, job.asset_url, part, renew, look=look, plain=renew is None, run=run)
             path = target.asset_path(_extension(job.item.asset_url or "", part.media_type))
-            if isinstance(self._destination, RemoteDestination):
-                found = self._destination.put(part.path, path)
-                part.discard()
-            else:
-                found = part.commit(path, flush=False)
+            found = part.commit(path, flush=False)
         return FinishedAsset(path, asset_source(job.item), *found)
 
 

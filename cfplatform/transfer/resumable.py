@@ -46,13 +46,16 @@ class Resumable:
     one file, and no lock is needed.
 
     Args:
-        root: The destination, prepared.
+        destination: The destination, prepared.
         key: What names the object, in this run and in a later one.
         reporter: Receives the total size and that of each piece that arrives; a negative one where bytes are discarded.
     """
 
-    def __init__(self, root: Path, key: str, reporter: progress.ProgressReporter | None = None) -> None:
-        self._root = root
+    def __init__(
+        self, destination: local.Destination, key: str, reporter: progress.ProgressReporter | None = None
+    ) -> None:
+        self._destination = destination
+        self._root = root = destination.root
         self._reporter = reporter
         self._reported: int | None = None
         self._announced: int | None = None
@@ -60,9 +63,7 @@ class Resumable:
         self._done = False
         name = f"{naming.safe_name(key)}~{naming.digest(key)}"
         self._free, self._own = f"{name}.free", f"{name}.{local.unique_name()}"
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(root / local.STATE_FOLDER / FOLDER, 0o700)
-        self._outer = local.Folder(root, local.STATE_FOLDER, FOLDER)
+        self._outer = local.Folder(root, local.STATE_FOLDER, FOLDER, make=0o700)
         self._claim(name)
         self._folder = local.Folder(self._outer, self._own)
         self._drop_foreign()
@@ -188,15 +189,14 @@ class Resumable:
         """Move the file to its final path in the destination; flush it to disk before, its name after."""
         if flush:
             os.fsync(self._file.fileno())
-        found = os.fstat(self._file.fileno())
         self._file.close()
-        local.move(self._folder, _DATA, self._root, path)
+        written = self._destination.take(self._folder, _DATA, path)
         if flush:
             with local.Folder(self._root, *path.split("/")[:-1]) as folder:
                 if folder.descriptor is not None:
                     os.fsync(folder.descriptor)
         self._remove()
-        return local.Written(found.st_size, found.st_mtime_ns)
+        return written
 
     def discard(self) -> None:
         """Remove it."""

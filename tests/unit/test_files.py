@@ -59,7 +59,7 @@ def test_a_link_in_place_of_the_state_folder_is_not_followed(tmp_path, link):
     root = tmp_path / "root"
     (root / link).parent.mkdir(parents=True)
     (root / link).symlink_to(outside)
-    with pytest.raises(InvalidParameterError, match="is a link that leads elsewhere"):
+    with pytest.raises(InvalidParameterError, match="is a link or a file where a folder belongs"):
         local.prepare_destination(root)
     assert stat.S_IMODE(outside.stat().st_mode) == 0o755
     assert [entry.name for entry in outside.rglob("*")] == ["partial"]
@@ -71,8 +71,8 @@ def test_a_link_in_place_of_a_batch_folder_is_not_followed(tmp_path, target):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(b"")
     (root / "batch").symlink_to(tmp_path / target)
-    with pytest.raises(UnsafePathError, match="link or a file where a batch folder belongs"):
-        local.LocalDestination(root).ensure_folder("batch")
+    with pytest.raises(UnsafePathError, match="link or a file where a folder belongs"):
+        local.Destination(root).ensure_folder("batch")
     assert list((tmp_path / "folder").iterdir()) == []
     assert not (tmp_path / "missing").exists()
 
@@ -80,7 +80,7 @@ def test_a_link_in_place_of_a_batch_folder_is_not_followed(tmp_path, target):
 def test_a_batch_folder_is_made_once_and_kept(tmp_path):
     root = local.prepare_destination(tmp_path / "root")
     for _ in range(2):
-        local.LocalDestination(root).ensure_folder("batch", "assets")
+        local.Destination(root).ensure_folder("batch", "assets")
     assert sorted(path.relative_to(root).as_posix() for path in root.glob("b*/**")) == ["batch", "batch/assets"]
 
 
@@ -94,7 +94,7 @@ def partial(root):
 
 
 def test_a_part_file_appears_only_when_it_is_committed(root):
-    with local.PartFile(root) as part:
+    with local.Destination(root).part() as part:
         part.write(b"abc")
         part.write(b"")
         part.write(b"def")
@@ -109,7 +109,7 @@ def test_a_part_file_appears_only_when_it_is_committed(root):
 def test_a_part_file_follows_the_umask(root):
     before = os.umask(0o027)
     try:
-        with local.PartFile(root) as part:
+        with local.Destination(root).part() as part:
             part.commit("final")
     finally:
         os.umask(before)
@@ -117,7 +117,7 @@ def test_a_part_file_follows_the_umask(root):
 
 
 def test_a_part_file_that_is_not_committed_goes(root):
-    with local.PartFile(root) as part:
+    with local.Destination(root).part() as part:
         part.write(b"abc")
         assert len(partial(root)) == 1
     part.discard()
@@ -126,7 +126,7 @@ def test_a_part_file_that_is_not_committed_goes(root):
 
 def test_a_commit_that_fails_leaves_nothing_behind(root):
     (root / "final").mkdir()
-    with pytest.raises(OSError, match="directory"), local.PartFile(root) as part:
+    with pytest.raises(OSError, match="directory"), local.Destination(root).part() as part:
         part.commit("final")
     assert partial(root) == []
     assert (root / "final").is_dir()
@@ -135,7 +135,7 @@ def test_a_commit_that_fails_leaves_nothing_behind(root):
 def test_a_commit_replaces_a_link_and_not_what_it_points_to(tmp_path, root):
     (tmp_path / "outside").write_bytes(b"precious")
     (root / "final").symlink_to(tmp_path / "outside")
-    with local.PartFile(root) as part:
+    with local.Destination(root).part() as part:
         part.write(b"new")
         part.commit("final")
     assert (tmp_path / "outside").read_bytes() == b"precious"
@@ -144,7 +144,7 @@ def test_a_commit_replaces_a_link_and_not_what_it_points_to(tmp_path, root):
 
 
 def test_part_files_stay_out_of_each_others_way(root):
-    parts = [local.PartFile(root) for _ in range(20)]
+    parts = [local.Destination(root).part() for _ in range(20)]
     assert len(partial(root)) == 20
     for part in parts:
         part.discard()
@@ -154,21 +154,21 @@ def test_part_files_stay_out_of_each_others_way(root):
 def test_parts_of_dead_processes_and_old_ones_are_removed(root):
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    mine = local.PartFile(root)
+    mine = local.Destination(root).part()
     host = mine.path.name.split("-")[0]
     names = {f"{host}-{process.pid}-dead", "otherhost-1-young", "otherhost-1-old", f"{host}-x-odd", "unrelated"}
     for name in names:
         (local.partial_folder(root) / name).write_bytes(b"")
     long_ago = time.time() - local.STALE_AFTER - 60
     os.utime(local.partial_folder(root) / "otherhost-1-old", (long_ago, long_ago))
-    local.remove_stale_parts(root)
+    local.remove_stale(local.partial_folder(root))
     kept = {path.name for path in partial(root)}
     assert kept == {mine.path.name, "otherhost-1-young", f"{host}-x-odd", "unrelated"}
     mine.discard()
 
 
 def test_removing_stale_parts_needs_no_folder(tmp_path):
-    local.remove_stale_parts(tmp_path / "missing")
+    local.remove_stale(tmp_path / "missing")
     assert not (tmp_path / "missing").exists()
 
 

@@ -14,7 +14,7 @@ __all__ = ["disk"]
 def test_the_error_tells_how_much_was_needed(disk):
     place, _ = disk
     root = local.prepare_destination(place / "labels")
-    part = local.PartFile(root)
+    part = local.Destination(root).part()
     with pytest.raises(OSError, match=r"No space left.* \(\d+ bytes are free, [1-9]\d* more are needed\)") as caught:
         part.write(b"x" * 2_000_000)
     part.discard()

@@ -22,7 +22,7 @@ def collected(reporter=None):
     """A part in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         root = local.prepare_destination(folder)
-        with contextlib.closing(resumable.Resumable(root, "key", reporter)) as part:
+        with contextlib.closing(resumable.Resumable(local.Destination(root), "key", reporter)) as part:
             yield root, part
 
 
@@ -141,12 +141,12 @@ def test_what_can_be_continued_is_kept_private():
         assert json.loads((kept / "note.json").read_text()) == {"etag": '"v1"', "total": 10, "type": "image/png"}
         if os.name == "posix":
             assert kept.stat().st_mode & 0o777 == 0o700
-        with contextlib.closing(resumable.Resumable(root, "another key")) as other:
+        with contextlib.closing(resumable.Resumable(local.Destination(root), "another key")) as other:
             assert other.position() == 0
-        with contextlib.closing(resumable.Resumable(root, "key")) as again:
+        with contextlib.closing(resumable.Resumable(local.Destination(root), "key")) as again:
             assert (again.position(), again.total) == (4, 10)
             # While it is held, another one begins on its own.
-            with contextlib.closing(resumable.Resumable(root, "key")) as second:
+            with contextlib.closing(resumable.Resumable(local.Destination(root), "key")) as second:
                 assert second.position() == 0
 
 
