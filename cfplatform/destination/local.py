@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import itertools
+import hashlib
 import os
-import secrets
 import shutil
-import socket
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from typing_extensions import Self
 
-from .. import naming
-from ..exceptions import DownloadError, InvalidParameterError, UnsafePathError
+from ..exceptions import (
+    CFPlatformError,
+    DestinationError,
+    DownloadError,
+    IncompleteDownloadError,
+    InvalidParameterError,
+    UnsafePathError,
+)
+from . import locks
 
 #: Folder inside a destination that holds the state and files not yet complete.
 STATE_FOLDER = ".cfplatform"
@@ -28,35 +31,31 @@ ASSETS_FOLDER = "assets"
 _PARTIAL = "partial"
 #: Bytes that are read back at a time.
 READ_STEP = 256 * 1024
-#: Age in seconds at which an unfinished file of an unknown process counts as left behind.
-STALE_AFTER = 24 * 3600
 
 #: Windows does not have EDQUOT.
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_FATAL = {*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO}
 #: Whether files can be addressed relative to an open folder, which Windows does not know.
 _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
-#: Distinguishes this process from an earlier one with the same id, as in a container that was restarted.
-_PROCESS = secrets.token_hex(4)
-_NUMBERS = itertools.count()
 _FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 class Written(NamedTuple):
-    """Distinguishes a file that was written from a later one: its size and time.
+    """Distinguishes a file that was written from a later one: its size and time, and a digest of its content.
 
     In place of a time, an object of a store has a number derived from its entity tag; 0 where there is none.
     """
 
     size: int
     mtime_ns: int
+    digest: str | None = None
 
 
 def prepare_destination(destination: object, what: str = "destination") -> Path:
     """Check a destination, create it with its state folder, and return it as an absolute path.
 
     Raises:
-        InvalidParameterError: If it is blank, a file, or cannot be created or written; it names the argument ``what``.
+        InvalidParameterError: If it is blank or a file; it names the argument ``what``, as the next error.
+        DestinationError: If it cannot be created or written.
     """
     root = folder_path(destination, what)
     if os.path.exists(root) and not os.path.isdir(root):
@@ -64,15 +63,16 @@ def prepare_destination(destination: object, what: str = "destination") -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
         root = root.resolve()
-        Folder(root, STATE_FOLDER, _PARTIAL, make=0o700).close()
-        os.chmod(root / STATE_FOLDER, 0o700)
+        Folder(root, STATE_FOLDER, _PARTIAL, make=True).close()
         Destination(root).part().discard()
     except UnsafePathError as error:
         raise InvalidParameterError(str(error), parameter=what) from None
+    except CFPlatformError:
+        raise
     except OSError as error:
-        raise InvalidParameterError(
-            f"{what} {str(root)!r} cannot be written: {error.strerror or error}.", parameter=what
-        ) from None
+        problem = destination_error(error, f"{what} {str(root)!r}")
+        problem.parameter = what
+        raise problem from None
     return root
 
 
@@ -89,16 +89,6 @@ def folder_path(value: object, what: str) -> Path:
         ) from None
 
 
-def partial_folder(root: Path) -> Path:
-    """Return the folder that holds files not yet complete; on the same file system as their final path."""
-    return root / STATE_FOLDER / _PARTIAL
-
-
-def open_private(path: Path) -> int:
-    """Open a file for this user only, made where it is missing; never through a link that somebody put there."""
-    return os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600)
-
-
 class Folder:
     """A folder held open, so that a link put there meanwhile leads nothing elsewhere.
 
@@ -107,13 +97,13 @@ class Folder:
     Args:
         parent: A folder, or one that is open already and stays so.
         names: The folders that lead from there to this one.
-        make: The mode of folders that are created where they are missing; ``None`` creates none.
+        make: Whether to create folders that are missing.
 
     Raises:
         UnsafePathError: If something else is in the way, such as a link.
     """
 
-    def __init__(self, parent: Path | Folder, *names: str, make: int | None = None) -> None:
+    def __init__(self, parent: Path | Folder, *names: str, make: bool = False) -> None:
         #: To be passed as ``dir_fd=`` together with :meth:`at`.
         self.descriptor: int | None = None
         self.path: Path = parent.path if isinstance(parent, Folder) else parent
@@ -122,9 +112,9 @@ class Folder:
         elif _RELATIVE:
             self.descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         for name in names:
-            if make is not None:
+            if make:
                 with contextlib.suppress(FileExistsError):
-                    os.mkdir(self.at(name), make, dir_fd=self.descriptor)
+                    os.mkdir(self.at(name), dir_fd=self.descriptor)
             self._enter(name)
 
     def _enter(self, name: str) -> None:
@@ -173,8 +163,9 @@ class PartFile:
     def __init__(self, destination: Destination, folder: Folder) -> None:
         self._destination = destination
         self._folder = folder
-        self._name = unique_name()
+        self._name = locks.unique_name()
         self._done = False
+        self._digest = hashlib.blake2b(digest_size=16)
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         # 0o666 lets the umask decide, as for any file that a program creates.
         self._descriptor = os.open(folder.at(self._name), flags, 0o666, dir_fd=folder.descriptor)
@@ -192,26 +183,29 @@ class PartFile:
 
     def write(self, chunk: bytes) -> None:
         """Append bytes."""
+        self._digest.update(chunk)
         view = memoryview(chunk)
         try:
             while len(view):
                 view = view[os.write(self._descriptor, view) :]
         except OSError as error:
-            raise _with_free_space(error, self._folder.path, len(view)) from None
+            raise self._destination.failure(_with_free_space(error, self._folder.path, len(view))) from None
 
     def read_back(self) -> Iterator[bytes]:
         """Yield what was written, from its start; nothing can be appended afterwards."""
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        while piece := os.read(self._descriptor, READ_STEP):
-            yield piece
+        with self._destination.errors():
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            while piece := os.read(self._descriptor, READ_STEP):
+                yield piece
 
     def commit(self, path: str) -> Written:
         """Give the file its final path; see :meth:`Destination.take`."""
-        # A full disk may show only at close, so the file is closed before it is renamed.
-        self.close()
-        written = self._destination.take(self._folder, self._name, path)
+        with self._destination.errors(path):
+            # A full disk may show only at close, so the file is closed before it is renamed.
+            self.close()
+            written = self._destination.take(self._folder, self._name, path)
         self._done = True
-        return written
+        return written._replace(digest=self._digest.hexdigest())
 
     def close(self) -> None:
         """Close the file; nothing can be written or read any more."""
@@ -230,58 +224,6 @@ class PartFile:
                 os.unlink(self._folder.at(self._name), dir_fd=self._folder.descriptor)
 
 
-def unique_name() -> str:
-    """Return a name for something unfinished that no other process has, and that says which process made it."""
-    return f"{_host()}-{os.getpid()}-{_PROCESS}{next(_NUMBERS)}"
-
-
-@functools.cache
-def _host() -> str:
-    return naming.digest(socket.gethostname())
-
-
-def is_left_behind(name: str) -> bool:
-    """Tell whether a :func:`unique_name` was made by a process of this host that is gone."""
-    host, _, rest = name.partition("-")
-    pid, _, mark = rest.partition("-")
-    if host != _host() or not pid.isdigit():
-        return False
-    return not mark.startswith(_PROCESS) if int(pid) == os.getpid() else not _is_running(int(pid))
-
-
-def remove_stale(folder: Path, prefix: str = "") -> None:
-    """Remove unfinished files and folders, named by a prefix and a :func:`unique_name`, that nobody works on any more.
-
-    Their process is one of this host that is gone, or they are older than a day.
-    """
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            name = entry.name.removeprefix(prefix)
-            with contextlib.suppress(OSError):
-                age = time.time() - entry.stat(follow_symlinks=False).st_mtime
-                if not entry.name.startswith(prefix) or not (is_left_behind(name) or age > STALE_AFTER):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                else:
-                    os.unlink(entry.path)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        # On Windows os.kill(pid, 0) would end the process, so age alone decides there.
-        if os.name != "nt":
-            os.kill(pid, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
-    return True
-
-
-def stops_everything(error: OSError) -> bool:
-    """Tell whether a failure of the disk will meet every other item too."""
-    return error.errno in _FATAL
-
-
 def free_space(folder: Path) -> str:
     """Say how much space is left."""
     try:
@@ -296,34 +238,53 @@ def _with_free_space(error: OSError, folder: Path, missing: int) -> OSError:
     return OSError(error.errno, f"{error.strerror or error} ({free_space(folder)}{needed})")
 
 
-def destination_error(error: OSError) -> DownloadError:
-    """Turn a failure of the local disk into an error that says what to do."""
-    name = f" {os.path.basename(str(error.filename))!r}" if error.filename else ""
-    return DownloadError(
-        f"The destination cannot be written{name}: {error.strerror or error}. "
-        "What is finished is kept; free space or fix the folder, then run it again."
+def destination_error(error: OSError, what: str) -> DestinationError:
+    """Return the error for a destination that cannot be written as a whole; ``what`` begins its message."""
+    reason = error.strerror or str(error)
+    problem = DestinationError(
+        f"{what} cannot be written: {reason}. What is finished is kept; free space or fix the folder, then run it again."
     )
+    problem.errno, problem.strerror, problem.filename = error.errno, reason, error.filename
+    return problem
 
 
 class Destination:
-    """A folder of this machine that files go to; paths are relative to it, with ``/`` between their parts."""
+    """A folder of this machine that files go to; paths are relative to it, with ``/`` between their parts.
+
+    Args:
+        root: The folder, which holds files until they are complete, too.
+        state_root: The folder of the state, if that is another one.
+    """
 
     #: Of a :class:`~cfplatform.destination.remote.RemoteDestination`.
     url: str | None = None
     #: Whether other processes can write to it.
     is_shared = True
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, state_root: Path | None = None) -> None:
         self.root = root
+        self.state_root = state_root or root
         # Opened once for all files.
         self._partial: Folder | None = None
+        # Which folder the path led to at first.
+        self._identity: tuple[int, int] | None = None
 
     def __reduce__(self) -> tuple[type[Destination], tuple[Any, ...]]:
         # Folders are opened again in each process.
-        return Destination, (self.root,)
+        return Destination, (self.root, self.state_root)
 
     def part(self) -> PartFile:
         """Begin a file."""
+        with self.errors():
+            try:
+                return self._part()
+            except FileNotFoundError:
+                # The state folder may be removed at any time, also while it is in use.
+                self.check()
+                self._partial = Folder(self.root, STATE_FOLDER, _PARTIAL, make=True)
+                return self._part()
+
+    def _part(self) -> PartFile:
         folder = self._partial = self._partial or Folder(self.root, STATE_FOLDER, _PARTIAL)
         return PartFile(self, folder)
 
@@ -331,45 +292,130 @@ class Destination:
         """Close what is held open for all files of a run, once the last thread that is late has let go of it."""
         self._partial = None
 
+    def check(self) -> None:
+        """Raise if the path leads to another folder by now, or nowhere: what is written would not be found there."""
+        found = os.stat(self.root)
+        identity = found.st_dev, found.st_ino
+        if self._identity is None:
+            self._identity = identity
+        elif identity != self._identity:
+            raise DestinationError(
+                f"The destination {str(self.root)!r} was replaced by another folder while files were written into it. "
+                "What is finished is where the folder went. Put it back, then run it again."
+            )
+
+    @contextlib.contextmanager
+    def errors(self, path: str = "") -> Iterator[None]:
+        """Turn errors of the file system into those of :meth:`failure`."""
+        try:
+            yield
+        except CFPlatformError:
+            # Before those of the system, as some are both.
+            raise
+        except OSError as error:
+            raise self.failure(error, path) from None
+
+    def failure(self, error: OSError, path: str = "") -> DownloadError:
+        """Return what to raise for an error of the file system, which concerns one file or the whole destination.
+
+        No list of error numbers could tell that, so the destination is tried: what cannot take a small file ends the
+        run. A full disk takes small files for a while; it ends the run too.
+        """
+        what = f"The destination {str(self.root)!r}"
+        if error.errno in _FULL:
+            return destination_error(error, what)
+        try:
+            self._try_out()
+        except DestinationError as replaced:
+            return replaced
+        except OSError as general:
+            return destination_error(general, what)
+        name = repr(path) if path else "A file"
+        if isinstance(error, FileNotFoundError):
+            return IncompleteDownloadError(f"{name} was removed while it was written.")
+        return DownloadError(
+            f"{name} cannot be written: {error.strerror or error}. Close it where it is open and check the permissions "
+            "of its folder, then run it again."
+        )
+
+    def _try_out(self) -> None:
+        """Do all that saving a file takes, with a small one."""
+        self.check()
+        with Folder(self.root, STATE_FOLDER, _PARTIAL, make=True) as folder:
+            directory, name, final = folder.descriptor, locks.unique_name(), locks.unique_name()
+            with open(os.open(folder.at(name), os.O_CREAT | os.O_EXCL | os.O_WRONLY, dir_fd=directory), "wb") as file:
+                file.write(b"cfplatform")
+            os.replace(folder.at(name), folder.at(final), src_dir_fd=directory, dst_dir_fd=directory)
+            os.unlink(folder.at(final), dir_fd=directory)
+
     def take(self, folder: Folder, name: str, path: str) -> Written:
         """Give a complete file of an open folder its final path, in one step; return its size and time.
 
         A link under the final name is replaced, not followed; a link instead of a folder is refused.
-
-        Raises:
-            DownloadError: If it may not be replaced, as a file that another program has open on Windows. That is about
-                one file, since the destination could be written.
         """
+        self.check()
         *names, final = path.split("/")
         found = os.stat(folder.at(name), dir_fd=folder.descriptor)
-        with Folder(self.root, *names) as target:
-            try:
-                os.replace(
-                    folder.at(name), target.at(final), src_dir_fd=folder.descriptor, dst_dir_fd=target.descriptor
-                )
-            except PermissionError as error:
-                raise DownloadError(
-                    f"{path!r} cannot be replaced: {error.strerror or error}. Close it where it is open, check the "
-                    "permissions of its folder, then run it again."
-                ) from None
+        try:
+            target = Folder(self.root, *names)
+        except FileNotFoundError:
+            # Removed since the run began.
+            target = Folder(self.root, *names, make=True)
+        with target:
+            os.replace(folder.at(name), target.at(final), src_dir_fd=folder.descriptor, dst_dir_fd=target.descriptor)
         return Written(found.st_size, found.st_mtime_ns)
 
     def ensure_folder(self, *names: str) -> None:
         """Create a folder with its parents, unless something else is in the way; see :class:`Folder`."""
-        Folder(self.root, *names, make=0o777).close()
+        with self.errors():
+            Folder(self.root, *names, make=True).close()
 
-    def has(self, path: str, size: int, mtime_ns: int) -> bool:
-        """Tell whether a file still has the size and time that were recorded."""
+    def unchanged(self, path: str, known: Written) -> Written | None:
+        """Return what distinguishes a file now, if it is the one that was recorded, else ``None``.
+
+        A copy, a backup or a file system with whole seconds may have given it another time; then its content counts.
+        """
+        *names, file = path.split("/")
         try:
             found = os.lstat(f"{self.root}/{path}")
-        except OSError:
-            return False
-        return found.st_size == size and found.st_mtime_ns == mtime_ns
+            if found.st_size != known.size or not stat.S_ISREG(found.st_mode):
+                return None
+            if found.st_mtime_ns == known.mtime_ns:
+                return known
+            with Folder(self.root, *names) as folder:
+                is_same = known.digest is not None and digest(folder, file) == known.digest
+        except (OSError, UnsafePathError):
+            return None
+        return known._replace(mtime_ns=found.st_mtime_ns) if is_same else None
 
-    def remove_unchanged(self, path: str, size: int, mtime_ns: int) -> None:
-        """Remove a file that still has the size and time that were recorded; no link is followed."""
+    def remove_unchanged(self, path: str, known: Written) -> bool:
+        """Remove a file that is still the one that was recorded, and its folder if that was the last one.
+
+        Returns:
+            Whether it is gone.
+        """
+        if self.unchanged(path, known) is None:
+            return not os.path.lexists(f"{self.root}/{path}")
         *names, file = path.split("/")
-        with contextlib.suppress(FileNotFoundError, UnsafePathError), Folder(self.root, *names) as folder:
-            found = os.stat(folder.at(file), dir_fd=folder.descriptor, follow_symlinks=False)
-            if (found.st_size, found.st_mtime_ns) == (size, mtime_ns):
+        try:
+            with Folder(self.root, *names) as folder:
                 os.unlink(folder.at(file), dir_fd=folder.descriptor)
+        except (OSError, UnsafePathError):
+            return False
+        with contextlib.suppress(OSError, UnsafePathError):
+            # The folder of assets, then that of the batch; neither goes while something is in it.
+            while names:
+                empty = names.pop()
+                with Folder(self.root, *names) as folder:
+                    os.rmdir(folder.at(empty), dir_fd=folder.descriptor)
+        return True
+
+
+def digest(folder: Folder, name: str) -> str:
+    """Return the digest of the content of a file in an open folder; no link is followed."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    found = hashlib.blake2b(digest_size=16)
+    with open(os.open(folder.at(name), flags, dir_fd=folder.descriptor), "rb", buffering=0) as file:
+        while piece := file.read(READ_STEP):
+            found.update(piece)
+    return found.hexdigest()

@@ -1,20 +1,33 @@
-"""Locks on open files, which the operating system releases when their holder ends: the only proof that it is alive."""
+"""Who works on an unfinished file: a lock says so, which the operating system releases when its holder ends.
+
+Host names and process ids say nothing: containers share them, and the next pod has others. Where a file system has no
+locks, only age is left.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import secrets
+import shutil
+import stat
 import sys
+import time
+from pathlib import Path
 
+#: Seconds after which something unfinished that has not grown counts as left behind, where no lock says more.
+STALE_AFTER = 24 * 3600
 #: A byte that no reader needs, since Windows locks bytes against everybody; below 2 GiB, as its function has 32 bits.
 _BYTE = (1 << 31) - 2
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def try_lock(descriptor: int) -> bool | None:
     """Lock an open file; return whether that succeeded, or ``None`` where the file system has no locks.
 
-    It stays locked until it is closed, by this process and by children that were forked meanwhile. Another opening of
-    the file is somebody else, in this process too.
+    It stays locked until it is closed, by this process and by children that were forked meanwhile. Whoever opens the
+    file again is somebody else, in this process too.
     """
     try:
         _lock(descriptor)
@@ -22,6 +35,68 @@ def try_lock(descriptor: int) -> bool | None:
         # Every other error means that this file system cannot do it.
         return False if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK) else None
     return True
+
+
+def unique_name() -> str:
+    """Return a name that no other process has."""
+    return secrets.token_hex(8)
+
+
+def is_at(descriptor: int, path: str | Path, folder: int | None = None) -> bool:
+    """Tell whether an open file still has this path, below an open folder where there is one."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, dir_fd=folder, follow_symlinks=False))
+    except OSError:
+        return False
+
+
+def create(folder: Path, prefix: str, suffix: str = "", *, is_folder: bool = False) -> tuple[Path, int | None]:
+    """Make something unfinished and lock it; return its path, and what to close when it is finished.
+
+    The descriptor is ``None`` where it cannot be opened, as folders on Windows; then its age protects it.
+    """
+    while True:
+        path = folder / f"{prefix}{unique_name()}{suffix}"
+        if is_folder:
+            path.mkdir()
+        else:
+            path.touch(exist_ok=False)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+        except OSError:
+            return path, None
+        # Somebody who removes what is left behind may have found it before it was locked.
+        if try_lock(descriptor) is not False and is_at(descriptor, path):
+            return path, descriptor
+        os.close(descriptor)
+
+
+def remove_stale(folder: Path, prefix: str, suffix: str = "") -> None:
+    """Remove unfinished files and folders with such names that nobody holds, or where locks do not work, old ones."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(prefix) and entry.name.endswith(suffix):
+                with contextlib.suppress(OSError):
+                    _remove_if_stale(Path(entry.path))
+
+
+def _remove_if_stale(path: Path) -> None:
+    found = path.lstat()
+    is_old = time.time() - found.st_mtime > STALE_AFTER
+    descriptor = None
+    if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+    try:
+        is_free = try_lock(descriptor) if descriptor is not None else None
+        if is_free or (is_free is None and is_old):
+            if stat.S_ISDIR(found.st_mode):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 if sys.platform == "win32":

@@ -28,7 +28,7 @@ from ..exceptions import (
     blank,
     printable,
 )
-from . import local
+from . import local, locks
 from .local import Destination, Folder, Written
 
 #: MiB of a part of a large object, which is how much of it is in memory at a time.
@@ -56,17 +56,16 @@ def open_destination(destination: object, state: object = None) -> Destination:
     """Return the destination that a path or URL names, ready to be written.
 
     Raises:
-        InvalidParameterError: If it is not a valid destination, or ``state`` is missing or not wanted.
+        InvalidParameterError: If it is not a valid destination, or ``state`` is missing.
+        DestinationError: If a folder cannot be created or written.
         ConfigurationError: If the store needs a package that is not installed, or cannot be opened.
     """
     url = remote_url(destination)
     if url is None:
-        if state is not None:
-            raise InvalidParameterError(
-                "state is for destinations that are URLs; a folder keeps its state in itself. Leave it out.",
-                parameter="state",
-            )
-        return Destination(local.prepare_destination(local_path(destination)))
+        folder = local.prepare_destination(local_path(destination))
+        if state is None:
+            return Destination(folder)
+        return Destination(folder, local.prepare_destination(state_root(str(folder), state), "state"))
     root = state_root(url, state)
     remote = RemoteDestination(url, root)
     # Now, since what is wrong with the store is to be reported before a folder is made.
@@ -76,7 +75,7 @@ def open_destination(destination: object, state: object = None) -> Destination:
 
 
 def state_root(url: str, state: object) -> Path:
-    """Return the folder in ``state`` that belongs to a URL, so that two URLs never share what is finished."""
+    """Return the folder in ``state`` that belongs to a destination, so that two never share what is finished."""
     if state is None:
         raise InvalidParameterError(
             f"destination {url} needs a local folder that remembers what is finished there.",
@@ -93,11 +92,13 @@ def remote_url(destination: object) -> str | None:
         InvalidParameterError: If it holds credentials, a query, or several stores.
     """
     if not isinstance(destination, str):
-        if isinstance(destination, os.PathLike) and _LOST_SLASH.match(str(destination)):
+        # A path object of a cloud library is what it prints; its path in the file system is that of a cache.
+        text = str(destination) if isinstance(destination, os.PathLike) or hasattr(destination, "protocol") else ""
+        if _LOST_SLASH.match(text):
             raise InvalidParameterError(
                 "A destination that is a URL must be a text: a path loses one of its slashes.", parameter="destination"
             )
-        return None
+        destination = text
     match = _URL.fullmatch(destination.strip())
     if match is None or match.group(1).lower() in ("file", "local"):
         return None
@@ -168,7 +169,7 @@ class RemoteDestination(Destination):
         file, (store, base) = folder.path / name, self.open()
         final, size = f"{base}/{path}", file.stat().st_size
         options = {"chunksize": chunk_size(size), "max_concurrency": 1} if _OBJECT_STORES.get(self._scheme) else {}
-        target = final if self._is_object_store else f"{final.rpartition('/')[0]}/.{local.unique_name()}.part"
+        target = final if self._is_object_store else f"{final.rpartition('/')[0]}/.{locks.unique_name()}.part"
         with self._store_errors(path):
             try:
                 store.put_file(str(file), target, **options)
@@ -201,22 +202,27 @@ class RemoteDestination(Destination):
             with self._store_errors(path):
                 store.makedirs(f"{base}/{path}", exist_ok=True)
 
-    def has(self, path: str, size: int, mtime_ns: int) -> bool:
-        """Tell whether an object is still the one that was written; its folder is listed once for all objects."""
+    def unchanged(self, path: str, known: Written) -> Written | None:
+        """Return what is known of an object if it is still the one that was written.
+
+        Its folder is listed once for all objects.
+        """
         folder, _, name = path.rpartition("/")
         if folder not in self._listed:
             self._listed[folder] = self._list(folder)
         found = self._listed[folder].get(name)
-        return found is not None and _is_same(found, size, mtime_ns)
+        return known if found is not None and _is_same(found, known) else None
 
-    def remove_unchanged(self, path: str, size: int, mtime_ns: int) -> None:
-        """Remove an object if it is still the one that was written."""
+    def remove_unchanged(self, path: str, known: Written) -> bool:
+        """Remove an object that is still the one that was written; return whether it is gone."""
         store, base = self.open()
         # An object that is left behind is no reason to report the one that was saved as failed.
         with contextlib.suppress(DownloadError), self._store_errors(path):
-            found = self._look_up(f"{base}/{path}", size)
-            if found is not None and _is_same(found, size, mtime_ns):
+            found = self._look_up(f"{base}/{path}", known.size)
+            if found is not None and _is_same(found, known):
                 store.rm_file(f"{base}/{path}")
+                return True
+        return False
 
     def _look_up(self, target: str, size: int) -> Written | None:
         """Request what the store knows of an object; ``None`` if it has none of this size."""
@@ -324,5 +330,5 @@ def _written(info: Mapping[str, Any]) -> Written:
     return Written(int(info.get("size") or 0), number)
 
 
-def _is_same(found: Written, size: int, tag: int) -> bool:
-    return found.size == size and (found.mtime_ns == tag or 0 in (found.mtime_ns, tag))
+def _is_same(found: Written, known: Written) -> bool:
+    return found.size == known.size and (found.mtime_ns == known.mtime_ns or 0 in (found.mtime_ns, known.mtime_ns))
