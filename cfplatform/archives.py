@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import io
+import itertools
 import os
 import re
 import shutil
@@ -74,15 +75,15 @@ _MAX_DEPTH = 64
 
 _END, _END64, _LOCATOR, _RECORD, _LOCAL = (b"PK" + pair for pair in (b"\5\6", b"\6\6", b"\6\7", b"\1\2", b"\3\4"))
 _END_FIELDS = struct.Struct("<4s4H2LH")
+#: With the locator behind it, whose fields are not needed.
 _END64_FIELDS = struct.Struct("<4sQ2H2L4Q20x")
 _LOCAL_FIELDS = struct.Struct("<4s5H3L2H")
-_RECORD_SIZE = 46
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000
-_SIZES_FOLLOW, _PATCH, _UTF8 = 0x0008, 0x0020, 0x0800
+_SIZES_FOLLOW, _UTF8 = 0x0008, 0x0800
 _REPARSE_POINT = 0x0400
-_DRIVE = re.compile(r"[A-Za-z]:")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+#: A drive, a backslash, a control character, or a part that is empty, "." or "..".
+_UNSAFE = re.compile(r"^[A-Za-z]:|[\\\x00-\x1f\x7f-\x9f]|(^|/)\.{0,2}(/|$)")
 _WINDOWS = re.compile(
     r'[<>:"|?*]|[. ](/|$)|(^|/)(?i:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|COM[0-9¹²³]|LPT[0-9¹²³])\s*(\.|/|$)'
 )
@@ -149,9 +150,7 @@ def verify(
 
     Args:
         path: The zip file.
-        max_members: See :func:`check`.
-        max_total_bytes: See :func:`check`.
-        max_ratio: See :func:`check`.
+        max_members, max_total_bytes, max_ratio: See :func:`check`.
         progress: Called with the number of bytes after each step; what it raises ends the call.
 
     Raises:
@@ -184,9 +183,7 @@ def extract(
     Args:
         path: The zip file.
         destination: The folder to make; its parents are created. It must not exist: nothing is overwritten or merged.
-        max_members: See :func:`check`.
-        max_total_bytes: See :func:`check`.
-        max_ratio: See :func:`check`.
+        max_members, max_total_bytes, max_ratio: See :func:`check`.
         progress: Called with the number of bytes after each step; what it raises ends the call.
 
     Returns:
@@ -202,7 +199,12 @@ def extract(
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             target = target.parent.resolve() / target.name
-            _check_space(target, info)
+            # Refused at once, since it would fill the disk only after hours.
+            if info.total_bytes > (free := shutil.disk_usage(target.parent).free):
+                raise DownloadError(
+                    f"The archive cannot be unpacked into {str(target)!r}: it holds {info.total_bytes} bytes, and "
+                    f"{free} bytes are free. Free space or choose another destination."
+                )
             with _unfinished(target) as name:
                 _unpack(source, members, target.parent, name, progress)
         except OSError as error:
@@ -228,9 +230,7 @@ def iter_members(
         path: The zip file.
         pattern: Which names to yield, as in :mod:`fnmatch`, case-sensitive; ``*`` stands for slashes too, so that
             ``*.json`` finds documents in any folder.
-        max_members: See :func:`check`.
-        max_total_bytes: See :func:`check`.
-        max_ratio: See :func:`check`.
+        max_members, max_total_bytes, max_ratio: See :func:`check`.
 
     Yields:
         Each file once, in the order of the archive's directory. Members stay usable when the iterator has moved on.
@@ -266,7 +266,7 @@ class ArchiveMember:
     __slots__ = ("_identity", "_info", "_path", "name", "size")
 
     def __init__(self, path: str, identity: tuple[int, ...], info: zipfile.ZipInfo) -> None:
-        self.name = info.orig_filename
+        self.name = info.filename
         self.size = info.file_size
         self._path = path
         self._identity = identity
@@ -281,7 +281,7 @@ class ArchiveMember:
         Raises:
             DownloadError: If the archive has changed since it was checked.
         """
-        return cast(BinaryIO, io.BufferedReader(_MemberFile(_reopened(self._path, self._identity), self._info), 65536))
+        return cast(BinaryIO, io.BufferedReader(_MemberFile(_Source(self._path, self._identity), self._info), 65536))
 
     def read(self, limit: int = documents.LOAD_LIMIT) -> bytes:
         """Return all of its bytes.
@@ -329,9 +329,9 @@ def refuse_existing(target: Path) -> None:
 
 
 class _Source(io.FileIO):
-    """An archive held open; for one thread."""
+    """An archive held open, for one thread; ``identity`` is that of the file that was checked."""
 
-    def __init__(self, path: PathLike) -> None:
+    def __init__(self, path: PathLike, identity: tuple[int, ...] | None = None) -> None:
         text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
         if not isinstance(text, str) or not text.strip() or "\0" in text:
             raise InvalidParameterError(f"path must be the path of a zip file, not {shown(text)}.", parameter="path")
@@ -343,8 +343,10 @@ class _Source(io.FileIO):
         except OSError as error:
             raise DownloadError(f"The archive {text!r} cannot be read: {error.strerror or error}.") from None
         self.size = found.st_size
-        #: Of a file that is still the one that was checked.
         self.identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if identity not in (None, self.identity):
+            self.close()
+            raise DownloadError(f"The archive {text!r} has changed since it was checked. Start again.")
 
     def at(self, offset: int, count: int) -> bytes:
         try:
@@ -410,16 +412,15 @@ def _contents(source: _Source, info: zipfile.ZipInfo) -> Iterator[bytes]:
             yield last
         last = chunk
     if left or crc != info.CRC:
-        raise _broken(f"{shown(info.orig_filename)} does not have the size and CRC that the directory says")
+        raise _broken(f"{shown(info.filename)} does not have the size and CRC that the directory says")
     if last:
         yield last
 
 
 def _inflated(source: _Source, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    name = shown(info.orig_filename)
     start = _data_start(source, info)
     steps = source.steps(start, start + info.compress_size)
-    if not info.compress_type:
+    if info.compress_type == zipfile.ZIP_STORED:
         yield from steps
         return
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -429,46 +430,25 @@ def _inflated(source: _Source, info: zipfile.ZipInfo) -> Iterator[bytes]:
                 yield inflate.decompress(data, STEP)
                 data = inflate.unconsumed_tail
             if inflate.unused_data:
-                raise _broken(f"{name} is followed by bytes that belong to nothing")
-        # Without input zlib may still have output.
-        while not inflate.eof:
-            data = inflate.decompress(b"", STEP)
-            if not data and not inflate.eof:
-                raise _broken(f"{name} ends too early")
-            yield data
+                break
+        # The few kilobytes that zlib still holds.
+        yield inflate.flush()
     except zlib.error:
-        raise _broken(f"{name} cannot be unpacked") from None
+        raise _broken(f"{shown(info.filename)} cannot be unpacked") from None
+    if inflate.unused_data or not inflate.eof:
+        raise _broken(f"{shown(info.filename)} ends too early, or is followed by bytes that belong to nothing")
 
 
 def _iter_members(
     path: str, pattern: str, identity: tuple[int, ...], members: list[zipfile.ZipInfo]
 ) -> Iterator[ArchiveMember]:
-    _reopened(path, identity).close()
+    _Source(path, identity).close()
     for member in members:
-        if not _is_folder(member) and fnmatch.fnmatchcase(member.orig_filename, pattern):
+        if not member.is_dir() and fnmatch.fnmatchcase(member.filename, pattern):
             yield ArchiveMember(path, identity, member)
 
 
-def _reopened(path: str, identity: tuple[int, ...]) -> _Source:
-    source = _Source(path)
-    if source.identity != identity:
-        source.close()
-        raise DownloadError(f"The archive {path!r} has changed since it was checked. Start again.")
-    return source
-
-
 # --- Unpacking ---------------------------------------------------------------------------------------------
-
-
-def _check_space(target: Path, info: ArchiveInfo) -> None:
-    """Refuse at once what would fill the disk only after hours."""
-    with contextlib.suppress(OSError):
-        free = shutil.disk_usage(target.parent).free
-        if info.total_bytes > free:
-            raise DownloadError(
-                f"The archive cannot be unpacked into {str(target)!r}: it holds {info.total_bytes} bytes, and {free} "
-                "bytes are free. Free space or choose another destination."
-            )
 
 
 @contextlib.contextmanager
@@ -493,28 +473,23 @@ def _unpack(
     source: _Source, members: list[zipfile.ZipInfo], parent: Path, root: str, progress: Progress | None
 ) -> None:
     """Write the members into a folder of ``parent``, following no link that is put there meanwhile."""
-    entered: list[str] = []
-    with contextlib.ExitStack() as held:
-        folder = held.enter_context(local.Folder(parent, root))
-        for member in members:
-            *folders, file = member.orig_filename.split("/")
-            # Members of one folder mostly follow each other.
-            if folders != entered:
-                held.close()
-                folder = held.enter_context(local.Folder(parent, root, *folders, make=0o777))
-                entered = folders
-            if _is_folder(member):
-                # For its checks.
-                list(_contents(source, member))
-                continue
-            # 0o666 lets the umask decide, as for any file that a program creates.
-            descriptor = os.open(folder.at(file), _FILE_FLAGS, 0o666, dir_fd=folder.descriptor)
-            # A full disk may show only when the file is closed, which is before the folder gets its name.
-            with os.fdopen(descriptor, "wb") as output:
-                for chunk in _contents(source, member):
-                    output.write(chunk)
-                    if progress is not None:
-                        progress(len(chunk))
+    # Members of one folder mostly follow each other.
+    for path, group in itertools.groupby(members, lambda info: info.filename.rpartition("/")[0]):
+        with local.Folder(parent, root, *filter(None, path.split("/")), make=0o777) as folder:
+            for info in group:
+                if info.is_dir():
+                    # For its checks.
+                    list(_contents(source, info))
+                    continue
+                name = folder.at(info.filename.rpartition("/")[2])
+                # 0o666 lets the umask decide, as for any file that a program creates.
+                descriptor = os.open(name, _FILE_FLAGS, 0o666, dir_fd=folder.descriptor)
+                # A full disk may show only when the file is closed, which is before the folder gets its name.
+                with os.fdopen(descriptor, "wb") as output:
+                    for chunk in _contents(source, info):
+                        output.write(chunk)
+                        if progress is not None:
+                            progress(len(chunk))
 
 
 # --- Checks ------------------------------------------------------------------------------------------------
@@ -530,12 +505,12 @@ def _inspect(
     # Before zipfile makes an object of each.
     if (most := max(announced, source.count(_RECORD, start, end))) > max_members:
         raise _too_much(f"{most} members", max_members, "max_members")
-    infos = _read_directory(source, start, end)
+    infos = _read_directory(source, start)
     # Some programs write only the lower 16 bits of the number where it has more.
     if announced not in (len(infos), len(infos) & _FULL16):
         raise _broken(f"it announces {announced} members and has {len(infos)}")
     for info in infos:
-        _check_name(info.orig_filename)
+        _check_name(info.filename)
         _check_kind(info)
     _check_twice(infos, max_members)
     total = sum(info.file_size for info in infos)
@@ -554,7 +529,7 @@ def _check_overlap(source: _Source, infos: list[zipfile.ZipInfo], start: int) ->
     for info in sorted(infos, key=lambda info: info.header_offset):
         behind = _data_start(source, info) + info.compress_size
         if behind > start:
-            raise _broken(f"{shown(info.orig_filename)} reaches into its directory")
+            raise _broken(f"{shown(info.filename)} reaches into its directory")
         if info.header_offset < last:
             raise DownloadError("Members of the archive share the same bytes, as in an archive made to fill disks.")
         front, last = min(front, info.header_offset), behind
@@ -583,10 +558,8 @@ def _find_directory(source: _Source) -> tuple[int, int, int]:
         is_valid = at + _END_FIELDS.size + comment <= len(tail)
         if end >= _END64_FIELDS.size and source.at(end - 20, 4) == _LOCATOR:
             end -= _END64_FIELDS.size
-            signature, _, _, _, *large = _END64_FIELDS.unpack(source.at(end, _END64_FIELDS.size))
-            same = zip(numbers, large, (_FULL16,) * 4 + (_FULL32,) * 2, strict=True)
-            is_valid = is_valid and signature == _END64 and all(old in (top, new) for old, new, top in same)
-            numbers = large
+            signature, _, _, _, *numbers = _END64_FIELDS.unpack(source.at(end, _END64_FIELDS.size))
+            is_valid = is_valid and signature == _END64
         disk, first_disk, here, count, size, offset = numbers
         # An empty end record inside other bytes does not make an archive.
         if is_valid and (disk, first_disk, here) == (0, 0, count) and offset <= end - size and (size or not end):
@@ -598,7 +571,7 @@ def _find_directory(source: _Source) -> tuple[int, int, int]:
     raise _broken("it has no complete directory at its end" if head.startswith(b"PK") else "it is not a zip archive")
 
 
-def _read_directory(source: _Source, start: int, end: int) -> list[zipfile.ZipInfo]:
+def _read_directory(source: _Source, start: int) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(source) as archive:
             infos, found = archive.infolist(), archive.start_dir
@@ -610,57 +583,39 @@ def _read_directory(source: _Source, start: int, end: int) -> list[zipfile.ZipIn
         raise _broken("its directory cannot be read") from None
     if found != start:
         raise _broken("its directory lies elsewhere than its end says")
-    if infos:
-        # zipfile silently cuts what reaches out of the directory, which only its last record can.
-        lengths = tuple(map(len, (_raw_name(infos[-1]), infos[-1].extra, infos[-1].comment)))
-        record = source.at(max(start, end - _RECORD_SIZE - sum(lengths)), 34)
-        if record[:4] != _RECORD or struct.unpack_from("<3H", record, 28) != lengths:
-            raise _broken("its directory ends in the middle of a record")
+    for info in infos:
+        # The name in the archive, and not what zipfile makes of it.
+        info.filename = info.orig_filename
     return infos
-
-
-def _raw_name(info: zipfile.ZipInfo) -> bytes:
-    return info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
-
-
-def _is_folder(info: zipfile.ZipInfo) -> bool:
-    """Tell whether it is a folder, by the name that it has in the archive and not by what zipfile makes of it."""
-    return info.orig_filename.endswith("/")
 
 
 def _check_name(name: str, windows: bool = os.name == "nt") -> None:
     """Refuse a name that would lead elsewhere, or that this system cannot have."""
-    parts = name.removesuffix("/").split("/")
-    encoded = [len(part.encode()) for part in parts]
-    reason = ""
-    if name.startswith("/") or "\\" in name or _DRIVE.match(name):
-        reason = "it is not a relative path with plain slashes"
-    elif not set(parts).isdisjoint(("", ".", "..")):
-        reason = "a part of it is empty, '.' or '..'"
-    elif _CONTROL.search(name):
-        reason = "it has control characters"
-    elif max(encoded) > _MAX_PART_BYTES or sum(encoded) + len(parts) > _MAX_NAME_BYTES or len(parts) > _MAX_DEPTH:
+    path = name.removesuffix("/")
+    sizes = [len(part.encode()) for part in path.split("/")]
+    if _UNSAFE.search(path):
+        reason = "it is not a plain relative path"
+    elif max(sizes) > _MAX_PART_BYTES or sum(sizes) + len(sizes) > _MAX_NAME_BYTES or len(sizes) > _MAX_DEPTH:
         reason = "it is too long or too deep"
-    elif windows and _WINDOWS.search(name):
+    elif windows and _WINDOWS.search(path):
         reason = "Windows cannot have it"
-    if reason:
-        raise UnsafePathError(f"The archive has the unsafe name {shown(name)}: {reason}. Nothing was unpacked.")
+    else:
+        return
+    raise UnsafePathError(f"The archive has the unsafe name {shown(name)}: {reason}. Nothing was unpacked.")
 
 
 def _check_kind(info: zipfile.ZipInfo) -> None:
     """Refuse what is neither a file nor a folder, and what cannot be unpacked."""
-    name = shown(info.orig_filename)
+    name = shown(info.filename)
     kind = stat.S_IFMT(info.external_attr >> 16)
     # A file may lack its kind, and some programs give folders that of a file; nothing else may differ.
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR if _is_folder(info) else 0) or info.external_attr & _REPARSE_POINT:
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR if info.is_dir() else 0) or info.external_attr & _REPARSE_POINT:
         raise UnsafePathError(f"{name} in the archive is a link, a device or another special file.")
     if info.flag_bits & _ENCRYPTED:
         raise DownloadError(f"{name} in the archive is encrypted, which exports never are.")
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & _PATCH:
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DownloadError(f"{name} in the archive is packed with the unknown method {info.compress_type}.")
-    if info.volume not in (0, _FULL16):
-        raise _broken(f"{name} is in another volume")
-    if _is_folder(info) and info.file_size:
+    if info.is_dir() and info.file_size:
         raise _broken(f"the folder {name} holds bytes")
     if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
         raise _broken(f"the sizes of {name} differ")
@@ -670,7 +625,7 @@ def _check_twice(infos: list[zipfile.ZipInfo], max_members: int) -> None:
     """Refuse names that some file system takes for the same, and too many folders."""
     is_folder: dict[str, bool] = {}
     for info in infos:
-        key = naming.collision_key(info.orig_filename)
+        key = naming.collision_key(info.filename)
         folder, _, file = key.rpartition("/")
         twice = bool(file) and key in is_folder
         if file:
@@ -680,7 +635,7 @@ def _check_twice(infos: list[zipfile.ZipInfo], max_members: int) -> None:
             folder = folder.rpartition("/")[0]
         if twice or (folder and not is_folder[folder]):
             raise UnsafePathError(
-                f"The archive has {shown(info.orig_filename)} twice, or beside a name that some systems take for the "
+                f"The archive has {shown(info.filename)} twice, or beside a name that some systems take for the "
                 "same, so that one would overwrite the other."
             )
         if len(is_folder) > max_members:
@@ -689,18 +644,21 @@ def _check_twice(infos: list[zipfile.ZipInfo], max_members: int) -> None:
 
 def _data_start(source: _Source, info: zipfile.ZipInfo) -> int:
     """Check the header in front of a member against the directory; return where its bytes begin."""
-    raw_name = _raw_name(info)
+    raw_name = info.filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
     length = _LOCAL_FIELDS.size + len(raw_name)
     if info.header_offset + length > source.size:
-        raise _broken(f"{shown(info.orig_filename)} begins behind its end")
+        raise _broken(f"{shown(info.filename)} begins behind its end")
     head = source.at(info.header_offset, length)
-    signature, _, flags, method, _, _, *sizes, name_length, extra_length = _LOCAL_FIELDS.unpack_from(head)
-    differing = (flags ^ info.flag_bits) & (_ENCRYPTED | _UTF8) or method != info.compress_type
-    if not flags & _SIZES_FOLLOW:
-        crc, compressed, size = sizes
-        differing = differing or crc != info.CRC or size not in (info.file_size, _FULL32)
-        differing = differing or compressed not in (info.compress_size, _FULL32)
-    same_name = name_length == len(raw_name) and head.endswith(raw_name)
-    if signature != _LOCAL or not same_name or differing:
-        raise _broken(f"{shown(info.orig_filename)} has another header than the directory says")
+    signature, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _LOCAL_FIELDS.unpack_from(head)
+    is_same = (
+        signature == _LOCAL
+        and name_length == len(raw_name)
+        and head.endswith(raw_name)
+        and method == info.compress_type
+        and not (flags ^ info.flag_bits) & (_ENCRYPTED | _UTF8)
+    )
+    if is_same and not flags & _SIZES_FOLLOW:
+        is_same = crc == info.CRC and packed in (info.compress_size, _FULL32) and size in (info.file_size, _FULL32)
+    if not is_same:
+        raise _broken(f"{shown(info.filename)} has another header than the directory says")
     return info.header_offset + length + int(extra_length)

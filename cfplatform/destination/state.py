@@ -120,8 +120,7 @@ class State:
         self.root = root
         self._users = 1
         self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._naming = threading.Lock()
+        self._lock = threading.RLock()
         self._closed = False
         try:
             self._lock_file = _lock(root)
@@ -166,7 +165,9 @@ class State:
                 self._db.close()
                 with contextlib.suppress(OSError):
                     _closed_as[state_path(self.root)] = _stamp(state_path(self.root))
-            _unlock(self._lock_file)
+            # By hand, because a child that was forked meanwhile holds the lock open too.
+            _flock(self._lock_file, take=False)
+            self._lock_file.close()
 
     def _execute(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         storable = [_storable(value) for value in values]
@@ -184,10 +185,11 @@ class State:
             try:
                 return work(self._db)
             except sqlite3.Error as error:
-                advice = "Remove it and run it again; finished files are then fetched again."
                 # By its message, as older versions of Python have no code for it.
                 if "full" in str(error):
                     advice = f"Free space ({local.free_space(self.root)}), then run it again."
+                else:
+                    advice = "Remove it and run it again; finished files are then fetched again."
                 raise StateError(
                     f"The state file {str(state_path(self.root))!r} cannot be used: {error}. {advice}"
                 ) from None
@@ -195,15 +197,15 @@ class State:
     def folder(self, project_id: str, batch_id: str, name: str) -> str:
         """Return the folder of a batch: its sanitized name, which no other batch has.
 
-        The answer stays the same for the life of the destination unless the batch gets another name.
+        It stays the same for the life of the destination unless the batch gets another name.
         """
         plain = naming.safe_name(name)
-        # The batch is told apart by its id, and where another project has that too, by both.
+        # The id distinguishes the batch, and where another project has that id too, both do.
         marks = (batch_id, naming.digest(f"{project_id}/{batch_id}"))
         choices = (plain, *(naming.safe_name(f"{plain}~{mark}") for mark in marks))
         batch = (project_id, batch_id)
         # Looking up and taking a name is one step, else two threads could take the same.
-        with self._naming:
+        with self._lock:
             found = self._execute("SELECT name, folder FROM folders WHERE project_id = ? AND batch_id = ?", batch)
             # What the file says is used only where it is one of the names that this code would choose.
             if found and found[0][0] == name and found[0][1] in choices:
@@ -260,7 +262,7 @@ class State:
 
     def add_results(self, run: int, first: int, rows: list[ResultRow]) -> None:
         """Record results, numbered from ``first``."""
-        values: list[Sequence[Any]] = [(run, first + offset, *row) for offset, row in enumerate(rows)]
+        values = [[_storable(value) for value in (run, first + offset, *row)] for offset, row in enumerate(rows)]
 
         def write(db: sqlite3.Connection) -> None:
             db.execute("BEGIN")
@@ -268,12 +270,7 @@ class State:
             with db:
                 db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
-        try:
-            self._alone(write, None)
-        except UnicodeEncodeError:
-            # Rare, and to look at every text would take as long as to write them all.
-            values = [[_storable(value) for value in row] for row in values]
-            self._alone(write, None)
+        self._alone(write, None)
 
 
 # --- The database: opened, and replaced where it is damaged -----------------------------------------------------------
@@ -351,49 +348,33 @@ def _lock(root: Path) -> IO[str]:
     path = root / local.STATE_FOLDER / "lock"
     file = os.fdopen(local.open_private(path), "r+", encoding="ascii", errors="replace")
     try:
-        _lock_descriptor(file.fileno())
+        _flock(file, take=True)
     except OSError:
         holder = file.read(20).strip()
         file.close()
-    else:
-        # Only to tell others who it is, so a disk that is full does not matter here.
-        with contextlib.suppress(OSError):
-            os.ftruncate(file.fileno(), 0)
-            os.write(file.fileno(), str(os.getpid()).encode())
-        return file
-    who = f"Process {holder}" if holder.isdigit() else "Another process"
-    raise DestinationBusyError(
-        f"{who} is downloading into {str(root)!r}. Wait for it to end, or choose another destination."
-    )
-
-
-def _unlock(file: IO[str]) -> None:
-    """Release the lock, if that was not done already."""
-    if not file.closed:
-        # By hand, because a child that was forked meanwhile holds the lock open too.
-        _unlock_descriptor(file.fileno())
-        file.close()
+        who = f"Process {holder}" if holder.isdigit() else "Another process"
+        raise DestinationBusyError(
+            f"{who} is downloading into {str(root)!r}. Wait for it to end, or choose another destination."
+        ) from None
+    # Only so that others can name it, so a disk that is full does not matter here.
+    with contextlib.suppress(OSError):
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), str(os.getpid()).encode())
+    return file
 
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock_descriptor(descriptor: int) -> None:
+    def _flock(file: IO[str], *, take: bool) -> None:
         # Far behind the process id, which others read.
-        os.lseek(descriptor, 1024, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-
-    def _unlock_descriptor(descriptor: int) -> None:
-        os.lseek(descriptor, 1024, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+        os.lseek(file.fileno(), 1024, os.SEEK_SET)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK if take else msvcrt.LK_UNLCK, 1)
 else:
     import fcntl
 
-    def _lock_descriptor(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def _unlock_descriptor(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    def _flock(file: IO[str], *, take: bool) -> None:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB if take else fcntl.LOCK_UN)
 
 
 # --- Read by those who did not write it: nothing is locked, nothing is changed ---------------------------------------
