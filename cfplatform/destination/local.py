@@ -19,7 +19,7 @@ from typing import NamedTuple
 from typing_extensions import Self
 
 from .. import naming
-from ..exceptions import DownloadError, InvalidParameterError, UnsafePathError
+from ..exceptions import DestinationError, DownloadError, InvalidParameterError, UnsafePathError
 
 #: Folder inside a destination that holds the state and files not yet complete.
 STATE_FOLDER = ".cfplatform"
@@ -323,11 +323,6 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def stops_everything(error: OSError) -> bool:
-    """Tell whether a failure of the disk will meet every other item too."""
-    return error.errno in _FATAL
-
-
 def free_space(folder: Path) -> str:
     """Say how much space is left."""
     try:
@@ -343,9 +338,10 @@ def _with_free_space(error: OSError, folder: Path, missing: int) -> OSError:
 
 
 def destination_error(error: OSError) -> DownloadError:
-    """Turn a failure of the local disk into an error that says what to do."""
+    """Turn a failure of the local disk into an error that says what to do, and whether every item would meet it."""
+    cls = DestinationError if error.errno in _FATAL else DownloadError
     name = f" {os.path.basename(str(error.filename))!r}" if error.filename else ""
-    return DownloadError(
+    return cls(
         f"The destination cannot be written{name}: {error.strerror or error}. "
         "What is finished is kept; free space or fix the folder, then run it again."
     )
