@@ -221,7 +221,7 @@ class DestinationBusyError(DownloadError):
 
 
 class DestinationError(DownloadError):
-    """The store of a destination that is a URL refuses to be written or cannot be reached, which ends a run."""
+    """The destination cannot be written: a disk is full, or a store refuses or cannot be reached; it ends a run."""
 
 
 class ExportError(CFPlatformError):

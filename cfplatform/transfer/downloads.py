@@ -16,13 +16,13 @@ from .. import http, naming, params, progress
 from ..destination import local
 from ..destination.local import Destination
 from ..destination.state import RESULTS_AT_ONCE, FinishedAsset, FinishedItem, ResultRow, State, StateError
-from ..exceptions import DestinationError, DownloadError, InvalidParameterError, OutageError, from_dict, to_dict
-from ..http import ObjectStream, Run, Transport
+from ..exceptions import DestinationError, DownloadError, InvalidParameterError, OutageError, to_dict
+from ..http import Run, Transport
 from ..resources import WorkItem
 from ..resources.options import Executor
 from ..resources.results import DownloadResult, DownloadSummary, located
 from . import pagination
-from .processes import Done, ExecutorSteps
+from .processes import ExecutorSteps
 from .receiving import Receiver, Target, asset_source
 from .steps import Job, Limits, Steps
 
@@ -68,15 +68,14 @@ class Downloader:
         self._folders: dict[tuple[str, str], str] = {}
         # File names of items under way, which have no row yet.
         self._claimed: dict[str, str] = {}
-        self._receiver = Receiver(calls, destination, inject=inject_asset_url)
-        self._run_jobs: Callable[[Iterable[Job[DownloadResult]]], Generator[Job[DownloadResult]]]
+        self._steps: Steps | ExecutorSteps
         limits = Limits(workers, patience, space_id)
         if executor is None:
-            receive_asset = self._receive_asset
-            self._run_jobs = Steps(calls, self._receive, limits, receive_asset=receive_asset, on_wait=on_wait).run
+            receiver = Receiver(calls, destination, self._keep, inject=inject_asset_url)
+            self._steps = Steps(calls, receiver.document, limits, receive_asset=receiver.asset, on_wait=on_wait)
         else:
-            settings, take = calls.settings(), self._take_back
-            self._run_jobs = ExecutorSteps(executor, settings, destination, take, limits, inject=inject_asset_url).run
+            settings, keep = calls.settings(), self._keep
+            self._steps = ExecutorSteps(executor, settings, destination, keep, limits, inject=inject_asset_url)
 
     def __enter__(self) -> Self:
         self._state = State.open(self._root)
@@ -92,13 +91,13 @@ class Downloader:
             for _, result in outcomes:
                 yield result
 
-    def _outcomes(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[tuple[Job[DownloadResult], DownloadResult]]:
+    def _outcomes(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[tuple[Job, DownloadResult]]:
         planned = (job for page in pages for group in _groups(page) for job in self._jobs(group))
-        with contextlib.closing(self._run_jobs(planned)) as jobs:
+        with contextlib.closing(self._steps.run(planned)) as jobs:
             for job in jobs:
                 if self._claimed and job.target is not None:
                     self._claimed.pop(job.target.key, None)
-                yield job, job.result or DownloadResult(job.item.id, job.item.batch_id, None, "failed", error=job.error)
+                yield job, self._result(job)
 
     def summarise(self, pages: Iterable[Sequence[WorkItem]]) -> DownloadSummary:
         """Download the items of all pages, record the results, and return the summary."""
@@ -135,7 +134,7 @@ class Downloader:
 
     # --- Planning, in the caller's thread --------------------------------------------------------------------
 
-    def _jobs(self, group: list[WorkItem]) -> Iterator[Job[DownloadResult]]:
+    def _jobs(self, group: list[WorkItem]) -> Iterator[Job]:
         """Decide where items of one batch go, with one query for all of them."""
         project_id = group[0].listed_project_id or ""
         try:
@@ -144,7 +143,7 @@ class Downloader:
             raise
         except DownloadError as error:
             for item in group:
-                job: Job[DownloadResult] = Job(item)
+                job: Job = Job(item)
                 job.error = error
                 yield job
             return
@@ -158,9 +157,9 @@ class Downloader:
         for item, target, is_there in zip(group, targets, are_there, strict=True):
             yield self._job(item, target, is_there)
 
-    def _job(self, item: WorkItem, target: Target, is_there: bool) -> Job[DownloadResult]:
+    def _job(self, item: WorkItem, target: Target, is_there: bool) -> Job:
         """Decide whether there is anything to fetch; an item that has its file there has its name already."""
-        job: Job[DownloadResult] = Job(item)
+        job: Job = Job(item)
         try:
             if not is_there:
                 target = self._claim(item, target)
@@ -182,20 +181,21 @@ class Downloader:
                 # The listing does not show changes, so the storage is asked.
                 job.headers = {"If-None-Match": known.etag}
         job.target = target._replace(asset=asset)
-        if not job.wants_document and job.asset is None:
-            job.result = self._result(job, "skipped")
+        job.is_done = not job.wants_document and job.asset is None
         return job
 
-    def _result(self, job: Job[DownloadResult], outcome: str, *, written: int = 0) -> DownloadResult:
+    def _result(self, job: Job) -> DownloadResult:
         """Return the result of an item from what is known of its files."""
+        if job.error is not None:
+            return DownloadResult(job.item.id, job.item.batch_id, None, "failed", error=job.error)
         known, asset = (job.target.known if self._documents else None), job.target.asset
         return DownloadResult(
             job.item.id,
             job.item.batch_id,
-            outcome=outcome,
+            outcome="downloaded" if job.saved else "skipped",
             size=known.size if known else 0,
             asset_size=asset.size if asset else 0,
-            written=written,
+            written=sum(each.size for each in job.saved),
             **located(self._root, self._destination.url, known and known.path, asset and asset.path),
         )
 
@@ -217,7 +217,7 @@ class Downloader:
         """Tell whether the file is the one that was recorded, written with the same options."""
         return known.injected == self._inject and self._destination.has(known.path, known.size, known.mtime_ns)
 
-    def _known_asset(self, job: Job[DownloadResult], target: Target) -> FinishedAsset | None:
+    def _known_asset(self, job: Job, target: Target) -> FinishedAsset | None:
         """Return an item's asset if it is there, unchanged and where it belongs."""
         known = self._state.asset(job.project_id, job.item.id)
         if known is None or known.source != asset_source(job.item):
@@ -242,49 +242,23 @@ class Downloader:
             names = self._batch_names(project_id, True, self.run)
         return names.get(batch_id, batch_id)
 
-    # --- Receiving, in the threads of the pool --------------------------------------------------------------------
+    # --- Recording: in the thread that saved it, or in the caller's where another process did ---------------
 
-    def _receive(self, job: Job[DownloadResult], stream: ObjectStream) -> DownloadResult:
-        """Save one document and record it."""
-        finished = self._receiver.document(job, stream)
-        if finished is None:
-            return self._result(job, "skipped")
-        self._keep(job, finished)
-        return self._result(job, "downloaded", written=finished.size)
-
-    def _receive_asset(self, job: Job[DownloadResult], renew: Callable[[], str] | None, run: Run) -> DownloadResult:
-        """Save and record the asset of an item whose document, if it was wanted, is saved."""
-        asset = self._receiver.asset(job, renew, run)
-        self._keep_asset(job, asset)
-        return self._result(job, "downloaded", written=asset.size + (job.result.written if job.result else 0))
-
-    # --- Recording, always in this process --------------------------------------------------------------------
-
-    def _take_back(self, job: Job[DownloadResult], done: Done) -> None:
-        """Record what another process saved of an item, and set its result."""
-        if done.document is not None:
-            self._keep(job, done.document)
-        if done.asset is not None:
-            self._keep_asset(job, done.asset)
-        if done.error is not None:
-            job.error = from_dict(done.error)
-            return
-        saved = [each.size for each in (done.document, done.asset) if each is not None]
-        job.result = self._result(job, "downloaded" if saved else "skipped", written=sum(saved))
-
-    def _keep(self, job: Job[DownloadResult], finished: FinishedItem) -> None:
-        self._state.remember(job.project_id, job.item.id, job.target.key, finished)
+    def _keep(self, job: Job, saved: FinishedItem | FinishedAsset) -> None:
+        """Record what was saved of an item."""
         target = job.target
-        if target.known is not None and target.known.path != finished.path:
-            self._remove_moved(target.known)
-        job.target = target._replace(known=finished)
-
-    def _keep_asset(self, job: Job[DownloadResult], asset: FinishedAsset) -> None:
-        known = self._state.asset(job.project_id, job.item.id)
-        self._state.finish_asset(job.project_id, job.item.id, asset)
-        if known is not None and known.path != asset.path:
-            self._remove_moved(known)
-        job.target = job.target._replace(asset=asset)
+        earlier: FinishedItem | FinishedAsset | None
+        if isinstance(saved, FinishedItem):
+            earlier = target.known
+            self._state.remember(job.project_id, job.item.id, target.key, saved)
+            job.target = target._replace(known=saved)
+        else:
+            earlier = self._state.asset(job.project_id, job.item.id)
+            self._state.finish_asset(job.project_id, job.item.id, saved)
+            job.target = target._replace(asset=saved)
+        job.saved.append(saved)
+        if earlier is not None and earlier.path != saved.path:
+            self._remove_moved(earlier)
 
     def _remove_moved(self, known: FinishedItem | FinishedAsset) -> None:
         """Remove the file that an item had before its batch changed, if nobody touched it since."""

@@ -38,15 +38,14 @@ class MemoryBudget:
         and where all are large few are begun in vain."""
         return min(self._recent, default=0)
 
-    def admit(self, job: Any, before: int | None, *, is_awaited: bool) -> bool:
+    def admit(self, job: Any, *, is_awaited: bool) -> bool:
         """Count a document that is about to be fetched, with its bytes as far as they are known.
 
         Args:
             job: Its job.
-            before: Jobs that go out before it, where there is an order.
             is_awaited: Whether nothing is released before this one is there, so that it is admitted in any case.
         """
-        if (self._held if before is None else before) >= self.documents:
+        if self._held >= self.documents and not is_awaited:
             return False
         size = self.expected if job.size is None else job.size
         if not self._take(0, size, is_awaited):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextvars
+import copy
 import functools
 import heapq
 import itertools
@@ -21,7 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from ..exceptions import CFPlatformError
 from ..http import Interrupted
@@ -44,79 +45,33 @@ JOIN_TIMEOUT = 1.0
 #: The same for each run that a program left open when it ended; there may be some of them.
 EXIT_TIMEOUT = 0.4
 
-Task = Callable[[], object]
-
 
 class HasIndex(Protocol):
     """What passes through a pool."""
 
     index: int
+    error: CFPlatformError | None
 
 
 J = TypeVar("J", bound=HasIndex)
-
-
-class Group(Generic[J]):
-    """Jobs that are handled together, such as those whose paths are signed in one request.
-
-    It is handled by a worker when it has ``size`` jobs, when nothing can join it any more, or when the caller has had
-    no job to give for a moment. Only the pool uses it, with its lock held.
-
-    Args:
-        size: Jobs that make it full.
-        most: Jobs that are handled together, at the most.
-        handle: Called with them.
-        first: What makes it full the first time, so that first results come soon.
-        lingers: Whether it is handled though it is not full, where no more jobs come for a moment.
-    """
-
-    def __init__(
-        self,
-        size: int,
-        most: int,
-        handle: Callable[[list[J]], object],
-        *,
-        first: int | None = None,
-        lingers: bool = True,
-    ) -> None:
-        self.jobs: list[J] = []
-        self.lingers = lingers
-        self.handle = handle
-        self.is_urgent = False
-        self._most = most
-        self._size = size
-        self._full = size if first is None else first
-        self._grew_at = 0.0
-
-    def add(self, job: J, is_urgent: bool) -> None:
-        """Add a job."""
-        self.jobs.append(job)
-        self.is_urgent = self.is_urgent or is_urgent
-        self._grew_at = time.monotonic()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it is handled at once."""
-        return len(self.jobs) >= self._full or self.is_urgent
-
-    def is_ripe(self, is_window_full: bool) -> bool:
-        """Tell whether it is handled though more may come: it has waited long enough, or they cannot come before."""
-        return time.monotonic() - self._grew_at >= LINGER if self.lingers else is_window_full
-
-    def take(self) -> list[J]:
-        """Take the jobs out."""
-        taken, self.jobs = self.jobs[: self._most], self.jobs[self._most :]
-        self._full, self.is_urgent = self._size, False
-        return taken
+#: What is done with one job, or with several that are handled together.
+Step = Callable[[list[J]], object]
 
 
 class Pool(Generic[J]):
-    """Runs the tasks of one run.
+    """Takes the jobs of one run through their steps.
+
+    Some jobs are handled in a group, such as those whose paths are signed in one request. A worker takes a group when
+    it is full, when nothing can join it any more, or when nothing has joined it for a moment.
 
     Args:
-        workers: Threads, at the most. With 0, or where none can be started, the caller's thread does the work while it
-            waits for results.
+        workers: Threads, at the most. Where none can be started, the caller's thread does the work while it waits for
+            results.
+        handle: The step for a group.
+        size: Jobs in a group, at the most.
+        first: What makes the first group full, so that first results come soon.
         window: Jobs, at the most, that came in and did not go out.
+        concerns_all: Tells whether an error of a job's step would meet every other job too.
         ordered: Hand out jobs in the order in which they came, not as they finish.
         budget: Limits what is fetched before it is taken.
         on_wait: Called now and then by the caller's thread while it waits.
@@ -129,8 +84,12 @@ class Pool(Generic[J]):
     def __init__(
         self,
         workers: int,
+        handle: Step[J],
+        size: int,
         *,
         window: int,
+        concerns_all: Callable[[J, CFPlatformError], bool],
+        first: int | None = None,
         ordered: bool = False,
         budget: MemoryBudget | None = None,
         on_wait: Callable[[], object] | None = None,
@@ -138,7 +97,10 @@ class Pool(Generic[J]):
     ) -> None:
         self.stop = threading.Event()
         self._workers = workers
+        self._handle = handle
+        self._size = size
         self._window = window
+        self._concerns_all = concerns_all
         self._ordered = ordered
         self._budget = budget
         self._on_wait = on_wait
@@ -152,20 +114,21 @@ class Pool(Generic[J]):
         # Workers that are known to be of use, and whether the one after them waits to see whether it is.
         self._useful = 1
         self._is_watching = False
-        #: Seconds of processor time of the workers' finished tasks.
+        #: Seconds of processor time of the workers' finished steps.
         self._computed = 0.0
-        # What is to be done: first what has an order, then full groups, then the rest.
-        self._numbers = itertools.count()
-        self._first: list[tuple[int, int, J, Task]] = []
-        self._groups: list[Group[J]] = []
-        self._rest: deque[Task] = deque()
+        # What is to be done: first what has an order, then a full group, then the rest.
+        self._first: list[tuple[int, J, Step[J]]] = []
+        self._group: list[J] = []
+        self._full = size if first is None else first
+        self._grew_at = 0.0
+        self._rest: deque[tuple[Step[J], list[J]]] = deque()
+        #: Steps under way by which jobs may join the group.
         self._feeding = 0
         self._is_listed = False
         self._admitted = self._handed_out = 0
         self._finished: deque[J] = deque()
         self._finished_early: dict[int, J] = {}
         self._fatal: BaseException | None = None
-        self._has_ended = False
 
     def run(self, jobs: Iterable[J], begin: Callable[[J], object]) -> Generator[J, None, None]:
         """Yield the jobs when they are finished. Closing the generator cancels what is under way.
@@ -175,7 +138,7 @@ class Pool(Generic[J]):
 
         Args:
             jobs: What is to be done.
-            begin: Called with each job, in the caller's thread; submits its first task, or finishes it.
+            begin: Called with each job, in the caller's thread; submits its first step, or finishes it.
         """
         source = iter(jobs)
         listing_error: Exception | None = None
@@ -189,8 +152,10 @@ class Pool(Generic[J]):
                     if self._is_listed or self._is_full() or (turn >= 2 and self._has_output()):
                         break
                     try:
-                        self._admit(next(source), begin)
-                        self._handle_full_groups()
+                        job = next(source)
+                        job.index = self._admitted
+                        self._admitted += 1
+                        begin(job)
                     except StopIteration:
                         self._end_listing()
                     except Exception as error:
@@ -206,33 +171,30 @@ class Pool(Generic[J]):
             atexit.unregister(self._end)
             self._end()
 
-    # --- What tasks use --------------------------------------------------------------------------------------
+    # --- What steps use --------------------------------------------------------------------------------------
 
-    def group(self, size: int, handle: Callable[[list[J]], object], **options: Any) -> Group[J]:
-        """Make a group; the options are those of :class:`Group`."""
-        group: Group[J] = Group(size, options.pop("most", size), handle, **options)
-        self._groups.append(group)
-        return group
-
-    def submit(self, task: Task) -> None:
-        """Have a task done when nothing else is to be done first."""
+    def submit(self, step: Step[J], jobs: list[J]) -> None:
+        """Have a step done when nothing else is to be done first."""
         with self._lock:
-            self._rest.append(task)
+            self._rest.append((step, jobs))
             self._call_worker()
 
-    def submit_first(self, tasks: Iterable[tuple[J, Task]]) -> None:
-        """Have tasks of jobs done before others: those of earlier jobs first, and as far as the budget allows."""
+    def submit_first(self, step: Step[J], jobs: Iterable[J]) -> None:
+        """Have a step done for each of some jobs before others: earlier ones first, as far as the budget allows."""
         with self._lock:
-            for job, task in tasks:
-                heapq.heappush(self._first, (job.index, next(self._numbers), job, task))
+            for job in jobs:
+                heapq.heappush(self._first, (job.index, job, step))
                 self._call_worker()
 
-    def submit_together(self, group: Group[J], job: J, *, is_urgent: bool = False) -> None:
-        """Have a job handled with others."""
+    def submit_together(self, job: J, *, is_urgent: bool = False) -> None:
+        """Have a job handled with others, or with those that there are."""
         with self._lock:
             if self._budget is not None:
                 self._budget.release(job)
-            group.add(job, is_urgent)
+            self._group.append(job)
+            self._grew_at = time.monotonic()
+            if is_urgent:
+                self._full = 1
             # With the first of a group somebody begins to wait for the others.
             self._call_worker()
 
@@ -270,6 +232,12 @@ class Pool(Generic[J]):
             if self._has_output():
                 self._has_result.notify()
 
+    def fail(self, job: J, error: CFPlatformError) -> None:
+        """Hand a job out with an error."""
+        # Without its traceback, whose frames hold the job, its document, the signed URL and the client.
+        job.error = error.with_traceback(None)
+        self.finish(job)
+
     def abort(self, error: BaseException) -> None:
         """End the run; the caller gets the first reason."""
         with self._lock:
@@ -287,21 +255,6 @@ class Pool(Generic[J]):
     def _has_backlog(self) -> bool:
         return bool(self._first or self._rest)
 
-    def _admit(self, job: J, begin: Callable[[J], object]) -> None:
-        job.index = self._admitted
-        self._admitted += 1
-        begin(job)
-
-    def _handle_full_groups(self) -> None:
-        """Do at once what no worker will: with an executor the caller's thread hands out chunks while it lists."""
-        while not self._threads:
-            with self._lock:
-                group = next((group for group in self._groups if group.is_full and group.jobs), None)
-                if group is None or self.stop.is_set():
-                    return
-                found = self._handling(group)
-            self._do(*found)
-
     def _end_listing(self) -> None:
         with self._lock:
             self._is_listed = True
@@ -315,15 +268,15 @@ class Pool(Generic[J]):
                 found = self._take_finished()
                 if found is not None:
                     return found
-                task = None if self._threads else self._next_task()
-                may_nap = may_nap and task is None and self._has_backlog()
-                if task is None and not may_nap:
-                    self._has_result.wait(LOOK if self._threads or not self._groups else LINGER)
+                work = None if self._threads else self._next_work()
+                may_nap = may_nap and work is None and self._has_backlog()
+                if work is None and not may_nap:
+                    self._has_result.wait(LOOK if self._threads else LINGER)
             if may_nap:
                 time.sleep(NAP)
                 may_nap = False
-            elif task is not None:
-                self._do(*task)
+            elif work is not None:
+                self._do(*work)
             elif self._on_wait is not None:
                 self._on_wait()
 
@@ -356,24 +309,17 @@ class Pool(Generic[J]):
             # A forked child has copies of the run and of its locks, but not the threads that would give them back.
             return
         with self._lock:
-            self._first.clear()
-            self._rest.clear()
-            for group in self._groups:
-                group.jobs = []
             self._stop_all()
-        if self._has_ended:
-            # A run that was left open is ended before the interpreter closes it; who waits once has waited enough.
-            return
-        self._has_ended = True
-        for thread in list(self._threads):
-            thread.join(timeout / len(self._threads))
+        # A run that was left open is ended before the interpreter closes it, and then waits only once.
+        threads, self._threads = self._threads, []
+        for thread in threads:
+            thread.join(timeout / len(threads))
 
     # --- Workers ---------------------------------------------------------------------------------------------
 
     def _work(self, is_watching: bool) -> None:
         if is_watching and not self._watch():
             return
-        fed = False
         computed = time.thread_time()
         with self._lock:
             if self._has_backlog():
@@ -382,15 +328,13 @@ class Pool(Generic[J]):
             with self._lock:
                 before, computed = computed, time.thread_time()
                 self._computed += computed - before
-                self._has_fed(fed)
-                while (found := self._next_task()) is None:
+                while (work := self._next_work()) is None:
                     if self.stop.is_set():
                         return
                     self._idle += 1
-                    self._has_work.wait(LINGER if any(group.jobs for group in self._groups) else None)
+                    self._has_work.wait(LINGER if self._group else None)
                     self._idle -= 1
-            task, fed = found
-            self._try(task)
+            self._do(*work)
 
     def _watch(self) -> bool:
         """Wait until the workers before this one leave the interpreter idle; return ``False`` if the run ended."""
@@ -408,33 +352,34 @@ class Pool(Generic[J]):
                     return True
             pause = min(LOOK, 2 * pause)
 
-    def _do(self, task: Task, feeds_groups: bool) -> None:
-        self._try(task)
-        with self._lock:
-            self._has_fed(feeds_groups)
-
-    def _try(self, task: Task) -> None:
+    def _do(self, step: Step[J], jobs: list[J], is_feeding: bool) -> None:
         try:
-            task()
+            step(jobs)
         except Interrupted:
             pass
         except MemoryError:
             self.abort(
                 CFPlatformError("There is no memory left for this run. What is finished is kept; use fewer workers.")
             )
+        except CFPlatformError as error:
+            if self._concerns_all(jobs[0], error):
+                self.abort(error.with_traceback(None))
+            else:
+                for job in jobs:
+                    # A copy, because each may be raised.
+                    self.fail(job, copy.copy(error))
         except BaseException as error:
             # A fault of our own: it must reach the caller, not die with the thread.
             self.abort(error)
 
-    # --- With the lock held ----------------------------------------------------------------------------------
+        if is_feeding:
+            with self._lock:
+                self._feeding -= 1
+                if not self._feeding:
+                    # Now nothing more may join the group.
+                    self._has_work.notify()
 
-    def _has_fed(self, fed: bool) -> None:
-        """Count off a task by which jobs may have joined a group."""
-        if fed:
-            self._feeding -= 1
-            if not self._feeding:
-                # Now nothing more may join one.
-                self._has_work.notify()
+    # --- With the lock held ----------------------------------------------------------------------------------
 
     def _call_worker(self) -> None:
         """Wake a worker for what was submitted, or start one."""
@@ -455,31 +400,27 @@ class Pool(Generic[J]):
         if not self._threads:
             self._has_result.notify()
 
-    def _next_task(self) -> tuple[Task, bool] | None:
-        """Return what is to be done next, and whether jobs may join a group by it; ``None`` where that is nothing."""
+    def _next_work(self) -> tuple[Step[J], list[J], bool] | None:
+        """Return the next step, its jobs, and whether they may join the group by it; ``None`` if there is none."""
         if self.stop.is_set():
             return None
         if self._first:
-            _, _, job, task = self._first[0]
-            if self._budget is None or self._budget.admit(job, self._before(job), is_awaited=self._is_awaited(job)):
+            _, job, step = self._first[0]
+            if self._budget is None or self._budget.admit(job, is_awaited=self._is_awaited(job)):
                 heapq.heappop(self._first)
-                return task, False
-        for group in self._groups:
-            if group.jobs and group.is_full:
-                return self._handling(group)
+                return step, [job], False
+        if len(self._group) >= self._full:
+            return self._take_group()
         if self._rest:
             self._feeding += 1
-            return self._rest.popleft(), True
-        for group in self._groups:
-            if group.jobs and not self._feeding and (self._is_listed or group.is_ripe(self._is_full())):
-                return self._handling(group)
-        return None
+            return *self._rest.popleft(), True
+        has_waited = self._is_listed or time.monotonic() - self._grew_at >= LINGER
+        return self._take_group() if self._group and not self._feeding and has_waited else None
 
-    def _handling(self, group: Group[J]) -> tuple[Task, bool]:
-        return functools.partial(group.handle, group.take()), False
-
-    def _before(self, job: J) -> int | None:
-        return job.index - self._handed_out if self._ordered else None
+    def _take_group(self) -> tuple[Step[J], list[J], bool]:
+        taken, self._group = self._group[: self._size], self._group[self._size :]
+        self._full = self._size
+        return self._handle, taken, False
 
     def _is_awaited(self, job: J) -> bool:
         return self._ordered and job.index == self._handed_out

@@ -7,15 +7,17 @@ destination, by the same steps, and reports what it saved.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import os
 import pickle
+import queue
 import socket
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from ..destination import local
 from ..destination.local import Destination
@@ -23,6 +25,7 @@ from ..destination.state import FinishedAsset, FinishedItem
 from ..exceptions import (
     CFPlatformError,
     ConfigurationError,
+    DestinationError,
     DownloadError,
     InvalidParameterError,
     blank,
@@ -34,8 +37,8 @@ from ..exceptions import (
 from ..http import Transport
 from ..http.transport import Settings
 from ..resources.options import Executor
-from .pool import Pool
-from .receiving import Receiver, Target
+from .pool import LOOK
+from .receiving import Receiver
 from .steps import Job, Limits, Steps
 
 #: Items in a chunk. Each chunk fills its window and drains it, which costs some three round trips of the dozen
@@ -48,8 +51,6 @@ MAX_CHUNKS = 64
 LAST_WAIT = 2.0
 #: Transports that a worker process keeps: one for each client that it works for.
 KEPT_TRANSPORTS = 4
-
-R = TypeVar("R")
 
 
 def checked(executor: Executor | None) -> Executor | None:
@@ -66,18 +67,10 @@ def checked(executor: Executor | None) -> Executor | None:
     return executor
 
 
-class Done(NamedTuple):
-    """What a worker did with one item; ``error`` is plain data."""
-
-    document: FinishedItem | None
-    asset: FinishedAsset | None
-    error: Mapping[str, Any] | None
-
-
 class Report(NamedTuple):
-    """What a worker did with a chunk: by position, and what ended it before its end."""
+    """What a worker did with a chunk: what it saved of each job, and its error as plain data; and what ended it."""
 
-    done: dict[int, Done]
+    done: dict[int, tuple[list[FinishedItem | FinishedAsset], Mapping[str, Any] | None]]
     fatal: Mapping[str, Any] | None = None
 
 
@@ -93,7 +86,7 @@ class Chunk:
     mark: Path
     limits: Limits
     inject: bool
-    jobs: list[Job[Any]]
+    jobs: list[Job]
 
 
 # --- In a worker process -----------------------------------------------------------------------------------------
@@ -106,44 +99,25 @@ def _transport(settings: Settings) -> Transport:
 
 def download_chunk(chunk: Chunk) -> Report:
     """Download the items of a chunk; everything that goes wrong on the way comes back as data."""
-    jobs = chunk.jobs
+    # Copies, because an executor of threads hands over the caller's own.
+    jobs = [copy.copy(job) for job in chunk.jobs]
     for job in jobs:
-        # What the caller knows stays with the caller; what is saved here is reported.
-        job.target = Target(job.target.folder, job.target.stem)
+        job.saved = []
     fatal = None
     try:
-        _download(chunk, jobs)
-    except CFPlatformError as error:
-        fatal = to_dict(error)
-    # Of all jobs, not only of those that were handed out: what is on disk must be recorded in any case.
-    done = {
-        number: Done(job.target.known, job.target.asset, to_dict(job.error) if job.error else None)
-        for number, job in enumerate(jobs)
-        if job.result or job.error or job.target.known or job.target.asset
-    }
-    return Report(done, fatal)
-
-
-def _download(chunk: Chunk, jobs: list[Job[bool]]) -> None:
-    calls = _transport(chunk.settings)
-    receiver = Receiver(calls, chunk.destination, inject=chunk.inject)
-
-    def receive(job: Job[bool], stream: Any) -> bool:
-        job.target = job.target._replace(known=receiver.document(job, stream))
-        return True
-
-    def receive_asset(job: Job[bool], renew: Any, run: Any) -> bool:
-        job.target = job.target._replace(asset=receiver.asset(job, renew, run))
-        return True
-
-    steps = Steps(calls, receive, chunk.limits, receive_asset=receive_asset)
-    _ensure_wanted(chunk.mark)
-    try:
+        calls = _transport(chunk.settings)
+        receiver = Receiver(calls, chunk.destination, lambda job, saved: job.saved.append(saved), inject=chunk.inject)
+        steps = Steps(calls, receiver.document, chunk.limits, receive_asset=receiver.asset)
+        _ensure_wanted(chunk.mark)
         with contextlib.closing(steps.run(jobs)) as finished:
             for _ in finished:
                 _ensure_wanted(chunk.mark)
+    except CFPlatformError as error:
+        fatal = to_dict(error)
     finally:
         chunk.destination.release()
+    # Of all jobs, not only of those that were handed out: what is on disk must be recorded in any case.
+    return Report({n: (job.saved, to_dict(job.error) if job.error else None) for n, job in enumerate(jobs)}, fatal)
 
 
 def _ensure_wanted(mark: Path) -> None:
@@ -157,10 +131,26 @@ def _ensure_wanted(mark: Path) -> None:
 # --- In the caller's process -------------------------------------------------------------------------------------
 
 
-class ExecutorSteps(Generic[R]):
+def check_settings(settings: Settings) -> None:
+    """Check that other processes can be given the settings of a client."""
+    problem = ""
+    try:
+        pickle.dumps(settings)
+    except Exception as error:
+        problem = type(error).__name__
+    if problem:
+        # Everything else is checked to be plain values. Raised here, so that no frame or context holds the key.
+        raise ConfigurationError(
+            f"executor= needs a client whose settings can be pickled ({problem}): pass retries=... as a number, or "
+            "as a urllib3.Retry of a class that is importable in the worker processes.",
+            parameter="executor",
+        )
+
+
+class ExecutorSteps:
     """Runs jobs as :class:`Steps` does, but in the processes of an executor, which is not shut down.
 
-    ``take`` is called in the caller's thread with a job and what was done; it writes the state and sets the result.
+    ``keep`` is called in the caller's thread with a job and each thing that was saved of it; it writes the state.
     """
 
     def __init__(
@@ -168,36 +158,23 @@ class ExecutorSteps(Generic[R]):
         executor: Executor,
         settings: Settings,
         destination: Destination,
-        take: Callable[[Job[R], Done], None],
+        keep: Callable[[Job, FinishedItem | FinishedAsset], None],
         limits: Limits,
         *,
         inject: bool,
     ) -> None:
-        problem = ""
-        try:
-            pickle.dumps(settings)
-        except Exception as error:
-            problem = type(error).__name__
-        if problem:
-            # Everything else is checked to be plain values. Raised here, so that no frame or context holds the key.
-            raise ConfigurationError(
-                f"executor= needs a client whose settings can be pickled ({problem}): pass retries=... as a number, or "
-                "as a urllib3.Retry of a class that is importable in the worker processes.",
-                parameter="executor",
-            )
+        check_settings(settings)
         self._executor = executor
         self._settings = settings
         self._destination = destination
-        self._take = take
+        self._keep = keep
         self._limits = limits
         self._inject = inject
-        # Without threads of its own: the caller's hands chunks out and takes back what was done.
-        self._pool: Pool[Job[R]] = Pool(0, window=MAX_CHUNKS * CHUNK)
-        self._chunk = self._pool.group(CHUNK, self._submit, lingers=False)
-        self._running: dict[Any, list[Job[R]]] = {}
+        self._running: dict[Any, list[Job]] = {}
+        self._finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def run(self, jobs: Iterable[Job[R]]) -> Generator[Job[R]]:
-        """Yield the jobs when they are done; see :meth:`Pool.run`.
+    def run(self, jobs: Iterable[Job]) -> Generator[Job]:
+        """Yield the jobs when they are done. If the iterable raises, what was taken is finished first.
 
         Raises:
             CFPlatformError: What stops the whole run: the key is refused, the disk is full, or the executor fails.
@@ -207,10 +184,8 @@ class ExecutorSteps(Generic[R]):
             mark = self._destination.part()
         except OSError as error:
             raise local.destination_error(error) from None
-        self._mark = mark.path
         try:
-            with contextlib.closing(self._pool.run(jobs, self._begin)) as finished:
-                yield from finished
+            yield from self._run(iter(jobs), mark.path)
         finally:
             # A forked child has a copy of this, which must not end its parent's run.
             if pid == os.getpid():
@@ -218,17 +193,36 @@ class ExecutorSteps(Generic[R]):
                 mark.discard()
                 self._end()
 
-    def _begin(self, job: Job[R]) -> None:
-        if job.is_done:
-            self._pool.finish(job)
-        else:
-            self._pool.submit_together(self._chunk, job)
+    def _run(self, source: Iterator[Job], mark: Path) -> Iterator[Job]:
+        chunk: list[Job] = []
+        job: Job | None
+        listing_error = None
+        while True:
+            try:
+                job = next(source, None)
+            except Exception as error:
+                job, listing_error = None, error
+            if job is not None and (job.is_done or job.error is not None):
+                yield job
+            elif job is not None:
+                chunk.append(job)
+            if chunk and (job is None or len(chunk) == CHUNK):
+                self._submit(chunk, mark)
+                chunk = []
+            while self._running and (job is None or len(self._running) >= MAX_CHUNKS or not self._finished.empty()):
+                # In slices, because an untimed wait cannot be interrupted by Ctrl-C on Windows.
+                with contextlib.suppress(queue.Empty):
+                    yield from self._collect(self._finished.get(timeout=LOOK))
+            if job is None:
+                break
+        if listing_error is not None:
+            raise listing_error
 
-    def _submit(self, jobs: list[Job[R]]) -> None:
-        chunk = Chunk(self._settings, self._destination, self._mark, self._limits, self._inject, jobs)
+    def _submit(self, jobs: list[Job], mark: Path) -> None:
+        chunk = Chunk(self._settings, self._destination, mark, self._limits, self._inject, jobs)
         try:
             # Otherwise another process would remove it after a day as left behind.
-            os.utime(self._mark)
+            os.utime(mark)
         except OSError as error:
             raise local.destination_error(error) from None
         try:
@@ -236,31 +230,31 @@ class ExecutorSteps(Generic[R]):
         except Exception as error:
             raise self._lost(error) from error
         self._running[future] = jobs
-        future.add_done_callback(lambda future: self._pool.submit(functools.partial(self._collect, future)))
+        future.add_done_callback(self._finished.put)
 
-    def _collect(self, future: Any) -> None:
-        """Record what was done of a chunk."""
+    def _collect(self, future: Any) -> list[Job]:
+        """Record what was done of a chunk, and return its jobs."""
         jobs = self._running.pop(future)
         try:
             report = future.result()
         except Exception as error:
             raise self._lost(error) from error
-        for position, done in report.done.items():
-            self._remember(jobs[position], done)
+        self._record(jobs, report)
         if report.fatal is not None:
             raise from_dict(report.fatal)
-        for job in jobs:
-            self._pool.finish(job)
+        return jobs
 
-    def _remember(self, job: Job[R], done: Done) -> None:
-        try:
-            self._take(job, done)
-        except OSError as error:
-            # As the steps do where the file system refuses something.
-            problem = local.destination_error(error)
-            if local.stops_everything(error):
-                raise problem from None
-            job.fail(problem)
+    def _record(self, jobs: list[Job], report: Report) -> None:
+        for number, (saved, error) in report.done.items():
+            job = jobs[number]
+            try:
+                for each in saved:
+                    self._keep(job, each)
+                job.error = None if error is None else from_dict(error)
+            except OSError as problem:
+                job.error = local.destination_error(problem)
+                if isinstance(job.error, DestinationError):
+                    raise job.error from None
 
     def _lost(self, error: Exception) -> DownloadError:
         words = printable(blank(str(error), self._settings.arguments["api_key"]))[:200]
@@ -276,7 +270,5 @@ class ExecutorSteps(Generic[R]):
         for future, jobs in list(self._running.items()):
             # The error that ended the run must be raised, not one of these.
             with contextlib.suppress(Exception):
-                report = future.result(timeout=max(0.0, give_up - time.monotonic()))
-                for position, done in report.done.items():
-                    self._take(jobs[position], done)
+                self._record(jobs, future.result(timeout=max(0.0, give_up - time.monotonic())))
             future.cancel()

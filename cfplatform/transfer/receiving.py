@@ -13,7 +13,7 @@ import mimetypes
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import documents, naming
 from ..destination import local
@@ -57,17 +57,28 @@ class Target(NamedTuple):
 
 
 class Receiver:
-    """Saves the files of jobs whose ``target`` is a :class:`Target`."""
+    """Saves the files of jobs whose ``target`` is a :class:`Target`, and reports what to remember of them.
 
-    def __init__(self, calls: Transport, destination: Destination, *, inject: bool) -> None:
+    ``keep`` is called in the thread of the pool with the job and what was saved of it.
+    """
+
+    def __init__(
+        self,
+        calls: Transport,
+        destination: Destination,
+        keep: Callable[[Job, FinishedItem | FinishedAsset], object],
+        *,
+        inject: bool,
+    ) -> None:
         self._calls = calls
         self._destination = destination
+        self._keep = keep
         self._inject = inject
 
-    def document(self, job: Job[Any], stream: ObjectStream) -> FinishedItem | None:
-        """Save one document; return what to remember of it, ``None`` if the storage says that it is unchanged."""
+    def document(self, job: Job, stream: ObjectStream) -> None:
+        """Save one document, unless the storage says that it is unchanged."""
         if stream.status_code == 304:
-            return None
+            return
         item = job.item
         path = job.target.path(naming.extension(job.path))
         asset_url = item.asset_url if self._inject else None
@@ -89,7 +100,7 @@ class Receiver:
                     documents.parse(document)
                 part.write(document)
                 found = part.commit(path)
-        return FinishedItem(path, item.revision, self._inject, stream.etag, *found)
+        self._keep(job, FinishedItem(path, item.revision, self._inject, stream.etag, *found))
 
     def _save_large(
         self, part: PartFile, path: str, head: list[bytes], chunks: Iterator[bytes], asset_url: str | None
@@ -105,11 +116,8 @@ class Receiver:
             _write(second, corrected)
             return second.commit(path)
 
-    def asset(self, job: Job[Any], renew: Callable[[], str] | None, run: Run) -> FinishedAsset:
-        """Save one asset; return what to remember of it.
-
-        ``renew`` returns a new signed URL; it is ``None`` where the URL is not one of the platform's.
-        """
+    def asset(self, job: Job, renew: Callable[[], str] | None, run: Run) -> None:
+        """Save one asset; ``renew`` returns a new signed URL, and is ``None`` where the URL is not the platform's."""
         target: Target = job.target
         self._destination.ensure_folder(target.folder, local.ASSETS_FOLDER)
 
@@ -123,7 +131,7 @@ class Receiver:
             resumable.fetch(self._calls, job.asset_url, part, renew, look=look, plain=renew is None, run=run)
             path = target.asset_path(_extension(job.item.asset_url or "", part.media_type))
             found = part.commit(path, flush=False)
-        return FinishedAsset(path, asset_source(job.item), *found)
+        self._keep(job, FinishedAsset(path, asset_source(job.item), *found))
 
 
 def asset_source(item: WorkItem) -> str:

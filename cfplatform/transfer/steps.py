@@ -11,7 +11,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from .. import http, params
@@ -47,8 +47,6 @@ MAX_RENEWALS_REFUSED = 1
 
 _TOO_MUCH = frozenset({400, 413, 422})
 
-R = TypeVar("R")
-
 _OUT_OF_FILES = os.strerror(errno.EMFILE)
 
 
@@ -60,8 +58,8 @@ class Limits(NamedTuple):
     space_id: str | None
 
 
-class Job(Generic[R]):
-    """One item under way; ``result`` or ``error`` is set when it is done."""
+class Job:
+    """One item under way."""
 
     def __init__(self, item: WorkItem) -> None:
         self.item = item
@@ -74,9 +72,9 @@ class Job(Generic[R]):
         self.asset_url = ""
         #: Why there is no asset; raised after the document is saved.
         self.asset_error: DownloadError | None = None
-        #: What the receiver needs to know; the steps do not look at it.
+        #: Where it is saved, and what came of it; the steps do not look at them.
         self.target: Any = None
-        self.result: R | None = None
+        self.saved: list[Any] = []
         self.error: CFPlatformError | None = None
         self.headers: dict[str, str] | None = None
         #: Bytes that the document needs, where known, and those that are reserved for it.
@@ -87,59 +85,53 @@ class Job(Generic[R]):
         self.space_id = ""
         self.path = ""
         self.url = ""
+        self.is_signed = False
+        #: Whether there is nothing to do for it.
+        self.is_done = False
         self.renewals = 0
 
-    @property
-    def is_done(self) -> bool:
-        """Whether it is finished."""
-        return self.result is not None or self.error is not None
 
-    def fail(self, error: CFPlatformError) -> None:
-        """Finish it with an error."""
-        # Without its traceback, whose frames hold the job, its document and the client.
-        self.error = error.with_traceback(None)
-        self.result = None
-
-    def take(self) -> R | None:
-        """Return the result and drop it here, so that a document lives only as long as the caller keeps it."""
-        result, self.result = self.result, None
-        return result
-
-
-class Steps(Generic[R]):
+class Steps:
     """Takes jobs through the steps of one run.
 
     Args:
-        receive: Called in a worker with a job and the stream of its object; returns the result.
+        receive: Called in a worker with a job and the stream of its document.
         budget: Limits the documents that are fetched before they are taken; ``receive`` calls :meth:`reserve` for it.
         receive_asset: Called in a worker with a job whose asset is wanted, what renews its signed URL (``None`` where
-            it has none), and the run; returns the result.
+            it has none), and the run.
     """
 
     def __init__(
         self,
         calls: Transport,
-        receive: Callable[[Job[R], ObjectStream], R],
+        receive: Callable[[Job, ObjectStream], object],
         limits: Limits,
         *,
         ordered: bool = False,
         budget: MemoryBudget | None = None,
-        receive_asset: Callable[[Job[R], Callable[[], str] | None, Run], R] | None = None,
+        receive_asset: Callable[[Job, Callable[[], str] | None, Run], object] | None = None,
         on_wait: Callable[[], object] | None = None,
     ) -> None:
         self._calls = calls
         self._receive = receive
         self._receive_asset = receive_asset
         workers, patience, self._space_id = limits
-        # Enough that one group is fetched while the next is annotated.
-        window = 2 * SIGN_GROUP + 4 * workers
-        self._pool: Pool[Job[R]] = Pool(workers, window=window, ordered=ordered, budget=budget, on_wait=on_wait)
+        self._pool: Pool[Job] = Pool(
+            workers,
+            self._sign,
+            SIGN_GROUP,
+            first=min(workers, SIGN_GROUP),
+            # Enough that one group is fetched while the next is annotated.
+            window=2 * SIGN_GROUP + 4 * workers,
+            concerns_all=_concerns_all,
+            ordered=ordered,
+            budget=budget,
+            on_wait=on_wait,
+        )
         self._run = Run(patience, self._pool.stop, on_wait)
-        self._signer = Signer(calls, self._run)
-        self._to_sign = self._pool.group(SIGN_GROUP, self._sign, most=MAX_PATHS, first=min(workers, SIGN_GROUP))
         self.reserve = self._pool.reserve
 
-    def run(self, jobs: Iterable[Job[R]]) -> Generator[Job[R], None, None]:
+    def run(self, jobs: Iterable[Job]) -> Generator[Job, None, None]:
         """Yield the jobs when they are done; see :meth:`Pool.run`.
 
         Raises:
@@ -147,46 +139,20 @@ class Steps(Generic[R]):
         """
         return self._pool.run(jobs, self._begin)
 
-    def _begin(self, job: Job[R]) -> None:
-        if job.is_done:
+    def _begin(self, job: Job) -> None:
+        if job.is_done or job.error is not None:
             self._pool.finish(job)
         else:
-            self._pool.submit(functools.partial(self._do, self._annotate, job))
+            self._pool.submit(self._annotate, [job])
 
-    def _do(self, step: Callable[[Job[R]], None], job: Job[R]) -> None:
-        """Take a job through a step; an error concerns this job, or all of them."""
-        try:
-            step(job)
-        except CFPlatformError as error:
-            if _concerns_all(error):
-                self._pool.abort(error.with_traceback(None))
-            else:
-                self._fail(job, error)
-        except OSError as error:
-            problem = local.destination_error(error)
-            if local.stops_everything(error):
-                self._pool.abort(problem)
-            else:
-                self._fail(job, problem)
-
-    def _fail(self, job: Job[R], error: CFPlatformError) -> None:
-        job.fail(error)
-        self._pool.finish(job)
-
-    # --- Annotate --------------------------------------------------------------------------------------------
-
-    def _annotate(self, job: Job[R]) -> None:
+    def _annotate(self, jobs: list[Job]) -> None:
         """Find out where the document and the asset of a job are stored."""
+        (job,) = jobs
         on_the_web = job.asset is not None and job.asset.lower().startswith(("http://", "https://"))
-        try:
-            if job.wants_document:
-                job.space_id, job.path = self._locate(job)
-            elif not on_the_web:
-                job.space_id = self._space_id or self._locate(job)[0]
-        except (AuthenticationError, PermissionDeniedError) as error:
-            # The key is refused: every other item would be refused too.
-            self._pool.abort(error.with_traceback(None))
-            return
+        if job.wants_document:
+            job.space_id, job.path = self._locate(job)
+        elif not on_the_web:
+            job.space_id = self._space_id or self._locate(job)[0]
         if on_the_web:
             job.asset_url = job.asset or ""
         elif job.asset is not None:
@@ -194,9 +160,9 @@ class Steps(Generic[R]):
                 _, job.asset_path = locate(job.asset, job.space_id, "asset")
             except DownloadError as error:
                 job.asset_error = error.with_traceback(None)
-        self._pool.submit_together(self._to_sign, job)
+        self._pool.submit_together(job)
 
-    def _locate(self, job: Job[R]) -> tuple[str, str]:
+    def _locate(self, job: Job) -> tuple[str, str]:
         annotation = fetch_annotation(self._calls, job.project_id, job.item.id, run=self._run)
         url = annotation.coco_results_url
         if url is None:
@@ -205,24 +171,18 @@ class Steps(Generic[R]):
             )
         return locate(url, self._space_id)
 
-    # --- Sign ------------------------------------------------------------------------------------------------
-
-    def _sign(self, group: list[Job[R]]) -> None:
-        for space_id in dict.fromkeys(job.space_id for job in group):
-            self._sign_in_space(space_id, [job for job in group if job.space_id == space_id])
-
-    def _sign_in_space(self, space_id: str, group: list[Job[R]]) -> None:
-        try:
-            signed = self._signer.sign(space_id, [path for job in group for path in (job.path, job.asset_path) if path])
-        except CFPlatformError as error:
-            if _concerns_all(error) or isinstance(error, (AuthenticationError, PermissionDeniedError)):
-                self._pool.abort(error.with_traceback(None))
-                return
-            for job in group:
-                self._fail(job, error)
+    def _sign(self, jobs: list[Job]) -> None:
+        spaces = list(dict.fromkeys(job.space_id for job in jobs))
+        if len(spaces) > 1:
+            for space_id in spaces:
+                self._pool.submit(self._sign, [job for job in jobs if job.space_id == space_id])
             return
+        signed = sign(
+            self._calls, spaces[0], [path for job in jobs for path in (job.path, job.asset_path) if path], self._run
+        )
         ready = []
-        for job in group:
+        for job in jobs:
+            job.is_signed = True
             asset = signed[job.asset_path] if job.asset_path else job.asset_url
             if isinstance(asset, str):
                 job.asset_url = asset
@@ -231,44 +191,54 @@ class Steps(Generic[R]):
             url = signed[job.path] if job.path else ""
             if isinstance(url, str):
                 job.url = url
-                ready.append((job, functools.partial(self._do, self._fetch, job)))
+                ready.append(job)
             else:
-                self._fail(job, url)
-        self._pool.submit_first(ready)
+                self._pool.fail(job, url)
+        self._pool.submit_first(self._fetch, ready)
 
-    # --- Fetch -----------------------------------------------------------------------------------------------
-
-    def _fetch(self, job: Job[R]) -> None:
+    def _fetch(self, jobs: list[Job]) -> None:
+        (job,) = jobs
         try:
             if job.path:
-                receive = functools.partial(self._receive, job)
-                job.result = self._calls.fetch(job.url, receive, headers=job.headers, run=self._run)
+                receive, renew = functools.partial(self._receive, job), functools.partial(self._renewed, job)
+                self._calls.fetch(job.url, receive, headers=job.headers, renew=renew, run=self._run)
+            if job.asset is not None and self._receive_asset is not None:
+                if job.asset_error is not None:
+                    raise job.asset_error
+                sign_again = functools.partial(self._sign_again, job, job.asset_path) if job.asset_path else None
+                self._receive_asset(job, sign_again, self._run)
+            self._pool.finish(job)
         except OverBudgetError:
             self._pool.release(job)
-            self._pool.submit_first([(job, functools.partial(self._do, self._fetch, job))])
-            return
-        except APIError as error:
-            if not should_renew(error, job.renewals):
-                raise
-            job.renewals += 1
-            self._pool.submit_together(self._to_sign, job, is_urgent=True)
-            return
-        if job.asset is not None and self._receive_asset is not None:
-            if job.asset_error is not None:
-                raise job.asset_error
-            renew = functools.partial(self._sign_asset, job) if job.asset_path else None
-            job.result = self._receive_asset(job, renew, self._run)
-        self._pool.finish(job)
+            self._pool.submit_first(self._fetch, jobs)
+        except CFPlatformError:
+            # Some are errors of the system as well.
+            raise
+        except OSError as error:
+            raise local.destination_error(error) from None
 
-    def _sign_asset(self, job: Job[R]) -> str:
-        url = self._signer.sign(job.space_id, [job.asset_path])[job.asset_path]
+    def _renewed(self, job: Job, refusal: APIError) -> str | None:
+        if not should_renew(refusal, job.renewals):
+            return None
+        job.renewals += 1
+        job.url = self._sign_again(job, job.path)
+        return job.url
+
+    def _sign_again(self, job: Job, path: str) -> str:
+        # Until it is signed an error is one of the platform.
+        job.is_signed = False
+        url = sign(self._calls, job.space_id, [path], self._run)[path]
+        job.is_signed = True
         if isinstance(url, str):
             return url
         raise url
 
 
-def _concerns_all(error: CFPlatformError) -> bool:
-    """Tell whether every other item would meet the same: nothing answers, nothing can be saved, no socket opened."""
+def _concerns_all(job: Job, error: CFPlatformError) -> bool:
+    """Tell whether every other item would meet the same: no key, no answer, nothing saved, no socket opened."""
+    if isinstance(error, (AuthenticationError, PermissionDeniedError)):
+        # From the storage it is about one object.
+        return not job.is_signed
     return isinstance(error, (OutageError, StateError, DestinationError)) or (
         isinstance(error, APIConnectionError) and _OUT_OF_FILES in error.message
     )
@@ -338,63 +308,52 @@ def should_renew(error: APIError, renewals: int) -> bool:
     return error.status_code == 403 and renewals < MAX_RENEWALS_REFUSED
 
 
-class Signer:
-    """Asks for signed URLs; the answers are matched by path, never by their order."""
+def sign(calls: Transport, space_id: str, paths: Sequence[str], run: Run = SINGLE) -> dict[str, str | DownloadError]:
+    """Return for each path its signed URL, or the reason why there is none.
 
-    def __init__(self, calls: Transport, run: Run = SINGLE) -> None:
-        self._calls = calls
-        self._run = run
+    Raises:
+        CFPlatformError: If the platform refuses the whole request or cannot be reached.
+    """
+    signed: dict[str, str | DownloadError] = {}
+    for group in params.chunks(list(dict.fromkeys(paths)), MAX_PATHS):
+        signed.update(_sign_group(calls, space_id, group, run))
+        missing = [path for path in group if path not in signed]
+        if missing:
+            signed.update(_sign_group(calls, space_id, missing, run))
+        for path in missing:
+            signed.setdefault(path, DownloadError(f"The platform signed no URL for {path!r}. The object may be gone."))
+    return signed
 
-    def sign(self, space_id: str, paths: Sequence[str]) -> dict[str, str | DownloadError]:
-        """Return for each path its signed URL, or the reason why there is none.
 
-        Raises:
-            CFPlatformError: If the platform cannot be asked at all.
-        """
-        unique = list(dict.fromkeys(paths))
-        signed: dict[str, str | DownloadError] = {}
-        for group in params.chunks(unique, MAX_PATHS):
-            signed.update(self._sign_group(space_id, group))
-            missing = [path for path in group if path not in signed]
-            if missing:
-                signed.update(self._sign_group(space_id, missing))
-        for path in unique:
-            if path not in signed:
-                signed[path] = DownloadError(f"The platform signed no URL for {path!r}. The object may be gone.")
-        return signed
-
-    def _sign_group(self, space_id: str, paths: Sequence[str]) -> dict[str, str | DownloadError]:
-        try:
-            return self._ask(space_id, paths)
-        except APIError as error:
-            if error.status_code not in _TOO_MUCH:
-                raise
-            refusal = error
-        if len(paths) == 1:
-            return {paths[0]: DownloadError(f"The platform refused to sign {paths[0]!r}: {refusal.message}")}
-        # One bad path must not take the others with it, and a limit may be lower than documented.
-        middle = len(paths) // 2
-        return {**self._sign_group(space_id, paths[:middle]), **self._sign_group(space_id, paths[middle:])}
-
-    def _ask(self, space_id: str, paths: Sequence[str]) -> dict[str, str | DownloadError]:
-        answer: Any = self._calls.post_json(
-            http.path("spaces", space_id, "signedurls"),
-            {"paths": list(paths)},
-            is_repeatable=True,
-            run=self._run,
+def _sign_group(calls: Transport, space_id: str, paths: Sequence[str], run: Run) -> dict[str, str | DownloadError]:
+    try:
+        response: Any = calls.post_json(
+            http.path("spaces", space_id, "signedurls"), {"paths": list(paths)}, is_repeatable=True, run=run
         )
-        entries = answer.get("items") if isinstance(answer, dict) else None
+    except APIError as error:
+        if error.status_code not in _TOO_MUCH:
+            raise
+        refusal = error.message
+    else:
+        entries = response.get("items") if isinstance(response, dict) else None
         if not isinstance(entries, list):
-            raise InvalidResponseError("The answer to a signing request has no list of items.")
-        asked = set(paths)
+            raise InvalidResponseError("The response to a signing request has no list of items.")
+        wanted = set(paths)
+        # Matched by path, never by their order.
         return {
             entry["path"]: entry["signedUrl"]
             for entry in entries
             if isinstance(entry, dict)
             and isinstance(entry.get("path"), str)
-            and entry["path"] in asked
+            and entry["path"] in wanted
             and _is_url(entry.get("signedUrl"))
         }
+    if len(paths) == 1:
+        return {paths[0]: DownloadError(f"The platform refused to sign {paths[0]!r}: {refusal}")}
+    # One bad path must not take the others with it, and a limit may be lower than documented.
+    middle = len(paths) // 2
+    halves = paths[:middle], paths[middle:]
+    return {path: url for half in halves for path, url in _sign_group(calls, space_id, half, run).items()}
 
 
 def _is_url(value: object) -> bool:

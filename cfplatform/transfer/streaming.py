@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from typing import Any
 
 from .. import documents
 from ..exceptions import CFPlatformError
@@ -33,13 +33,13 @@ def parsed_documents(
 ) -> Iterator[tuple[WorkItem, dict[str, Any]]]:
     """Yield each item with its parsed document; nothing touches the disk."""
 
-    def receive(job: Job[dict[str, Any]], stream: ObjectStream) -> dict[str, Any]:
+    def receive(job: Job, stream: ObjectStream) -> None:
         document = documents.parse(_read_whole(steps, job, stream))
         info = document.get("info")
         document["info"] = {**(info if isinstance(info, dict) else {}), "asset_url": job.item.asset_url or ""}
-        return document
+        job.saved.append(document)
 
-    steps: Steps[dict[str, Any]] = Steps(
+    steps = Steps(
         calls,
         receive,
         Limits(workers, patience, space_id),
@@ -48,15 +48,16 @@ def parsed_documents(
     )
     with contextlib.closing(steps.run(Job(item) for item in items)) as jobs:
         for job in jobs:
-            if job.result is not None:
-                yield job.item, cast("dict[str, Any]", job.take())
-            elif job.error is not None:
-                if on_error is None:
-                    raise job.error
+            if job.error is None:
+                # Taken out, so that a document lives only as long as the caller keeps it.
+                yield job.item, job.saved.pop()
+            elif on_error is None:
+                raise job.error
+            else:
                 on_error(job.item, job.error)
 
 
-def _read_whole(steps: Steps[dict[str, Any]], job: Job[dict[str, Any]], stream: ObjectStream) -> bytearray:
+def _read_whole(steps: Steps, job: Job, stream: ObjectStream) -> bytearray:
     """Read a document into memory that is reserved first or, where its size is not known, on the way."""
     size = stream.size
     reserved = size or 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import functools
 import io
 import itertools
 import mimetypes
@@ -12,6 +10,7 @@ import os
 import re
 import stat
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -57,8 +56,8 @@ class _Job:
         self.index = -1
         self.source: OnDisk | OpenFile | None = None
         self.path = self.url = ""
-        #: Counts the answers that URLs came with.
-        self.answer = 0
+        #: The number of the response that the URL came with.
+        self.response = 0
         self.uploaded: UploadedFile | None = None
         self.error: CFPlatformError | None = None
 
@@ -81,14 +80,22 @@ class Uploader:
         self._content_type = content_type
         self._reporter = reporter
         on_wait = progress.Watch(calls.trouble, reporter)
-        # Enough that a whole group of URLs is asked for while the workers are busy.
-        self._pool: Pool[_Job] = Pool(workers, window=2 * workers + MAX_URLS, on_wait=on_wait, name="cfplatform-upload")
+        self._pool: Pool[_Job] = Pool(
+            workers,
+            self._give_urls,
+            MAX_URLS,
+            # Enough that all URLs of a group are requested while the workers are busy.
+            window=2 * workers + MAX_URLS,
+            concerns_all=_concerns_all,
+            on_wait=on_wait,
+            name="cfplatform-upload",
+        )
         self._run = Run(patience, self._pool.stop, on_wait)
-        self._to_sign = self._pool.group(MAX_URLS, functools.partial(self._do, self._give_urls))
-        self._answers = itertools.count(1)
-        # URLs that came with this answer or before it are not tried: one of them was refused.
+        self._responses = itertools.count(1)
+        # URLs that came with this response or before it are not tried: one of them was refused.
         self._refused = 0
-        self._open_files: dict[int, OpenFile] = {}
+        # The same object may be given twice, but can only be read by one thread at a time.
+        self._open_files: weakref.WeakValueDictionary[int, OpenFile] = weakref.WeakValueDictionary()
 
     def run(self, files: Iterable[File], total: int | None) -> Generator[UploadResult, None, None]:
         """Yield a result for each file as it finishes. Closing the generator cancels what is under way.
@@ -104,81 +111,51 @@ class Uploader:
             with contextlib.closing(self._pool.run(map(_Job, files), self._begin)) as jobs:
                 for job in jobs:
                     uploaded = job.uploaded
-                    if isinstance(job.source, OpenFile):
-                        job.source.uses -= 1
-                        if not job.source.uses:
-                            del self._open_files[id(job.file)]
                     self._reporter.advance("uploaded" if uploaded else "failed", uploaded.size if uploaded else 0)
                     yield UploadResult(job.file, uploaded, job.error)
         finally:
             self._reporter.finish()
 
-    # --- The caller's thread -------------------------------------------------------------------------------
-
     def _begin(self, job: _Job) -> None:
-        """Check a file, so that no URL is asked for one that cannot be sent, and line it up."""
+        """Check a file, so that no URL is requested for one that cannot be sent, and line it up."""
         try:
             job.source = self._open_files.get(id(job.file)) or source_of(job.file)
         except CFPlatformError as error:
-            self._fail(job, error)
+            self._pool.fail(job, error)
             return
         if isinstance(job.source, OpenFile):
             self._open_files[id(job.file)] = job.source
-            job.source.uses += 1
-        self._pool.submit_together(self._to_sign, job)
-
-    # --- Workers -------------------------------------------------------------------------------------------
-
-    def _do(self, step: Callable[[list[_Job]], object], jobs: list[_Job]) -> None:
-        """Take a step for jobs; an error concerns these, or all of them."""
-        try:
-            step(jobs)
-        except CFPlatformError as error:
-            # An error of the storage concerns one file, an error of the API all of them.
-            is_about_these = isinstance(error, (UploadError, *_TRANSIENT)) or bool(jobs[0].url)
-            if isinstance(error, OutageError) or not is_about_these:
-                self._pool.abort(error.with_traceback(None))
-                return
-            for job in jobs:
-                # A copy, because each may be raised.
-                self._fail(job, copy.copy(error))
-
-    def _fail(self, job: _Job, error: CFPlatformError) -> None:
-        # Without its traceback, whose frames hold the signed URL.
-        job.error = error.with_traceback(None)
-        self._pool.finish(job)
+        self._pool.submit_together(job)
 
     def _give_urls(self, jobs: list[_Job]) -> None:
-        """Ask for as many URLs as there are files, and have the files sent."""
+        """Request as many URLs as there are files, and have the files sent."""
         urls = self._new_urls(len(jobs))
-        answer = next(self._answers)
-        for job in jobs:
-            if not urls:
-                # Fewer than were asked for.
-                self._pool.submit_together(self._to_sign, job, is_urgent=True)
-                continue
-            job.path, job.url = urls.pop(0)
-            job.answer = answer
-            self._pool.submit_first([(job, functools.partial(self._do, self._send, [job]))])
+        response = next(self._responses)
+        for job, (path, url) in zip(jobs, urls, strict=False):
+            job.path, job.url, job.response = path, url, response
+            self._pool.submit_first(self._send, [job])
+        for job in jobs[len(urls) :]:
+            # Fewer came than were requested.
+            self._pool.submit_together(job, is_urgent=True)
 
     def _new_urls(self, count: int) -> list[tuple[str, str]]:
         query = [("count", str(count))]
-        answer: Any = self._calls.get_json(self._path, query, run=self._run, is_essential=True)
-        entries = answer.get("items") if isinstance(answer, dict) else None
+        response: Any = self._calls.get_json(self._path, query, run=self._run, is_essential=True)
+        entries = response.get("items") if isinstance(response, dict) else None
         found = {
             entry["path"]: entry["signedUrl"]
             for entry in (entries if isinstance(entries, list) else [])
             if isinstance(entry, dict) and _is_text(entry.get("path")) and _is_text(entry.get("signedUrl"))
         }
         if not found:
-            raise InvalidResponseError("The answer to a request for upload URLs holds none.", method="GET")
+            raise InvalidResponseError("The response to a request for upload URLs holds none.", method="GET")
         return list(found.items())
 
     def _send(self, jobs: list[_Job]) -> None:
         (job,) = jobs
-        if job.answer <= self._refused:
+        if job.response <= self._refused:
             job.url = ""
-            self._pool.submit_together(self._to_sign, job)
+            self._pool.submit_together(job)
             return
         given = cast("OnDisk | OpenFile", job.source)
         content_type = self._content_type or guess_content_type(given.name)
@@ -189,23 +166,24 @@ class Uploader:
                     job.uploaded = UploadedFile(job.path, body.size, content_type, given.name)
                     break
                 except APIError as error:
-                    if renewals == MAX_RENEWALS or not _is_url_refused(error):
+                    # Another URL may help where this one has expired, or is refused for a reason of its own.
+                    if renewals == MAX_RENEWALS or not (error.status_code == 403 or http.has_expired(error)):
                         raise
-            self._refused = max(self._refused, job.answer)
+            self._refused = max(self._refused, job.response)
             # For this file alone, and used at once: among others it could expire again before its turn comes.
             job.url = ""
             job.path, job.url = self._new_urls(1)[0]
-            job.answer = next(self._answers)
+            job.response = next(self._responses)
         self._pool.finish(job)
+
+
+def _concerns_all(job: _Job, error: CFPlatformError) -> bool:
+    """Tell whether the platform refuses or is away; an error of the storage, where a job has its URL, is about one."""
+    return isinstance(error, OutageError) or not (job.url or isinstance(error, (UploadError, *_TRANSIENT)))
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
-
-
-def _is_url_refused(error: APIError) -> bool:
-    """Tell whether another URL may help: this one has expired, or is refused for a reason of its own."""
-    return error.status_code == 403 or http.has_expired(error)
 
 
 # --- The caller's files: checked before anything is asked for, read while they are sent ------------------------------
@@ -294,9 +272,6 @@ class OpenFile:
         self.name = os.path.basename(name) if isinstance(name, str) else None
         self._shown = self.name or type(file).__name__
         self._file = file
-        #: How many times it is still to be sent, counted by the thread of the caller.
-        self.uses = 0
-        # The same object may be given twice, but can only be read by one thread at a time.
         self._lock = threading.Lock()
         if isinstance(file, io.TextIOBase) or not isinstance(_tried(self._shown, file.read, 0), bytes):
             raise InvalidParameterError(

@@ -42,16 +42,16 @@ def test_one_that_is_larger_than_the_limit_goes_alone():
 
 def test_no_more_documents_than_allowed_are_fetched_before_they_are_taken():
     budget, first, second = MemoryBudget(100, 1), job(), job()
-    assert budget.admit(first, None, is_awaited=False)
-    assert not budget.admit(second, None, is_awaited=False)
+    assert budget.admit(first, is_awaited=False)
+    assert not budget.admit(second, is_awaited=False)
     budget.release(first)
-    assert budget.admit(second, None, is_awaited=False)
+    assert budget.admit(second, is_awaited=False)
 
 
-def test_in_order_it_is_the_position_that_counts():
-    budget, later, next_one = MemoryBudget(100, 2), job(), job()
-    assert not budget.admit(later, 2, is_awaited=False)
-    assert budget.admit(next_one, 0, is_awaited=True)
+def test_the_one_that_the_others_wait_for_is_fetched_in_any_case():
+    budget, later, next_one = MemoryBudget(100, 1), job(), job()
+    assert budget.admit(later, is_awaited=False)
+    assert budget.admit(next_one, is_awaited=True)
 
 
 def test_the_next_size_is_foreseen_only_where_all_are_large():

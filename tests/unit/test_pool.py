@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 
@@ -15,19 +14,20 @@ WORKERS = 16
 
 class Job:
     index = -1
+    error = None
 
 
 def threads_of(task, jobs):
     """Run a task for each of some jobs; return the number of threads that did it."""
     seen = set()
-    pool = Pool(WORKERS, window=jobs)
+    pool = Pool(WORKERS, list, 1, window=jobs, concerns_all=lambda job, error: True)
 
-    def work(job):
+    def work(jobs):
         seen.add(threading.get_ident())
         task()
-        pool.finish(job)
+        pool.finish(*jobs)
 
-    finished = list(pool.run((Job() for _ in range(jobs)), lambda job: pool.submit(functools.partial(work, job))))
+    finished = list(pool.run((Job() for _ in range(jobs)), lambda job: pool.submit(work, [job])))
     assert len(finished) == jobs
     return len(seen)
 

@@ -14,7 +14,7 @@ from cfplatform import (
     InvalidResponseError,
     ServerError,
 )
-from cfplatform.transfer.steps import Signer
+from cfplatform.transfer import steps
 from tests.http.scripted import Answer, raw, said
 
 
@@ -32,7 +32,7 @@ def asked(server):
 
 @pytest.fixture
 def sign(connect):
-    return lambda server, *paths: Signer(connect(server, retries=0)._calls).sign("s 1", list(paths))
+    return lambda server, *paths: steps.sign(connect(server, retries=0)._calls, "s 1", list(paths))
 
 
 def test_nothing_to_sign_sends_nothing(serve, sign):
@@ -53,7 +53,7 @@ def test_the_space_is_quoted_and_each_path_asked_for_once(serve, sign):
 def test_a_space_that_would_change_the_route_is_refused(serve, connect, space):
     server = serve()
     with pytest.raises(InvalidParameterError):
-        Signer(connect(server)._calls).sign(space, ["a"])
+        steps.sign(connect(server)._calls, space, ["a"])
     assert server.requests == []
 
 
@@ -131,7 +131,7 @@ def test_a_fault_of_the_whole_call_is_raised(serve, sign, status, error):
 
 @pytest.mark.parametrize("body", [None, [], {}, {"items": None}, {"items": {}}, "x"])
 def test_an_answer_without_a_list_is_an_error(serve, sign, body):
-    with pytest.raises(InvalidResponseError, match="answer to a signing request has no list"):
+    with pytest.raises(InvalidResponseError, match="response to a signing request has no list"):
         sign(serve(default=said(body)), "a")
 
 
@@ -147,5 +147,5 @@ def test_an_answer_without_a_list_is_an_error(serve, sign, body):
 )
 def test_signing_changes_nothing_and_is_repeated(serve, connect, fault):
     server = serve(fault, said(signed("f.json")))
-    assert Signer(connect(server)._calls).sign("s", ["f.json"]) == {"f.json": url("f.json")}
+    assert steps.sign(connect(server)._calls, "s", ["f.json"]) == {"f.json": url("f.json")}
     assert asked(server) == [["f.json"]] * 2
