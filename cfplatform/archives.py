@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from . import documents, naming
-from .destination import local
+from .destination import local, locks
 from .exceptions import (
     DownloadError,
     IncompleteDownloadError,
@@ -455,18 +455,20 @@ def _iter_members(
 def _unfinished(target: Path) -> Iterator[str]:
     """Make a hidden folder beside a new one; yield its name. At the end it gets that of the new one, or is removed."""
     parent, prefix = target.parent, f".cfplatform-{naming.digest(target.name)}-"
-    local.remove_stale(parent, prefix)
-    name = prefix + local.unique_name()
-    os.mkdir(parent / name)
+    locks.remove_stale(parent, prefix)
+    path, lock = locks.create(parent, prefix, is_folder=True)
     try:
-        yield name
+        yield path.name
         refuse_existing(target)
         with local.Folder(parent) as folder:
             directory = folder.descriptor
-            os.rename(folder.at(name), folder.at(target.name), src_dir_fd=directory, dst_dir_fd=directory)
+            os.rename(folder.at(path.name), folder.at(target.name), src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
-        shutil.rmtree(parent / name, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def _unpack(
@@ -475,7 +477,7 @@ def _unpack(
     """Write the members into a folder of ``parent``, following no link that is put there meanwhile."""
     # Members of one folder mostly follow each other.
     for path, group in itertools.groupby(members, lambda info: info.filename.rpartition("/")[0]):
-        with local.Folder(parent, root, *filter(None, path.split("/")), make=0o777) as folder:
+        with local.Folder(parent, root, *filter(None, path.split("/")), make=True) as folder:
             for info in group:
                 if info.is_dir():
                     # For its checks.

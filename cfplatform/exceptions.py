@@ -220,8 +220,15 @@ class DestinationBusyError(DownloadError):
     """Another process is downloading into the same destination."""
 
 
-class DestinationError(DownloadError):
-    """The destination cannot be written: a disk is full, or a store refuses or cannot be reached; it ends a run."""
+class DestinationError(DownloadError, OSError):
+    """The destination as a whole cannot be written, which ends a run: it is full, gone, read-only, or a store refuses.
+
+    It is an ``OSError`` too; ``errno`` and ``strerror`` are those of the file system, ``None`` for a store.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rebuild, arguments, state = super().__reduce__()
+        return rebuild, arguments, {**state, "errno": self.errno, "strerror": self.strerror}
 
 
 class ExportError(CFPlatformError):

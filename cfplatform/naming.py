@@ -8,13 +8,15 @@ import re
 import sys
 import unicodedata
 
-#: Bytes of a name, so that an extension and a suffix still fit the 255 that file systems allow.
-MAX_NAME_BYTES = 200
+#: Bytes of a name, so that an extension and a suffix still fit the 143 that encrypted folders allow; others have 255.
+MAX_NAME_BYTES = 120
 
 _FORBIDDEN = str.maketrans(dict.fromkeys('\\/:*?"<>|', "_"))
 _DEVICE = re.compile(r"(?i)(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|COM[0-9¹²³]|LPT[0-9¹²³])\s*(\..*)?")
 _ENCODING = sys.getfilesystemencoding()
-_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,9}")
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,9}|\.[A-Za-z][A-Za-z0-9]{0,8}(?i:\.gz|\.bz2|\.xz|\.zst)")
+_LEADING_OUT = {"\\", ":", "\0"}
 
 
 def safe_name(name: str) -> str:
@@ -22,7 +24,7 @@ def safe_name(name: str) -> str:
 
     Where it is safe, this is the official client's naming: each of ``\\ / : * ? " < > |`` becomes ``_`` and blanks
     around the name go. What would still be unsafe (``.``, ``..``, empty, control or invisible characters, a
-    leading dot, dash or tilde, a trailing dot, a Windows device, more than 200 bytes, characters that this system
+    leading dot, dash or tilde, a trailing dot, a Windows device, more than 120 bytes, characters that this system
     cannot have in names) is made readable and gets ``~`` and eight hexadecimal digits of its hash, so that
     different names stay different.
 
@@ -66,12 +68,23 @@ def collision_key(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def extension(path: str) -> str:
-    """Return the extension of a stored object if it is a plain one of at most 10 characters, else ``.json``."""
-    suffix = os.path.splitext(path.rsplit("/", 1)[-1])[1]
-    return suffix if is_extension(suffix) else ".json"
+def extension(path: str, default: str = ".json") -> str:
+    """Return the extension of a stored object, with the one before it if it says how that is compressed.
+
+    An extension is a dot and at most nine letters and digits, as in ``.json`` and ``.nii.gz``.
+    """
+    stem, suffix = os.path.splitext(path.rsplit("/", 1)[-1])
+    if not is_extension(suffix):
+        return default
+    inner = os.path.splitext(stem)[1] if suffix.lower() in _COMPRESSED else ""
+    return inner + suffix if is_extension(inner + suffix) else suffix
 
 
 def is_extension(suffix: str) -> bool:
     """Tell whether that is an extension that files may have."""
     return _EXTENSION.fullmatch(suffix) is not None
+
+
+def stays_inside(path: str) -> bool:
+    """Tell whether a relative path, with ``/`` between its parts, leads nowhere outside of where it begins."""
+    return all(part not in ("", ".", "..") and not _LEADING_OUT & set(part) for part in path.split("/"))

@@ -10,7 +10,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from typing_extensions import Self
 
@@ -28,7 +28,8 @@ from . import locks
 STATE_FOLDER = ".cfplatform"
 #: Folder of a batch that holds its assets.
 ASSETS_FOLDER = "assets"
-_PARTIAL = "partial"
+#: Folder inside the state folder that holds files until they are complete.
+PARTIAL = "partial"
 #: Bytes that are read back at a time.
 READ_STEP = 256 * 1024
 
@@ -63,7 +64,7 @@ def prepare_destination(destination: object, what: str = "destination") -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
         root = root.resolve()
-        Folder(root, STATE_FOLDER, _PARTIAL, make=True).close()
+        Folder(root, STATE_FOLDER, PARTIAL, make=True).close()
         Destination(root).part().discard()
     except UnsafePathError as error:
         raise InvalidParameterError(str(error), parameter=what) from None
@@ -281,11 +282,11 @@ class Destination:
             except FileNotFoundError:
                 # The state folder may be removed at any time, also while it is in use.
                 self.check()
-                self._partial = Folder(self.root, STATE_FOLDER, _PARTIAL, make=True)
+                self._partial = Folder(self.root, STATE_FOLDER, PARTIAL, make=True)
                 return self._part()
 
     def _part(self) -> PartFile:
-        folder = self._partial = self._partial or Folder(self.root, STATE_FOLDER, _PARTIAL)
+        folder = self._partial = self._partial or Folder(self.root, STATE_FOLDER, PARTIAL)
         return PartFile(self, folder)
 
     def release(self) -> None:
@@ -341,7 +342,7 @@ class Destination:
     def _try_out(self) -> None:
         """Do all that saving a file takes, with a small one."""
         self.check()
-        with Folder(self.root, STATE_FOLDER, _PARTIAL, make=True) as folder:
+        with Folder(self.root, STATE_FOLDER, PARTIAL, make=True) as folder:
             directory, name, final = folder.descriptor, locks.unique_name(), locks.unique_name()
             with open(os.open(folder.at(name), os.O_CREAT | os.O_EXCL | os.O_WRONLY, dir_fd=directory), "wb") as file:
                 file.write(b"cfplatform")
@@ -370,6 +371,10 @@ class Destination:
         with self.errors():
             Folder(self.root, *names, make=True).close()
 
+    def holds(self, path: str) -> bool:
+        """Tell whether there is a file."""
+        return os.path.lexists(f"{self.root}/{path}")
+
     def unchanged(self, path: str, known: Written) -> Written | None:
         """Return what distinguishes a file now, if it is the one that was recorded, else ``None``.
 
@@ -382,8 +387,11 @@ class Destination:
                 return None
             if found.st_mtime_ns == known.mtime_ns:
                 return known
+            flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
             with Folder(self.root, *names) as folder:
-                is_same = known.digest is not None and digest(folder, file) == known.digest
+                descriptor = os.open(folder.at(file), flags, dir_fd=folder.descriptor)
+            with open(descriptor, "rb", buffering=0) as content:
+                is_same = known.digest is not None and digest(content) == known.digest
         except (OSError, UnsafePathError):
             return None
         return known._replace(mtime_ns=found.st_mtime_ns) if is_same else None
@@ -395,7 +403,7 @@ class Destination:
             Whether it is gone.
         """
         if self.unchanged(path, known) is None:
-            return not os.path.lexists(f"{self.root}/{path}")
+            return not self.holds(path)
         *names, file = path.split("/")
         try:
             with Folder(self.root, *names) as folder:
@@ -411,11 +419,10 @@ class Destination:
         return True
 
 
-def digest(folder: Folder, name: str) -> str:
-    """Return the digest of the content of a file in an open folder; no link is followed."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+def digest(file: BinaryIO) -> str:
+    """Return the digest of the content of an open file."""
+    file.seek(0)
     found = hashlib.blake2b(digest_size=16)
-    with open(os.open(folder.at(name), flags, dir_fd=folder.descriptor), "rb", buffering=0) as file:
-        while piece := file.read(READ_STEP):
-            found.update(piece)
+    while piece := file.read(READ_STEP):
+        found.update(piece)
     return found.hexdigest()

@@ -23,18 +23,30 @@ _BYTE = (1 << 31) - 2
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-def try_lock(descriptor: int) -> bool | None:
-    """Lock an open file; return whether that succeeded, or ``None`` where the file system has no locks.
+def lock(descriptor: int) -> bool:
+    """Lock an open file; return whether that succeeded, or whether somebody else holds it.
 
     It stays locked until it is closed, by this process and by children that were forked meanwhile. Whoever opens the
     file again is somebody else, in this process too.
+
+    Raises:
+        OSError: If the file system has no locks.
     """
     try:
         _lock(descriptor)
     except OSError as error:
-        # Every other error means that this file system cannot do it.
-        return False if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK) else None
+        if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
+            return False
+        raise
     return True
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Lock an open file as :func:`lock` does; return ``None`` where the file system has no locks."""
+    try:
+        return lock(descriptor)
+    except OSError:
+        return None
 
 
 def unique_name() -> str:
@@ -71,29 +83,34 @@ def create(folder: Path, prefix: str, suffix: str = "", *, is_folder: bool = Fal
         os.close(descriptor)
 
 
-def remove_stale(folder: Path, prefix: str, suffix: str = "") -> None:
-    """Remove unfinished files and folders with such names that nobody holds, or where locks do not work, old ones."""
+def remove_stale(folder: Path, prefix: str = "", suffix: str = "", *, is_alone: bool = False) -> None:
+    """Remove unfinished files and folders that nobody works on any more.
+
+    Args:
+        prefix: How their names begin; ``suffix``: how they end.
+        is_alone: Whether no other process may be working on any of them.
+    """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(prefix) and entry.name.endswith(suffix):
                 with contextlib.suppress(OSError):
-                    _remove_if_stale(Path(entry.path))
+                    _remove_stale(Path(entry.path), is_alone=is_alone)
 
 
-def _remove_if_stale(path: Path) -> None:
+def _remove_stale(path: Path, *, is_alone: bool) -> None:
     found = path.lstat()
-    is_old = time.time() - found.st_mtime > STALE_AFTER
     descriptor = None
-    if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+    if not is_alone and (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | _FLAGS)
     try:
-        is_free = try_lock(descriptor) if descriptor is not None else None
-        if is_free or (is_free is None and is_old):
-            if stat.S_ISDIR(found.st_mode):
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
+        is_free = True if is_alone else try_lock(descriptor) if descriptor is not None else None
+        if is_free is None:
+            is_free = time.time() - found.st_mtime > STALE_AFTER
+        if is_free and stat.S_ISDIR(found.st_mode):
+            shutil.rmtree(path, ignore_errors=True)
+        elif is_free:
+            path.unlink()
     finally:
         if descriptor is not None:
             os.close(descriptor)

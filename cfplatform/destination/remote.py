@@ -202,16 +202,21 @@ class RemoteDestination(Destination):
             with self._store_errors(path):
                 store.makedirs(f"{base}/{path}", exist_ok=True)
 
+    def holds(self, path: str) -> bool:
+        """Tell whether there is an object; its folder is listed once for all objects."""
+        folder, _, name = path.rpartition("/")
+        if folder not in self._listed:
+            self._listed[folder] = self._list(folder)
+        return name in self._listed[folder]
+
     def unchanged(self, path: str, known: Written) -> Written | None:
         """Return what is known of an object if it is still the one that was written.
 
         Its folder is listed once for all objects.
         """
         folder, _, name = path.rpartition("/")
-        if folder not in self._listed:
-            self._listed[folder] = self._list(folder)
-        found = self._listed[folder].get(name)
-        return known if found is not None and _is_same(found, known) else None
+        is_same = self.holds(path) and _is_same(self._listed[folder][name], known)
+        return known if is_same else None
 
     def remove_unchanged(self, path: str, known: Written) -> bool:
         """Remove an object that is still the one that was written; return whether it is gone."""

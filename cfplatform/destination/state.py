@@ -1,31 +1,36 @@
 """The state file of a destination: what is finished, at which revision, and the results of the last runs.
 
 One SQLite file inside the hidden state folder. It only saves work: a row counts only while the file on disk still has
-the recorded size and time, so a state file that is lost, old or damaged costs requests, never correctness.
+the recorded size and time, or size and content, so a state file that is lost, old or damaged costs requests, never
+correctness.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import heapq
+import itertools
+import logging
 import os
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from .. import naming
-from ..exceptions import DestinationBusyError, DownloadError
-from . import local
+from .. import naming, params
+from ..exceptions import CFPlatformError, DestinationBusyError, DestinationError, DownloadError
+from . import local, locks
+from .local import Written
 
 #: Runs whose results are kept.
 KEPT_RUNS = 3
 #: Results that are collected before they are written together; they inform, nothing depends on them.
 RESULTS_AT_ONCE = 500
-#: Raised when the tables change; a file of another version is put aside and a new one is made.
-SCHEMA_VERSION = 2
+#: Raised when the tables change; a file of another version than this and the one before is put aside.
+SCHEMA_VERSION = 3
 
 #: Seconds that another process may hold the database.
 LOCK_WAIT = 10.0
@@ -33,11 +38,11 @@ LOCK_WAIT = 10.0
 _SCHEMA = f"""
 CREATE TABLE items (
     project_id TEXT, item_id TEXT, path TEXT, path_key TEXT, revision TEXT, injected INTEGER,
-    etag TEXT, size INTEGER, mtime_ns INTEGER, PRIMARY KEY (project_id, item_id)
+    etag TEXT, size INTEGER, mtime_ns INTEGER, digest TEXT, PRIMARY KEY (project_id, item_id)
 ) WITHOUT ROWID;
 CREATE INDEX items_by_path ON items (path_key);
 CREATE TABLE assets (
-    project_id TEXT, item_id TEXT, path TEXT, source TEXT, size INTEGER, mtime_ns INTEGER,
+    project_id TEXT, item_id TEXT, path TEXT, source TEXT, size INTEGER, mtime_ns INTEGER, digest TEXT,
     PRIMARY KEY (project_id, item_id)
 ) WITHOUT ROWID;
 CREATE TABLE folders (
@@ -51,6 +56,19 @@ CREATE TABLE results (
 ) WITHOUT ROWID;
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+#: From the version before.
+_UPGRADE = f"""
+ALTER TABLE items ADD COLUMN digest TEXT;
+ALTER TABLE assets ADD COLUMN digest TEXT;
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+#: How a database is opened: as usual; on a mount that cannot map files into shared memory, as the write-ahead log needs
+#: it; and on one without locks. The lock on the destination keeps other processes out where there are any.
+_WAYS = (("WAL", ""), ("TRUNCATE", ""), ("TRUNCATE", "?nolock=1"))
+#: Rows that are read at a time by those who did not write them.
+_PAGE = 5_000
+
+log = logging.getLogger("cfplatform.destination")
 
 #: Size and time of the state files that this process closed.
 _closed_as: dict[Path, tuple[int, int]] = {}
@@ -58,7 +76,7 @@ _closed_as: dict[Path, tuple[int, int]] = {}
 T = TypeVar("T")
 
 
-class StateError(DownloadError):
+class StateError(DestinationError):
     """The state file cannot be used; that concerns every item, so it ends a run."""
 
 
@@ -76,6 +94,12 @@ class FinishedItem(NamedTuple):
     etag: str | None
     size: int
     mtime_ns: int
+    digest: str | None = None
+
+    @property
+    def written(self) -> Written:
+        """What distinguishes the file from a later one."""
+        return Written(*self[4:])
 
 
 class FinishedAsset(NamedTuple):
@@ -85,6 +109,12 @@ class FinishedAsset(NamedTuple):
     source: str
     size: int
     mtime_ns: int
+    digest: str | None = None
+
+    @property
+    def written(self) -> Written:
+        """What distinguishes the file from a later one."""
+        return Written(*self[2:])
 
 
 class ResultRow(NamedTuple):
@@ -113,11 +143,12 @@ class DownloadedRow(NamedTuple):
 class State:
     """The open state of one destination, shared by all threads of this process and locked against others."""
 
-    _open: dict[Path, State] = {}
+    _open: dict[tuple[Path, Path], State] = {}
     _open_lock = threading.Lock()
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, state_root: Path) -> None:
+        self.root = state_root
+        self._key = root, state_root
         self._users = 1
         self._pid = os.getpid()
         self._lock = threading.RLock()
@@ -125,28 +156,30 @@ class State:
         try:
             self._lock_file = _lock(root)
             try:
-                local.remove_stale(local.partial_folder(root))
-                self._db = _connect(state_path(root))
+                self._db = _connect(state_path(state_root))
             except BaseException:
-                self._lock_file.close()
+                os.close(self._lock_file)
                 raise
+        except CFPlatformError:
+            # Before those of the system, as some are both.
+            raise
         except OSError as error:
-            raise local.destination_error(error) from None
+            raise local.destination_error(error, f"The state in {str(state_root)!r}") from None
 
     @classmethod
-    def open(cls, root: Path) -> State:
+    def open(cls, root: Path, state_root: Path) -> State:
         """Open the state of a destination, or join in where this process has it open.
 
         Raises:
             DestinationBusyError: If another process has it open.
         """
         with cls._open_lock:
-            state = cls._open.get(root)
+            state = cls._open.get((root, state_root))
             # After a fork the entry belongs to the parent, as its lock on the folder does.
             if state is not None and state._pid == os.getpid():
                 state._users += 1
                 return state
-            state = cls._open[root] = cls(root)
+            state = cls._open[root, state_root] = cls(root, state_root)
             return state
 
     def close(self) -> None:
@@ -158,16 +191,31 @@ class State:
             self._users -= 1
             if self._users:
                 return
-            if self._open.get(self.root) is self:
-                del self._open[self.root]
+            if self._open.get(self._key) is self:
+                del self._open[self._key]
             with self._lock:
+                with contextlib.suppress(StateError):
+                    self.restore()
                 self._closed = True
                 self._db.close()
                 with contextlib.suppress(OSError):
                     _closed_as[state_path(self.root)] = _stamp(state_path(self.root))
-            # By hand, because a child that was forked meanwhile holds the lock open too.
-            _flock(self._lock_file, take=False)
-            self._lock_file.close()
+            with contextlib.suppress(OSError):
+                # By hand, because a child that was forked meanwhile holds the lock open too.
+                locks.unlock(self._lock_file)
+            os.close(self._lock_file)
+
+    def restore(self) -> None:
+        """Write the file again if somebody removed it, which is allowed at any time; nothing is lost."""
+        path = state_path(self.root)
+        with self._lock:
+            if not self._closed and not path.exists():
+                with contextlib.suppress(OSError):
+                    local.Folder(self.root, local.STATE_FOLDER, make=True).close()
+                    fresh = _connect(path)
+                    self._db.backup(fresh)
+                    self._db.close()
+                    self._db = fresh
 
     def _execute(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         storable = [_storable(value) for value in values]
@@ -183,7 +231,13 @@ class State:
             if self._closed:
                 return otherwise
             try:
-                return work(self._db)
+                try:
+                    return work(self._db)
+                except sqlite3.OperationalError:
+                    if state_path(self.root).exists():
+                        raise
+                    self.restore()
+                    return work(self._db)
             except sqlite3.Error as error:
                 # By its message, as older versions of Python have no code for it.
                 if "full" in str(error):
@@ -194,10 +248,11 @@ class State:
                     f"The state file {str(state_path(self.root))!r} cannot be used: {error}. {advice}"
                 ) from None
 
-    def folder(self, project_id: str, batch_id: str, name: str) -> str:
-        """Return the folder of a batch: its sanitized name, which no other batch has.
+    def folder(self, project_id: str, batch_id: str, name: str, current_name: Callable[[str], str | None]) -> str:
+        """Return the folder of a batch: its sanitized name, which belongs to the batch that has the name now.
 
-        It stays the same for the life of the destination unless the batch gets another name.
+        Args:
+            current_name: Returns the name that another batch of the project has now, ``None`` if it is gone.
         """
         plain = naming.safe_name(name)
         # The id distinguishes the batch, and where another project has that id too, both do.
@@ -206,25 +261,30 @@ class State:
         batch = (project_id, batch_id)
         # Looking up and taking a name is one step, else two threads could take the same.
         with self._lock:
-            found = self._execute("SELECT name, folder FROM folders WHERE project_id = ? AND batch_id = ?", batch)
-            # What the file says is used only where it is one of the names that this code would choose.
-            if found and found[0][0] == name and found[0][1] in choices:
-                return str(found[0][1])
             for folder in choices:
                 key = naming.collision_key(folder)
-                holder = self._execute("SELECT project_id, batch_id FROM folders WHERE folder_key = ?", (key,))
-                if not holder or holder[0] == batch:
+                found = self._execute("SELECT project_id, batch_id FROM folders WHERE folder_key = ?", (key,))
+                holder = found[0] if found else batch
+                if holder == batch:
+                    is_free = True
+                elif holder[0] == project_id:
+                    # Its own folder is found when its items come.
+                    theirs = current_name(holder[1])
+                    is_free = theirs is None or naming.collision_key(naming.safe_name(theirs)) != key
+                else:
+                    is_free = False
+                if is_free:
                     self._execute("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?)", (*batch, name, folder, key))
                     return folder
         raise DownloadError(f"No folder name is free for the batch {name!r} with id {batch_id}.")
 
     def items(self, project_id: str, item_ids: Sequence[str]) -> dict[str, FinishedItem]:
         """Return what is known of items, by id; at most some hundred ids."""
-        columns = "item_id, path, revision, injected, etag, size, mtime_ns"
+        columns = "item_id, path, revision, injected, etag, size, mtime_ns, digest"
         # Only question marks are put in.
         statement = f"SELECT {columns} FROM items WHERE project_id = ? AND item_id IN ({_marks(item_ids)})"  # noqa: S608
         rows = self._execute(statement, (project_id, *item_ids))
-        found = {row[0]: FinishedItem(*row[1:]) for row in rows}
+        found = {row[0]: item for row in rows if _is_sound(item := FinishedItem(*row[1:]))}
         return {item_id: found[stored] for item_id in item_ids if (stored := _storable(item_id)) in found}
 
     def owners(self, path_keys: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -237,21 +297,22 @@ class State:
     def remember(self, project_id: str, item_id: str, path_key: str, item: FinishedItem) -> None:
         """Record a file that has its final name; committed when this returns."""
         self._execute(
-            "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (project_id, item_id, item.path, path_key, *item[1:]),
         )
 
     def asset(self, project_id: str, item_id: str) -> FinishedAsset | None:
         """Return what is known of the asset of an item."""
         rows = self._execute(
-            "SELECT path, source, size, mtime_ns FROM assets WHERE project_id = ? AND item_id = ?",
+            "SELECT path, source, size, mtime_ns, digest FROM assets WHERE project_id = ? AND item_id = ?",
             (project_id, item_id),
         )
-        return FinishedAsset(*rows[0]) if rows else None
+        assets = [FinishedAsset(*row) for row in rows]
+        return assets[0] if assets and _is_sound(assets[0]) else None
 
     def finish_asset(self, project_id: str, item_id: str, asset: FinishedAsset) -> None:
         """Record an asset that has its final name."""
-        self._execute("INSERT OR REPLACE INTO assets VALUES (?, ?, ?, ?, ?, ?)", (project_id, item_id, *asset))
+        self._execute("INSERT OR REPLACE INTO assets VALUES (?, ?, ?, ?, ?, ?, ?)", (project_id, item_id, *asset))
 
     def begin_run(self) -> int:
         """Begin a run and forget the results of old ones; return its number."""
@@ -271,6 +332,44 @@ class State:
                 db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
         self._alone(write, None)
+
+    def unlisted(self, project_id: str, run: int) -> Iterator[tuple[str, FinishedItem | None, FinishedAsset | None]]:
+        """Yield what is known of the items of a project that a run did not list: their id, document and asset."""
+        known = " UNION ".join(
+            f"SELECT item_id FROM {table} WHERE project_id = ?1 AND item_id NOT IN "  # noqa: S608 - only these names
+            "(SELECT item_id FROM results WHERE run = ?2)"
+            for table in ("items", "assets")
+        )
+        table = f"unlisted_{run:d}"
+        self._execute(f"CREATE TEMP TABLE {table} AS {known}", (project_id, run))
+        last = 0
+        while rows := self._execute(
+            f"SELECT rowid, item_id FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT {params.MAX_PAGE_SIZE}",  # noqa: S608
+            (last,),
+        ):
+            last = rows[-1][0]
+            found = self.items(project_id, [item_id for _, item_id in rows])
+            for _, item_id in rows:
+                yield item_id, found.get(item_id), self.asset(project_id, item_id)
+        self._execute(f"DROP TABLE {table}", ())
+
+    def forget(self, project_id: str, item_id: str) -> None:
+        """Forget an item and its asset."""
+        for table in ("items", "assets"):
+            # Only the names above are put in.
+            self._execute(f"DELETE FROM {table} WHERE project_id = ? AND item_id = ?", (project_id, item_id))  # noqa: S608
+
+
+def _is_sound(known: FinishedItem | FinishedAsset) -> bool:
+    """Tell whether a row is as it was written: a damaged one counts as missing, and no path leads outside."""
+    texts = (known.revision, known.etag) if isinstance(known, FinishedItem) else (known.source,)
+    return (
+        isinstance(known.path, str)
+        and naming.stays_inside(known.path)
+        and isinstance(known.size, int)
+        and isinstance(known.mtime_ns, int)
+        and all(text is None or isinstance(text, str) for text in (*texts, known.digest))
+    )
 
 
 # --- The database: opened, and replaced where it is damaged -----------------------------------------------------------
@@ -307,74 +406,106 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _open_database(path: Path) -> sqlite3.Connection:
-    # Created first, so that it is private from the start.
-    os.close(local.open_private(path))
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=LOCK_WAIT)
-    try:
-        # With a write-ahead log a commit survives the death of the process and costs no disk flush.
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        if path.stat().st_size % db.execute("PRAGMA page_size").fetchone()[0]:
-            raise sqlite3.DatabaseError("the last page is cut")
-        # Half a second for a million items, so that damage is found here and does not end a run in its middle. Not
-        # again where this process closed it and nobody touched it since: items may be downloaded one by one.
-        if _closed_as.get(path) != _stamp(path) and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("pages are damaged")
-        version = db.execute("PRAGMA user_version").fetchone()[0] or _make_tables(db)
-        if version != SCHEMA_VERSION:
-            raise sqlite3.DatabaseError("the tables are those of another version")
-    except BaseException:
-        db.close()
-        raise
-    return db
+    """Open the database in the first way that works on this mount."""
+    # Created first, so that nothing is written through a link that somebody put there.
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666))
+    failures = []
+    for journal, options in _WAYS:
+        db = sqlite3.connect(
+            f"{path.as_uri()}{options}", uri=True, isolation_level=None, check_same_thread=False, timeout=LOCK_WAIT
+        )
+        # Bytes that are no UTF-8 must not stop a query: the row is dropped instead.
+        db.text_factory = _text
+        try:
+            _use(db, journal, path)
+            return db
+        except sqlite3.OperationalError as error:
+            db.close()
+            failures.append(error)
+            # By its message, as older versions of Python have no code for it.
+            if "locked" in str(error) or "full" in str(error):
+                break
+        except BaseException:
+            db.close()
+            raise
+    raise failures[0]
+
+
+_text = functools.partial(str, encoding="utf-8", errors="replace")
+
+
+def _use(db: sqlite3.Connection, journal: str, path: Path) -> None:
+    """Make a connection ready, and the tables where there are none."""
+    if journal != "WAL":
+        # With this a file that was written with a write-ahead log can be opened without shared memory.
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+    # With a write-ahead log a commit survives the death of the process and costs no disk flush.
+    db.execute(f"PRAGMA journal_mode = {journal}")
+    if journal != "WAL":
+        db.execute("PRAGMA locking_mode = NORMAL")
+        path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    # Without one it would flush at each commit; what a power cut damages is put aside and fetched again.
+    db.execute(f"PRAGMA synchronous = {'NORMAL' if journal == 'WAL' else 'OFF'}")
+    if path.stat().st_size % db.execute("PRAGMA page_size").fetchone()[0]:
+        raise sqlite3.DatabaseError("the last page is cut")
+    # Half a second for a million items, so that damage is found here and does not end a run in its middle. Not
+    # again where this process closed it and nobody touched it since: items may be downloaded one by one.
+    if _closed_as.get(path) != _stamp(path) and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("pages are damaged")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version < SCHEMA_VERSION:
+        version = _make_tables(db)
+    if version != SCHEMA_VERSION:
+        raise sqlite3.DatabaseError("the tables are those of another version")
 
 
 def _make_tables(db: sqlite3.Connection) -> int:
-    """Make the tables unless something is there; return the version."""
+    """Make the tables unless something is there, or bring those of the version before up to date; return the version."""
     # In one transaction, because where locks do nothing another process may be doing the same.
     db.execute("BEGIN IMMEDIATE")
     with db:
-        if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        script = ""
+        if version == SCHEMA_VERSION - 1:
+            script = _UPGRADE
+        elif not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            script = _SCHEMA
+        for statement in script.split(";"):
+            db.execute(statement)
         return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 # --- The lock on a destination: one process at a time downloads into it ---------------------------------------------
 
 
-def _lock(root: Path) -> IO[str]:
+def _lock(root: Path) -> int:
     """Lock a destination for this process; the operating system releases the lock when the process ends."""
-    path = root / local.STATE_FOLDER / "lock"
-    file = os.fdopen(local.open_private(path), "r+", encoding="ascii", errors="replace")
+    path, flags = root / local.STATE_FOLDER / "lock", os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     try:
-        _flock(file, take=True)
-    except OSError:
-        holder = file.read(20).strip()
-        file.close()
-        who = f"Process {holder}" if holder.isdigit() else "Another process"
-        raise DestinationBusyError(
-            f"{who} is downloading into {str(root)!r}. Wait for it to end, or choose another destination."
-        ) from None
+        descriptor = os.open(path, flags | os.O_RDWR, 0o666)
+    except PermissionError:
+        # Somebody else's, which can be locked all the same.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        is_alone = locks.lock(descriptor)
+        if not is_alone:
+            holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            who = f"Process {holder}" if holder.isdigit() else "Another process"
+            os.close(descriptor)
+            raise DestinationBusyError(
+                f"{who} is downloading into {str(root)!r}. Wait for it to end, or choose another destination."
+            )
+    except OSError as error:
+        is_alone = False
+        reason = error.strerror or error
+        log.warning("%s: files cannot be locked there (%s), so let only one process at a time write to it", root, reason)
     # Only so that others can name it, so a disk that is full does not matter here.
     with contextlib.suppress(OSError):
-        os.ftruncate(file.fileno(), 0)
-        os.write(file.fileno(), str(os.getpid()).encode())
-    return file
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _flock(file: IO[str], *, take: bool) -> None:
-        # Far behind the process id, which others read.
-        os.lseek(file.fileno(), 1024, os.SEEK_SET)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK if take else msvcrt.LK_UNLCK, 1)
-else:
-    import fcntl
-
-    def _flock(file: IO[str], *, take: bool) -> None:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB if take else fcntl.LOCK_UN)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+    # What is unfinished was left by processes that are gone: no other may write here now. Without locks its age counts.
+    locks.remove_stale(root / local.STATE_FOLDER / local.PARTIAL, is_alone=is_alone)
+    return descriptor
 
 
 # --- Read by those who did not write it: nothing is locked, nothing is changed ---------------------------------------
@@ -383,31 +514,56 @@ else:
 def read_results(root: Path, run: int, outcome: str | None = None) -> Iterator[ResultRow]:
     """Yield the results of a run from the state file, in the order in which they came."""
     statement = (
-        "SELECT item_id, batch_id, path, outcome, size, error, asset_path, asset_size, written FROM results "
-        "WHERE run = ? AND (? IS NULL OR outcome = ?) ORDER BY position"
+        "SELECT position, item_id, batch_id, path, outcome, size, error, asset_path, asset_size, written FROM results "
+        f"WHERE run = ? AND position > ? AND (? IS NULL OR outcome = ?) ORDER BY position LIMIT {_PAGE}"
     )
-    for row in _read(root, statement, (run, outcome, outcome), "The results of this run cannot be read any more"):
-        yield ResultRow(*row)
-
-
-def _read(root: Path, statement: str, values: tuple[Any, ...], problem: str) -> Iterator[tuple[Any, ...]]:
-    uri = f"{state_path(root).as_uri()}?mode=ro"
-    try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
-            yield from db.execute(statement, values)
-    except sqlite3.Error as error:
-        raise DownloadError(f"{problem} from {str(state_path(root))!r}: {error}.") from None
+    position, problem = -1, "The results of this run cannot be read any more"
+    while rows := _read(root, statement, (run, position, outcome, outcome), problem):
+        for position, *row in rows:
+            yield ResultRow(*row)
 
 
 def read_downloaded(root: Path) -> Iterator[DownloadedRow]:
-    """Yield what was downloaded into a destination, by project and item."""
+    """Yield what was downloaded into a destination, by project and item; paths that are damaged are left out."""
+    files = heapq.merge(*(_files(root, table) for table in ("items", "assets")))
+    for (project_id, item_id), found in itertools.groupby(files, key=lambda file: file[:2]):
+        paths = {table: path for *_, table, path in found}
+        yield DownloadedRow(project_id, item_id, paths.get("items"), paths.get("assets"))
+
+
+def _files(root: Path, table: str) -> Iterator[tuple[str, str, str, str]]:
     statement = (
-        "SELECT project_id, item_id, items.path, assets.path FROM items LEFT JOIN assets USING (project_id, item_id) "
-        "UNION ALL SELECT project_id, item_id, NULL, path FROM assets "
-        "WHERE NOT EXISTS (SELECT 1 FROM items WHERE items.project_id = assets.project_id "
-        "AND items.item_id = assets.item_id) ORDER BY 1, 2"
+        f"SELECT project_id, item_id, '{table}', path FROM {table} "  # noqa: S608 - only names of ours
+        f"WHERE (project_id, item_id) > (?, ?) ORDER BY project_id, item_id LIMIT {_PAGE}"
     )
-    return (DownloadedRow(*row) for row in _read(root, statement, (), "What was downloaded cannot be read"))
+    last: tuple[Any, ...] = ("", "")
+    while rows := _read(root, statement, last, "What was downloaded cannot be read"):
+        last = rows[-1][:2]
+        yield from (row for row in rows if all(isinstance(cell, str) for cell in row) and naming.stays_inside(row[3]))
+
+
+def _read(root: Path, statement: str, values: tuple[Any, ...], problem: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a query, without writing anything: no lock, and none of the files that SQLite makes to read."""
+    path = state_path(root)
+    log_path = path.with_name(f"{path.name}-wal")
+    failure: sqlite3.Error | None = None
+    # Twice, as a run may begin or end in between. Where nothing waits in a write-ahead log the file is all there is,
+    # and can be read as one that nobody changes; a reader of a read-only mount has no other way.
+    for options in ("mode=ro", "immutable=1") if _has_content(log_path) else ("immutable=1", "mode=ro"):
+        try:
+            with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{options}", uri=True)) as db:
+                db.text_factory = _text
+                return db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            failure = failure or error
+    raise DownloadError(f"{problem} from {str(path)!r}: {failure}.")
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _marks(values: Sequence[str]) -> str:
@@ -426,7 +582,7 @@ def _after_fork() -> None:
     State._open_lock = threading.Lock()
     for state in State._open.values():
         # The parent keeps the lock; a child that outlives it, such as a worker of a pool, must not.
-        state._lock_file.close()
+        os.close(state._lock_file)
 
 
 if hasattr(os, "register_at_fork"):

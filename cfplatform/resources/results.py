@@ -69,6 +69,10 @@ class DownloadSummary:
         failed: Items that could not be downloaded.
         bytes: Bytes written for the successful ones.
         elapsed: Seconds that the run took.
+        unlisted: Items of which files are there, but which the platform does not list any more. Counted where all of
+            a project was listed, with no filter.
+        pruned: Those of them whose files were removed (``prune=True``); the files of the others were changed by
+            somebody.
         state: The folder whose state file holds the results: the destination, or what belongs to it in ``state``.
     """
 
@@ -79,6 +83,8 @@ class DownloadSummary:
     failed: int = 0
     bytes: int = 0
     elapsed: float = 0.0
+    unlisted: int = 0
+    pruned: int = 0
     run: int | None = field(default=None, repr=False)
     state: Path | None = field(default=None, repr=False)
 

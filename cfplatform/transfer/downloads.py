@@ -52,6 +52,7 @@ class Downloader:
         documents: bool = True,
         assets: bool = False,
         executor: Executor | None = None,
+        dry_run: bool = False,
     ) -> None:
         self._calls = calls
         self._documents = documents
@@ -61,6 +62,7 @@ class Downloader:
         self._batch_names = batch_names
         self._overwrite = overwrite
         self._inject = inject_asset_url
+        self._dry_run = dry_run
         self._reporter = reporter
         on_wait = progress.Watch(calls.trouble, reporter)
         #: For requests of the caller's thread.
@@ -68,9 +70,11 @@ class Downloader:
         self._folders: dict[tuple[str, str], str] = {}
         # File names of items under way, which have no row yet.
         self._claimed: dict[str, str] = {}
-        self._steps: Steps | ExecutorSteps
+        self._steps: Steps | ExecutorSteps | Rehearsal
         limits = Limits(workers, patience, space_id)
-        if executor is None:
+        if dry_run:
+            self._steps = Rehearsal()
+        elif executor is None:
             receiver = Receiver(calls, destination, self._keep, inject=inject_asset_url)
             self._steps = Steps(calls, receiver.document, limits, receive_asset=receiver.asset, on_wait=on_wait)
         else:
@@ -78,7 +82,7 @@ class Downloader:
             self._steps = ExecutorSteps(executor, settings, destination, keep, limits, inject=inject_asset_url)
 
     def __enter__(self) -> Self:
-        self._state = State.open(self._root)
+        self._state = State.open(self._root, self._destination.state_root)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,10 +103,18 @@ class Downloader:
                     self._claimed.pop(job.target.key, None)
                 yield job, self._result(job)
 
-    def summarise(self, pages: Iterable[Sequence[WorkItem]]) -> DownloadSummary:
-        """Download the items of all pages, record the results, and return the summary."""
+    def summarise(
+        self, pages: Iterable[Sequence[WorkItem]], *, whole_project: str | None = None, prune: bool = False
+    ) -> DownloadSummary:
+        """Download the items of all pages, record the results, and return the summary.
+
+        Args:
+            whole_project: The project, if the pages are all that it has: then items that are not listed any more are
+                counted.
+            prune: Whether to remove what is there of them.
+        """
         began = time.monotonic()
-        summary = DownloadSummary(self._destination.url or self._root, state=self._root)
+        summary = DownloadSummary(self._destination.url or self._root, state=self._destination.state_root)
         run = summary.run = self._state.begin_run()
         waiting: list[ResultRow] = []
 
@@ -127,10 +139,28 @@ class Downloader:
             raise
         else:
             write()
+            if whole_project is not None:
+                self._prune(summary, whole_project, prune=prune)
         finally:
             self._reporter.finish()
         summary.elapsed = time.monotonic() - began
         return summary
+
+    def _prune(self, summary: DownloadSummary, project_id: str, *, prune: bool) -> None:
+        """Count the items of which files are there, but which were not listed; remove their files if wanted."""
+        for item_id, *files in self._state.unlisted(project_id, summary.run or 0):
+            there = [each for each in files if each is not None and self._destination.holds(each.path)]
+            if there:
+                summary.unlisted += 1
+            if not prune:
+                continue
+            if self._dry_run:
+                removed = [each for each in there if self._destination.unchanged(each.path, each.written)]
+            else:
+                removed = [each for each in there if self._remove(each)]
+                if len(removed) == len(there):
+                    self._state.forget(project_id, item_id)
+            summary.pruned += bool(removed)
 
     # --- Planning, in the caller's thread --------------------------------------------------------------------
 
@@ -174,7 +204,7 @@ class Downloader:
         known = target.known
         if not self._documents:
             job.wants_document = False
-        elif known is not None and is_there and not self._overwrite and self._is_intact(known):
+        elif known is not None and is_there and not self._overwrite and self._is_intact(job, target):
             if item.revision is not None and item.revision == known.revision:
                 job.wants_document = False
             elif item.revision is None and known.etag is not None:
@@ -192,7 +222,7 @@ class Downloader:
         return DownloadResult(
             job.item.id,
             job.item.batch_id,
-            outcome="downloaded" if job.saved else "skipped",
+            outcome="downloaded" if job.saved or (self._dry_run and not job.is_done) else "skipped",
             size=known.size if known else 0,
             asset_size=asset.size if asset else 0,
             written=sum(each.size for each in job.saved),
@@ -213,24 +243,36 @@ class Downloader:
         """Tell whether no other item under way has this name, nor one that was under way when the state was queried."""
         return all(claimed.get(target.key, item.id) == item.id for claimed in (self._claimed, self._claimed_now))
 
-    def _is_intact(self, known: FinishedItem) -> bool:
+    def _is_intact(self, job: Job, target: Target) -> bool:
         """Tell whether the file is the one that was recorded, written with the same options."""
-        return known.injected == self._inject and self._destination.has(known.path, known.size, known.mtime_ns)
+        known = target.known
+        if known is None or known.injected != self._inject:
+            return False
+        found = self._destination.unchanged(known.path, known.written)
+        if found is not None and found != known.written:
+            # It was copied or restored. Its new time saves reading it the next time.
+            self._state.remember(job.project_id, job.item.id, target.key, known._replace(mtime_ns=found.mtime_ns))
+        return found is not None
 
     def _known_asset(self, job: Job, target: Target) -> FinishedAsset | None:
         """Return an item's asset if it is there, unchanged and where it belongs."""
         known = self._state.asset(job.project_id, job.item.id)
         if known is None or known.source != asset_source(job.item):
             return None
-        is_there = os.path.splitext(known.path)[0] == target.asset_path("")
-        return known if is_there and self._destination.has(known.path, known.size, known.mtime_ns) else None
+        found = self._destination.unchanged(known.path, known.written)
+        if found is None or not _has_stem(known.path, target.asset_path("")):
+            return None
+        if found != known.written:
+            self._state.finish_asset(job.project_id, job.item.id, known._replace(mtime_ns=found.mtime_ns))
+        return known
 
     def _folder(self, project_id: str, batch_id: int | None) -> str:
         key = (project_id, "" if batch_id is None else str(batch_id))
         folder = self._folders.get(key)
         if folder is None:
-            folder = self._state.folder(*key, self._folder_name(*key))
-            self._destination.ensure_folder(folder)
+            folder = self._state.folder(*key, self._folder_name(*key), functools.partial(self._current_name, project_id))
+            if not self._dry_run:
+                self._destination.ensure_folder(folder)
             self._folders[key] = folder
         return folder
 
@@ -241,6 +283,10 @@ class Downloader:
         if batch_id not in names:
             names = self._batch_names(project_id, True, self.run)
         return names.get(batch_id, batch_id)
+
+    def _current_name(self, project_id: str, batch_id: str) -> str | None:
+        """Return the name that a batch has now; ``None`` if it is gone."""
+        return self._batch_names(project_id, False, self.run).get(batch_id) if batch_id else DEFAULT_FOLDER
 
     # --- Recording: in the thread that saved it, or in the caller's where another process did ---------------
 
@@ -258,17 +304,25 @@ class Downloader:
             job.target = target._replace(asset=saved)
         job.saved.append(saved)
         if earlier is not None and earlier.path != saved.path:
-            self._remove_moved(earlier)
+            self._remove(earlier)
 
-    def _remove_moved(self, known: FinishedItem | FinishedAsset) -> None:
-        """Remove the file that an item had before its batch changed, if nobody touched it since."""
+    def _remove(self, known: FinishedItem | FinishedAsset) -> bool:
+        """Remove a file that an item does not have any more, if nobody touched it since; return whether it is gone."""
         *folders, name = known.path.split("/")
         inner = [local.ASSETS_FOLDER] if isinstance(known, FinishedAsset) else []
         stem = name.removesuffix(naming.extension(name))
         # The state file is not trusted with a path: only one that this code could have chosen is removed.
         is_ours = all(naming.safe_name(part) == part for part in (*folders, stem))
-        if is_ours and len(folders) == 1 + len(inner) and folders[1:] == inner:
-            self._destination.remove_unchanged(known.path, known.size, known.mtime_ns)
+        is_ours = is_ours and len(folders) == 1 + len(inner) and folders[1:] == inner
+        return is_ours and self._destination.remove_unchanged(known.path, known.written)
+
+
+class Rehearsal:
+    """Stands for :class:`Steps` in a dry run: nothing is fetched, and every job is done."""
+
+    def run(self, jobs: Iterable[Job]) -> Generator[Job]:
+        """Yield the jobs."""
+        yield from jobs
 
 
 def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
@@ -284,10 +338,10 @@ def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
 
 def _is_there(target: Target) -> bool:
     """Tell whether the known file of an item has this path."""
-    if target.known is None:
-        return False
-    stem = target.path("")
-    path = target.known.path
+    return target.known is not None and _has_stem(target.known.path, target.path(""))
+
+
+def _has_stem(path: str, stem: str) -> bool:
     return path.startswith(stem) and naming.is_extension(path[len(stem) :])
 
 

@@ -284,21 +284,21 @@ class Exports:
         extract = options.get("extract", False)
         overwrite = options.get("overwrite", False)
         remote.refuse_url(destination)
-        root = local.prepare_destination(remote.local_path(destination))
+        folder = local.Destination(local.prepare_destination(remote.local_path(destination)))
         run = Run(self._patience, on_wait=progress.Watch(self._calls.trouble, reporter))
         export = self.get(export_id, run)
         if options.get("wait", True) and not export.is_final:
             export = self.wait(export_id, WaitOptions(timeout=timeout, poll_interval=longest))
         _link(_succeeded(export))
         name = naming.safe_name(f"{export.name} {export.id}" if export.name else f"export {export.id}")
-        target = root / (name if extract else f"{name}.zip")
+        target = folder.root / (name if extract else f"{name}.zip")
         if not overwrite and _is_there(target, folder=extract):
             return target
         if extract:
             refuse_existing(target)
         problem: CFPlatformError
         try:
-            with contextlib.closing(self._verified(export, root, reporter, run)) as part:
+            with folder.errors(target.name), contextlib.closing(self._verified(export, folder, reporter, run)) as part:
                 if extract:
                     _extract(part.path, target)
                     part.discard()
@@ -306,18 +306,16 @@ class Exports:
                     part.commit(target.name)
             return target
         except CFPlatformError as error:
-            # Before those of the system, as some are both; without its frames, which hold the link.
+            # Without its frames, which hold the link.
             problem = error.with_traceback(None)
-        except OSError as error:
-            problem = local.destination_error(error)
         raise problem
 
     def _verified(
-        self, export: Export, root: Path, reporter: progress.ProgressReporter, run: Run
+        self, export: Export, folder: local.Destination, reporter: progress.ProgressReporter, run: Run
     ) -> resumable.Resumable:
         """Fetch an archive and read all of it; where an earlier run left damaged bytes, fetch it again."""
         while True:
-            part = resumable.Resumable(local.Destination(root), f"export {export.id}", reporter)
+            part = resumable.Resumable(folder, f"export {export.id}", reporter)
             continued = part.position() > 0
             try:
                 resumable.fetch(

@@ -180,10 +180,7 @@ class ExecutorSteps:
             CFPlatformError: What stops the whole run: the key is refused, the disk is full, or the executor fails.
         """
         pid = os.getpid()
-        try:
-            mark = self._destination.part()
-        except OSError as error:
-            raise local.destination_error(error) from None
+        mark = self._destination.part()
         try:
             yield from self._run(iter(jobs), mark.path)
         finally:
@@ -220,11 +217,9 @@ class ExecutorSteps:
 
     def _submit(self, jobs: list[Job], mark: Path) -> None:
         chunk = Chunk(self._settings, self._destination, mark, self._limits, self._inject, jobs)
-        try:
+        with self._destination.errors():
             # Otherwise another process would remove it after a day as left behind.
             os.utime(mark)
-        except OSError as error:
-            raise local.destination_error(error) from None
         try:
             future = self._executor.submit(download_chunk, chunk)
         except Exception as error:
@@ -247,14 +242,9 @@ class ExecutorSteps:
     def _record(self, jobs: list[Job], report: Report) -> None:
         for number, (saved, error) in report.done.items():
             job = jobs[number]
-            try:
-                for each in saved:
-                    self._keep(job, each)
-                job.error = None if error is None else from_dict(error)
-            except OSError as problem:
-                job.error = local.destination_error(problem)
-                if isinstance(job.error, DestinationError):
-                    raise job.error from None
+            for each in saved:
+                self._keep(job, each)
+            job.error = None if error is None else from_dict(error)
 
     def _lost(self, error: Exception) -> DownloadError:
         words = printable(blank(str(error), self._settings.arguments["api_key"]))[:200]

@@ -10,8 +10,6 @@ import contextlib
 import hashlib
 import itertools
 import mimetypes
-import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -30,8 +28,6 @@ END = 4096
 #: The extension of an asset whose URL and media type give none. There is always one, so that no name of an asset can
 #: be another one's name with its extension.
 DEFAULT_EXTENSION = ".bin"
-
-_EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,9}")
 
 
 class Target(NamedTuple):
@@ -141,11 +137,8 @@ def asset_source(item: WorkItem) -> str:
 
 def _extension(asset_url: str, media_type: str) -> str:
     """Return the extension in the URL of an asset, else the one of its media type."""
-    name = asset_url.partition("?")[0].partition("#")[0].rsplit("/", 1)[-1]
-    suffix = os.path.splitext(name)[1]
-    if _EXTENSION.fullmatch(suffix):
-        return suffix
-    return mimetypes.guess_extension(media_type) or DEFAULT_EXTENSION
+    path = asset_url.partition("?")[0].partition("#")[0]
+    return naming.extension(path, "") or mimetypes.guess_extension(media_type) or DEFAULT_EXTENSION
 
 
 def _with_checked_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -13,13 +13,14 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from .. import naming, progress
-from ..destination import local
-from ..exceptions import APIError, IncompleteDownloadError
+from ..destination import local, locks
+from ..exceptions import APIError, IncompleteDownloadError, UnsafePathError
 from ..http import SINGLE, ObjectStream, Run, Transport
 from .steps import should_renew
 
@@ -28,6 +29,10 @@ FOLDER = "resume"
 _DATA, _NOTE = "data", "note.json"
 #: Bytes of one object, at the most: 1 TiB. No disk has that; it guards against a server that sends nonsense.
 MAX_BYTES = 1 << 40
+#: Seconds after which a part that has not grown is removed: what it belongs to is not wanted any more.
+KEPT_FOR = 7 * 24 * 3600
+#: Seconds without growth after which a part counts as left behind where files cannot be locked.
+QUIET = 60.0
 
 
 class _Span(NamedTuple):
@@ -41,9 +46,10 @@ class _Span(NamedTuple):
 class Resumable:
     """The file that an object is collected in.
 
-    It has its own folder, which belongs to one process at a time: a process that resumes what another one left behind
-    renames the folder, which succeeds for one of them only. So two processes that fetch the same object never write to
-    one file, and no lock is needed.
+    It has a folder, and belongs to whoever holds the lock on it. A part whose lock is free was left behind and is
+    continued, whichever machine it was begun on. Where files cannot be locked, a part that has not grown for a minute
+    counts as left behind, and is copied, since its owner may come back. So nothing ever writes to a file that another
+    process uses, nor to one that has its final name.
 
     Args:
         destination: The destination, prepared.
@@ -61,43 +67,75 @@ class Resumable:
         self._announced: int | None = None
         self._size = 0
         self._done = False
-        name = f"{naming.safe_name(key)}~{naming.digest(key)}"
-        self._free, self._own = f"{name}.free", f"{name}.{local.unique_name()}"
-        self._outer = local.Folder(root, local.STATE_FOLDER, FOLDER, make=0o700)
-        self._claim(name)
-        self._folder = local.Folder(self._outer, self._own)
-        self._drop_foreign()
-        self._file = os.fdopen(self._open(_DATA, os.O_RDWR | os.O_CREAT), "r+b", buffering=0)
-        #: What the storage said that the object is, with the answer that brought its first byte.
-        self.media_type: str
-        self._etag, self.total, self.media_type = self._read_note()
+        self._prefix = f"{naming.safe_name(key)}~{naming.digest(key)}."
+        with destination.errors():
+            self._outer = local.Folder(root, local.STATE_FOLDER, FOLDER, make=True)
+            self._folder, descriptor = self._claim()
+            self._file = os.fdopen(descriptor, "r+b", buffering=0)
+            #: What the storage said that the object is, in the response that brought its first byte.
+            self.media_type: str
+            self._etag, self.total, self.media_type = self._read_note()
         if self._etag is None:
             self.restart()
         else:
             self._size = os.fstat(self._file.fileno()).st_size
 
-    def _claim(self, name: str) -> None:
-        """Resume what an earlier run left, or begin again; of several that were left, one is enough."""
-        outer = self._root / local.STATE_FOLDER / FOLDER
-        with os.scandir(outer) as entries:
-            # A link instead of a folder is none of ours.
-            found = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
-        dead = [each for each in found if each.startswith(f"{name}.") and local.is_left_behind(each[len(name) + 1 :])]
-        for each in [self._free] * (self._free in found) + dead:
-            with contextlib.suppress(OSError):
-                self._rename(each, self._own)
-                break
-        else:
-            os.mkdir(self._outer.at(self._own), 0o700, dir_fd=self._outer.descriptor)
-        for each in dead:
-            # Renamed first, so that nobody resumes it while it is removed; fails for the one that is resumed here.
-            with contextlib.suppress(OSError):
-                self._rename(each, f"{self._own}.old")
-                shutil.rmtree(outer / f"{self._own}.old", ignore_errors=True)
+    def _claim(self) -> tuple[local.Folder, int]:
+        """Continue what an earlier run left, or begin; of several that were left, the largest is enough."""
+        own = None
+        for _, grown_at, name in sorted(self._left(), reverse=True):
+            is_ours, is_old = name.startswith(self._prefix), time.time() - grown_at > KEPT_FOR
+            found = self._take(name, grown_at) if is_ours or is_old else None
+            if found is not None and is_ours and own is None:
+                own = found
+            elif found is not None:
+                folder, descriptor = found
+                _remove(self._outer, folder)
+                os.close(descriptor)
+        return own or self._begin()
 
-    def _rename(self, old: str, new: str) -> None:
-        outer = self._outer.descriptor
-        os.rename(self._outer.at(old), self._outer.at(new), src_dir_fd=outer, dst_dir_fd=outer)
+    def _left(self) -> Iterator[tuple[int, float, str]]:
+        """Yield the size, the time and the name of each part."""
+        with os.scandir(self._outer.path) as entries:
+            # A link instead of a folder is none of ours.
+            names = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
+        for name in names:
+            with contextlib.suppress(OSError):
+                found = os.lstat(self._outer.path / name / _DATA)
+                if stat.S_ISREG(found.st_mode):
+                    yield found.st_size, found.st_mtime, name
+
+    def _take(self, name: str, grown_at: float) -> tuple[local.Folder, int] | None:
+        """Open a part that nobody works on any more."""
+        try:
+            folder = local.Folder(self._outer, name)
+            descriptor = _open(folder, _DATA, os.O_RDWR)
+        except (OSError, UnsafePathError):
+            return None
+        is_free = locks.try_lock(descriptor)
+        if is_free and locks.is_at(descriptor, folder.at(_DATA), folder.descriptor):
+            return folder, descriptor
+        copied = None
+        if is_free is None and time.time() - grown_at > QUIET:
+            copied = self._begin()
+            with open(os.dup(descriptor), "rb") as old, open(os.dup(copied[1]), "wb") as new:
+                shutil.copyfileobj(old, new)
+            with contextlib.suppress(FileNotFoundError), open(_open(folder, _NOTE, os.O_RDONLY), "rb") as note:
+                content = note.read()
+                with open(_open(copied[0], _NOTE, os.O_WRONLY | os.O_CREAT), "wb") as file:
+                    file.write(content)
+            _remove(self._outer, folder)
+        os.close(descriptor)
+        return copied
+
+    def _begin(self) -> tuple[local.Folder, int]:
+        while True:
+            folder = local.Folder(self._outer, self._prefix + locks.unique_name(), make=True)
+            descriptor = _open(folder, _DATA, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            # Another process may have found it before it was locked.
+            if locks.try_lock(descriptor) is not False and locks.is_at(descriptor, folder.at(_DATA), folder.descriptor):
+                return folder, descriptor
+            os.close(descriptor)
 
     def close(self) -> None:
         """Close it; what arrived is kept for another run, if that can resume it."""
@@ -107,17 +145,17 @@ class Resumable:
             self.discard()
             return
         self._done = True
+        with contextlib.suppress(OSError):
+            # By hand, because a child that was forked meanwhile holds the lock open too.
+            locks.unlock(self._file.fileno())
         self._file.close()
         self._folder.close()
-        with contextlib.suppress(OSError):
-            # Fails where another process left the same object: that one is as good.
-            self._rename(self._own, self._free)
         self._outer.close()
 
     @property
     def path(self) -> Path:
         """Where the bytes are until :meth:`commit`."""
-        return self._root / local.STATE_FOLDER / FOLDER / self._own / _DATA
+        return self._folder.path / _DATA
 
     # --- As the transport sees it ----------------------------------------------------------------------------
 
@@ -186,43 +224,67 @@ class Resumable:
         self._cut(0)
 
     def commit(self, path: str, *, flush: bool = True) -> local.Written:
-        """Move the file to its final path in the destination; flush it to disk before, its name after."""
-        if flush:
-            os.fsync(self._file.fileno())
-        self._file.close()
-        written = self._destination.take(self._folder, _DATA, path)
-        if flush:
-            with local.Folder(self._root, *path.split("/")[:-1]) as folder:
-                if folder.descriptor is not None:
-                    os.fsync(folder.descriptor)
-        self._remove()
-        return written
+        """Move the file to its final path in the destination.
+
+        Args:
+            flush: Whether to flush the file to the disk before, and its name after. Otherwise what is returned has a
+                digest of the content, by which the state recognises the file.
+        """
+        digest = None
+        with self._destination.errors(path):
+            if flush:
+                os.fsync(self._file.fileno())
+            else:
+                # A full disk may show only when a file is closed.
+                os.close(os.dup(self._file.fileno()))
+                digest = local.digest(self._file)
+            if os.name == "nt":
+                # An open file cannot be renamed there. Elsewhere the lock is held until nobody can find the file here.
+                self._file.close()
+            try:
+                written = self._destination.take(self._folder, _DATA, path)
+            except FileNotFoundError:
+                written = self._saved_again(path)
+            if flush:
+                with local.Folder(self._root, *path.split("/")[:-1]) as folder:
+                    if folder.descriptor is not None:
+                        os.fsync(folder.descriptor)
+        self._end()
+        return written._replace(digest=digest)
+
+    def _saved_again(self, path: str) -> local.Written:
+        """Save the file from what is open: somebody has removed the state folder."""
+        with self._destination.part() as part:
+            self._file.seek(0)
+            while piece := self._file.read(local.READ_STEP):
+                part.write(piece)
+            return part.commit(path)
 
     def discard(self) -> None:
         """Remove it."""
-        self._file.close()
-        self._remove()
+        self._end()
 
-    def _remove(self) -> None:
+    def _end(self) -> None:
         self._done = True
-        self._unlink(_NOTE)
-        self._unlink(_DATA)
-        self._folder.close()
-        with contextlib.suppress(OSError):
-            os.rmdir(self._outer.at(self._own), dir_fd=self._outer.descriptor)
+        _remove(self._outer, self._folder)
+        self._file.close()
         self._outer.close()
 
     def _write(self, chunk: bytes) -> None:
         view = memoryview(chunk)
-        while len(view):
-            count = self._file.write(view)
-            view = view[count:]
-            self._size += count
+        try:
+            while len(view):
+                count = self._file.write(view)
+                view = view[count:]
+                self._size += count
+        except OSError as error:
+            raise self._destination.failure(error) from None
         self._report()
 
     def _cut(self, size: int) -> None:
-        self._file.truncate(size)
-        self._file.seek(size)
+        with self._destination.errors():
+            self._file.truncate(size)
+            self._file.seek(size)
         self._size = size
         if self._reported is not None:
             self._report()
@@ -241,28 +303,14 @@ class Resumable:
             self._reporter.advance("downloaded", self._size - self._reported)
             self._reported = self._size
 
-    def _open(self, name: str, flags: int) -> int:
-        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        return os.open(self._folder.at(name), flags, 0o666, dir_fd=self._folder.descriptor)
-
-    def _drop_foreign(self) -> None:
-        """Remove what is not a file: a link would lead elsewhere, and a pipe would block."""
-        for name in (_NOTE, _DATA):
-            with contextlib.suppress(FileNotFoundError):
-                path, descriptor = self._folder.at(name), self._folder.descriptor
-                if not stat.S_ISREG(os.stat(path, dir_fd=descriptor, follow_symlinks=False).st_mode):
-                    self._unlink(name)
-
-    def _unlink(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._folder.at(name), dir_fd=self._folder.descriptor)
-
     def _read_note(self) -> tuple[str | None, int | None, str]:
         try:
-            with os.fdopen(self._open(_NOTE, os.O_RDONLY), "rb") as file:
+            with open(_open(self._folder, _NOTE, os.O_RDONLY), "rb") as file:
                 note = json.loads(file.read(4096))
             etag, total, media_type = note["etag"], note["total"], note["type"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            # It may be a link, which would be in the way.
+            _unlink(self._folder, _NOTE)
             return None, None, ""
         if not isinstance(etag, str) or not isinstance(media_type, str) or _strong(etag) is None:
             return None, None, ""
@@ -271,11 +319,32 @@ class Resumable:
     def _write_note(self, etag: str | None, total: int | None) -> None:
         """Remember under which tag the bytes that follow are sent; without one there is no note."""
         self._etag, self.total = etag, total
-        if etag is None:
-            self._unlink(_NOTE)
-            return
-        with os.fdopen(self._open(_NOTE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
-            file.write(json.dumps({"etag": etag, "total": total, "type": self.media_type}).encode())
+        with self._destination.errors(), contextlib.suppress(FileNotFoundError):
+            if etag is None:
+                _unlink(self._folder, _NOTE)
+                return
+            with open(_open(self._folder, _NOTE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
+                file.write(json.dumps({"etag": etag, "total": total, "type": self.media_type}).encode())
+
+
+def _open(folder: local.Folder, name: str, flags: int) -> int:
+    for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
+        flags |= getattr(os, flag, 0)
+    return os.open(folder.at(name), flags, 0o666, dir_fd=folder.descriptor)
+
+
+def _unlink(folder: local.Folder, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(folder.at(name), dir_fd=folder.descriptor)
+
+
+def _remove(outer: local.Folder, folder: local.Folder) -> None:
+    """Remove the folder of a part, and close it."""
+    with contextlib.suppress(OSError):
+        _unlink(folder, _NOTE)
+        _unlink(folder, _DATA)
+        folder.close()
+        os.rmdir(outer.at(folder.path.name), dir_fd=outer.descriptor)
 
 
 def fetch(

@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from .. import http, params
-from ..destination import local
-from ..destination.state import StateError
 from ..exceptions import (
     APIConnectionError,
     APIError,
@@ -211,11 +209,6 @@ class Steps:
         except OverBudgetError:
             self._pool.release(job)
             self._pool.submit_first(self._fetch, jobs)
-        except CFPlatformError:
-            # Some are errors of the system as well.
-            raise
-        except OSError as error:
-            raise local.destination_error(error) from None
 
     def _renewed(self, job: Job, refusal: APIError) -> str | None:
         if not should_renew(refusal, job.renewals):
@@ -239,7 +232,7 @@ def _concerns_all(job: Job, error: CFPlatformError) -> bool:
     if isinstance(error, (AuthenticationError, PermissionDeniedError)):
         # From the storage it is about one object.
         return not job.is_signed
-    return isinstance(error, (OutageError, StateError, DestinationError)) or (
+    return isinstance(error, (OutageError, DestinationError)) or (
         isinstance(error, APIConnectionError) and _OUT_OF_FILES in error.message
     )
 
