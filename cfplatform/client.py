@@ -36,8 +36,18 @@ if TYPE_CHECKING:
 
     from . import progress as _progress
     from .archives import ArchiveMember
-    from .resources.options import DownloadOptions, DrawOptions, Executor, ExportDownloadOptions, WaitOptions
-    from .resources.results import DownloadResult, DownloadSummary, File, UploadedFile, UploadResult
+    from .resources.results import (
+        DownloadOptions,
+        DownloadResult,
+        DownloadSummary,
+        DrawOptions,
+        Executor,
+        ExportDownloadOptions,
+        File,
+        UploadedFile,
+        UploadResult,
+        WaitOptions,
+    )
     from .transfer import downloads, exports, uploads
 
 #: The id of a project, space or work item.
@@ -663,7 +673,7 @@ class Client:
     ) -> tuple[downloads.Downloader, _progress.ProgressReporter]:
         from . import progress
         from .destination import remote
-        from .resources.options import DownloadOptions
+        from .resources.results import DownloadOptions
         from .transfer import downloads, processes
 
         params.check_names(function, options, [*DownloadOptions.__annotations__])
@@ -929,7 +939,7 @@ class Client:
             >>> client.wait_for_export(export.id, sandbox.space_id, timeout=600).status
             'COMPLETED'
         """
-        from .resources.options import WaitOptions
+        from .resources.results import WaitOptions
 
         params.check_names("wait_for_export", options, [*WaitOptions.__annotations__])
         return self._exports(space_id).wait(params.object_id("export_id", export_id), options)
@@ -971,7 +981,7 @@ class Client:
             >>> len(list(folder.glob("*/*.json")))
             20
         """
-        from .resources.options import ExportDownloadOptions
+        from .resources.results import ExportDownloadOptions
 
         params.check_names("download_export", options, [*ExportDownloadOptions.__annotations__])
         for name in ("wait", "extract", "overwrite"):

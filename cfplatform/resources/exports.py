@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .. import timestamps
 from .base import Resource
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ..archives import ArchiveMember
-    from .options import ExportDownloadOptions, WaitOptions
+    from .results import ExportDownloadOptions, WaitOptions
 
 
 class ExportStatus(str, Enum):
@@ -142,8 +142,7 @@ class Export(Resource):
             >>> client.create_export("kept", sandbox.space_id).download("archives").name[:5]
             'kept '
         """
-        path: Path = self._bound_client().download_export(self.id, destination, self.space_id, **options)
-        return path
+        return cast("Path", self._bound_client().download_export(self.id, destination, self.space_id, **options))
 
     def iter_members(
         self, pattern: str = "*", *, destination: str | os.PathLike[str] | None = None
@@ -161,8 +160,7 @@ class Export(Resource):
             >>> len([member.json() for member in export.iter_members("*.json")])
             20
         """
-        members: Iterator[ArchiveMember] = self._bound_client()._iter_members(self, pattern, destination)
-        return members
+        return cast("Iterator[ArchiveMember]", self._bound_client()._iter_members(self, pattern, destination))
 
     def refresh(self) -> Self:
         """Read it again and update this object; return it.

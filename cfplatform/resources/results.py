@@ -1,26 +1,80 @@
-"""Results of downloads and uploads: one for each item or file, the summary of a run, and what a destination holds."""
+"""What long calls take and return: options, results, summaries, and what a destination holds."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypedDict
 
+from .. import progress
 from ..destination import local, remote
 from ..destination.state import KEPT_RUNS, read_downloaded, read_results
 from ..exceptions import CFPlatformError, DownloadError, from_dict
-from . import markup
+from .base import table
 
 #: Results that a notebook shows, at the most.
 SHOWN = 10
 
 #: What can be uploaded: a path, or a binary file object that can seek.
 File = str | os.PathLike[str] | BinaryIO
+
+
+class Executor(Protocol):
+    """A ``concurrent.futures.Executor``, that of a Dask client, or anything with such a ``submit``."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
+        """Run ``fn(*args)`` somewhere; return a future with ``result``, ``cancel`` and ``add_done_callback``."""
+
+
+class DownloadOptions(TypedDict, total=False):
+    """Options of every download, described at :meth:`~cfplatform.Client.download_project`."""
+
+    space_id: str | None
+    max_workers: int | None
+    overwrite: bool
+    assets: bool
+    inject_asset_url: bool
+    progress: progress.Progress
+    executor: Executor | None
+    patience: float | None
+    state: str | os.PathLike[str] | None
+
+
+class WaitOptions(TypedDict, total=False):
+    """Options of waiting, described at :meth:`~cfplatform.Client.wait_for_export`."""
+
+    timeout: float
+    poll_interval: float
+    progress: progress.Progress
+
+
+class ExportDownloadOptions(TypedDict, total=False):
+    """Options of the download of an export, described at :meth:`~cfplatform.Client.download_export`."""
+
+    wait: bool
+    timeout: float
+    poll_interval: float
+    extract: bool
+    overwrite: bool
+    progress: progress.Progress
+
+
+class DrawOptions(TypedDict, total=False):
+    """Options of :func:`cfplatform.viz.draw`."""
+
+    image_id: Any
+    labels: bool
+    boxes: bool
+    masks: bool
+    keypoints: bool
+    colours: Mapping[str, tuple[int, int, int]] | None
+    font: str | os.PathLike[str] | None
+    max_size: int
 
 
 @dataclass(frozen=True)
@@ -54,7 +108,7 @@ class DownloadResult:
     asset_object_url: str | None = None
 
     def _repr_html_(self) -> str:
-        return markup.table(type(self).__name__, vars(self).items())
+        return table(type(self).__name__, vars(self).items())
 
 
 @dataclass
@@ -128,7 +182,7 @@ class DownloadSummary:
         counted = ("total_items", "successful", "skipped", "failed", "bytes")
         counts = [(name, f"{getattr(self, name):,}") for name in counted]
         rows = [("destination", self.destination), *counts, ("elapsed", f"{self.elapsed:.1f} s")]
-        html = markup.table(type(self).__name__, rows)
+        html = table(type(self).__name__, rows)
         # They may be gone by now; that is no reason to show nothing.
         with suppress(CFPlatformError):
             html += self._results(self.failed, "failed")._repr_html_() if self.failed else ""
@@ -152,7 +206,7 @@ class _StoredResults:
         hidden = self._count - len(first)
         more = [("", f"and {hidden:,} more", "")] if hidden > 0 else []
         caption = "Failures" if self._outcome else "Results"
-        return markup.grid(caption, ("item_id", "outcome", "error or file"), [*rows, *more])
+        return table(caption, [*rows, *more], ("item_id", "outcome", "error or file"))
 
     def __iter__(self) -> Generator[DownloadResult, None, None]:
         if self._run is None:
@@ -197,7 +251,7 @@ class DownloadedItem(NamedTuple):
     asset_object_url: str | None = None
 
     def _repr_html_(self) -> str:
-        return markup.table(type(self).__name__, self._asdict().items())
+        return table(type(self).__name__, self._asdict().items())
 
 
 def located(root: Path, url: str | None, path: str | None, asset_path: str | None) -> dict[str, Any]:
@@ -257,7 +311,7 @@ class UploadedFile:
     name: str | None
 
     def _repr_html_(self) -> str:
-        return markup.table(type(self).__name__, vars(self).items())
+        return table(type(self).__name__, vars(self).items())
 
 
 @dataclass(frozen=True)
@@ -281,4 +335,4 @@ class UploadResult:
 
     def _repr_html_(self) -> str:
         path = self.uploaded and self.uploaded.path
-        return markup.table(type(self).__name__, [("file", self.file), ("path", path), ("error", self.error)])
+        return table(type(self).__name__, [("file", self.file), ("path", path), ("error", self.error)])

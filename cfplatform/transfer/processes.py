@@ -33,7 +33,7 @@ from ..exceptions import (
 )
 from ..http import Transport
 from ..http.transport import Settings
-from ..resources.options import Executor
+from ..resources.results import Executor
 from .pool import Pool
 from .receiving import Receiver, Target
 from .steps import Job, Limits, Steps
