@@ -205,8 +205,8 @@ class WebhookVerifier:
         self._given = usable_keys(keys)
         if keys is not None and not self._given:
             raise ConfigurationError(
-                "keys must be a key set such as {'keys': [{'kty': 'OKP', 'crv': 'Ed25519', 'kid': ..., 'x': ...}]} with a "
-                "public Ed25519 key for signatures; nothing in it can be used.",
+                "keys must be a key set like {'keys': [{'kty': 'OKP', 'crv': 'Ed25519', 'kid': ..., 'x': ...}]} with "
+                "a public Ed25519 key for signatures; nothing in it can be used.",
                 parameter="keys",
             )
         self._fetched = FetchedKeys(self.jwks_url, age, clock) if self.jwks_url else None
