@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import timestamps
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 MAX_TEXT = 300
 # The module html would do the same, but importing the package would have to load it.
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
+
+
+class Text(str, Enum):
+    """Texts of the platform that are known by name; prints as its text."""
+
+    __str__ = str.__str__
 
 
 class Resource:

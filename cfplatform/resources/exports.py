@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from enum import Enum
 from typing import TYPE_CHECKING, cast
 
 from .. import timestamps
-from .base import Resource
+from .base import Resource, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from .results import ExportDownloadOptions, WaitOptions
 
 
-class ExportStatus(str, Enum):
+class ExportStatus(Text):
     """How far an export is; the last two are final. Other texts of the server are kept as they are."""
 
     PENDING = "PENDING"
@@ -28,27 +27,21 @@ class ExportStatus(str, Enum):
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
 
-    __str__ = str.__str__
 
-
-class ExportFormat(str, Enum):
+class ExportFormat(Text):
     """The formats of an export."""
 
     COCO_JSON = "COCO_JSON"
     JSON = "JSON"
     CSV = "CSV"
 
-    __str__ = str.__str__
 
-
-class ExportContent(str, Enum):
+class ExportContent(Text):
     """What an export holds: final annotations, raw inferences, or the metadata of assets."""
 
     ANNOTATION = "ANNOTATION"
     INFERENCE = "INFERENCE"
     ASSET_METADATA = "ASSET_METADATA"
-
-    __str__ = str.__str__
 
 
 class Export(Resource):

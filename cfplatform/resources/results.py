@@ -88,7 +88,7 @@ class DownloadResult:
         outcome: "downloaded", "skipped" (it was there, unchanged) or "failed".
         size: Bytes of the file; 0 if the item failed.
         error: Why it failed, else ``None``.
-        asset_path: The asset's file, absolute, where assets are downloaded and the item has one.
+        asset_path: The asset's file, absolute; ``None`` if there is none, or the destination is a URL.
         asset_size: Bytes of that file.
         written: Bytes that this run wrote, of both files.
         object_url: Where the destination is a URL: that of the document's object, in place of ``path``.
@@ -146,16 +146,12 @@ class DownloadSummary:
         Raises:
             DownloadError: While iterating: if they are not kept any more.
         """
-        return self._results(self.total_items)
+        return _StoredResults(self, self.total_items)
 
     @property
     def failures(self) -> list[DownloadResult]:
         """The results that failed, each with its ``error``."""
-        return list(self._results(self.failed, "failed")) if self.failed else []
-
-    def _results(self, count: int, outcome: str | None = None) -> _StoredResults:
-        url = self.destination if isinstance(self.destination, str) else None
-        return _StoredResults(self.state or Path(self.destination), url, self.run, count, outcome)
+        return list(_StoredResults(self, self.failed, "failed")) if self.failed else []
 
     def raise_for_failures(self) -> None:
         """Raise if anything failed.
@@ -166,17 +162,15 @@ class DownloadSummary:
         Example:
             >>> client.download_project(destination="labels").raise_for_failures()
         """
-        if not self.failed:
-            return
-        failures = self.failures
-        named = "; ".join(f"{result.item_id}: {result.error}" for result in failures[:3])
-        more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
-        error = DownloadError(
-            f"{self.failed} of {self.total_items} work items could not be downloaded: {named}{more}. "
-            "Run it again to fetch only what is missing."
-        )
-        error.failures = failures
-        raise error
+        if failures := self.failures:
+            named = "; ".join(f"{result.item_id}: {result.error}" for result in failures[:3])
+            more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+            error = DownloadError(
+                f"{self.failed} of {self.total_items} work items could not be downloaded: {named}{more}. "
+                "Run it again to fetch only what is missing."
+            )
+            error.failures = failures
+            raise error
 
     def _repr_html_(self) -> str:
         counted = ("total_items", "successful", "skipped", "failed", "bytes")
@@ -185,7 +179,7 @@ class DownloadSummary:
         html = table(type(self).__name__, rows)
         # They may be gone by now; that is no reason to show nothing.
         with suppress(CFPlatformError):
-            html += self._results(self.failed, "failed")._repr_html_() if self.failed else ""
+            html += _StoredResults(self, self.failed, "failed")._repr_html_() if self.failed else ""
         return html
 
 
@@ -193,26 +187,29 @@ class DownloadSummary:
 class _StoredResults:
     """The results of a run, read again each time that they are iterated over."""
 
-    _root: Path
-    _url: str | None
-    _run: int | None
+    _summary: DownloadSummary
     _count: int
-    _outcome: str | None
+    _outcome: str | None = None
 
     def _repr_html_(self) -> str:
         with closing(iter(self)) as results:
-            first = list(islice(results, SHOWN))
-        rows = [(each.item_id, each.outcome, each.error or each.path or each.object_url) for each in first]
-        hidden = self._count - len(first)
+            rows = [
+                (each.item_id, each.outcome, each.error or each.path or each.object_url)
+                for each in islice(results, SHOWN)
+            ]
+        hidden = self._count - len(rows)
         more = [("", f"and {hidden:,} more", "")] if hidden > 0 else []
         caption = "Failures" if self._outcome else "Results"
         return table(caption, [*rows, *more], ("item_id", "outcome", "error or file"))
 
     def __iter__(self) -> Generator[DownloadResult, None, None]:
-        if self._run is None:
+        destination, run = self._summary.destination, self._summary.run
+        if run is None:
             return
+        root = self._summary.state or Path(destination)
+        url = destination if isinstance(destination, str) else None
         count = 0
-        for row in read_results(self._root, self._run, self._outcome):
+        for row in read_results(root, run, self._outcome):
             count += 1
             yield DownloadResult(
                 row.item_id,
@@ -222,12 +219,12 @@ class _StoredResults:
                 error=from_dict(json.loads(row.error)) if row.error else None,
                 asset_size=row.asset_size,
                 written=row.written,
-                **located(self._root, self._url, row.path, row.asset_path),
+                **located(root, url, row.path, row.asset_path),
             )
         if count != self._count:
             raise DownloadError(
-                f"The state file in {str(self._root)!r} holds {count} of {self._count} results of this run: it keeps "
-                f"those of the last {KEPT_RUNS} runs. Read them before you start others."
+                f"The state file in {str(root)!r} holds {count} of {self._count} results of this run: it keeps those "
+                f"of the last {KEPT_RUNS} runs. Read them before you start others."
             )
 
 
@@ -267,9 +264,9 @@ def located(root: Path, url: str | None, path: str | None, asset_path: str | Non
 def iter_downloaded(
     destination: str | os.PathLike[str], state: str | os.PathLike[str] | None = None
 ) -> Iterator[DownloadedItem]:
-    """Iterate over what was downloaded into a destination, so that tools find each document with its image.
+    """Iterate over what was downloaded into a destination, each document with its image.
 
-    This reads the state file; nothing is asked of the platform or of a store, and no file is looked at.
+    Only the state file is read: no request is sent, and no file is looked at.
 
     Args:
         destination: The folder or the URL.

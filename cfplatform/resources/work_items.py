@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import timestamps
 from ..exceptions import DownloadError
-from .base import InProject, Resource
+from .base import InProject, Resource, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,13 +21,11 @@ if TYPE_CHECKING:
     from .results import DownloadOptions, DownloadResult, DownloadSummary, DrawOptions
 
 
-class WorkItemStatus(str, Enum):
+class WorkItemStatus(Text):
     """The statuses that are known by name; the platform has more, and any text is accepted and returned."""
 
     COMPLETED = "COMPLETED"
     CLIENT_REVIEW = "CLIENT_REVIEW"
-
-    __str__ = str.__str__
 
 
 class WorkItem(InProject):
