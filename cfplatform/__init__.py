@@ -47,13 +47,16 @@ if TYPE_CHECKING:
     from .client import Client
     from .params import WorkItemFilters
     from .progress import ProgressReporter
-    from .resources.options import DownloadOptions, Executor, ExportDownloadOptions, WaitOptions
     from .resources.results import (
         DownloadedItem,
+        DownloadOptions,
         DownloadResult,
         DownloadSummary,
+        Executor,
+        ExportDownloadOptions,
         UploadedFile,
         UploadResult,
+        WaitOptions,
         iter_downloaded,
     )
 
@@ -114,16 +117,16 @@ logging.getLogger("cfplatform").addHandler(logging.NullHandler())
 #: bring requests into every test run, and what a script that only lists does without.
 _LATER = {
     "Client": "client",
-    "DownloadOptions": "resources.options",
+    "DownloadOptions": "resources.results",
     "DownloadResult": "resources.results",
     "DownloadSummary": "resources.results",
     "DownloadedItem": "resources.results",
-    "Executor": "resources.options",
-    "ExportDownloadOptions": "resources.options",
+    "Executor": "resources.results",
+    "ExportDownloadOptions": "resources.results",
     "ProgressReporter": "progress",
     "UploadResult": "resources.results",
     "UploadedFile": "resources.results",
-    "WaitOptions": "resources.options",
+    "WaitOptions": "resources.results",
     "WorkItemFilters": "params",
     "archives": "archives",
     "coco": "coco",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
@@ -36,9 +35,19 @@ if TYPE_CHECKING:
 
     from . import progress as _progress
     from .archives import ArchiveMember
-    from .resources.options import DownloadOptions, DrawOptions, Executor, ExportDownloadOptions, WaitOptions
-    from .resources.results import DownloadResult, DownloadSummary, File, UploadedFile, UploadResult
-    from .transfer import downloads, exports, uploads
+    from .resources.results import (
+        DownloadOptions,
+        DownloadResult,
+        DownloadSummary,
+        DrawOptions,
+        Executor,
+        ExportDownloadOptions,
+        File,
+        UploadedFile,
+        UploadResult,
+        WaitOptions,
+    )
+    from .transfer import downloads, exports
 
 #: The id of a project, space or work item.
 Id: TypeAlias = Union[str, "uuid.UUID"]  # noqa: UP007 - with "|" it would need the module, which few scripts use
@@ -59,12 +68,11 @@ class Client:
         base_url: The URL of the API; else ``CF_PLATFORM_BASE_URL``, else the production API.
         project_id: The project of calls that name none; else ``CF_PROJECT_ID``.
         space_id: The space of calls that name none; else ``CF_SPACE_ID``. Downloads detect it.
-        timeout: Seconds to wait for a connection and for the next bytes of an answer: one number, or the pair
-            (connect, read).
+        timeout: Seconds to wait for a connection and for the next bytes: one number, or the pair (connect, read).
         retries: Repeats of a request after a transient error (429, 5xx, a broken connection), or a ``urllib3.Retry``;
             5 if omitted, 0 turns them off.
-        patience: Seconds that a run (a download, a stream, an upload of many files) waits for an outage to end, 600 if
-            omitted; 0 waits for none. Each run may set its own. A single call fails after its retries.
+        patience: Seconds that a run (a download, a stream, an upload of many files) waits for an outage to end; 0 does
+            not wait. Each run may set its own. A single call fails after its retries.
         max_workers: Maximum number of threads of a run, 1 to 256; also the size of the connection pools.
         session: A ``requests.Session`` of your own for API calls. It keeps its auth, headers, params, cookies, hooks
             and adapters; the key is added for the base URL only. It is never used for the storage.
@@ -184,7 +192,7 @@ class Client:
             json: A body to send as JSON.
             headers: Further headers.
             timeout: As for the client, for this call only.
-            check: ``False`` returns an answer with an error status instead of raising.
+            check: ``False`` returns a response with an error status instead of raising.
 
         Example:
             >>> client.request("GET", f"/projects/{sandbox.project_id}/batches").json()["meta"]["object"]
@@ -239,36 +247,21 @@ class Client:
         return pagination.iterate_queries(fetch, listings, cursor=cursor, begin=ahead, limit=limit)
 
     def _project(self, project_id: Id | None) -> str:
-        if project_id is not None:
-            return params.object_id("project_id", project_id)
-        if self._project_id is None:
-            hint = "Pass project_id=... to the call or to Client, or set CF_PROJECT_ID."
-            raise ConfigurationError("No project.", parameter="project_id", hint=hint)
-        return self._project_id
+        given = self._project_id if project_id is None else params.object_id("project_id", project_id)
+        return _required("project_id", given)
 
     def _space(self, space_id: Id | None) -> str | None:
         return self._space_id if space_id is None else params.object_id("space_id", space_id)
-
-    def _required_space(self, space_id: Id | None) -> str:
-        if (space := self._space(space_id)) is None:
-            hint = "Pass space_id=... to the call or to Client, or set CF_SPACE_ID."
-            raise ConfigurationError("No space.", parameter="space_id", hint=hint)
-        return space
 
     def _run_patience(self, patience: float | None) -> float:
         return self._patience if patience is None else config.patience(patience)
 
     def _workers(self, max_workers: int | None) -> int:
         """Return the workers of one call: not more than there are connections for."""
-        if max_workers is None:
-            return self._max_workers
-        workers = config.max_workers(max_workers)
+        workers = self._max_workers if max_workers is None else config.max_workers(max_workers)
         if workers > self._max_workers:
-            raise InvalidParameterError(
-                f"max_workers={workers} is more than the client's {self._max_workers}; build the client with "
-                f"max_workers={workers}.",
-                parameter="max_workers",
-            )
+            message = f"max_workers={workers} is more than the client's {self._max_workers}; build the client with it."
+            raise InvalidParameterError(message, parameter="max_workers")
         return workers
 
     # --- Listing --------------------------------------------------------------------------------------------------
@@ -300,18 +293,16 @@ class Client:
                 selects nothing.
             work_item_ids: Only these items; split and empty as above.
             status: Only items with this status, such as ``"COMPLETED"``; every status if omitted.
-            created_at_from: Only items created at this time or later: an aware ``datetime``, or an ISO 8601 text
-                with a time zone.
-            created_at_to: Only items created at this time or before.
-            updated_at_from: Only items changed at this time or later.
-            updated_at_to: Only items changed at this time or before.
+            created_at_from, created_at_to: Only items created in this range, inclusive: each an aware ``datetime`` or
+                an ISO 8601 text with a time zone.
+            updated_at_from, updated_at_to: Only items changed in this range, inclusive.
             page_size: Items per request, 1 to 100 (the platform's limit).
             max_items: Maximum number of items.
             cursor: Resume an earlier listing with the same filters: the ``cursor`` of the error that ended it, or of
                 a page's ``meta``.
             prefetch: Request pages while others are read: the next one from the tenth page on, or four at a time
-                where more than 100 ids need several listings. ``False`` requests each page when it is needed. The
-                order, the errors and the number of requests of a complete listing are the same.
+                where more than 100 ids need several listings. Order, errors and the number of requests of a complete
+                listing stay the same.
 
         Yields:
             Each work item once, in the platform's order. Items that pages repeat are dropped if they are among the
@@ -323,9 +314,8 @@ class Client:
             InvalidResponseError: While iterating: if a page is not a valid page, or cursors repeat.
 
         Example:
-            >>> for item in client.get_work_items(status="COMPLETED", max_items=3):
+            >>> for item in client.get_work_items(status="COMPLETED", max_items=2):
             ...     print(item.batch_id, item.asset_type)
-            1001 image
             1001 image
             1001 image
         """
@@ -389,13 +379,9 @@ class Client:
         max_items: int | None = None,
         prefetch: bool = True,
     ) -> Iterator[Batch]:
-        """Iterate over the batches of a project, with their counts; lazily, like :meth:`get_work_items`.
+        """Iterate over the batches of a project, with their counts.
 
-        Args:
-            project_id: The project; else the client's.
-            page_size: Batches per request, 1 to 100 (the platform's limit).
-            max_items: Maximum number of results.
-            prefetch: As for :meth:`get_work_items`.
+        Lazily and with the arguments of :meth:`get_work_items`; ``page_size`` is 1 to 100 (the platform's limit).
 
         Example:
             >>> for batch in client.get_batches(max_items=2):
@@ -481,7 +467,7 @@ class Client:
         Args:
             project_id: The project; else the client's.
             items: Stream the documents of these items instead of listing a project.
-            max_workers: Maximum number of documents fetched at the same time; the client's number if omitted.
+            max_workers: Maximum number of threads; at most the client's number, which is also the default.
             ordered: Yield in the order of the listing; ``False`` yields each document as soon as it has arrived.
             space_id: The space; detected if omitted.
             on_error: Called with (item, error) for each item that fails, after which the stream continues. Without
@@ -550,10 +536,9 @@ class Client:
             space_id: The space; detected if omitted.
             max_workers: Maximum number of threads; at most the client's number, which is also the default.
             overwrite: Fetch every item, changed or not.
-            assets: Save each item's asset too, as ``<batch name>/assets/<work item id>`` with its extension. An
-                asset with an http(s) URL is fetched from there without any credential. An interrupted large asset is
-                resumed. The documents name their images as the platform does; the path of the file is the result's
-                ``asset_path``.
+            assets: Save each item's asset too, as ``<batch name>/assets/<work item id>`` with its extension, which is
+                the result's ``asset_path``; documents name their images as the platform does. An asset with an http(s)
+                URL is fetched from there without any credential. An interrupted large asset is resumed.
             inject_asset_url: Set ``info.asset_url`` in each document to the item's asset, as the official client
                 does; every byte outside of ``info`` stays as served. ``False`` saves documents exactly as served.
             progress: ``True`` for a bar (extra ``progress``), a function of (done, total), or a
@@ -561,9 +546,8 @@ class Client:
             executor: Send the requests from the processes of a ``concurrent.futures.Executor``, or of anything with
                 such a ``submit``, each with ``max_workers``. It gets the API key and stays open; see "More than one
                 process" in the documentation.
-            patience: Seconds that the run waits for an outage of the platform or storage to end before it raises
-                :class:`~cfplatform.OutageError`; the client's number if omitted. 0 does not wait: items that still
-                fail after their retries are failures.
+            patience: Seconds that the run waits for an outage of the platform or storage to end; the client's number
+                if omitted. 0 does not wait: items that still fail after their retries are failures.
             state: For a destination that is a URL: a local folder that remembers what is finished there.
             filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
 
@@ -613,8 +597,8 @@ class Client:
 
         Args:
             items: Any iterable of work items, read lazily; they may belong to several projects.
-            destination: The folder or URL.
-            options: Those of :meth:`download_project`, without the filters.
+            destination: The folder or URL, as for :meth:`download_project`.
+            options: Those of :meth:`download_project`: :class:`~cfplatform.DownloadOptions`.
 
         Example:
             >>> few = client.get_work_items(max_items=5)
@@ -663,7 +647,7 @@ class Client:
     ) -> tuple[downloads.Downloader, _progress.ProgressReporter]:
         from . import progress
         from .destination import remote
-        from .resources.options import DownloadOptions
+        from .resources.results import DownloadOptions
         from .transfer import downloads, processes
 
         params.check_names(function, options, [*DownloadOptions.__annotations__])
@@ -671,7 +655,6 @@ class Client:
             remote.refuse_url(destination, "download_work_items([item], ..., assets=True)")
         self._calls.ensure_open()
         reporter = progress.reporter(options.get("progress"))
-        executor = options.get("executor")
         checked: dict[str, Any] = {
             "workers": self._workers(options.get("max_workers")),
             "patience": self._run_patience(options.get("patience")),
@@ -679,23 +662,21 @@ class Client:
             "assets": params.flag("assets", options.get("assets", False)),
             "inject_asset_url": params.flag("inject_asset_url", options.get("inject_asset_url", True)),
             "space_id": self._space(options.get("space_id")),
-            "executor": processes.checked(executor),
+            "executor": processes.checked(options.get("executor")),
         }
         # Last, because it makes folders.
         opened = remote.open_destination(destination, options.get("state"))
-        if executor is not None and not opened.is_shared:
+        if checked["executor"] is not None and not opened.is_shared:
             raise InvalidParameterError(
                 f"{opened.url} lies in the memory of this process; executor cannot be used with it."
             )
-        names = self._names_of_batches
+
+        def names(project_id: str, refresh: bool, run: Run) -> dict[str, str]:
+            if refresh or project_id not in self._batch_names:
+                self._batch_names[project_id] = downloads.fetch_batch_names(self._calls, project_id, run)
+            return self._batch_names[project_id]
+
         return downloads.Downloader(self._calls, opened, names, reporter, documents=documents, **checked), reporter
-
-    def _names_of_batches(self, project_id: str, refresh: bool, run: http.Run) -> dict[str, str]:
-        from .transfer import downloads
-
-        if refresh or project_id not in self._batch_names:
-            self._batch_names[project_id] = downloads.fetch_batch_names(self._calls, project_id, run)
-        return self._batch_names[project_id]
 
     # --- Uploading ------------------------------------------------------------------------------------------------
 
@@ -714,7 +695,7 @@ class Client:
         does not get the key.
 
         Evidence: documented. The published reference describes the call for upload URLs and that a content type is
-        mandatory; its method and path, and that the bytes are sent with PUT, are assumed.
+        mandatory; method, path and PUT are assumed.
 
         Args:
             file: A path, or a binary file object that can seek: it is sent from its current position and left there.
@@ -722,8 +703,7 @@ class Client:
             space_id: The space; else the client's.
             content_type: The media type, such as "image/png"; else guessed from the extension of the name, with
                 "application/octet-stream" as the last resort.
-            progress: ``True`` for a bar (extra ``progress``), a function of (done, total), or a
-                :class:`~cfplatform.ProgressReporter`; files are counted, not bytes.
+            progress: As for :meth:`download_project`; files are counted, not bytes.
 
         Returns:
             The file in the storage. Pass its ``path``, chosen by the platform, as ``asset_url`` of a work item.
@@ -739,8 +719,11 @@ class Client:
             >>> uploaded.size, uploaded.content_type
             (3, 'image/png')
         """
-        with contextlib.closing(self._uploader(space_id, content_type, 1, 0.0, progress).run([file], 1)) as run:
-            result = next(run)
+        results = self.upload_files(
+            [file], space_id, content_type=content_type, max_workers=1, patience=0, progress=progress
+        )
+        with contextlib.closing(results):
+            result = next(results)
         if result.uploaded is None:
             raise result.error or AssertionError
         return result.uploaded
@@ -769,7 +752,7 @@ class Client:
             space_id: The space; else the client's.
             content_type: The media type of all files; else guessed from each name.
             max_workers: Files sent at the same time; at most the client's number, which is also the default.
-            patience: Seconds that the run waits for an outage to end; the client's number if omitted.
+            patience: As for :meth:`download_project`.
             progress: As for :meth:`upload_file`.
 
         Yields:
@@ -786,31 +769,20 @@ class Client:
             >>> sorted(result.uploaded.size if result.ok else 0 for result in client.upload_files(files))
             [0, 5, 6]
         """
+        from .progress import reporter
         from .transfer import uploads
 
         checked = uploads.check_files(files)
-        workers, waits = self._workers(max_workers), self._run_patience(patience)
-        uploader = self._uploader(space_id, content_type, workers, waits, progress)
-        return uploader.run(checked, len(files) if isinstance(files, Sized) else None)
-
-    def _uploader(
-        self,
-        space_id: Id | None,
-        content_type: str | None,
-        workers: int,
-        patience: float,
-        progress: _progress.Progress,
-    ) -> uploads.Uploader:
-        from . import progress as _progress
-        from .transfer import uploads
-
-        reporter = _progress.reporter(progress)
         self._calls.ensure_open()
-        space = self._required_space(space_id)
-        kind = uploads.check_content_type(content_type)
-        return uploads.Uploader(
-            self._calls, space, content_type=kind, workers=workers, patience=patience, reporter=reporter
+        uploader = uploads.Uploader(
+            self._calls,
+            _required("space_id", self._space(space_id)),
+            content_type=uploads.check_content_type(content_type),
+            workers=self._workers(max_workers),
+            patience=self._run_patience(patience),
+            reporter=reporter(progress),
         )
+        return uploader.run(checked, len(files) if isinstance(files, Sized) else None)
 
     # --- Exports --------------------------------------------------------------------------------------------------
 
@@ -822,7 +794,7 @@ class Client:
         Args:
             space_id: The space; else the client's.
             format: Only exports in this format: "COCO_JSON", "JSON" or "CSV".
-            max_items: Maximum number of results.
+            max_items: Maximum number of exports.
 
         Example:
             >>> [export.name for export in client.get_exports(sandbox.space_id, max_items=3)]
@@ -863,7 +835,7 @@ class Client:
     ) -> Export:
         """Create an export; the platform makes one at a time in a space.
 
-        Export creation is never retried blindly. If the answer is lost (a broken connection or a 5xx), the exports of
+        Export creation is never retried blindly. If the response is lost (a broken connection or a 5xx), the exports of
         the space are listed, and the request is repeated once if there is no new export of this name.
 
         Args:
@@ -873,10 +845,8 @@ class Client:
             content: "ANNOTATION" (also if omitted), "INFERENCE" or "ASSET_METADATA"; the latter two not as COCO_JSON.
             project_ids: Only these projects, 1 to 50 (the platform's limit); all projects of the space if omitted.
             batch_ids: Only these batches, 1 to 100 (the platform's limit).
-            created_at_from: Only work items created at this time or later; as for :meth:`get_work_items`.
-            created_at_to: Only work items created at this time or before.
-            updated_at_from: Only work items changed at this time or later.
-            updated_at_to: Only work items changed at this time or before.
+            created_at_from, created_at_to: Only work items created in this range; times as for :meth:`get_work_items`.
+            updated_at_from, updated_at_to: Only work items changed in this range.
             wait_for_running: If another export is being made, wait for it first.
             timeout: Maximum seconds to wait for that.
 
@@ -929,7 +899,7 @@ class Client:
             >>> client.wait_for_export(export.id, sandbox.space_id, timeout=600).status
             'COMPLETED'
         """
-        from .resources.options import WaitOptions
+        from .resources.results import WaitOptions
 
         params.check_names("wait_for_export", options, [*WaitOptions.__annotations__])
         return self._exports(space_id).wait(params.object_id("export_id", export_id), options)
@@ -958,7 +928,7 @@ class Client:
                 folder is never replaced. ``progress``: as for :meth:`download_project`, in bytes.
 
         Returns:
-            The archive or the folder, absolute.
+            The path of the archive or folder, absolute.
 
         Raises:
             UnsafePathError: If a name in the archive leads elsewhere; nothing is unpacked.
@@ -971,7 +941,7 @@ class Client:
             >>> len(list(folder.glob("*/*.json")))
             20
         """
-        from .resources.options import ExportDownloadOptions
+        from .resources.results import ExportDownloadOptions
 
         params.check_names("download_export", options, [*ExportDownloadOptions.__annotations__])
         for name in ("wait", "extract", "overwrite"):
@@ -998,7 +968,7 @@ class Client:
     def _exports(self, space_id: Id | None) -> exports.Exports:
         from .transfer import exports
 
-        space = self._required_space(space_id)
+        space = _required("space_id", self._space(space_id))
         return exports.Exports(self._calls, space, lambda data: Export(data, self, space), self._patience)
 
     # --- Creating -------------------------------------------------------------------------------------------------
@@ -1051,8 +1021,8 @@ class Client:
             body["metadata"] = params.metadata(metadata)
         project = self._project(project_id)
         with _adding("Or the platform has no such call: it is provisional, no published source shows it.", 404, 405):
-            answer = self._calls.post_json(_work_items(project), body)
-        return WorkItem(_created(answer, "work item"), self, project)
+            created = self._calls.post_json(_work_items(project), body)
+        return WorkItem(_created(created, "work item"), self, project)
 
     def create_batch(self, name: str, project_id: Id | None = None) -> Batch:
         """Create a batch.
@@ -1077,14 +1047,14 @@ class Client:
         text = params.text("name", name)
         project = self._project(project_id)
         with _adding(f"The name {shown(text)} is taken.", 409, **_TAKEN):
-            answer = self._calls.post_json(http.path("projects", project, "batches"), {"name": text})
+            created = self._calls.post_json(http.path("projects", project, "batches"), {"name": text})
         self._batch_names.pop(project, None)
-        return Batch(_created(answer, "batch"), self, project)
+        return Batch(_created(created, "batch"), self, project)
 
     def update_batch(self, batch_id: int, project_id: Id | None = None, *, name: str) -> Batch:
         """Rename a batch.
 
-        Evidence: documented, as :meth:`create_batch`. The answer is not described; where it holds no batch, the batch
+        Evidence: documented, as :meth:`create_batch`. The response is not described; where it holds no batch, the batch
         is fetched. The next download moves downloaded files to a folder of the new name.
 
         Args:
@@ -1110,7 +1080,7 @@ class Client:
         self._batch_names.pop(project, None)
         data = None
         with contextlib.suppress(ValueError, RecursionError):
-            data = json.loads(response.content)
+            data = response.json()
         if isinstance(data, dict) and str(data.get("id")) == wanted:
             return Batch(data, self, project)
         batch = self.get_batch(int(wanted), project)
@@ -1122,6 +1092,13 @@ class Client:
 def _default_id(name: str, value: Id | None) -> str | None:
     given = config.default_id(None, f"CF_{name.upper()}") if value is None else value
     return None if given is None else params.object_id(name, given)
+
+
+def _required(name: str, value: str | None) -> str:
+    if value is None:
+        hint = f"Pass {name}=... to the call or to Client, or set CF_{name.upper()}."
+        raise ConfigurationError(f"No {name.removesuffix('_id')}.", parameter=name, hint=hint)
+    return value
 
 
 def _work_items(project_id: str) -> str:
@@ -1137,9 +1114,8 @@ def _checked_items(items: Iterable[WorkItem]) -> Iterable[WorkItem]:
 
 
 def _in_pages(items: Iterable[WorkItem]) -> tuple[Iterable[Sequence[WorkItem]], int | None]:
-    """Cut what is in memory into pages, and count it; of anything else each item is taken when it comes."""
-    items = _checked_items(items)
-    if not isinstance(items, (list, tuple, set, frozenset)):
+    """Cut what is in memory into pages, and count it; of anything else take each item when it comes."""
+    if not isinstance(_checked_items(items), (list, tuple, set, frozenset)):
         return ([item] for item in items), None
     found = list(items)
     starts = range(0, len(found), params.MAX_PAGE_SIZE)
@@ -1149,7 +1125,7 @@ def _in_pages(items: Iterable[WorkItem]) -> tuple[Iterable[Sequence[WorkItem]], 
 def _announce(
     pages: Iterator[dict[str, Any]], reporter: _progress.ProgressReporter, *, several: bool
 ) -> Iterator[dict[str, Any]]:
-    """Pass pages on, and start the reporter with the total that the first one tells."""
+    """Yield the pages, and start the reporter with the total that the first one reports."""
     first = next(pages, None)
     reporter.start(0 if first is None else None if several else pagination.total(first))
     if first is not None:
@@ -1174,13 +1150,11 @@ def _results(
             reporter.finish()
 
 
-def _created(answer: Any, kind: str) -> dict[str, Any]:
-    if not isinstance(answer, dict) or answer.get("id") in (None, ""):
-        raise InvalidResponseError(
-            f"The platform accepted the {kind}, but its answer holds none with an id. Look whether it is there.",
-            method="POST",
-        )
-    return answer
+def _created(response: Any, kind: str) -> dict[str, Any]:
+    if not isinstance(response, dict) or response.get("id") in (None, ""):
+        message = f"The platform accepted the {kind}, but its response holds none with an id. Look whether it is there."
+        raise InvalidResponseError(message, method="POST")
+    return response
 
 
 @contextlib.contextmanager

@@ -56,8 +56,7 @@ _SIGNED_VALUE = (
 
 def blank(text: str, secret: str | None = None) -> str:
     """Take query strings, signatures and, where given, the API key out of a text that people will see."""
-    if secret:
-        text = text.replace(secret, "***")
+    text = text.replace(secret, "***") if secret else text
     return re.sub(_SIGNED_VALUE, r"\1\2***", re.sub(_QUERY, "?...", text))
 
 
@@ -68,11 +67,11 @@ def blank_url(url: str) -> str:
 
 
 class ErrorResponse(NamedTuple):
-    """What the server answered, as plain data: it holds no request, no connection and no credential.
+    """A response as plain data: it holds no request, no connection and no credential.
 
     Attributes:
         status_code: The HTTP status.
-        headers: The answer's headers, names in lower case.
+        headers: Its headers, names in lower case.
         text: The start of the body, at most 64 KiB, with signatures blanked.
     """
 
@@ -92,7 +91,7 @@ class CFPlatformError(Exception):
         url: The URL of the request, without its query.
         status_code: The status of the response.
         request_id: The ID that the server gave the request.
-        response: A plain copy of the response.
+        response: A plain copy of the response, an :class:`ErrorResponse`.
         cursor: Resumes a listing that failed: pass it as ``cursor=``.
     """
 
@@ -121,16 +120,6 @@ class CFPlatformError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}" if self.hint else self.message
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The attributes travel as state, so that a subclass may have any constructor.
-        return (_rebuild, (type(self), self.message), self.__dict__.copy())
-
-
-def _rebuild(cls: type[CFPlatformError], message: str) -> CFPlatformError:
-    error = cls.__new__(cls, message)
-    error.args = (message,)
-    return error
 
 
 class ConfigurationError(CFPlatformError, ValueError):
@@ -270,7 +259,7 @@ _KEPT = ("method", "url", "status_code", "request_id", "parameter", "hint")
 
 
 def to_dict(error: BaseException) -> dict[str, Any]:
-    """Write an error down as plain data, for the state file."""
+    """Return an error as plain data, for the state file."""
     message = error.message if isinstance(error, CFPlatformError) else str(error)
     return {"type": type(error).__name__, "message": message, **{name: getattr(error, name, None) for name in _KEPT}}
 
@@ -311,77 +300,60 @@ def error_from_response(
     secret: str | None = None,
     hint: str | None = None,
 ) -> APIError:
-    """Build the error that belongs to an answer.
+    """Build the error of a response; ``body`` is its start.
 
-    Args:
-        status_code: The status.
-        method: The method of the request.
-        url: The URL of the request; its query is dropped.
-        headers: The headers of the answer.
-        body: The start of its body.
-        retry_after: Seconds that the server asked to wait.
-        secret: The API key, which is blanked wherever the server repeats it.
-        hint: What to do, where that is not what the status usually asks for.
+    ``secret`` is the API key, which is blanked wherever the server repeats it; ``hint`` replaces the usual advice.
     """
     plain = {name.lower(): blank(value, secret) for name, value in headers.items()}
     text = blank(body[:65536].decode("utf-8", "replace"), secret)
     content_type = plain.get("content-type", "")
-    cls, usual_hint = _BY_STATUS.get(status_code) or (
-        (ServerError, _SERVER_ERROR_HINT) if status_code >= 500 else (APIError, "")
-    )
-    request_id = printable(plain.get("x-request-id") or plain.get("x-amz-request-id") or "") or None
-    words = server_words(text, content_type) or "the server gave no reason"
-    where = blank_url(url)
+    fallback = (ServerError, _SERVER_ERROR_HINT) if status_code >= 500 else (APIError, "")
+    cls, usual_hint = _BY_STATUS.get(status_code, fallback)
     if status_code in WEB_PAGE_STATUSES and is_web_page(text, content_type):
         cls = APIError
         hint = "This web page is not from the platform: a proxy, firewall or gateway on the way to it has answered."
+    words = server_words(text, content_type) or "the server gave no reason"
+    where = blank_url(url)
     message = f"{method} {where} failed with status {status_code}: {words.rstrip('.')}. {hint or usual_hint}".rstrip()
     if retry_after is not None:
         message += f" The server asks to wait {retry_after:g} s."
+    request_id = printable(plain.get("x-request-id") or plain.get("x-amz-request-id") or "") or None
     if request_id:
         message += f" (request id {request_id})"
-    error = cls(
-        message,
-        method=method,
-        url=where,
-        status_code=status_code,
-        request_id=request_id,
-        response=ErrorResponse(status_code, plain, text),
-    )
+    response = ErrorResponse(status_code, plain, text)
+    error = cls(message, method=method, url=where, status_code=status_code, request_id=request_id, response=response)
     if isinstance(error, RateLimitError):
         error.retry_after = retry_after
     return error
 
 
 def is_web_page(text: str, content_type: str = "") -> bool:
-    """Tell whether a body is an HTML page."""
+    """Return whether a body is an HTML page."""
     start = text.lstrip()[:200].lower()
     return start.startswith(("<!doctype html", "<html")) or ("html" in content_type.lower() and start[:1] == "<")
 
 
 def server_words(text: str, content_type: str = "") -> str:
     """Find what a server's error body says, whatever its form: JSON, S3-style XML, HTML or text; ``""`` if nothing."""
-    stripped = text.strip()
-    words = ""
-    if stripped[:1] in "{[":
-        words = _words_in_json(stripped)
-    elif "<Code>" in stripped:
-        found = re.findall(r"<(?:Code|Message)>([^<]*)</", stripped)
-        words = ": ".join(part.strip() for part in found[:2])
-    elif stripped and (stripped[0] == "<" or "html" in content_type):
-        title = re.search(r"(?is)<title[^>]*>(.*?)</title>", stripped[:_MAX_SEARCHED])
-        words = "an HTML page" + (f" titled {title.group(1).strip()!r}" if title else "")
-    return _cut(printable(" ".join((words or stripped).split())))
+    words = text.strip()
+    if words.startswith(("{", "[")):
+        words = _words_in_json(words) or words
+    elif "<Code>" in words:
+        found = re.findall(r"<(?:Code|Message)>([^<]*)</", words)
+        words = ": ".join(part.strip() for part in found[:2]) or words
+    elif words and (words[0] == "<" or "html" in content_type):
+        title = re.search(r"(?is)<title[^>]*>(.*?)</title>", words[:_MAX_SEARCHED])
+        words = "an HTML page" + (f" titled {title[1].strip()!r}" if title else "")
+    return _cut(printable(" ".join(words.split())))
 
 
 def shown(value: object) -> str:
     """Return what a message shows of a wrong argument: the start of its ``repr``."""
     try:
-        text = repr(value)
+        return _cut(repr(value))
     except Exception:
         # Such as that of a number with thousands of digits.
-        text = f"a value of type {type(value).__name__}"
-    return _cut(text)
+        return f"a value of type {type(value).__name__}"
 
 
 def _cut(text: str) -> str:
@@ -398,14 +370,11 @@ def _words_in_json(text: str) -> str:
         body = json.loads(text)
     except (ValueError, RecursionError):
         return ""
-    if isinstance(body, list):
-        body = body[0] if body and isinstance(body[0], dict) else {}
+    body = body[0] if isinstance(body, list) and body else body
+    if isinstance(body, dict) and isinstance(body.get("error"), dict):
+        body = {**body, **body["error"]}
     if not isinstance(body, dict):
         return ""
-    if isinstance(body.get("error"), dict):
-        body = {**body, **body["error"]}
-    for key in ("message", "error", "detail", "title"):
-        if isinstance(body.get(key), str) and body[key].strip():
-            code = body.get("code")
-            return f"{body[key]} [{code}]" if isinstance(code, str) and code else str(body[key])
-    return ""
+    code = f" [{body['code']}]" if isinstance(body.get("code"), str) and body["code"] else ""
+    found = (body.get(key) for key in ("message", "error", "detail", "title"))
+    return next((f"{words}{code}" for words in found if isinstance(words, str) and words.strip()), "")

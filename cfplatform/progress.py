@@ -15,14 +15,14 @@ from .exceptions import ConfigurationError, InvalidParameterError
 class ProgressReporter(Protocol):
     """What a long call reports while it runs. All methods are called from the thread that made the call.
 
-    A fault of a reporter never ends the call: it is logged once, at level WARNING, and nothing is reported from then
-    on. A reporter may also have a method ``waiting(reason, seconds)``, which is called about twice a second while the
-    platform or the storage answers nothing useful: ``reason`` says what it answered last, such as "503 Service
-    Unavailable from https://api.example.com", ``seconds`` is the time until the next attempt.
+    A reporter that fails never ends the call: that is logged once, at level WARNING, and nothing more is reported. A
+    reporter may also have a method ``waiting(reason, seconds)``, which is called about twice a second while the
+    platform or the storage is away: ``reason`` is its last response, such as "503 Service Unavailable from
+    https://api.example.com", and ``seconds`` the time until the next attempt.
     """
 
     def start(self, total: int | None) -> None:
-        """The work begins; ``total`` is the number of items where the platform tells it, else ``None``."""
+        """The work begins; ``total`` is the number of items where the platform reports it, else ``None``."""
 
     def advance(self, outcome: str, size: int) -> None:
         """One item of ``size`` bytes is "downloaded", "uploaded", "read", "skipped" or "failed"."""
@@ -33,7 +33,6 @@ class ProgressReporter(Protocol):
 
 #: What ``progress=`` accepts: nothing, ``True`` for a tqdm bar, a reporter, or a function of (done, total).
 Progress = bool | ProgressReporter | Callable[[int, int | None], Any] | None
-
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +52,15 @@ class Watch:
         self._next = 0.0
 
     def __call__(self) -> None:
-        if self._waiting is None or time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + WATCH_INTERVAL
-        trouble = self._trouble()
-        if trouble is not None:
-            self._waiting(*trouble)
+        if self._waiting is not None and time.monotonic() >= self._next:
+            self._next = time.monotonic() + WATCH_INTERVAL
+            trouble = self._trouble()
+            if trouble is not None:
+                self._waiting(*trouble)
 
 
 class NullReporter:
-    """Reports nothing, so that code never has to ask whether there is a reporter."""
+    """Reports nothing."""
 
     def start(self, total: int | None) -> None:
         """Do nothing."""
@@ -112,16 +110,13 @@ class TqdmReporter:
 
     def advance(self, outcome: str, size: int) -> None:
         """Move the bar, and name skipped and failed items beside it."""
-        if self._is_waiting:
+        is_odd = not self._counts_bytes and outcome not in ("downloaded", "uploaded", "read")
+        if is_odd:
+            self._counts[outcome] = self._counts.get(outcome, 0) + 1
+        if is_odd or self._is_waiting:
             self._is_waiting = False
             self._bar.set_postfix(self._counts, refresh=False)
-        if self._counts_bytes:
-            self._bar.update(size)
-            return
-        if outcome not in ("downloaded", "uploaded", "read"):
-            self._counts[outcome] = self._counts.get(outcome, 0) + 1
-            self._bar.set_postfix(self._counts, refresh=False)
-        self._bar.update()
+        self._bar.update(size if self._counts_bytes else 1)
 
     def waiting(self, reason: str, seconds: float) -> None:
         """Say beside the bar what is waited for."""
@@ -158,20 +153,21 @@ class _Shielded:
 def reporter(progress: Progress, *, counts_bytes: bool = False) -> ProgressReporter:
     """Turn what the caller gave for ``progress=`` into a reporter.
 
-    Args:
-        progress: What the caller gave.
-        counts_bytes: Whether the call is about one large object: then the total is its bytes, and each call of
-            ``advance`` reports a piece of it. Its ``size`` is negative where bytes are given up.
+    ``counts_bytes`` is for a call about one large object: the total is its bytes, and each call of ``advance`` reports
+    a piece of it, whose ``size`` is negative where bytes are given up.
     """
     if progress is None or progress is False:
         return NullReporter()
-    given: Any = progress
+    given: ProgressReporter
     if progress is True:
         given = TqdmReporter(counts_bytes=counts_bytes)
-    elif isinstance(progress, type) or not (isinstance(progress, ProgressReporter) or callable(progress)):
-        message = "progress must be True, a function of (done, total) or a ProgressReporter, not "
-        raise InvalidParameterError(f"{message}{type(progress).__name__}.", parameter="progress")
-    elif not isinstance(progress, ProgressReporter):
+    elif isinstance(progress, ProgressReporter) and not isinstance(progress, type):
+        given = progress
+    elif callable(progress) and not isinstance(progress, type):
         given = FunctionReporter(progress, counts_bytes=counts_bytes)
+    else:
+        kind = type(progress).__name__
+        message = f"progress must be True, a function of (done, total) or a ProgressReporter, not {kind}."
+        raise InvalidParameterError(message, parameter="progress")
     # It has what the reporter has, which no type checker can see.
     return cast(ProgressReporter, _Shielded(given))

@@ -14,7 +14,7 @@ from ..destination.local import folder_path
 from ..exceptions import InvalidParameterError, InvalidResponseError, shown
 from ..progress import Progress, ProgressReporter
 from ..progress import reporter as progress_reporter
-from ..resources import markup
+from ..resources.base import table
 from .documents import Document, File, Folder, OnError, Source, Stream, open_source
 from .findings import ERROR, Finding
 from .output import DatasetFile, RelativePaths, beside, encode, prepare_folder, sanitized
@@ -100,7 +100,7 @@ class Summary:
 
     def _table(self, figures: Sequence[tuple[str, Any]]) -> str:
         counts = [(name, f"{count:,}") for name, count in sorted(self.counts.items())]
-        return markup.table(type(self).__name__, [*figures, *counts, ("elapsed", f"{self.elapsed:.1f} s")])
+        return table(type(self).__name__, [*figures, *counts, ("elapsed", f"{self.elapsed:.1f} s")])
 
 
 @dataclass

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..progress import Progress
-from ..resources import markup
+from ..resources.base import table
 from .documents import Document, OnError, Source, reported
 from .findings import Finding
 from .tables import Categories, FindingLog
@@ -122,22 +122,22 @@ class Stats:
         }
 
     def _repr_html_(self) -> str:
-        totals = markup.table("Labels", self._totals())
-        classes = markup.grid(
+        totals = table("Labels", self._totals())
+        classes = table(
             _caption("Classes", len(self.categories)),
-            ("name", "annotations", "images", "mean side"),
             (
                 (name, each.annotations, each.images, f"{each.mean_side:.0f}")
                 for name, each in _first(self.categories.items())
             ),
+            ("name", "annotations", "images", "mean side"),
         )
-        batches = markup.grid(
+        batches = table(
             _caption("Batches", len(self.batches)),
-            ("name", "documents", "images", "annotations", "empty images"),
             (
                 (name, each.documents, each.images, each.annotations, each.empty_images)
                 for name, each in _first(self.batches.items())
             ),
+            ("name", "documents", "images", "annotations", "empty images"),
         )
         return totals + classes + (batches if self.batches else "")
 

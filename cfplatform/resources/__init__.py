@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from .base import Resource
-from .batches import Batch
 from .exports import Export, ExportContent, ExportFormat, ExportStatus
-from .work_items import Annotation, WorkItem, WorkItemStatus
+from .work_items import Annotation, Batch, WorkItem, WorkItemStatus
 
 __all__ = [
     "Annotation",

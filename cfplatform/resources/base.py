@@ -1,17 +1,29 @@
-"""What all resources share: a thin object over the dict that the server sent."""
+"""What all resources share: a thin object over the dict that the server sent, and a table of it for notebooks."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import timestamps
 from ..exceptions import ConfigurationError, blank
-from . import markup
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+#: Maximum number of characters in a cell of a table.
+MAX_TEXT = 300
+# The module html would do the same, but importing the package would have to load it.
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
+
+
+class Text(str, Enum):
+    """Texts of the platform that are known by name; prints as its text."""
+
+    __str__ = str.__str__
 
 
 class Resource:
@@ -56,7 +68,7 @@ class Resource:
     def _repr_html_(self) -> str:
         values = ((name, getattr(self, name)) for name in self._shown)
         rows = ((name, blank(value) if isinstance(value, str) else value) for name, value in values)
-        return markup.table(type(self).__name__, [("id", self.id), *rows])
+        return table(type(self).__name__, [("id", self.id), *rows])
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self.id == other.id
@@ -83,7 +95,7 @@ class Resource:
         )
 
     def _bound_client(self) -> Any:
-        # The class of clients is above this module, which cannot name it.
+        # The client is above this module, which cannot name its class.
         if self._client is None:
             raise ConfigurationError(
                 f"This {type(self).__name__} has no client, because it was unpickled or built by hand. "
@@ -101,8 +113,8 @@ class Resource:
             return int(value)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
-    def _mapping(self, key: str) -> dict[str, Any]:
-        value = self._data.get(key)
+    def _metadata(self) -> dict[str, Any]:
+        value = self._data.get("metadata")
         return copy.deepcopy(value) if isinstance(value, dict) else {}
 
 
@@ -129,4 +141,30 @@ class InProject(Resource):
     @property
     def metadata(self) -> dict[str, Any]:
         """A copy of the metadata object; empty where there is none."""
-        return self._mapping("metadata")
+        return self._metadata()
+
+
+def table(caption: str, rows: Iterable[Sequence[Any]], header: Sequence[str] = ()) -> str:
+    """Return a table; without a header, rows begin with a name, and one with nothing but its name is left out.
+
+    It is plain HTML that any theme can show, without scripts, colours or files from elsewhere.
+    """
+    first = "td" if header else "th"
+    head = f"<thead>{_row(header, 'th', 'th')}</thead>" if header else ""
+    shown = "".join(_row(row, first, "td") for row in rows if any(value is not None for value in row[1:]))
+    return f"<table>{_cell('caption', caption)}{head}<tbody>{shown}</tbody></table>"
+
+
+def _row(cells: Sequence[Any], first: str, other: str) -> str:
+    name, *values = cells
+    return f"<tr>{_cell(first, name)}{''.join(_cell(other, value) for value in values)}</tr>"
+
+
+def _cell(tag: str, value: Any) -> str:
+    """Show a value as text, whatever it holds: never as markup, never longer than a cell."""
+    text = "" if value is None else str(value)
+    if len(text) > MAX_TEXT:
+        text = text[: MAX_TEXT - 1] + "…"
+    # Invisible characters could turn the direction of what follows.
+    text = "".join(ch if ch.isprintable() else " " if ch.isspace() else "\ufffd" for ch in text)
+    return f'<{tag} style="text-align: left">{text.translate(_ENTITIES)}</{tag}>'

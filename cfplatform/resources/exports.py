@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .. import timestamps
-from .base import Resource
+from .base import Resource, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,10 +16,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ..archives import ArchiveMember
-    from .options import ExportDownloadOptions, WaitOptions
+    from .results import ExportDownloadOptions, WaitOptions
 
 
-class ExportStatus(str, Enum):
+class ExportStatus(Text):
     """How far an export is; the last two are final. Other texts of the server are kept as they are."""
 
     PENDING = "PENDING"
@@ -28,27 +27,21 @@ class ExportStatus(str, Enum):
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
 
-    __str__ = str.__str__
 
-
-class ExportFormat(str, Enum):
+class ExportFormat(Text):
     """The formats of an export."""
 
     COCO_JSON = "COCO_JSON"
     JSON = "JSON"
     CSV = "CSV"
 
-    __str__ = str.__str__
 
-
-class ExportContent(str, Enum):
+class ExportContent(Text):
     """What an export holds: final annotations, raw inferences, or the metadata of assets."""
 
     ANNOTATION = "ANNOTATION"
     INFERENCE = "INFERENCE"
     ASSET_METADATA = "ASSET_METADATA"
-
-    __str__ = str.__str__
 
 
 class Export(Resource):
@@ -142,8 +135,7 @@ class Export(Resource):
             >>> client.create_export("kept", sandbox.space_id).download("archives").name[:5]
             'kept '
         """
-        path: Path = self._bound_client().download_export(self.id, destination, self.space_id, **options)
-        return path
+        return cast("Path", self._bound_client().download_export(self.id, destination, self.space_id, **options))
 
     def iter_members(
         self, pattern: str = "*", *, destination: str | os.PathLike[str] | None = None
@@ -161,8 +153,7 @@ class Export(Resource):
             >>> len([member.json() for member in export.iter_members("*.json")])
             20
         """
-        members: Iterator[ArchiveMember] = self._bound_client()._iter_members(self, pattern, destination)
-        return members
+        return cast("Iterator[ArchiveMember]", self._bound_client()._iter_members(self, pattern, destination))
 
     def refresh(self) -> Self:
         """Read it again and update this object; return it.

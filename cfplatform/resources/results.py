@@ -1,26 +1,80 @@
-"""Results of downloads and uploads: one for each item or file, the summary of a run, and what a destination holds."""
+"""What long calls take and return: options, results, summaries, and what a destination holds."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypedDict
 
+from .. import progress
 from ..destination import local, remote
 from ..destination.state import KEPT_RUNS, read_downloaded, read_results
 from ..exceptions import CFPlatformError, DownloadError, from_dict
-from . import markup
+from .base import table
 
 #: Results that a notebook shows, at the most.
 SHOWN = 10
 
 #: What can be uploaded: a path, or a binary file object that can seek.
 File = str | os.PathLike[str] | BinaryIO
+
+
+class Executor(Protocol):
+    """A ``concurrent.futures.Executor``, that of a Dask client, or anything with such a ``submit``."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
+        """Run ``fn(*args)`` somewhere; return a future with ``result``, ``cancel`` and ``add_done_callback``."""
+
+
+class DownloadOptions(TypedDict, total=False):
+    """Options of every download, described at :meth:`~cfplatform.Client.download_project`."""
+
+    space_id: str | None
+    max_workers: int | None
+    overwrite: bool
+    assets: bool
+    inject_asset_url: bool
+    progress: progress.Progress
+    executor: Executor | None
+    patience: float | None
+    state: str | os.PathLike[str] | None
+
+
+class WaitOptions(TypedDict, total=False):
+    """Options of waiting, described at :meth:`~cfplatform.Client.wait_for_export`."""
+
+    timeout: float
+    poll_interval: float
+    progress: progress.Progress
+
+
+class ExportDownloadOptions(TypedDict, total=False):
+    """Options of the download of an export, described at :meth:`~cfplatform.Client.download_export`."""
+
+    wait: bool
+    timeout: float
+    poll_interval: float
+    extract: bool
+    overwrite: bool
+    progress: progress.Progress
+
+
+class DrawOptions(TypedDict, total=False):
+    """Options of :func:`cfplatform.viz.draw`."""
+
+    image_id: Any
+    labels: bool
+    boxes: bool
+    masks: bool
+    keypoints: bool
+    colours: Mapping[str, tuple[int, int, int]] | None
+    font: str | os.PathLike[str] | None
+    max_size: int
 
 
 @dataclass(frozen=True)
@@ -34,7 +88,7 @@ class DownloadResult:
         outcome: "downloaded", "skipped" (it was there, unchanged) or "failed".
         size: Bytes of the file; 0 if the item failed.
         error: Why it failed, else ``None``.
-        asset_path: The asset's file, absolute, where assets are downloaded and the item has one.
+        asset_path: The asset's file, absolute; ``None`` if there is none, or the destination is a URL.
         asset_size: Bytes of that file.
         written: Bytes that this run wrote, of both files.
         object_url: Where the destination is a URL: that of the document's object, in place of ``path``.
@@ -54,7 +108,7 @@ class DownloadResult:
     asset_object_url: str | None = None
 
     def _repr_html_(self) -> str:
-        return markup.table(type(self).__name__, vars(self).items())
+        return table(type(self).__name__, vars(self).items())
 
 
 @dataclass
@@ -98,16 +152,12 @@ class DownloadSummary:
         Raises:
             DownloadError: While iterating: if they are not kept any more.
         """
-        return self._results(self.total_items)
+        return _StoredResults(self, self.total_items)
 
     @property
     def failures(self) -> list[DownloadResult]:
         """The results that failed, each with its ``error``."""
-        return list(self._results(self.failed, "failed")) if self.failed else []
-
-    def _results(self, count: int, outcome: str | None = None) -> _StoredResults:
-        url = self.destination if isinstance(self.destination, str) else None
-        return _StoredResults(self.state or Path(self.destination), url, self.run, count, outcome)
+        return list(_StoredResults(self, self.failed, "failed")) if self.failed else []
 
     def raise_for_failures(self) -> None:
         """Raise if anything failed.
@@ -118,26 +168,24 @@ class DownloadSummary:
         Example:
             >>> client.download_project(destination="labels").raise_for_failures()
         """
-        if not self.failed:
-            return
-        failures = self.failures
-        named = "; ".join(f"{result.item_id}: {result.error}" for result in failures[:3])
-        more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
-        error = DownloadError(
-            f"{self.failed} of {self.total_items} work items could not be downloaded: {named}{more}. "
-            "Run it again to fetch only what is missing."
-        )
-        error.failures = failures
-        raise error
+        if failures := self.failures:
+            named = "; ".join(f"{result.item_id}: {result.error}" for result in failures[:3])
+            more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+            error = DownloadError(
+                f"{self.failed} of {self.total_items} work items could not be downloaded: {named}{more}. "
+                "Run it again to fetch only what is missing."
+            )
+            error.failures = failures
+            raise error
 
     def _repr_html_(self) -> str:
         counted = ("total_items", "successful", "skipped", "failed", "bytes")
         counts = [(name, f"{getattr(self, name):,}") for name in counted]
         rows = [("destination", self.destination), *counts, ("elapsed", f"{self.elapsed:.1f} s")]
-        html = markup.table(type(self).__name__, rows)
+        html = table(type(self).__name__, rows)
         # They may be gone by now; that is no reason to show nothing.
         with suppress(CFPlatformError):
-            html += self._results(self.failed, "failed")._repr_html_() if self.failed else ""
+            html += _StoredResults(self, self.failed, "failed")._repr_html_() if self.failed else ""
         return html
 
 
@@ -145,26 +193,29 @@ class DownloadSummary:
 class _StoredResults:
     """The results of a run, read again each time that they are iterated over."""
 
-    _root: Path
-    _url: str | None
-    _run: int | None
+    _summary: DownloadSummary
     _count: int
-    _outcome: str | None
+    _outcome: str | None = None
 
     def _repr_html_(self) -> str:
         with closing(iter(self)) as results:
-            first = list(islice(results, SHOWN))
-        rows = [(each.item_id, each.outcome, each.error or each.path or each.object_url) for each in first]
-        hidden = self._count - len(first)
+            rows = [
+                (each.item_id, each.outcome, each.error or each.path or each.object_url)
+                for each in islice(results, SHOWN)
+            ]
+        hidden = self._count - len(rows)
         more = [("", f"and {hidden:,} more", "")] if hidden > 0 else []
         caption = "Failures" if self._outcome else "Results"
-        return markup.grid(caption, ("item_id", "outcome", "error or file"), [*rows, *more])
+        return table(caption, [*rows, *more], ("item_id", "outcome", "error or file"))
 
     def __iter__(self) -> Generator[DownloadResult, None, None]:
-        if self._run is None:
+        destination, run = self._summary.destination, self._summary.run
+        if run is None:
             return
+        root = self._summary.state or Path(destination)
+        url = destination if isinstance(destination, str) else None
         count = 0
-        for row in read_results(self._root, self._run, self._outcome):
+        for row in read_results(root, run, self._outcome):
             count += 1
             yield DownloadResult(
                 row.item_id,
@@ -174,12 +225,12 @@ class _StoredResults:
                 error=from_dict(json.loads(row.error)) if row.error else None,
                 asset_size=row.asset_size,
                 written=row.written,
-                **located(self._root, self._url, row.path, row.asset_path),
+                **located(root, url, row.path, row.asset_path),
             )
         if count != self._count:
             raise DownloadError(
-                f"The state file in {str(self._root)!r} holds {count} of {self._count} results of this run: it keeps "
-                f"those of the last {KEPT_RUNS} runs. Read them before you start others."
+                f"The state file in {str(root)!r} holds {count} of {self._count} results of this run: it keeps those "
+                f"of the last {KEPT_RUNS} runs. Read them before you start others."
             )
 
 
@@ -203,7 +254,7 @@ class DownloadedItem(NamedTuple):
     asset_object_url: str | None = None
 
     def _repr_html_(self) -> str:
-        return markup.table(type(self).__name__, self._asdict().items())
+        return table(type(self).__name__, self._asdict().items())
 
 
 def located(root: Path, url: str | None, path: str | None, asset_path: str | None) -> dict[str, Any]:
@@ -219,9 +270,9 @@ def located(root: Path, url: str | None, path: str | None, asset_path: str | Non
 def iter_downloaded(
     destination: str | os.PathLike[str], state: str | os.PathLike[str] | None = None
 ) -> Iterator[DownloadedItem]:
-    """Iterate over what was downloaded into a destination, so that tools find each document with its image.
+    """Iterate over what was downloaded into a destination, each document with its image.
 
-    This reads the state file; nothing is asked of the platform or of a store, and no file is looked at.
+    Only the state file is read: no request is sent, and no file is looked at.
 
     Args:
         destination: The folder or the URL.
@@ -263,7 +314,7 @@ class UploadedFile:
     name: str | None
 
     def _repr_html_(self) -> str:
-        return markup.table(type(self).__name__, vars(self).items())
+        return table(type(self).__name__, vars(self).items())
 
 
 @dataclass(frozen=True)
@@ -287,4 +338,4 @@ class UploadResult:
 
     def _repr_html_(self) -> str:
         path = self.uploaded and self.uploaded.path
-        return markup.table(type(self).__name__, [("file", self.file), ("path", path), ("error", self.error)])
+        return table(type(self).__name__, [("file", self.file), ("path", path), ("error", self.error)])

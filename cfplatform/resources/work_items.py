@@ -1,33 +1,31 @@
-"""Work items and their annotations."""
+"""Work items, their batches, and their annotations."""
 
 from __future__ import annotations
 
 import os
 from datetime import datetime
-from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import timestamps
 from ..exceptions import DownloadError
-from .base import InProject, Resource
+from .base import InProject, Resource, Text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from PIL.Image import Image
     from typing_extensions import Self, Unpack
 
-    from .options import DownloadOptions, DrawOptions
-    from .results import DownloadResult
+    from ..params import WorkItemFilters
+    from .results import DownloadOptions, DownloadResult, DownloadSummary, DrawOptions
 
 
-class WorkItemStatus(str, Enum):
+class WorkItemStatus(Text):
     """The statuses that are known by name; the platform has more, and any text is accepted and returned."""
 
     COMPLETED = "COMPLETED"
     CLIENT_REVIEW = "CLIENT_REVIEW"
-
-    __str__ = str.__str__
 
 
 class WorkItem(InProject):
@@ -89,8 +87,7 @@ class WorkItem(InProject):
             >>> next(client.get_work_items()).get_annotation().coco_results_url[:5]
             's3://'
         """
-        annotation: Annotation = self._bound_client().get_annotation(self.id, self.listed_project_id)
-        return annotation
+        return cast("Annotation", self._bound_client().get_annotation(self.id, self.listed_project_id))
 
     def load(self) -> dict[str, Any]:
         """Fetch and parse the COCO document, with ``info.asset_url`` set; nothing is written to disk.
@@ -101,8 +98,8 @@ class WorkItem(InProject):
             >>> sorted(next(client.get_work_items()).load())
             ['annotations', 'categories', 'images', 'info', 'licenses']
         """
-        document: dict[str, Any] = next(self._bound_client().iter_annotations(items=[self], patience=0))[1]
-        return document
+        _, document = next(self._bound_client().iter_annotations(items=[self], patience=0))
+        return cast("dict[str, Any]", document)
 
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadResult:
         """Save the COCO document as ``<destination>/<batch name>/<id>.json``.
@@ -159,8 +156,7 @@ class WorkItem(InProject):
             >>> next(client.get_work_items()).plot(labels=False).size
             (320, 240)
         """
-        image: Image = self._bound_client()._plot(self, options)
-        return image
+        return cast("Image", self._bound_client()._plot(self, options))
 
     def refresh(self) -> Self:
         """Read the item again and update this object; return it.
@@ -169,6 +165,90 @@ class WorkItem(InProject):
             NotFoundError: If it is not there any more.
         """
         self._data = self._bound_client().get_work_item(self.id, self.listed_project_id)._data
+        return self
+
+
+class Batch(InProject):
+    """A group of work items in a project, with its counts where the server sent them."""
+
+    __slots__ = ()
+
+    _label = "name"
+    _shown = ("name", "total_count", "completed_count", "created_at")
+
+    @property
+    def id(self) -> int:  # type: ignore[override]
+        """The id, a whole number."""
+        number = self._whole_number("id")
+        # An id of another form would be new; it is kept rather than losing the batch.
+        return cast(int, self._data["id"]) if number is None else number
+
+    @property
+    def name(self) -> str | None:
+        """The name, unique in the project."""
+        return self._text("name")
+
+    @property
+    def created_by(self) -> str | None:
+        """The id of the user who created it."""
+        return self._text("createdBy")
+
+    @property
+    def priority(self) -> int | None:
+        """The priority; its meaning is not documented."""
+        return self._whole_number("priority")
+
+    @property
+    def total_count(self) -> int | None:
+        """Number of work items in the batch."""
+        return self._whole_number("totalCount")
+
+    @property
+    def completed_count(self) -> int | None:
+        """Number of completed work items in the batch."""
+        return self._whole_number("completedCount")
+
+    def get_work_items(self, **filters: Unpack[WorkItemFilters]) -> Iterator[WorkItem]:
+        """Iterate over the work items of this batch, with the filters of :meth:`Client.get_work_items`.
+
+        Example:
+            >>> batch = next(client.get_batches())
+            >>> sum(1 for item in batch.get_work_items(status="COMPLETED")) == batch.completed_count
+            True
+        """
+        listed = self._bound_client().get_work_items(self.listed_project_id, batch_ids=[self.id], **filters)
+        return cast("Iterator[WorkItem]", listed)
+
+    def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadSummary:
+        """Download the completed items of this batch; see :meth:`Client.download_project`.
+
+        Example:
+            >>> next(client.get_batches()).download("labels").failed
+            0
+        """
+        download = self._bound_client().download_project
+        return cast("DownloadSummary", download(self.listed_project_id, destination, batch_ids=[self.id], **options))
+
+    def update(self, *, name: str) -> Self:
+        """Rename the batch and update this object; return it. See :meth:`Client.update_batch`.
+
+        Example:
+            >>> batch = client.get_batch(1002)
+            >>> batch.update(name="Autumn").name, batch.total_count
+            ('Autumn', 10)
+        """
+        changed = self._bound_client().update_batch(self.id, self.listed_project_id, name=name)
+        # The answer to a change lacks the counts.
+        self._data = {**self._data, **changed._data}
+        return self
+
+    def refresh(self) -> Self:
+        """Read the batch again and update this object; return it.
+
+        Raises:
+            NotFoundError: If it is not there any more.
+        """
+        self._data = self._bound_client().get_batch(self.id, self.listed_project_id)._data
         return self
 
 
@@ -193,7 +273,7 @@ class Annotation(Resource):
     @property
     def metadata(self) -> dict[str, Any]:
         """A copy of the metadata object; empty where there is none."""
-        return self._mapping("metadata")
+        return self._metadata()
 
     @property
     def coco_results_url(self) -> str | None:

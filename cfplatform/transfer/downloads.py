@@ -19,8 +19,7 @@ from ..destination.state import RESULTS_AT_ONCE, FinishedAsset, FinishedItem, Re
 from ..exceptions import DestinationError, DownloadError, InvalidParameterError, OutageError, to_dict
 from ..http import Run, Transport
 from ..resources import WorkItem
-from ..resources.options import Executor
-from ..resources.results import DownloadResult, DownloadSummary, located
+from ..resources.results import DownloadResult, DownloadSummary, Executor, located
 from . import pagination
 from .processes import ExecutorSteps
 from .receiving import Receiver, Target, asset_source

@@ -31,7 +31,7 @@ from ..exceptions import (
 from ..http import SINGLE, Run, Transport
 from ..params import WAIT_TIMEOUT, DatetimeLike
 from ..resources import Export, ExportContent, ExportFormat, ExportStatus
-from ..resources.options import ExportDownloadOptions, WaitOptions
+from ..resources.results import ExportDownloadOptions, WaitOptions
 from . import pagination, resumable
 
 #: Projects and batches in one export, at the most (official client's documentation).

@@ -19,13 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..destination import local
 from ..destination.local import Destination
 from ..destination.state import FinishedAsset, FinishedItem
 from ..exceptions import (
     CFPlatformError,
     ConfigurationError,
-    DestinationError,
     DownloadError,
     InvalidParameterError,
     blank,
@@ -36,7 +34,7 @@ from ..exceptions import (
 )
 from ..http import Transport
 from ..http.transport import Settings
-from ..resources.options import Executor
+from ..resources.results import Executor
 from .pool import LOOK
 from .receiving import Receiver
 from .steps import Job, Limits, Steps

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 
 from ..exceptions import ConfigurationError
-from ..resources.options import DrawOptions
+from ..resources.results import DrawOptions
 
 if importlib.util.find_spec("PIL") is None:
     raise ConfigurationError("Drawing needs Pillow: pip install 'cfplatform[viz]'")

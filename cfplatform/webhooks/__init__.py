@@ -5,33 +5,33 @@ Needs the extra ``webhooks`` (cryptography), which is imported when the first ve
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import importlib.util
+import json
 import re
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable, Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NoReturn, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from .. import config
+from .. import config, timestamps
 from ..exceptions import ConfigurationError
 from ..http import public
-from .event import RecentDeliveries, SeenDeliveries, WebhookEvent, read_event, refused
-from .keys import KEY_ID, MIN_AGE, FetchedKeys, Find, given_keys, is_signed, require_cryptography, signature_bytes
+from .keys import KEY_ID, MIN_AGE, FetchedKeys, is_signed, refused, signature_bytes, usable_keys
 
 __all__ = ["MAX_BODY_BYTES", "Headers", "RecentDeliveries", "SeenDeliveries", "WebhookEvent", "WebhookVerifier"]
 
-#: Bytes of a body, at the most; the platform's have some hundred.
+#: Maximum size of a body in bytes; the platform's have some hundred.
 MAX_BODY_BYTES = 1024 * 1024
-#: Seconds that a delivery may be old, or ahead of this machine's clock.
-DEFAULT_TOLERANCE = 300.0
-#: A bound of our own: with a longer one a delivery could be replayed for ever.
-MAX_TOLERANCE = 7 * 86_400.0
-#: Seconds that fetched keys are used before they are fetched again.
-DEFAULT_MAX_AGE = 3600.0
-#: A bound of our own: with more a withdrawn key would be believed for days.
-MAX_MAX_AGE = 86_400.0
+#: Maximum number of objects and lists inside each other; the platform sends one.
+MAX_DEPTH = 64
 
-_SIGNATURE, _KEY_ID, _TIMESTAMP = "x-payload-signature", "x-payload-key-id", "x-payload-timestamp"
+_HEADERS = ("x-payload-signature", "x-payload-key-id", "x-payload-timestamp")
 _SECONDS = re.compile(r"[0-9]{1,11}")
 
 
@@ -41,6 +41,105 @@ class Headers(Protocol):
     def items(self) -> Iterable[tuple[Any, Any]]:
         """Return pairs of a name and a value."""
         ...
+
+
+@dataclass(frozen=True)
+class WebhookEvent:
+    """A change of a work item's status, from a verified delivery.
+
+    Attributes:
+        work_item_id: The work item.
+        status: Its new status; the platform may add statuses, so any text can come.
+        asset_type: Such as ``"image"``, or ``None``.
+        asset_url: The asset's storage path, or ``None``.
+        created_at: When the work item was created, with a time zone; ``None`` where the platform sent no readable time.
+        updated_at: When it changed, likewise.
+        delivered_at: When the platform sent this, with a time zone. A repeated delivery has a later one.
+        key_id: The key that signed it.
+        delivery_id: SHA-256 of the signed body in hexadecimal: two deliveries are copies of each other exactly if it
+            is the same.
+    """
+
+    work_item_id: str
+    status: str
+    asset_type: str | None = field(repr=False)
+    asset_url: str | None = field(repr=False)
+    created_at: datetime | None = field(repr=False)
+    updated_at: datetime | None = field(repr=False)
+    delivered_at: datetime
+    key_id: str = field(repr=False)
+    delivery_id: str = field(repr=False)
+    _body: dict[str, Any] = field(repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a copy of the parsed body, with every field that the platform sent."""
+        return copy.deepcopy(self._body)
+
+
+@runtime_checkable
+class SeenDeliveries(Protocol):
+    """What ``WebhookVerifier(seen=...)`` takes. Redis' ``SET key 1 NX EX seconds`` is exactly this method."""
+
+    def remember(self, delivery_id: str, seconds: float) -> bool:
+        """Remember a delivery, in one step that no other thread or process can come between.
+
+        Args:
+            delivery_id: 64 hexadecimal digits.
+            seconds: How long; after that the delivery is refused for its age.
+
+        Returns:
+            True if it is new, False if it was remembered already.
+        """
+        ...
+
+
+class RecentDeliveries:
+    """Remembers deliveries in the memory of this process; safe to use from many threads.
+
+    It knows nothing of other processes and of the time before a restart.
+
+    Args:
+        max_entries: Maximum number of deliveries, some 250 bytes each. When it is full, the oldest one is forgotten
+            early, and a copy of it would be accepted. Only deliveries with a good signature get here.
+
+    Example:
+        >>> from cfplatform.webhooks import RecentDeliveries
+        >>> seen = RecentDeliveries()
+        >>> seen.remember("0123", 600), seen.remember("0123", 600)
+        (True, False)
+        >>> seen.forget("0123")
+        >>> seen.remember("0123", 600)
+        True
+    """
+
+    def __init__(self, max_entries: int = 100_000) -> None:
+        if isinstance(max_entries, bool) or not isinstance(max_entries, int) or max_entries < 1:
+            raise ConfigurationError("max_entries must be a whole number from 1 up.", parameter="max_entries")
+        self._max_entries = max_entries
+        self._lock = threading.Lock()
+        self._until: OrderedDict[str, float] = OrderedDict()
+
+    def remember(self, delivery_id: str, seconds: float) -> bool:
+        """Remember a delivery for some seconds; return False if it was remembered already."""
+        with self._lock:
+            now = time.monotonic()
+            while self._until and next(iter(self._until.values())) <= now:
+                self._until.popitem(last=False)
+            if self._until.get(delivery_id, now) > now:
+                return False
+            self._until[delivery_id] = now + seconds
+            self._until.move_to_end(delivery_id)
+            if len(self._until) > self._max_entries:
+                self._until.popitem(last=False)
+            return True
+
+    def forget(self, delivery_id: str) -> None:
+        """Forget a delivery that could not be handled, so that the platform may send the same one again."""
+        with self._lock:
+            self._until.pop(delivery_id, None)
+
+    def __len__(self) -> int:
+        return len(self._until)
 
 
 class WebhookVerifier:
@@ -75,13 +174,14 @@ class WebhookVerifier:
         base_url: str | None = None,
         jwks_url: str | None = None,
         keys: Mapping[str, Any] | None = None,
-        tolerance: float = DEFAULT_TOLERANCE,
-        max_age: float = DEFAULT_MAX_AGE,
+        tolerance: float = 300.0,
+        max_age: float = 3600.0,
         expected: Container[str] | Callable[[WebhookEvent], bool] | None = None,
         seen: SeenDeliveries | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        require_cryptography()
+        if importlib.util.find_spec("cryptography") is None:
+            raise ConfigurationError("Webhooks need cryptography: pip install 'cfplatform[webhooks]'")
         if sum(source is not None for source in (base_url, jwks_url, keys)) > 1:
             raise ConfigurationError("Pass one of base_url, jwks_url and keys: each says where the keys come from.")
         if expected is not None and (
@@ -94,14 +194,22 @@ class WebhookVerifier:
             raise ConfigurationError(
                 "seen must have the method remember(delivery_id, seconds) -> bool.", parameter="seen"
             )
-        self._tolerance = _between("tolerance", tolerance, 1.0, MAX_TOLERANCE)
+        # Bounds of our own: with longer ones a delivery could be replayed, and a withdrawn key believed, for ever.
+        self._tolerance = _between("tolerance", tolerance, 1.0, 7 * 86_400.0)
+        age = _between("max_age", max_age, MIN_AGE, 86_400.0)
         self._expected = expected
         self._seen = seen
         self._clock = clock
-        age = _between("max_age", max_age, MIN_AGE, MAX_MAX_AGE)
         #: Where the keys are fetched; ``None`` if they were given.
         self.jwks_url = _url(base_url, jwks_url) if keys is None else None
-        self._find: Find = FetchedKeys(self.jwks_url, age, clock) if self.jwks_url else given_keys(keys or {})
+        self._given = usable_keys(keys)
+        if keys is not None and not self._given:
+            raise ConfigurationError(
+                "keys must be a key set like {'keys': [{'kty': 'OKP', 'crv': 'Ed25519', 'kid': ..., 'x': ...}]} with "
+                "a public Ed25519 key for signatures; nothing in it can be used.",
+                parameter="keys",
+            )
+        self._fetched = FetchedKeys(self.jwks_url, age, clock) if self.jwks_url else None
 
     def verify(self, body: bytes, headers: Headers) -> WebhookEvent:
         """Prove that a delivery comes from the platform and is fresh, and return what it says.
@@ -142,7 +250,7 @@ class WebhookVerifier:
         if len(body) > MAX_BODY_BYTES:
             raise refused("too_large", f"the body has more than {MAX_BODY_BYTES} bytes. Answer with status 413.")
         signature, key_id, sent_at = self._read(headers)
-        keys = self._find(key_id)
+        keys = self._fetched(key_id) if self._fetched else (self._given or {}).get(key_id)
         if not keys:
             raise refused(
                 "unknown_key",
@@ -156,24 +264,24 @@ class WebhookVerifier:
                 "the signature does not belong to this body. Pass the raw bytes of the request, before a framework or "
                 "a proxy has parsed, re-encoded or decompressed them; else it was not sent by the platform.",
             )
-        event = read_event(body, key_id=key_id, delivery_id=hashlib.sha256(body).hexdigest())
+        event = _event(body, key_id)
         self._check_event(event, sent_at)
         return event
 
     def _read(self, headers: Headers) -> tuple[bytes, str, float]:
         """Return signature, key id and time of sending, each in its proper form."""
         found = _wanted(headers)
-        signature = signature_bytes(found[_SIGNATURE])
-        if signature is None:
+        signature, key_id, seconds = (found[name] for name in _HEADERS)
+        decoded = signature_bytes(signature)
+        if decoded is None:
             raise refused("malformed", "X-Payload-Signature is not an Ed25519 signature (64 bytes) in base64.")
-        if KEY_ID.fullmatch(found[_KEY_ID]) is None:
-            raise refused("malformed", "X-Payload-Key-Id is not the id of a key.")
-        if _SECONDS.fullmatch(found[_TIMESTAMP]) is None:
+        if KEY_ID.fullmatch(key_id) is None:
+            raise refused("malformed", "X-Payload-Key-Id is not a valid key id.")
+        if _SECONDS.fullmatch(seconds) is None:
             raise refused("malformed", "X-Payload-Timestamp is not a whole number of seconds since 1970.")
-        sent_at = float(found[_TIMESTAMP])
-        # Cheap, and no proof of anything: the header is not signed.
-        self._check_time("X-Payload-Timestamp", sent_at)
-        return signature, found[_KEY_ID], sent_at
+        # Cheap, and proves nothing: the header is not signed.
+        self._check_time("X-Payload-Timestamp", float(seconds))
+        return decoded, key_id, float(seconds)
 
     def _check_event(self, event: WebhookEvent, sent_at: float) -> None:
         delivered_at = event.delivered_at.timestamp()
@@ -213,19 +321,17 @@ def _wanted(headers: Headers) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in headers.items():
         key = _ascii(name).lower()
-        if key not in (_SIGNATURE, _KEY_ID, _TIMESTAMP):
+        if key not in _HEADERS:
             continue
         if key in found:
             raise refused("malformed", f"the header {key} is there twice.")
         if not isinstance(value, (str, bytes)):
             raise refused("malformed", f"the header {key} must be a text, not {type(value).__name__}.")
         found[key] = _ascii(value)
-    missing = {_SIGNATURE, _KEY_ID, _TIMESTAMP} - set(found)
-    if missing:
-        raise refused(
-            "malformed",
-            f"the header {min(missing)} is missing. The platform sends it; check that a proxy does not drop it.",
-        )
+    for name in _HEADERS:
+        if name not in found:
+            message = f"the header {name} is missing. The platform sends it; check that a proxy does not drop it."
+            raise refused("malformed", message)
     return found
 
 
@@ -253,3 +359,61 @@ def _url(base_url: str | None, jwks_url: str | None) -> str:
     except ConfigurationError as error:
         message = f"{source}: the keys cannot be fetched from there. {error.message}"
         raise ConfigurationError(message, parameter=source) from None
+
+
+def _event(body: bytes, key_id: str) -> WebhookEvent:
+    """Read a body whose signature is good."""
+    data = _parsed(body)
+    work_item_id, status = data.get("workItemID"), data.get("status")
+    delivered_at = _moment(data.get("deliveredAt"))
+    if not (isinstance(work_item_id, str) and work_item_id and isinstance(status, str) and delivered_at):
+        raise refused(
+            "malformed",
+            "its signature is good, but the body lacks workItemID, status or a deliveredAt with a time zone. A newer "
+            "release of cfplatform may know this kind of message.",
+        )
+    return WebhookEvent(
+        work_item_id=work_item_id,
+        status=status,
+        asset_type=_text(data.get("assetType")),
+        asset_url=_text(data.get("assetUrl")),
+        created_at=_moment(data.get("createdAt")),
+        updated_at=_moment(data.get("updatedAt")),
+        delivered_at=delivered_at,
+        key_id=key_id,
+        delivery_id=hashlib.sha256(body).hexdigest(),
+        _body=data,
+    )
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        # Decoded here, because json.loads would also take UTF-16 and UTF-32.
+        data = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict) or not _is_flat(data, MAX_DEPTH):
+        raise refused(
+            "malformed",
+            "its signature is good, but the body is not one JSON object in UTF-8, or is nested deeper than "
+            f"{MAX_DEPTH} levels. Check that the URL receives webhooks of the CloudFactory AI Platform only.",
+        )
+    return data
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _is_flat(value: object, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_flat(each, levels - 1) for each in inner)
+
+
+def _moment(value: object) -> datetime | None:
+    moment = timestamps.parse_or_none(value)
+    return moment if moment is not None and moment.tzinfo is not None else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

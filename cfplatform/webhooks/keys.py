@@ -11,9 +11,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..exceptions import ConfigurationError, TransportError
+from ..exceptions import TransportError, WebhookVerificationError
 from ..http import public
-from .event import refused
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -26,9 +25,9 @@ MAX_SET_BYTES = 64 * 1024
 COOL_DOWN = 30.0
 #: Seconds that keys are kept at the least, whatever ``Cache-Control`` says.
 MIN_AGE = 60.0
-#: Seconds since they were fetched that keys go on being used while newer ones cannot be fetched.
+#: Seconds since they were fetched that keys are used while newer ones cannot be fetched.
 MAX_STALE = 86_400.0
-#: Seconds that the clock may step back before what is kept is held for out of date.
+#: Seconds that the clock may step back before the keys count as out of date.
 _CLOCK_STEP = 60.0
 
 #: The prime of Curve25519's field, and the order of the group that signatures live in.
@@ -42,20 +41,17 @@ _SMALL_ORDER = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})
 KEY_ID = re.compile(r"[!-~]{1,128}")
 _X = re.compile(r"[A-Za-z0-9_-]{43}")
 _SIGNATURE = re.compile(r"(?:[A-Za-z0-9+/]{86}|[A-Za-z0-9_-]{86})(?:==)?")
-_MAX_AGE = re.compile(r"(?i)(?:^|[,\s])max-age\s*=\s*\"?([0-9]{1,10})\b")
-_NOT_KEPT = re.compile(r"(?i)(?:^|[,\s])no-(?:store|cache)\b")
-
-#: Gives the keys of an id: none if it is not known.
-Find = Callable[[str], tuple["Ed25519PublicKey", ...]]
+#: What ``Cache-Control`` says of the age; empty where it says that nothing may be kept.
+_AGES = re.compile(r"(?i)(?:^|[,\s])(?:max-age\s*=\s*\"?([0-9]{1,10})|no-(?:store|cache))\b")
 
 
-def require_cryptography() -> None:
-    """Raise the error that says what to install, if the extra is missing."""
-    with contextlib.suppress(ImportError):
-        import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401
-
-        return
-    raise ConfigurationError("Webhooks need cryptography: pip install 'cfplatform[webhooks]'")
+def refused(
+    reason: str, message: str, *, parameter: str | None = None, hint: str | None = None
+) -> WebhookVerificationError:
+    """Return the error for a delivery that is not accepted; its message never repeats what was delivered."""
+    error = WebhookVerificationError(f"The webhook delivery was refused: {message}", parameter=parameter, hint=hint)
+    error.reason = reason
+    return error
 
 
 def signature_bytes(text: str) -> bytes | None:
@@ -73,7 +69,7 @@ def signature_bytes(text: str) -> bytes | None:
 
 
 def is_signed(keys: tuple[Ed25519PublicKey, ...], signature: bytes, body: bytes) -> bool:
-    """Tell whether one of the keys made a signature of exactly these bytes."""
+    """Return whether one of the keys made a signature of exactly these bytes."""
     from cryptography.exceptions import InvalidSignature
 
     for key in keys:
@@ -101,15 +97,15 @@ def usable_keys(key_set: object) -> dict[str, tuple[Ed25519PublicKey, ...]] | No
 def _raw_key(entry: Mapping[str, Any]) -> bytes | None:
     """Return the 32 bytes of a public Ed25519 key that is meant for signatures and safe to use."""
     kid, x, operations = entry.get("kid"), entry.get("x"), entry.get("key_ops", ["verify"])
-    meant = (
+    is_for_this = (
         (entry.get("kty"), entry.get("crv")) == ("OKP", "Ed25519")
         and entry.get("alg", "EdDSA") in ("EdDSA", "Ed25519")
         and entry.get("use", "sig") == "sig"
         and isinstance(operations, (list, tuple))
         and "verify" in operations
     )
-    # A set that gives a private key away is no proof of anything any more.
-    if not meant or "d" in entry or not (isinstance(kid, str) and KEY_ID.fullmatch(kid)):
+    # A set that gives a private key away proves nothing any more.
+    if not is_for_this or "d" in entry or not (isinstance(kid, str) and KEY_ID.fullmatch(kid)):
         return None
     if not isinstance(x, str) or _X.fullmatch(x) is None:
         return None
@@ -117,18 +113,6 @@ def _raw_key(entry: Mapping[str, Any]) -> bytes | None:
     y = int.from_bytes(raw, "little") & (2**255 - 1)
     canonical = base64.urlsafe_b64encode(raw) == x.encode() + b"=" and y < _P
     return raw if canonical and y not in _SMALL_ORDER else None
-
-
-def given_keys(key_set: Mapping[str, Any]) -> Find:
-    """Use keys that the caller has; nothing is ever fetched."""
-    found = usable_keys(key_set)
-    if not found:
-        raise ConfigurationError(
-            "keys must be a key set such as {'keys': [{'kty': 'OKP', 'crv': 'Ed25519', 'kid': ..., 'x': ...}]} with at "
-            "least one public Ed25519 key for signatures; nothing in it can be used.",
-            parameter="keys",
-        )
-    return lambda key_id: found.get(key_id, ())
 
 
 class _Fetched(NamedTuple):
@@ -182,23 +166,15 @@ class FetchedKeys:
 
     def _fetch(self) -> None:
         """Replace what is held, or keep it and write down what went wrong."""
-        found, cache_control = None, ""
+        problem = f"GET {self._url}: the response is not a key set in JSON."
         try:
             document = public.get(self._url, limit=MAX_SET_BYTES, seconds=FETCH_SECONDS)
-            found, cache_control = usable_keys(json.loads(document.body)), document.cache_control
-            self._problem = "" if found is not None else f"GET {self._url}: the answer is not a key set."
-        except TransportError as error:
-            self._problem = error.message
-        except (ValueError, RecursionError):
-            self._problem = f"GET {self._url}: the answer is not JSON."
+            found = usable_keys(json.loads(document.body))
+            if found is not None:
+                ages = [max(MIN_AGE, float(age or 0)) for age in _AGES.findall(document.cache_control)]
+                self._held, problem = _Fetched(found, self._clock(), min([self._max_age, *ages])), ""
+        except (TransportError, ValueError, RecursionError) as error:
+            problem = error.message if isinstance(error, TransportError) else problem
         finally:
             # Counted from the end, so that a slow server does not use up the pause.
-            self._tried_at = self._clock()
-        if found is not None:
-            self._held = _Fetched(found, self._tried_at, self._kept_for(cache_control))
-
-    def _kept_for(self, cache_control: str) -> float:
-        if _NOT_KEPT.search(cache_control):
-            return MIN_AGE
-        asked = _MAX_AGE.search(cache_control)
-        return min(self._max_age, max(MIN_AGE, float(asked[1]))) if asked else self._max_age
+            self._problem, self._tried_at = problem, self._clock()

@@ -10,7 +10,7 @@ import pytest
 
 from cfplatform import Annotation, Batch, DownloadedItem, DownloadResult, Export, ServerError, UploadedFile, WorkItem
 from cfplatform import UploadResult as Upload
-from cfplatform.resources.markup import MAX_TEXT, grid, table
+from cfplatform.resources.base import MAX_TEXT, table
 
 HOSTILE = "<script>alert('1')</script>&amp;\"\u202e\x07"
 SHOWN = "<script>alert('1')</script>&amp;\"\ufffd\ufffd"
@@ -55,7 +55,7 @@ def read(value):
         UploadedFile("p", 1, "image/png", HOSTILE),
         Upload(HOSTILE, error=ServerError(HOSTILE)),
         table(HOSTILE, [(HOSTILE, HOSTILE)]),
-        grid(HOSTILE, [HOSTILE], [[HOSTILE, None]]),
+        table(HOSTILE, [[HOSTILE, HOSTILE, None]], [HOSTILE, HOSTILE, HOSTILE]),
     ],
     ids=lambda value: type(value).__name__,
 )

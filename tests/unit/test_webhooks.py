@@ -18,8 +18,8 @@ from starlette.datastructures import Headers as StarletteHeaders
 from werkzeug.datastructures import EnvironHeaders
 from werkzeug.datastructures import Headers as WerkzeugHeaders
 
-from cfplatform import ConfigurationError, WebhookVerificationError
-from cfplatform.webhooks import MAX_BODY_BYTES, RecentDeliveries, SeenDeliveries, WebhookEvent, WebhookVerifier, event
+from cfplatform import ConfigurationError, WebhookVerificationError, webhooks
+from cfplatform.webhooks import MAX_BODY_BYTES, RecentDeliveries, SeenDeliveries, WebhookEvent, WebhookVerifier
 from tests.deliveries import NOW, Clock, Signer, key_set, payload, unpadded
 from tests.tools import case_id, outcome
 
@@ -348,7 +348,7 @@ def test_a_full_store_forgets_the_oldest():
 
 def test_what_is_over_is_forgotten(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(event.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(webhooks.time, "monotonic", lambda: now[0])
     store = RecentDeliveries()
     assert store.remember("long", 100)
     assert store.remember("short", 10)
