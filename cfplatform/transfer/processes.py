@@ -31,8 +31,7 @@ from ..exceptions import (
     shown,
     to_dict,
 )
-from ..http import Transport
-from ..http.transport import Settings
+from ..http import Settings, Transport
 from ..resources.options import Executor
 from .pool import Pool
 from .receiving import Receiver, Target
@@ -101,7 +100,7 @@ class Chunk:
 
 @functools.lru_cache(KEPT_TRANSPORTS)
 def _transport(settings: Settings) -> Transport:
-    return Transport(**settings.arguments)
+    return Transport(settings)
 
 
 def download_chunk(chunk: Chunk) -> Report:
@@ -263,7 +262,7 @@ class ExecutorSteps(Generic[R]):
             job.fail(problem)
 
     def _lost(self, error: Exception) -> DownloadError:
-        words = printable(blank(str(error), self._settings.arguments["api_key"]))[:200]
+        words = printable(blank(str(error), self._settings.api_key))[:200]
         return DownloadError(
             f"The executor could not finish its work ({type(error).__name__}: {words}). A worker process may have "
             "died, or the executor was shut down. What is finished is kept; run it again, with an executor "
