@@ -24,7 +24,7 @@ from ..params import pairs
 from . import arguments, body
 from .arguments import Retries
 from .body import Body, ObjectStream
-from .call import Call, Resumed
+from .call import Call, Resumed, no_other_url
 from .retry import DEFAULT_RETRIES, RETRY_METHODS, SINGLE, Attempts, RetryPolicy, Run
 from .session import Adapter, Channel, PlainSession, hide_signatures_in_logs, kept_headers, origin
 
@@ -75,8 +75,10 @@ class Transport:
         self._key = settings.api_key
         self._settings = settings._replace(name=secrets.token_hex(8))
         self._own_session = session
-        self._given_headers = arguments.client_headers(settings.headers, self._key)
         self._user_agent = arguments.user_agent(settings.user_agent)
+        self._given_headers = arguments.client_headers(settings.headers, self._key)
+        if settings.user_agent is not None:
+            self._given_headers = {"User-Agent": self._user_agent, **self._given_headers}
         self._connection = {
             "proxies": dict(settings.proxies or {}),
             "verify": arguments.checked_verify(settings.verify),
@@ -102,7 +104,7 @@ class Transport:
         self._api.settings(self.base_url)
 
     def _build(self) -> None:
-        # The last answer is kept, so that an error can repeat what the server said.
+        # The last response is kept, so that an error can repeat the server's message.
         given = DEFAULT_RETRIES if self._settings.retries is None else self._settings.retries
         policy = given.new(raise_on_status=False) if isinstance(given, urllib3.Retry) else RetryPolicy.create(given)
         # More than the workers: beside them run the listing and the pages that it prefetches.
@@ -111,12 +113,12 @@ class Transport:
         own = self._own_session
         if own is not None:
             headers = kept_headers(own, headers)
-            if self._settings.user_agent is not None:
-                headers["User-Agent"] = self._user_agent
         headers.update(self._given_headers)
         self._api = Channel(
             own or PlainSession(Adapter(policy, size), headers),
             self._connection,
+            policy,
+            self.timeout,
             headers=headers if own is not None else {},
             key=self._key,
             base_url=self.base_url,
@@ -127,9 +129,10 @@ class Transport:
         self._storage = Channel(
             PlainSession(Adapter(policy, size, is_public=not self._storage_may_be_private), headers),
             self._connection,
+            policy,
+            self.timeout,
             key=self._key,
         )
-        self._mounted = policy
         #: Of a request that does no harm when it is sent twice.
         self._repeating = policy.new(allowed_methods=RETRY_METHODS | {"POST", "PUT"})
         # Last, so that no other thread of a forked child goes on with its parent's sessions.
@@ -232,7 +235,7 @@ class Transport:
         """
         connect, read = self.timeout
         timeout = self.timeout if within is None else (min(connect, within), min(read, within))
-        policy = None if repeats else self._mounted.new(total=0)
+        policy = None if repeats else self._api.policy.new(total=0)
         call = self._call(
             "GET", path, params, run=run, seconds=within, timeout=timeout, policy=policy, is_essential=is_essential
         )
@@ -251,9 +254,6 @@ class Transport:
         params: Query | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
-        *,
-        policy: urllib3.Retry | None = None,
-        timeout: tuple[float, float] | None = None,
         **options: Any,
     ) -> Call:
         self.ensure_open()
@@ -262,17 +262,7 @@ class Transport:
         if json is not None:
             content = arguments.json_bytes(json)
             headers = {"Content-Type": "application/json", **(headers or {})}
-        return Call(
-            self._api,
-            method,
-            self.base_url + target,
-            headers,
-            content,
-            route=_route(target),
-            policy=policy or self._mounted,
-            timeout=timeout or self.timeout,
-            **options,
-        )
+        return Call(self._api, method, self.base_url + target, headers, content, route=_route(target), **options)
 
     # --- Storage -------------------------------------------------------------------------------------------
 
@@ -283,7 +273,7 @@ class Transport:
         *,
         headers: Mapping[str, str] | None = None,
         resumed: Resumed | None = None,
-        renew: Callable[[APIError], str | None] | None = None,
+        renew: Callable[[APIError], str | None] = no_other_url,
         plain: bool = False,
         run: Run = SINGLE,
         is_essential: bool = False,
@@ -311,24 +301,14 @@ class Transport:
             raise stream.shown_in(failure, self._key)
 
         def renewed(failure: APIError) -> str | None:
-            new = renew(failure) if renew is not None else None
-            if new is not None:
+            if (new := renew(failure)) is not None:
                 self._check_url(new, plain)
             return new
 
-        return Call(
-            self._storage,
-            "GET",
-            url,
-            headers,
-            route="GET",
-            policy=self._mounted,
-            timeout=self.timeout,
-            run=run,
-            is_essential=is_essential,
-            resumed=resumed,
-            renew=renewed if renew is not None else None,
-        ).perform(read)
+        call = Call(
+            self._storage, "GET", url, headers, run=run, is_essential=is_essential, resumed=resumed, renew=renewed
+        )
+        return call.perform(read)
 
     def upload(self, url: str, content: Body, content_type: str, *, run: Run = SINGLE) -> None:
         """PUT an object through its signed URL; repeated from its start after transient errors."""
@@ -337,20 +317,11 @@ class Transport:
         def receive(response: requests.Response) -> None:
             body.drain(response.raw)
             if content.tell() != content.size:
-                # The connection was closed under the sender, with an answer that says otherwise.
+                # The connection was closed under the sender, with a response that says otherwise.
                 raise APIConnectionError("The storage responded before the upload finished.")
 
-        Call(
-            self._storage,
-            "PUT",
-            url,
-            {"Content-Type": content_type},
-            content,
-            route="PUT",
-            policy=self._repeating,
-            timeout=self.timeout,
-            run=run,
-        ).perform(receive)
+        headers = {"Content-Type": content_type}
+        Call(self._storage, "PUT", url, headers, content, policy=self._repeating, run=run).perform(receive)
 
     def _check_url(self, url: str, plain: bool = False) -> None:
         self.ensure_open()

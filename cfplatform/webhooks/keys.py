@@ -184,8 +184,8 @@ class FetchedKeys:
         """Replace what is held, or keep it and write down what went wrong."""
         found, cache_control = None, ""
         try:
-            document = public.get(self._url, limit=MAX_SET_BYTES, seconds=FETCH_SECONDS)
-            found, cache_control = usable_keys(json.loads(document.body)), document.cache_control
+            document, cache_control = public.get(self._url, limit=MAX_SET_BYTES, seconds=FETCH_SECONDS)
+            found = usable_keys(json.loads(document))
             self._problem = "" if found is not None else f"GET {self._url}: the answer is not a key set."
         except TransportError as error:
             self._problem = error.message
