@@ -18,7 +18,7 @@ from .exceptions import (
     NotFoundError,
     shown,
 )
-from .http import SINGLE, Run, Transport
+from .http import SINGLE, Run, Settings, Transport
 from .http.background import Background
 from .params import DatetimeLike, Query, WorkItemFilters, pairs
 from .resources import Annotation, Batch, Export, ExportFormat, Resource, WorkItem, WorkItemStatus
@@ -122,13 +122,12 @@ class Client:
         self._max_workers = config.max_workers(max_workers)
         self._patience = config.patience(patience)
         self._batch_names: dict[str, dict[str, str]] = {}
-        self._calls = Transport(
+        settings = Settings(
             api_key=api_key,
             base_url=config.base_url(base_url, allow_insecure_http=allow_insecure_http),
             timeout=config.timeout(timeout),
             retries=None if retries is None else http.checked_retries(retries),
             pool_size=self._max_workers,
-            session=session,
             headers=headers,
             proxies=proxies,
             verify=verify,
@@ -136,6 +135,7 @@ class Client:
             user_agent=user_agent,
             allow_private_storage=config.flag(allow_private_storage, "CF_ALLOW_PRIVATE_STORAGE"),
         )
+        self._calls = Transport(settings, session)
 
     def __repr__(self) -> str:
         # Tools that show the frames of an error may ask for it before it is built.

@@ -206,12 +206,12 @@ def cursor(value: Any) -> str | None:
 def pairs(query: Query | Mapping[str, Any] | None) -> Query:
     """Return query parameters as pairs of texts; a list becomes a repeated key, and ``None`` is left out."""
     found = list(query.items()) if isinstance(query, Mapping) else query or []
-    if not isinstance(found, (list, tuple)) or not all(isinstance(p, tuple) and len(p) == 2 for p in found):
+    if not isinstance(found, (list, tuple)) or not all(isinstance(p, (tuple, list)) and len(p) == 2 for p in found):
         raise _wrong("params", "params must be a mapping or a list of pairs.")
     return [
         (str(key), str(value))
         for key, values in found
-        for value in (values if isinstance(values, (list, tuple)) else [values])
+        for value in (values if isinstance(values, (list, tuple, set, frozenset)) else [values])
         if value is not None
     ]
 

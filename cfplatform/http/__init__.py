@@ -8,7 +8,7 @@ from .call import Resumed
 from .errors import has_expired
 from .retry import DEFAULT_PATIENCE, DEFAULT_RETRIES, SINGLE, Run
 from .timeouts import Interrupted
-from .transport import Transport
+from .transport import Settings, Transport
 
 __all__ = [
     "DEFAULT_PATIENCE",
@@ -19,6 +19,7 @@ __all__ = [
     "ObjectStream",
     "Resumed",
     "Run",
+    "Settings",
     "Transport",
     "checked_retries",
     "has_expired",

@@ -2,47 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import itertools
 import json
 import re
 import sys
 from collections.abc import Mapping
+from types import NoneType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, urlencode
 
 import requests
 import urllib3
 
 from .._version import __version__
-from ..exceptions import ConfigurationError, InvalidParameterError
+from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError, printable
 
 if TYPE_CHECKING:
     from ..params import Query
 
 #: Repeats that a caller may ask for, at the most; with growing waits that is several minutes.
 MAX_RETRIES = 20
-_NO_REQUEST = "No request can be made of this. Check params and json, and the base URL."
-_ANY_HOST = "http://host"
+#: A part of a path that leads to another one, also where it is escaped.
+_DOTS = re.compile(r"(?:^|[/\\?#])(?:\.|%2e){1,2}(?:$|[/\\?#])", re.IGNORECASE)
 #: How a caller sets retries: a number, or a policy of their own.
 Retries = int | urllib3.Retry
 
 
-def _is_plain(part: str) -> bool:
-    """Return whether quoting leaves a text as it is."""
-    return part.isascii() and part.replace("-", "").replace("_", "").isalnum()
-
-
 def path(*parts: str) -> str:
     """Build a path from parts, each quoted, so that no id can change which route is called."""
-    if not all(map(_is_plain, parts)):
-        for part in parts:
-            # These quoting leaves as they are.
-            if part in ("", ".", ".."):
-                raise InvalidParameterError(f"{part!r} cannot be a part of a path.")
-        parts = tuple(quote(part, safe="") for part in parts)
-    return "/" + "/".join(parts)
+    for part in parts:
+        # These quoting leaves as they are.
+        if part in ("", ".", ".."):
+            raise InvalidParameterError(f"{part!r} cannot be a part of a path.")
+    return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
 def checked_method(method: str) -> str:
@@ -53,73 +44,50 @@ def checked_method(method: str) -> str:
 
 def client_headers(headers: Mapping[str, str] | None, key: str) -> dict[str, str]:
     """Check the headers that every API call of a client is to have: none may hold the API key."""
-    if headers is None:
-        return {}
-    if not isinstance(headers, Mapping):
+    checked = checked_headers(headers, ConfigurationError)
+    if any(name.lower() == "x-api-key" or key in value for name, value in checked.items()):
         raise ConfigurationError(
-            f"headers must be a mapping of names to values, not {type(headers).__name__}.", parameter="headers"
+            "headers must not hold the API key: pass api_key=..., which sends it to the base URL only.",
+            parameter="headers",
         )
-    try:
-        checked = dict(checked_headers(headers))
-    except InvalidParameterError as error:
-        problem = f"headers: {error.message}"
-    else:
-        if any(name.lower() == "x-api-key" or key in value for name, value in checked.items()):
-            problem = "headers must not hold the API key: pass api_key=..., which sends it to the base URL only."
-        else:
-            return checked
-    raise ConfigurationError(problem, parameter="headers")
+    return checked
 
 
-def checked_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    for name, value in headers.items():
+def checked_headers(
+    headers: Mapping[str, str] | None, error: type[CFPlatformError] = InvalidParameterError
+) -> dict[str, str]:
+    if not isinstance(headers, (Mapping, NoneType)):
+        raise error(f"headers must be a mapping of names to values, not {type(headers).__name__}.", parameter="headers")
+    for name, value in (headers or {}).items():
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
             # Without the value, which may be a secret.
-            raise InvalidParameterError(
-                f"The header {name!r} must be a text of printable ASCII without outer blanks.", parameter="headers"
-            )
+            raise error(f"headers: {name!r} must be printable ASCII without outer blanks.", parameter="headers")
         if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^`|~\w-]+", name, re.ASCII):
-            raise InvalidParameterError(f"{name!r} cannot be the name of a header.", parameter="headers")
-    return headers
+            raise error(f"headers: {name!r} is not a valid name of a header.", parameter="headers")
+    return dict(headers or {})
 
 
-def target(path: str, params: Query | Mapping[str, Any] | None) -> str:
+def target(path: str, query: Query) -> str:
     """Return a path that is relative to the base URL with its query, escaped as requests does it."""
-    is_plain = isinstance(path, str) and path.startswith("/") and _is_plain(path.replace("/", ""))
-    if is_plain and (not params or isinstance(params, list)):
-        # What requests would make of pairs of texts, in a twentieth of the time; it drops None and repeats lists.
-        with contextlib.suppress(ValueError, TypeError):
-            if not params:
-                return path
-            if all(isinstance(value, str) for value in itertools.chain.from_iterable(params)):
-                return f"{path}?{_encoded(tuple(params))}"
     if not isinstance(path, str) or "://" in path or not path.isprintable():
         raise InvalidParameterError(
             f"path must be relative to the base URL, such as '/projects/...', not {path!r}.", parameter="path"
         )
-    if any(unquote(part) in (".", "..") for part in re.split(r"[/\\?#]", path)):
+    if _DOTS.search(path):
         raise InvalidParameterError(f"path must not hold '.' or '..': {path!r}.", parameter="path")
-    prepared = requests.PreparedRequest()
+    path = requests.utils.requote_uri(path if path.startswith("/") else f"/{path}").partition("#")[0]
     try:
-        prepared.prepare_url(_ANY_HOST + (path if path.startswith("/") else f"/{path}"), params)
-    except (requests.RequestException, ValueError, TypeError):
-        prepared.url = None
-    if not prepared.url:
-        raise InvalidParameterError(_NO_REQUEST)
-    return prepared.url.removeprefix(_ANY_HOST)
-
-
-@functools.lru_cache(64)
-def _encoded(query: tuple[tuple[str, str], ...]) -> str:
-    return urlencode(query)
+        return path + ("&" if "?" in path else "?") + urlencode(query) if query else path
+    except UnicodeEncodeError:
+        raise InvalidParameterError("params cannot be encoded as UTF-8.", parameter="params") from None
 
 
 def json_bytes(value: Any) -> bytes:
     try:
         return json.dumps(value, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError):
-        pass
-    raise InvalidParameterError(_NO_REQUEST)
+    except (TypeError, ValueError, RecursionError) as error:
+        problem = printable(str(error))[:200]
+    raise InvalidParameterError(f"json cannot be sent: {problem}.", parameter="json")
 
 
 def user_agent(extra: str | None) -> str:

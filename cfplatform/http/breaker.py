@@ -79,8 +79,6 @@ class Breaker:
         self.recovered_at = -math.inf
         #: Whether requests wait.
         self.is_open = False
-        #: Whether the latest wait was for an outage: its first probe was not answered.
-        self.was_outage = False
         self._is_probing = self._is_confirmed = False
         self._probe_pause = FIRST_PROBE
 
@@ -106,9 +104,11 @@ class Breaker:
                 self._open(now)
 
     def opens(self, failing_since: float, *, is_essential: bool) -> bool:
-        """Open for a call that has no attempts left, unless others succeeded since it fails; return whether it is."""
+        """Open for a call that has no attempts left, unless it alone fails; return whether it is open."""
         with self._lock:
-            if not self.is_open and self._succeeded_at <= failing_since and self._is_likely(is_essential):
+            # Others may have succeeded since it began to fail, and then the outage took its last attempts.
+            fails_alone = self._succeeded_at > failing_since and len(self._failing) < SEVERAL
+            if not self.is_open and not fails_alone and self._is_likely(is_essential):
                 self._open(time.monotonic())
             return self.is_open
 
@@ -167,7 +167,6 @@ class Breaker:
         if self._is_confirmed:
             log.info("%s answers again after %.0f s", self._origin.name, time.monotonic() - (self._quiet_since or 0.0))
             self.recovered_at = time.monotonic()
-        self.was_outage = self._is_confirmed
         self.is_open = self._is_confirmed = self._is_probing = False
         self._quiet_since = None
         self._failing = set()

@@ -53,6 +53,11 @@ class Resumed(Protocol):
         ...
 
 
+def no_other_url(_: APIError) -> str | None:
+    """Return no new URL for one that was refused."""
+    return None
+
+
 class Call:
     """One request with all of its attempts.
 
@@ -60,8 +65,9 @@ class Call:
         channel: Prepares and sends.
         headers: Those that are not the session's own.
         body: A file is sent again from its start.
-        route: The kind of request, such as "annotations".
-        policy: What is repeated; nothing of it is counted yet.
+        route: The kind of request, such as "annotations"; the method if omitted.
+        policy: What is repeated, if not as usual; nothing of it is counted yet.
+        timeout: Seconds to connect and to read, if not as usual.
         seconds: For all attempts together; as usual if omitted. Waits for an outage are not included.
         is_essential: Whether the run cannot go on without it, as without the next page of the listing.
         is_checked: Raise for statuses that are refusals.
@@ -78,22 +84,23 @@ class Call:
         headers: Mapping[str, str] | None = None,
         body: bytes | Body | None = None,
         *,
-        route: str,
-        policy: Retry,
-        timeout: tuple[float, float],
+        route: str = "",
+        policy: Retry | None = None,
+        timeout: tuple[float, float] | None = None,
         seconds: float | None = None,
         run: Run = SINGLE,
         is_essential: bool = False,
         is_checked: bool = True,
         resumed: Resumed | None = None,
-        renew: Callable[[APIError], str | None] | None = None,
+        renew: Callable[[APIError], str | None] = no_other_url,
     ) -> None:
+        policy = policy or channel.policy
         self._channel = channel
         self._method = method
         self._url = url
         self._headers = headers
         self._body = body
-        self._timeout = timeout
+        self._timeout = timeout = timeout or channel.timeout
         self._is_checked = is_checked
         self._resumed = resumed
         self._renew = renew
@@ -102,7 +109,7 @@ class Call:
         self._content_repeats = CONTENT_REPEATS
         self._reached = resumed.position() if resumed is not None else 0
         seconds = seconds or timeouts.of_call(timeout, self._file.size if self._file else 0)
-        self._attempts = Attempts(channel.origin(url), route, policy, run, timeout, seconds, is_essential)
+        self._attempts = Attempts(channel.origin(url), route or method, policy, run, timeout, seconds, is_essential)
 
     def perform(self, receive: Callable[[requests.Response], T]) -> T:
         """Send the request until its answer is received, and return what ``receive`` returned."""
@@ -226,11 +233,9 @@ class Call:
         """Do what has to be done before another attempt; raise where there is none."""
         attempts = self._attempts
         attempts.failure = failure
-        if isinstance(failure, APIError) and self._renew is not None:
-            url = self._renew(failure)
-            if url is not None:
-                self._url = url
-                return
+        if isinstance(failure, APIError) and (url := self._renew(failure)) is not None:
+            self._url = url
+            return
         if isinstance(failure, InvalidResponseError) and not is_final:
             # Where the same endpoint has answered before, a web page in its place is an outage like any other.
             is_final = self._content_repeats == 0 and not (attempts.run.patience and attempts.breaker.probe)

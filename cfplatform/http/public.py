@@ -1,9 +1,9 @@
-"""Which public document may be fetched, and how? Without any credential, once, bounded in size and in time."""
+"""Fetch a public document: without any credential, once, bounded in size and in time."""
 
 from __future__ import annotations
 
 import threading
-from typing import NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -19,15 +19,8 @@ from .retry import Run
 from .session import Adapter, Channel, PlainSession
 
 
-class Document(NamedTuple):
-    """A document, and the ``Cache-Control`` that it came with, or ``""``."""
-
-    body: bytes
-    cache_control: str
-
-
 def checked_url(url: object) -> str:
-    """Return a URL that :func:`get` would fetch: https (or http to this machine), and nothing but an address."""
+    """Return a URL that :func:`get` would fetch: https (or http to this machine), and nothing but host and path."""
     if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise ConfigurationError("The URL must be a text of printable ASCII without blanks and backslashes.")
     try:
@@ -42,54 +35,44 @@ def checked_url(url: object) -> str:
     return url
 
 
-def get(url: str, *, limit: int, seconds: float) -> Document:
-    """GET a public document, once: no redirect is followed, nothing is repeated, no credential is looked up.
+def get(url: str, *, limit: int, seconds: float) -> tuple[bytes, str]:
+    """GET a public document; return it and its ``Cache-Control`` (``""`` if there is none).
 
-    It runs in a thread of its own, because name lookup, proxy and TLS each have a limit, but no common one. After the
-    time is up that thread ends by itself.
+    It runs in a thread of its own, because name lookup, proxy and TLS each have a limit, but no common one. That thread
+    ends by itself after the time is up.
 
     Args:
-        url: What :func:`checked_url` accepts.
-        limit: Bytes of the document, at the most.
+        url: Accepted by :func:`checked_url`.
+        limit: Maximum size in bytes.
         seconds: For everything together, name lookup included.
     """
     checked_url(url)
-    asked = Background(lambda given_up: _get(url, limit, seconds, given_up), "public")
+    call = Background(lambda stop: _get(url, limit, seconds, stop), "public")
     problem: TransportError
     try:
-        return asked.result(seconds)
+        return call.result(seconds)
     except TimeoutError:
         # Ours or that of the thread: both mean that the time is up.
-        problem = APITimeoutError(f"GET {blank_url(url)}: no complete answer within {seconds:g} s.")
+        problem = APITimeoutError(f"GET {blank_url(url)}: no complete response within {seconds:g} s.")
     except TransportError as error:
         problem = error
     finally:
-        asked.cancel()
+        call.cancel()
     raise problem.with_traceback(None)
 
 
-def _get(url: str, limit: int, seconds: float, given_up: threading.Event) -> Document:
-    def receive(response: requests.Response) -> Document:
+def _get(url: str, limit: int, seconds: float, stop: threading.Event) -> tuple[bytes, str]:
+    def receive(response: requests.Response) -> tuple[bytes, str]:
         if response.status_code != 200:
-            raise InvalidResponseError(f"the answer has status {response.status_code} where 200 was expected.")
-        return Document(whole_body(response, limit), response.headers.get("Cache-Control", ""))
+            raise InvalidResponseError(f"the response has status {response.status_code} where 200 was expected.")
+        return whole_body(response, limit), response.headers.get("Cache-Control", "")
 
     once = urllib3.Retry(0)
     agent = f"cfplatform/{__version__}"
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": agent}
     with PlainSession(Adapter(once, 1), headers) as session:
-        channel = Channel(session, {"proxies": {}, "verify": None, "cert": None})
+        connection: dict[str, Any] = {"proxies": {}, "verify": None, "cert": None}
+        channel = Channel(session, connection, once, (seconds, seconds))
         # Now, so that a proxy that cannot be used is reported as what it is.
         channel.settings(url)
-        call = Call(
-            channel,
-            "GET",
-            url,
-            route="public",
-            policy=once,
-            timeout=(seconds, seconds),
-            seconds=seconds,
-            run=Run(stop=given_up),
-            is_checked=False,
-        )
-        return call.perform(receive)
+        return Call(channel, "GET", url, seconds=seconds, run=Run(stop=stop), is_checked=False).perform(receive)

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from urllib3.exceptions import MaxRetryError, ProtocolError, ResponseError
 from urllib3.util.retry import Retry
@@ -178,6 +178,8 @@ class Attempts:
 
     def failed(self, status: int | None = None, asked: float | None = None, error: BaseException | None = None) -> None:
         """Learn that an attempt failed, with which status, and how long the answer asks to wait."""
+        if self._began_in_outage:
+            self.begin_again()
         self._failures += 1
         self._failing_since = min(self._failing_since, self._sent_at)
         # Nothing to wait for: the address may as well be wrong.
@@ -213,7 +215,7 @@ class Attempts:
             self.breaker.end_probe(False)
         if self.breaker.opens(self._failing_since, is_essential=self._is_essential):
             self._wait_for_recovery()
-            if self.is_probe or self.breaker.was_outage:
+            if self.is_probe or self._began_in_outage:
                 self.begin_again()
                 return True
         return False
@@ -265,6 +267,11 @@ class Attempts:
         self._keep_pause()
         self._resumes_at = None
         self._sent_at = time.monotonic()
+
+    @property
+    def _began_in_outage(self) -> bool:
+        """Whether it began to fail before an outage ended, which costs no attempts."""
+        return self.run.patience > 0 and self._failing_since < self.breaker.recovered_at
 
     @property
     def has_patience(self) -> bool:
@@ -405,15 +412,17 @@ class RetryPolicy(Retry):
             return super().increment(method, url, response, error, _pool, _stacktrace)
         status, asked = (response.status, retry_after(response.headers)) if response is not None else (None, None)
         attempts.failed(status, asked, error)
+        # This one, unless its attempts were given back.
+        policy = cast("Self", attempts.policy)
         try:
             if attempts.must_end(asked):
                 reason = error or ResponseError(f"too many {status or ''} error responses")
                 raise MaxRetryError(_pool, url or "", reason)  # type: ignore[arg-type]
             if status == http.HTTPStatus.TOO_MANY_REQUESTS and attempts.has_patience:
                 # Who asks too often is slowed down, and that is no failure; patience bounds it.
-                following = self.new()
+                following = policy.new()
             else:
-                following = super().increment(method, url, response, error, _pool, _stacktrace)
+                following = super(RetryPolicy, policy).increment(method, url, response, error, _pool, _stacktrace)
         except BaseException:
             attempts.is_exhausted = True
             raise

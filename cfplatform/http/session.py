@@ -174,9 +174,11 @@ class Channel:
 
     Args:
         session: Sends everything.
-        given: The caller's ``proxies``, ``verify`` and ``cert``.
+        connection: The caller's ``proxies``, ``verify`` and ``cert``.
+        policy: What is repeated, unless a call says otherwise.
+        timeout: Seconds to connect and to read, unless a call says otherwise.
         headers: Those of every request that the session does not know.
-        key: The API key: sent to the origin of ``base_url``, and blanked in what a server says.
+        key: The API key: sent to the origin of ``base_url``, and blanked in messages of the server.
         base_url: Where the key goes; nowhere if ``None``.
         is_own: Whether the session is the caller's own, which is never closed.
     """
@@ -184,7 +186,9 @@ class Channel:
     def __init__(
         self,
         session: requests.Session,
-        given: Mapping[str, Any],
+        connection: Mapping[str, Any],
+        policy: Retry,
+        timeout: tuple[float, float],
         *,
         headers: Mapping[str, str] | None = None,
         key: str = "",
@@ -195,7 +199,9 @@ class Channel:
         self.key = key
         self.is_own = is_own
         self.is_storage = base_url is None
-        self._given = given
+        self.policy = policy
+        self.timeout = timeout
+        self._connection = connection
         self._headers = headers or {}
         self._base_url = base_url
         self._key_origin = origin(base_url) if base_url is not None else None
@@ -274,7 +280,7 @@ class Channel:
 
         Raises an error of ours for a SOCKS proxy where PySocks is missing.
         """
-        given = self._given
+        given = self._connection
         settings = self.session.merge_environment_settings(
             url, dict(given["proxies"]), True, given["verify"], given["cert"]
         )

@@ -6,7 +6,7 @@ import functools
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -20,10 +20,11 @@ from ..exceptions import (
     InvalidResponseError,
     blank_url,
 )
+from ..params import pairs
 from . import arguments, body
 from .arguments import Retries
 from .body import Body, ObjectStream
-from .call import Call, Resumed
+from .call import Call, Resumed, no_other_url
 from .retry import DEFAULT_RETRIES, RETRY_METHODS, SINGLE, Attempts, RetryPolicy, Run
 from .session import Adapter, Channel, PlainSession, hide_signatures_in_logs, kept_headers, origin
 
@@ -33,12 +34,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Settings:
-    """What a transport is built of, with the API key; equal and hashed by the name of the transport they are of."""
+class Settings(NamedTuple):
+    """What a transport is built of, with the API key; equal to its copies in other processes."""
 
-    def __init__(self, name: str, arguments: dict[str, Any]) -> None:
-        self.name = name
-        self.arguments = arguments
+    api_key: config.Secret
+    base_url: str
+    timeout: tuple[float, float]
+    retries: Retries | None = None
+    pool_size: int = config.DEFAULT_MAX_WORKERS
+    headers: Mapping[str, str] | None = None
+    proxies: Mapping[str, str] | None = None
+    verify: bool | str | None = None
+    cert: str | tuple[str, str] | None = None
+    user_agent: str | None = None
+    allow_private_storage: bool = False
+    #: Given by the transport; its copies in other processes have it too.
+    name: str = ""
+
+    def __repr__(self) -> str:
+        # Executors log what they could not run.
+        return "Settings(...)"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Settings) and self.name == other.name
@@ -51,38 +66,26 @@ class Transport:
     """Sends requests to the API with the key and to the storage without; safe to use from many threads.
 
     The sessions are built once for each process: a forked child builds its own, since a connection shared with its
-    parent would mix up their answers.
+    parent would mix up their responses.
     """
 
-    def __init__(
-        self,
-        *,
-        api_key: str,
-        base_url: str,
-        timeout: tuple[float, float],
-        retries: Retries | None = None,
-        pool_size: int = config.DEFAULT_MAX_WORKERS,
-        session: requests.Session | None = None,
-        headers: Mapping[str, str] | None = None,
-        proxies: Mapping[str, str] | None = None,
-        verify: bool | str | None = None,
-        cert: str | tuple[str, str] | None = None,
-        user_agent: str | None = None,
-        allow_private_storage: bool = False,
-    ) -> None:
-        self.base_url = base_url
-        self.timeout = timeout
-        self._key = config.Secret(api_key)
-        self._retries = DEFAULT_RETRIES if retries is None else retries
-        self._pool_size = pool_size
+    def __init__(self, settings: Settings, session: requests.Session | None = None) -> None:
+        self.base_url = settings.base_url
+        self.timeout = settings.timeout
+        self._key = settings.api_key
+        self._settings = settings._replace(name=secrets.token_hex(8))
         self._own_session = session
-        self._given_headers = arguments.client_headers(headers, self._key)
-        self._connection = {"proxies": dict(proxies or {}), "verify": arguments.checked_verify(verify), "cert": cert}
-        self._given_agent = user_agent
-        self._user_agent = arguments.user_agent(user_agent)
-        self._allow_private_storage = allow_private_storage
-        self._storage_may_be_private = allow_private_storage or config.is_private(urlsplit(base_url).hostname or "")
-        self._name = secrets.token_hex(8)
+        self._user_agent = arguments.user_agent(settings.user_agent)
+        self._given_headers = arguments.client_headers(settings.headers, self._key)
+        if settings.user_agent is not None:
+            self._given_headers = {"User-Agent": self._user_agent, **self._given_headers}
+        self._connection = {
+            "proxies": dict(settings.proxies or {}),
+            "verify": arguments.checked_verify(settings.verify),
+            "cert": settings.cert,
+        }
+        is_private = config.is_private(urlsplit(self.base_url).hostname or "")
+        self._storage_may_be_private = settings.allow_private_storage or is_private
         self._is_closed = False
         self._parse = functools.partial(body.parsed, key=self._key)
         if session is not None and not isinstance(session, requests.Session):
@@ -91,31 +94,31 @@ class Transport:
             )
         hide_signatures_in_logs()
         self._build()
-        if retries is not None and self._api.makes_retries:
+        if settings.retries is not None and self._api.makes_retries:
             raise ConfigurationError(
                 "retries cannot be obeyed: the session has an adapter that repeats requests by itself (max_retries). "
                 "Leave out retries=, or mount an HTTPAdapter without max_retries.",
                 parameter="retries",
             )
         # Now, and not with the first request, so that a proxy that cannot be used is reported at once.
-        self._api.settings(base_url)
+        self._api.settings(self.base_url)
 
     def _build(self) -> None:
-        # The last answer is kept, so that an error can repeat what the server said.
-        given = self._retries
+        # The last response is kept, so that an error can repeat the server's message.
+        given = DEFAULT_RETRIES if self._settings.retries is None else self._settings.retries
         policy = given.new(raise_on_status=False) if isinstance(given, urllib3.Retry) else RetryPolicy.create(given)
         # More than the workers: beside them run the listing and the pages that it prefetches.
-        size = self._pool_size + 5
+        size = self._settings.pool_size + 5
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": self._user_agent}
         own = self._own_session
         if own is not None:
             headers = kept_headers(own, headers)
-            if self._given_agent is not None:
-                headers["User-Agent"] = self._user_agent
         headers.update(self._given_headers)
         self._api = Channel(
             own or PlainSession(Adapter(policy, size), headers),
             self._connection,
+            policy,
+            self.timeout,
             headers=headers if own is not None else {},
             key=self._key,
             base_url=self.base_url,
@@ -126,9 +129,10 @@ class Transport:
         self._storage = Channel(
             PlainSession(Adapter(policy, size, is_public=not self._storage_may_be_private), headers),
             self._connection,
+            policy,
+            self.timeout,
             key=self._key,
         )
-        self._mounted = policy
         #: Of a request that does no harm when it is sent twice.
         self._repeating = policy.new(allowed_methods=RETRY_METHODS | {"POST", "PUT"})
         # Last, so that no other thread of a forked child goes on with its parent's sessions.
@@ -144,18 +148,7 @@ class Transport:
                 "executor= needs a client without session=...: a session cannot be handed to other processes.",
                 parameter="executor",
             )
-        given = {
-            "api_key": self._key,
-            "base_url": self.base_url,
-            "timeout": self.timeout,
-            "retries": self._retries,
-            "pool_size": self._pool_size,
-            "headers": self._given_headers,
-            "user_agent": self._given_agent,
-            "allow_private_storage": self._allow_private_storage,
-            **self._connection,
-        }
-        return Settings(self._name, given)
+        return self._settings
 
     @property
     def session(self) -> requests.Session:
@@ -212,10 +205,16 @@ class Transport:
         check: bool = True,
     ) -> requests.Response:
         """Send one API request and return the answer with its body read."""
-        pair = self.timeout if timeout is None else config.timeout(timeout)
-        sent = arguments.checked_headers(headers) if headers else None
-        method = arguments.checked_method(method)
-        return self._call(method, path, params, json, sent, timeout=pair, is_checked=check).perform(body.with_body)
+        call = self._call(
+            arguments.checked_method(method),
+            path,
+            pairs(params),
+            json,
+            arguments.checked_headers(headers),
+            timeout=None if timeout is None else config.timeout(timeout),
+            is_checked=check,
+        )
+        return call.perform(body.with_body)
 
     def get_json(
         self,
@@ -236,7 +235,7 @@ class Transport:
         """
         connect, read = self.timeout
         timeout = self.timeout if within is None else (min(connect, within), min(read, within))
-        policy = None if repeats else self._mounted.new(total=0)
+        policy = None if repeats else self._api.policy.new(total=0)
         call = self._call(
             "GET", path, params, run=run, seconds=within, timeout=timeout, policy=policy, is_essential=is_essential
         )
@@ -252,31 +251,18 @@ class Transport:
         self,
         method: str,
         path: str,
-        params: Query | Mapping[str, Any] | None = None,
+        params: Query | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
-        *,
-        policy: urllib3.Retry | None = None,
-        timeout: tuple[float, float] | None = None,
         **options: Any,
     ) -> Call:
         self.ensure_open()
-        target = arguments.target(path, params)
+        target = arguments.target(path, params or [])
         content = None
         if json is not None:
             content = arguments.json_bytes(json)
             headers = {"Content-Type": "application/json", **(headers or {})}
-        return Call(
-            self._api,
-            method,
-            self.base_url + target,
-            headers,
-            content,
-            route=_route(target),
-            policy=policy or self._mounted,
-            timeout=timeout or self.timeout,
-            **options,
-        )
+        return Call(self._api, method, self.base_url + target, headers, content, route=_route(target), **options)
 
     # --- Storage -------------------------------------------------------------------------------------------
 
@@ -287,7 +273,7 @@ class Transport:
         *,
         headers: Mapping[str, str] | None = None,
         resumed: Resumed | None = None,
-        renew: Callable[[APIError], str | None] | None = None,
+        renew: Callable[[APIError], str | None] = no_other_url,
         plain: bool = False,
         run: Run = SINGLE,
         is_essential: bool = False,
@@ -315,24 +301,14 @@ class Transport:
             raise stream.shown_in(failure, self._key)
 
         def renewed(failure: APIError) -> str | None:
-            new = renew(failure) if renew is not None else None
-            if new is not None:
+            if (new := renew(failure)) is not None:
                 self._check_url(new, plain)
             return new
 
-        return Call(
-            self._storage,
-            "GET",
-            url,
-            headers,
-            route="GET",
-            policy=self._mounted,
-            timeout=self.timeout,
-            run=run,
-            is_essential=is_essential,
-            resumed=resumed,
-            renew=renewed if renew is not None else None,
-        ).perform(read)
+        call = Call(
+            self._storage, "GET", url, headers, run=run, is_essential=is_essential, resumed=resumed, renew=renewed
+        )
+        return call.perform(read)
 
     def upload(self, url: str, content: Body, content_type: str, *, run: Run = SINGLE) -> None:
         """PUT an object through its signed URL; repeated from its start after transient errors."""
@@ -341,20 +317,11 @@ class Transport:
         def receive(response: requests.Response) -> None:
             body.drain(response.raw)
             if content.tell() != content.size:
-                # The connection was closed under the sender, with an answer that says otherwise.
+                # The connection was closed under the sender, with a response that says otherwise.
                 raise APIConnectionError("The storage responded before the upload finished.")
 
-        Call(
-            self._storage,
-            "PUT",
-            url,
-            {"Content-Type": content_type},
-            content,
-            route="PUT",
-            policy=self._repeating,
-            timeout=self.timeout,
-            run=run,
-        ).perform(receive)
+        headers = {"Content-Type": content_type}
+        Call(self._storage, "PUT", url, headers, content, policy=self._repeating, run=run).perform(receive)
 
     def _check_url(self, url: str, plain: bool = False) -> None:
         self.ensure_open()

@@ -32,8 +32,7 @@ from ..exceptions import (
     shown,
     to_dict,
 )
-from ..http import Transport
-from ..http.transport import Settings
+from ..http import Settings, Transport
 from ..resources.results import Executor
 from .pool import LOOK
 from .receiving import Receiver
@@ -92,7 +91,7 @@ class Chunk:
 
 @functools.lru_cache(KEPT_TRANSPORTS)
 def _transport(settings: Settings) -> Transport:
-    return Transport(**settings.arguments)
+    return Transport(settings)
 
 
 def download_chunk(chunk: Chunk) -> Report:
@@ -245,7 +244,7 @@ class ExecutorSteps:
             job.error = None if error is None else from_dict(error)
 
     def _lost(self, error: Exception) -> DownloadError:
-        words = printable(blank(str(error), self._settings.arguments["api_key"]))[:200]
+        words = printable(blank(str(error), self._settings.api_key))[:200]
         return DownloadError(
             f"The executor could not finish its work ({type(error).__name__}: {words}). A worker process may have "
             "died, or the executor was shut down. What is finished is kept; run it again, with an executor "

@@ -168,10 +168,10 @@ class FetchedKeys:
         """Replace what is held, or keep it and write down what went wrong."""
         problem = f"GET {self._url}: the response is not a key set in JSON."
         try:
-            document = public.get(self._url, limit=MAX_SET_BYTES, seconds=FETCH_SECONDS)
-            found = usable_keys(json.loads(document.body))
+            document, cache_control = public.get(self._url, limit=MAX_SET_BYTES, seconds=FETCH_SECONDS)
+            found = usable_keys(json.loads(document))
             if found is not None:
-                ages = [max(MIN_AGE, float(age or 0)) for age in _AGES.findall(document.cache_control)]
+                ages = [max(MIN_AGE, float(age or 0)) for age in _AGES.findall(cache_control)]
                 self._held, problem = _Fetched(found, self._clock(), min([self._max_age, *ages])), ""
         except (TransportError, ValueError, RecursionError) as error:
             problem = error.message if isinstance(error, TransportError) else problem

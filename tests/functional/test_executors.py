@@ -316,7 +316,7 @@ class Failing(Inline):
 
     def submit(self, fn, /, chunk):
         future = Future()
-        future.set_exception(OSError(f"lost {chunk.settings.arguments['api_key']}"))
+        future.set_exception(OSError(f"lost {chunk.settings.api_key}"))
         return future
 
 

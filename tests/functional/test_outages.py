@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import random
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -74,6 +75,38 @@ def test_an_outage_in_mid_run_costs_time_and_no_item(make_sandbox, tmp_path, cap
     said = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert ("WARNING", "waiting for it to recover") in [(level, text.rpartition(": ")[2]) for level, text in said]
     assert [text for level, text in said if level == "INFO" and "answers again after" in text]
+
+
+def test_attempts_that_an_outage_took_are_given_back(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=200, latency=0.005)
+    with sandbox.client(max_workers=8, retries=1) as client:
+        first = next(client.get_work_items()).id
+        # Its second attempt comes when the outage is over, and fails as well.
+        sandbox.fail_next(500, times=2, path=f"*/{first}/*", headers={"Retry-After": "4"})
+        progress = begin_at(50, lambda: sandbox.outage(AWAY, 500, at="annotations"))
+        summary = client.download_project(destination=tmp_path / "labels", progress=progress)
+    assert (summary.successful, summary.failed) == (200, 0)
+    assert [each.status for each in sandbox.requests if f"/{first}/" in each.path] == [500, 500, 200]
+
+
+def test_an_outage_that_begins_before_the_last_attempt_of_an_item_does_not_fail_it(
+    make_sandbox, tmp_path, usual_backoff
+):
+    sandbox = make_sandbox(items=600, latency=0.005)
+    with sandbox.client(max_workers=8, retries=3) as client:
+        first = next(client.get_work_items()).id
+        sandbox.fail_next(500, times=3, path=f"*/{first}/*", headers={"Retry-After": "0.2"})
+        outage = threading.Event()
+
+        def progress(done, total):
+            # Others have succeeded since it began to fail, so that it seems to fail alone.
+            if not outage.is_set() and sum(f"/{first}/" in each.path for each in sandbox.requests) == 3:
+                outage.set()
+                sandbox.outage(AWAY, 500, at="annotations")
+
+        summary = client.download_project(destination=tmp_path / "labels", progress=progress)
+    assert outage.is_set()
+    assert (summary.successful, summary.failed) == (600, 0)
 
 
 def test_all_of_the_platform_is_away(make_sandbox, tmp_path):
