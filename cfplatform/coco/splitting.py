@@ -14,12 +14,12 @@ from typing import Any, TypeGuard
 
 from .. import naming
 from ..destination import local
-from ..exceptions import InvalidParameterError, shown
+from ..exceptions import InvalidParameterError
 from ..progress import Progress
 from .documents import Document, OnError, Source, open_source
-from .findings import CODES, Finding
-from .merging import Summary, merge_into, refuse_own
-from .output import DatasetFile, prepare_folder
+from .findings import CODES, Finding, shown
+from .merging import Merger, Summary, refuse_own
+from .output import DatasetFile, dataset_file, prepare_folder
 
 #: Units that can be kept together.
 UNITS = ("item", "batch")
@@ -115,16 +115,17 @@ def split(
         refuse_own(opened, part.output)
     prepare_folder(folder)
     with ExitStack() as stack:
-        datasets: dict[str, DatasetFile] = {}
-        for name, part in summary.parts.items():
-            datasets[name] = DatasetFile(part.output)
-            stack.callback(datasets[name].close)
+        datasets = {name: stack.enter_context(dataset_file(part.output)) for name, part in summary.parts.items()}
 
         def dataset(document: Document, image: dict[str, Any]) -> DatasetFile | None:
             name = choose.part(document, image)
             return None if name is None else datasets[name]
 
-        merge_into(opened, folder, list(datasets.values()), dataset, summary, progress, on_error, choose.missing)
+        merger = Merger(folder, summary, on_error, dataset)
+        merger.add_all(opened, progress)
+        for finding in choose.missing():
+            merger.report(finding)
+        merger.write(datasets.values())
     for name, part in summary.parts.items():
         part.images, part.annotations = datasets[name].images.count, datasets[name].annotations.count
         part.size = part.output.stat().st_size

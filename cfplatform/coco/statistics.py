@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..progress import Progress
+from ..progress import Progress, reporter
 from ..resources import markup
-from .documents import Document, OnError, Source, reported
+from .documents import Document, OnError, Source, open_source, reported
 from .findings import Finding
 from .tables import Categories, FindingLog
 from .values import Key, box, is_crowd, key, number, records
@@ -327,6 +327,6 @@ def stats(source: Source, *, progress: Progress = None, on_error: OnError | None
         if on_error is not None:
             on_error(finding)
 
-    for document in reported(source, progress, missed if on_error else None):
+    for document in reported(open_source(source), reporter(progress), missed if on_error else None):
         builder.add(document)
     return builder.result()
