@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -122,24 +122,20 @@ class Stats:
         }
 
     def _repr_html_(self) -> str:
-        totals = markup.table("Labels", self._totals())
-        classes = markup.grid(
-            _caption("Classes", len(self.categories)),
+        classes = _grid(
+            "Classes",
             ("name", "annotations", "images", "mean side"),
-            (
-                (name, each.annotations, each.images, f"{each.mean_side:.0f}")
-                for name, each in _first(self.categories.items())
-            ),
+            [(name, each.annotations, each.images, f"{each.mean_side:.0f}") for name, each in self.categories.items()],
         )
-        batches = markup.grid(
-            _caption("Batches", len(self.batches)),
+        batches = _grid(
+            "Batches",
             ("name", "documents", "images", "annotations", "empty images"),
-            (
+            [
                 (name, each.documents, each.images, each.annotations, each.empty_images)
-                for name, each in _first(self.batches.items())
-            ),
+                for name, each in self.batches.items()
+            ],
         )
-        return totals + classes + (batches if self.batches else "")
+        return markup.table("Labels", self._totals()) + classes + (batches if self.batches else "")
 
     def _totals(self) -> list[tuple[str, Any]]:
         return [
@@ -154,12 +150,9 @@ class Stats:
         ]
 
 
-def _first(entries: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    return list(entries)[:_ROWS]
-
-
-def _caption(title: str, count: int) -> str:
-    return title if count <= _ROWS else f"{title}: the first {_ROWS} of {count}"
+def _grid(title: str, header: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
+    caption = title if len(rows) <= _ROWS else f"{title}: the first {_ROWS} of {len(rows)}"
+    return markup.grid(caption, header, rows[:_ROWS])
 
 
 class StatsBuilder:
