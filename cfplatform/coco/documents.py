@@ -71,11 +71,7 @@ class Entry(NamedTuple):
     asset: Path | None
 
     def read(self) -> Document:
-        """Read the document.
-
-        Raises:
-            InvalidResponseError: If the file is not a complete JSON object.
-        """
+        """Read the document; raise :class:`InvalidResponseError` if the file is not a complete JSON object."""
         return Document(cast("dict[str, Any]", _parsed(self.path, self.item_id, self.batch, None)), *self)
 
 
@@ -123,11 +119,7 @@ def open_source(source: Source) -> Opened:
 
 
 class Folder:
-    """A folder of batches, or of one batch.
-
-    Args:
-        root: The folder.
-    """
+    """A folder of batches, or of one batch."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -211,11 +203,7 @@ class Folder:
 
 
 class File:
-    """A file with one COCO document.
-
-    Args:
-        path: The file.
-    """
+    """A file with one COCO document."""
 
     total = 1
 
@@ -234,11 +222,7 @@ class File:
 
 
 class Stream:
-    """An iterable of documents.
-
-    Args:
-        source: The iterable.
-    """
+    """An iterable of documents."""
 
     total: int | None = None
 

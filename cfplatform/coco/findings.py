@@ -145,14 +145,7 @@ class Finding:
 
 
 class Problem(NamedTuple):
-    """An error or a warning, before its document is known.
-
-    Attributes:
-        code: One of the keys of ``coco.CODES``.
-        message: What is wrong, as a sentence.
-        pointer: The position below the annotation or the document.
-        annotation_id: The ``id`` of the annotation.
-    """
+    """An error or a warning before its document is known; the fields are those of :class:`Finding`."""
 
     code: str
     message: str

@@ -200,11 +200,7 @@ def _output_path(value: object) -> Path:
 
 
 def refuse_own(opened: Opened, path: Path) -> None:
-    """Refuse an output that the source would read as labels in the next run.
-
-    Raises:
-        InvalidParameterError: If it would.
-    """
+    """Refuse an output that the source would read as labels in the next run."""
     if opened.reads(path):
         raise InvalidParameterError(
             f"output {str(path)!r} is among the labels of the source, so the next run would read it as one of them. "
@@ -214,14 +210,7 @@ def refuse_own(opened: Opened, path: Path) -> None:
 
 
 class Merger:
-    """Merges documents into one dataset, or several with the same categories and licenses.
-
-    Args:
-        folder: The folder of the datasets.
-        summary: Filled in.
-        on_error: Called with each error.
-        choose: Returns the dataset of an image.
-    """
+    """Merges documents into one dataset, or several of one folder with the same categories and licenses."""
 
     def __init__(self, folder: Path, summary: Summary, on_error: OnError | None, choose: Choose) -> None:
         self._began = time.monotonic()

@@ -35,23 +35,16 @@ _CONTAINED = re.compile(r"(?!/|\.$)(?!(?:.*/)?\.\.(?:/|$))[^\\:\x00-\x1f\x7f]+")
 
 
 class UnwritableError(Exception):
-    """A value cannot be written as JSON.
-
-    Attributes:
-        code: One of the keys of ``coco.CODES``.
-    """
+    """A value cannot be written as JSON."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
+        #: One of the keys of ``coco.CODES``.
         self.code = "not-finite" if "Out of range float" in str(error) else "not-json"
 
 
 def encode(value: Any) -> str:
-    """Return a value as JSON.
-
-    Raises:
-        UnwritableError: If JSON does not have it.
-    """
+    """Return a value as JSON; raise :class:`UnwritableError` if JSON does not have it."""
     try:
         return _encode(value)
     except (ValueError, TypeError, RecursionError) as error:
@@ -59,11 +52,7 @@ def encode(value: Any) -> str:
 
 
 def copied(value: Any) -> Any:
-    """Return a copy that the caller cannot change, and that can be written at the end.
-
-    Raises:
-        UnwritableError: If JSON does not have it.
-    """
+    """Return a copy that the caller cannot change; raise :class:`UnwritableError` if it could not be written."""
     try:
         return json.loads(_encode(value))
     except (ValueError, TypeError, RecursionError) as error:
@@ -73,8 +62,7 @@ def copied(value: Any) -> Any:
 class Section:
     """The entries of one list of the dataset, in a temporary file without a name: nothing is left if the process dies.
 
-    Args:
-        folder: The folder of the dataset, whose disk has to hold the file.
+    The file is in the folder of the dataset, because that disk has the space for it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -108,27 +96,16 @@ class Section:
 
 @dataclass(frozen=True, eq=False)
 class DatasetFile:
-    """A dataset that is being written.
-
-    Attributes:
-        temporary: Its path until it is complete.
-        images: Its images.
-        annotations: Its annotations.
-        names: The ``file_name`` of each image.
-    """
+    """A dataset that is being written, under a temporary path."""
 
     temporary: Path
     images: Section
     annotations: Section
+    #: The ``file_name`` of each image.
     names: Names
 
     def write(self, head: dict[str, Any], lists: dict[str, list[dict[str, Any]]]) -> None:
-        """Write the dataset under its temporary name.
-
-        Args:
-            head: Members that come first.
-            lists: Lists that come before those of images and annotations.
-        """
+        """Write the dataset: members, then lists, then its images and annotations."""
         with _refusing(self.temporary.parent), open(self.temporary, "xb", buffering=_STEP) as file:
             file.write(b"{")
             for name, value in head.items():
@@ -145,11 +122,7 @@ class DatasetFile:
 
 @contextlib.contextmanager
 def dataset_file(path: Path) -> Iterator[DatasetFile]:
-    """Yield a dataset to write, which replaces ``path`` if the block succeeds.
-
-    Raises:
-        DownloadError: If it cannot be written.
-    """
+    """Yield a dataset to write, which replaces ``path`` if the block succeeds."""
     folder = path.parent
     with (
         _replacing(path) as temporary,
@@ -164,8 +137,7 @@ def dataset_file(path: Path) -> Iterator[DatasetFile]:
 def written_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary path for a file, which replaces ``path`` if the block succeeds.
 
-    Raises:
-        DownloadError: If it cannot be written.
+    An ``OSError`` of the block becomes a :class:`~cfplatform.DownloadError`.
     """
     with _refusing(path.parent), _replacing(path) as temporary:
         yield temporary
@@ -184,7 +156,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _refusing(folder: Path) -> Iterator[None]:
-    """Turn an error of the system into one that says that the output cannot be written."""
+    """Turn an ``OSError`` into an error that says that the output cannot be written."""
     try:
         yield
     except CFPlatformError:
@@ -207,11 +179,7 @@ def _discard(temporary: Path) -> None:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Create the folder of an output, and remove temporary files that killed processes of this host left in it.
-
-    Raises:
-        InvalidParameterError: If it cannot be created.
-    """
+    """Create the folder of an output, and remove temporary files that killed processes of this host left in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -48,7 +48,7 @@ def shape_problems(annotation: dict[str, Any], image: Size | None, named: int | 
 
     Args:
         annotation: The annotation.
-        image: The size of its image; ``None`` if unknown, then no shape is outside of it.
+        image: The size of its image; without it, no shape is outside.
         named: How many keypoints its category names; ``None`` if it names none.
     """
     if "bbox" in annotation:

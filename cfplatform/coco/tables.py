@@ -16,11 +16,7 @@ _NOTHING = object()
 
 
 class FindingLog:
-    """Reports errors, and each warning once, however many documents repeat it.
-
-    Args:
-        report: Called with each finding.
-    """
+    """Reports errors, and each warning once, however many documents repeat it."""
 
     def __init__(self, report: Callable[[Finding], Any]) -> None:
         self._report = report
@@ -46,11 +42,7 @@ class _RefusedError(Exception):
 
 
 class Table:
-    """Entries of all documents, each once, numbered from 1 in the order in which they first appear.
-
-    Args:
-        log: Gets the errors and warnings.
-    """
+    """Entries of all documents, each once, numbered from 1 in the order in which they first appear."""
 
     #: The section of the document, the name of one of its entries, and the members that identify an entry.
     _section: str

@@ -23,16 +23,13 @@ _ID_CODES = {
 
 
 class _Seen(NamedTuple):
-    """The entries of a document so far, to which annotations refer.
+    """The entries of a document so far, to which annotations refer."""
 
-    Attributes:
-        images: The size of each image by its ID, ``None`` if it is unknown.
-        categories: How many keypoints each category names, ``None`` if it names none.
-        boxes: Image, category and box of each annotation.
-    """
-
+    #: The size of each image by its ID, ``None`` if it is unknown.
     images: dict[Key, Size | None]
+    #: How many keypoints each category names, ``None`` if it names none.
     categories: dict[Key, int | None]
+    #: Image, category and box of each annotation.
     boxes: set[tuple[Key, Key | None, Any]]
 
 
