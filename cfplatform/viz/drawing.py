@@ -251,9 +251,10 @@ def _write(
             text.name(mark.name, (left - more, top - more, right + more, bottom + more), colours[mark.name])
 
 
-def readable(text: str, limit: int = MAX_TEXT) -> str:
+def readable(value: object, limit: int = MAX_TEXT) -> str:
     """Return a text on one line, without characters that are invisible or change the direction of text."""
-    shown = "".join(ch if ch.isprintable() else " " if ch.isspace() else "\ufffd" for ch in text[: 4 * limit])
+    text = str(value)[: 4 * limit]
+    shown = "".join(ch if ch.isprintable() else " " if ch.isspace() else "\ufffd" for ch in text)
     shown = " ".join(shown.split())
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
