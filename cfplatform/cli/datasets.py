@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -162,10 +162,7 @@ def _report(output: Output, summary: coco.MergeSummary | coco.SplitSummary, figu
 
 
 def _named(findings: list[coco.Finding], count: int) -> list[str]:
-    def location(finding: coco.Finding) -> str:
-        return " ".join(filter(None, (finding.path or finding.item_id, finding.pointer)))
-
-    return listed([": ".join(filter(None, (location(each), each.message))) for each in findings[:_NAMED]], count)
+    return listed([f"{_location(each)}: {each.message}" for each in findings[:_NAMED]], count)
 
 
 @click.command()
@@ -307,90 +304,39 @@ def validate(output: Output, source: str, errors_only: bool, strict: bool, limit
     # Lines on a terminal would run into the bar.
     moves = output.tables or not sys.stdout.isatty()
     findings = coco.validate(source, progress=output.reporter(READ) if moves else None)
-    counts = _Findings(limit if output.tables else 0)
+    groups = coco.FindingGroups(limit if output.tables else 0)
     for finding in findings:
         if errors_only and finding.severity != coco.ERROR:
             continue
-        counts.add(finding)
+        groups.add(finding)
         if output.as_json:
             output.json_line(finding.as_dict())
         elif not output.tables:
             output.row((finding.severity, finding.code, cell(finding.path), finding.pointer, finding.message))
     if output.tables:
-        counts.show(output)
-    return counts.close(output, strict)
+        _show_findings(output, groups.sorted())
+    counts = {severity: groups.count(severity) for severity in (coco.ERROR, coco.WARNING)}
+    said = " and ".join(counted(count, f"{severity}s") for severity, count in counts.items() if count)
+    if counts[coco.ERROR] or (strict and said):
+        output.error(f"{said}.")
+        return FAILED
+    output.note(f"{said}." if said else "No problems found.")
+    return 0
 
 
-class _OfCode:
-    """The findings with one code.
-
-    Attributes:
-        severity: Its severity.
-        findings: The number of findings.
-        documents: The number of documents with such a finding.
-        first: The first ones.
-    """
-
-    def __init__(self, severity: str) -> None:
-        self.severity = severity
-        self.findings = self.documents = 0
-        self.first: list[coco.Finding] = []
-        self._path: str | None = ""
-
-    def add(self, finding: coco.Finding, limit: int) -> None:
-        """Count a finding; those of a document come together."""
-        self.findings += 1
-        self.documents += finding.path != self._path
-        self._path = finding.path
-        if len(self.first) < limit:
-            self.first.append(finding)
-
-
-class _Findings:
-    """The findings, by code.
-
-    Args:
-        limit: Findings of each code to keep.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._codes: dict[str, _OfCode] = {}
-
-    def add(self, finding: coco.Finding) -> None:
-        """Count a finding."""
-        self._codes.setdefault(finding.code, _OfCode(finding.severity)).add(finding, self._limit)
-
-    def show(self, output: Output) -> None:
-        """Print them, errors and the most frequent codes first."""
-        codes = sorted(self._codes.items(), key=lambda entry: (entry[1].severity, -entry[1].findings))
-        for code, found in codes:
-            if found.first:
-                output.findings(found.severity, code, [(_location(each), each.message) for each in found.first])
-        if codes:
-            counts = [(each.severity, code, f"{each.findings:,}", f"{each.documents:,}") for code, each in codes]
-            right = [Column("Findings", right=True), Column("Documents", right=True)]
-            output.table([Column("Severity"), Column("Code", flexible=True), *right], counts)
-
-    def close(self, output: Output, strict: bool) -> int:
-        """Print the number of findings, and return the exit code."""
-        counts: dict[str, int] = dict.fromkeys((coco.ERROR, coco.WARNING), 0)
-        for each in self._codes.values():
-            counts[each.severity] += each.findings
-        said = " and ".join(counted(count, f"{severity}s") for severity, count in counts.items() if count)
-        if counts[coco.ERROR] or (strict and said):
-            output.error(f"{said}.")
-            return FAILED
-        output.note(f"{said}." if said else "No problems found.")
-        return 0
+def _show_findings(output: Output, groups: list[coco.FindingGroup]) -> None:
+    for group in groups:
+        if group.first:
+            output.findings(group.severity, group.code, [(_location(each), each.message) for each in group.first])
+    if groups:
+        right = [Column("Findings", right=True), Column("Documents", right=True)]
+        rows = [(each.severity, each.code, f"{each.count:,}", f"{each.documents:,}") for each in groups]
+        output.table([Column("Severity"), Column("Code", flexible=True), *right], rows)
 
 
 def _location(finding: coco.Finding) -> str:
-    """Return the path of a file, relative to the current folder, and the JSON pointer."""
-    path = Path(finding.path or "")
-    with contextlib.suppress(ValueError):
-        path = path.relative_to(Path.cwd())
-    return f"{path} {finding.pointer}".strip()
+    """Return the location, with the path relative to the current folder."""
+    return finding.location.removeprefix(f"{Path.cwd()}{os.sep}")
 
 
 @click.command()

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple, cast
 from .. import documents
 from ..destination import local
 from ..exceptions import InvalidParameterError, InvalidResponseError
-from ..progress import Progress, ProgressReporter, reporter
+from ..progress import ProgressReporter
 from ..resources import WorkItem
-from .findings import Finding
+from .findings import CODES, ERROR, Finding, Problem
+from .values import number
 
 #: A source of documents; :func:`read` describes each kind.
 Source = str | os.PathLike[str] | Iterable[dict[str, Any]] | Iterable[tuple[WorkItem, dict[str, Any]]]
@@ -25,6 +26,8 @@ Source = str | os.PathLike[str] | Iterable[dict[str, Any]] | Iterable[tuple[Work
 OnError = Callable[[Finding], Any]
 
 _SUFFIX = ".json"
+#: Characters of an ID that a finding repeats.
+_ID_LENGTH = 100
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,14 @@ class Document:
         return Finding(code, severity, message, self.item_id, self.batch, path, pointer, annotation_id)
 
 
+def finding_about(document: Document, problem: Problem) -> Finding:
+    """Return the finding for a problem of a document."""
+    own = problem.annotation_id
+    plain = len(own) <= _ID_LENGTH if isinstance(own, str) else number(own) is not None
+    severity = CODES[problem.code].severity
+    return document.finding(problem.code, severity, problem.message, problem.pointer, own if plain else None)
+
+
 class Entry(NamedTuple):
     """A document of a folder that is not read yet; the fields are those of :class:`Document`."""
 
@@ -60,11 +71,7 @@ class Entry(NamedTuple):
     asset: Path | None
 
     def read(self) -> Document:
-        """Read the document.
-
-        Raises:
-            InvalidResponseError: If the file is not a complete JSON object.
-        """
+        """Read the document; raise :class:`InvalidResponseError` if the file is not a complete JSON object."""
         return Document(cast("dict[str, Any]", _parsed(self.path, self.item_id, self.batch, None)), *self)
 
 
@@ -94,7 +101,7 @@ def read(source: Source, *, on_error: OnError | None = None) -> Generator[Docume
     return open_source(source).documents(on_error)
 
 
-def open_source(source: Source) -> Folder | File | Stream:
+def open_source(source: Source) -> Opened:
     """Check a source and open it."""
     if isinstance(source, (str, os.PathLike)):
         path = local.folder_path(source, "source")
@@ -112,11 +119,7 @@ def open_source(source: Source) -> Folder | File | Stream:
 
 
 class Folder:
-    """A folder of batches, or of one batch.
-
-    Args:
-        root: The folder.
-    """
+    """A folder of batches, or of one batch."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -124,15 +127,13 @@ class Folder:
         self._names = sqlite3.connect("", check_same_thread=False)
         weakref.finalize(self, self._names.close)
         self._names.execute(
-            "CREATE TABLE files (folder BLOB, stem BLOB, name BLOB, PRIMARY KEY (folder, stem)) WITHOUT ROWID"
+            "CREATE TABLE files (folder BLOB, stem BLOB, name BLOB, asset BLOB, PRIMARY KEY (folder, stem)) "
+            "WITHOUT ROWID"
         )
-        self._names.execute(
-            "CREATE TABLE assets (folder BLOB, stem BLOB, name BLOB, PRIMARY KEY (folder, stem)) WITHOUT ROWID"
-        )
-        self._names.executemany("INSERT INTO files VALUES (?, ?, ?)", self._listed(_folders_in(self.root)))
+        self._add_files(_folders_in(self.root))
         if not self.total:
             # The folder of a single batch.
-            self._names.executemany("INSERT INTO files VALUES (?, ?, ?)", self._listed([""]))
+            self._add_files([""])
         if not self.total:
             raise InvalidParameterError(
                 f"{str(self.root)!r} holds no labels: none of its folders has a file that ends with {_SUFFIX}.",
@@ -142,9 +143,8 @@ class Folder:
         self._is_batch = folders == [""]
         # Of several assets the first by name, on every machine.
         self._names.executemany(
-            "INSERT INTO assets VALUES (?, ?, ?) "
-            "ON CONFLICT (folder, stem) DO UPDATE SET name = min(name, excluded.name)",
-            self._listed_assets(folders),
+            "UPDATE files SET asset = ? WHERE folder = ? AND stem = ? AND (asset IS NULL OR asset > ?)",
+            self._assets(folders),
         )
 
     @property
@@ -162,12 +162,8 @@ class Folder:
 
     def entries(self) -> Generator[Entry]:
         """Yield the documents in the same order without reading them."""
-        statement = (
-            "SELECT folder, stem, files.name, assets.name FROM files LEFT JOIN assets USING (folder, stem) "
-            "ORDER BY folder, stem"
-        )
         last, parent, batch = None, self.root, ""
-        for row in self._names.execute(statement):
+        for row in self._names.execute("SELECT folder, stem, name, asset FROM files ORDER BY folder, stem"):
             if row[0] != last:
                 last, folder = row[0], os.fsdecode(row[0])
                 parent, batch = self.root / folder, folder or self.root.name
@@ -188,32 +184,30 @@ class Folder:
             self._is_batch and folder == self.root
         )
 
-    def _listed(self, folders: Iterable[str]) -> Iterator[tuple[bytes, bytes, bytes]]:
-        for folder in folders:
-            for name in _files_in(self.root / folder):
-                stem, suffix = os.path.splitext(name)
-                if suffix == _SUFFIX:
-                    yield os.fsencode(folder), os.fsencode(stem), os.fsencode(name)
+    def _add_files(self, folders: Iterable[str]) -> None:
+        found = (
+            (os.fsencode(folder), os.fsencode(stem), os.fsencode(name))
+            for folder in folders
+            for name in _files_in(self.root / folder)
+            for stem, suffix in [os.path.splitext(name)]
+            if suffix == _SUFFIX
+        )
+        self._names.executemany("INSERT INTO files (folder, stem, name) VALUES (?, ?, ?)", found)
 
-    def _listed_assets(self, folders: Iterable[str]) -> Iterator[tuple[bytes, bytes, bytes]]:
+    def _assets(self, folders: Iterable[str]) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
         for folder in folders:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 for name in _files_in(self.root / folder / local.ASSETS_FOLDER):
-                    stem = os.path.splitext(name)[0]
-                    yield os.fsencode(folder), os.fsencode(stem), os.fsencode(name)
+                    stem, asset = os.path.splitext(name)[0], os.fsencode(name)
+                    yield asset, os.fsencode(folder), os.fsencode(stem), asset
 
 
 class File:
-    """A file with one COCO document.
-
-    Args:
-        path: The file.
-    """
+    """A file with one COCO document."""
 
     total = 1
 
     def __init__(self, path: Path) -> None:
-        self.root = path.resolve().parent
         self._path = path.resolve()
 
     def reads(self, path: Path) -> bool:
@@ -228,14 +222,9 @@ class File:
 
 
 class Stream:
-    """An iterable of documents.
-
-    Args:
-        source: The iterable.
-    """
+    """An iterable of documents."""
 
     total: int | None = None
-    root: Path | None = None
 
     def __init__(self, source: Iterable[Any]) -> None:
         self._source = source
@@ -261,6 +250,10 @@ class Stream:
                 )
 
 
+#: A source that was opened.
+Opened = Folder | File | Stream
+
+
 def _parsed(path: Path, item_id: str | None, batch: str | None, on_error: OnError | None) -> dict[str, Any] | None:
     try:
         if path.stat().st_size > documents.LOAD_LIMIT:
@@ -270,7 +263,7 @@ def _parsed(path: Path, item_id: str | None, batch: str | None, on_error: OnErro
         reason = error.strerror or str(error) if isinstance(error, OSError) else error.message
         if on_error is None:
             raise InvalidResponseError(f"{str(path)!r}: {reason}") from None
-        on_error(Finding("unreadable", "error", reason, item_id, batch, str(path)))
+        on_error(Finding("unreadable", ERROR, reason, item_id, batch, str(path)))
         return None
 
 
@@ -286,27 +279,24 @@ def _files_in(folder: Path) -> Iterator[str]:
                 yield entry.name
 
 
-def reported(source: Source, progress: Progress, on_error: OnError | None) -> Generator[Document]:
-    """Check the arguments, and return an iterator over the documents that reports its progress.
+def reported(opened: Opened, bar: ProgressReporter, on_error: OnError | None) -> Generator[Document]:
+    """Yield the documents of a source, and report the progress.
 
-    Each document counts when the next one is asked for, with the size of its file; an unreadable file counts as failed.
+    Each document counts when the next one is requested, with the size of its file; an unreadable file counts as failed.
     """
-    return _reported(open_source(source), reporter(progress), on_error)
 
-
-def _reported(opened: Folder | File | Stream, shown: ProgressReporter, on_error: OnError | None) -> Generator[Document]:
     def failed(finding: Finding) -> None:
-        shown.advance("failed", 0)
+        bar.advance("failed", 0)
         if on_error is not None:
             on_error(finding)
 
-    shown.start(opened.total)
+    bar.start(opened.total)
     try:
         for document in opened.documents(failed if on_error is not None else None):
             yield document
-            shown.advance("read", _size(document))
+            bar.advance("read", _size(document))
     finally:
-        shown.finish()
+        bar.finish()
 
 
 def _size(document: Document) -> int:

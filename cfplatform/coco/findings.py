@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 ERROR, WARNING = "error", "warning"
+#: Characters of a string, and digits of a number, that a message repeats.
+_SHOWN = 40
 
 
 class Meaning(NamedTuple):
@@ -129,17 +131,48 @@ class Finding:
 
     @property
     def location(self) -> str:
-        """The file, or else the work item, and the position in it.
+        """The file, or else the work item or the batch, and the position in it.
 
         Example:
             >>> Finding("bad-box", "error", "The box is empty.", path="a/1.json", pointer="/annotations/3").location
             'a/1.json /annotations/3'
         """
-        return f"{self.path or self.item_id or 'document'} {self.pointer}".rstrip()
+        return f"{self.path or self.item_id or self.batch or 'document'} {self.pointer}".rstrip()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the finding as plain values, ready for JSON."""
         return asdict(self)
+
+
+class Problem(NamedTuple):
+    """An error or a warning before its document is known; the fields are those of :class:`Finding`."""
+
+    code: str
+    message: str
+    pointer: str = ""
+    annotation_id: Any = None
+
+
+def dangling(kind: str, owner: dict[str, Any], pointer: str = "", annotation_id: Any = None) -> Problem:
+    """Return the problem of an object whose image or category does not exist."""
+    name = f"{kind}_id"
+    if name not in owner:
+        return Problem(f"dangling-{kind}-id", f"There is no {name}.", pointer, annotation_id)
+    message = f"There is no {kind} {shown(owner[name])}."
+    return Problem(f"dangling-{kind}-id", message, f"{pointer}/{name}", annotation_id)
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message shows it, always short."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= _SHOWN else f"{value[: _SHOWN - 1]}…")
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "an object"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**_SHOWN else f"a number of more than {_SHOWN} digits"
+    return f"{value:.6g}" if isinstance(value, float) else type(value).__name__
 
 
 @dataclass

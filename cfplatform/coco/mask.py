@@ -25,13 +25,7 @@ _STEPS = 5
 
 
 class Runs(NamedTuple):
-    """A mask as run lengths.
-
-    Attributes:
-        counts: Lengths of background and object in turn, column by column.
-        height: Height in pixels.
-        width: Width in pixels.
-    """
+    """A mask as run lengths: background and object in turn, column by column."""
 
     counts: list[int]
     height: int
@@ -274,12 +268,7 @@ def _crossings(polygon: Sequence[float], height: int, width: int) -> list[int]:
 def _rows_of_flat(left: int, right: int, start: int, end: int, columns: range) -> Iterator[int]:
     """Yield the row, in steps, at which an edge that is no steeper than 45 degrees passes the middle of each column.
 
-    Args:
-        left: Where the edge begins.
-        right: Where it ends.
-        start: Its row at the left.
-        end: Its row at the right.
-        columns: The columns.
+    The edge goes from ``left`` in the row ``start`` to ``right`` in the row ``end``.
     """
     slope = (end - start) / (right - left)
     # The upper one of the two steps around the middle.

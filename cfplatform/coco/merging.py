@@ -5,29 +5,39 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..destination.local import folder_path
-from ..exceptions import InvalidParameterError, InvalidResponseError, shown
-from ..progress import Progress, ProgressReporter
-from ..progress import reporter as progress_reporter
+from ..exceptions import InvalidParameterError, InvalidResponseError
+from ..progress import Progress, reporter
 from ..resources.base import table
-from .documents import Document, File, Folder, OnError, Source, Stream, open_source
-from .findings import ERROR, Finding
-from .output import DatasetFile, RelativePaths, beside, encode, prepare_folder, sanitized
-from .tables import Agreement, Categories, FindingLog, Licenses, is_id, unwritable
+from .documents import Document, OnError, Opened, Source, open_source
+from .findings import ERROR, Finding, dangling, shown
+from .output import (
+    DatasetFile,
+    UnwritableError,
+    beside,
+    dataset_file,
+    encode,
+    prepare_folder,
+    relative_path,
+    sanitized,
+)
+from .tables import Agreement, Categories, FindingLog, Licenses, is_id
 
 #: Members that are merged; of all others those are kept on which the documents agree.
 _MERGED = {"info", "images", "annotations", "categories", "licenses"}
 
 #: Returns the dataset that an image of a document belongs to; ``None`` skips the image.
 Choose = Callable[[Document, dict[str, Any]], DatasetFile | None]
-#: The dataset of an image and its ID there; ``None`` if it was skipped.
-_Target = tuple[DatasetFile, int] | None
+#: The dataset of an image and its entry there, without an ID if it could not be written; ``None`` if it was skipped.
+_Target = tuple[DatasetFile, dict[str, Any]] | None
 _Targets = dict[Any, _Target]
+#: New entries of each dataset, by their position in the document.
+_Chosen = dict[DatasetFile, dict[int, dict[str, Any]]]
 #: Errors and warnings that a summary keeps; all are counted.
 KEPT = 100
 #: Errors that an exception names.
@@ -166,101 +176,31 @@ def merge(
         True
     """
     opened = open_source(source)
-    path = output_path(output, "output")
+    path = _output_path(output)
     refuse_own(opened, path)
     summary = MergeSummary(output=path)
     prepare_folder(path.parent)
-    with ExitStack() as stack:
-        dataset = DatasetFile(path)
-        stack.callback(dataset.close)
-        merge_into(opened, path.parent, [dataset], lambda document, image: dataset, summary, progress, on_error)
+    with dataset_file(path) as dataset:
+        merger = Merger(path.parent, summary, on_error, lambda document, image: dataset)
+        merger.add_all(opened, progress)
+        merger.write([dataset])
     summary.images, summary.annotations = dataset.images.count, dataset.annotations.count
     summary.size = path.stat().st_size
     return summary
 
 
-def merge_into(
-    opened: Folder | File | Stream,
-    folder: Path,
-    datasets: list[DatasetFile],
-    choose: Choose,
-    summary: Summary,
-    progress: Progress,
-    on_error: OnError | None,
-    missing: Callable[[], Iterable[Finding]] = tuple,
-) -> None:
-    """Read a source to its end and write it into datasets, which are committed together.
-
-    Args:
-        opened: The source.
-        folder: The folder of the datasets.
-        datasets: Where the images go.
-        choose: Returns the dataset of an image.
-        summary: Filled in.
-        progress: As for :func:`merge`.
-        on_error: As for :func:`merge`.
-        missing: Called after the last document; returns more findings.
-    """
-    began = time.monotonic()
-    bar = progress_reporter(progress)
-
-    def report(finding: Finding) -> None:
-        summary.add(finding)
-        if on_error is not None and finding.severity == ERROR:
-            on_error(finding)
-
-    def unreadable(finding: Finding) -> None:
-        report(finding)
-        bar.advance("failed", 0)
-
-    merger = Merger(folder, FindingLog(report), choose)
-    bar.start(opened.total)
-    try:
-        summary.documents = _add_all(opened, merger, bar, unreadable)
-    finally:
-        bar.finish()
-    for finding in missing():
-        report(finding)
-    for dataset in datasets:
-        dataset.write(merger.head(), merger.lists())
-    for dataset in datasets:
-        dataset.commit()
-    summary.categories, summary.licenses = len(merger.categories.entries), len(merger.licenses.entries)
-    summary.elapsed = time.monotonic() - began
-
-
-def _add_all(
-    opened: Folder | File | Stream, merger: Merger, bar: ProgressReporter, unreadable: Callable[[Finding], None]
-) -> int:
-    count = 0
-    with closing(opened.documents(unreadable)) as documents:
-        for document in documents:
-            size = merger.add(document)
-            count += size is not None
-            bar.advance("failed" if size is None else "read", size or 0)
-    return count
-
-
-def output_path(value: object, what: str) -> Path:
-    """Return the absolute path of an output, with links of its folder resolved.
-
-    Raises:
-        InvalidParameterError: If it is not the path of a file.
-    """
-    path = folder_path(value, what)
+def _output_path(value: object) -> Path:
+    """Return the absolute path of the output, with links of its folder resolved."""
+    path = folder_path(value, "output")
     if path.is_dir() or not path.name:
         raise InvalidParameterError(
-            f"{what} must be the path of a file, such as 'dataset.json', not {str(path)!r}.", parameter=what
+            f"output must be the path of a file, such as 'dataset.json', not {str(path)!r}.", parameter="output"
         )
     return path.parent.resolve() / path.name
 
 
-def refuse_own(opened: Folder | File | Stream, path: Path) -> None:
-    """Refuse an output that the source would read as labels in the next run.
-
-    Raises:
-        InvalidParameterError: If it would.
-    """
+def refuse_own(opened: Opened, path: Path) -> None:
+    """Refuse an output that the source would read as labels in the next run."""
     if opened.reads(path):
         raise InvalidParameterError(
             f"output {str(path)!r} is among the labels of the source, so the next run would read it as one of them. "
@@ -270,32 +210,53 @@ def refuse_own(opened: Folder | File | Stream, path: Path) -> None:
 
 
 class Merger:
-    """Merges documents into one dataset, or several with the same categories and licenses.
+    """Merges documents into one dataset, or several of one folder with the same categories and licenses."""
 
-    Args:
-        folder: The folder of the datasets.
-        log: Gets the errors and warnings.
-        choose: Returns the dataset of an image.
-    """
+    def __init__(self, folder: Path, summary: Summary, on_error: OnError | None, choose: Choose) -> None:
+        self._began = time.monotonic()
+        self._folder = str(folder)
+        self._summary = summary
+        self._on_error = on_error
+        self._choose = choose
+        self._log = FindingLog(self.report)
+        self._categories, self._licenses = Categories(self._log), Licenses(self._log)
+        self._info, self._others = Agreement(), Agreement()
 
-    def __init__(self, folder: Path, log: FindingLog, choose: Choose) -> None:
-        self._log, self._choose = log, choose
-        self.categories = Categories(log)
-        self.licenses = Licenses(log)
-        self._info = Agreement()
-        self._others = Agreement()
-        self._paths = RelativePaths(folder)
+    def report(self, finding: Finding) -> None:
+        """Report an error or a warning."""
+        self._summary.add(finding)
+        if self._on_error is not None and finding.severity == ERROR:
+            self._on_error(finding)
 
-    def head(self) -> dict[str, Any]:
-        """Return the members that are the same in all documents."""
-        return {"info": self._info.members, **self._others.members}
+    def add_all(self, opened: Opened, progress: Progress) -> None:
+        """Add all documents of a source."""
+        bar = reporter(progress)
 
-    def lists(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the lists that all datasets share."""
-        return {"licenses": self.licenses.entries, "categories": self.categories.entries}
+        def unreadable(finding: Finding) -> None:
+            self.report(finding)
+            bar.advance("failed", 0)
 
-    def add(self, document: Document) -> int | None:
-        """Add a document; return its size in the dataset in bytes, ``None`` if it could not be added."""
+        bar.start(opened.total)
+        try:
+            with closing(opened.documents(unreadable)) as documents:
+                for document in documents:
+                    size = self._add(document)
+                    self._summary.documents += size is not None
+                    bar.advance("failed" if size is None else "read", size or 0)
+        finally:
+            bar.finish()
+
+    def write(self, datasets: Iterable[DatasetFile]) -> None:
+        """Write datasets under their temporary names, and complete the summary."""
+        head = {"info": self._info.members, **self._others.members}
+        lists = {"licenses": self._licenses.entries, "categories": self._categories.entries}
+        for dataset in datasets:
+            dataset.write(head, lists)
+        self._summary.licenses, self._summary.categories = map(len, lists.values())
+        self._summary.elapsed = time.monotonic() - self._began
+
+    def _add(self, document: Document) -> int | None:
+        """Add a document; return its size in the datasets in bytes, ``None`` if it could not be added."""
         if not isinstance(document.data, dict):
             self._log.error(document, "wrong-type", "The document is not an object.")
             return None
@@ -306,100 +267,83 @@ class Merger:
             else:
                 self._log.error(document, "missing-section", "The document has no images.")
             return None
-        info = document.data.get("info")
-        info = info if isinstance(info, dict) else {}
-        url = info.get("asset_url")
-        self._info.add({name: value for name, value in info.items() if name != "asset_url"})
-        self._agree(document)
-        targets: _Targets = {}
-        size = self._add_images(document, images, url, targets)
+        self._compare(document)
+        targets, size = self._add_images(document, images)
         annotations = document.data.get("annotations")
         if isinstance(annotations, list):
-            return size + self._add_annotations(document, annotations, targets)
-        if annotations is not None:
+            size += self._add_annotations(document, annotations, targets)
+        elif annotations is not None:
             self._log.error(document, "wrong-type", "The annotations are not a list.", "/annotations")
         return size
 
-    def _agree(self, document: Document) -> None:
+    def _compare(self, document: Document) -> None:
+        """Keep the members that are the same in all documents."""
+        self._info.add({name: value for name, value in _info(document).items() if name != "asset_url"})
         for name in self._others.add({name: each for name, each in document.data.items() if name not in _MERGED}):
             message = f"The member {shown(name)} is not the same in all documents, so it is left out."
             self._log.warning(document, "member-left-out", name, message)
 
     # --- Images ----------------------------------------------------------------------------------------------
 
-    def _add_images(self, document: Document, images: list[Any], url: Any, targets: _Targets) -> int:
-        licenses = self.licenses.numbers(document)
-        alone = len(images) == 1
-        chosen: dict[DatasetFile, list[int]] = {}
+    def _add_images(self, document: Document, images: list[Any]) -> tuple[_Targets, int]:
+        """Add the images of a document; return where each went by its ID, and their size in bytes."""
+        licenses = self._licenses.numbers(document)
+        chosen: _Chosen = {}
+        targets: _Targets = {}
         for index, image in enumerate(images):
+            pointer = f"/images/{index}"
             if not isinstance(image, dict):
-                self._log.error(document, "wrong-type", "The image is not an object.", f"/images/{index}")
-            elif (dataset := self._choose(document, image)) is not None:
-                chosen.setdefault(dataset, []).append(index)
-            else:
-                self._assign(document, image.get("id"), f"/images/{index}", targets, None)
-        size = 0
-        for dataset, indexes in chosen.items():
-            first = dataset.images.count + 1
-            entries = [
-                self._image(document, images[index], first + offset, licenses, f"/images/{index}")
-                for offset, index in enumerate(indexes)
-            ]
-            self._locate(document, entries, url, dataset, alone)
-            text, written = self._written(document, "images", entries, indexes, first)
-            dataset.images.add(text, len(written))
-            size += len(text)
-            numbers = dict(zip(written, range(first, first + len(written)), strict=True))
-            for index in indexes:
-                target = (dataset, numbers[index]) if index in numbers else None
-                self._assign(document, images[index].get("id"), f"/images/{index}", targets, target)
-        return size
+                self._log.error(document, "wrong-type", "The image is not an object.", pointer)
+                continue
+            target = None
+            if (dataset := self._choose(document, image)) is not None:
+                entries = chosen.setdefault(dataset, {})
+                entries[index] = made = {**image, "id": dataset.images.count + len(entries) + 1}
+                self._set_origin(document, made, dataset)
+                self._set_license(document, made, licenses, pointer)
+                target = dataset, made
+            self._set_target(document, image.get("id"), pointer, targets, target)
+        return targets, self._write_entries(document, "images", chosen)
 
-    def _image(
-        self, document: Document, image: dict[str, Any], number: int, licenses: dict[Any, int], pointer: str
-    ) -> dict[str, Any]:
-        made = {**image, "id": number}
+    def _set_origin(self, document: Document, made: dict[str, Any], dataset: DatasetFile) -> None:
+        """Set the work item, batch, URL, local path and file names of an image."""
+        url, original = _info(document).get("asset_url"), made.get("file_name")
         if document.item_id is not None:
             made["work_item_id"] = document.item_id
         if document.batch is not None:
             made["batch"] = document.batch
-        old = image.get("license")
-        if old is not None:
-            try:
-                made["license"] = licenses[old]
-            except (KeyError, TypeError):
-                # Its ID would be that of another license.
-                del made["license"]
-                message = f"There is no license {shown(old)}; the image is kept without one."
-                self._log.warning(document, "dangling-license-id", shown(old), message, f"{pointer}/license")
-        return made
+        if url:
+            made["asset_url"] = url
+        local: str | Path | None = document.asset
+        asset = local
+        if asset is None and document.item_id is None and document.path is not None:
+            # A dataset; its paths are relative to its own folder.
+            local = beside(document.path, original)
+            asset = beside(document.path, made.get("asset_path")) or local
+        if asset is not None:
+            made["asset_path"] = relative_path(asset, self._folder)
+        if isinstance(original, str):
+            made.setdefault("original_file_name", original)
+        if local is not None and (document.asset is None or len(document.data["images"]) == 1):
+            made["file_name"] = relative_path(local, self._folder)
+            # Two images may be one file; no other may have its name.
+            dataset.names.take(made["file_name"])
+        elif isinstance(original, str):
+            made["file_name"] = dataset.names.unique(sanitized(original), made["id"])
 
-    def _locate(
-        self, document: Document, entries: Sequence[dict[str, Any]], url: Any, dataset: DatasetFile, alone: bool
-    ) -> None:
-        """Set the URL, local path and file names of images."""
-        for made in entries:
-            if url:
-                made["asset_url"] = url
-            original = made.get("file_name")
-            local: str | Path | None = document.asset
-            asset = local
-            if asset is None and document.item_id is None and document.path is not None:
-                # A dataset; its paths are relative to its own folder.
-                local = beside(document.path, original)
-                asset = beside(document.path, made.get("asset_path")) or local
-            if asset is not None:
-                made["asset_path"] = self._paths.path(asset)
-            if isinstance(original, str):
-                made.setdefault("original_file_name", original)
-            if local is not None and (alone or document.asset is None):
-                made["file_name"] = self._paths.path(local)
-                # Two images may be one file; no other may have its name.
-                dataset.names.take(made["file_name"])
-            elif isinstance(original, str):
-                made["file_name"] = dataset.names.unique(sanitized(original), made["id"])
+    def _set_license(self, document: Document, made: dict[str, Any], licenses: dict[Any, int], pointer: str) -> None:
+        old = made.get("license")
+        if old is None:
+            return
+        try:
+            made["license"] = licenses[old]
+        except (KeyError, TypeError):
+            # Its ID would be that of another license.
+            del made["license"]
+            message = f"There is no license {shown(old)}; the image is kept without one."
+            self._log.warning(document, "dangling-license-id", shown(old), message, f"{pointer}/license")
 
-    def _assign(self, document: Document, old: Any, pointer: str, targets: _Targets, target: _Target) -> None:
+    def _set_target(self, document: Document, old: Any, pointer: str, targets: _Targets, target: _Target) -> None:
         if not is_id(old):
             self._log.error(document, "missing-id", "The id of the image is not a number or a string.", pointer)
         elif targets.setdefault(old, target) is not target:
@@ -409,43 +353,35 @@ class Merger:
     # --- Annotations -----------------------------------------------------------------------------------------
 
     def _add_annotations(self, document: Document, annotations: list[Any], targets: _Targets) -> int:
-        categories = self.categories.numbers(document)
-        chosen: dict[DatasetFile, tuple[list[dict[str, Any]], list[int]]] = {}
+        """Add the annotations of a document; return their size in bytes."""
+        categories = self._categories.numbers(document)
+        chosen: _Chosen = {}
         for index, annotation in enumerate(annotations):
             try:
                 target = targets[annotation.get("image_id")]
-                if target is None:
+                if target is None or target[1]["id"] is None:
                     continue
-                dataset, number = target
+                dataset, image = target
                 category = annotation.get("category_id")
                 # Captions have no category; pycocotools loads them beside others only if the member is there.
                 category = None if category is None else categories[category]
-                made = {**annotation, "id": None, "image_id": number, "category_id": category}
+                made = {**annotation, "id": None, "image_id": image["id"], "category_id": category}
             except (KeyError, TypeError, AttributeError):
                 self._refuse(document, annotation, index, targets)
                 continue
-            if "segments_info" in made:
-                made["segments_info"] = self._segments(document, annotation, index, categories)
-            if dataset not in chosen:
-                chosen[dataset] = ([], [])
-            entries, indexes = chosen[dataset]
+            entries = chosen.setdefault(dataset, {})
             made["id"] = dataset.annotations.count + len(entries) + 1
-            entries.append(made)
-            indexes.append(index)
-        size = 0
-        for dataset, (entries, indexes) in chosen.items():
-            text, written = self._written(document, "annotations", entries, indexes, dataset.annotations.count + 1)
-            dataset.annotations.add(text, len(written))
-            size += len(text)
-        return size
+            if isinstance(made.get("segments_info"), list):
+                made["segments_info"] = self._segments(document, annotation, index, categories)
+            entries[index] = made
+        return self._write_entries(document, "annotations", chosen)
 
-    def _segments(self, document: Document, annotation: dict[str, Any], index: int, categories: dict[Any, int]) -> Any:
+    def _segments(
+        self, document: Document, annotation: dict[str, Any], index: int, categories: dict[Any, int]
+    ) -> list[Any]:
         """Return the segments of a panoptic annotation; their IDs are colors of its image, so they stay."""
-        segments = annotation["segments_info"]
-        if not isinstance(segments, list):
-            return segments
         made = []
-        for position, segment in enumerate(segments):
+        for position, segment in enumerate(annotation["segments_info"]):
             try:
                 old = segment.get("category_id")
                 made.append(segment if old is None else {**segment, "category_id": categories[old]})
@@ -454,7 +390,7 @@ class Merger:
                 if not isinstance(segment, dict):
                     self._log.error(document, "wrong-type", "The segment is not an object.", pointer)
                 else:
-                    self._dangling(document, "category", segment, pointer, annotation.get("id"))
+                    self._log.error(document, *dangling("category", segment, pointer, annotation.get("id")))
         return made
 
     def _refuse(self, document: Document, annotation: Any, index: int, targets: _Targets) -> None:
@@ -464,44 +400,41 @@ class Merger:
             return
         image = annotation.get("image_id")
         kind = "category" if is_id(image) and image in targets else "image"
-        self._dangling(document, kind, annotation, pointer, annotation.get("id"))
-
-    def _dangling(
-        self, document: Document, kind: str, owner: dict[str, Any], pointer: str, annotation_id: object
-    ) -> None:
-        name = f"{kind}_id"
-        if name in owner:
-            message, pointer = f"There is no {kind} {shown(owner[name])}.", f"{pointer}/{name}"
-        else:
-            message = f"There is no {name}."
-        self._log.error(document, f"dangling-{kind}-id", message, pointer, _plain_id(annotation_id))
+        self._log.error(document, *dangling(kind, annotation, pointer, annotation.get("id")))
 
     # --- Both ------------------------------------------------------------------------------------------------
 
-    def _written(
-        self, document: Document, section: str, entries: list[dict[str, Any]], indexes: list[int], first: int
-    ) -> tuple[str, list[int]]:
-        """Return entries as JSON without brackets, and the indexes of those that could be written."""
-        try:
-            return encode(entries)[1:-1], indexes
-        except (ValueError, TypeError, RecursionError):
-            pass
+    def _write_entries(self, document: Document, section: str, chosen: _Chosen) -> int:
+        """Write the entries of a section into their datasets; return their size in bytes.
+
+        Entries that cannot be written are reported and taken out, and the IDs after them move up.
+        """
+        size = 0
+        for dataset, entries in chosen.items():
+            target = dataset.images if section == "images" else dataset.annotations
+            try:
+                text = encode([*entries.values()])[1:-1]
+            except UnwritableError:
+                text = self._writable(document, section, entries, target.count + 1)
+            target.add(text, len(entries))
+            size += len(text)
+        return size
+
+    def _writable(self, document: Document, section: str, entries: dict[int, dict[str, Any]], number: int) -> str:
         texts: list[str] = []
-        written: list[int] = []
-        for entry, index in zip(entries, indexes, strict=True):
-            old = document.data[section][index].get("id")
-            entry["id"] = first + len(texts)
+        for index, entry in list(entries.items()):
+            entry["id"] = number + len(texts)
             try:
                 texts.append(encode(entry))
-            except (ValueError, TypeError, RecursionError) as error:
-                message = f"It cannot be written as JSON: {error}."
-                own = _plain_id(old) if section == "annotations" else None
-                self._log.error(document, unwritable(error), message, f"/{section}/{index}", own)
-            else:
-                written.append(index)
-        return ",".join(texts), written
+            except UnwritableError as error:
+                del entries[index]
+                entry["id"] = None
+                message, pointer = f"It cannot be written as JSON: {error}.", f"/{section}/{index}"
+                own = document.data[section][index].get("id") if section == "annotations" else None
+                self._log.error(document, error.code, message, pointer, own)
+        return ",".join(texts)
 
 
-def _plain_id(value: object) -> int | str | None:
-    """Return the ID of an annotation if a finding can have it."""
-    return value if isinstance(value, (int, str)) else None
+def _info(document: Document) -> dict[str, Any]:
+    info = document.data.get("info")
+    return info if isinstance(info, dict) else {}

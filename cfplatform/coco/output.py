@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import posixpath
@@ -11,7 +12,8 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import closing
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any
@@ -26,38 +28,58 @@ _STEP = 256 * 1024
 _HIDDEN, _PART = ".", ".part"
 
 #: Compact JSON in ASCII, which is read the same in any encoding. NaN and infinity are refused: JSON has neither.
-encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 #: A relative path that stays in its folder: no ``..``, drive, backslash or control character.
 _CONTAINED = re.compile(r"(?!/|\.$)(?!(?:.*/)?\.\.(?:/|$))[^\\:\x00-\x1f\x7f]+")
 
 
+class UnwritableError(Exception):
+    """A value cannot be written as JSON."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        #: One of the keys of ``coco.CODES``.
+        self.code = "not-finite" if "Out of range float" in str(error) else "not-json"
+
+
+def encode(value: Any) -> str:
+    """Return a value as JSON; raise :class:`UnwritableError` if JSON does not have it."""
+    try:
+        return _encode(value)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UnwritableError(error) from None
+
+
+def copied(value: Any) -> Any:
+    """Return a copy that the caller cannot change; raise :class:`UnwritableError` if it could not be written."""
+    try:
+        return json.loads(_encode(value))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UnwritableError(error) from None
+
+
 class Section:
     """The entries of one list of the dataset, in a temporary file without a name: nothing is left if the process dies.
 
-    Args:
-        folder: The folder of the dataset, whose disk has to hold the file.
+    The file is in the folder of the dataset, because that disk has the space for it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         #: Entries so far.
         self.count = 0
-        self._separator = b"\n"
-        try:
+        with _refusing(folder):
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=_STEP)  # noqa: SIM115 - see close()
-        except OSError as error:
-            raise refusal(error, folder) from None
 
     def add(self, text: str, count: int) -> None:
         """Append entries, as JSON with commas between them."""
         if not count:
             return
         try:
-            self._file.write(self._separator + text.encode("ascii"))
+            self._file.write((b",\n" if self.count else b"\n") + text.encode("ascii"))
         except OSError as error:
-            raise refusal(error, self._folder) from None
-        self._separator = b",\n"
+            raise _refusal(error, self._folder) from None
         self.count += count
 
     def copy_to(self, file: IO[bytes]) -> None:
@@ -72,98 +94,92 @@ class Section:
             self._file.close()
 
 
+@dataclass(frozen=True, eq=False)
 class DatasetFile:
-    """A dataset that is being written.
+    """A dataset that is being written, under a temporary path."""
 
-    Args:
-        path: Its final path.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._temporary = _temporary(path)
-        with ExitStack() as stack:
-            self.images = Section(path.parent)
-            stack.callback(self.images.close)
-            self.annotations = Section(path.parent)
-            stack.callback(self.annotations.close)
-            #: The ``file_name`` of each image.
-            self.names = Names()
-            stack.callback(self.names.close)
-            stack.callback(discard, self._temporary)
-            self._closing = stack.pop_all()
+    temporary: Path
+    images: Section
+    annotations: Section
+    #: The ``file_name`` of each image.
+    names: Names
 
     def write(self, head: dict[str, Any], lists: dict[str, list[dict[str, Any]]]) -> None:
-        """Write the dataset under its temporary name.
+        """Write the dataset: members, then lists, then its images and annotations."""
+        with _refusing(self.temporary.parent), open(self.temporary, "xb", buffering=_STEP) as file:
+            file.write(b"{")
+            for name, value in head.items():
+                file.write(f"{encode(name)}:{encode(value)},\n".encode("ascii"))
+            for name, entries in lists.items():
+                members = ",".join(f"\n{encode(entry)}" for entry in entries)
+                file.write(f'"{name}":[{members}\n],\n'.encode("ascii"))
+            file.write(b'"images":[')
+            self.images.copy_to(file)
+            file.write(b'\n],\n"annotations":[')
+            self.annotations.copy_to(file)
+            file.write(b"\n]}\n")
 
-        Args:
-            head: Members that come first.
-            lists: Lists that come before those of images and annotations.
-        """
-        try:
-            with open(self._temporary, "xb", buffering=_STEP) as file:
-                file.write(b"{")
-                for name, value in head.items():
-                    file.write(f"{encode(name)}:{encode(value)},\n".encode("ascii"))
-                for name, entries in lists.items():
-                    members = ",".join(f"\n{encode(entry)}" for entry in entries)
-                    file.write(f'"{name}":[{members}\n],\n'.encode("ascii"))
-                file.write(b'"images":[')
-                self.images.copy_to(file)
-                file.write(b'\n],\n"annotations":[')
-                self.annotations.copy_to(file)
-                file.write(b"\n]}\n")
-        except OSError as error:
-            raise refusal(error, self.path.parent) from None
 
-    def commit(self) -> None:
-        """Move it to its final path."""
-        try:
-            os.replace(self._temporary, self.path)
-        except OSError as error:
-            raise refusal(error, self.path.parent) from None
-
-    def close(self) -> None:
-        """Remove all temporary files."""
-        self._closing.close()
+@contextlib.contextmanager
+def dataset_file(path: Path) -> Iterator[DatasetFile]:
+    """Yield a dataset to write, which replaces ``path`` if the block succeeds."""
+    folder = path.parent
+    with (
+        _replacing(path) as temporary,
+        closing(Section(folder)) as images,
+        closing(Section(folder)) as annotations,
+        closing(Names()) as names,
+    ):
+        yield DatasetFile(temporary, images, annotations, names)
 
 
 @contextlib.contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
     """Yield a temporary path for a file, which replaces ``path`` if the block succeeds.
 
-    Raises:
-        DownloadError: If it cannot be written.
+    An ``OSError`` of the block becomes a :class:`~cfplatform.DownloadError`.
     """
-    temporary = _temporary(path)
+    with _refusing(path.parent), _replacing(path) as temporary:
+        yield temporary
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    temporary = path.with_name(f"{_HIDDEN}{local.unique_name()}{_PART}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        with _refusing(path.parent):
+            os.replace(temporary, path)
+    finally:
+        _discard(temporary)
+
+
+@contextlib.contextmanager
+def _refusing(folder: Path) -> Iterator[None]:
+    """Turn an ``OSError`` into an error that says that the output cannot be written."""
+    try:
+        yield
     except CFPlatformError:
         # Some of them are OSErrors too.
         raise
     except OSError as error:
-        raise refusal(error, path.parent) from None
-    finally:
-        discard(temporary)
+        raise _refusal(error, folder) from None
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f"{_HIDDEN}{local.unique_name()}{_PART}")
+def _refusal(error: OSError, folder: Path) -> DownloadError:
+    return DownloadError(
+        f"The output in {str(folder)!r} cannot be written: {error.strerror or error} ({local.free_space(folder)}). "
+        "The previous file is unchanged, and no temporary file is left. Free disk space, then run it again."
+    )
 
 
-def discard(temporary: Path) -> None:
-    """Remove an unfinished file."""
+def _discard(temporary: Path) -> None:
     with contextlib.suppress(OSError):
         temporary.unlink()
 
 
 def prepare_folder(folder: Path) -> None:
-    """Create the folder of an output, and remove temporary files that killed processes of this host left in it.
-
-    Raises:
-        InvalidParameterError: If it cannot be created.
-    """
+    """Create the folder of an output, and remove temporary files that killed processes of this host left in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -174,15 +190,7 @@ def prepare_folder(folder: Path) -> None:
         for entry in entries:
             name = entry.name
             if name.startswith(_HIDDEN) and name.endswith(_PART) and local.is_left_behind(name[1 : -len(_PART)]):
-                discard(folder / name)
-
-
-def refusal(error: OSError, folder: Path) -> DownloadError:
-    """Return the error for an output that cannot be written."""
-    return DownloadError(
-        f"The output in {str(folder)!r} cannot be written: {error.strerror or error} ({local.free_space(folder)}). "
-        "The previous file is unchanged, and no temporary file is left. Free disk space, then run it again."
-    )
+                _discard(folder / name)
 
 
 # --- Names of images -----------------------------------------------------------------------------------------------
@@ -225,28 +233,20 @@ class Names:
             self._known.close()
 
 
-class RelativePaths:
-    """Paths of images relative to the folder of the dataset.
+def relative_path(image: str | os.PathLike[str], folder: str) -> str:
+    """Return the path of an image with ``/`` as separator: relative to a folder, or absolute on another drive."""
+    outer, name = os.path.split(os.path.abspath(image))
+    return _relative_folder(outer, folder) + name
 
-    Args:
-        folder: The folder of the dataset, absolute.
-    """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = str(folder)
-        self._last = ("", "")
-
-    def path(self, image: str | os.PathLike[str]) -> str:
-        """Return the path with ``/`` as separator: relative, or absolute if it is on another drive."""
-        outer, name = os.path.split(os.fspath(image))
-        if outer != self._last[0] or not outer:
-            try:
-                relative = os.path.relpath(outer, self._folder)
-            except ValueError:
-                relative = outer
-            relative = relative.replace(os.sep, "/")
-            self._last = (outer, "" if relative == "." else f"{relative}/")
-        return self._last[1] + name
+@functools.lru_cache(maxsize=64)
+def _relative_folder(outer: str, folder: str) -> str:
+    try:
+        relative = os.path.relpath(outer, folder)
+    except ValueError:
+        # Another drive.
+        relative = outer
+    return "" if relative == "." else f"{relative.replace(os.sep, '/')}/"
 
 
 def beside(document: Path, name: Any) -> str | None:

@@ -8,6 +8,7 @@ from operator import mul, sub
 from typing import Any, NamedTuple
 
 from . import mask as masks
+from .findings import Problem, shown
 from .values import NUMBERS, are_finite, are_numbers, box, is_crowd, number
 
 #: Pixels by which a shape may extend beyond the image, because tools round in different ways.
@@ -19,8 +20,6 @@ AREA_SHARE, AREA_OUTLINE, AREA_PIXELS = 0.01, 0.5, 1.0
 FLAT = 1e-6
 #: A box and its segmentation, enlarged by so many pixels on every side, have at least this intersection over union.
 AROUND, SHARED = 2.0, 0.5
-#: Characters of a string, and digits of a number, that a message repeats.
-_SHOWN = 40
 
 #: Width and height of an image.
 Size = tuple[float, float]
@@ -28,22 +27,6 @@ Size = tuple[float, float]
 _Corners = tuple[float, float, float, float]
 #: Left, top, width and height.
 _Box = tuple[float, float, float, float]
-
-
-class Problem(NamedTuple):
-    """An error or a warning, before its document is known.
-
-    Attributes:
-        code: One of the keys of ``coco.CODES``.
-        message: What is wrong, as a sentence.
-        pointer: The position below the annotation or the document.
-        annotation_id: The ``id`` of the annotation.
-    """
-
-    code: str
-    message: str
-    pointer: str
-    annotation_id: Any = None
 
 
 class _Extent(NamedTuple):
@@ -60,25 +43,12 @@ class _Extent(NamedTuple):
         return self.least - slack <= area <= self.most + slack
 
 
-def shown(value: Any) -> str:
-    """Return a value as a message shows it, always short."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= _SHOWN else f"{value[: _SHOWN - 1]}…")
-    if isinstance(value, (list, dict)):
-        return "a list" if isinstance(value, list) else "an object"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int):
-        return str(value) if abs(value) < 10**_SHOWN else f"a number of more than {_SHOWN} digits"
-    return f"{value:.6g}" if isinstance(value, float) else type(value).__name__
-
-
 def shape_problems(annotation: dict[str, Any], image: Size | None, named: int | None) -> Iterator[Problem]:
     """Yield the problems of the shapes of an annotation.
 
     Args:
         annotation: The annotation.
-        image: The size of its image; ``None`` if unknown, then no shape is outside of it.
+        image: The size of its image; without it, no shape is outside.
         named: How many keypoints its category names; ``None`` if it names none.
     """
     if "bbox" in annotation:
@@ -245,7 +215,7 @@ def _area_problems(annotation: dict[str, Any], extent: _Extent | None) -> Iterat
     found = box(annotation.get("bbox"))
     if "area" not in annotation:
         if extent or found:
-            yield Problem("missing-area", "The annotation has no area.", "")
+            yield Problem("missing-area", "The annotation has no area.")
         return
     area = annotation["area"]
     if type(area) not in NUMBERS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
@@ -14,12 +14,12 @@ from typing import Any, TypeGuard
 
 from .. import naming
 from ..destination import local
-from ..exceptions import InvalidParameterError, shown
+from ..exceptions import InvalidParameterError
 from ..progress import Progress
 from .documents import Document, OnError, Source, open_source
-from .findings import CODES, Finding
-from .merging import Summary, merge_into, refuse_own
-from .output import DatasetFile, prepare_folder
+from .findings import ERROR, Finding, shown
+from .merging import Merger, Summary, refuse_own
+from .output import DatasetFile, dataset_file, prepare_folder
 
 #: Units that can be kept together.
 UNITS = ("item", "batch")
@@ -115,52 +115,52 @@ def split(
         refuse_own(opened, part.output)
     prepare_folder(folder)
     with ExitStack() as stack:
-        datasets: dict[str, DatasetFile] = {}
-        for name, part in summary.parts.items():
-            datasets[name] = DatasetFile(part.output)
-            stack.callback(datasets[name].close)
+        datasets = {name: stack.enter_context(dataset_file(part.output)) for name, part in summary.parts.items()}
 
         def dataset(document: Document, image: dict[str, Any]) -> DatasetFile | None:
-            name = choose.part(document, image)
+            name = choose(document, image)
             return None if name is None else datasets[name]
 
-        merge_into(opened, folder, list(datasets.values()), dataset, summary, progress, on_error, choose.missing)
+        merger = Merger(folder, summary, on_error, dataset)
+        merger.add_all(opened, progress)
+        if isinstance(choose, _ByBatch):
+            for finding in choose.missing():
+                merger.report(finding)
+        merger.write(datasets.values())
     for name, part in summary.parts.items():
         part.images, part.annotations = datasets[name].images.count, datasets[name].annotations.count
         part.size = part.output.stat().st_size
     return summary
 
 
-class _Shares:
-    """Splits by a hash, so the part of an image does not depend on other images."""
-
-    def __init__(self, fractions: Mapping[str, float], by: str, seed: int | str) -> None:
-        self._names = list(fractions)
-        # The last part takes the rest, whatever rounding leaves.
-        self._bounds = [*accumulate(fractions.values())][:-1]
-        self._key = _item if by == "item" else _batch
-        self._seed = f"{seed}\0".encode("utf-8", "surrogatepass")
-
-    def part(self, document: Document, image: dict[str, Any]) -> str:
-        """Return the part of an image."""
-        key = self._key(document, image).encode("utf-8", "surrogatepass")
-        position = int.from_bytes(blake2b(self._seed + key, digest_size=8).digest(), "big") / 2**64
-        return self._names[sum(position >= bound for bound in self._bounds)]
-
-    def missing(self) -> Iterator[Finding]:
-        """Yield nothing: every image has a part."""
-        yield from ()
+#: Returns the part of an image; ``None`` skips the image.
+_Choose = Callable[[Document, dict[str, Any]], str | None]
 
 
-class _Lists:
-    """Splits by lists of batches."""
+def _by_fraction(fractions: Mapping[str, float], by: str, seed: int | str) -> _Choose:
+    """Choose parts by a hash, so the part of an image does not depend on other images."""
+    names = list(fractions)
+    # The last part takes the rest, whatever rounding leaves.
+    bounds = [*accumulate(fractions.values())][:-1]
+    unit = _item if by == "item" else _batch
+    start = f"{seed}\0".encode("utf-8", "surrogatepass")
+
+    def choose(document: Document, image: dict[str, Any]) -> str:
+        key = unit(document, image).encode("utf-8", "surrogatepass")
+        position = int.from_bytes(blake2b(start + key, digest_size=8).digest(), "big") / 2**64
+        return names[sum(position >= bound for bound in bounds)]
+
+    return choose
+
+
+class _ByBatch:
+    """Chooses parts by lists of batches."""
 
     def __init__(self, lists: Mapping[str, Sequence[str]]) -> None:
         self._parts = {batch: name for name, batches in lists.items() for batch in batches}
         self._seen: set[str] = set()
 
-    def part(self, document: Document, image: dict[str, Any]) -> str | None:
-        """Return the part of an image, ``None`` if no list has its batch."""
+    def __call__(self, document: Document, image: dict[str, Any]) -> str | None:
         batch = _batch(document, image)
         self._seen.add(batch)
         return self._parts.get(batch)
@@ -168,12 +168,11 @@ class _Lists:
     def missing(self) -> Iterator[Finding]:
         """Yield the batches that only the lists or only the source have."""
         for batch in sorted(self._seen - self._parts.keys()):
-            code, message = "batch-without-part", f"The batch {shown(batch)} is in no part, so its items were left out."
-            yield Finding(code, CODES[code].severity, message, batch=batch)
+            message = f"The batch {shown(batch)} is in no part, so its items were left out."
+            yield Finding("batch-without-part", ERROR, message, batch=batch)
         for batch in sorted(self._parts.keys() - self._seen):
-            code = "unknown-batch"
             message = f"The batch {shown(batch)} of the part {self._parts[batch]!r} is not in the source."
-            yield Finding(code, CODES[code].severity, message, batch=batch)
+            yield Finding("unknown-batch", ERROR, message, batch=batch)
 
 
 def _item(document: Document, image: dict[str, Any]) -> str:
@@ -196,7 +195,7 @@ def _batch(document: Document, image: dict[str, Any]) -> str:
     return str(batch)
 
 
-def _chooser(parts: Mapping[str, float] | Mapping[str, Sequence[str]], by: str, seed: int | str) -> _Shares | _Lists:
+def _chooser(parts: Mapping[str, float] | Mapping[str, Sequence[str]], by: str, seed: int | str) -> _Choose:
     """Check the parts."""
     if not isinstance(parts, Mapping) or not parts:
         raise InvalidParameterError(
@@ -212,7 +211,7 @@ def _chooser(parts: Mapping[str, float] | Mapping[str, Sequence[str]], by: str, 
         total = math.fsum(fractions.values())
         if abs(total - 1) > _TOLERANCE:
             raise InvalidParameterError(f"parts must be fractions that sum to 1, not to {total:g}.", parameter="parts")
-        return _Shares(fractions, by, seed)
+        return _by_fraction(fractions, by, seed)
     lists = {name: [*value] for name, value in parts.items() if _is_list(value)}
     if len(lists) != len(parts):
         raise InvalidParameterError(
@@ -221,7 +220,7 @@ def _chooser(parts: Mapping[str, float] | Mapping[str, Sequence[str]], by: str, 
     batches = [batch for each in lists.values() for batch in each]
     if twice := sorted({batch for batch in batches if batches.count(batch) > 1}):
         raise InvalidParameterError(f"parts must have each batch once, not {twice[0]!r} twice.", parameter="parts")
-    return _Lists(lists)
+    return _ByBatch(lists)
 
 
 def _is_fraction(value: object) -> TypeGuard[float]:

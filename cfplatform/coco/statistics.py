@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..progress import Progress
+from ..progress import Progress, reporter
 from ..resources.base import table
-from .documents import Document, OnError, Source, reported
+from .documents import Document, OnError, Source, open_source, reported
 from .findings import Finding
 from .tables import Categories, FindingLog
 from .values import Key, box, is_crowd, key, number, records
@@ -122,24 +122,20 @@ class Stats:
         }
 
     def _repr_html_(self) -> str:
-        totals = table("Labels", self._totals())
-        classes = table(
-            _caption("Classes", len(self.categories)),
-            (
-                (name, each.annotations, each.images, f"{each.mean_side:.0f}")
-                for name, each in _first(self.categories.items())
-            ),
+        classes = _grid(
+            "Classes",
             ("name", "annotations", "images", "mean side"),
+            [(name, each.annotations, each.images, f"{each.mean_side:.0f}") for name, each in self.categories.items()],
         )
-        batches = table(
-            _caption("Batches", len(self.batches)),
-            (
-                (name, each.documents, each.images, each.annotations, each.empty_images)
-                for name, each in _first(self.batches.items())
-            ),
+        batches = _grid(
+            "Batches",
             ("name", "documents", "images", "annotations", "empty images"),
+            [
+                (name, each.documents, each.images, each.annotations, each.empty_images)
+                for name, each in self.batches.items()
+            ],
         )
-        return totals + classes + (batches if self.batches else "")
+        return table("Labels", self._totals()) + classes + (batches if self.batches else "")
 
     def _totals(self) -> list[tuple[str, Any]]:
         return [
@@ -154,12 +150,9 @@ class Stats:
         ]
 
 
-def _first(entries: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    return list(entries)[:_ROWS]
-
-
-def _caption(title: str, count: int) -> str:
-    return title if count <= _ROWS else f"{title}: the first {_ROWS} of {count}"
+def _grid(title: str, header: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
+    caption = title if len(rows) <= _ROWS else f"{title}: the first {_ROWS} of {len(rows)}"
+    return table(caption, rows[:_ROWS], header)
 
 
 class StatsBuilder:
@@ -327,6 +320,6 @@ def stats(source: Source, *, progress: Progress = None, on_error: OnError | None
         if on_error is not None:
             on_error(finding)
 
-    for document in reported(source, progress, missed if on_error else None):
+    for document in reported(open_source(source), reporter(progress), missed if on_error else None):
         builder.add(document)
     return builder.result()

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from ..exceptions import shown
-from .documents import Document
-from .findings import CODES, Finding
-from .output import encode
+from .documents import Document, finding_about
+from .findings import Finding, Problem, shown
+from .output import UnwritableError, copied, encode
 
 #: Warnings that are remembered, so that each is reported once.
 _REMEMBERED = 10_000
+_NOTHING = object()
 
 
 class FindingLog:
-    """Reports errors, and each warning once, however many documents repeat it.
-
-    Args:
-        report: Called with each finding.
-    """
+    """Reports errors, and each warning once, however many documents repeat it."""
 
     def __init__(self, report: Callable[[Finding], Any]) -> None:
         self._report = report
         self._warned: set[tuple[str, str]] = set()
 
     def error(
-        self, document: Document, code: str, message: str, pointer: str = "", annotation_id: int | str | None = None
+        self, document: Document, code: str, message: str, pointer: str = "", annotation_id: object = None
     ) -> None:
         """Report an error."""
-        self._report(document.finding(code, CODES[code].severity, message, pointer, annotation_id))
+        self._report(finding_about(document, Problem(code, message, pointer, annotation_id)))
 
     def warning(self, document: Document, code: str, subject: str, message: str, pointer: str = "") -> None:
         """Report a warning, unless there was one with this code about this subject."""
@@ -38,15 +34,15 @@ class FindingLog:
             return
         if len(self._warned) < _REMEMBERED:
             self._warned.add((code, subject))
-        self._report(document.finding(code, CODES[code].severity, message, pointer))
+        self._report(finding_about(document, Problem(code, message, pointer)))
+
+
+class _RefusedError(Exception):
+    """An entry cannot be used: code, message and pointer of the error."""
 
 
 class Table:
-    """Entries of all documents, each once, numbered from 1 in the order in which they first appear.
-
-    Args:
-        log: Gets the errors and warnings.
-    """
+    """Entries of all documents, each once, numbered from 1 in the order in which they first appear."""
 
     #: The section of the document, the name of one of its entries, and the members that identify an entry.
     _section: str
@@ -70,99 +66,89 @@ class Table:
         if listed is None:
             return {}
         if not isinstance(listed, list):
-            self._error(document, "wrong-type", f"The {self._section} are not a list.", "")
+            self._log.error(document, "wrong-type", f"The {self._section} are not a list.", f"/{self._section}")
             return {}
         numbers: dict[Any, int] = {}
         used: set[int] = set()
-        complete = True
         for index, entry in enumerate(listed):
-            number = self._read(document, entry, f"/{index}", numbers)
+            pointer = f"/{self._section}/{index}"
+            try:
+                self._check(entry, pointer, numbers)
+                number = self._number(document, entry, pointer)
+            except _RefusedError as error:
+                self._log.error(document, *error.args)
+                continue
             if number in used:
                 message = f"The {self._one} is there under two ids; both become one."
-                pointer = f"/{self._section}/{index}"
                 self._log.warning(document, f"duplicate-{self._one}-name", str(number), message, pointer)
-            complete = complete and number != 0
+            numbers[entry.get("id")] = number
             used.add(number)
-        if complete:
+        if len(numbers) == len(listed):
             # Copies, because a stream may change and reuse one document.
             self._last, self._last_numbers = [{**entry} for entry in listed], numbers
         return numbers
 
-    def _read(self, document: Document, entry: Any, position: str, numbers: dict[Any, int]) -> int:
-        """Read an entry of a document; return its number, 0 if it cannot be used."""
+    def _check(self, entry: Any, pointer: str, numbers: dict[Any, int]) -> None:
+        """Check that an entry of a document has an ID of its own."""
         if not isinstance(entry, dict):
-            return self._error(document, "wrong-type", f"The {self._one} is not an object.", position)
+            raise _RefusedError("wrong-type", f"The {self._one} is not an object.", pointer)
         own = entry.get("id")
         if not is_id(own):
-            message = f"The id of the {self._one} is not a number or a string."
-            return self._error(document, "missing-id", message, position)
+            raise _RefusedError("missing-id", f"The id of the {self._one} is not a number or a string.", pointer)
         if own in numbers:
             message = f"The id {shown(own)} is that of an earlier {self._one}, which is used."
-            return self._error(document, f"duplicate-{self._one}-id", message, f"{position}/id")
-        found = self._entry(document, entry, position)
-        if found is None:
-            return 0
-        numbers[own] = found["id"]
-        return numbers[own]
+            raise _RefusedError(f"duplicate-{self._one}-id", message, f"{pointer}/id")
 
-    def _entry(self, document: Document, entry: dict[str, Any], position: str) -> dict[str, Any] | None:
-        """Return the entry of the dataset that is the same as this one."""
-        identity = self._identity(entry)
-        same = self._known.setdefault(identity, [])
-        for known in same:
-            if all(_agree(known.get(member), entry.get(member)) for member in self._meaning):
-                self._complete(document, known, entry, position)
-                return known
+    def _number(self, document: Document, entry: dict[str, Any], pointer: str) -> int:
+        """Return the number of the entry of the dataset that is the same as this one; add it if it is new."""
         try:
-            # A copy that the caller cannot change, and that can be written at the end.
-            made: dict[str, Any] = json.loads(encode(entry))
-        except (ValueError, TypeError, RecursionError) as error:
+            identity = self._identity(entry)
+            same = self._known.setdefault(identity, [])
+            for known in same:
+                if all(_agree(known.get(member), entry.get(member)) for member in self._meaning):
+                    self._complete(document, known, entry, pointer)
+                    return int(known["id"])
+            made: dict[str, Any] = copied(entry)
+        except UnwritableError as error:
             message = f"The {self._one} cannot be written as JSON: {error}."
-            self._error(document, unwritable(error), message, position)
-            return None
+            raise _RefusedError(error.code, message, pointer) from None
         made["id"] = len(self.entries) + 1
         if same:
             members = ", ".join(self._meaning)
             message = f"The {self._one} {shown(identity[0])} has other {members} than before; they stay separate."
-            pointer = f"/{self._section}{position}"
             self._log.warning(document, f"{self._one}-differs", str(made["id"]), message, pointer)
         else:
-            self._compare(document, identity, position)
+            self._compare(document, identity, pointer)
         same.append(made)
         self.entries.append(made)
-        return made
+        return len(self.entries)
 
     def _identity(self, entry: dict[str, Any]) -> tuple[str, ...]:
         first, second = (entry.get(member) or "" for member in self._members)
         if first and isinstance(first, str) and isinstance(second, str):
             return first, second
         # Without a name only its own ID distinguishes it from others.
-        return shown(first), shown(second), shown(entry.get("id"))
+        return shown(first), shown(second), encode([first, second, entry.get("id")])
 
-    def _complete(self, document: Document, known: dict[str, Any], entry: dict[str, Any], position: str) -> None:
+    def _complete(self, document: Document, known: dict[str, Any], entry: dict[str, Any], pointer: str) -> None:
         """Add members that are new; of those that differ the first is kept."""
         for member, value in entry.items():
             if member == "id" or known.get(member) == value:
                 continue
-            below = f"{position}/{_escaped(member)}"
+            below = f"{pointer}/{_escaped(member)}"
             if member not in known or (known[member] is None and member in self._meaning):
                 try:
-                    known[member] = json.loads(encode(value))
-                except (ValueError, TypeError, RecursionError) as error:
+                    known[member] = copied(value)
+                except UnwritableError as error:
                     message = f"{shown(member)} cannot be written as JSON: {error}."
-                    self._error(document, unwritable(error), message, below)
+                    self._log.error(document, error.code, message, below)
             elif value is not None and not (member in self._members and not value):
                 name = f"The {self._one} {shown(self._identity(entry)[0])}"
                 message = f"{name} has another {shown(member)} than before; the first one is kept."
-                subject, pointer = f"{known['id']} {member}", f"/{self._section}{below}"
-                self._log.warning(document, f"{self._one}-members", subject, message, pointer)
+                self._log.warning(document, f"{self._one}-members", f"{known['id']} {member}", message, below)
 
-    def _compare(self, document: Document, identity: tuple[str, ...], position: str) -> None:
+    def _compare(self, document: Document, identity: tuple[str, ...], pointer: str) -> None:
         """Warn if a new entry is almost the same as a known one."""
-
-    def _error(self, document: Document, code: str, message: str, position: str) -> int:
-        self._log.error(document, code, message, f"/{self._section}{position}")
-        return 0
 
 
 class Licenses(Table):
@@ -185,7 +171,7 @@ class Categories(Table):
         super().__init__(log)
         self._spelled: dict[str, tuple[str, str]] = {}
 
-    def _compare(self, document: Document, identity: tuple[str, ...], position: str) -> None:
+    def _compare(self, document: Document, identity: tuple[str, ...], pointer: str) -> None:
         """Warn if a new category is almost the same as a known one."""
         name, outer, *unnamed = identity
         if unnamed:
@@ -199,7 +185,7 @@ class Categories(Table):
         else:
             code, difference = "category-spelling", f"differs from {shown(known[0])} only by case or spaces"
         message = f"The category {shown(name)} {difference}; they stay separate."
-        self._log.warning(document, code, f"{name}\0{outer}", message, f"/categories{position}")
+        self._log.warning(document, code, f"{name}\0{outer}", message, pointer)
 
 
 class Agreement:
@@ -216,21 +202,14 @@ class Agreement:
     def add(self, members: dict[str, Any]) -> list[str]:
         """Compare with the members of another document; return the names of those that are not kept."""
         if self._kept is None:
-            self._kept = {name: copy for name, value in members.items() if (copy := _copied(value)) is not _NOTHING}
+            self._kept = {}
+            for name, value in members.items():
+                with contextlib.suppress(UnwritableError):
+                    self._kept[name] = copied(value)
         dropped = [name for name, value in self._kept.items() if members.get(name, _NOTHING) != value]
         for name in dropped:
             del self._kept[name]
         return dropped + [name for name in members if name not in self._kept and name not in dropped]
-
-
-_NOTHING = object()
-
-
-def _copied(value: Any) -> Any:
-    try:
-        return json.loads(encode(value))
-    except (ValueError, TypeError, RecursionError):
-        return _NOTHING
 
 
 def _agree(known: Any, value: Any) -> bool:
@@ -244,8 +223,3 @@ def _escaped(member: object) -> str:
 def is_id(value: object) -> bool:
     """Tell whether a value can be an ID; a missing one counts as an ID too."""
     return value is None or isinstance(value, (int, float, str))
-
-
-def unwritable(error: Exception) -> str:
-    """Return the code for a value that cannot be written as JSON."""
-    return "not-finite" if "Out of range float" in str(error) else "not-json"

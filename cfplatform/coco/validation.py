@@ -6,14 +6,12 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
-from ..progress import Progress
-from .documents import Document, Source, reported
-from .findings import CODES, Finding
-from .shapes import Problem, Size, shape_problems, shown
+from ..progress import Progress, reporter
+from .documents import Document, Source, finding_about, open_source, reported
+from .findings import Finding, Problem, dangling, shown
+from .shapes import Size, shape_problems
 from .values import Key, box, key, number
 
-#: Characters of an ID that a finding repeats.
-_ID_LENGTH = 100
 #: Members that make an annotation useful.
 _SHAPES = ("bbox", "segmentation", "keypoints", "caption", "segments_info")
 #: The code for an ID that is there twice, by section.
@@ -25,16 +23,13 @@ _ID_CODES = {
 
 
 class _Seen(NamedTuple):
-    """The entries of a document so far, to which annotations refer.
+    """The entries of a document so far, to which annotations refer."""
 
-    Attributes:
-        images: The size of each image by its ID, ``None`` if it is unknown.
-        categories: How many keypoints each category names, ``None`` if it names none.
-        boxes: Image, category and box of each annotation.
-    """
-
+    #: The size of each image by its ID, ``None`` if it is unknown.
     images: dict[Key, Size | None]
+    #: How many keypoints each category names, ``None`` if it names none.
     categories: dict[Key, int | None]
+    #: Image, category and box of each annotation.
     boxes: set[tuple[Key, Key | None, Any]]
 
 
@@ -62,7 +57,7 @@ def validate(source: Source, *, progress: Progress = None) -> Generator[Finding]
         [('dangling-category-id', '/annotations/0/category_id')]
     """
     missed: deque[Finding] = deque()
-    return _findings(reported(source, progress, missed.append), missed)
+    return _findings(reported(open_source(source), reporter(progress), missed.append), missed)
 
 
 def _findings(documents: Generator[Document], missed: deque[Finding]) -> Generator[Finding]:
@@ -80,20 +75,12 @@ def check(document: Document) -> Iterator[Finding]:
         >>> [finding.code for finding in check(Document({"images": []}))]
         ['missing-section']
     """
-    for code, message, pointer, annotation_id in _problems(document.data):
-        yield document.finding(code, CODES[code].severity, message, pointer, _plain_id(annotation_id))
-
-
-def _plain_id(value: Any) -> Any:
-    """Return an ID if a finding can have it."""
-    if isinstance(value, str):
-        return value if len(value) <= _ID_LENGTH else None
-    return None if number(value) is None else value
+    return (finding_about(document, problem) for problem in _problems(document.data))
 
 
 def _problems(data: Any) -> Iterator[Problem]:
     if not isinstance(data, dict):
-        yield Problem("wrong-type", f"The document is {shown(data)}, not an object.", "")
+        yield Problem("wrong-type", f"The document is {shown(data)}, not an object.")
         return
     for section in _ID_CODES:
         yield from _section_problems(data, section)
@@ -118,7 +105,7 @@ def _entries(data: dict[str, Any], section: str) -> Iterator[tuple[int, dict[str
 def _section_problems(data: dict[str, Any], section: str) -> Iterator[Problem]:
     if section not in data:
         if section != "categories" or any("category_id" in each for _, each in _entries(data, "annotations")):
-            yield Problem("missing-section", f"The document has no {section}.", "")
+            yield Problem("missing-section", f"The document has no {section}.")
         return
     found = data[section]
     if not isinstance(found, list):
@@ -194,17 +181,17 @@ def _annotation_problems(annotation: dict[str, Any], data: dict[str, Any], seen:
     image, category = key(annotation.get("image_id")), key(annotation.get("category_id"))
     has_images, has_categories = (isinstance(data.get(section), list) for section in ("images", "categories"))
     if has_images and image not in seen.images:
-        yield _dangling("image", annotation)
+        yield dangling("image", annotation)
     # If there are categories, tools look up that of every annotation, captions too.
     needs_category = has_categories and ("category_id" in annotation or "segments_info" not in annotation)
     if needs_category and category not in seen.categories:
-        yield _dangling("category", annotation)
+        yield dangling("category", annotation)
     yield from _plain_problems(annotation)
     found = box(annotation.get("bbox"))
     if found and image is not None:
         same = image, category, found
         if same in seen.boxes:
-            yield Problem("duplicate-annotation", "An earlier annotation has the same image, category and box.", "")
+            yield Problem("duplicate-annotation", "An earlier annotation has the same image, category and box.")
         seen.boxes.add(same)
     size = None if image is None else seen.images.get(image)
     yield from shape_problems(annotation, size, None if category is None else seen.categories.get(category))
@@ -212,16 +199,9 @@ def _annotation_problems(annotation: dict[str, Any], data: dict[str, Any], seen:
         yield from _segment_problems(annotation["segments_info"], seen)
 
 
-def _dangling(kind: str, owner: dict[str, Any], pointer: str = "") -> Problem:
-    name = f"{kind}_id"
-    if name not in owner:
-        return Problem(f"dangling-{kind}-id", f"There is no {name}.", pointer)
-    return Problem(f"dangling-{kind}-id", f"There is no {kind} {shown(owner[name])}.", f"{pointer}/{name}")
-
-
 def _plain_problems(annotation: dict[str, Any]) -> Iterator[Problem]:
     if not any(annotation.get(name) for name in _SHAPES):
-        yield Problem("no-shape", "The annotation has no box, segmentation, keypoints or caption.", "")
+        yield Problem("no-shape", "The annotation has no box, segmentation, keypoints or caption.")
     crowd = annotation.get("iscrowd", 0)
     if not isinstance(crowd, (int, float)) or crowd not in (0, 1):
         yield Problem("bad-crowd", f"iscrowd is {shown(crowd)}, neither 0 nor 1.", "/iscrowd")
@@ -239,4 +219,4 @@ def _segment_problems(segments: list[Any], seen: _Seen) -> Iterator[Problem]:
         if not isinstance(segment, dict):
             yield Problem("wrong-type", f"The segment is {shown(segment)}, not an object.", pointer)
         elif key(segment.get("category_id")) not in seen.categories:
-            yield _dangling("category", segment, pointer)
+            yield dangling("category", segment, pointer)

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib import resources
 from typing import Any
+from xml.etree import ElementTree
 
 import jinja2
+import pygal
 from markupsafe import Markup, escape
+from pygal.style import Style
 
 from .. import naming
 from .._version import __version__
 from ..coco.findings import CODES, FindingGroup
 from ..coco.statistics import BatchStats
 from ..resources import Batch
-from . import charts
-from .survey import Sample, Survey, totals
-from .text import script_json, shown
+from ..viz.drawing import readable
+from .survey import Sample, Survey, shown, totals
 from .thumbnails import Thumbnail, media_type
+
+# pygal installs an import hook for its plug-ins; before Python 3.12 it makes each import of a missing module warn.
+sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
 #: Maximum rows of a table and bars of a chart; the others are counted.
 MAX_ROWS, MAX_BARS = 200, 15
@@ -28,17 +35,20 @@ MAX_ROWS, MAX_BARS = 200, 15
 MAX_CHOICES = 500
 #: The position of the images. Text of documents is escaped, so it cannot contain this.
 _IMAGES = "<!-- images -->"
+#: Characters that a parser of HTML could misread.
+_ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+
+#: Elements that are removed: the page has its own style sheet and script.
+_LEFT_OUT = {"script", "style", "desc"}
+_LABEL = 22
+_WIDTH = 420
+#: Only for the space of labels; the style sheet of the page sets the colours.
+_STYLE = Style(label_font_size=14, value_font_size=12)
+_SIZES = {"small": "< 32²", "medium": "≤ 96²", "large": "> 96²"}
 
 
 class Page:
-    """The page in pieces: :meth:`head`, an :meth:`image` for each sample, :meth:`tail`.
-
-    Args:
-        found: The statistics, findings and samples.
-        title: The heading.
-        batches: The batches of the platform, if they are known.
-        made_at: The time that the page shows.
-    """
+    """The page in pieces: ``head``, an :meth:`image` for each sample, ``tail``."""
 
     def __init__(self, found: Survey, title: str, batches: Sequence[Batch] | None, made_at: datetime | None) -> None:
         style, script = _file("report.css"), _file("report.js")
@@ -59,7 +69,7 @@ class Page:
             policy=_policy(style, script),
             style=Markup(style),  # noqa: S704 - files of this package
             script=Markup(script),  # noqa: S704
-            index=Markup(script_json(_index(found, groups))),  # noqa: S704 - escaped for a script
+            index=Markup(_script_json(_index(found, groups))),  # noqa: S704 - escaped for a script
             images=Markup(_IMAGES),  # noqa: S704
             totals=totals(found),
             batches=_batches(found, batches),
@@ -73,24 +83,21 @@ class Page:
             max_rows=MAX_ROWS,
             max_bars=MAX_BARS,
         )
-        self._head, _, self._tail = text.partition(_IMAGES)
-
-    def head(self) -> str:
-        """Return everything before the images."""
-        return self._head
+        self.head, _, self.tail = text.partition(_IMAGES)
 
     def image(self, number: int, thumbnail: Thumbnail) -> str:
         """Return an image as a block that a browser neither runs nor decodes before it is shown."""
         note = f' data-note="{escape(shown(thumbnail.note))}"' if thumbnail.note else ""
         return f'<script type="text/plain" id="p{number}"{note}>{thumbnail.text}</script>\n'
 
-    def tail(self) -> str:
-        """Return everything after the images."""
-        return self._tail
-
 
 def _file(name: str) -> str:
     return (resources.files("cfplatform.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _script_json(value: Any) -> str:
+    """Return JSON in ASCII that cannot end the script block around it."""
+    return json.dumps(value, separators=(",", ":")).translate(_ESCAPES)
 
 
 def _policy(style: str, script: str) -> str:
@@ -150,20 +157,54 @@ def _charts(found: Survey) -> dict[str, Markup]:
     sizes = [(f"{name} ({_SIZES[name]})", count) for name, count in stats.box_sizes.items()]
     sides = [(f"{side} to {max(1, 2 * side)} px", count) for side, count in list(stats.box_sides.items())[-MAX_BARS:]]
     return {
-        "class_chart": _chart(classes, "Annotations by class"),
-        "size_chart": _chart(sizes, "Objects by area"),
-        "side_chart": _chart(sides, "Boxes by size"),
+        "class_chart": _bars(classes, "Annotations by class"),
+        "size_chart": _bars(sizes, "Objects by area"),
+        "side_chart": _bars(sides, "Boxes by size"),
     }
 
 
-_SIZES = {"small": "< 32²", "medium": "≤ 96²", "large": "> 96²"}
-
-
-def _chart(values: list[tuple[str, int]], title: str) -> Markup:
+def _bars(values: Sequence[tuple[str, int]], title: str) -> Markup:
+    """Return a chart of names and counts as inline SVG, without scripts, styles and colours of its own."""
     if not any(count for _, count in values):
         return Markup()
-    described = ", ".join(f"{shown(name, 40)}: {count:,}" for name, count in values)
-    return charts.bars(values, f"{title}. {described}")
+    chart = pygal.HorizontalBar(
+        width=_WIDTH,
+        height=60 + 24 * len(values),
+        margin=8,
+        margin_right=48,
+        spacing=4,
+        show_legend=False,
+        print_values=True,
+        print_values_position="top",
+        show_x_labels=False,
+        min_scale=2,
+        max_scale=5,
+        formatter=lambda value: f"{value:,.0f}",
+        style=_STYLE,
+        js=(),
+        css=(),
+        no_prefix=True,
+    )
+    # pygal draws from the bottom up.
+    upwards = list(reversed(values))
+    chart.x_labels = [readable(name, _LABEL) for name, _ in upwards]
+    chart.add("", [count for _, count in upwards])
+    described = ", ".join(f"{readable(name)}: {count:,}" for name, count in values)
+    return _inline(chart.render_tree(), f"{title}. {described}")
+
+
+def _inline(tree: ElementTree.Element, alternative: str) -> Markup:
+    for parent in list(tree.iter()):
+        for child in list(parent):
+            if not isinstance(child.tag, str) or child.tag.rpartition("}")[2] in _LEFT_OUT:
+                parent.remove(child)
+        for name in ("style", "id"):
+            parent.attrib.pop(name, None)
+    tree.attrib.update({"role": "img", "aria-label": alternative, "class": "chart"})
+    for title in tree.findall("title"):
+        title.text = alternative
+    # ElementTree has escaped all text.
+    return Markup(ElementTree.tostring(tree, encoding="unicode", method="html"))  # noqa: S704
 
 
 def _meaning(group: FindingGroup) -> str:

@@ -14,55 +14,49 @@ from ..coco.statistics import Stats, StatsBuilder
 from ..coco.validation import check
 from ..coco.values import Key, key, records
 from ..progress import ProgressReporter
-from .text import shown
+from ..viz.drawing import readable
 
 #: Findings shown of each code, and of each sample.
 NAMED, NAMED_OF_SAMPLE = 20, 5
+#: Maximum characters of a text of a document.
+MAX_TEXT = 200
 #: Classes of a sample that the gallery can be filtered by.
 _CLASSES = 100
 
 
+def shown(text: object, limit: int = MAX_TEXT) -> str:
+    """Return a text of a document as the page shows it."""
+    return readable(text, limit)
+
+
 @dataclass
 class Sample:
-    """A document that the gallery shows.
-
-    Attributes:
-        item_id: The work item.
-        batch: Its batch.
-        path: The file of the labels.
-        asset: The image, if there is one.
-        file_name: The name of the image in the document.
-        classes: The number of annotations of each class.
-        annotations: The number of all annotations, including those without a class.
-        codes: The codes of its findings.
-        findings: The first findings, as texts.
-    """
+    """A document that the gallery shows."""
 
     item_id: str
     batch: str
     path: Path
     asset: Path | None
+    #: The name of the image in the document.
     file_name: str
+    #: The number of annotations of each class.
     classes: dict[str, int]
+    #: The number of all annotations, including those without a class.
     annotations: int
+    #: The codes of its findings.
     codes: list[str]
+    #: The first findings, as texts.
     findings: list[str]
 
 
 @dataclass
 class Survey:
-    """The result of the first pass.
-
-    Attributes:
-        stats: The statistics.
-        findings: The findings by code.
-        samples: The documents that the gallery shows.
-        assets: The number of images of each batch.
-    """
+    """The result of the first pass."""
 
     stats: Stats
     findings: FindingGroups
     samples: list[Sample]
+    #: The number of images of each batch.
     assets: Counter[str]
 
 

@@ -28,14 +28,11 @@ _WORKERS = min(4, os.cpu_count() or 1)
 
 
 class Thumbnail(NamedTuple):
-    """A drawn image.
+    """A drawn image."""
 
-    Attributes:
-        text: The file in base64; empty if nothing could be drawn.
-        note: A message to show with it.
-    """
-
+    #: The file in base64; empty if nothing could be drawn.
     text: str
+    #: A message to show with it.
     note: str
 
 

@@ -111,13 +111,13 @@ def write_report(
         found = survey(folder, samples, reporter)
         page = Page(found, title or root.resolve().name, on_platform, made_at)
         with written_atomically(path) as part, open(part, "x", encoding="utf-8", newline="\n") as file:
-            file.write(page.head())
+            file.write(page.head)
             drawn = thumbnails(found.samples, class_colours(found.stats.categories))
             with contextlib.closing(drawn):
                 for number, thumbnail in enumerate(drawn):
                     file.write(page.image(number, thumbnail))
                     reporter.advance("drawn", len(thumbnail.text))
-            file.write(page.tail())
+            file.write(page.tail)
     finally:
         reporter.finish()
     return ReportSummary(

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from ..coco.images import Size, open_image
 from ..coco.values import by_id, key, records, size_of
 from ..exceptions import InvalidParameterError
 from . import marks
 from .colours import BLACK, Colour, against, class_colours
-from .marks import Mark
-from .text import TextCanvas
+from .marks import Box, Mark
 
 #: What can be drawn on; ``None`` stands for a blank image.
 Picture = str | os.PathLike[str] | bytes | Image.Image | None
@@ -32,6 +31,10 @@ _EDGE = [255 if 32 < value < 224 else 0 for value in range(256)]
 _CAPTION: Colour = (32, 32, 32)
 _CAPTIONS = 3
 _ROUNDED = 200
+#: Maximum characters of a name.
+MAX_TEXT = 40
+#: Texts that are kept apart; with more of them the image is full anyway.
+_KEPT_APART = 200
 
 
 def draw(
@@ -216,6 +219,17 @@ def _dot(pen: ImageDraw.ImageDraw, point: tuple[float, float], colour: Colour, r
         pen.circle(point, max(1, radius // 2), fill=against(colour))
 
 
+def _edge(line: int) -> int:
+    return max(1, line // 4)
+
+
+def _line(canvas: Image.Image) -> int:
+    return max(2, round(max(canvas.size) / 320))
+
+
+# --- Names and sentences -------------------------------------------------------------------------------------------
+
+
 def _write(
     canvas: Image.Image,
     found: list[Mark],
@@ -223,7 +237,7 @@ def _write(
     font: str | os.PathLike[str] | None,
     left_out: int,
 ) -> None:
-    text = TextCanvas(canvas, font)
+    text = _TextCanvas(canvas, font)
     if left_out:
         text.sentence(f"{left_out:,} more annotations are not drawn", BLACK)
     for caption in [mark.caption for mark in found if mark.caption is not None][:_CAPTIONS]:
@@ -237,9 +251,77 @@ def _write(
             text.name(mark.name, (left - more, top - more, right + more, bottom + more), colours[mark.name])
 
 
-def _edge(line: int) -> int:
-    return max(1, line // 4)
+def readable(value: object, limit: int = MAX_TEXT) -> str:
+    """Return a text on one line, without characters that are invisible or change the direction of text."""
+    text = str(value)[: 4 * limit]
+    shown = "".join(ch if ch.isprintable() else " " if ch.isspace() else "\ufffd" for ch in text)
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
-def _line(canvas: Image.Image) -> int:
-    return max(2, round(max(canvas.size) / 320))
+class _TextCanvas:
+    """An image that text is written on, without overlaps if there is space."""
+
+    def __init__(self, image: Image.Image, font: str | os.PathLike[str] | None) -> None:
+        self._size = image.size
+        self._pen = ImageDraw.Draw(image)
+        height = max(11, round(max(image.size) / 48))
+        try:
+            self._font = ImageFont.load_default(height) if font is None else ImageFont.truetype(font, height)
+        except OSError as error:
+            raise InvalidParameterError(
+                f"font {os.fspath(font or '')!r} cannot be used: {error}", parameter="font"
+            ) from None
+        self._edge = max(2, height // 6)
+        # The same for all letters, so that texts in a row have one height.
+        self._height = self._font.getbbox("Ágjy")[3] + 2 * self._edge
+        self._placed: list[Box] = []
+
+    def name(self, text: str, extent: Box, colour: Colour) -> None:
+        """Write the name of an object at its upper edge, or at another free position near it."""
+        text = self._fitting(readable(text))
+        if not text:
+            return
+        width = self._font.getlength(text) + 2 * self._edge
+        positions = [self._inside(position) for position in self._positions(extent, width)]
+        free = (position for position in positions if not self._is_taken(position))
+        self._write(text, next(free, positions[0]), colour)
+
+    def sentence(self, text: str, colour: Colour) -> None:
+        """Write a sentence at the lower edge, above earlier ones."""
+        text = self._fitting(readable(text, 400))
+        if not text:
+            return
+        width = self._font.getlength(text) + 2 * self._edge
+        bottom = float(self._size[1])
+        while bottom > self._height and self._is_taken((0, bottom - self._height, width, bottom)):
+            bottom -= self._height
+        self._write(text, self._inside((0, bottom - self._height, width, bottom)), colour)
+
+    def _positions(self, extent: Box, width: float) -> Iterator[Box]:
+        left, top, right, bottom = extent
+        for x in (left, right - width):
+            for y in (top - self._height, top, bottom, bottom - self._height):
+                yield x, y, x + width, y + self._height
+
+    def _inside(self, position: Box) -> Box:
+        left = max(0.0, min(position[0], self._size[0] - (position[2] - position[0])))
+        top = max(0.0, min(position[1], self._size[1] - self._height))
+        return left, top, left + position[2] - position[0], top + self._height
+
+    def _is_taken(self, position: Box) -> bool:
+        left, top, right, bottom = position
+        return any(left < r and l < right and top < b and t < bottom for l, t, r, b in self._placed)  # noqa: E741
+
+    def _fitting(self, text: str) -> str:
+        available = self._size[0] - 2 * self._edge
+        while text and self._font.getlength(text) > available:
+            text = text[:-2].rstrip("…") + "…" if len(text) > 2 else ""
+        return text
+
+    def _write(self, text: str, position: Box, colour: Colour) -> None:
+        ink = against(colour)
+        self._pen.rectangle(position, fill=colour, outline=ink)
+        self._pen.text((position[0] + self._edge, position[1] + self._edge), text, fill=ink, font=self._font)
+        if len(self._placed) < _KEPT_APART:
+            self._placed.append(position)

@@ -32,25 +32,19 @@ MAX_BONES = 500
 
 @dataclass
 class Mark:
-    """An annotation to draw.
-
-    Attributes:
-        name: The class.
-        box: Left, top, right and bottom.
-        rings: The outlines.
-        mask: The mask, and its position.
-        crowd: Whether it stands for many objects.
-        keypoints: Each with its visibility: 0 for unknown, 1 for hidden, 2 for visible.
-        bones: Pairs of keypoints, by position.
-        caption: A sentence about the image.
-    """
+    """An annotation to draw."""
 
     name: str
+    #: Left, top, right and bottom.
     box: Box | None = None
+    #: The outlines.
     rings: list[list[Point]] = field(default_factory=list)
+    #: The mask, and its position.
     mask: tuple[Image.Image, tuple[int, int]] | None = None
     crowd: bool = False
+    #: Each with its visibility: 0 for unknown, 1 for hidden, 2 for visible.
     keypoints: list[tuple[float, float, int]] = field(default_factory=list)
+    #: Pairs of keypoints, by position.
     bones: list[tuple[int, int]] = field(default_factory=list)
     caption: str | None = None
 
@@ -69,6 +63,20 @@ class Mark:
         return min(xs), min(ys), max(xs), max(ys)
 
 
+class _Budget:
+    """The rest of a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._left: float = limit
+
+    def takes(self, amount: float) -> bool:
+        """Tell whether so much more is within the limit, and count it."""
+        if amount > self._left:
+            return False
+        self._left -= amount
+        return True
+
+
 class Reader:
     """Makes marks of annotations.
 
@@ -83,10 +91,10 @@ class Reader:
         self._size = size
         self._target = target
         self._scale = target[0] / size[0], target[1] / size[1]
-        self._pixels_left = MAX_MASK_PIXELS
-        self._shaded_left = MAX_SHADED_PIXELS
-        self._points_left = MAX_POINTS
-        self._columns_left: float = MAX_CROSSED_COLUMNS
+        self._pixels = _Budget(MAX_MASK_PIXELS)
+        self._shaded = _Budget(MAX_SHADED_PIXELS)
+        self._points = _Budget(MAX_POINTS)
+        self._columns = _Budget(MAX_CROSSED_COLUMNS)
 
     def mark(self, annotation: dict[str, Any]) -> Mark:
         """Return the drawable parts of an annotation."""
@@ -121,7 +129,7 @@ class Reader:
         return self._near(x, 0), self._near(y, 1), self._near(x + width, 0), self._near(y + height, 1)
 
     def _ring(self, polygon: Any) -> list[Point] | None:
-        if not masks.is_polygon(polygon) or not self._takes(len(polygon) // 2):
+        if not masks.is_polygon(polygon) or not self._points.takes(len(polygon) // 2):
             return None
         return [(self._near(x, 0), self._near(y, 1)) for x, y in zip(polygon[::2], polygon[1::2], strict=True)]
 
@@ -137,16 +145,15 @@ class Reader:
             return None
         trimmed, first, last = columns
         pixels = found.height * (last - first)
-        if pixels > min(MAX_PIXELS_OF_MASK, self._pixels_left):
+        if pixels > MAX_PIXELS_OF_MASK or not self._pixels.takes(pixels):
             return None
-        self._pixels_left -= pixels
         mask = _image(trimmed)
         left, right = round(first * self._scale[0]), max(round(last * self._scale[0]), 1)
         target = max(1, right - left), self._target[1]
         if target != mask.size:
             mask = mask.resize(target, Image.Resampling.BOX)
         rows = mask.getbbox()
-        if rows is None or not self._shades(target[0], rows[3] - rows[1]):
+        if rows is None or not self._shaded.takes(target[0] * (rows[3] - rows[1])):
             return None
         return mask.crop((0, rows[1], target[0], rows[3])), (left, rows[1])
 
@@ -159,28 +166,16 @@ class Reader:
         left, top = max(0, math.floor(min(xs))), max(0, math.floor(min(ys)))
         width = min(self._target[0], math.ceil(max(xs)) + 1) - left
         height = min(self._target[1], math.ceil(max(ys)) + 1) - top
-        if width <= 0 or height <= 0 or not self._shades(width, height):
+        if width <= 0 or height <= 0 or not self._shaded.takes(width * height):
             return None
-        self._columns_left -= sum(abs(x - ring[index - 1][0]) for ring in rings for index, (x, _) in enumerate(ring))
-        if self._columns_left < 0:
+        crossed = sum(abs(x - ring[index - 1][0]) for ring in rings for index, (x, _) in enumerate(ring))
+        if not self._columns.takes(crossed):
             return None
         polygons = [[value for x, y in ring for value in (x - left, y - top)] for ring in rings]
         return _image(masks.polygon_runs(polygons, height, width)), (left, top)
 
-    def _shades(self, width: int, height: int) -> bool:
-        """Tell whether so many more pixels may be shaded, and count them."""
-        allowed = width * height <= self._shaded_left
-        self._shaded_left -= width * height if allowed else 0
-        return allowed
-
-    def _takes(self, points: int) -> bool:
-        """Tell whether so many more points may be drawn, and count them."""
-        allowed = points <= self._points_left
-        self._points_left -= points if allowed else 0
-        return allowed
-
     def _keypoints(self, flat: Any) -> list[tuple[float, float, int]]:
-        if not _are_usable(flat) or len(flat) % 3 or not self._takes(len(flat) // 3):
+        if not _are_usable(flat) or len(flat) % 3 or not self._points.takes(len(flat) // 3):
             return []
         triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         return [(self._near(x, 0), self._near(y, 1), int(min(max(v, 0), 2))) for x, y, v in triples]

@@ -240,7 +240,12 @@ def test_findings_are_grouped_by_code():
 
 @pytest.mark.parametrize(
     ("known", "location"),
-    [({"path": "a.json", "item_id": "i"}, "a.json /x"), ({"item_id": "i"}, "i /x"), ({}, "document /x")],
+    [
+        ({"path": "a.json", "item_id": "i"}, "a.json /x"),
+        ({"item_id": "i", "batch": "b"}, "i /x"),
+        ({"batch": "b"}, "b /x"),
+        ({}, "document /x"),
+    ],
 )
 def test_a_finding_has_a_location(known, location):
     assert Finding("bad-box", "error", "It is wrong.", pointer="/x", **known).location == location
