@@ -7,11 +7,13 @@ import errno
 import functools
 import itertools
 import os
+import re
 import secrets
 import shutil
 import socket
 import stat
 import time
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +41,7 @@ _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_di
 #: Distinguishes this process from an earlier one with the same id, as in a container that was restarted.
 _PROCESS = secrets.token_hex(4)
 _NUMBERS = itertools.count()
+_FILE_URL = re.compile("(?:file|local)://([^/?#]*)([^?#]*)", re.IGNORECASE)
 _FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -77,8 +80,19 @@ def prepare_destination(destination: object, what: str = "destination") -> Path:
 
 
 def folder_path(value: object, what: str) -> Path:
-    """Return the path of a folder that a caller named; raise :class:`InvalidParameterError` if it cannot be one."""
+    """Return the path of a folder that a caller named, also as a ``file://`` URL.
+
+    Raises:
+        InvalidParameterError: If it cannot be the path of a folder.
+    """
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
+    if isinstance(text, str) and (url := _FILE_URL.match(text.strip())):
+        if url[1].lower() not in ("", "localhost"):
+            message = f"{what} {text!r} needs an absolute path after three slashes."
+            raise InvalidParameterError(message, parameter=what)
+        text = urllib.parse.unquote(url[2])
+        if os.name == "nt":
+            text = re.sub("^/(?=[A-Za-z]:)", "", text)
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise InvalidParameterError(f"{what} must be the path of a folder, not {text!r}.", parameter=what)
     try:

@@ -11,8 +11,6 @@ import functools
 import hashlib
 import os
 import re
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +64,7 @@ def open_destination(destination: object, state: object = None) -> Destination:
                 "state is for destinations that are URLs; a folder keeps its state in itself. Leave it out.",
                 parameter="state",
             )
-        return Destination(local.prepare_destination(local_path(destination)))
+        return Destination(local.prepare_destination(destination))
     root = state_root(url, state)
     remote = RemoteDestination(url, root)
     # Now, since what is wrong with the store is to be reported before a folder is made.
@@ -128,18 +126,6 @@ def refuse_url(destination: object, instead: str = "") -> None:
         raise InvalidParameterError(
             f"destination must be the path of a folder here, not a URL.{advice}", parameter="destination"
         )
-
-
-def local_path(destination: object) -> object:
-    """Return the path that a ``file://`` URL names; anything else unchanged."""
-    if not isinstance(destination, str) or not re.match(r"(?i)\s*(file|local)://", destination):
-        return destination
-    parts = urllib.parse.urlsplit(destination.strip())
-    if parts.netloc.lower() not in ("", "localhost"):
-        raise InvalidParameterError(
-            "A file:// destination needs an absolute path after three slashes.", parameter="destination"
-        )
-    return urllib.request.url2pathname(parts.path)
 
 
 class RemoteDestination(Destination):
