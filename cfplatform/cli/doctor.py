@@ -334,7 +334,7 @@ def _destination(destination: str) -> Check:
     try:
         if remote.remote_url(destination) is not None:
             return _store()
-        return _folder(local.folder_path(remote.local_path(destination), "destination"))
+        return _folder(local.folder_path(destination, "destination"))
     except CFPlatformError as error:
         return Check("destination", _FAILED, message(error), "Name another folder.")
 

@@ -6,8 +6,10 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -37,6 +39,7 @@ READ_STEP = 256 * 1024
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 #: Whether files can be addressed relative to an open folder, which Windows does not know.
 _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
+_FILE_URL = re.compile("(?:file|local)://([^/?#]*)([^?#]*)", re.IGNORECASE)
 _FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -78,8 +81,19 @@ def prepare_destination(destination: object, what: str = "destination") -> Path:
 
 
 def folder_path(value: object, what: str) -> Path:
-    """Return the path of a folder that a caller named; raise :class:`InvalidParameterError` if it cannot be one."""
+    """Return the path of a folder that a caller named, also as a ``file://`` URL.
+
+    Raises:
+        InvalidParameterError: If it cannot be the path of a folder.
+    """
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
+    if isinstance(text, str) and (url := _FILE_URL.match(text.strip())):
+        if url[1].lower() not in ("", "localhost"):
+            message = f"{what} {text!r} needs an absolute path after three slashes."
+            raise InvalidParameterError(message, parameter=what)
+        text = urllib.parse.unquote(url[2])
+        if os.name == "nt":
+            text = re.sub("^/(?=[A-Za-z]:)", "", text)
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise InvalidParameterError(f"{what} must be the path of a folder, not {text!r}.", parameter=what)
     try:

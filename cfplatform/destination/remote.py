@@ -11,8 +11,6 @@ import functools
 import hashlib
 import os
 import re
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +60,7 @@ def open_destination(destination: object, state: object = None) -> Destination:
     """
     url = remote_url(destination)
     if url is None:
-        folder = local.prepare_destination(local_path(destination))
+        folder = local.prepare_destination(destination)
         if state is None:
             return Destination(folder)
         return Destination(folder, local.prepare_destination(state_root(str(folder), state), "state"))
@@ -129,18 +127,6 @@ def refuse_url(destination: object, instead: str = "") -> None:
         raise InvalidParameterError(
             f"destination must be the path of a folder here, not a URL.{advice}", parameter="destination"
         )
-
-
-def local_path(destination: object) -> object:
-    """Return the path that a ``file://`` URL names; anything else unchanged."""
-    if not isinstance(destination, str) or not re.match(r"(?i)\s*(file|local)://", destination):
-        return destination
-    parts = urllib.parse.urlsplit(destination.strip())
-    if parts.netloc.lower() not in ("", "localhost"):
-        raise InvalidParameterError(
-            "A file:// destination needs an absolute path after three slashes.", parameter="destination"
-        )
-    return urllib.request.url2pathname(parts.path)
 
 
 class RemoteDestination(Destination):

@@ -289,10 +289,7 @@ def iter_downloaded(
         .json .png
     """
     url = remote.remote_url(destination)
-    if url is not None:
-        root = remote.state_root(url, state)
-    else:
-        root = local.folder_path(remote.local_path(destination), "destination").resolve()
+    root = remote.state_root(url, state) if url else local.folder_path(destination, "destination").resolve()
     for row in read_downloaded(root):
         yield DownloadedItem(row.project_id, row.item_id, **located(root, url, row.path, row.asset_path))
 

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import itertools
 import json
-import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 

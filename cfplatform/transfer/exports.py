@@ -284,7 +284,7 @@ class Exports:
         extract = options.get("extract", False)
         overwrite = options.get("overwrite", False)
         remote.refuse_url(destination)
-        folder = local.Destination(local.prepare_destination(remote.local_path(destination)))
+        folder = local.Destination(local.prepare_destination(destination))
         run = Run(self._patience, on_wait=progress.Watch(self._calls.trouble, reporter))
         export = self.get(export_id, run)
         if options.get("wait", True) and not export.is_final:
