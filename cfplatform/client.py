@@ -800,9 +800,7 @@ class Client:
             >>> [export.name for export in client.get_exports(sandbox.space_id, max_items=3)]
             []
         """
-        from .transfer import exports
-
-        return self._exports(space_id).listed(exports.checked_format(format), params.max_items(max_items))
+        return self._exports(space_id).listed(format, params.max_items(max_items))
 
     def get_export(self, export_id: Id, space_id: Id | None = None) -> Export:
         """Fetch one export, with its status.

@@ -20,7 +20,7 @@ _BLANKS = " \t\r\n"
 _OPENING = re.compile(rf"[{_BLANKS}]*\{{()[{_BLANKS}]*(\}}?)")
 _NAME = re.compile(rf'[{_BLANKS}]*(?=")')
 _COLON = re.compile(rf"[{_BLANKS}]*:[{_BLANKS}]*")
-_NEXT = re.compile(rf"[{_BLANKS}]*([,}}])")
+_NEXT = re.compile(rf"[{_BLANKS}]*[,}}]")
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -82,9 +82,9 @@ def set_asset_url(document: bytes, asset_url: str | None) -> bytes:
     """
     with contextlib.suppress(ValueError, RecursionError):
         text = document.decode()
-        outer, inner = _members(text, int(text.startswith("\ufeff")), "info"), None
+        outer, inner = members(text, int(text.startswith("\ufeff")), "info"), None
         if outer.found is not None and text.startswith("{", outer.found[0]):
-            inner = _members(text, outer.found[0], "asset_url")
+            inner = members(text, outer.found[0], "asset_url")
         if not text[outer.end :].strip(_BLANKS):
             start, end, value = edit(asset_url, outer, inner)
             return text[:start].encode() + value + text[end:].encode()
@@ -107,19 +107,24 @@ def edit(asset_url: str | None, document: Members, info: Members | None) -> Edit
     return Edit(added_to.start, added_to.start, value + (b"" if added_to.is_empty else b", "))
 
 
-def _members(text: str, at: int, name: str) -> Members:
+def members(text: str, at: int, name: str) -> Members:
     """Read the object that begins there; raise ``ValueError`` if it is not valid."""
     opening = _match(_OPENING, text, at)
     found, at, mark = None, opening.end(), opening[2]
     while mark != "}":
-        key, at = _decode(text, _match(_NAME, text, at).end())
-        start = _match(_COLON, text, at).end()
-        _, end = _decode(text, start)
-        following = _match(_NEXT, text, end)
-        at, mark = following.end(), following[1]
+        key, value, at = member(text, at)
+        mark = text[at - 1]
         if key == name:
-            found = start, end
+            found = value
     return Members(opening.start(1), bool(opening[2]), found, at)
+
+
+def member(text: str, at: int) -> tuple[str, tuple[int, int], int]:
+    """Read a member: its name, where its value stands, and where the mark behind it ends."""
+    key, at = _decode(text, _match(_NAME, text, at).end())
+    start = _match(_COLON, text, at).end()
+    _, end = _decode(text, start)
+    return key, (start, end), _match(_NEXT, text, end).end()
 
 
 def _match(pattern: re.Pattern[str], text: str, at: int) -> re.Match[str]:

@@ -6,7 +6,7 @@ import itertools
 import json
 import operator
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -102,13 +102,15 @@ def work_item_queries(filters: WorkItemFilters) -> list[Query]:
 
 
 def _id_groups(name: str, ids: Iterable[Any] | None, check: Any) -> list[Sequence[str]]:
-    if ids is None:
-        return [()]
+    return [()] if ids is None else list(chunks(unique_ids(name, ids, check), MAX_FILTER_IDS))
+
+
+def unique_ids(name: str, ids: Iterable[Any], check: Callable[[str, Any], str]) -> list[str]:
+    """Check a list of ids, and return each once, as text."""
     if isinstance(ids, (str, bytes, dict)) or not isinstance(ids, Iterable):
         hint = f"for a single id write {name}=[the id]"
         raise _wrong(name, f"{name} must be a list of ids, not {type(ids).__name__}; {hint}.")
-    unique = list(dict.fromkeys(check(name, value) for value in ids))
-    return list(chunks(unique, MAX_FILTER_IDS))
+    return list(dict.fromkeys(check(name, value) for value in ids))
 
 
 def batch_id(name: str, value: Any) -> str:

@@ -39,13 +39,6 @@ MAX_PROJECTS = 50
 MAX_BATCHES = 100
 #: Seconds between two polls after a while, unless the caller passes another number.
 POLL_INTERVAL = 5.0
-
-_DATES = {
-    "created_at_from": "createdAtFrom",
-    "created_at_to": "createdAtTo",
-    "updated_at_from": "updatedAtFrom",
-    "updated_at_to": "updatedAtTo",
-}
 #: Seconds before the second poll, and the factor by which each wait is longer than the one before.
 FIRST_POLL = 1.0
 POLL_GROWTH = 1.3
@@ -66,9 +59,7 @@ def request_body(
     dates: dict[str, DatetimeLike | None],
 ) -> dict[str, Any]:
     """Return the body of the request; refuse what the platform would refuse or take for something else."""
-    if not isinstance(name, str) or not name.strip():
-        raise InvalidParameterError(f"name must be a text that is not blank, not {shown(name)}.", parameter="name")
-    body: dict[str, Any] = {"name": name.strip(), "format": _member("format", format, ExportFormat)}
+    body: dict[str, Any] = {"name": params.text("name", name), "format": _member("format", format, ExportFormat)}
     if content is not None:
         body["content"] = _member("content", content, ExportContent)
         if body["format"] == ExportFormat.COCO_JSON and body["content"] != ExportContent.ANNOTATION:
@@ -83,17 +74,8 @@ def request_body(
         body["projectIds"] = projects
     if batches:
         body["batchIds"] = [int(each) for each in batches]
-    params.work_item_queries(params.WorkItemFilters(**dates))  # type: ignore[typeddict-item]
-    for argument, key in _DATES.items():
-        value = dates.get(argument)
-        if value is not None:
-            body[key] = params.date(argument, value)[1]
-    return body
-
-
-def checked_format(value: str | None) -> str | None:
-    """Check the filter of a listing."""
-    return None if value is None else _member("format", value, ExportFormat)
+    (query,) = params.work_item_queries(params.WorkItemFilters(**dates))  # type: ignore[typeddict-item]
+    return {**body, **dict(query)}
 
 
 def _member(name: str, value: Any, kind: type[ExportFormat] | type[ExportContent]) -> str:
@@ -106,9 +88,7 @@ def _member(name: str, value: Any, kind: type[ExportFormat] | type[ExportContent
 def _ids(name: str, ids: Iterable[Any] | None, check: Callable[[str, Any], str], most: int) -> list[str]:
     if ids is None:
         return []
-    if isinstance(ids, (str, bytes, dict)) or not isinstance(ids, Iterable):
-        raise InvalidParameterError(f"{name} must be a list of ids, not {type(ids).__name__}.", parameter=name)
-    unique = list(dict.fromkeys(check(name, each) for each in ids))
+    unique = params.unique_ids(name, ids, check)
     if not unique:
         raise InvalidParameterError(
             f"{name} is empty, which the platform takes for everything. Leave it out if that is what you want.",
@@ -156,7 +136,7 @@ class Exports:
         """Yield the exports, the newest first."""
         query = [("limit", str(min(params.MAX_PAGE_SIZE, limit or params.MAX_PAGE_SIZE)))]
         if kind is not None:
-            query.insert(0, ("format", kind))
+            query.insert(0, ("format", _member("format", kind, ExportFormat)))
         pages = pagination.iterate_pages(lambda query: self._calls.get_json(self._path(), query), query, restart=True)
         return (self._make(data) for data in pagination.items(pages, limit=limit))
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from ..documents import Edit, Members, edit
+from ..documents import PARSE_LIMIT, Edit, Members, edit, member, members
+from ..exceptions import InvalidResponseError
 
 #: Bytes that a name can have, with every letter escaped, and its quotes.
-LONGEST_NAME = 6 * len("asset_url") + 2
+LONGEST_NAME = 6 * len("info") + 2
 
 #: An escape hides the byte behind it. Two bytes for two, so that positions stay.
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
-_TOKEN = re.compile(rb'"[^"]*"?|[{}\[\],:]|[^ \t\r\n"{}\[\],:]+')
-_INFO = re.compile(rb'"(?:i|\\u0069)(?:n|\\u006[eE])(?:f|\\u0066)(?:o|\\u006[fF])"')
+_OPENING = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{()[ \t\r\n]*(?=[^ \t\r\n])(\}?)")
+#: A member of this name, or what may become one when more has come.
+_INFO = re.compile(rb'"(?:i|\\u0069)(?:n|\\u006[eE])(?:f|\\u0066)(?:o|\\u006[fF])"[ \t\r\n]*(?::|\Z)')
 _STRING = re.compile(rb'"[^"]*"?')
 _ONE_BRACKET = bytes.maketrans(b"[]", b"{}")
 _NO_MARKS = bytes(byte for byte in range(256) if byte not in b'"{}[]')
-_QUOTE, _COLON, _COMMA, _OPEN, _CLOSE = b'":,{}'
 
 
 class Rewriter:
@@ -85,7 +85,7 @@ def _may_hold(piece: bytes) -> bool:
 class Scanner:
     """Finds where ``info.asset_url`` stands in a document, given in pieces of any size.
 
-    Only from a name ``info`` to the end of its value the tokens are looked at; elsewhere brackets are counted.
+    Brackets are counted, and only a member ``info`` of the document itself is parsed, when all of it has come.
     """
 
     def __init__(self) -> None:
@@ -93,42 +93,67 @@ class Scanner:
         self._rest = b""
         self._depth = 0
         self._in_string = False
-        self._end = 0
-        self._document, self._info = _Object("info"), _Object("asset_url")
-
-    @property
-    def is_done(self) -> bool:
-        """Whether :meth:`edit` holds as long as no other ``info`` follows."""
-        return self._document.is_between
+        self._document: Members | None = None
+        self._info: Members | None = None
 
     def edit(self, asset_url: str | None) -> Edit:
         """Return the edit for what was fed."""
-        return edit(asset_url, self._document.members or Members(0, False), self._info.members)
+        return edit(asset_url, self._document or Members(0, False), self._info)
 
     def feed(self, piece: bytes, *, last: bool = False) -> None:
         """Take the next piece; ``last`` says that none follows."""
         data = self._rest + piece
+        stop = self._scan(data, last)
+        self._rest = data[stop:]
+        self._position += stop
+        if len(self._rest) > PARSE_LIMIT:
+            raise InvalidResponseError("The document is not one valid JSON object, or its info is larger than 8 MiB.")
+
+    def _scan(self, data: bytes, last: bool) -> int:
+        """Scan what can be understood without what follows; return where the rest begins."""
+        at = 0
+        if self._document is None:
+            opening = _OPENING.match(data)
+            if opening is None:
+                return 0
+            at, self._depth = opening.start(1), 1
+            self._document = Members(self._position + at, bool(opening[2]))
         plain = _ESCAPE.sub(b"__", data) if b"\\" in data else data
         # A backslash at the end hides a byte that has not come yet.
         stop = len(data) if last else len(plain.rstrip(b"\\"))
-        names = _INFO.finditer(data, 0, stop) if _may_hold(data) else iter(())
-        at = 0
-        while at < stop:
-            if not self.is_done:
-                at, stop = self._take_tokens(data, plain, at, stop, last)
+        # With one character for each byte, positions stay; made only where it is needed.
+        text = ""
+        for name in _INFO.finditer(data, at, stop) if _may_hold(data) else ():
+            if name.start() < at:
                 continue
-            name = next((match.start() for match in names if match.start() >= at), None)
-            if name is None and not last:
-                # A name may begin at the last quote.
-                quote = plain.rfind(b'"', max(at, stop - LONGEST_NAME), stop)
-                stop = stop if quote < 0 else quote
-            end = stop if name is None else name
-            self._count(plain[at:end])
-            at = end
-            if name is not None and self._depth == 1:
-                at, stop = self._take_tokens(data, plain, at, stop, last)
-        self._rest = data[stop:]
-        self._position += stop
+            self._count(plain[at : name.start()])
+            at = name.start()
+            if self._depth == 1 and not self._in_string:
+                text = text or data.decode("latin-1")
+                try:
+                    _, value, _ = member(text, at)
+                except (ValueError, RecursionError):
+                    if last:
+                        continue
+                    return at
+                at = value[1]
+                self._found(text, value)
+        if not last:
+            # A name may begin at the last quote.
+            quote = plain.rfind(b'"', max(at, stop - LONGEST_NAME), stop)
+            stop = stop if quote < 0 else quote
+        self._count(plain[at:stop])
+        return stop
+
+    def _found(self, text: str, value: tuple[int, int]) -> None:
+        """Remember an ``info``; of several members of one name the last one counts."""
+        start, by = value[0], self._position
+        self._info = None
+        if text.startswith("{", start):
+            first, is_empty, found, _ = members(text, start, "asset_url")
+            self._info = Members(first + by, is_empty, found and (found[0] + by, found[1] + by))
+        if self._document is not None:
+            self._document = self._document._replace(found=(start + by, value[1] + by))
 
     def _count(self, plain: bytes) -> None:
         """Count the brackets of bytes in which escapes are blanked."""
@@ -141,94 +166,6 @@ class Scanner:
         if b'"' in marks:
             marks = _STRING.sub(b"", marks)
         self._depth += marks.count(b"{") - marks.count(b"}")
-
-    def _take_tokens(self, data: bytes, plain: bytes, at: int, stop: int, last: bool) -> tuple[int, int]:
-        """Take tokens until the rest does not matter; return where that begins, and where the piece can be cut."""
-        if self._in_string:
-            at = plain.find(b'"', at, stop) + 1
-            if at == 0:
-                return stop, stop
-            self._in_string = False
-            self._end = self._position + at
-        for match in _TOKEN.finditer(plain, at, stop):
-            start, end = match.span()
-            mark, is_short = plain[start], end - start <= LONGEST_NAME
-            self._in_string = mark == _QUOTE and (end == start + 1 or plain[end - 1] != _QUOTE)
-            if self._in_string and is_short and not last:
-                # It may become a name.
-                self._in_string = False
-                return start, start
-            self._take(mark, self._position + start, self._position + end, data[start:end] if is_short else b"")
-            if self.is_done:
-                return end, stop
-        return stop, stop
-
-    def _take(self, mark: int, start: int, end: int, text: bytes) -> None:
-        document = self._document
-        if self._depth == 0:
-            # Nothing counts before the document opens, nor after its end.
-            if mark == _OPEN and document.opened is None:
-                self._depth, document.opened = 1, end
-            return
-        if self._depth == 1:
-            document.take(mark, start, self._end, text)
-            if document.is_in_value and mark == _COLON:
-                # Of several members of one name the last one counts.
-                self._info = _Object("asset_url")
-            elif document.is_in_value and mark == _OPEN:
-                self._info.opened = end
-        elif self._depth == 2 and document.is_in_value and self._info.opened is not None:
-            self._info.take(mark, start, self._end, text)
-        if mark in b"{[":
-            self._depth += 1
-        elif mark in b"}]":
-            self._depth -= 1
-        self._end = end
-
-
-class _Object:
-    """An object of a document: its members, of which one is wanted, as far as they are known.
-
-    Attributes:
-        opened: Where it begins, behind the bracket.
-        is_in_value: Whether the next token is in the value of the wanted member.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self.opened: int | None = None
-        self.members: Members | None = None
-        self.is_in_value = False
-        self._is_named = False
-        self._start: int | None = None
-
-    @property
-    def is_between(self) -> bool:
-        """Whether the next token is in no wanted member."""
-        return self.members is not None and not self._is_named and not self.is_in_value
-
-    def take(self, mark: int, start: int, before: int, text: bytes) -> None:
-        """Take a token that is not inside of a value, and where the token before it ends."""
-        if self.members is None and self.opened is not None:
-            self.members = Members(self.opened, mark == _CLOSE)
-        was_named, self._is_named = self._is_named, False
-        if was_named and mark == _COLON:
-            self.is_in_value, self._start = True, None
-        elif not self.is_in_value:
-            self._is_named = mark == _QUOTE and _spells(text, self._name)
-        elif self._start is None:
-            self._start = start
-        elif mark in (_COMMA, _CLOSE) and self.members is not None:
-            self.is_in_value, self.members = False, self.members._replace(found=(self._start, before))
-
-
-def _spells(text: bytes, name: str) -> bool:
-    if b"\\" not in text:
-        return text[1:-1] == name.encode()
-    try:
-        return bool(json.loads(text) == name)
-    except ValueError:
-        return False
 
 
 def _between(pieces: Iterable[bytes], start: int, end: int) -> Iterator[bytes]:

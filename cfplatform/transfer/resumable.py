@@ -186,7 +186,10 @@ class Resumable:
             total = span.total if span is not None else stream.length
             self.media_type = media_type(stream)
             self._write_note(_strong(stream.etag) if plain else None, total if plain else None)
-            self._announce()
+            if self._reporter is not None and self._reported is not None and self._announced != self.total:
+                # Begins again: the object has another size.
+                self._reporter.finish()
+                self._reported = None
         self._cut(first)
         for chunk in stream.chunks(MAX_BYTES):
             self._write(chunk)
@@ -210,8 +213,10 @@ class Resumable:
         self.restart()
         return IncompleteDownloadError(f"The storage sent {what}; the object is fetched from its start.")
 
-    def is_whole(self, refusal: APIError) -> bool:
-        """Tell whether an answer 416 means that there was nothing left to send."""
+    def is_complete(self, refusal: APIError) -> bool:
+        """Tell whether a status 416 means that there was nothing left to send."""
+        if refusal.status_code != 416 or not self.position():
+            return False
         said = refusal.response.headers.get("content-range", "") if refusal.response else ""
         return said == f"bytes */{self._size}" and self.total in (None, self._size)
 
@@ -288,12 +293,6 @@ class Resumable:
         self._size = size
         if self._reported is not None:
             self._report()
-
-    def _announce(self) -> None:
-        """Begin to report again where the object has changed its size."""
-        if self._reporter is not None and self._reported is not None and self._announced != self.total:
-            self._reporter.finish()
-            self._reported = None
 
     def _report(self) -> None:
         if self._reporter is not None:
@@ -372,9 +371,9 @@ def fetch(
     Raises:
         CFPlatformError: If it cannot be had; what arrived is kept.
     """
-    restarted = False
+    has_restarted = False
     # New signed URLs since bytes arrived last, and how many bytes there were then.
-    renewals = reached = 0
+    renewals, reached = 0, target.position()
 
     def receive(stream: ObjectStream) -> None:
         if look is not None:
@@ -382,29 +381,29 @@ def fetch(
         target.receive(stream)
 
     def renewed(refusal: APIError) -> str | None:
-        nonlocal renewals, reached
+        nonlocal url, has_restarted, renewals, reached
+        is_range_refused = refusal.status_code == 416 and target.position() > 0
+        # Once: a storage that refuses every range and breaks off every body would be asked for ever.
+        if is_range_refused and not has_restarted and not target.is_complete(refusal):
+            has_restarted = True
+            target.restart()
+            renewals = reached = 0
+            return url
         if target.position() > reached:
             renewals, reached = 0, target.position()
         if renew is None or not should_renew(refusal, renewals):
             return None
         renewals += 1
-        return renew()
+        url = renew()
+        return url
 
-    while target.total is None or target.position() < target.total:
-        try:
-            renewals, reached = 0, target.position()
-            calls.fetch(url, receive, resumed=target, renew=renewed, plain=plain, run=run, is_essential=is_essential)
-            return
-        except APIError as error:
-            refusal = error.with_traceback(None)
-        is_range_refused = refusal.status_code == 416 and target.position() > 0
-        if is_range_refused and target.is_whole(refusal):
-            return
-        # Once: a storage that refuses every range and breaks off every body would be asked for ever.
-        if restarted or not is_range_refused:
-            raise refusal
-        restarted = True
-        target.restart()
+    if target.total is not None and target.position() >= target.total:
+        return
+    try:
+        calls.fetch(url, receive, resumed=target, renew=renewed, plain=plain, run=run, is_essential=is_essential)
+    except APIError as error:
+        if not target.is_complete(error):
+            raise
 
 
 def media_type(stream: ObjectStream) -> str:

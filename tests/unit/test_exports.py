@@ -164,14 +164,19 @@ def test_a_range_of_dates_that_holds_nothing_is_refused():
 
 
 @pytest.mark.parametrize("value", ["COCO_JSON", ExportFormat.JSON, None])
-def test_a_filter_of_the_listing(value):
-    assert exports.checked_format(value) == value
+def test_a_filter_of_the_listing(sandbox, client, value):
+    assert list(client.get_exports(format=value)) == []
+    (request,) = sandbox.requests
+    assert ("format=" in request.query_string) == (value is not None)
+    assert (
+        value is None or f"format={value.value if isinstance(value, ExportFormat) else value}" in request.query_string
+    )
 
 
 @pytest.mark.parametrize("value", ["coco_json", "", 5, ["JSON"]])
-def test_a_wrong_filter_of_the_listing(value):
+def test_a_wrong_filter_of_the_listing(client, value):
     with pytest.raises(InvalidParameterError, match="format must be one of"):
-        exports.checked_format(value)
+        client.get_exports(format=value)
 
 
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "5", None, True, 1 << 80, 1 + 0j])

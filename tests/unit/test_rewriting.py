@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cfplatform import documents
+from cfplatform import InvalidResponseError, documents
 from cfplatform.documents import Edit
+from cfplatform.transfer import large_documents
 from cfplatform.transfer.large_documents import LONGEST_NAME, Rewriter, Scanner, applied
 from tests.unit.test_documents import URLS, spelled
 
@@ -85,7 +86,8 @@ def test_what_is_written_while_it_arrives_is_what_a_whole_document_becomes(case,
         (FILLER + b'"x": "info"}', 0),
         (FILLER + b'"info": {"year": 2026}}', 1),
         (b'{"info": {}, ' + FILLER[1:] + b'"info": {}}', 1),
-        (b'{"info": ' + FILLER + b'"x": 1}}', 0),
+        # It is longer than the first part.
+        (b'{"info": ' + FILLER + b'"x": 1}}', 1),
         (b'{"info": ' + FILLER + b'"asset_url": 1}}', 1),
     ],
 )
@@ -116,6 +118,13 @@ def test_the_edit_of_a_document_that_was_not_proven_ends(document):
     start, end, value = find_edit([document], "u")
     assert 0 <= start <= end <= len(document)
     assert b'"asset_url": "u"' in value
+
+
+@pytest.mark.parametrize("start", [b'{"info": {"a": "', b'{"info": [' + b"[" * 2000, b" " * 50, b'{"x": 1, "info" '])
+def test_memory_is_bounded_where_an_info_does_not_end(start, monkeypatch):
+    monkeypatch.setattr(large_documents, "PARSE_LIMIT", 10_000)
+    with pytest.raises(InvalidResponseError, match="larger than 8 MiB"):
+        find_edit([start, *[b" " * 100] * 101], "u")
 
 
 @pytest.mark.parametrize(
