@@ -13,7 +13,7 @@ from ..resources import Export, ExportContent, ExportFormat
 from .common import Options, Output, given, opened, with_dates, with_output, with_patience, with_space
 from .errors import FAILED
 from .groups import DefaultGroup
-from .progress import ARCHIVE
+from .progress import ARCHIVE, WAIT
 from .text import Column, cell, clean, moment
 
 _format = functools.partial(
@@ -269,7 +269,7 @@ def delete(output: Output, connection: Options, export_id: str, yes: bool) -> in
 
 
 def _waiting(output: Output, timeout: float | None, poll_interval: float | None) -> dict[str, Any]:
-    return {**given(timeout=timeout, poll_interval=poll_interval), "progress": output.waiting()}
+    return {**given(timeout=timeout, poll_interval=poll_interval), "progress": output.reporter(WAIT)}
 
 
 def _row(export: Export, in_table: bool) -> Sequence[str]:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from cfplatform.cli import progress, terminal
-from cfplatform.cli.progress import ARCHIVE, DOWNLOAD, LineReporter
+from cfplatform.cli.progress import ARCHIVE, DOWNLOAD, WAIT, LineReporter
 from cfplatform.cli.terminal import BarReporter, SpinnerReporter
 
 OUTAGE = ("503 Service Unavailable from https://api.example.com", "retrying, next attempt in 8 s")
@@ -155,20 +155,9 @@ def test_a_bar_that_never_began_leaves_nothing():
     assert "503" not in stream.getvalue()[stream.getvalue().rindex("\x1b[2K") :]
 
 
-def test_a_wait_that_is_not_found_again_is_not_shown(monkeypatch):
-    monkeypatch.setattr(terminal, "CHECK_INTERVAL", 0.01)
-    note = terminal.WaitNote()
-    screen = io.StringIO()
-    terminal.screen(screen).print(note)
-    note.show(*OUTAGE)
-    time.sleep(0.05)
-    terminal.screen(screen).print(note)
-    assert screen.getvalue() == ""
-
-
 def test_a_spinner_shows_a_wait_and_takes_it_away():
     stream = io.StringIO()
-    reporter = SpinnerReporter(stream)
+    reporter = SpinnerReporter(stream, WAIT)
     reporter.start(None)
     reporter.show_wait(*OUTAGE)
     reporter.advance("PROCESSING", 0)
