@@ -145,17 +145,11 @@ class Output:
         if self.as_json:
             self.json_line(resource.as_dict())
         elif self.tables:
-            from .terminal import print_fields
-
-            print_fields(fields)
+            width = max(len(name) for name, _ in fields)
+            for name, value in fields:
+                self.line(f"{name:<{width}}  {value}")
         else:
             self.row(cells)
-
-    def checks(self, checks: Sequence[tuple[str, str, str, str | None]]) -> None:
-        """Write status, name, finding and advice of checks on a terminal."""
-        from .terminal import print_checks
-
-        print_checks(checks)
 
     def findings(self, severity: str, code: str, findings: Sequence[tuple[str, str]]) -> None:
         """Write location and message of findings below their code on a terminal, below an empty line."""

@@ -104,7 +104,9 @@ def doctor(output: Output, connection: Options, destination: str) -> int:
     """
     done = list(all_checks(output, connection, destination))
     if output.tables:
-        output.checks([(each.status, each.check, each.found, each.advice) for each in done])
+        from .terminal import print_checks
+
+        print_checks([(each.status, each.check, each.found, each.advice) for each in done])
     elif output.as_json:
         for each in done:
             output.json_line(each.as_dict())

@@ -42,10 +42,10 @@ _poll_interval = click.option(
 _COLUMNS = (
     Column("Id"),
     Column("Name", flexible=True),
-    Column("Status", flexible=True),
-    Column("Format", optional=True),
-    Column("Content", optional=True),
-    Column("Created (UTC)"),
+    Column("Status"),
+    Column("Format", optional=2),
+    Column("Content", optional=3),
+    Column("Created (UTC)", optional=1),
 )
 
 
@@ -72,8 +72,8 @@ def exports() -> None:
 def list_(output: Output, connection: Options, format_: str | None, max_items: int | None) -> None:
     """List the exports of a space, the newest first.
 
-    Prints ID, name, status, format, content and creation time: on a terminal as a table, in UTC, without format and
-    content if it is too narrow; into a pipe as tab-separated lines without a header; with --json as the platform's own
+    Prints ID, name, status, format, content and creation time: on a terminal as a table, in UTC, with fewer
+    columns if it is too narrow; into a pipe as tab-separated lines without a header; with --json as the platform's own
     objects, one per line.
 
     \b

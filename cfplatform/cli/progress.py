@@ -124,7 +124,7 @@ class Reporter:
 
 
 class LineReporter(Reporter):
-    """Writes plain lines, for logs: figures now and then; a wait when it begins, when its reason changes, at its end."""
+    """Writes plain lines, for logs: figures now and then; when a wait begins or ends, and when its reason changes."""
 
     interval = LINE_INTERVAL
 

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Literal, TextIO
+from typing import TextIO
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .progress import BYTES, DOWNLOAD, WAIT, Reporter, Work
-from .text import Column, amount, clean, rate, write_line
+from .text import Column, amount, clean, rate
 
 #: Seconds between two updates of a bar.
 BAR_INTERVAL = 0.05
@@ -163,15 +163,22 @@ def print_table(columns: Sequence[Column], rows: Iterator[list[str]]) -> bool:
     shown: list[int] = []
     while page := list(itertools.islice(rows, ROWS_AT_ONCE)):
         widths = [max(width, *(cell_len(row[i]) for row in page)) for i, width in enumerate(widths)]
-        has_header = not shown
+        table = _table(show_header=not shown)
         # Chosen once, so that the pages have the same columns.
         shown = shown or _chosen(columns, widths, console.width)
-        table = _table(show_header=has_header)
-        present = [columns[i] for i in shown]
-        fitted = _fitted(present, [widths[i] for i in shown], console.width)
-        for column, width in zip(present, fitted, strict=True):
-            justify: Literal["left", "right"] = "right" if column.right else "left"
-            table.add_column(column.title, width=width, justify=justify, no_wrap=True, overflow="ellipsis")
+        # With a width of its own, a table gives a flexible column what the others leave.
+        table.width = min(sum(widths[i] for i in shown) + GAP * (len(shown) - 1), console.width)
+        for i in shown:
+            title, right, flexible, _ = columns[i]
+            table.add_column(
+                title,
+                justify="right" if right else "left",
+                no_wrap=flexible,
+                # Nothing of an ID or a number is ever cut off.
+                overflow="ellipsis" if flexible else "fold",
+                width=None if flexible else widths[i],
+                ratio=1 if flexible else None,
+            )
         for cells in page:
             table.add_row(*(Text(cells[i]) for i in shown))
         console.print(table)
@@ -183,31 +190,13 @@ def _table(*, show_header: bool = True) -> Table:
 
 
 def _chosen(columns: Sequence[Column], widths: list[int], available: int) -> list[int]:
-    """Return the columns to show: optional ones only while the flexible ones stay readable; the last goes first."""
+    """Return the columns to show: optional ones only while the flexible one stays readable."""
     chosen = list(range(len(columns)))
     least = [min(width, READABLE) if columns[i].flexible else width for i, width in enumerate(widths)]
-    for i in reversed(range(len(columns))):
+    for i in sorted(chosen, key=lambda i: -columns[i].optional):
         if columns[i].optional and sum(least[j] for j in chosen) + GAP * (len(chosen) - 1) > available:
             chosen.remove(i)
     return chosen
-
-
-def _fitted(columns: Sequence[Column], widths: list[int], available: int) -> list[int]:
-    """Shrink the flexible columns to what the terminal has space for."""
-    excess = sum(widths) + GAP * (len(widths) - 1) - available
-    fitted = []
-    for column, width in zip(columns, widths, strict=True):
-        cut = max(0, min(excess, width - len(column.title))) if column.flexible else 0
-        excess -= cut
-        fitted.append(width - cut)
-    return fitted
-
-
-def print_fields(fields: Sequence[tuple[str, str]]) -> None:
-    """Print the names of fields with their values, one per line."""
-    width = max(len(name) for name, _ in fields)
-    for name, value in fields:
-        write_line(sys.stdout, f"{name:<{width}}{' ' * GAP}{clean(value)}")
 
 
 def print_checks(checks: Sequence[tuple[str, str, str, str | None]]) -> None:
