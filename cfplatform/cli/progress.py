@@ -1,4 +1,4 @@
-"""Progress on stderr as plain lines, and the thread that finds out whether the platform answers."""
+"""Progress on stderr as plain lines, and the thread that finds out whether the platform responds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHECK_INTERVAL = 0.5
 #: Checks in a row that must find the same problem before it is shown, and none before a wait is over. A server that
 #: fails now and then would otherwise fill a log.
 SEEN, GONE = 2, 3
-#: Seconds without an answer after which that is a problem.
+#: Seconds without a response after which that is a problem.
 SILENCE = 1.5
 #: Seconds that the end of a command waits for the thread.
 JOIN_TIMEOUT = 1.0
@@ -198,7 +198,7 @@ class Look:
 
     Args:
         trouble: Returns a reason and the seconds until the next attempt, or ``None``.
-        unanswered: Returns an origin and for how many seconds it has not answered, or ``None`` if no call is under way.
+        unanswered: Returns an origin and its seconds without a response, or ``None`` if no call is under way.
     """
 
     def __init__(
@@ -219,8 +219,8 @@ class Look:
         name, seconds = self._unanswered() or ("", 0.0)
         if seconds >= self._limit:
             self._longest = seconds
-            return f"No answer yet from {name}", f"waiting for {_duration(seconds)}"
-        # The server was only slow, and may be so with every answer.
+            return f"No response yet from {name}", f"waiting for {_duration(seconds)}"
+        # The server was only slow, and may be so with every response.
         self._limit = max(self._limit, 2 * self._longest)
         return None
 
@@ -228,7 +228,7 @@ class Look:
 class Watcher:
     """Checks the calls of a client while a command runs, and has a wait shown.
 
-    It needs a thread of its own, since the thread that waits for an answer cannot report. ``ProgressReporter.waiting``
+    It needs a thread of its own, since the thread that waits for a response cannot report. ``ProgressReporter.waiting``
     is not used for that reason: it is called by the thread that made the call, and not for single calls.
 
     Args:

@@ -1,4 +1,4 @@
-"""The server: a socket that is bound at once, and a thread that answers on it."""
+"""The server: a socket that is bound at once, and a thread that serves on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PLAN_TIMEOUT = 5.0
 #: Seconds between attempts to get back a port that another process has taken during an outage.
 _BIND_PAUSE = 0.1
 
-# uvicorn reports bad requests and broken-off answers on its own logger; here they are planned.
+# uvicorn reports bad requests and broken-off responses on its own logger; here they are planned.
 _silent = logging.getLogger("cfplatform.sandbox.connections")
 _silent.setLevel(logging.CRITICAL)
 

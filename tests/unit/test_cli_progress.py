@@ -82,7 +82,7 @@ def test_the_next_attempt_is_said_in_units_for_people(seconds, words):
 def test_no_answer_is_a_problem_after_a_while():
     silence = iter([0.4, 0.9, 1.6, 2.1])
     look = progress.Look(lambda: None, lambda: ("https://api.example.com", next(silence)))
-    problem = "No answer yet from https://api.example.com"
+    problem = "No response yet from https://api.example.com"
     assert [look() for _ in range(4)] == [None, None, (problem, "waiting for 2 s"), (problem, "waiting for 3 s")]
 
 
