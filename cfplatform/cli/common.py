@@ -21,18 +21,7 @@ from click.core import ParameterSource
 from .. import config, http, params
 from ..client import Client
 from .errors import INTERRUPTED, PIPE_CLOSED, explain
-from .progress import (
-    DOWNLOAD,
-    LineReporter,
-    Look,
-    Reporter,
-    Shows,
-    SilentStateReporter,
-    StateReporter,
-    WaitLines,
-    Watcher,
-    Work,
-)
+from .progress import DOWNLOAD, WAIT, LineReporter, Look, Reporter, StateReporter, Watcher, Work
 from .text import Column, clean, is_terminal, write_line
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -156,17 +145,11 @@ class Output:
         if self.as_json:
             self.json_line(resource.as_dict())
         elif self.tables:
-            from .terminal import print_fields
-
-            print_fields(fields)
+            width = max(len(name) for name, _ in fields)
+            for name, value in fields:
+                self.line(f"{name:<{width}}  {value}")
         else:
             self.row(cells)
-
-    def checks(self, checks: Sequence[tuple[str, str, str, str | None]]) -> None:
-        """Write status, name, finding and advice of checks on a terminal."""
-        from .terminal import print_checks
-
-        print_checks(checks)
 
     def findings(self, severity: str, code: str, findings: Sequence[tuple[str, str]]) -> None:
         """Write location and message of findings below their code on a terminal, below an empty line."""
@@ -177,29 +160,17 @@ class Output:
 
     def reporter(self, work: Work = DOWNLOAD) -> Reporter:
         """Return what shows the progress of some work on stderr."""
+        kind: type[Reporter]
         if self.quiet:
-            self._reporter = Reporter(sys.stderr, work)
-        elif self._shows_motion():
-            from .terminal import BarReporter
-
-            self._reporter = BarReporter(sys.stderr, work)
+            kind = Reporter
+        elif not is_terminal(sys.stderr) or self._debug:
+            kind = StateReporter if work is WAIT else LineReporter
         else:
-            self._reporter = LineReporter(sys.stderr, work)
+            from .terminal import BarReporter, SpinnerReporter
+
+            kind = SpinnerReporter if work is WAIT else BarReporter
+        self._reporter = kind(sys.stderr, work)
         return self._reporter
-
-    def waiting(self) -> StateReporter:
-        """Return what shows on stderr that an export is waited for."""
-        reporter: StateReporter
-        if self.quiet:
-            reporter = SilentStateReporter(sys.stderr)
-        elif self._shows_motion():
-            from .terminal import SpinnerReporter
-
-            reporter = SpinnerReporter(sys.stderr)
-        else:
-            reporter = StateReporter(sys.stderr)
-        self._reporter = reporter
-        return reporter
 
     @contextlib.contextmanager
     def watching(self, look: Look) -> Iterator[None]:
@@ -207,20 +178,13 @@ class Output:
 
         Single calls get lines on a terminal too. A moving line would be garbled when their data is printed.
         """
-        lines: Shows = Reporter(sys.stderr) if self.quiet else WaitLines(sys.stderr)
-
-        def shown() -> Shows:
-            return self._reporter or lines
-
+        lines = Reporter(sys.stderr) if self.quiet else LineReporter(sys.stderr)
         try:
-            with Watcher(look, shown):
+            with Watcher(look, lambda: self._reporter or lines):
                 yield
         finally:
             if self._reporter is not None:
                 self._reporter.close()
-
-    def _shows_motion(self) -> bool:
-        return is_terminal(sys.stderr) and not self._debug
 
 
 def _prepare_streams() -> None:

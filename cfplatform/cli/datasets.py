@@ -236,7 +236,7 @@ def _show_statistics(output: Output, found: coco.Stats) -> None:
     output.line()
     output.pairs([(name, f"{count:,}") for name, count in _totals(found) if count or name != "Unreadable"])
     output.table(
-        [Column("Class", flexible=True), *map(_figure, ("Annotations", "Share", "Images", "Mean side"))],
+        [Column("Class", flexible=True), *_figures("Annotations", "Share", "Images", "Mean side")],
         [
             (
                 name,
@@ -249,20 +249,20 @@ def _show_statistics(output: Output, found: coco.Stats) -> None:
         ],
     )
     output.table(
-        [Column("Batch", flexible=True), *map(_figure, ("Documents", "Images", "Empty", "Annotations"))],
+        [Column("Batch", flexible=True), *_figures("Documents", "Images", "Empty", "Annotations")],
         [
             (name, f"{each.documents:,}", f"{each.images:,}", f"{each.empty_images:,}", f"{each.annotations:,}")
             for name, each in found.batches.items()
         ],
     )
-    output.table([Column("With"), *map(_figure, ("Annotations", "Share"))], _counted(found.kinds, found))
-    output.table([Column("Object"), *map(_figure, ("Annotations", "Share"))], _counted(found.box_sizes, found))
+    output.table([Column("With"), *_figures("Annotations", "Share")], _counted(found.kinds, found))
+    output.table([Column("Object"), *_figures("Annotations", "Share")], _counted(found.box_sizes, found))
     sides = {f"{side} to {max(1, 2 * side)}": count for side, count in found.box_sides.items()}
-    output.table([Column("Side of box"), *map(_figure, ("Annotations", "Share"))], _counted(sides, found))
+    output.table([Column("Side of box"), *_figures("Annotations", "Share")], _counted(sides, found))
 
 
-def _figure(title: str) -> Column:
-    return Column(title, right=True)
+def _figures(*titles: str) -> list[Column]:
+    return [Column(title, right=True, optional=number) for number, title in enumerate(titles)]
 
 
 def _counted(counts: dict[str, int], found: coco.Stats) -> list[tuple[str, str, str]]:

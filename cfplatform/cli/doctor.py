@@ -104,7 +104,9 @@ def doctor(output: Output, connection: Options, destination: str) -> int:
     """
     done = list(all_checks(output, connection, destination))
     if output.tables:
-        output.checks([(each.status, each.check, each.found, each.advice) for each in done])
+        from .terminal import print_checks
+
+        print_checks([(each.status, each.check, each.found, each.advice) for each in done])
     elif output.as_json:
         for each in done:
             output.json_line(each.as_dict())
@@ -271,29 +273,29 @@ def _platform(output: Output, connection: Options) -> Iterator[Check]:
                 warnings.simplefilter("ignore")
                 client = stack.enter_context(opened(output, connection, retries=0, timeout=TIMEOUT))
             began = time.time()
-            answer = client.request("GET", path, params={"limit": 1}, check=False)
+            response = client.request("GET", path, params={"limit": 1}, check=False)
             seconds = time.time() - began
     except CFPlatformError as error:
         advice = "Check the network, the base URL and the proxy; --debug shows more."
         yield Check("platform", _FAILED, without_secret(secret_of(connection), reason(error)), advice)
         return
-    check = _answer(answer, seconds, project)
+    check = _response(response, seconds, project)
     # A server may repeat the key.
     yield check._replace(found=without_secret(secret_of(connection), check.found))
-    yield _clock(answer.headers.get("Date"), began + seconds / 2)
+    yield _clock(response.headers.get("Date"), began + seconds / 2)
 
 
-def _answer(answer: requests.Response, seconds: float, project: str | None) -> Check:
-    status = answer.status_code
-    said = server_words(answer.text, answer.headers.get("content-type", ""))
+def _response(response: requests.Response, seconds: float, project: str | None) -> Check:
+    status = response.status_code
+    said = server_words(response.text, response.headers.get("content-type", ""))
     found = f"status {status} after {seconds * 1000:.0f} ms"
     bad = f"{found}: {said}" if said else found
-    if status == 200 and not _is_json(answer):
+    if status == 200 and not _is_json(response):
         return Check(
             "platform",
             _FAILED,
             f"{found}, but the response is not JSON",
-            "Check the base URL; a proxy may have answered.",
+            "Check the base URL; a proxy may have responded.",
         )
     if status == 200:
         return Check("platform", _OK, f"{found}; the key is valid")
@@ -310,9 +312,9 @@ def _answer(answer: requests.Response, seconds: float, project: str | None) -> C
     return Check("platform", _FAILED, bad, "Check the project and the base URL.")
 
 
-def _is_json(answer: requests.Response) -> bool:
+def _is_json(response: requests.Response) -> bool:
     try:
-        answer.json()
+        response.json()
     except (ValueError, RecursionError):
         return False
     return True

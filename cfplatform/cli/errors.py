@@ -26,17 +26,17 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 
 #: The sentence and the exit code for each class of errors; the first line that matches is used. ``{words}`` is the
-#: message with its advice, ``{reason}`` the same without the request, ``{message}`` the message alone, ``{answer}``
+#: message with its advice, ``{reason}`` the same without the request, ``{message}`` the message alone, ``{response}``
 #: the status and the server message.
 EXPLANATIONS: tuple[tuple[type[Exception], str, int], ...] = (
     (ConfigurationError, "{words}", USAGE),
     (InvalidParameterError, "{words}", USAGE),
-    (AuthenticationError, "The key was refused ({answer}). Check --api-key or CF_API_KEY, and --base-url.", FAILED),
-    (PermissionDeniedError, "The API key may not do this ({answer}). Check --project-id and --space-id.", FAILED),
-    (RateLimitError, "Too many requests ({answer}). Wait a while, or use fewer --workers.", FAILED),
-    (ServerError, "The platform had a fault ({answer}). Run the same command again later.", FAILED),
+    (AuthenticationError, "The key was refused ({response}). Check --api-key or CF_API_KEY, and --base-url.", FAILED),
+    (PermissionDeniedError, "The API key may not do this ({response}). Check --project-id and --space-id.", FAILED),
+    (RateLimitError, "Too many requests ({response}). Wait a while, or use fewer --workers.", FAILED),
+    (ServerError, "The platform had a fault ({response}). Run the same command again later.", FAILED),
     (OutageError, "{reason}", FAILED),
-    (APITimeoutError, "The platform did not answer in time. Run the same command again later.", FAILED),
+    (APITimeoutError, "The platform did not respond in time. Run the same command again later.", FAILED),
     (
         ExportTimeoutError,
         "{message} Run 'cfplatform exports wait {export}' again, or pass a longer --timeout.",
@@ -125,14 +125,14 @@ def explain(error: Exception) -> tuple[str, int]:
         "words": words(error),
         "reason": reason(error) if isinstance(error, CFPlatformError) else "",
         "message": message(error),
-        "answer": _answer(error),
+        "response": _response(error),
         "export": getattr(getattr(error, "export", None), "id", "EXPORT_ID"),
         "kind": type(error).__name__,
     }
     return sentence.format(**values), code
 
 
-def _answer(error: Exception) -> str:
+def _response(error: Exception) -> str:
     if not isinstance(error, APIError) or error.response is None:
         return ""
     said = server_words(error.response.text, error.response.headers.get("content-type", ""))

@@ -13,7 +13,7 @@ from ..resources import Export, ExportContent, ExportFormat
 from .common import Options, Output, given, opened, with_dates, with_output, with_patience, with_space
 from .errors import FAILED
 from .groups import DefaultGroup
-from .progress import ARCHIVE
+from .progress import ARCHIVE, WAIT
 from .text import Column, cell, clean, moment
 
 _format = functools.partial(
@@ -42,10 +42,10 @@ _poll_interval = click.option(
 _COLUMNS = (
     Column("Id"),
     Column("Name", flexible=True),
-    Column("Status", flexible=True),
-    Column("Format", optional=True),
-    Column("Content", optional=True),
-    Column("Created (UTC)"),
+    Column("Status"),
+    Column("Format", optional=2),
+    Column("Content", optional=3),
+    Column("Created (UTC)", optional=1),
 )
 
 
@@ -72,8 +72,8 @@ def exports() -> None:
 def list_(output: Output, connection: Options, format_: str | None, max_items: int | None) -> None:
     """List the exports of a space, the newest first.
 
-    Prints ID, name, status, format, content and creation time: on a terminal as a table, in UTC, without format and
-    content if it is too narrow; into a pipe as tab-separated lines without a header; with --json as the platform's own
+    Prints ID, name, status, format, content and creation time: on a terminal as a table, in UTC, with fewer
+    columns if it is too narrow; into a pipe as tab-separated lines without a header; with --json as the platform's own
     objects, one per line.
 
     \b
@@ -269,7 +269,7 @@ def delete(output: Output, connection: Options, export_id: str, yes: bool) -> in
 
 
 def _waiting(output: Output, timeout: float | None, poll_interval: float | None) -> dict[str, Any]:
-    return {**given(timeout=timeout, poll_interval=poll_interval), "progress": output.waiting()}
+    return {**given(timeout=timeout, poll_interval=poll_interval), "progress": output.reporter(WAIT)}
 
 
 def _row(export: Export, in_table: bool) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Progress on stderr as plain lines, and the thread that finds out whether the platform answers."""
+"""Progress on stderr as plain lines, and the thread that finds out whether the platform responds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import NamedTuple, Protocol, TextIO
+from typing import NamedTuple, TextIO
 
 from typing_extensions import Self
 
@@ -24,7 +24,7 @@ CHECK_INTERVAL = 0.5
 #: Checks in a row that must find the same problem before it is shown, and none before a wait is over. A server that
 #: fails now and then would otherwise fill a log.
 SEEN, GONE = 2, 3
-#: Seconds without an answer after which that is a problem.
+#: Seconds without a response after which that is a problem.
 SILENCE = 1.5
 #: Seconds that the end of a command waits for the thread.
 JOIN_TIMEOUT = 1.0
@@ -120,22 +120,24 @@ class Reporter:
     @property
     def stopped(self) -> str:
         """The sentence for a user who has stopped the work."""
-        return f"{self._work.kept} Finished so far: {self.counted}."
+        return self._work.kept if self._work is WAIT else f"{self._work.kept} Finished so far: {self.counted}."
 
 
 class LineReporter(Reporter):
-    """Writes a plain line now and then, for logs."""
+    """Writes plain lines, for logs: figures now and then; when a wait begins or ends, and when its reason changes."""
 
     interval = LINE_INTERVAL
 
     def __init__(self, stream: TextIO, work: Work = DOWNLOAD) -> None:
         super().__init__(stream, work)
-        self._waits = WaitLines(stream)
+        self._reason: str | None = None
+        # Both the checking and the working thread may find that a wait is over.
+        self._lock = threading.Lock()
 
     def start(self, total: int | None) -> None:
         """Write the total."""
         # Without figures: there are none yet.
-        self._waits.end_wait()
+        self.end_wait()
         super().start(total)
         write_line(self._stream, self._work.action + ("" if total is None else f" {self._named(total)}"))
 
@@ -148,12 +150,18 @@ class LineReporter(Reporter):
 
     def show_wait(self, reason: str, action: str) -> None:
         """Write a line if the reason is new."""
-        self._has_resumed = False
-        self._waits.show_wait(reason, action, self._so_far)
+        with self._lock:
+            self._has_resumed = False
+            if reason != self._reason:
+                self._reason = reason
+                write_line(self._stream, f"{reason}: {action}{self._so_far}")
 
     def end_wait(self) -> None:
         """Write a line if a wait was shown."""
-        self._waits.end_wait(self._so_far)
+        with self._lock:
+            if self._reason is not None:
+                self._reason = None
+                write_line(self._stream, f"Resumed{self._so_far}")
 
     @property
     def _so_far(self) -> str:
@@ -169,84 +177,20 @@ class LineReporter(Reporter):
         write_line(self._stream, f"{self.counted}{failed}, {speed}, {timedelta(seconds=round(seconds))}")
 
 
-class StateReporter(Reporter):
-    """Waits for an export, and writes a line whenever its state changes."""
+class StateReporter(LineReporter):
+    """Writes a line whenever the state of an export changes."""
 
     _state = ""
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream, WAIT)
-        self._waits = WaitLines(stream)
-
-    def show_wait(self, reason: str, action: str) -> None:
-        """Write a line if the reason is new."""
-        self._waits.show_wait(reason, action)
-
-    def end_wait(self) -> None:
-        """Write a line if a wait was shown."""
-        self._waits.end_wait()
+    def start(self, total: int | None) -> None:
+        """Write nothing: there is no state yet, and nothing is counted."""
 
     def advance(self, outcome: str, size: int) -> None:
-        """Remember the state; whatever it is, the platform has answered."""
+        """Write a new state; whatever it is, the platform has responded."""
         self.end_wait()
         if outcome != self._state:
             self._state = outcome
-            self._changed()
-
-    def _changed(self) -> None:
-        write_line(self._stream, f"The export is {self._state}.")
-
-    @property
-    def stopped(self) -> str:
-        """The sentence for a user who does not wait any longer."""
-        return self._work.kept
-
-
-class SilentStateReporter(StateReporter):
-    """Waits, and shows nothing."""
-
-    def show_wait(self, reason: str, action: str) -> None:
-        """Show nothing."""
-
-    def end_wait(self) -> None:
-        """Show nothing."""
-
-    def _changed(self) -> None:
-        """Show nothing."""
-
-
-class Shows(Protocol):
-    """Something that shows a wait."""
-
-    def show_wait(self, reason: str, action: str) -> None:
-        """Show the reason and the current action; called with each check while the wait lasts."""
-
-    def end_wait(self) -> None:
-        """Show that the wait is over."""
-
-
-class WaitLines:
-    """Writes a line when a wait begins, when its reason changes, and when it is over."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._reason: str | None = None
-        # Both the checking and the working thread may find that a wait is over.
-        self._lock = threading.Lock()
-
-    def show_wait(self, reason: str, action: str, done: str = "") -> None:
-        """Write a line if the reason is new; ``done`` is the progress so far."""
-        with self._lock:
-            if reason != self._reason:
-                self._reason = reason
-                write_line(self._stream, f"{reason}: {action}{done}")
-
-    def end_wait(self, done: str = "") -> None:
-        """Write a line if a wait was shown."""
-        with self._lock:
-            if self._reason is not None:
-                self._reason = None
-                write_line(self._stream, f"Resumed{done}")
+            write_line(self._stream, f"The export is {outcome}.")
 
 
 class Look:
@@ -254,7 +198,7 @@ class Look:
 
     Args:
         trouble: Returns a reason and the seconds until the next attempt, or ``None``.
-        unanswered: Returns an origin and for how many seconds it has not answered, or ``None`` if no call is under way.
+        unanswered: Returns an origin and its seconds without a response, or ``None`` if no call is under way.
     """
 
     def __init__(
@@ -275,8 +219,8 @@ class Look:
         name, seconds = self._unanswered() or ("", 0.0)
         if seconds >= self._limit:
             self._longest = seconds
-            return f"No answer yet from {name}", f"waiting for {_duration(seconds)}"
-        # The server was only slow, and may be so with every answer.
+            return f"No response yet from {name}", f"waiting for {_duration(seconds)}"
+        # The server was only slow, and may be so with every response.
         self._limit = max(self._limit, 2 * self._longest)
         return None
 
@@ -284,15 +228,15 @@ class Look:
 class Watcher:
     """Checks the calls of a client while a command runs, and has a wait shown.
 
-    It needs a thread of its own, since the thread that waits for an answer cannot report. ``ProgressReporter.waiting``
+    It needs a thread of its own, since the thread that waits for a response cannot report. ``ProgressReporter.waiting``
     is not used for that reason: it is called by the thread that made the call, and not for single calls.
 
     Args:
         look: Returns the problem, or ``None`` if all is well.
-        shown: Returns what shows the wait.
+        shown: Returns the reporter that shows the wait.
     """
 
-    def __init__(self, look: Callable[[], Problem | None], shown: Callable[[], Shows]) -> None:
+    def __init__(self, look: Callable[[], Problem | None], shown: Callable[[], Reporter]) -> None:
         self._look = look
         self._shown = shown
         self._stop = threading.Event()

@@ -125,7 +125,7 @@ def outage(
 ) -> None:
     """Plan an outage of a running sandbox.
 
-    For SECONDS, every request fails with the status. "reset" and "close" end its connection without an answer.
+    For SECONDS, every request fails with the status. "reset" and "close" end its connection without a response.
     "refused" also cuts open connections, and the port accepts no new ones. Endpoints are work_items, batches,
     annotations, signedurls, storage and exports. The base URL must be on this machine. Prints one line that describes
     the outage.

@@ -7,11 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Literal, TextIO
+from typing import TextIO
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, Group
-from rich.live import Live
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -28,8 +27,8 @@ from rich.table import Column as RichColumn
 from rich.table import Table
 from rich.text import Text
 
-from .progress import BYTES, CHECK_INTERVAL, DOWNLOAD, Reporter, StateReporter, Work
-from .text import Column, amount, clean, rate, write_line
+from .progress import BYTES, DOWNLOAD, WAIT, Reporter, Work
+from .text import Column, amount, clean, rate
 
 #: Seconds between two updates of a bar.
 BAR_INTERVAL = 0.05
@@ -53,24 +52,16 @@ def screen(stream: TextIO) -> Console:
 # --- Progress ---------------------------------------------------------------------------------------------------------
 
 
-class WaitNote:
-    """The line that shows a wait below a bar; it disappears unless the next check confirms it."""
+class _Bar(Progress):
+    """A bar above a line that shows a wait, if there is one."""
 
-    def __init__(self) -> None:
-        self._text = ""
-        self._until = 0.0
+    wait = ""
 
-    def show(self, reason: str, action: str) -> None:
-        """Show it until the next check."""
-        self._text, self._until = f"{reason}: {action}", time.monotonic() + 1.5 * CHECK_INTERVAL
-
-    def end(self) -> None:
-        """Show nothing."""
-        self._until = 0.0
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        if time.monotonic() < self._until:
-            yield Text(clean(self._text), "yellow")
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield both."""
+        yield from super().get_renderables()
+        if self.wait:
+            yield Text(self.wait, "yellow")
 
 
 class BarReporter(Reporter):
@@ -80,18 +71,23 @@ class BarReporter(Reporter):
 
     def __init__(self, stream: TextIO, work: Work = DOWNLOAD) -> None:
         super().__init__(stream, work)
-        self._wait = WaitNote()
         # Waits are shown by another thread.
         self._lock = threading.Lock()
-        self._bar = Progress(*_columns(work))
-        self._live = _live(stream, self._bar, self._wait)
+        # rich would replace both streams of the process while it is shown.
+        self._bar = _Bar(*_columns(work), console=screen(stream), redirect_stdout=False, redirect_stderr=False)
 
     def start(self, total: int | None) -> None:
         """Show the bar."""
         super().start(total)
         with self._lock:
-            self._bar.add_task("", total=total, failed="", speed="")
-            self._live.start(refresh=True)
+            self._bar.add_task("Checking the export", total=total, failed="", speed="")
+            self._bar.live.start(refresh=True)
+
+    def advance(self, outcome: str, size: int) -> None:
+        """Move the bar; a success ends a wait before the next check does."""
+        if outcome != "failed":
+            self.end_wait()
+        super().advance(outcome, size)
 
     def finish(self) -> None:
         """Leave the bar with its last figures."""
@@ -100,22 +96,22 @@ class BarReporter(Reporter):
 
     def close(self) -> None:
         """Leave the bar if there is one, and no line of a wait."""
-        self._wait.end()
         with self._lock:
-            self._live.transient = not self._bar.tasks
-            self._live.stop()
+            self._bar.wait = ""
+            self._bar.live.transient = self._work is WAIT or not self._bar.tasks
+            self._bar.live.stop()
             for task in self._bar.task_ids:
                 self._bar.remove_task(task)
 
     def show_wait(self, reason: str, action: str) -> None:
         """Show a wait below the bar."""
         with self._lock:
-            self._wait.show(reason, action)
-            self._live.start(refresh=True)
+            self._bar.wait = clean(f"{reason}: {action}")
+            self._bar.live.start(refresh=True)
 
     def end_wait(self) -> None:
         """Remove that line."""
-        self._wait.end()
+        self._bar.wait = ""
 
     def _show(self) -> None:
         for task in self._bar.tasks:
@@ -129,38 +125,14 @@ class BarReporter(Reporter):
             )
 
 
-class SpinnerReporter(StateReporter):
-    """Waits for an export: shows its state and the time so far in a line that disappears at the end."""
+class SpinnerReporter(BarReporter):
+    """Shows the state of an export and the time so far in a line that disappears at the end."""
 
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
-        self._wait = WaitNote()
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-        self._spinner = Progress(*columns)
-        self._live = _live(stream, self._spinner, self._wait, transient=True)
-
-    def start(self, total: int | None) -> None:
-        """Show the line."""
-        super().start(total)
-        self._spinner.add_task("Checking the export", total=None)
-        self._live.start(refresh=True)
-
-    def finish(self) -> None:
-        """Remove the line."""
-        self._live.stop()
-
-    def show_wait(self, reason: str, action: str) -> None:
-        """Show a wait below the state."""
-        self._wait.show(reason, action)
-
-    def end_wait(self) -> None:
-        """Remove that line."""
-        self._wait.end()
-
-    def _changed(self) -> None:
-        for task in self._spinner.task_ids:
-            self._spinner.update(task, description=f"The export is {clean(self._state)}")
-        self._live.refresh()
+    def advance(self, outcome: str, size: int) -> None:
+        """Show the state; whatever it is, the platform has responded."""
+        self.end_wait()
+        for task in self._bar.task_ids:
+            self._bar.update(task, description=f"The export is {clean(outcome)}", refresh=True)
 
 
 def _columns(work: Work) -> tuple[ProgressColumn, ...]:
@@ -168,6 +140,8 @@ def _columns(work: Work) -> tuple[ProgressColumn, ...]:
     fixed = RichColumn(no_wrap=True)
     bar = BarColumn(bar_width=None, table_column=RichColumn(max_width=BAR_WIDTH))
     left = TimeRemainingColumn(elapsed_when_finished=True, table_column=fixed.copy())
+    if work is WAIT:
+        return SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
     if work.unit == BYTES:
         return bar, DownloadColumn(table_column=fixed.copy()), TransferSpeedColumn(table_column=fixed.copy()), left
     return (
@@ -176,18 +150,6 @@ def _columns(work: Work) -> tuple[ProgressColumn, ...]:
         TextColumn("{task.fields[failed]}", style="red", markup=False, table_column=fixed.copy()),
         TextColumn("{task.fields[speed]}", markup=False, table_column=fixed.copy()),
         left,
-    )
-
-
-def _live(stream: TextIO, progress: Progress, wait: WaitNote, *, transient: bool = False) -> Live:
-    # rich would replace both streams of the process while it is shown.
-    return Live(
-        Group(progress, wait),
-        console=screen(stream),
-        refresh_per_second=10,
-        transient=transient,
-        redirect_stdout=False,
-        redirect_stderr=False,
     )
 
 
@@ -201,15 +163,22 @@ def print_table(columns: Sequence[Column], rows: Iterator[list[str]]) -> bool:
     shown: list[int] = []
     while page := list(itertools.islice(rows, ROWS_AT_ONCE)):
         widths = [max(width, *(cell_len(row[i]) for row in page)) for i, width in enumerate(widths)]
-        has_header = not shown
+        table = _table(show_header=not shown)
         # Chosen once, so that the pages have the same columns.
         shown = shown or _chosen(columns, widths, console.width)
-        table = _table(show_header=has_header)
-        present = [columns[i] for i in shown]
-        fitted = _fitted(present, [widths[i] for i in shown], console.width)
-        for column, width in zip(present, fitted, strict=True):
-            justify: Literal["left", "right"] = "right" if column.right else "left"
-            table.add_column(column.title, width=width, justify=justify, no_wrap=True, overflow="ellipsis")
+        # With a width of its own, a table gives a flexible column what the others leave.
+        table.width = min(sum(widths[i] for i in shown) + GAP * (len(shown) - 1), console.width)
+        for i in shown:
+            title, right, flexible, _ = columns[i]
+            table.add_column(
+                title,
+                justify="right" if right else "left",
+                no_wrap=flexible,
+                # Nothing of an ID or a number is ever cut off.
+                overflow="ellipsis" if flexible else "fold",
+                width=None if flexible else widths[i],
+                ratio=1 if flexible else None,
+            )
         for cells in page:
             table.add_row(*(Text(cells[i]) for i in shown))
         console.print(table)
@@ -221,31 +190,13 @@ def _table(*, show_header: bool = True) -> Table:
 
 
 def _chosen(columns: Sequence[Column], widths: list[int], available: int) -> list[int]:
-    """Return the columns to show: optional ones only while the flexible ones stay readable; the last goes first."""
+    """Return the columns to show: optional ones only while the flexible one stays readable."""
     chosen = list(range(len(columns)))
     least = [min(width, READABLE) if columns[i].flexible else width for i, width in enumerate(widths)]
-    for i in reversed(range(len(columns))):
+    for i in sorted(chosen, key=lambda i: -columns[i].optional):
         if columns[i].optional and sum(least[j] for j in chosen) + GAP * (len(chosen) - 1) > available:
             chosen.remove(i)
     return chosen
-
-
-def _fitted(columns: Sequence[Column], widths: list[int], available: int) -> list[int]:
-    """Shrink the flexible columns to what the terminal has space for."""
-    excess = sum(widths) + GAP * (len(widths) - 1) - available
-    fitted = []
-    for column, width in zip(columns, widths, strict=True):
-        cut = max(0, min(excess, width - len(column.title))) if column.flexible else 0
-        excess -= cut
-        fitted.append(width - cut)
-    return fitted
-
-
-def print_fields(fields: Sequence[tuple[str, str]]) -> None:
-    """Print the names of fields with their values, one per line."""
-    width = max(len(name) for name, _ in fields)
-    for name, value in fields:
-        write_line(sys.stdout, f"{name:<{width}}{' ' * GAP}{clean(value)}")
 
 
 def print_checks(checks: Sequence[tuple[str, str, str, str | None]]) -> None:

@@ -8,12 +8,19 @@ from typing import NamedTuple, TextIO
 
 
 class Column(NamedTuple):
-    """A column of a table. On a narrow terminal an optional one is left out, and a flexible one is cut."""
+    """A column of a table.
+
+    Attributes:
+        title: Its title.
+        right: Whether it is aligned to the right.
+        flexible: Whether a narrow terminal cuts it; at most one column of a table.
+        optional: Whether a narrow terminal leaves it out; the column with the highest number first, with 0 never.
+    """
 
     title: str
     right: bool = False
     flexible: bool = False
-    optional: bool = False
+    optional: int = 0
 
 
 def clean(text: str) -> str:

@@ -95,25 +95,25 @@ def request(
           --json-body @paths.json --include
     """
     with opened(output, connection) as client:
-        answer = client.request(method, path, params=params or None, json=json_, headers=dict(headers), check=False)
-    _show_answer(output, answer, secret_of(connection), include)
-    if 200 <= answer.status_code < 300:
+        response = client.request(method, path, params=params or None, json=json_, headers=dict(headers), check=False)
+    _show_response(output, response, secret_of(connection), include)
+    if 200 <= response.status_code < 300:
         return 0
-    output.error(f"The platform answered with status {answer.status_code}.")
+    output.error(f"The platform responded with status {response.status_code}.")
     return FAILED
 
 
-def _show_answer(output: Output, answer: requests.Response, secret: str, include: bool) -> None:
-    headers = {name: without_secret(secret, value) for name, value in answer.headers.items()}
-    content = without_secret(secret, answer.content)
+def _show_response(output: Output, response: requests.Response, secret: str, include: bool) -> None:
+    headers = {name: without_secret(secret, value) for name, value in response.headers.items()}
+    content = without_secret(secret, response.content)
     if output.as_json:
         body = _json_or_text(content)
-        shown = {"status": answer.status_code, "headers": headers, "body": body} if include else body
+        shown = {"status": response.status_code, "headers": headers, "body": body} if include else body
         if include or content:
             output.json_line(shown)
         return
     if include:
-        for line in (f"Status: {answer.status_code}", *(f"{name}: {value}" for name, value in headers.items()), ""):
+        for line in (f"Status: {response.status_code}", *(f"{name}: {value}" for name, value in headers.items()), ""):
             output.line(line)
     if output.tables:
         _show_on_terminal(output, content, headers)

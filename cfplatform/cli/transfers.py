@@ -140,7 +140,7 @@ def report_failures(output: Output, summary: DownloadSummary) -> int:
     return FAILED
 
 
-_COLUMNS = (Column("Path"), Column("File", flexible=True), Column("Size", right=True))
+_COLUMNS = (Column("Path"), Column("File", flexible=True), Column("Size", right=True, optional=1))
 
 
 class Upload(NamedTuple):

@@ -14,15 +14,15 @@ from .common import Options, Output, opened, resolved, with_connection, with_fil
 from .groups import DefaultGroup
 from .text import Column, cell, moment
 
-#: Work items that a listing shows unless it is told otherwise.
+#: Work items that a listing shows by default.
 LISTED = 20
 
 _COLUMNS = (
     Column("Id"),
-    Column("Batch", right=True),
-    Column("Status", flexible=True),
-    Column("Type", flexible=True),
-    Column("Updated (UTC)"),
+    Column("Batch", right=True, optional=1),
+    Column("Status"),
+    Column("Type", optional=2),
+    Column("Updated (UTC)", optional=3),
 )
 
 
@@ -51,9 +51,9 @@ def work_items() -> None:
 def list_work_items(output: Output, connection: Options, filters: Options, limit: int | None, everything: bool) -> None:
     """List work items.
 
-    Prints ID, batch, status, type and last change: on a terminal as a table, in UTC; into a pipe as tab-separated
-    lines without a header; with --json as the platform's own objects, one per line. Times are ISO 8601 with a time
-    zone.
+    Prints ID, batch, status, type and last change: on a terminal as a table, in UTC, with fewer columns if it is too
+    narrow; into a pipe as tab-separated lines without a header; with --json as the platform's own objects, one per
+    line. Times are ISO 8601 with a time zone.
 
     \b
     Examples:
@@ -212,8 +212,8 @@ _BATCH_COLUMNS = (
     Column("Id", right=True),
     Column("Name", flexible=True),
     Column("Completed", right=True),
-    Column("Created (UTC)"),
-    Column("Priority", right=True),
+    Column("Created (UTC)", optional=1),
+    Column("Priority", right=True, optional=2),
 )
 
 
@@ -237,8 +237,9 @@ def batches() -> None:
 def list_batches(output: Output, connection: Options) -> None:
     """List the batches of a project.
 
-    Prints ID, name, completed and total items, creation time and priority: on a terminal as a table, in UTC; into a
-    pipe as tab-separated lines without a header; with --json as the platform's own objects, one per line.
+    Prints ID, name, completed and total items, creation time and priority: on a terminal as a table, in UTC, with fewer
+    columns if it is too narrow; into a pipe as tab-separated lines without a header; with --json as the platform's own
+    objects, one per line.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The ASGI application: finds the route, applies planned faults, writes the log, sends the answer."""
+"""The ASGI application: finds the route, applies planned faults, writes the log, sends the response."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .responses import ApiError, api_error, body_pieces, body_size, storage_erro
 from .routes import Api, ObjectStore
 from .storage import STORAGE_PREFIX
 
-#: Seconds between the bytes of an answer that drips: too slow to be waited for, too fast for a timeout of one read.
+#: Seconds between the bytes of a response that drips: too slow to be waited for, too fast for a timeout of one read.
 DRIP_PAUSE = 0.05
 
 #: With this for SO_LINGER, closing a socket resets the connection.
@@ -70,16 +70,16 @@ class Application:
             route = self._match(scope, CONTROL_PREFIX)
             await self._send(scope, await self._run(scope, receive, CONTROL_PREFIX, route), send)
         else:
-            with self._platform.recorder.answering(scope["client"]):
+            with self._platform.recorder.under_way(scope["client"]):
                 await self._exchange(scope, receive, send)
 
     def cut_connections(self) -> None:
-        """Reset the connections that wait for an answer, and close the others."""
+        """Reset the connections that wait for a response, and close the others."""
         for connection in list(self._connections):
             if connection.client in self._platform.recorder.waiting:
                 _reset(connection.transport)
             else:
-                # What is written is still sent: perhaps the answer to the control request that planned this.
+                # What is written is still sent: perhaps the response to the control request that planned this.
                 connection.transport.close()
 
     def _refuse_other_sites(self, scope: Scope) -> Response | None:
@@ -90,10 +90,10 @@ class Application:
         except ValueError:
             own = False
         if not own:
-            return api_error(403, f"the sandbox answers to loopback names such as localhost, not to {host!r}")
+            return api_error(403, f"the sandbox serves loopback names such as localhost, not to {host!r}")
         for origin in _headers(scope, b"origin"):
             if origin.decode("latin-1").lower() != f"http://{host}".lower():
-                return api_error(403, "the sandbox does not answer the web pages of other sites")
+                return api_error(403, "the sandbox does not serve the web pages of other sites")
         return None
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,7 +145,7 @@ class Application:
         except ClientDisconnect:
             return api_error(400, "the body broke off")
         except Exception as error:
-            logger.exception("the sandbox failed to answer %s %s", scope["method"], scope["path"])
+            logger.exception("the sandbox failed over %s %s", scope["method"], scope["path"])
             return api_error(500, f"the sandbox itself failed: {error!r}")
 
     def _admit(self, scope: Scope, prefix: str) -> None:
@@ -153,7 +153,7 @@ class Application:
         limit = self._platform.rate_limit
         if prefix == API_PREFIX and limit is not None and not limit.admit():
             raise ApiError(429, "too many requests", headers={"Retry-After": _retry_after(limit)})
-        # A web page of another site cannot send this header without asking first, which nobody answers.
+        # A web page of another site cannot send this header without a preflight request, which is refused.
         if not hmac.compare_digest(b"".join(_headers(scope, b"x-api-key")), self._platform.api_key.encode()):
             raise ApiError(401, "the API key is missing or not valid")
         if prefix == CONTROL_PREFIX and scope["method"] == "POST":
@@ -178,7 +178,7 @@ class Application:
     async def _send(self, scope: Scope, response: Response, send: Send) -> None:
         size = 0 if scope["method"] == "HEAD" else body_size(response)
         pieces = body_pieces(response, 0, size)
-        # A file that is not there any more is noticed before the answer begins.
+        # A file that is not there any more is noticed before the response begins.
         piece = next(pieces, b"")
         await self._begin(response, send)
         for following in pieces:
@@ -207,9 +207,9 @@ class Application:
         if transport is not None and fault.kind == "abort":
             _reset(transport)
         elif transport is not None:
-            # What was written of an answer is still sent.
+            # What was written of a response is still sent.
             transport.abort() if fault.kind == "reset" else transport.close()
-        # Returning before the connection is gone would make the server write an answer of its own.
+        # Returning before the connection is gone would make the server write a response of its own.
         while (await receive())["type"] != "http.disconnect":
             pass
 
@@ -245,7 +245,7 @@ class _RequestBody:
         return message
 
     async def drain(self) -> None:
-        """Read the rest, because some clients only read an answer when they have sent everything."""
+        """Read the rest, because some clients only read a response when they have sent everything."""
         while not self._ended:
             await self.receive()
 

@@ -1,6 +1,6 @@
 """The project before anything is changed: what the seed says about every work item and batch.
 
-Nothing here is stored or enumerated. Each question about an index is answered by arithmetic, and so is
+Nothing here is stored or enumerated. Everything about an index follows by arithmetic, and so is
 "which items match this filter": a filter becomes a few spans of indexes, a regular pattern for the status,
 and bounds on the time of the last update that are only checked near their edges.
 """
@@ -140,14 +140,14 @@ class Catalogue:
         return _BASE_TIME + index * _CREATION_INTERVAL
 
     def updated_at(self, index: int) -> int:
-        """Return when an item was first finished, a whole number of milliseconds."""
+        """Return when an item was first finished, in full milliseconds."""
         spread = (index * 2_654_435_761 + self._jitter) % (1 << 32)
         milliseconds = spread * ((_LONGEST_WORK - _SHORTEST_WORK) // 1000) >> 32
         return self.created_at(index) + _SHORTEST_WORK + milliseconds * 1000
 
     @property
     def last_update(self) -> int:
-        """A whole second after which nothing has happened yet."""
+        """A full second after which nothing has happened yet."""
         return self.created_at(self.items) + _LONGEST_WORK
 
     def scene(self, index: int) -> shapes.Scene:
@@ -169,8 +169,8 @@ class Catalogue:
             spans = [self.batch_span(position) for position in positions if 0 <= position < self.batches]
         if wanted.work_item_ids is not None:
             indexes = {self.ids.decode("item", text) for text in wanted.work_item_ids}
-            whole = Selection(wanted, tuple(spans))
-            known = sorted(index for index in indexes if index is not None and whole.has_index(index))
+            known_spans = Selection(wanted, tuple(spans))
+            known = sorted(index for index in indexes if index is not None and known_spans.has_index(index))
             spans = [range(index, index + 1) for index in known]
         first, stop = 0, self.items
         if wanted.created_from is not None:

@@ -21,7 +21,7 @@ _LOGGED_BY_DEFAULT = 1000
 class Control:
     """Answers the calls of the control API.
 
-    A call takes the request and the JSON in its body, and returns what is answered as JSON, or ``None`` for no
+    A call takes the request and the JSON in its body, and returns what is sent as JSON, or ``None`` for no
     content. What it cannot use is a `ValueError`, an unknown work item a `LookupError`.
     """
 
@@ -119,7 +119,7 @@ def _items(entries: Iterable[RecordedRequest | Delivery]) -> dict[str, Any]:
 
 
 def _route(method: str, path: str, call: Callable[[Request, Any], Any]) -> Route:
-    async def answer(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         body = await read_json(request) if await request.body() else None
         try:
             result = call(request, body)
@@ -129,4 +129,4 @@ def _route(method: str, path: str, call: Callable[[Request, Any], Any]) -> Route
             raise ApiError(404, "work item not found") from error
         return Response(status_code=204) if result is None else JSONResponse(result)
 
-    return Route(CONTROL_PREFIX + path, answer, methods=[method])
+    return Route(CONTROL_PREFIX + path, respond, methods=[method])

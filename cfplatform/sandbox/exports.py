@@ -1,6 +1,6 @@
 """Exports: how long they take, and the zips they end as.
 
-The layout of a zip is the sandbox's own: nothing is known of the platform's.
+The layout of a zip is the sandbox's own: that of the platform is not documented.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Export:
 
 
 class Exports:
-    """The exports of the space; a zip is written when it is first asked for."""
+    """The exports of the space; a zip is written when it is first requested."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store

@@ -15,7 +15,7 @@ from .recorder import KINDS
 from .settings import is_finite
 
 FaultKind = Literal["fail", "truncate", "drip", "reset", "abort", "html", "replace"]
-#: What an outage does to connections where it does not answer with an HTTP status.
+#: What an outage does to connections where it has no HTTP status.
 OutageStatus = Literal["reset", "close", "refused"]
 
 #: The endpoints that an outage can be limited to, and the kinds of requests that each name stands for.
@@ -34,11 +34,11 @@ HTML_PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>
 
 @dataclass
 class Fault:
-    """A planned deviation from the right answer.
+    """A planned deviation from the right response.
 
-    ``fail`` answers with an error, ``truncate`` sends the right answer in part, ``drip`` sends it so slowly that
-    nobody can wait for its end, ``reset`` closes the connection without one, ``abort`` resets it (TCP RST),
-    ``html`` answers with a web page, ``replace`` with other content. ``None`` hits all requests, paths and methods;
+    ``fail`` sends an error, ``truncate`` a part of the right response, ``drip`` sends it so slowly that nobody can wait
+    for its end, ``reset`` closes the connection without one, ``abort`` resets it (TCP RST), ``html`` sends a web page,
+    ``replace`` other content. ``None`` hits all requests, paths and methods;
     as the body it stands for the usual one. ``path`` is a shell pattern, and ``keep`` the part of a body that is
     sent before it is cut or begins to drip.
     """
@@ -112,16 +112,16 @@ def plan_outage(
         raise ValueError(f"seconds must be a finite number above 0, not {seconds!r}")
     if not is_finite(after) or after < 0:
         raise ValueError(f"after must be a finite number of seconds, 0 or more, not {after!r}")
-    answers = isinstance(status, int) and not isinstance(status, bool) and 400 <= status <= 599
-    if not answers and status not in get_args(OutageStatus):
+    responds = isinstance(status, int) and not isinstance(status, bool) and 400 <= status <= 599
+    if not responds and status not in get_args(OutageStatus):
         words = ", ".join(get_args(OutageStatus))
         raise ValueError(f"status must be an HTTP status from 400 to 599 or one of {words}, not {status!r}")
-    if not answers and (headers or body is not None):
+    if not responds and (headers or body is not None):
         raise ValueError(f"headers and body need an HTTP status, not {status!r}")
     kinds = _kinds_of(at)
     if status == "refused" and kinds:
         raise ValueError("at must be empty with the status 'refused': the whole server refuses connections")
-    if answers:
+    if responds:
         content, content_type = encode_body(body)
         fault = Fault("fail", None, None, None, int(status), _checked(headers or {}), content, content_type)
     else:

@@ -1,4 +1,4 @@
-"""Ids, times in whole microseconds since 1970 (UTC) as the platform writes them, and loopback addresses."""
+"""Ids, times in microseconds since 1970 (UTC) as the platform writes them, and loopback addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything the server answers from: the state, the settings, the planned faults and the log."""
+"""Everything that the server needs: the state, the settings, the planned faults and the log."""
 
 from __future__ import annotations
 

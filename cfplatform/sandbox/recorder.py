@@ -28,7 +28,7 @@ KINDS = ("work_items", "annotations", "batches", "signing", "storage", "uploads"
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """A request as it arrived, and how it was answered.
+    """A request as it arrived, and the status of its response.
 
     Secrets are masked: the signature of a signed URL, the credentials in ``Authorization``, and an API key that
     is not this sandbox's own.
@@ -40,10 +40,10 @@ class RecordedRequest:
         headers: The headers by lower-case name; repeated ones are joined with a comma.
         body: The body, cut after 64 KiB.
         body_size: The size of the complete body.
-        status: The status of the answer; 0 if the connection was closed without one.
+        status: The status of the response; 0 if the connection was closed without one.
         route: The kind of the request: ``work_items``, ``annotations``, ``batches``, ``signing``, ``storage``,
             ``uploads``, ``exports``, ``assets``, ``jwks`` or ``other``.
-        time: When the answer began, in seconds since 1970.
+        time: When the response began, in seconds since 1970.
     """
 
     method: str
@@ -89,14 +89,14 @@ class Recorder:
         self._lock = threading.Lock()
         self._requests: deque[RecordedRequest] = deque(maxlen=MAX_REQUESTS)
         self._counts: dict[str, int] = dict.fromkeys(KINDS, 0)
-        #: The clients that wait for an answer.
+        #: The clients that wait for a response.
         self.waiting: set[Any] = set()
         self.max_in_flight = 0
         self.connections = 0
         self.leaks = 0
 
     @contextmanager
-    def answering(self, client: Any) -> Iterator[None]:
+    def under_way(self, client: Any) -> Iterator[None]:
         with self._lock:
             self.waiting.add(client)
             self.max_in_flight = max(self.max_in_flight, self.in_flight)
@@ -115,7 +115,7 @@ class Recorder:
             setattr(self, name, getattr(self, name) + 1)
 
     def add(self, request: RecordedRequest) -> None:
-        """Log a request; called before its answer is sent, so that a client that has the answer finds the entry."""
+        """Log a request; called before its response is sent, so that a client that has it finds the entry."""
         with self._lock:
             self._requests.append(request)
             self._counts[request.route] += 1

@@ -1,4 +1,4 @@
-"""What all routes share: errors, checks of what was sent, pages of listings, and files as answers."""
+"""Shared by all routes: errors, checks of requests, pages of listings, and files as responses."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def listing(
     fetch: Callable[[int, int], list[int]],
     render: Callable[[int], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Return the page of a listing that is asked for.
+    """Return the requested page of a listing.
 
     ``fetch(start, count)`` returns up to ``count`` indexes from ``start`` upwards, ``render`` the entry of an index.
     """

@@ -50,7 +50,7 @@ class Api:
         self._folder = f"spaces/{self._store.space_id}/"
 
     def routes(self) -> list[Route]:
-        """Return the routes that ask for a key; the name of each is the kind its requests are counted by."""
+        """Return the routes that need a key; each is named as its requests are counted."""
         project, space = "/projects/{project_id}", "/spaces/{space_id}"
         items, batches, exports = project + "/workItems", project + "/batches", space + "/exports"
         return [
@@ -69,15 +69,15 @@ class Api:
         ]
 
     def well_known_routes(self) -> list[Route]:
-        """Return the route of the key set, which receivers of webhooks ask without a key."""
+        """Return the route of the key set, which receivers of webhooks fetch without a key."""
 
         async def get_keys(_: Request) -> Response:
             return JSONResponse(self._platform.keys.as_jwks(), headers={"Cache-Control": "public, max-age=3600"})
 
         return [Route(WELL_KNOWN_PREFIX + "/jwks.json", get_keys, methods=["GET"], name="jwks")]
 
-    def _route(self, method: str, path: str, answer: Callable[[Request], Awaitable[Any]], kind: str) -> Route:
-        """Return a route that refuses unknown projects and spaces, and answers with JSON, or 204 for ``None``."""
+    def _route(self, method: str, path: str, call: Callable[[Request], Awaitable[Any]], kind: str) -> Route:
+        """Return a route that refuses unknown projects and spaces, and sends JSON, or 204 for ``None``."""
 
         async def checked(request: Request) -> Response:
             project_id, space_id = self._store.project_id, self._store.space_id
@@ -85,7 +85,7 @@ class Api:
                 raise ApiError(404, "project not found")
             if request.path_params.get("space_id", space_id) != space_id:
                 raise ApiError(404, "space not found")
-            content = await answer(request)
+            content = await call(request)
             created = method == "POST" and kind != "signing"
             return Response(status_code=204) if content is None else JSONResponse(content, 201 if created else 200)
 
@@ -302,7 +302,7 @@ class ObjectStore:
         ]
 
     def public_routes(self) -> list[Route]:
-        """Return the route of absolute asset URLs, which ask for no signature."""
+        """Return the route of absolute asset URLs, which need no signature."""
         return [Route(PUBLIC_PREFIX + "/assets/{name}", self.read_asset, methods=["GET"], name="assets")]
 
     async def read(self, request: Request) -> Response:
@@ -347,7 +347,7 @@ class ObjectStore:
             return None
         path = key[len(self._folder) :]
         if path.startswith("exports/"):
-            # Writing a zip takes its time, and others want answers meanwhile.
+            # Writing a zip takes its time, and other requests must not wait for it.
             return await asyncio.to_thread(self._platform.exports.archive, path)
         return self._platform.store.stored_object(path)
 

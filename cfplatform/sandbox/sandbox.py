@@ -42,10 +42,10 @@ def _setting(name: str, doc: str) -> Any:
 
 
 class Sandbox:
-    """A CloudFactory AI Platform of its own, answering on a loopback address of this machine.
+    """A CloudFactory AI Platform of its own, on a loopback address of this machine.
 
     Everything is derived from the seed: the same arguments give the same ids, images and annotations, and a
-    million items start as fast as ten. The port is taken when the object is made; it answers between
+    million items start as fast as ten. The port is bound when the object is made; requests are served between
     ``start()`` and ``stop()``, or inside a ``with`` block. All methods may be called from any thread;
     those for a work item raise `LookupError` if there is none.
 
@@ -53,11 +53,11 @@ class Sandbox:
         items: How many work items there are.
         batches: How many batches they are spread over, in order; 5, or as many as there are ``batch_names``.
         seed: Seed for the generated data.
-        port: The port to answer on; 0 picks a free one.
+        port: The port to listen on; 0 picks a free one.
         in_review: The part of the items, 0 to 1, that is in ``CLIENT_REVIEW`` and has no annotation yet.
         batch_names: The names of the first batches; the others keep their usual ones.
-        api_key: The key to ask for; derived from the seed if omitted.
-        latency: Seconds by which every answer is delayed.
+        api_key: The key that requests need; derived from the seed if omitted.
+        latency: Seconds by which every response is delayed.
         url_lifetime: Seconds for which a signed URL works.
         page_size_default: The page size of a listing that does not give ``limit``.
         cursor_style: How the cursors of a page are spelled: ``camel`` (``cursorNext``) or ``snake``
@@ -70,7 +70,7 @@ class Sandbox:
         export_seconds: Seconds that an export takes.
         export_url_lifetime: Seconds for which the ``downloadUrl`` of an export works; 7 days if omitted.
         webhook_url: Where webhooks go if a work item has no ``metadata.callbackUrl``; nowhere if omitted.
-        host: The loopback address to answer on.
+        host: The loopback address to listen on.
 
     Example:
         >>> with Sandbox(items=20) as sandbox, sandbox.client() as client:
@@ -80,21 +80,21 @@ class Sandbox:
         (20, 21)
     """
 
-    api_key: str = _shown("_platform.api_key", "The key that the API asks for.")
+    api_key: str = _shown("_platform.api_key", "The key that requests need.")
     project_id: str = _shown("_store.project_id", "The id of the only project.")
     space_id: str = _shown("_store.space_id", "The id of the only space.")
     webhook_key_id: str = _shown("_platform.keys.key_id", "The id of the key that webhooks are signed with now.")
     deliveries: list[Delivery] = _shown(
-        "_platform.webhooks.deliveries", "The last webhooks (up to 10,000), oldest first, with what became of them."
+        "_platform.webhooks.deliveries", "The last webhooks (up to 10,000), oldest first, with their outcome."
     )
     requests: list[RecordedRequest] = _shown("_recorder.requests", "The last requests (up to 200,000), oldest first.")
     counts: dict[str, int] = _shown("_recorder.counts", "How many requests there were of each kind.")
-    in_flight: int = _shown("_recorder.in_flight", "How many requests are being answered.")
-    max_in_flight: int = _shown("_recorder.max_in_flight", "How many requests were being answered at once, at most.")
+    in_flight: int = _shown("_recorder.in_flight", "How many requests are under way.")
+    max_in_flight: int = _shown("_recorder.max_in_flight", "How many requests were under way at once, at most.")
     connections: int = _shown("_recorder.connections", "How many connections were opened.")
     leaks: int = _shown("_recorder.leaks", "How many requests brought an API key or other credentials to the storage.")
 
-    latency: float = _setting("latency", "Seconds by which every answer is delayed.")
+    latency: float = _setting("latency", "Seconds by which every response is delayed.")
     url_lifetime: float = _setting("url_lifetime", "Seconds for which URLs signed from now on work.")
     export_seconds: float = _setting(
         "export_seconds", "Seconds that an export takes; a new value also counts for the one that is running."
@@ -144,12 +144,12 @@ class Sandbox:
             self._store.asset_prefix = f"{self._platform.origin}{PUBLIC_PREFIX}/assets/"
 
     def start(self) -> Self:
-        """Start answering; a stopped sandbox comes back on the same port, as it was."""
+        """Start serving; a stopped sandbox comes back on the same port, as it was."""
         self._server.start()
         return self
 
     def stop(self) -> None:
-        """Stop answering and free the port; open connections are closed, stopping twice does no harm."""
+        """Stop serving and free the port; open connections are closed, stopping twice does no harm."""
         self._server.stop()
         self._platform.webhooks.stop()
 
@@ -275,14 +275,14 @@ class Sandbox:
         headers: Mapping[str, str] | None = None,
         body: bytes | str | Mapping[str, Any] | list[Any] | None = None,
     ) -> None:
-        """Answer the next requests with an error.
+        """Let the next requests fail with an error.
 
         Args:
-            status: The status of the answer.
+            status: The status of the response.
             times: How many requests fail; ``None`` for all until ``clear_faults()``.
             path: A shell pattern for the request path, such as ``*/annotations`` or ``/storage/*``.
             method: The HTTP method that fails; every one if omitted.
-            headers: Headers added to the answer.
+            headers: Headers added to the response.
             body: Text, bytes, or what is to be sent as JSON; the usual error if omitted.
         """
         content, content_type = encode_body(body)
@@ -291,17 +291,17 @@ class Sandbox:
     def truncate_next(
         self, times: int | None = 1, *, path: str | None = None, method: str | None = None, keep: float = 0.5
     ) -> None:
-        """Announce the next answers in full, send the part ``keep`` of the body and close the connection."""
+        """Announce the next responses in full, send the part ``keep`` of the body and close the connection."""
         self._platform.faults.add(Fault("truncate", times, path, method, keep=keep))
 
     def drip_next(
         self, times: int | None = 1, *, path: str | None = None, method: str | None = None, keep: float = 0.5
     ) -> None:
-        """Send the part ``keep`` of the body of the next answers, and the rest at 20 bytes a second."""
+        """Send the part ``keep`` of the body of the next responses, and the rest at 20 bytes a second."""
         self._platform.faults.add(Fault("drip", times, path, method, keep=keep))
 
     def reset_next(self, times: int | None = 1, *, path: str | None = None, method: str | None = None) -> None:
-        """Close the connection instead of answering."""
+        """Close the connection instead of responding."""
         self._platform.faults.add(Fault("reset", times, path, method))
 
     def html_next(
@@ -313,7 +313,7 @@ class Sandbox:
         status: int = 200,
         body: bytes | None = None,
     ) -> None:
-        """Answer the next requests with a web page, as a proxy or a captive portal does."""
+        """Respond to the next requests with a web page, as a proxy or a captive portal does."""
         self._platform.faults.add(Fault("html", times, path, method, status, body=body))
 
     def replace_next(
@@ -327,7 +327,7 @@ class Sandbox:
         method: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Answer the next requests with other content."""
+        """Respond to the next requests with other content."""
         self._platform.faults.add(Fault("replace", times, path, method, status, headers or {}, body, content_type))
 
     def outage(
@@ -348,13 +348,13 @@ class Sandbox:
         Args:
             seconds: How long it lasts.
             status: An HTTP status from 400 to 599; ``"reset"`` or ``"close"`` to reset or close the connection
-                without an answer; or ``"refused"``: open connections are cut and the port refuses new ones, also
+                without a response; or ``"refused"``: open connections are cut and the port refuses new ones, also
                 those to the control API.
             at: The endpoints that fail, one name or several: ``work_items``, ``batches``, ``annotations``,
                 ``signedurls``, ``storage``, ``exports``, or a name that ``counts`` has. Everything but the control API
                 if omitted, and always with ``"refused"``.
             after: Seconds from now until it begins.
-            headers: Headers added to the answer, such as ``{"Retry-After": "5"}``.
+            headers: Headers added to the response, such as ``{"Retry-After": "5"}``.
             body: Text, bytes, or a value to send as JSON; the usual error if omitted.
 
         Raises:
@@ -372,7 +372,7 @@ class Sandbox:
 
         Args:
             per_second: The rate; as many requests may come at once.
-            retry_after: The wait in seconds that the answer asks for.
+            retry_after: The wait in seconds that the response asks for.
             http_date: Whether ``Retry-After`` is a date instead of a number.
         """
         limit = None if per_second is None else RateLimit(per_second, retry_after=retry_after, http_date=http_date)

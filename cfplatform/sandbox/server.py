@@ -1,8 +1,9 @@
-"""The server: a socket that is bound at once, and a thread that answers on it."""
+"""The server: a socket that is bound at once, and a thread that serves on it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import os
@@ -24,7 +25,7 @@ _PLAN_TIMEOUT = 5.0
 #: Seconds between attempts to get back a port that another process has taken during an outage.
 _BIND_PAUSE = 0.1
 
-# uvicorn reports bad requests and broken-off answers on its own logger; here they are planned.
+# uvicorn reports bad requests and broken-off responses on its own logger; here they are planned.
 _silent = logging.getLogger("cfplatform.sandbox.connections")
 _silent.setLevel(logging.CRITICAL)
 
@@ -42,7 +43,6 @@ class Server:
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready = threading.Event()
         self._error: BaseException | None = None
         platform.faults.outages_changed = self._outages_changed
 
@@ -54,19 +54,19 @@ class Server:
         if self._thread is not None:
             raise RuntimeError("the sandbox is running already")
         self._bind()
-        self._ready.clear()
         self._error = None
-        self._thread = threading.Thread(target=self._run, name="cfplatform-sandbox", daemon=True)
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(ready,), name="cfplatform-sandbox", daemon=True)
         self._thread.start()
-        if not self._ready.wait(_START_TIMEOUT) or self._error is not None:
+        if not ready.wait(_START_TIMEOUT) or self._error is not None:
             self._thread = None
             self._socket.close()
             raise RuntimeError("the sandbox did not start") from self._error
 
     def stop(self) -> None:
-        """Stop answering, close every connection and free the port; stopping twice does no harm."""
+        """Stop serving, close every connection and free the port; stopping twice does no harm."""
         if self._thread is not None:
-            self._call(self._end.set)
+            self._call(self._wake, None)
             self._thread.join(_STOP_TIMEOUT)
             self._thread = None
         self._socket.close()
@@ -74,7 +74,7 @@ class Server:
     def _outages_changed(self) -> None:
         """Follow the new plan, and wait until the server does, unless this is its own thread."""
         followed = threading.Event()
-        if self._call(self._follow_plan, followed) and threading.current_thread() is not self._thread:
+        if self._call(self._wake, followed) and threading.current_thread() is not self._thread:
             followed.wait(_PLAN_TIMEOUT)
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> bool:
@@ -89,22 +89,25 @@ class Server:
             return False
         return True
 
-    def _run(self) -> None:
+    def _wake(self, followed: threading.Event | None) -> None:
+        """Look at the plan again, and set the event then; with ``None``, stop."""
+        self._followed.append(followed)
+        self._woken.set()
+
+    def _run(self, ready: threading.Event) -> None:
         loop = _new_event_loop()
         try:
-            loop.run_until_complete(self._serve())
+            loop.run_until_complete(self._serve(ready))
         except BaseException as error:
             self._error = error
         finally:
             self._loop = None
             loop.close()
-            self._ready.set()
+            ready.set()
 
-    async def _serve(self) -> None:
-        self._end = asyncio.Event()
-        self._following = asyncio.Lock()
-        self._followers: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
+    async def _serve(self, ready: threading.Event) -> None:
+        self._woken = asyncio.Event()
+        self._followed: list[threading.Event | None] = [ready]
         self._listener: asyncio.AbstractServer | None = None
         # uvicorn's server is not run, it only holds what its connections share: it would look every 100 ms
         # whether it has to stop, and cannot stop listening for a while.
@@ -122,51 +125,42 @@ class Server:
         self._config.app = self._app
         self._config.load()
         self._loop = asyncio.get_running_loop()
-        await self._listen_or_not()
-        self._ready.set()
-        await self._end.wait()
-        if self._timer is not None:
-            self._timer.cancel()
+        while None not in self._followed:
+            followed, self._followed = self._followed, []
+            self._woken.clear()
+            wait = await self._follow_plan()
+            for event in filter(None, followed):
+                event.set()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), wait)
         if self._listener is not None:
             self._listener.close()
         self._socket.close()
         for connection in list(self._state.connections):
             connection.transport.abort()
-        tasks = [*self._state.tasks, *self._followers]
-        for task in tasks:
+        for task in self._state.tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._state.tasks, return_exceptions=True)
 
-    def _follow_plan(self, followed: threading.Event | None = None) -> None:
-        task = asyncio.ensure_future(self._listen_or_not())
-        self._followers.add(task)
-        task.add_done_callback(self._followers.discard)
-        if followed is not None:
-            task.add_done_callback(lambda _: followed.set())
-
-    async def _listen_or_not(self) -> None:
-        """Listen, except while the plan refuses connections, and come back when that changes."""
-        async with self._following:
-            refused, wait = self._platform.faults.refusal()
-            try:
-                if refused:
-                    if self._listener is not None:
-                        self._listener.close()
-                        self._listener = None
-                        self._app.cut_connections()
-                    # Bound without listening, the port refuses connections and nobody else is given it.
-                    self._bind()
-                elif self._listener is None:
-                    self._bind()
-                    loop = asyncio.get_running_loop()
-                    self._listener = await loop.create_server(self._connection, sock=self._socket, backlog=_BACKLOG)
-            except OSError:
-                # Another process took the port in the moment between closing the socket and binding it again.
-                wait = _BIND_PAUSE
-            if self._timer is not None:
-                self._timer.cancel()
-            if wait is not None:
-                self._timer = asyncio.get_running_loop().call_later(wait, self._follow_plan)
+    async def _follow_plan(self) -> float | None:
+        """Listen, except while the plan refuses connections; return the seconds until that may change."""
+        refused, wait = self._platform.faults.refusal()
+        try:
+            if refused:
+                if self._listener is not None:
+                    self._listener.close()
+                    self._listener = None
+                    self._app.cut_connections()
+                # Bound without listening, the port refuses connections and nobody else is given it.
+                self._bind()
+            elif self._listener is None:
+                self._bind()
+                loop = asyncio.get_running_loop()
+                self._listener = await loop.create_server(self._connection, sock=self._socket, backlog=_BACKLOG)
+        except OSError:
+            # Another process took the port in the moment between closing the socket and binding it again.
+            return _BIND_PAUSE
+        return wait
 
     def _connection(self) -> asyncio.Protocol:
         self._platform.recorder.count("connections")

@@ -37,7 +37,7 @@ _CACHED_IMAGES = 64
 class ItemState:
     """What may change about a work item.
 
-    ``patch`` and ``annotation`` are JSON texts, and with ``document`` they replace what would be answered.
+    ``patch`` and ``annotation`` are JSON texts, and with ``document`` they replace what would be served.
     """
 
     status: str
@@ -78,7 +78,7 @@ class Store:
         self._lock = threading.RLock()
         self._counts: dict[Selection, int] = {}
         self._forget()
-        # A cache per store, keyed by everything an answer depends on: no change can make it wrong.
+        # A cache per store, keyed by everything a result depends on: no change can make it wrong.
         self._render_document = lru_cache(_CACHED_DOCUMENTS)(catalogue.document)
         self._draw = lru_cache(_CACHED_IMAGES)(lambda index: catalogue.scene(index).draw())
 
@@ -130,7 +130,7 @@ class Store:
 
     def work_item(self, index: int) -> dict[str, Any]:
         origin, state = self.origin(index), self.state(index)
-        answer: dict[str, Any] = {
+        item: dict[str, Any] = {
             "id": self.item_id(index),
             "projectId": self.project_id,
             "batchId": origin.batch_id,
@@ -144,10 +144,10 @@ class Store:
         }
         if state.patch is not None:
             patch = json.loads(state.patch)
-            answer.update(patch["set"])
+            item.update(patch["set"])
             for name in patch["remove"]:
-                answer.pop(name, None)
-        return answer
+                item.pop(name, None)
+        return item
 
     def annotation(self, index: int) -> dict[str, Any] | None:
         state = self.state(index)

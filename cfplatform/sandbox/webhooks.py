@@ -21,7 +21,7 @@ from .formats import SECOND, Identifiers, is_loopback, now, render_time
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-#: Seconds a receiver has for each step of its answer.
+#: Seconds that a receiver has for each step of its response.
 TIMEOUT = 5.0
 #: Seconds before the second and the third attempt.
 PAUSES = (0.1, 0.3)
@@ -39,7 +39,7 @@ class Attempt:
         time: When it was sent, in seconds since 1970.
         headers: The headers with the signature.
         body: The signed body.
-        status: The status of the answer; ``None`` if there was none.
+        status: The status of the response; ``None`` if there was none.
         error: Why there was none.
     """
 

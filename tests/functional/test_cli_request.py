@@ -71,7 +71,7 @@ def test_a_body_and_headers(sandbox, tmp_path, form):
 
 def test_an_error_status_prints_the_body_and_fails(sandbox):
     done = run("request", "GET", "/nothing", sandbox=sandbox)
-    assert (done.returncode, done.stderr) == (1, "Error: The platform answered with status 404.\n")
+    assert (done.returncode, done.stderr) == (1, "Error: The platform responded with status 404.\n")
     assert json.loads(done.stdout)["code"] == "not_found"
     done = run("request", "GET", "/nothing", "--json", "--include", sandbox=sandbox)
     (line,) = json_lines(done.stdout)
@@ -82,7 +82,7 @@ def test_an_error_status_prints_the_body_and_fails(sandbox):
 def test_the_answer_to_a_redirect_is_shown_and_not_followed(serve):
     server = serve(raw(302, b"", "Location: https://example.invalid/"))
     done = ask(server, "GET", "/a", "--include")
-    assert (done.returncode, done.stderr) == (1, "Error: The platform answered with status 302.\n")
+    assert (done.returncode, done.stderr) == (1, "Error: The platform responded with status 302.\n")
     assert "Status: 302\n" in done.stdout
     assert "Location: https://example.invalid/\n" in done.stdout
 

@@ -36,7 +36,7 @@ class Output(NamedTuple):
     @property
     def waits(self):
         """The lines on waiting; each is a change."""
-        starts = ("Resumed", "No answer")
+        starts = ("Resumed", "No response")
         found = [line for line in self.lines if WAITS.search(line.text) or line.text.startswith(starts)]
         reasons = [line.text.split(": ")[0].split(",")[0] for line in found]
         assert all(one != other for one, other in itertools.pairwise(reasons))
@@ -377,7 +377,7 @@ def test_a_server_that_does_not_answer_is_named(sandbox, tmp_path, name):
     with started(name, *([] if name == "count" else [tmp_path]), sandbox=sandbox) as process:
         line = process.stderr.readline()
         assert time.monotonic() - began < SOON + 2 * SLACK
-        assert re.fullmatch(r"No answer yet from http://[\d.]+:\d+: waiting for [2-6] s\n", line)
+        assert re.fullmatch(r"No response yet from http://[\d.]+:\d+: waiting for [2-6] s\n", line)
         # With the first answer there is nothing more to wait for; only a download needs others.
         if name != "download":
             stdout, _ = process.communicate(timeout=30)
