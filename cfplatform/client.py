@@ -520,6 +520,8 @@ class Client:
         executor: Executor | None = None,
         patience: float | None = None,
         state: PathLike | None = None,
+        prune: bool = False,
+        dry_run: bool = False,
         **filters: Unpack[WorkItemFilters],
     ) -> DownloadSummary:
         """Download the COCO documents of a project, or bring a downloaded copy up to date.
@@ -548,7 +550,11 @@ class Client:
                 process" in the documentation.
             patience: Seconds that the run waits for an outage of the platform or storage to end; the client's number
                 if omitted. 0 does not wait: items that still fail after their retries are failures.
-            state: For a destination that is a URL: a local folder that remembers what is finished there.
+            state: A local folder that remembers what is finished, the same one each time. A URL needs one; a folder
+                remembers it in ``.cfplatform`` if omitted.
+            prune: Remove the files of items that the platform does not list any more, except files that somebody
+                changed. Not with filters, which select only some items.
+            dry_run: Fetch and remove nothing; the summary says what would be done.
             filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
 
         Returns:
@@ -558,8 +564,9 @@ class Client:
             DestinationBusyError: If another process downloads into the destination.
             AuthenticationError: If the key is refused. Finished items are kept, as for the next three errors.
             OutageError: If an outage lasts longer than ``patience``.
-            DestinationError: If the store of a URL refuses, has no such bucket, or cannot be reached.
-            DownloadError: If the disk is full or cannot be written, or the executor lost its processes.
+            DestinationError: If the folder or store as a whole cannot be written or reached, is full, or was replaced
+                meanwhile. It is an ``OSError`` too.
+            DownloadError: If the executor lost its processes.
 
         Example:
             >>> summary = client.download_project(destination="labels")
@@ -567,6 +574,11 @@ class Client:
             (20, 0)
         """
         params.check_names("download_project", filters, params.FILTER_NAMES)
+        is_whole = all(value is None for value in filters.values())
+        if params.flag("prune", prune) and not is_whole:
+            raise InvalidParameterError(
+                "prune cannot be used with filters: items that they leave out would count as gone.", parameter="prune"
+            )
         filters.setdefault("status", WorkItemStatus.COMPLETED)
         queries = params.work_item_queries(filters)
         project = self._project(project_id)
@@ -581,14 +593,14 @@ class Client:
             "patience": patience,
             "state": state,
         }
-        downloader, reporter = self._downloader("download_project", destination, options)
+        downloader, reporter = self._downloader("download_project", destination, options, dry_run=dry_run)
         # A batch may have been renamed since an earlier call.
         self._batch_names.pop(project, None)
         pages = self._pages(_work_items(project), queries, run=downloader.run)
         announced = _announce(pages, reporter, several=len(queries) > 1)
         items = ([WorkItem(data, self, project) for data in found] for found in pagination.fresh(announced))
         with downloader:
-            return downloader.summarise(items)
+            return downloader.summarise(items, whole_project=project if is_whole else None, prune=prune)
 
     def download_work_items(
         self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[DownloadOptions]
@@ -643,7 +655,13 @@ class Client:
             return viz.draw(document, item.download_asset(folder), **options)
 
     def _downloader(
-        self, function: str, destination: PathLike, options: DownloadOptions, *, documents: bool = True
+        self,
+        function: str,
+        destination: PathLike,
+        options: DownloadOptions,
+        *,
+        documents: bool = True,
+        dry_run: bool = False,
     ) -> tuple[downloads.Downloader, _progress.ProgressReporter]:
         from . import progress
         from .destination import remote
@@ -663,6 +681,8 @@ class Client:
             "inject_asset_url": params.flag("inject_asset_url", options.get("inject_asset_url", True)),
             "space_id": self._space(options.get("space_id")),
             "executor": processes.checked(options.get("executor")),
+            "dry_run": params.flag("dry_run", dry_run),
+            "documents": documents,
         }
         # Last, because it makes folders.
         opened = remote.open_destination(destination, options.get("state"))
@@ -676,7 +696,7 @@ class Client:
                 self._batch_names[project_id] = downloads.fetch_batch_names(self._calls, project_id, run)
             return self._batch_names[project_id]
 
-        return downloads.Downloader(self._calls, opened, names, reporter, documents=documents, **checked), reporter
+        return downloads.Downloader(self._calls, opened, names, reporter, **checked), reporter
 
     # --- Uploading ------------------------------------------------------------------------------------------------
 

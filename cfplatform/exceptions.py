@@ -216,8 +216,7 @@ class DestinationError(DownloadError, OSError):
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        rebuild, arguments, state = super().__reduce__()
-        return rebuild, arguments, {**state, "errno": self.errno, "strerror": self.strerror}
+        return type(self), self.args, {**vars(self), "errno": self.errno, "strerror": self.strerror}
 
 
 class ExportError(CFPlatformError):

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from .. import naming
-from ..destination import local
+from ..destination import local, locks
 from ..exceptions import CFPlatformError, DownloadError, InvalidParameterError
 
 #: Bytes written and copied at a time.
 _STEP = 256 * 1024
 #: How names of unfinished files begin and end; a folder of labels does not read them.
-_HIDDEN, _PART = ".", ".part"
+_HIDDEN, _PART = ".cfplatform-", ".part"
 
 #: Compact JSON in ASCII, which is read the same in any encoding. NaN and infinity are refused: JSON has neither.
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
@@ -106,7 +106,7 @@ class DatasetFile:
 
     def write(self, head: dict[str, Any], lists: dict[str, list[dict[str, Any]]]) -> None:
         """Write the dataset: members, then lists, then its images and annotations."""
-        with _refusing(self.temporary.parent), open(self.temporary, "xb", buffering=_STEP) as file:
+        with _refusing(self.temporary.parent), open(self.temporary, "wb", buffering=_STEP) as file:
             file.write(b"{")
             for name, value in head.items():
                 file.write(f"{encode(name)}:{encode(value)},\n".encode("ascii"))
@@ -145,12 +145,19 @@ def written_atomically(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f"{_HIDDEN}{local.unique_name()}{_PART}")
+    with _refusing(path.parent):
+        temporary, lock = locks.create(path.parent, _HIDDEN, _PART)
     try:
         yield temporary
         with _refusing(path.parent):
+            if lock is not None and os.name == "nt":
+                # An open file cannot be renamed there.
+                os.close(lock)
+                lock = None
             os.replace(temporary, path)
     finally:
+        if lock is not None:
+            os.close(lock)
         _discard(temporary)
 
 
@@ -179,18 +186,14 @@ def _discard(temporary: Path) -> None:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Create the folder of an output, and remove temporary files that killed processes of this host left in it."""
+    """Create the folder of an output, and remove temporary files that killed processes left in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidParameterError(
             f"output folder {str(folder)!r} cannot be made: {error.strerror or error}."
         ) from None
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            name = entry.name
-            if name.startswith(_HIDDEN) and name.endswith(_PART) and local.is_left_behind(name[1 : -len(_PART)]):
-                _discard(folder / name)
+    locks.remove_stale(folder, _HIDDEN, _PART)
 
 
 # --- Names of images -----------------------------------------------------------------------------------------------

@@ -257,7 +257,8 @@ def destination_error(error: OSError, what: str) -> DestinationError:
     """Return the error for a destination that cannot be written as a whole; ``what`` begins its message."""
     reason = error.strerror or str(error)
     problem = DestinationError(
-        f"{what} cannot be written: {reason}. What is finished is kept; free space or fix the folder, then run it again."
+        f"{what} cannot be written: {reason}. What is finished is kept; free space or fix the folder, then run it "
+        "again."
     )
     problem.errno, problem.strerror, problem.filename = error.errno, reason, error.filename
     return problem

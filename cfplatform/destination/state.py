@@ -460,7 +460,7 @@ def _use(db: sqlite3.Connection, journal: str, path: Path) -> None:
 
 
 def _make_tables(db: sqlite3.Connection) -> int:
-    """Make the tables unless something is there, or bring those of the version before up to date; return the version."""
+    """Make the tables where there are none, or bring those of the version before up to date; return the version."""
     # In one transaction, because where locks do nothing another process may be doing the same.
     db.execute("BEGIN IMMEDIATE")
     with db:
@@ -498,7 +498,9 @@ def _lock(root: Path) -> int:
     except OSError as error:
         is_alone = False
         reason = error.strerror or error
-        log.warning("%s: files cannot be locked there (%s), so let only one process at a time write to it", root, reason)
+        log.warning(
+            "%s: files cannot be locked there (%s), so let only one process at a time write to it", root, reason
+        )
     # Only so that others can name it, so a disk that is full does not matter here.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
@@ -515,12 +517,13 @@ def read_results(root: Path, run: int, outcome: str | None = None) -> Iterator[R
     """Yield the results of a run from the state file, in the order in which they came."""
     statement = (
         "SELECT position, item_id, batch_id, path, outcome, size, error, asset_path, asset_size, written FROM results "
-        f"WHERE run = ? AND position > ? AND (? IS NULL OR outcome = ?) ORDER BY position LIMIT {_PAGE}"
+        "WHERE run = ? AND position > ? AND (? IS NULL OR outcome = ?) ORDER BY position LIMIT ?"
     )
-    position, problem = -1, "The results of this run cannot be read any more"
-    while rows := _read(root, statement, (run, position, outcome, outcome), problem):
-        for position, *row in rows:
-            yield ResultRow(*row)
+    last, problem = -1, "The results of this run cannot be read any more"
+    while rows := _read(root, statement, (run, last, outcome, outcome, _PAGE), problem):
+        last = rows[-1][0]
+        for row in rows:
+            yield ResultRow(*row[1:])
 
 
 def read_downloaded(root: Path) -> Iterator[DownloadedRow]:
@@ -543,7 +546,7 @@ def _files(root: Path, table: str) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _read(root: Path, statement: str, values: tuple[Any, ...], problem: str) -> list[tuple[Any, ...]]:
-    """Return the rows of a query, without writing anything: no lock, and none of the files that SQLite makes to read."""
+    """Return the rows of a query and write nothing: no lock, and none of the files that SQLite makes for readers."""
     path = state_path(root)
     log_path = path.with_name(f"{path.name}-wal")
     failure: sqlite3.Error | None = None

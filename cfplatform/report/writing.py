@@ -110,7 +110,7 @@ def write_report(
     try:
         found = survey(folder, samples, reporter)
         page = Page(found, title or root.resolve().name, on_platform, made_at)
-        with written_atomically(path) as part, open(part, "x", encoding="utf-8", newline="\n") as file:
+        with written_atomically(path) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
             file.write(page.head)
             drawn = thumbnails(found.samples, class_colours(found.stats.categories))
             with contextlib.closing(drawn):

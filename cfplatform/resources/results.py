@@ -212,10 +212,10 @@ class _StoredResults:
         destination, run = self._summary.destination, self._summary.run
         if run is None:
             return
-        root = self._summary.state or Path(destination)
-        url = destination if isinstance(destination, str) else None
+        root, url = (Path(), destination) if isinstance(destination, str) else (destination, None)
+        state = self._summary.state or root
         count = 0
-        for row in read_results(root, run, self._outcome):
+        for row in read_results(state, run, self._outcome):
             count += 1
             yield DownloadResult(
                 row.item_id,
@@ -229,7 +229,7 @@ class _StoredResults:
             )
         if count != self._count:
             raise DownloadError(
-                f"The state file in {str(root)!r} holds {count} of {self._count} results of this run: it keeps those "
+                f"The state file in {str(state)!r} holds {count} of {self._count} results of this run: it keeps those "
                 f"of the last {KEPT_RUNS} runs. Read them before you start others."
             )
 
@@ -276,7 +276,7 @@ def iter_downloaded(
 
     Args:
         destination: The folder or the URL.
-        state: The folder of the state, where the destination is a URL.
+        state: The folder of the state, where one was given to the download.
 
     Raises:
         DownloadError: While iterating: if nothing was downloaded into it yet.
@@ -289,8 +289,9 @@ def iter_downloaded(
         .json .png
     """
     url = remote.remote_url(destination)
-    root = remote.state_root(url, state) if url else local.folder_path(destination, "destination").resolve()
-    for row in read_downloaded(root):
+    root = Path() if url else local.folder_path(destination, "destination").resolve()
+    state_root = root if url is None and state is None else remote.state_root(url or str(root), state)
+    for row in read_downloaded(state_root):
         yield DownloadedItem(row.project_id, row.item_id, **located(root, url, row.path, row.asset_path))
 
 

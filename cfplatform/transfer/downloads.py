@@ -268,7 +268,8 @@ class Downloader:
         key = (project_id, "" if batch_id is None else str(batch_id))
         folder = self._folders.get(key)
         if folder is None:
-            folder = self._state.folder(*key, self._folder_name(*key), functools.partial(self._current_name, project_id))
+            current_name = functools.partial(self._current_name, project_id)
+            folder = self._state.folder(*key, self._folder_name(*key), current_name)
             if not self._dry_run:
                 self._destination.ensure_folder(folder)
             self._folders[key] = folder
