@@ -281,6 +281,7 @@ class Destination:
         self.root = root
         self.state_root = state_root or root
         # Opened once for all files.
+        self._top: Folder | None = None
         self._partial: Folder | None = None
         # Which folder the path led to at first.
         self._identity: tuple[int, int] | None = None
@@ -297,16 +298,17 @@ class Destination:
             except FileNotFoundError:
                 # The state folder may be removed at any time, also while it is in use.
                 self.check()
-                self._partial = Folder(self.root, STATE_FOLDER, PARTIAL, make=True)
+                self._partial = Folder(self._top or self.root, STATE_FOLDER, PARTIAL, make=True)
                 return self._part()
 
     def _part(self) -> PartFile:
-        folder = self._partial = self._partial or Folder(self.root, STATE_FOLDER, PARTIAL)
+        top = self._top = self._top or Folder(self.root)
+        folder = self._partial = self._partial or Folder(top, STATE_FOLDER, PARTIAL)
         return PartFile(self, folder)
 
     def release(self) -> None:
         """Close what is held open for all files of a run, once the last thread that is late has let go of it."""
-        self._partial = None
+        self._top = self._partial = None
 
     def check(self) -> None:
         """Raise if the path leads to another folder by now, or nowhere: what is written would not be found there."""
@@ -370,13 +372,14 @@ class Destination:
         A link under the final name is replaced, not followed; a link instead of a folder is refused.
         """
         self.check()
+        top = self._top or self.root
         *names, final = path.split("/")
         found = os.stat(folder.at(name), dir_fd=folder.descriptor)
         try:
-            target = Folder(self.root, *names)
+            target = Folder(top, *names)
         except FileNotFoundError:
             # Removed since the run began.
-            target = Folder(self.root, *names, make=True)
+            target = Folder(top, *names, make=True)
         with target:
             os.replace(folder.at(name), target.at(final), src_dir_fd=folder.descriptor, dst_dir_fd=target.descriptor)
         return Written(found.st_size, found.st_mtime_ns)

@@ -73,6 +73,9 @@ log = logging.getLogger("cfplatform.destination")
 #: Size and time of the state files that this process closed.
 _closed_as: dict[Path, tuple[int, int]] = {}
 
+#: Destinations of which a warning says that they cannot be locked; items may be downloaded one by one.
+_without_locks: set[Path] = set()
+
 T = TypeVar("T")
 
 
@@ -497,10 +500,10 @@ def _lock(root: Path) -> int:
             )
     except OSError as error:
         is_alone = False
-        reason = error.strerror or error
-        log.warning(
-            "%s: files cannot be locked there (%s), so let only one process at a time write to it", root, reason
-        )
+        if root not in _without_locks:
+            _without_locks.add(root)
+            advice = "let only one process at a time write to it"
+            log.warning("%s: files cannot be locked there (%s), so %s", root, error.strerror or error, advice)
     # Only so that others can name it, so a disk that is full does not matter here.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)

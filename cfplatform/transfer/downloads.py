@@ -148,17 +148,13 @@ class Downloader:
         """Count the items of which files are there, but which were not listed; remove their files if wanted."""
         for item_id, *files in self._state.unlisted(project_id, summary.run or 0):
             there = [each for each in files if each is not None and self._destination.holds(each.path)]
-            if there:
-                summary.unlisted += 1
-            if not prune:
-                continue
-            if self._dry_run:
-                removed = [each for each in there if self._destination.unchanged(each.path, each.written)]
-            else:
-                removed = [each for each in there if self._remove(each)]
-                if len(removed) == len(there):
+            summary.unlisted += bool(there)
+            # A document that somebody changed keeps its asset.
+            if prune and all(self._destination.unchanged(each.path, each.written) for each in there):
+                is_gone = self._dry_run or all([self._remove(each) for each in there])
+                summary.pruned += is_gone and bool(there)
+                if is_gone and not self._dry_run:
                     self._state.forget(project_id, item_id)
-            summary.pruned += bool(removed)
 
     # --- Planning, in the caller's thread --------------------------------------------------------------------
 
