@@ -22,7 +22,7 @@
     │   ├── UnsafePathError                    a name would have led outside the destination
     │   ├── IncompleteDownloadError            fewer or more bytes than announced, or another checksum
     │   ├── DestinationBusyError               another process is downloading into the folder
-    │   └── DestinationError                   the store of a remote destination refuses, or cannot be reached
+    │   └── DestinationError                   the destination is full, read-only, refused, or cannot be reached
     ├── ExportError                            about an export; ``export`` holds it as it was read last
     │   ├── ExportFailedError                  the platform could not make it
     │   └── ExportTimeoutError (TimeoutError)  it was not ready in time
@@ -221,7 +221,7 @@ class DestinationBusyError(DownloadError):
 
 
 class DestinationError(DownloadError):
-    """The store of a destination that is a URL refuses to be written or cannot be reached, which ends a run."""
+    """A destination as a whole cannot be used: full, read-only, refused, or away. It ends a run."""
 
 
 class ExportError(CFPlatformError):

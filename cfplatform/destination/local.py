@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from typing_extensions import Self
 
 from .. import naming
-from ..exceptions import DownloadError, InvalidParameterError, UnsafePathError
+from ..exceptions import DestinationError, DownloadError, InvalidParameterError, UnsafePathError
 
 #: Folder inside a destination that holds the state and files not yet complete.
 STATE_FOLDER = ".cfplatform"
@@ -33,9 +33,9 @@ READ_STEP = 256 * 1024
 #: Age in seconds at which an unfinished file of an unknown process counts as left behind.
 STALE_AFTER = 24 * 3600
 
-#: Windows does not have EDQUOT.
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_FATAL = {*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO}
+#: What every other item would meet too. Windows does not have EDQUOT.
+_FATAL = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO}
+_FATAL.add(getattr(errno, "EDQUOT", errno.ENOSPC))
 #: Whether files can be addressed relative to an open folder, which Windows does not know.
 _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
 #: Distinguishes this process from an earlier one with the same id, as in a container that was restarted.
@@ -211,7 +211,8 @@ class PartFile:
             while len(view):
                 view = view[os.write(self._descriptor, view) :]
         except OSError as error:
-            raise _with_free_space(error, self._folder.path, len(view)) from None
+            space = f"{free_space(self._folder.path)}, {len(view)} more are needed"
+            raise OSError(error.errno, f"{error.strerror or error} ({space})") from None
 
     def read_back(self) -> Iterator[bytes]:
         """Yield what was written, from its start; nothing can be appended afterwards."""
@@ -291,11 +292,6 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def stops_everything(error: OSError) -> bool:
-    """Tell whether a failure of the disk will meet every other item too."""
-    return error.errno in _FATAL
-
-
 def free_space(folder: Path) -> str:
     """Say how much space is left."""
     try:
@@ -304,16 +300,14 @@ def free_space(folder: Path) -> str:
         return "free space unknown"
 
 
-def _with_free_space(error: OSError, folder: Path, missing: int) -> OSError:
-    """Return the error with the free space and, where known, the bytes that did not fit."""
-    needed = f", {missing} more are needed" if missing else ""
-    return OSError(error.errno, f"{error.strerror or error} ({free_space(folder)}{needed})")
-
-
 def destination_error(error: OSError) -> DownloadError:
-    """Turn a failure of the local disk into an error that says what to do."""
+    """Return what to raise where the local disk fails: an error that ends the run where every other item would meet it.
+
+    That is a :class:`DestinationError`.
+    """
     name = f" {os.path.basename(str(error.filename))!r}" if error.filename else ""
-    return DownloadError(
+    cls = DestinationError if error.errno in _FATAL else DownloadError
+    return cls(
         f"The destination cannot be written{name}: {error.strerror or error}. "
         "What is finished is kept; free space or fix the folder, then run it again."
     )

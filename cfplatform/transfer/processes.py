@@ -23,6 +23,7 @@ from ..destination.state import FinishedAsset, FinishedItem
 from ..exceptions import (
     CFPlatformError,
     ConfigurationError,
+    DestinationError,
     DownloadError,
     InvalidParameterError,
     blank,
@@ -258,7 +259,7 @@ class ExecutorSteps(Generic[R]):
         except OSError as error:
             # As the steps do where the file system refuses something.
             problem = local.destination_error(error)
-            if local.stops_everything(error):
+            if isinstance(problem, DestinationError):
                 raise problem from None
             job.fail(problem)
 

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 from .. import http, params
 from ..destination import local
-from ..destination.state import StateError
 from ..exceptions import (
     APIConnectionError,
     APIError,
@@ -157,15 +156,10 @@ class Steps(Generic[R]):
         """Take a job through a step; an error concerns this job, or all of them."""
         try:
             step(job)
-        except CFPlatformError as error:
-            if _concerns_all(error):
-                self._pool.abort(error.with_traceback(None))
-            else:
-                self._fail(job, error)
-        except OSError as error:
-            problem = local.destination_error(error)
-            if local.stops_everything(error):
-                self._pool.abort(problem)
+        except (CFPlatformError, OSError) as error:
+            problem = error if isinstance(error, CFPlatformError) else local.destination_error(error)
+            if _concerns_all(problem):
+                self._pool.abort(problem.with_traceback(None))
             else:
                 self._fail(job, problem)
 
@@ -269,7 +263,7 @@ class Steps(Generic[R]):
 
 def _concerns_all(error: CFPlatformError) -> bool:
     """Tell whether every other item would meet the same: nothing answers, nothing can be saved, no socket opened."""
-    return isinstance(error, (OutageError, StateError, DestinationError)) or (
+    return isinstance(error, (OutageError, DestinationError)) or (
         isinstance(error, APIConnectionError) and _OUT_OF_FILES in error.message
     )
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from cfplatform import DownloadError, InvalidParameterError, UnsafePathError
+from cfplatform import DestinationError, InvalidParameterError, UnsafePathError
 from cfplatform.destination import local
 
 
@@ -183,10 +183,11 @@ def test_removing_stale_parts_needs_no_folder(tmp_path):
     ],
 )
 def test_a_full_disk_stops_everything_and_a_bad_name_does_not(number, fatal):
-    assert local.stops_everything(OSError(number, os.strerror(number))) is fatal
+    error = local.destination_error(OSError(number, os.strerror(number)))
+    assert isinstance(error, DestinationError) is fatal
 
 
 def test_a_failure_of_the_disk_says_what_to_do():
     error = local.destination_error(OSError(errno.ENOSPC, "No space left on device", "/long/path/name.json"))
-    assert type(error) is DownloadError
+    assert type(error) is DestinationError
     assert "'name.json': No space left on device. What is finished is kept; free space" in str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cfplatform import DestinationError
 from cfplatform.destination import local
 from tests.faults.test_f_files import disk
 from tests.faults.tools import parts
@@ -18,5 +19,5 @@ def test_the_error_tells_how_much_was_needed(disk):
     with pytest.raises(OSError, match=r"No space left.* \(\d+ bytes are free, [1-9]\d* more are needed\)") as caught:
         part.write(b"x" * 2_000_000)
     part.discard()
-    assert local.stops_everything(caught.value)
+    assert isinstance(local.destination_error(caught.value), DestinationError)
     assert parts(root) == []
