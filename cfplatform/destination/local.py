@@ -336,7 +336,7 @@ class Destination:
         return PartFile(self, folder)
 
     def release(self) -> None:
-        """Close what is held open for all files of a run, once the last thread that is late has let go of it."""
+        """Close what is held open for all files of a run, once no late thread uses it any more."""
         self._partial = None
 
     def take(self, folder: Folder, name: str, path: str) -> Written:

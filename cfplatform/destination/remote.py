@@ -1,7 +1,7 @@
 """Remote destinations: URLs of stores that fsspec knows.
 
-A file is written to a local spool first, and put into the store with one call when it is complete and checked. Then the
-store is asked for its size and entity tag, which is what a later run compares.
+A file is written to a local spool first, and put into the store with one call when it is complete and checked. Its size
+and entity tag are then read from the store, and a later run compares them.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def open_destination(destination: object, state: object = None) -> Destination:
 
 
 def state_root(url: str, state: object) -> Path:
-    """Return the folder in ``state`` that belongs to a URL, so that two URLs never share what is finished."""
+    """Return the folder in ``state`` that belongs to a URL, since two URLs must not share what is finished."""
     if state is None:
         raise InvalidParameterError(
             f"destination {url} needs a local folder that remembers what is finished there.",
