@@ -176,8 +176,8 @@ def extract(
 ) -> Path:
     """Unpack a zip file into a new folder, which appears only when it is complete and every CRC is right.
 
-    Until then everything lies in a hidden folder beside it, which is removed on any failure; if the process is
-    killed, the next call for the same destination removes it. Members keep their names exactly; modes and times of
+    Until then everything is in a hidden folder beside it, which is removed on any failure; if the process is
+    killed, the next call for the same destination removes it. Names of members are kept exactly; modes and times of
     the archive are dropped, so that files are as any program creates them.
 
     Args:
@@ -199,12 +199,14 @@ def extract(
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             target = target.parent.resolve() / target.name
-            # Refused at once, since it would fill the disk only after hours.
-            if info.total_bytes > (free := shutil.disk_usage(target.parent).free):
-                raise DownloadError(
-                    f"The archive cannot be unpacked into {str(target)!r}: it holds {info.total_bytes} bytes, and "
-                    f"{free} bytes are free. Free space or choose another destination."
-                )
+            # Refused at once, since it would fill the disk only after hours. Some file systems do not know.
+            with contextlib.suppress(OSError):
+                free = shutil.disk_usage(target.parent).free
+                if info.total_bytes > free:
+                    raise DownloadError(
+                        f"The archive cannot be unpacked into {str(target)!r}: it holds {info.total_bytes} bytes, and "
+                        f"{free} bytes are free. Free space or choose another destination."
+                    )
             with _unfinished(target) as name:
                 _unpack(source, members, target.parent, name, progress)
         except OSError as error:
@@ -380,7 +382,7 @@ class _MemberFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         if self._error is not None:
-            # Asked again after an error, it must not look like the end.
+            # Read again after an error, it must not look like the end.
             raise self._error
         try:
             self._rest = self._rest or memoryview(next(self._chunks, b""))
@@ -551,7 +553,7 @@ def _too_much(what: str, limit: float, option: str) -> DownloadError:
 
 
 def _find_directory(source: _Source) -> tuple[int, int, int]:
-    """Return how many members the end of the file announces, and where the directory lies."""
+    """Return how many members the end of the file announces, and where the directory is."""
     tail = source.at(max(0, source.size - _END_FIELDS.size - _FULL16), min(source.size, _END_FIELDS.size + _FULL16))
     at = tail.rfind(_END)
     if 0 <= at <= len(tail) - _END_FIELDS.size:
@@ -584,7 +586,7 @@ def _read_directory(source: _Source, start: int) -> list[zipfile.ZipInfo]:
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error):
         raise _broken("its directory cannot be read") from None
     if found != start:
-        raise _broken("its directory lies elsewhere than its end says")
+        raise _broken("its directory is elsewhere than its end says")
     for info in infos:
         # The name in the archive, and not what zipfile makes of it.
         info.filename = info.orig_filename

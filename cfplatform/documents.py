@@ -60,13 +60,13 @@ def parse(document: bytes | bytearray) -> dict[str, Any]:
         if isinstance(parsed, dict):
             return parsed
         reason = f"the top level is a JSON {_kind(parsed)}"
-    raise InvalidResponseError(f"The document is not one whole JSON object: {reason}{_looks_like(document)}.")
+    raise InvalidResponseError(f"The document is not one complete JSON object: {reason}{_looks_like(document)}.")
 
 
 def check_ends(head: bytes, tail: bytes) -> None:
     """Check that a document that is too large to be parsed begins and ends with the braces of an object."""
     if not head.removeprefix(_BOM).lstrip().startswith(b"{") or not tail.rstrip().endswith(b"}"):
-        raise InvalidResponseError(f"The document is not one whole JSON object{_looks_like(head)}.")
+        raise InvalidResponseError(f"The document is not one complete JSON object{_looks_like(head)}.")
 
 
 def set_asset_url(document: bytes, asset_url: str | None) -> bytes:
@@ -89,7 +89,7 @@ def set_asset_url(document: bytes, asset_url: str | None) -> bytes:
             start, end, value = edit(asset_url, outer, inner)
             return text[:start].encode() + value + text[end:].encode()
     parse(document)
-    raise InvalidResponseError("The document is not one whole JSON object.")
+    raise InvalidResponseError("The document is not one complete JSON object.")
 
 
 def edit(asset_url: str | None, document: Members, info: Members | None) -> Edit:

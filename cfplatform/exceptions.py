@@ -22,7 +22,7 @@
     │   ├── UnsafePathError                    a name would have led outside the destination
     │   ├── IncompleteDownloadError            fewer or more bytes than announced, or another checksum
     │   ├── DestinationBusyError               another process is downloading into the folder
-    │   └── DestinationError                   the store of a remote destination refuses, or cannot be reached
+    │   └── DestinationError                   the destination is full, read-only, refused, or cannot be reached
     ├── ExportError                            about an export; ``export`` holds it as it was read last
     │   ├── ExportFailedError                  the platform could not make it
     │   └── ExportTimeoutError (TimeoutError)  it was not ready in time

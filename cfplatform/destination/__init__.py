@@ -1,1 +1,1 @@
-"""Where files go: a folder of this machine or a store, files that appear whole, and the state of what is finished."""
+"""Where files go: a folder of this machine or a store, complete files only, and the state of what is finished."""

@@ -1,7 +1,7 @@
 """Remote destinations: URLs of stores that fsspec knows.
 
-A file is written to a local spool first, and put into the store with one call when it is complete and checked. Then the
-store is asked for its size and entity tag, which is what a later run compares.
+A file is written to a local spool first, and put into the store with one call when it is complete and checked. Its size
+and entity tag are then read from the store, and a later run compares them.
 """
 
 from __future__ import annotations

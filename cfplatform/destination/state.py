@@ -79,10 +79,6 @@ _without_locks: set[Path] = set()
 T = TypeVar("T")
 
 
-class StateError(DestinationError):
-    """The state file cannot be used; that concerns every item, so it ends a run."""
-
-
 def state_path(root: Path) -> Path:
     """Return the state file of a destination."""
     return root / local.STATE_FOLDER / "state.sqlite3"
@@ -197,7 +193,7 @@ class State:
             if self._open.get(self._key) is self:
                 del self._open[self._key]
             with self._lock:
-                with contextlib.suppress(StateError):
+                with contextlib.suppress(DestinationError):
                     self.restore()
                 self._closed = True
                 self._db.close()
@@ -247,7 +243,7 @@ class State:
                     advice = f"Free space ({local.free_space(self.root)}), then run it again."
                 else:
                     advice = "Remove it and run it again; finished files are then fetched again."
-                raise StateError(
+                raise DestinationError(
                     f"The state file {str(state_path(self.root))!r} cannot be used: {error}. {advice}"
                 ) from None
 
@@ -389,14 +385,14 @@ def _connect(path: Path) -> sqlite3.Connection:
             # Nothing is wrong with the file: the disk is full, or another process has it locked; where locks on the
             # folder do nothing, that may be one that makes the file at this moment.
             if "locked" not in str(error) or time.monotonic() > give_up:
-                raise StateError(
+                raise DestinationError(
                     f"The state file {str(path)!r} cannot be opened: {error} ({local.free_space(path.parent)}). "
                     "Free space or fix the folder."
                 ) from None
             time.sleep(0.05)
         except sqlite3.DatabaseError:
             if put_aside:
-                raise StateError(f"No state file can be made at {str(path)!r}.") from None
+                raise DestinationError(f"No state file can be made at {str(path)!r}.") from None
             put_aside = True
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)

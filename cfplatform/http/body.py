@@ -102,19 +102,21 @@ class ObjectStream:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the bytes are sent as they are stored, so that ranges and lengths count them."""
-        return not self._codings and self._read_before is None
+        """Whether the bytes are read as they are sent, so that ranges and lengths count them."""
+        return self._read_before is None
 
     @property
     def etag(self) -> str | None:
         """The object's entity tag, which changes when the object changes."""
         return self.headers.get("ETag")
 
-    def chunks(self, limit: int | None = None) -> Iterator[bytes]:
+    def chunks(self, limit: int | None = None, *, decode: bool = True) -> Iterator[bytes]:
         """Yield the object's bytes; ends normally only if all of them arrived.
 
         Args:
             limit: Bytes at the most, as sent and as decompressed; ``MAX_OBJECT_BYTES`` if omitted.
+            decode: Whether to decompress what was stored compressed. A file is saved as it is stored, whatever
+                ``Content-Encoding`` says: some stores say "gzip" of every ``scan.nii.gz``.
 
         Raises:
             DownloadError: If the object is larger than the limit.
@@ -122,7 +124,7 @@ class ObjectStream:
             InvalidResponseError: If the body is encoded in a way that was not asked for, or broken.
         """
         most = MAX_OBJECT_BYTES if limit is None else limit
-        if not self._codings:
+        if not self._codings or not decode:
             return self._sent(most)
         if self._codings in (["gzip"], ["x-gzip"]):
             # An object may be stored compressed; then it comes so whatever was asked for.

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from .. import http, naming, params, progress
 from ..destination import local
 from ..destination.local import Destination
-from ..destination.state import RESULTS_AT_ONCE, FinishedAsset, FinishedItem, ResultRow, State, StateError
+from ..destination.state import RESULTS_AT_ONCE, FinishedAsset, FinishedItem, ResultRow, State
 from ..exceptions import DestinationError, DownloadError, InvalidParameterError, OutageError, to_dict
 from ..http import Run, Transport
 from ..resources import WorkItem
@@ -130,7 +130,7 @@ class Downloader:
                     self._reporter.advance(result.outcome, result.written or result.size)
         except BaseException as error:
             # The error that ended the run must be raised, not one of these.
-            with contextlib.suppress(StateError):
+            with contextlib.suppress(DestinationError):
                 write()
             if isinstance(error, OutageError):
                 _say_what_is_kept(error, summary)
@@ -163,7 +163,7 @@ class Downloader:
         project_id = group[0].listed_project_id or ""
         try:
             folder = self._folder(project_id, group[0].batch_id)
-        except (StateError, DestinationError):
+        except DestinationError:
             raise
         except DownloadError as error:
             for item in group:
@@ -187,7 +187,7 @@ class Downloader:
         try:
             if not is_there:
                 target = self._claim(item, target)
-        except StateError:
+        except DestinationError:
             raise
         except DownloadError as error:
             job.error = error

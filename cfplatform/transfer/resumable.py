@@ -191,7 +191,7 @@ class Resumable:
                 self._reporter.finish()
                 self._reported = None
         self._cut(first)
-        for chunk in stream.chunks(MAX_BYTES):
+        for chunk in stream.chunks(MAX_BYTES, decode=False):
             self._write(chunk)
         if span is not None and self._size != span.last + 1:
             raise self._refused("more or fewer bytes than its range has")

@@ -551,7 +551,7 @@ def test_assets_keep_their_extensions_and_their_bytes(sandbox, client, tmp_path,
     url = sandbox.work_item(item)["assetUrl"]
     sandbox.patch_work_item_json(item, {"assetUrl": f"{url.rpartition('/')[0]}/{name}"})
     content = b"\x1f\x8b" + os.urandom(50)
-    sandbox.replace_next(content, times=None, path=name, headers={"Content-Encoding": "gzip"})
+    sandbox.replace_next(content, times=None, path=f"*/{name}", headers={"Content-Encoding": "gzip"})
     one = list(client.get_work_items(work_item_ids=[item]))
     summary = client.download_work_items(one, destination=tmp_path, assets=True)
     result, *_ = summary.results

@@ -294,7 +294,7 @@ def test_a_large_document_is_sent_in_parts_and_seen_when_it_is_proven(sandbox, c
         assert item.download(store.url, state=state, inject_asset_url=inject).outcome == "downloaded"
         assert store.tree() == before
     sandbox.update_work_item(item.id, document=served[:-1])
-    with pytest.raises(InvalidResponseError, match="not one whole JSON object"):
+    with pytest.raises(InvalidResponseError, match="not one complete JSON object"):
         item.refresh().download(store.url, state=state, inject_asset_url=inject)
     assert store.tree() == before
     if store.server:

@@ -96,7 +96,7 @@ def test_one_failing_item_never_stops_the_others(sandbox, client, tmp_path):
         ids[0]: (DownloadError, "no coco_results_url"),
         ids[1]: (NotFoundError, "404"),
         ids[2]: (InvalidResponseError, "HTML page"),
-        ids[3]: (InvalidResponseError, "not one whole JSON object"),
+        ids[3]: (InvalidResponseError, "not one complete JSON object"),
         ids[4]: (InvalidResponseError, "array"),
         ids[5]: (InvalidResponseError, "empty"),
         ids[6]: (ServerError, "500"),
@@ -339,7 +339,7 @@ def test_a_large_document_is_saved_with_its_asset_url(sandbox, client, tmp_path)
     content = result.path.read_bytes()
     assert content == served.replace(b'{"year"', f'{{"asset_url": "{item.asset_url}", "year"'.encode())
     sandbox.update_work_item(item.id, document=served[:-1])
-    with pytest.raises(InvalidResponseError, match="not one whole JSON object"):
+    with pytest.raises(InvalidResponseError, match="not one complete JSON object"):
         item.refresh().download(tmp_path)
     assert result.path.read_bytes() == content
 

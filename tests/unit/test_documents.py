@@ -142,8 +142,8 @@ def test_a_whole_object_is_a_document(document, data):
     [
         (b"", "it is empty"),
         (b"  \n", "it is empty"),
-        (b"{", "not one whole JSON object"),
-        (b'{"a": 1', "not one whole JSON object"),
+        (b"{", "not one complete JSON object"),
+        (b'{"a": 1', "not one complete JSON object"),
         (b'{"a": 1}}', "Extra data"),
         (b'{"a": 1}{"a": 1}', "Extra data"),
         (b"[]", "the top level is a JSON array"),
@@ -155,7 +155,7 @@ def test_a_whole_object_is_a_document(document, data):
         (b"\n <HTML>", "looks like an HTML page"),
         (b'{"a": "\xff"}', "not valid UTF-8"),
         ('{"a": 1}'.encode("utf-16"), "not valid UTF-8"),
-        ('{"a": 1}'.encode("utf-16-le"), "not one whole JSON object"),
+        ('{"a": 1}'.encode("utf-16-le"), "not one complete JSON object"),
         (b"[" * 200_000, "nested too deeply"),
         (b'{"a": ' * 200_000, "nested too deeply"),
     ],
@@ -206,5 +206,5 @@ def test_the_ends_of_an_object_are_accepted(head, tail):
     ("head", "tail"), [(b"[", b"}"), (b"{", b"]"), (b"", b""), (b"{", b"},"), (b"<html>", b"</html>"), (b"{", b"\0")]
 )
 def test_the_ends_of_anything_else_are_refused(head, tail):
-    with pytest.raises(InvalidResponseError, match="not one whole JSON object"):
+    with pytest.raises(InvalidResponseError, match="not one complete JSON object"):
         documents.check_ends(head, tail)
