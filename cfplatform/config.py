@@ -14,7 +14,7 @@ from .exceptions import ConfigurationError, shown
 
 #: The platform's production API.
 DEFAULT_BASE_URL = "https://api.ai.cloudfactory.app/api/v1"
-#: Seconds to wait for a connection, and for the next bytes of an answer.
+#: Seconds to wait for a connection, and for the next bytes of a response.
 DEFAULT_TIMEOUT = (10.0, 60.0)
 #: A bound of our own: sockets take no number of seconds, however large.
 MAX_TIMEOUT = 86_400.0
@@ -28,7 +28,7 @@ Timeout = float | tuple[float, float]
 
 
 class Secret(str):
-    """A text that shows itself nowhere but where it is sent: tools that print local variables use ``repr``."""
+    """A text whose ``repr`` hides it, since tools that print local variables use that."""
 
     __slots__ = ()
 

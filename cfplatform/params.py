@@ -1,4 +1,4 @@
-"""Which arguments of a call are accepted, and how are they sent? Every check is made before the first request."""
+"""Check the arguments of a call before the first request, and turn them into query parameters."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def work_item_queries(filters: WorkItemFilters) -> list[Query]:
     for name, key in _DATES.items():
         value = filters.get(name)
         if value is not None:
-            moments[name], text = date(name, value)
-            common.append((key, text))
+            moments[name], sent = date(name, value)
+            common.append((key, sent))
     for kind in ("created_at", "updated_at"):
         first, last = moments.get(f"{kind}_from"), moments.get(f"{kind}_to")
         if first and last and first > last:
@@ -115,22 +115,22 @@ def unique_ids(name: str, ids: Iterable[Any], check: Callable[[str, Any], str]) 
 
 def batch_id(name: str, value: Any) -> str:
     """Check a batch id, a whole number (or its digits), and return it as text."""
-    text = ""
+    digits = ""
     if isinstance(value, str):
-        text = value.strip()
+        digits = value.strip()
     # Whole numbers of other libraries, such as those in a pandas column, are as good as an int.
     elif hasattr(value, "__index__") and not isinstance(value, bool) and 0 <= operator.index(value) < 10**19:
-        text = str(operator.index(value))
-    if not text.isascii() or not text.isdigit() or len(text) > 19:
+        digits = str(operator.index(value))
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 19:
         raise _wrong(name, f"{name}: {shown(value)} is not a batch id; batch ids are whole numbers.")
-    return str(int(text))
+    return str(int(digits))
 
 
 def object_id(name: str, value: Any) -> str:
     """Check the id of a work item, project, space or export and return it as text.
 
-    Refused is what could change the path of a request: an empty id, ``.``, ``..`` and control characters.
-    Everything else is quoted when it is sent.
+    An empty id, ``.``, ``..`` and control characters could change the path of a request and are refused. Everything
+    else is quoted when it is sent.
     """
     if not isinstance(value, str):
         import uuid
@@ -146,15 +146,15 @@ def object_id(name: str, value: Any) -> str:
 def date(name: str, value: Any) -> tuple[datetime, str]:
     """Check a date filter; return the moment and the text to send.
 
-    An aware ``datetime`` is sent in ISO 8601; a text is sent as given. What names no time zone is refused: it
+    An aware ``datetime`` is sent in ISO 8601; a text is sent as given. Without a time zone it is refused, since it
     would mean another moment on another machine.
     """
     if isinstance(value, datetime):
-        moment, text = value, _iso_text(name, value)
+        moment, sent = value, _iso_text(name, value)
     elif isinstance(value, str):
-        text = value.strip()
+        sent = value.strip()
         try:
-            moment = timestamps.parse(text)
+            moment = timestamps.parse(sent)
         except ValueError:
             example = "'2026-07-11T11:52:37+05:45'"
             raise _wrong(name, f"{name}: {shown(value)} is not an ISO 8601 date and time such as {example}.") from None
@@ -163,7 +163,7 @@ def date(name: str, value: Any) -> tuple[datetime, str]:
     if moment.utcoffset() is None:
         example = "a final 'Z'" if isinstance(value, str) else "datetime.now(timezone.utc)"
         raise _wrong(name, f"{name}: {value!r} has no time zone. Add one, such as {example}.")
-    return moment, text
+    return moment, sent
 
 
 def _iso_text(name: str, moment: datetime) -> str:
@@ -173,7 +173,7 @@ def _iso_text(name: str, moment: datetime) -> str:
         try:
             moment = moment.astimezone(timezone.utc)
         except OverflowError:
-            raise _wrong(name, f"{name}: {moment!r} cannot be told in UTC.") from None
+            raise _wrong(name, f"{name}: {moment!r} has no equivalent in UTC.") from None
     return moment.isoformat()
 
 
@@ -224,7 +224,7 @@ def text(name: str, value: object) -> str:
         raise _wrong(name, f"{name} must be a text that is not blank, not {shown(value)}.")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value.strip()):
         raise _wrong(name, f"{name}: {shown(value)} holds control characters or halves of characters.")
-    # A str subclass such as an enum would be written as its base anyway.
+    # A str subclass such as an enum would print its class name.
     return str.__str__(value).strip()
 
 
@@ -244,7 +244,7 @@ def metadata(value: object) -> dict[str, Any]:
 
 
 def _first_problem(value: object, levels: int) -> str | None:
-    """Return what JSON has no form for and Python would write differently, or write without end."""
+    """Return what JSON has no form for: Python would write it differently, or without end."""
     if not isinstance(value, (dict, list, tuple)):
         return None
     if levels == 0:

@@ -1,4 +1,4 @@
-"""Which arguments of a request and of a transport are accepted? All are checked before anything is sent."""
+"""Check the arguments of a request and of a transport before anything is sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterEr
 if TYPE_CHECKING:
     from ..params import Query
 
-#: Repeats that a caller may ask for, at the most; with growing waits that is several minutes.
+#: Repeats of a request at the most; with growing waits that is several minutes.
 MAX_RETRIES = 20
 #: A part of a path that leads to another one, also where it is escaped.
 _DOTS = re.compile(r"(?:^|[/\\?#])(?:\.|%2e){1,2}(?:$|[/\\?#])", re.IGNORECASE)

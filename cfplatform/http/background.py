@@ -16,8 +16,8 @@ T = TypeVar("T")
 class Background(Generic[T]):
     """A call in a thread: a page that is prefetched, a name lookup, the request for a public document.
 
-    The thread is a daemon, ends with the call and has no reference to this object's owner. So a result that is never
-    taken delays neither the end of the program nor garbage collection.
+    The thread is a daemon, ends with the call and has no reference to the owner of this object. So a result that nobody
+    takes delays neither the end of the program nor garbage collection.
 
     Args:
         call: Made in the thread, with an event that ends it early. Where no thread can be started it is made at once.

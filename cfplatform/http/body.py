@@ -1,4 +1,4 @@
-"""Which body is accepted? One that is read in bounded steps, counted, and complete as its framing proves.
+"""Which body is accepted? One that is read in bounded steps, counted, and complete by its framing.
 
 Also the bodies of uploads, which are read from a file in steps.
 """
@@ -44,13 +44,13 @@ CHUNK = 64 * 1024
 MAX_DIGITS = 18
 #: Bytes that one step of decompressing may give, so that a small body cannot fill the memory at once.
 MAX_INFLATED = 1024 * 1024
-#: Bytes of an error answer that are read to keep its connection; a longer one is closed.
+#: Bytes of an error response that are read to keep its connection; a longer one is closed.
 DRAIN_LIMIT = 64 * 1024
 #: Bytes of one stored object, at the most, as sent and as decompressed. Far above any COCO document, and low enough
 #: that a server gone mad, or a small body that unpacks to a huge one, does not fill the disk.
 MAX_OBJECT_BYTES = 4 * 1024 * 1024 * 1024
-#: Bytes of one API answer, at the most: a page of 100 items is some 50 KB.
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
+#: Bytes of one API response, at the most: a page of 100 items is some 50 KB.
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 #: The content codings that are registered, but for "identity". Objects are stored under others too, such as a charset,
 #: "binary" or "aws-chunked": those say nothing of how the bytes are to be read.
 _CODINGS = frozenset(
@@ -62,8 +62,8 @@ class ObjectStream:
     """The body of a stored object while it is read.
 
     Attributes:
-        status_code: 200; 304 where an ``If-None-Match`` was sent and matched; 206 where a range was asked for.
-        headers: The answer's headers; their names are case-insensitive.
+        status_code: 200; 304 where an ``If-None-Match`` was sent and matched; 206 where a range was requested.
+        headers: Those of the response; their names are case-insensitive.
         length: The number of bytes announced, or ``None``.
         head: The first bytes that were read, as sent.
     """
@@ -81,7 +81,7 @@ class ObjectStream:
         self.head = b""
         if self.status_code not in (200, 304) and not (ranged and self.status_code == 206):
             raise InvalidResponseError(
-                f"The storage answered with status {self.status_code} where 200 was expected.",
+                f"The storage responded with status {self.status_code} where 200 was expected.",
                 status_code=self.status_code,
             )
         self.length = _announced_length(response)
@@ -90,7 +90,7 @@ class ObjectStream:
             self.length = None
         is_framed = self.length is not None or getattr(self._raw, "chunked", False) or self._read_before is not None
         if self.status_code != 304 and not is_framed and getattr(self._raw, "connection", None) is not None:
-            # Without either, a connection that is cut looks like the end of the body. What a mock answers has none.
+            # Without either, a connection that is cut looks like the end of the body. A mocked response has none.
             raise InvalidResponseError(
                 "The storage sent a body without its length, so it cannot be verified as complete."
             )
@@ -121,20 +121,20 @@ class ObjectStream:
         Raises:
             DownloadError: If the object is larger than the limit.
             IncompleteDownloadError: If fewer or more bytes arrived than were announced, or not those of a checksum.
-            InvalidResponseError: If the body is encoded in a way that was not asked for, or broken.
+            InvalidResponseError: If the body has an encoding that was not requested, or is broken.
         """
         most = MAX_OBJECT_BYTES if limit is None else limit
         if not self._codings or not decode:
             return self._sent(most)
         if self._codings in (["gzip"], ["x-gzip"]):
-            # An object may be stored compressed; then it comes so whatever was asked for.
+            # An object may be stored compressed; then it is sent so whatever was requested.
             return _capped(_gunzip(self._sent(most)), most)
         raise InvalidResponseError(
-            f"The storage sent the object encoded as {', '.join(self._codings)[:40]!r}, which was not asked for."
+            f"The storage sent the object encoded as {', '.join(self._codings)[:40]!r}, which was not requested."
         )
 
     def shown_in(self, error: InvalidResponseError, key: str) -> InvalidResponseError:
-        """Say in an error what it was that could not be used: its content type and how it begins."""
+        """Add the content type and the beginning of the body to an error."""
         kind = printable(blank(self.headers.get("Content-Type", "no content type")))[:80]
         # Blanked before it is cut, since half a secret is not recognised as one.
         start = printable(blank(self.head.decode("utf-8", "replace"), key))[:60]
@@ -143,12 +143,15 @@ class ObjectStream:
         return error.with_traceback(None)
 
     def _sent(self, most: int) -> Iterator[bytes]:
-        """Yield the bytes as they were sent; at most so many, and with the checksums that the answer offers."""
+        """Return the bytes as they were sent; their length and the checksums of the response are verified."""
+        # Those of a part may be of the part or of the object, and what was read before may have been decoded.
+        is_checked = self.status_code == 200 and (self._read_before is None or "Content-Encoding" not in self.headers)
+        checksums = _offered_checksums(self.headers) if is_checked else []
+        return _verified(self._received(most), checksums) if checksums else self._received(most)
+
+    def _received(self, most: int) -> Iterator[bytes]:
         if self.length is not None and self.length > most:
             raise _too_large(most)
-        # Those of a part may be of the part or of the whole, and what was read before may have been decoded.
-        is_checked = self.status_code == 200 and (self._read_before is None or "Content-Encoding" not in self.headers)
-        check = _Checksums(self.headers if is_checked else {})
         read = self._reader()
         received = 0
         while True:
@@ -170,11 +173,9 @@ class ObjectStream:
             if received > most:
                 raise _too_large(most)
             self.head = self.head or chunk[:4096]
-            check.update(chunk)
             yield chunk
         if self.length is not None and received != self.length:
             raise self._broken(received, None)
-        check.verify()
 
     def _reader(self) -> Callable[[int], bytes]:
         """Return what reads the next bytes as they were sent, none at the end."""
@@ -283,36 +284,36 @@ _HASHES: dict[str, Callable[[], Any]] = {
 }
 
 
-class _Checksums:
-    """Computes every checksum that an answer offers of its body, as sent.
+def _offered_checksums(headers: Mapping[str, str]) -> list[tuple[str, bytes, Any]]:
+    """Return every checksum that a response has for its body as sent: header, value, and the hash to compare.
 
-    ``ETag`` is not one of them: it is an MD5 only for some objects, and nothing tells which.
+    ``ETag`` is not one of them: it is an MD5 only for some objects, and nothing shows for which.
     """
+    offered: list[tuple[str, bytes, Any]] = []
+    names = set(map(str.lower, headers))
+    for name, make in _HASHES.items():
+        if name.lower() not in names:
+            continue
+        try:
+            text = _google_md5(headers) if name == "x-goog-hash" else headers[name]
+            value = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError):
+            continue
+        computed = make()
+        # Checksums of objects that were uploaded in parts have another form, and are checksums of checksums.
+        if len(value) == computed.digest_size:
+            offered.append((name, value, computed))
+    return offered
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        self._offered: list[tuple[str, bytes, Any]] = []
-        names = set(map(str.lower, headers))
-        for name, make in _HASHES.items():
-            if name.lower() not in names:
-                continue
-            try:
-                text = _google_md5(headers) if name == "x-goog-hash" else headers[name]
-                value = base64.b64decode(text, validate=True)
-            except (binascii.Error, ValueError):
-                continue
-            computed = make()
-            # Checksums of objects that were uploaded in parts have another form, and are checksums of checksums.
-            if len(value) == computed.digest_size:
-                self._offered.append((name, value, computed))
 
-    def update(self, chunk: bytes) -> None:
-        for _, _, computed in self._offered:
+def _verified(chunks: Iterator[bytes], checksums: list[tuple[str, bytes, Any]]) -> Iterator[bytes]:
+    for chunk in chunks:
+        for _, _, computed in checksums:
             computed.update(chunk)
-
-    def verify(self) -> None:
-        for name, expected, computed in self._offered:
-            if computed.digest() != expected:
-                raise IncompleteDownloadError(f"The object's bytes do not have the checksum that {name} announced.")
+        yield chunk
+    for name, expected, computed in checksums:
+        if computed.digest() != expected:
+            raise IncompleteDownloadError(f"The object's bytes do not have the checksum that {name} announced.")
 
 
 def _google_md5(headers: Mapping[str, str]) -> str:
@@ -323,7 +324,7 @@ def _google_md5(headers: Mapping[str, str]) -> str:
 
 
 def drain(raw: BaseHTTPResponse) -> bool:
-    """Read the rest of an answer, so that its connection can be used again, or close it; return whether it arrived."""
+    """Read the rest of a response to keep its connection, or close it; return whether the rest arrived."""
     if not isinstance(raw, urllib3.BaseHTTPResponse):
         # From a recording tool or a custom adapter: there is no connection to keep.
         return True
@@ -337,8 +338,8 @@ def drain(raw: BaseHTTPResponse) -> bool:
     return True
 
 
-def whole_body(response: requests.Response, limit: int = MAX_ANSWER_BYTES) -> bytes:
-    """Read the body of an API answer, which is refused if it is larger than ``limit`` bytes."""
+def read_body(response: requests.Response, limit: int = MAX_RESPONSE_BYTES) -> bytes:
+    """Read the body of an API response; refuse one that is larger than ``limit`` bytes."""
     read_before = _read_before(response)
     if read_before is not None:
         return read_before
@@ -355,7 +356,7 @@ def whole_body(response: requests.Response, limit: int = MAX_ANSWER_BYTES) -> by
         else:
             return bytes(body)
         problem: CFPlatformError = InvalidResponseError(
-            f"The answer has more than {limit} bytes; it was not read further."
+            f"The response has more than {limit} bytes; it was not read further."
         )
     except errors.CAUGHT as error:
         problem = errors.describe(error)
@@ -363,16 +364,16 @@ def whole_body(response: requests.Response, limit: int = MAX_ANSWER_BYTES) -> by
 
 
 def with_body(response: requests.Response) -> requests.Response:
-    """Read an answer, and return it."""
+    """Read the body of a response, and return the response."""
     # What Response.content does, with a limit: that property would read a body of any size.
-    response._content = whole_body(response)
+    response._content = read_body(response)
     response._content_consumed = True  # type: ignore[attr-defined]
     return response
 
 
 def parsed(response: requests.Response, key: str) -> Any:
-    """Read an answer and parse it. The error of one that is not JSON quotes it without the key."""
-    body = whole_body(response)
+    """Read a response and parse it. The error for one that is not JSON quotes it without the key."""
+    body = read_body(response)
     try:
         return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError):
@@ -381,7 +382,7 @@ def parsed(response: requests.Response, key: str) -> Any:
     # Blanked before it is cut, since half a signature is not recognised as one.
     start = blank(body[:4096].decode("utf-8", "replace"), key)[:80]
     raise InvalidResponseError(
-        f"The answer is not whole JSON ({kind}, {len(body)} bytes, begins with {start!r}). "
+        f"The response is not valid JSON ({kind}, {len(body)} bytes, begins with {start!r}). "
         "Check that the base URL is the CloudFactory AI Platform API.",
         status_code=response.status_code,
     )
@@ -395,7 +396,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def start_of_body(response: requests.Response) -> bytes:
-    """Read what an error answer says, as far as it arrives."""
+    """Read the body of an error response, as far as it arrives."""
     try:
         read_before = _read_before(response)
     except CFPlatformError:
@@ -414,15 +415,14 @@ def start_of_body(response: requests.Response) -> bytes:
 class Body:
     """The bytes of a file from where it stands on, sent in steps and read again from there by each attempt.
 
-    What goes wrong with the file is raised as :class:`UploadError`, which the layers below do not take for a fault of
-    the network and so do not repeat.
+    A fault of the file is raised as :class:`UploadError`, which no layer below repeats as one of the network.
 
     Args:
         file: Open for reading in binary mode, and able to seek.
         size: Bytes to send.
         name: What errors call the file.
         stop: Ends the sending early when it is set.
-        is_unchanged: Asked before the last bytes leave: a file that changed meanwhile never becomes an object.
+        is_unchanged: Called before the last bytes are sent: a file that changed meanwhile never becomes an object.
     """
 
     def __init__(
@@ -455,7 +455,7 @@ class Body:
                 piece += more
             is_changed = bool(piece) and wanted == left and self._is_unchanged is not None and not self._is_unchanged()
         except Exception as error:
-            # Of any class: a file object may be anybody's.
+            # Of any class: the caller brings the file object.
             raise self._failed(error) from None
         if is_changed:
             raise self._failed("it changed")

@@ -1,7 +1,7 @@
 """What is an outage, and when is it over?
 
-One :class:`Breaker` (a circuit breaker) watches each kind of request to an origin. It is told what came of each
-attempt, and says whether to wait and who sends the next probe. It sends nothing and waits for nothing itself.
+One :class:`Breaker` (a circuit breaker) watches each kind of request to an origin. Calls report the result of each
+attempt; it decides whether they wait and which one sends the next probe. It sends nothing and never waits itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 #: Seconds without a success after which failures are looked at as an outage.
 QUIET = 2.0
-#: Calls that must be failing where no earlier success can be asked for again.
+#: Calls that must be failing where no earlier success can be repeated.
 SEVERAL = 3
 #: Seconds between two probes: at first, and at the most.
 FIRST_PROBE = 1.0
@@ -23,7 +23,7 @@ LAST_PROBE = 30.0
 #: The name is in the documentation.
 log = logging.getLogger("cfplatform.http.retry")
 
-#: Sends a request that succeeded again, until the event is set; returns whether it was answered.
+#: Sends a request that succeeded again, until the event is set; returns whether the origin responded.
 Probe = Callable[[threading.Event | None], bool]
 
 
@@ -32,19 +32,19 @@ class Origin:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        #: Whether it ever answered.
+        #: Whether it ever responded.
         self.is_reached = False
-        #: Who asked for the pause, in words.
+        #: The reason for the pause.
         self.paused_by = ""
         self._resume_at = 0.0
         self._breakers: dict[str, Breaker] = {}
 
     def breaker(self, route: str) -> Breaker:
-        """Return the breaker of a kind of request, since one endpoint may be away while others answer."""
+        """Return the breaker of a kind of request, since one endpoint may be down while others work."""
         return self._breakers.get(route) or self._breakers.setdefault(route, Breaker(self))
 
     def pause(self, seconds: float, reason: str) -> None:
-        """Let every request wait for that long, as a 429 or 503 asks."""
+        """Let every request wait for that long, as a 429 or 503 demands."""
         self.paused_by = reason
         self._resume_at = max(self._resume_at, time.monotonic() + seconds)
 
@@ -72,7 +72,7 @@ class Breaker:
         self._quiet_since: float | None = None
         self._failing: set[int] = set()
         self._next_attempt = 0.0
-        #: The last answer that was no success, in words, and its status.
+        #: Why the latest attempt failed, and its status.
         self.reason = ""
         self.status: int | None = None
         #: When the latest outage ended.
@@ -83,7 +83,7 @@ class Breaker:
         self._probe_pause = FIRST_PROBE
 
     def succeeded(self, sent_at: float, probe: Probe | None) -> None:
-        """Learn that a request was answered, and how to send it again, if that does no harm."""
+        """Record that a request succeeded, and how to send it again, if that does no harm."""
         self._succeeded_at = sent_at
         if probe is not None:
             self.probe = probe
@@ -93,7 +93,7 @@ class Breaker:
                 self._close()
 
     def failed(self, call: int, reason: str, status: int | None, *, is_essential: bool, can_wait: bool) -> None:
-        """Learn that an attempt of a call failed; open where it looks like an outage and the call can wait for one."""
+        """Record that an attempt of a call failed; open where it looks like an outage and the call can wait for one."""
         with self._lock:
             now = time.monotonic()
             if self._quiet_since is None:
@@ -121,13 +121,13 @@ class Breaker:
                 return True
             return False
 
-    def end_probe(self, answered: bool) -> None:
-        """Learn what came of a probe."""
+    def end_probe(self, succeeded: bool) -> None:
+        """Record the result of a probe."""
         with self._lock:
             self._is_probing = False
             if not self.is_open:
                 return
-            if answered:
+            if succeeded:
                 self._succeeded_at = time.monotonic()
                 self._close()
                 return
@@ -143,7 +143,7 @@ class Breaker:
             self._is_probing = False
 
     def attempt_in(self, seconds: float) -> None:
-        """Learn when a request that failed will be sent again."""
+        """Record when a request that failed will be sent again."""
         if not self.is_open:
             now = time.monotonic()
             known = self._next_attempt if self._next_attempt > now else math.inf

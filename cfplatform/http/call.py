@@ -1,8 +1,8 @@
 """One request from its first attempt to its result: the one loop that all requests pass.
 
-It sends, receives the answer, finds out which error a failure is, and leaves to :class:`~.retry.Attempts` whether it
-sends again. urllib3 counts what fails before the headers are there. Here the rest is counted with the same policy: a
-body that breaks off, and what a mock or an adapter of the caller's raises.
+It sends, receives the response and finds the error for a failure. :class:`~.retry.Attempts` decides whether it sends
+again. urllib3 counts failures until the headers are there. Here the others are counted with the same policy: a body
+that breaks off, and errors of a mock or of the caller's own adapter.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from .body import CHUNK, Body, drain, start_of_body
 from .retry import RETRY_STATUSES, SINGLE, Attempts, RetryPolicy, Run, retry_after
 from .session import Channel
 
-#: Repeats for an answer that is complete but not what was asked for, such as an HTML page of a proxy.
+#: Repeats for a response that is complete but not the expected one, such as an HTML page of a proxy.
 CONTENT_REPEATS = 1
-_STORAGE_HINT = "The storage refused the object; a new signed URL is asked for where that can help."
+_STORAGE_HINT = "The storage refused the object; a new signed URL is requested where that can help."
 _NO_REDIRECT = "the API key must not travel. Check the base URL."
 _NO_REDIRECT_OF_STORAGE = "a signed URL is good for one address only."
 
@@ -45,7 +45,7 @@ class Resumed(Protocol):
     """An object that is fetched in several attempts."""
 
     def headers(self) -> Mapping[str, str]:
-        """Return what the next attempt asks for, such as ``Range`` and ``If-Range``."""
+        """Return the headers of the next attempt, such as ``Range`` and ``If-Range``."""
         ...
 
     def position(self) -> int:
@@ -71,8 +71,8 @@ class Call:
         seconds: For all attempts together; as usual if omitted. Waits for an outage are not included.
         is_essential: Whether the run cannot go on without it, as without the next page of the listing.
         is_checked: Raise for statuses that are refusals.
-        resumed: Continues where an attempt stopped: what it wants is asked for again before each attempt, and an
-            attempt that got on does not count as a failed one.
+        resumed: Continues where an attempt stopped: its headers are read again before each attempt, and an attempt
+            that made progress does not count as failed.
         renew: Returns a new signed URL where the one in use was refused, or ``None`` where that cannot help.
     """
 
@@ -112,7 +112,7 @@ class Call:
         self._attempts = Attempts(channel.origin(url), route or method, policy, run, timeout, seconds, is_essential)
 
     def perform(self, receive: Callable[[requests.Response], T]) -> T:
-        """Send the request until its answer is received, and return what ``receive`` returned."""
+        """Send the request until its response is received; return the result of ``receive``."""
         attempts = self._attempts
         self._channel.under_way[id(self)] = attempts
         try:
@@ -122,16 +122,16 @@ class Call:
                 is_final = attempts.is_unreachable = False
                 prepared = self._prepared()
                 timeouts.limit_reading(attempts.run.stop, attempts.deadline)
-                # Sending a file may take long, and is not waiting for an answer.
-                attempts.is_asking = self._file is None
+                # Sending a file may take long, and is not waiting for a response.
+                attempts.is_unanswered = self._file is None
                 try:
                     response = self._channel.send(prepared, attempts.policy, self._timeout)
                 except errors.CAUGHT as error:
-                    # A hook that raises for the status, as raise_for_status does, has the answer.
+                    # A hook that raises for the status, as raise_for_status does, has the response.
                     response = getattr(error, "response", None)
                     if response is None:
                         failure, is_final = self._described(error)
-                attempts.is_asking = False
+                attempts.is_unanswered = False
                 if response is not None:
                     value, failure = self._received(receive, response)
                     if failure is None:
@@ -158,7 +158,7 @@ class Call:
     def _received(
         self, receive: Callable[[requests.Response], T], response: requests.Response
     ) -> tuple[T | None, CFPlatformError | None]:
-        """Receive an answer; return what came of it, or the failure that another attempt may repair."""
+        """Receive a response; return the result, or the failure that another attempt may repair."""
         try:
             refusal = self._refusal(response)
             return (None, refusal) if refusal is not None else (receive(response), None)
@@ -169,12 +169,12 @@ class Call:
             response.close()
 
     def _succeeded(self) -> None:
-        # No upload, and nothing that creates, is sent again to see whether the origin answers.
+        # No upload, and nothing that creates, is sent again as a probe.
         is_harmless = self._may_be_repeated and self._resumed is None and self._file is None
-        self._attempts.succeeded(self._is_answered if is_harmless else None)
+        self._attempts.succeeded(self._probe if is_harmless else None)
 
-    def _is_answered(self, stop: threading.Event | None) -> bool:
-        """Send the request once, as a probe; return whether the origin answers."""
+    def _probe(self, stop: threading.Event | None) -> bool:
+        """Send the request once; return whether the origin responds."""
         prepared = self._prepared()
         if self._channel.is_storage:
             # The first byte will do.
@@ -189,7 +189,7 @@ class Call:
             if status in RETRY_STATUSES:
                 self._attempts.obey(status, retry_after(response.headers))
                 return False
-            # A refusal is an answer as well; a body that breaks off is none.
+            # A refusal is a response as well; a body that breaks off is none.
             return drain(response.raw) or status >= 400
 
     # --- Failures --------------------------------------------------------------------------------------------
@@ -200,12 +200,12 @@ class Call:
         if status is None:
             self._attempts.is_unreachable = errors.is_unreachable(error)
             return errors.describe(error), not errors.is_transient(error)
-        # The caller's own Retry gave up, and kept nothing of the answer but this.
+        # The caller's own Retry gave up, and kept nothing else of the response.
         self._attempts.is_exhausted = True
         return error_from_response(status, method=self._method, url=self._url, headers={}), False
 
     def _refusal(self, response: requests.Response) -> CFPlatformError | None:
-        """Return the error of an answer whose status is a refusal."""
+        """Return the error of a response whose status is a refusal."""
         status = response.status_code
         if 200 <= status < 300 or (status == 304 and "If-None-Match" in (self._headers or ())):
             return None
@@ -215,7 +215,7 @@ class Call:
             target = blank_url(response.headers.get("Location", "nowhere"))
             reason = _NO_REDIRECT_OF_STORAGE if self._channel.is_storage else _NO_REDIRECT
             return InvalidResponseError(
-                f"The server answered with a redirect ({status}) to {target[:200]!r}, which is not followed: {reason}",
+                f"The server responded with a redirect ({status}) to {target[:200]!r}, which is not followed: {reason}",
                 status_code=status,
             )
         return error_from_response(
@@ -230,20 +230,20 @@ class Call:
         )
 
     def _recover(self, failure: CFPlatformError, response: requests.Response | None, is_final: bool) -> None:
-        """Do what has to be done before another attempt; raise where there is none."""
+        """Prepare another attempt and wait; raise where there is none."""
         attempts = self._attempts
         attempts.failure = failure
         if isinstance(failure, APIError) and (url := self._renew(failure)) is not None:
             self._url = url
             return
         if isinstance(failure, InvalidResponseError) and not is_final:
-            # Where the same endpoint has answered before, a web page in its place is an outage like any other.
+            # Where the endpoint worked before, a web page in its place is an outage like any other.
             is_final = self._content_repeats == 0 and not (attempts.run.patience and attempts.breaker.probe)
             is_final = is_final or 300 <= (failure.status_code or 0) < 400
             self._content_repeats = max(0, self._content_repeats - 1)
         if is_final or not attempts.is_transient(failure):
             if isinstance(failure, APIError):
-                # The origin is there, whatever it says.
+                # The origin is there, whatever its status.
                 self._succeeded()
             raise errors.named(failure, self._method, self._url)
         if self._resumed is not None and self._resumed.position() >= self._reached + CHUNK:
@@ -263,7 +263,7 @@ class Call:
         return attempts.outlasts() or (attempts.has_left() and self._may_repeat(failure, response))
 
     def _is_counted(self, failure: CFPlatformError, response: requests.Response | None) -> bool:
-        """Count a failed attempt that urllib3 did not see, and wait; tell whether there is another."""
+        """Count a failed attempt that urllib3 did not see, and wait; return whether there is another."""
         policy, raw = self._attempts.policy, getattr(response, "raw", None)
         is_ours = isinstance(policy, RetryPolicy)
         if self._channel.makes_retries or not (is_ours or self._channel.is_own):

@@ -29,10 +29,10 @@ from .timeouts import PrivateAddressError, TooSlow
 CAUGHT = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-#: What OpenSSL says where the other side does not speak TLS at all.
+#: The reasons that OpenSSL gives where the other side does not speak TLS at all.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 _BAD_URLS = (urllib3.exceptions.LocationValueError, requests.exceptions.InvalidURL)
-#: What is said of a SOCKS proxy where PySocks is missing.
+#: The message for a SOCKS proxy where PySocks is missing.
 NO_SOCKS = (
     "The proxy is a SOCKS proxy, which needs PySocks: pip install 'requests[socks]'. Or use another one: check "
     "ALL_PROXY, HTTPS_PROXY and HTTP_PROXY."
@@ -42,18 +42,17 @@ _BAD_HEADERS = (requests.exceptions.InvalidHeader, urllib3.exceptions.InvalidHea
 
 
 def describe(error: BaseException) -> CFPlatformError:
-    """Return the error of ours that says what went wrong and what to do."""
+    """Return our error: what went wrong and what to do."""
     chain = _chain_of(error)
     if _is_any(chain, PrivateAddressError):
         return InvalidResponseError(
-            "The host is in a private network, where the platform has no business to send a client; it was not "
-            "contacted.",
+            "The host is in a private network; it was not contacted.",
             parameter="allow_private_storage",
             hint="Pass allow_private_storage=True if the storage is your own.",
         )
     if _is_any(chain, _BAD_URLS):
         return InvalidResponseError("The URL has a host that is not a valid one; it was not contacted.")
-    return _of_proxy(chain) or _of_tls(chain) or _of_answer(error, chain)
+    return _of_proxy(chain) or _of_tls(chain) or _of_response(error, chain)
 
 
 def _is_any(chain: list[BaseException], kinds: type[BaseException] | tuple[type[BaseException], ...]) -> bool:
@@ -76,7 +75,7 @@ def _of_proxy(chain: list[BaseException]) -> CFPlatformError | None:
             hint="Write http:// in proxies= or in the proxy variables.",
         )
     return APIConnectionError(
-        f"The proxy failed: {_words(chain)}.", parameter="proxies", hint="Check proxies= and the proxy variables."
+        f"The proxy failed: {_cause(chain)}.", parameter="proxies", hint="Check proxies= and the proxy variables."
     )
 
 
@@ -85,18 +84,18 @@ def _of_tls(chain: list[BaseException]) -> CFPlatformError | None:
         return None
     if _speaks_no_tls(chain):
         return APIConnectionError(
-            "The server does not speak TLS: it answered in plain text. Check that the base URL, or the proxy between, "
+            "The server does not speak TLS: it responded in plain text. Check that the base URL, or the proxy between, "
             "really is https."
         )
     return APIConnectionError(
-        f"The secure connection failed: {_words(chain)}.",
+        f"The secure connection failed: {_cause(chain)}.",
         parameter="verify",
         hint="Behind a proxy with its own certificate authority pass verify='path/to/ca.pem' or set "
         "REQUESTS_CA_BUNDLE.",
     )
 
 
-def _of_answer(error: BaseException, chain: list[BaseException]) -> CFPlatformError:
+def _of_response(error: BaseException, chain: list[BaseException]) -> CFPlatformError:
     if _is_any(chain, urllib3.exceptions.NameResolutionError):
         return APIConnectionError("The host name could not be resolved. Check the base URL and the network.")
     # A refused connection is a kind of connect timeout to urllib3.
@@ -104,27 +103,27 @@ def _of_answer(error: BaseException, chain: list[BaseException]) -> CFPlatformEr
     slow = next((part for part in chain if isinstance(part, TooSlow)), None)
     if slow is not None:
         return APITimeoutError(
-            f"No answer in time: {slow}.",
+            f"No response in time: {slow}.",
             parameter="timeout",
             hint="Raise timeout=(connect, read), use fewer workers, or try again later.",
         )
     if not refused and _is_any(chain, _TIMEOUTS):
         return APITimeoutError(
-            "No answer in time.", parameter="timeout", hint="Raise timeout=(connect, read), or try again later."
+            "No response in time.", parameter="timeout", hint="Raise timeout=(connect, read), or try again later."
         )
     plain = isinstance(error, ValueError) and not isinstance(error, (OSError, urllib3.exceptions.HTTPError))
     if plain or _is_any(chain, _BAD_HEADERS):
-        return InvalidResponseError("The answer has headers that contradict each other or cannot be read.")
+        return InvalidResponseError("The response has headers that contradict each other or cannot be read.")
     if refused:
-        return APIConnectionError(f"No connection could be made: {_words(chain)}. Check the base URL and the network.")
+        return APIConnectionError(f"No connection could be made: {_cause(chain)}. Check the base URL and the network.")
     if not _is_of_the_network(chain):
-        # What a mocking tool says about a call that it does not know is long, and ends with the calls that it knows.
+        # The message of a mocking tool for a call that it does not know is long, and ends with the calls that it knows.
         return APIConnectionError(f"The request failed: {_shown(str(error), 1000) or type(error).__name__}")
-    return APIConnectionError(f"The connection broke: {_words(chain)}. Check the network, or try again later.")
+    return APIConnectionError(f"The connection broke: {_cause(chain)}. Check the network, or try again later.")
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether the same request may fare better the next time."""
+    """Return whether the same request may succeed the next time."""
     chain = _chain_of(error)
     if _is_any(chain, (PrivateAddressError, *_BAD_HEADERS, *_BAD_URLS)):
         return False
@@ -148,13 +147,13 @@ def is_unreachable(error: BaseException) -> bool:
 
 
 def exhausted_status(error: BaseException) -> int | None:
-    """Return the status that a ``Retry`` of the caller's own gave up on; it keeps nothing else of the answer."""
+    """Return the status that a ``Retry`` of the caller's own gave up on; it keeps nothing else of the response."""
     found = re.search(r"too many ([0-9]{3}) error responses", str(error))
     return int(found.group(1)) if found and isinstance(error, requests.exceptions.RetryError) else None
 
 
 def named(error: CFPlatformError, method: str, url: str) -> CFPlatformError:
-    """Say in an error which call it was."""
+    """Name the call in an error."""
     if error.method is None:
         error.method, error.url = method, blank_url(url)
         error.message = f"{method} {error.url}: {error.message}"
@@ -180,8 +179,8 @@ def _chain_of(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _words(chain: list[BaseException]) -> str:
-    """Return what the innermost cause says, without URLs and objects."""
+def _cause(chain: list[BaseException]) -> str:
+    """Return the message of the innermost cause, without URLs and objects."""
     for part in reversed(chain):
         if isinstance(part, ssl.SSLCertVerificationError):
             return f"certificate verify failed, {part.verify_message}"

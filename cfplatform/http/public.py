@@ -13,7 +13,7 @@ from .. import config
 from .._version import __version__
 from ..exceptions import APITimeoutError, ConfigurationError, InvalidResponseError, TransportError, blank_url
 from .background import Background
-from .body import whole_body
+from .body import read_body
 from .call import Call
 from .retry import Run
 from .session import Adapter, Channel, PlainSession
@@ -65,7 +65,7 @@ def _get(url: str, limit: int, seconds: float, stop: threading.Event) -> tuple[b
     def receive(response: requests.Response) -> tuple[bytes, str]:
         if response.status_code != 200:
             raise InvalidResponseError(f"the response has status {response.status_code} where 200 was expected.")
-        return whole_body(response, limit), response.headers.get("Cache-Control", "")
+        return read_body(response, limit), response.headers.get("Cache-Control", "")
 
     once = urllib3.Retry(0)
     agent = f"cfplatform/{__version__}"

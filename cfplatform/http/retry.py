@@ -1,6 +1,6 @@
-"""What is tried again, how often, and after which wait?
+"""Which requests are sent again, how often, and after which wait?
 
-:class:`RetryPolicy` is the ``urllib3.Retry`` that counts what fails before the headers of an answer are there.
+:class:`RetryPolicy` is the ``urllib3.Retry`` that counts failures until the headers of a response are there.
 :class:`Attempts` decides for one request whether another attempt follows, and waits before it: the backoff, a
 ``Retry-After``, or the end of an outage, which the :class:`~.breaker.Breaker` knows.
 """
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 DEFAULT_RETRIES = 5
 #: Statuses worth repeating: overload and transient errors. 501 and 505 are not: they stay.
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 528)})
-#: Statuses by which a server says that it has too much to do.
+#: Statuses of an overloaded server.
 _OVERLOADED = (429, 503)
-#: Codes by which a storage says the same of a status that usually is final.
+#: Codes of a storage that make a status transient which usually is final.
 _TRANSIENT_CODE = re.compile(r"<Code>\s*(RequestTimeout|SlowDown|InternalError|ServiceUnavailable)\s*</Code>")
 #: Methods that may be repeated after the server may have seen the request.
 RETRY_METHODS = frozenset({"GET", "HEAD"})
@@ -60,9 +60,9 @@ SLICE = 0.25
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read the seconds that an answer asks to wait; ``None`` where it asks for nothing readable.
+    """Read the seconds of ``Retry-After``; ``None`` where there is none that can be read.
 
-    A date is compared with the answer's own ``Date``, so that a wrong local clock does no harm.
+    A date is compared with the ``Date`` of the response, so that a wrong local clock does no harm.
     """
     value = (headers.get("Retry-After") or "").strip()
     if re.fullmatch(r"[0-9]{1,10}(\.[0-9]+)?", value):
@@ -82,12 +82,12 @@ def _http_date(text: str) -> float:
 
 
 class Run:
-    """What the calls of one run share. A call that belongs to no run has ``patience`` 0: it waits for no outage.
+    """What the calls of one run share. A call outside a run has ``patience`` 0: it waits for no outage.
 
     Args:
         patience: Seconds that a call of the run waits for an outage to end.
         stop: Ends waits and reads early when it is set.
-        on_wait: Called now and then while the run waits, in the thread that made it.
+        on_wait: Called from time to time while the run waits, in the thread that made it.
     """
 
     def __init__(
@@ -140,8 +140,8 @@ class Attempts:
         self.is_unreachable = False
         #: Whether it is the request that shows whether an outage is over.
         self.is_probe = False
-        #: Whether it is waiting for the headers of an answer.
-        self.is_asking = False
+        #: Whether it is waiting for the headers of a response.
+        self.is_unanswered = False
         # Whether its address was never reached, so that there may be none.
         self._is_lost = False
         self._sent_at = math.inf
@@ -171,36 +171,36 @@ class Attempts:
         self._sent_at = time.monotonic()
 
     def succeeded(self, probe: Probe | None) -> None:
-        """Learn that the request was answered, and how to send it again, if that does no harm."""
+        """Record that the request succeeded, and how to send it again, if that does no harm."""
         self.is_probe = False
         self.origin.is_reached = True
         self.breaker.succeeded(self._sent_at, probe)
 
-    def failed(self, status: int | None = None, asked: float | None = None, error: BaseException | None = None) -> None:
-        """Learn that an attempt failed, with which status, and how long the answer asks to wait."""
+    def failed(self, status: int | None = None, pause: float | None = None, error: BaseException | None = None) -> None:
+        """Record that an attempt failed: its status, and the seconds of its ``Retry-After``."""
         if self._began_in_outage:
             self.begin_again()
         self._failures += 1
         self._failing_since = min(self._failing_since, self._sent_at)
-        # Nothing to wait for: the address may as well be wrong.
+        # Nothing to wait for: the URL may as well be wrong.
         is_unreachable = self.is_unreachable or (error is not None and errors.is_unreachable(error))
         self._is_lost = not self.origin.is_reached and is_unreachable
         if status is not None:
             self.origin.is_reached = True
-            self.obey(status, asked)
+            self.obey(status, pause)
         can_wait = self.run.patience > 0 and not self._is_lost
         reason = self._reason(status, error)
         self.breaker.failed(id(self), reason, status, is_essential=self._is_essential, can_wait=can_wait)
 
-    def must_end(self, asked: float | None) -> bool:
+    def must_end(self, pause: float | None) -> bool:
         """Return whether the attempts end here, although the policy would allow another."""
-        asked = asked or 0.0
+        pause = pause or 0.0
         if self._is_lost and time.monotonic() - self._began >= FIRST_CONTACT:
             return True
         if self.run.patience:
             self._has_left = self.breaker.is_open and not self._is_lost
-        is_too_long = asked > MAX_RETRY_AFTER and not self.run.patience
-        return self._has_left or is_too_long or self.deadline.left() < min(asked, MAX_RETRY_AFTER)
+        is_too_long = pause > MAX_RETRY_AFTER and not self.run.patience
+        return self._has_left or is_too_long or self.deadline.left() < min(pause, MAX_RETRY_AFTER)
 
     def outlasts(self) -> bool:
         """Wait for the end of an outage; return whether there was one, after which nothing that failed counts."""
@@ -208,7 +208,7 @@ class Attempts:
             return False
         if not isinstance(self.policy, RetryPolicy):
             self.failed()
-        # An attempt may have waited for a server that says nothing.
+        # An attempt may have waited for a server that is silent.
         self._waited += min(time.monotonic() - self._sent_at, sum(self._timeout) + LATE)
         if self.is_probe:
             self.is_probe = False
@@ -221,12 +221,12 @@ class Attempts:
         return False
 
     def is_transient(self, failure: CFPlatformError) -> bool:
-        """Return whether the same request may fare better the next time, judged by the status of its answer."""
+        """Return whether the same request may succeed the next time, judged by the status."""
         if not isinstance(failure, APIError) or failure.status_code in self.statuses:
             return True
         if failure.response is not None and _TRANSIENT_CODE.search(failure.response.text):
             return True
-        # A run outlasts the web page of a proxy or firewall, which says nothing of the key; a single call reports it.
+        # A run outlasts the web page of a proxy or firewall, which is no verdict on the key; a single call reports it.
         return self.run.patience > 0 and type(failure) is APIError and failure.status_code in WEB_PAGE_STATUSES
 
     @property
@@ -235,7 +235,7 @@ class Attempts:
         return self.mounted.status_forcelist or RETRY_STATUSES
 
     def would_repeat(self, method: str, status: int) -> bool:
-        """Return whether the policy of ours repeats a status; of a caller's own policy the adapter knows."""
+        """Return whether our policy repeats a status; a caller's own policy is up to the adapter."""
         policy = self.policy
         is_ours = isinstance(policy, RetryPolicy) and not self.is_exhausted
         return is_ours and bool(policy.total) and policy.is_retry(method, status)
@@ -246,23 +246,23 @@ class Attempts:
             self._has_left = self.is_exhausted = False
         return had_left
 
-    def wait(self, asked: float | None) -> None:
-        """Wait before the next attempt: as long as was asked, else a random time that grows."""
-        is_asked = asked is not None
-        if asked is None:
+    def wait(self, pause: float | None) -> None:
+        """Wait before the next attempt: for the ``Retry-After``, else for a random time that grows."""
+        is_fixed = pause is not None
+        if pause is None:
             ceiling = min(BACKOFF_MAX, BACKOFF_BASE * 2 ** max(0, self._failures - 1))
-            asked = random.uniform(0, ceiling)  # noqa: S311 - spreads load, protects nothing
+            pause = random.uniform(0, ceiling)  # noqa: S311 - spreads load, protects nothing
             if self.run.patience:
-                asked = min(asked, max(SLICE, self.run.patience - self._waited))
+                pause = min(pause, max(SLICE, self.run.patience - self._waited))
             if not self.origin.is_reached:
-                asked = min(asked, max(0.0, self._began + FIRST_CONTACT - time.monotonic()))
-        elif self.run.patience and self._waited + asked > self.run.patience:
+                pause = min(pause, max(0.0, self._began + FIRST_CONTACT - time.monotonic()))
+        elif self.run.patience and self._waited + pause > self.run.patience:
             raise self._outage()
-        self.breaker.attempt_in(asked)
+        self.breaker.attempt_in(pause)
         began = time.monotonic()
-        self._resumes_at = began + asked
+        self._resumes_at = began + pause
         # A call that waits for an outage to end resumes when it has ended.
-        while (left := self._resumes_at - time.monotonic()) > 0 and (is_asked or self.breaker.recovered_at < began):
+        while (left := self._resumes_at - time.monotonic()) > 0 and (is_fixed or self.breaker.recovered_at < began):
             self._sleep(min(left, SLICE))
         self._keep_pause()
         self._resumes_at = None
@@ -278,16 +278,16 @@ class Attempts:
         """Whether it may wait on for the platform."""
         return self._waited < self.run.patience
 
-    def obey(self, status: int, asked: float | None) -> None:
-        """Let all requests to the origin wait, where an answer asks for that."""
-        if asked is not None and status in _OVERLOADED and (self.run.patience or asked <= MAX_RETRY_AFTER):
-            self.origin.pause(asked, self._reason(status, None))
+    def obey(self, status: int, pause: float | None) -> None:
+        """Pause all requests to the origin after a 429 or 503 with ``Retry-After``."""
+        if pause is not None and status in _OVERLOADED and (self.run.patience or pause <= MAX_RETRY_AFTER):
+            self.origin.pause(pause, self._reason(status, None))
 
-    # --- For those who watch ---------------------------------------------------------------------------------
+    # --- For progress lines ---------------------------------------------------------------------------------
 
     def unanswered(self) -> float:
-        """Return for how many seconds not even the headers of an answer have come."""
-        return time.monotonic() - self._sent_at if self.is_asking and self._resumes_at is None else 0.0
+        """Return for how many seconds not even the headers of a response have come."""
+        return time.monotonic() - self._sent_at if self.is_unanswered and self._resumes_at is None else 0.0
 
     def repeats(self) -> tuple[str, float] | None:
         """Return why it waits before its next attempt and the seconds until then, if it does."""
@@ -295,7 +295,7 @@ class Attempts:
         return None if at is None or self._is_lost else (self.breaker.reason, max(0.0, at - time.monotonic()))
 
     def trouble(self) -> tuple[str, float] | None:
-        """Return what keeps it from succeeding, and the seconds until the next attempt."""
+        """Return why it does not succeed, and the seconds until the next attempt."""
         # One that has never reached its address is about to be given up.
         found = None if self._is_lost else self.breaker.trouble()
         if found is None and (left := self.origin.pause_left()) > 0:
@@ -316,11 +316,11 @@ class Attempts:
                 self.is_probe = True
                 return
             try:
-                answered = breaker.probe(self.run.stop)
+                succeeded = breaker.probe(self.run.stop)
             except BaseException:
                 breaker.give_probe_back()
                 raise
-            breaker.end_probe(answered)
+            breaker.end_probe(succeeded)
 
     def _keep_pause(self) -> None:
         left = self.origin.pause_left()
@@ -381,7 +381,7 @@ class RetryPolicy(Retry):
             redirect=False,
             status_forcelist=RETRY_STATUSES,
             allowed_methods=RETRY_METHODS,
-            # The last answer is kept, so that an error can repeat the server's message.
+            # The last response is kept, so that an error can repeat the server's message.
             raise_on_status=False,
         )
 
@@ -410,16 +410,16 @@ class RetryPolicy(Retry):
         attempts = self.attempts
         if attempts is None:
             return super().increment(method, url, response, error, _pool, _stacktrace)
-        status, asked = (response.status, retry_after(response.headers)) if response is not None else (None, None)
-        attempts.failed(status, asked, error)
+        status, pause = (response.status, retry_after(response.headers)) if response is not None else (None, None)
+        attempts.failed(status, pause, error)
         # This one, unless its attempts were given back.
         policy = cast("Self", attempts.policy)
         try:
-            if attempts.must_end(asked):
+            if attempts.must_end(pause):
                 reason = error or ResponseError(f"too many {status or ''} error responses")
                 raise MaxRetryError(_pool, url or "", reason)  # type: ignore[arg-type]
             if status == http.HTTPStatus.TOO_MANY_REQUESTS and attempts.has_patience:
-                # Who asks too often is slowed down, and that is no failure; patience bounds it.
+                # Being slowed down is no failure; patience bounds it.
                 following = policy.new()
             else:
                 following = super(RetryPolicy, policy).increment(method, url, response, error, _pool, _stacktrace)

@@ -32,7 +32,7 @@ from .retry import Attempts
 if TYPE_CHECKING:
     from urllib3.util.retry import Retry
 
-#: Loggers of urllib3 that print whole URLs. A filter works only on the very logger that a record is made by.
+#: Loggers of urllib3 that print full URLs. A filter works only on the very logger that a record is made by.
 _TALKATIVE = tuple(
     f"urllib3.{name}" for name in ("connectionpool", "connection", "util.retry", "response", "poolmanager")
 )
@@ -50,13 +50,13 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 class _NoCookies(RequestsCookieJar):
-    """Keeps nothing of what servers send; a jar shared by all threads would only grow, and the API needs no cookie."""
+    """Keeps no cookie: a jar shared by all threads would only grow, and the API needs none."""
 
     def extract_cookies(self, response: Any, request: Any) -> None:
         """Do nothing."""
 
 
-class _Answer(requests.Response):
+class _Response(requests.Response):
     """A ``Response`` that is made in half the time: with one empty jar for all that set no cookie."""
 
     def __init__(self) -> None:
@@ -127,10 +127,10 @@ class Adapter(HTTPAdapter):
         return f"/{target[0].partition('#')[0]}" if target else request.path_url
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """Return an answer; where it sets no cookie, without looking for any and without a jar of its own."""
+        """Return a response; one that sets no cookie gets no jar of its own."""
         if "Set-Cookie" in resp.headers or not isinstance(resp, urllib3.BaseHTTPResponse):
             return super().build_response(req, resp)
-        response = _Answer()
+        response = _Response()
         response.status_code = resp.status
         # Case-insensitive as that of requests, and there already.
         response.headers = cast(Any, resp.headers)
@@ -264,7 +264,7 @@ class Channel:
     def send(
         self, prepared: requests.PreparedRequest, policy: Retry, timeout: tuple[float, float]
     ) -> requests.Response:
-        """Send a request and return the answer when its headers are there."""
+        """Send a request and return the response once its headers are there."""
         settings = self._settings.get(origin(prepared.url or "")) or self.settings(prepared.url or "")
         _sending.policy = policy
         try:
@@ -323,7 +323,7 @@ def _blanking(record: logging.LogRecord) -> bool:
 
 
 def hide_signatures_in_logs() -> None:
-    """Blank query strings in what urllib3 logs of our requests; it prints whole signed URLs, even at level WARNING."""
+    """Blank query strings in what urllib3 logs of our requests; it prints full signed URLs, even at level WARNING."""
     for name in _TALKATIVE:
         # A second time adds nothing.
         logging.getLogger(name).addFilter(_blanking)

@@ -1,4 +1,4 @@
-"""How long may it take? Name lookup, connecting, headers, body, and a call as a whole.
+"""How long may it take? Name lookup, connecting, headers, body, and the call with all its attempts.
 
 The timeouts of a socket hold for one ``recv`` each, so a server that sends a byte at a time is never caught by them.
 Here each ``recv`` is preceded by a look at the clock, in the thread that reads. There is no watching thread, so there
@@ -10,7 +10,7 @@ Phase   Bound, for ``timeout=(connect, read)``
 lookup  with all addresses of the host together: connect. An address that is dead leaves the others their share.
 TLS     connect
 head    no wait begins once read has passed, so it ends after twice read at the latest
-body    each read seconds of waiting must bring 1 KiB for each second, so a drip ends after twice read at the latest
+body    each read seconds of waiting must bring 1 KiB for each second, so a slow server ends after twice read
 call    its deadline, and a second more for every 16 KiB of the body; a wait that has begun is finished
 ======  ==========================================================================================================
 
@@ -57,7 +57,7 @@ CALL_SECONDS = 600.0
 CALL_TIMEOUTS = 10
 #: Bytes that a body must bring for each second of waiting.
 MIN_SPEED = 1024
-#: Bytes that a body must have brought, on the whole, for each second beyond the deadline of its call.
+#: Bytes that a body must have brought, on average, for each second beyond the deadline of its call.
 MIN_AVERAGE = 16 * 1024
 #: Lines that follow each other outside of a body's content: far more than 100 headers, but not without end, as
 #: repeated "100 Continue" or trailers may be.
@@ -75,7 +75,7 @@ class Interrupted(Exception):
 
 
 class TooSlow(TimeoutError):
-    """A server that goes on sending, but too little to ever come to an end."""
+    """A server that keeps sending, but too slowly to ever finish."""
 
 
 class PrivateAddressError(HTTPError):
@@ -113,12 +113,12 @@ def of_call(timeout: tuple[float, float], size: int = 0) -> float:
 
 
 def limit_reading(stop: threading.Event | None, deadline: Deadline | None) -> None:
-    """Let the answers that this thread asks for from now on end early: when an event is set, or at a deadline."""
+    """End responses that this thread reads from now on early: when an event is set, or at a deadline."""
     _current.stop, _current.deadline = stop, deadline
 
 
 class _Socket(io.RawIOBase):
-    """The bytes of one answer as they arrive."""
+    """The bytes of one response as they arrive."""
 
     def __init__(self, raw: Any, timeout: float) -> None:
         self._raw = raw
@@ -139,10 +139,10 @@ class _Socket(io.RawIOBase):
         if self._stop is not None and self._stop.is_set():
             raise Interrupted
         if self._deadline is not None and self._deadline.left() < 0:
-            raise TooSlow("the whole call took longer than it may")
+            raise TooSlow("the call with its repeats took longer than it may")
         if self._head is not None:
             if self._head.left() < 0:
-                raise TooSlow("the headers of the answer were not complete in time")
+                raise TooSlow("the headers of the response were not complete in time")
         elif self._waited > self._timeout:
             # Looked at before a wait and not after it, so that what arrived at last is not thrown away.
             if self._received < MIN_SPEED * self._waited:
@@ -187,7 +187,7 @@ class _Reader(io.BufferedReader):
         return super().read1(size)
 
 
-class _Answer(http.client.HTTPResponse):
+class _Response(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self._socket = _Socket(self.fp.detach(), sock.gettimeout() or math.inf)
@@ -197,7 +197,7 @@ class _Answer(http.client.HTTPResponse):
         try:
             super().begin()
             while 100 < self.status < 200 and self.status != http.client.SWITCHING_PROTOCOLS:
-                # An interim answer, such as 103 Early Hints, which http.client takes for the final one.
+                # An interim response, such as 103 Early Hints, which http.client takes for the final one.
                 self.headers = self.msg = None  # type: ignore[assignment]
                 super().begin()
         except BaseException:
@@ -211,7 +211,7 @@ class _Answer(http.client.HTTPResponse):
 class _BoundedConnection(_Connection):
     """A connection whose every phase ends. ``is_public`` refuses addresses of private networks."""
 
-    response_class = _Answer
+    response_class = _Response
     is_public = False
 
     def _new_conn(self) -> socket.socket:
@@ -246,7 +246,7 @@ def _connection_class(kind: type[Any], is_public: bool) -> type[Any]:
     if kind.__module__ == "urllib3.connection":
         return type(kind.__name__, (_BoundedConnection, kind), {"is_public": is_public})
     # Such as those of SOCKS, which connect in a way of their own.
-    return type(kind.__name__, (kind,), {"response_class": _Answer})
+    return type(kind.__name__, (kind,), {"response_class": _Response})
 
 
 @functools.cache

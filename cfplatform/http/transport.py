@@ -1,4 +1,4 @@
-"""Which calls are there? To the API with the key, and to the storage without any credential."""
+"""The calls of a client: to the API with the key, to the storage without any credential."""
 
 from __future__ import annotations
 
@@ -135,14 +135,14 @@ class Transport:
         )
         #: Of a request that does no harm when it is sent twice.
         self._repeating = policy.new(allowed_methods=RETRY_METHODS | {"POST", "PUT"})
-        # Last, so that no other thread of a forked child goes on with its parent's sessions.
+        # Last, so that no other thread of a forked child uses its parent's sessions.
         self._pid = os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("A cfplatform client cannot be pickled: it holds the API key. Build one where it is used.")
 
     def settings(self) -> Settings:
-        """Return what builds a transport like this one in another process."""
+        """Return what another process needs to build a transport like this one."""
         if self._own_session is not None:
             raise ConfigurationError(
                 "executor= needs a client without session=...: a session cannot be handed to other processes.",
@@ -184,7 +184,7 @@ class Transport:
         return min(repeats, key=lambda each: each[1]) if repeats and len(repeats) == len(under_way) else None
 
     def unanswered(self) -> tuple[str, float] | None:
-        """Return an origin and for how many seconds none of the calls under way has been answered, if there are any."""
+        """Return an origin and for how many seconds no call under way has had a response, if there are any."""
         under_way = self._under_way()
         return (under_way[0].origin.name, min(each.unanswered() for each in under_way)) if under_way else None
 
@@ -204,7 +204,7 @@ class Transport:
         timeout: config.Timeout | None = None,
         check: bool = True,
     ) -> requests.Response:
-        """Send one API request and return the answer with its body read."""
+        """Send one API request and return the response with its body read."""
         call = self._call(
             arguments.checked_method(method),
             path,
@@ -230,7 +230,7 @@ class Transport:
 
         Args:
             within: Seconds that all of it may take, if not as usual.
-            is_essential: Whether the run cannot go on without it.
+            is_essential: Whether the run cannot continue without it.
             repeats: ``False`` sends it once.
         """
         connect, read = self.timeout
@@ -284,11 +284,10 @@ class Transport:
             url: The signed URL, sent exactly as the platform made it.
             receive: Reads and checks the body. Called again, with a new stream, after a body that broke off or a
                 check that failed, as often as the retry policy allows.
-            resumed: Continues where an attempt stopped: what it wants is asked for again before each attempt, and an
-                attempt that got on does not count as a failed one.
-            renew: Given the refusal of a URL; returns a new one, or ``None`` where that cannot help.
-            plain: Whether ``http://`` will do, as for an asset that the customer stores and nobody signed.
-            is_essential: Whether the run cannot go on without it.
+            resumed: Continues where an attempt stopped; see :class:`~.call.Call`.
+            renew: Returns a new URL for one that was refused, or ``None`` where that cannot help.
+            plain: Whether ``http://`` is allowed, as for an unsigned asset that the customer stores.
+            is_essential: Whether the run cannot continue without it.
         """
         self._check_url(url, plain)
 

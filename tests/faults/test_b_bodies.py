@@ -200,7 +200,7 @@ def test_b10_documents_that_no_parser_takes_fail_alone(sandbox, client, tmp_path
 
 @pytest.mark.parametrize("body", [pytest.param(HUGE_NUMBER, marks=needs_limit), DEEP], ids=["number", "nested"])
 def test_b10_pages_that_no_parser_takes_are_a_typed_error(serve, connect, body):
-    with pytest.raises(InvalidResponseError, match="not whole JSON"):
+    with pytest.raises(InvalidResponseError, match="not valid JSON"):
         list(connect(serve(default=raw(200, body)), retries=1).get_work_items())
 
 

@@ -177,7 +177,7 @@ def test_waiting_for_a_server_that_says_nothing_ends_in_time(serve, connect):
     server = serve(default=Answer(b"", end="stall"))
     client = connect(server, timeout=60)
     began = time.monotonic()
-    with pytest.raises(ExportTimeoutError, match="No answer in time"):
+    with pytest.raises(ExportTimeoutError, match="No response in time"):
         client.wait_for_export("new", SPACE, timeout=1)
     # One look may go on for two seconds, so that there is one however short the time is.
     assert 1 <= time.monotonic() - began < 5

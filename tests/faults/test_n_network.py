@@ -171,7 +171,7 @@ def test_n06_a_drip_ends_in_a_timeout(serve, connect, drip, storage):
     server = serve(default=drip)
     client = connect(server, timeout=(5, 0.2), retries=0)
     began = time.monotonic()
-    with pytest.raises(APITimeoutError, match="No answer in time"):
+    with pytest.raises(APITimeoutError, match="No response in time"):
         load(client, server.origin) if storage else get(client)
     # Twice the read timeout at the most, and the rest for a busy machine.
     assert 0.2 <= time.monotonic() - began < 5
@@ -281,7 +281,7 @@ def test_n07_a_slow_name_lookup_is_not_waited_for(serve, connect, monkeypatch):
     ended = named(monkeypatch, [(socket.AF_INET, "127.0.0.1", None)], wait=20)
     client = connect(f"http://localhost:{server.port}/api/v1", timeout=(0.3, 5), retries=0)
     began = time.monotonic()
-    with pytest.raises(APITimeoutError, match="No answer in time"):
+    with pytest.raises(APITimeoutError, match="No response in time"):
         get(client)
     assert 0.3 <= time.monotonic() - began < 5
     ended.set()
@@ -406,7 +406,7 @@ def test_n06_a_drip_through_tls_ends_in_a_timeout(secure, connect, certificates,
     server = secure("own", default=DRIPS[name])
     client = connect(f"{server.secure}/api/v1", verify=certificates["own"][0], timeout=(5, 0.3), retries=0)
     for call in (get, functools.partial(load, origin=server.secure)):
-        with pytest.raises(APITimeoutError, match="No answer in time"):
+        with pytest.raises(APITimeoutError, match="No response in time"):
             call(client)
 
 

@@ -235,8 +235,8 @@ def test_a_cursor_that_the_platform_refuses_is_told(client):
         (b'{"meta": {}}', "no list of items"),
         (b'{"items": [{"id": "a"}], "meta": {"cursorNext": "x"}}', "used before"),
         (b'{"items": [{"noid": 1}], "meta": {}}', "Item 0 on page 1"),
-        (b'{"items": [', "not whole JSON"),
-        (b"<html><title>Portal</title></html>", "not whole JSON"),
+        (b'{"items": [', "not valid JSON"),
+        (b"<html><title>Portal</title></html>", "not valid JSON"),
     ],
 )
 def test_pages_that_cannot_be_pages(sandbox, client, body, words):

@@ -131,10 +131,10 @@ def test_a_page_that_breaks_is_asked_for_again(serve, connect, fault):
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"<html>Sign in</html>", r"not whole JSON \(text/html, 20 bytes, begins with '<html>Sign in</html>'\)"),
-        (b'{"items": [', "not whole JSON"),
-        (b"", "not whole JSON"),
-        (b"\x1b[2J\xff", "not whole JSON"),
+        (b"<html>Sign in</html>", r"not valid JSON \(text/html, 20 bytes, begins with '<html>Sign in</html>'\)"),
+        (b'{"items": [', "not valid JSON"),
+        (b"", "not valid JSON"),
+        (b"\x1b[2J\xff", "not valid JSON"),
     ],
 )
 def test_an_answer_that_stays_wrong_is_repeated_once_and_shown(serve, connect, body, says):
@@ -212,7 +212,7 @@ def test_a_host_without_an_address_is_a_typed_error(connect):
 
 def test_a_failed_handshake_is_not_repeated(serve, connect):
     server = serve(Answer(raw(400, b"plain http"), end="close"))
-    with pytest.raises(APIConnectionError, match="The server does not speak TLS: it answered in plain text"):
+    with pytest.raises(APIConnectionError, match="The server does not speak TLS: it responded in plain text"):
         connect(server.base_url.replace("http://", "https://")).request("GET", "/x")
     assert server.connections == 1
 

@@ -187,11 +187,11 @@ def test_what_the_storage_says_is_told(serve, fetch, status, code, error):
 )
 def test_the_timeout_reaches_the_socket(serve, connect, fetch, answer):
     began = time.monotonic()
-    with pytest.raises((APITimeoutError, IncompleteDownloadError), match="No answer in time"):
+    with pytest.raises((APITimeoutError, IncompleteDownloadError), match="No response in time"):
         fetch(serve(answer), retries=0, timeout=0.2)
-    with pytest.raises(APITimeoutError, match="No answer in time"):
+    with pytest.raises(APITimeoutError, match="No response in time"):
         list(connect(serve(answer), retries=0, timeout=(5, 0.2)).get_work_items())
-    with pytest.raises(APITimeoutError, match="No answer in time"):
+    with pytest.raises(APITimeoutError, match="No response in time"):
         connect(serve(answer), retries=0).request("GET", "/x", timeout=0.2)
     assert 0.6 <= time.monotonic() - began < 1.5
 
