@@ -138,7 +138,7 @@ class Client:
         )
 
     def __repr__(self) -> str:
-        # Tools that show the frames of an error may ask for it before it is built.
+        # Tools that show the frames of an error may call it before it is built.
         calls = getattr(self, "_calls", None)
         return f"<Client base_url={calls and calls.base_url!r} project_id={getattr(self, '_project_id', None)!r}>"
 
@@ -236,7 +236,7 @@ class Client:
         fetch = functools.partial(self._calls.get_json, path, run=run, is_essential=True)
 
         def begin(query: Query) -> Background[Any]:
-            # Once: the page is asked for again when it is needed, if this fails.
+            # Once: if this fails, the page is requested again when it is needed.
             once = functools.partial(self._calls.get_json, path, query, repeats=False)
             return Background(lambda stop: once(run=Run(stop=stop)), "prefetch", check=self._calls.ensure_open)
 
@@ -379,9 +379,9 @@ class Client:
         max_items: int | None = None,
         prefetch: bool = True,
     ) -> Iterator[Batch]:
-        """Iterate over the batches of a project, with their counts.
+        """Iterate over the batches of a project, with their counts; lazily, like :meth:`get_work_items`.
 
-        Lazily and with the arguments of :meth:`get_work_items`; ``page_size`` is 1 to 100 (the platform's limit).
+        ``page_size`` (1 to 100), ``max_items`` and ``prefetch`` are as described there.
 
         Example:
             >>> for batch in client.get_batches(max_items=2):

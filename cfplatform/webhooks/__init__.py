@@ -1,4 +1,4 @@
-"""Webhooks: prove that a delivery was signed by the platform, is fresh, and is meant for you.
+"""Webhooks: verify that a delivery was signed by the platform, is fresh, and is meant for you.
 
 Needs the extra ``webhooks`` (cryptography), which is imported when the first verifier is built.
 """
@@ -134,7 +134,7 @@ class RecentDeliveries:
             return True
 
     def forget(self, delivery_id: str) -> None:
-        """Forget a delivery that could not be handled, so that the platform may send the same one again."""
+        """Forget a delivery that could not be handled, so that the same one is accepted again."""
         with self._lock:
             self._until.pop(delivery_id, None)
 
@@ -212,7 +212,7 @@ class WebhookVerifier:
         self._fetched = FetchedKeys(self.jwks_url, age, clock) if self.jwks_url else None
 
     def verify(self, body: bytes, headers: Headers) -> WebhookEvent:
-        """Prove that a delivery comes from the platform and is fresh, and return what it says.
+        """Verify that a delivery comes from the platform and is fresh, and return its event.
 
         Fetching keys can take 5 s; otherwise it does not wait.
 
@@ -299,7 +299,7 @@ class WebhookVerifier:
             raise refused(
                 "replayed",
                 "an exact copy of it was accepted before. Answer with a 2xx status and do nothing: it may be an "
-                "attack, or the platform that did not get the first answer.",
+                "attack, or the platform that did not get the first response.",
             )
 
     def _check_time(self, name: str, moment: float) -> None:
