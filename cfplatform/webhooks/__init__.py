@@ -184,16 +184,12 @@ class WebhookVerifier:
             raise ConfigurationError("Webhooks need cryptography: pip install 'cfplatform[webhooks]'")
         if sum(source is not None for source in (base_url, jwks_url, keys)) > 1:
             raise ConfigurationError("Pass one of base_url, jwks_url and keys: each says where the keys come from.")
-        if expected is not None and (
-            isinstance(expected, str) or not (callable(expected) or isinstance(expected, Container))
-        ):
-            raise ConfigurationError(
-                "expected must be a set of work item ids, or a function of a WebhookEvent.", parameter="expected"
-            )
+        if isinstance(expected, str) or not (expected is None or callable(expected) or isinstance(expected, Container)):
+            message = "expected must be a set of work item ids, or a function of a WebhookEvent."
+            raise ConfigurationError(message, parameter="expected")
         if seen is not None and not isinstance(seen, SeenDeliveries):
-            raise ConfigurationError(
-                "seen must have the method remember(delivery_id, seconds) -> bool.", parameter="seen"
-            )
+            message = "seen must have the method remember(delivery_id, seconds) -> bool."
+            raise ConfigurationError(message, parameter="seen")
         # Bounds of our own: with longer ones a delivery could be replayed, and a withdrawn key believed, for ever.
         self._tolerance = _between("tolerance", tolerance, 1.0, 7 * 86_400.0)
         age = _between("max_age", max_age, MIN_AGE, 86_400.0)
