@@ -71,8 +71,8 @@ class Client:
         timeout: Seconds to wait for a connection and for the next bytes: one number, or the pair (connect, read).
         retries: Repeats of a request after a transient error (429, 5xx, a broken connection), or a ``urllib3.Retry``;
             5 if omitted, 0 turns them off.
-        patience: Seconds that a run (a download, a stream, an upload of many files) waits for an outage to end; 0 does
-            not wait. Each run may set its own. A single call fails after its retries.
+        patience: Seconds that a run (a download, a stream, an upload of many files) waits for an outage to end; 600 if
+            omitted, 0 does not wait. Each run may set its own. A single call fails after its retries.
         max_workers: Maximum number of threads of a run, 1 to 256; also the size of the connection pools.
         session: A ``requests.Session`` of your own for API calls. It keeps its auth, headers, params, cookies, hooks
             and adapters; the key is added for the base URL only. It is never used for the storage.
@@ -138,7 +138,7 @@ class Client:
         self._calls = Transport(settings, session)
 
     def __repr__(self) -> str:
-        # Tools that show the frames of an error may ask for it before it is built.
+        # Tools that show the frames of an error may call it before it is built.
         calls = getattr(self, "_calls", None)
         return f"<Client base_url={calls and calls.base_url!r} project_id={getattr(self, '_project_id', None)!r}>"
 
@@ -236,7 +236,7 @@ class Client:
         fetch = functools.partial(self._calls.get_json, path, run=run, is_essential=True)
 
         def begin(query: Query) -> Background[Any]:
-            # Once: the page is asked for again when it is needed, if this fails.
+            # Once: if this fails, the page is requested again when it is needed.
             once = functools.partial(self._calls.get_json, path, query, repeats=False)
             return Background(lambda stop: once(run=Run(stop=stop)), "prefetch", check=self._calls.ensure_open)
 
@@ -379,9 +379,9 @@ class Client:
         max_items: int | None = None,
         prefetch: bool = True,
     ) -> Iterator[Batch]:
-        """Iterate over the batches of a project, with their counts.
+        """Iterate over the batches of a project, with their counts; lazily, like :meth:`get_work_items`.
 
-        Lazily and with the arguments of :meth:`get_work_items`; ``page_size`` is 1 to 100 (the platform's limit).
+        ``page_size`` (1 to 100), ``max_items`` and ``prefetch`` are as described there.
 
         Example:
             >>> for batch in client.get_batches(max_items=2):
@@ -714,9 +714,6 @@ class Client:
         is refused is replaced, up to 3 times. A file that changes while it is sent never becomes an object. The storage
         does not get the key.
 
-        Evidence: documented. The published reference describes the call for upload URLs and that a content type is
-        mandatory; method, path and PUT are assumed.
-
         Args:
             file: A path, or a binary file object that can seek: it is sent from its current position and left there.
                 An empty file is refused: there is nothing to label in it.
@@ -763,8 +760,6 @@ class Client:
         Each is sent as by :meth:`upload_file`. ``files`` is read lazily, with a bounded number ahead, and upload URLs
         are requested 10 at a time (the platform's limit). A file that fails does not stop the others. Closing the
         generator, or leaving the loop, cancels what is under way.
-
-        Evidence: documented, as :meth:`upload_file`.
 
         Args:
             files: Paths and binary file objects, in any iterable; a file that is given twice becomes two objects. A
@@ -1002,8 +997,8 @@ class Client:
     ) -> WorkItem:
         """Create a work item: one asset to be labelled.
 
-        Evidence: provisional. Customers create work items, but no published source shows the call; it is assumed to be
-        a POST to the path of the listing. If the platform knows no such call, the error says so.
+        Provisional: no published source shows this call, which is assumed to be a POST to the path of the listing. If
+        the platform knows no such call, the error says so.
 
         The request is not repeated once the platform may have seen it, because it would create the item twice. After
         an :class:`~cfplatform.APITimeoutError` or :class:`~cfplatform.APIConnectionError` check whether it exists.
@@ -1045,8 +1040,6 @@ class Client:
     def create_batch(self, name: str, project_id: Id | None = None) -> Batch:
         """Create a batch.
 
-        Evidence: documented. The published reference describes the operation; its method and path are assumed.
-
         The request is not repeated once the platform may have seen it. After a broken connection check with
         :meth:`get_batch` and ``name=`` whether the batch exists.
 
@@ -1072,8 +1065,7 @@ class Client:
     def update_batch(self, batch_id: int, project_id: Id | None = None, *, name: str) -> Batch:
         """Rename a batch.
 
-        Evidence: documented, as :meth:`create_batch`. The response is not described; where it holds no batch, the batch
-        is fetched. The next download moves downloaded files to a folder of the new name.
+        The next download moves downloaded files to a folder of the new name.
 
         Args:
             batch_id: The batch.
@@ -1099,6 +1091,7 @@ class Client:
         data = None
         with contextlib.suppress(ValueError, RecursionError):
             data = response.json()
+        # What the response holds is not documented.
         if isinstance(data, dict) and str(data.get("id")) == wanted:
             return Batch(data, self, project)
         batch = self.get_batch(int(wanted), project)

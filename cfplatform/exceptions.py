@@ -5,12 +5,12 @@
     CFPlatformError
     ├── ConfigurationError (ValueError)        a setting is missing or wrong; raised before any request
     ├── InvalidParameterError (ValueError)     an argument is wrong; raised before any request
-    ├── TransportError                         no usable answer arrived
+    ├── TransportError                         no usable response arrived
     │   ├── APIConnectionError (ConnectionError)
     │   ├── APITimeoutError (TimeoutError)
     │   ├── OutageError                        the platform or the storage was away for longer than ``patience``
-    │   └── InvalidResponseError (ValueError)  an answer arrived that cannot be what was asked for
-    ├── APIError                               the server answered with an error status
+    │   └── InvalidResponseError (ValueError)  a response arrived that cannot be what was requested
+    ├── APIError                               the server responded with an error status
     │   ├── BadRequestError                    400, 422
     │   ├── AuthenticationError                401
     │   ├── PermissionDeniedError              403 (also a PermissionError)
@@ -131,30 +131,30 @@ class InvalidParameterError(CFPlatformError, ValueError):
 
 
 class TransportError(CFPlatformError):
-    """The request got no usable answer."""
+    """The request got no usable response."""
 
 
 class APIConnectionError(TransportError, ConnectionError):
-    """No connection could be made, or it broke before the answer was there."""
+    """No connection could be made, or it broke before the response was complete."""
 
 
 class APITimeoutError(TransportError, TimeoutError):
-    """The server did not answer in time; see the ``timeout`` argument of the client."""
+    """The server did not respond in time; see the ``timeout`` argument of the client."""
 
 
 class OutageError(TransportError):
     """The platform or the storage was away for longer than ``patience``, which ends a run; what is finished is kept.
 
-    ``status_code`` is that of the last answer, ``None`` where none came.
+    ``status_code`` is that of the last response, ``None`` where none came.
     """
 
 
 class InvalidResponseError(TransportError, ValueError):
-    """The answer cannot be what was asked for: not JSON, cut short, a redirect, or without its ``items``."""
+    """The response cannot be what was requested: not JSON, cut short, a redirect, or without its ``items``."""
 
 
 class APIError(CFPlatformError):
-    """The server answered with an error status that has no class of its own."""
+    """The server responded with an error status that has no class of its own."""
 
 
 class BadRequestError(APIError):
@@ -178,7 +178,7 @@ class ConflictError(APIError):
 
 
 class RateLimitError(APIError):
-    """429: too many requests. ``retry_after`` holds the seconds that the server asked to wait, if it said."""
+    """429: too many requests. ``retry_after`` holds the seconds to wait, where the server sent them."""
 
     retry_after: float | None = None
 
@@ -234,7 +234,7 @@ class ExportFailedError(ExportError):
 
 
 class ExportTimeoutError(ExportError, TimeoutError):
-    """The export was not ready in time; it goes on, and can be waited for again."""
+    """The export was not ready in time; the platform still makes it, and it can be waited for again."""
 
 
 class UploadError(CFPlatformError):
@@ -283,7 +283,7 @@ _BY_STATUS: dict[int, tuple[type[APIError], str]] = {
     422: (BadRequestError, "Check the arguments."),
     429: (RateLimitError, "Wait and try again, or use fewer workers."),
 }
-#: Refusals that are not the platform's where they come as a web page: the platform answers in JSON.
+#: Refusals that are not the platform's where they come as a web page: the platform responds in JSON.
 WEB_PAGE_STATUSES = (401, 403, 407, 451)
 _SERVER_ERROR_HINT = "The platform had a fault. Try again later; what is finished is kept."
 

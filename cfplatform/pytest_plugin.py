@@ -25,19 +25,15 @@ def cfplatform_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     ``@pytest.mark.cfplatform_sandbox(items=50)`` sets options of `cfplatform.sandbox.Sandbox`. Marks of a module and
     a class hold for their tests too; the closest one wins.
     """
-    with _sandbox(_options(request.node)) as sandbox:
-        for name, value in sandbox.environment().items():
-            monkeypatch.setenv(name, value)
-        yield sandbox
-
-
-def _options(item: pytest.Item) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    for mark in reversed(list(item.iter_markers(_MARK))):
+    for mark in reversed([*request.node.iter_markers(_MARK)]):
         if mark.args:
             pytest.fail(f"@pytest.mark.{_MARK} takes keywords only, such as items=50.", pytrace=False)
         options.update(mark.kwargs)
-    return options
+    with _sandbox(options) as sandbox:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        yield sandbox
 
 
 def _sandbox(options: dict[str, Any]) -> Sandbox:

@@ -107,7 +107,7 @@ class Resource:
         value = self._data.get(key)
         return value if isinstance(value, str) else None
 
-    def _whole_number(self, key: str) -> int | None:
+    def _integer(self, key: str) -> int | None:
         value = self._data.get(key)
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
             return int(value)
@@ -130,7 +130,7 @@ class InProject(Resource):
 
     @property
     def listed_project_id(self) -> str | None:
-        """The project that was listed, which is the one to ask for it, else the one that the server names."""
+        """The project that was listed, which later requests name, else the one that the server names."""
         return self._parent_id or self._text("projectId")
 
     @property

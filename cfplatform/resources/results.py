@@ -88,7 +88,7 @@ class DownloadResult:
         outcome: "downloaded", "skipped" (it was there, unchanged) or "failed".
         size: Bytes of the file; 0 if the item failed.
         error: Why it failed, else ``None``.
-        asset_path: The asset's file, absolute; ``None`` if there is none, or the destination is a URL.
+        asset_path: The asset's file, absolute, where assets are downloaded and the item has one.
         asset_size: Bytes of that file.
         written: Bytes that this run wrote, of both files.
         object_url: Where the destination is a URL: that of the document's object, in place of ``path``.

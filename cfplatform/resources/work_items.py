@@ -45,7 +45,7 @@ class WorkItem(InProject):
     @property
     def batch_id(self) -> int | None:
         """The batch; ``None`` where the item belongs to none."""
-        return self._whole_number("batchId")
+        return self._integer("batchId")
 
     @property
     def status(self) -> str | None:
@@ -64,7 +64,7 @@ class WorkItem(InProject):
 
     @property
     def result_url(self) -> str | None:
-        """An address of the result where the platform gives one; its meaning is not documented."""
+        """A URL of the result where the platform sends one; its meaning is not documented."""
         return self._text("resultUrl")
 
     @property
@@ -179,7 +179,7 @@ class Batch(InProject):
     @property
     def id(self) -> int:  # type: ignore[override]
         """The id, a whole number."""
-        number = self._whole_number("id")
+        number = self._integer("id")
         # An id of another form would be new; it is kept rather than losing the batch.
         return cast(int, self._data["id"]) if number is None else number
 
@@ -196,17 +196,17 @@ class Batch(InProject):
     @property
     def priority(self) -> int | None:
         """The priority; its meaning is not documented."""
-        return self._whole_number("priority")
+        return self._integer("priority")
 
     @property
     def total_count(self) -> int | None:
         """Number of work items in the batch."""
-        return self._whole_number("totalCount")
+        return self._integer("totalCount")
 
     @property
     def completed_count(self) -> int | None:
         """Number of completed work items in the batch."""
-        return self._whole_number("completedCount")
+        return self._integer("completedCount")
 
     def get_work_items(self, **filters: Unpack[WorkItemFilters]) -> Iterator[WorkItem]:
         """Iterate over the work items of this batch, with the filters of :meth:`Client.get_work_items`.
@@ -238,7 +238,7 @@ class Batch(InProject):
             ('Autumn', 10)
         """
         changed = self._bound_client().update_batch(self.id, self.listed_project_id, name=name)
-        # The answer to a change lacks the counts.
+        # The response to a change lacks the counts.
         self._data = {**self._data, **changed._data}
         return self
 
@@ -267,7 +267,7 @@ class Annotation(Resource):
 
     @property
     def work_item_id(self) -> str | None:
-        """The work item; the id that was asked for where the server does not repeat it."""
+        """The work item; the id that was requested where the server does not repeat it."""
         return self._text("workItemID") or self._parent_id
 
     @property

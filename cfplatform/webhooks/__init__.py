@@ -1,4 +1,4 @@
-"""Webhooks: prove that a delivery was signed by the platform, is fresh, and is meant for you.
+"""Webhooks: verify that a delivery was signed by the platform, is fresh, and is meant for you.
 
 Needs the extra ``webhooks`` (cryptography), which is imported when the first verifier is built.
 """
@@ -134,7 +134,7 @@ class RecentDeliveries:
             return True
 
     def forget(self, delivery_id: str) -> None:
-        """Forget a delivery that could not be handled, so that the platform may send the same one again."""
+        """Forget a delivery that could not be handled, so that the same one is accepted again."""
         with self._lock:
             self._until.pop(delivery_id, None)
 
@@ -184,16 +184,12 @@ class WebhookVerifier:
             raise ConfigurationError("Webhooks need cryptography: pip install 'cfplatform[webhooks]'")
         if sum(source is not None for source in (base_url, jwks_url, keys)) > 1:
             raise ConfigurationError("Pass one of base_url, jwks_url and keys: each says where the keys come from.")
-        if expected is not None and (
-            isinstance(expected, str) or not (callable(expected) or isinstance(expected, Container))
-        ):
-            raise ConfigurationError(
-                "expected must be a set of work item ids, or a function of a WebhookEvent.", parameter="expected"
-            )
+        if isinstance(expected, str) or not (expected is None or callable(expected) or isinstance(expected, Container)):
+            message = "expected must be a set of work item ids, or a function of a WebhookEvent."
+            raise ConfigurationError(message, parameter="expected")
         if seen is not None and not isinstance(seen, SeenDeliveries):
-            raise ConfigurationError(
-                "seen must have the method remember(delivery_id, seconds) -> bool.", parameter="seen"
-            )
+            message = "seen must have the method remember(delivery_id, seconds) -> bool."
+            raise ConfigurationError(message, parameter="seen")
         # Bounds of our own: with longer ones a delivery could be replayed, and a withdrawn key believed, for ever.
         self._tolerance = _between("tolerance", tolerance, 1.0, 7 * 86_400.0)
         age = _between("max_age", max_age, MIN_AGE, 86_400.0)
@@ -212,7 +208,7 @@ class WebhookVerifier:
         self._fetched = FetchedKeys(self.jwks_url, age, clock) if self.jwks_url else None
 
     def verify(self, body: bytes, headers: Headers) -> WebhookEvent:
-        """Prove that a delivery comes from the platform and is fresh, and return what it says.
+        """Verify that a delivery comes from the platform and is fresh, and return its event.
 
         Fetching keys can take 5 s; otherwise it does not wait.
 
@@ -299,7 +295,7 @@ class WebhookVerifier:
             raise refused(
                 "replayed",
                 "an exact copy of it was accepted before. Answer with a 2xx status and do nothing: it may be an "
-                "attack, or the platform that did not get the first answer.",
+                "attack, or the platform that did not get the first response.",
             )
 
     def _check_time(self, name: str, moment: float) -> None:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 #: Seconds for fetching the keys, everything included.
 FETCH_SECONDS = 5.0
-#: Bytes of a key set, at the most: some hundred keys.
+#: Maximum size of a key set in bytes: some hundred keys.
 MAX_SET_BYTES = 64 * 1024
-#: Seconds after a fetch, good or not, before the next one: whoever makes up key ids can cause no more.
+#: Seconds after a fetch, good or not, before the next one, so that made-up key ids cause no more.
 COOL_DOWN = 30.0
 #: Seconds that keys are kept at the least, whatever ``Cache-Control`` says.
 MIN_AGE = 60.0
@@ -80,7 +80,7 @@ def is_signed(keys: tuple[Ed25519PublicKey, ...], signature: bytes, body: bytes)
 
 
 def usable_keys(key_set: object) -> dict[str, tuple[Ed25519PublicKey, ...]] | None:
-    """Return the keys of a set by their ids, leaving out those not made for this; ``None`` if it is no key set."""
+    """Return the keys of a set by their ids, without those not made for this; ``None`` if it is not a key set."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     listed = key_set.get("keys") if isinstance(key_set, Mapping) else None
