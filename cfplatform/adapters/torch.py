@@ -73,8 +73,7 @@ class FolderDataset(Dataset):
     ) -> None:
         if transforms is not None and (transform is not None or target_transform is not None):
             raise InvalidParameterError("Pass either transforms, or transform and target_transform, not both.")
-        folder = labels.open_folder(source)
-        self._entries = labels.EntryList(folder.root, labels.with_images(folder, skip_missing=skip_missing))
+        self._entries = labels.entries_with_images(source, skip_missing=skip_missing)
         self.classes = labels.checked_classes(classes, source)
         self._masks = masks
         self._transform = transform
@@ -212,23 +211,20 @@ def detection_target(
     """
     if not isinstance(document, Document):
         document = Document(document)
-    numbers = {name: number for number, name in enumerate(classes, start=1)}
-    found = [label for label in labels.labels_of(document) if label.name in numbers]
-    masked = labels.with_masks(document, found) if masks else None
-    if masked is not None:
-        found = [label for label, _ in masked.labels]
+    found = labels.labels_of(document, classes, masks=masks)
     target = {
         "boxes": torch.tensor([label.corners for label in found], dtype=torch.float32).reshape(-1, 4),
-        "labels": torch.tensor([numbers[label.name] for label in found], dtype=torch.int64),
+        "labels": torch.tensor([label.number + 1 for label in found], dtype=torch.int64),
         "area": torch.tensor([label.area for label in found], dtype=torch.float32),
         "iscrowd": torch.tensor([label.crowd for label in found], dtype=torch.int64),
         "image_id": image_id,
     }
-    if masked is not None:
+    if masks:
+        width, height = labels.image_size(document)
         # A tensor needs bytes that are writable and not empty.
-        pixels = bytearray().join(mask for _, mask in masked.labels)
+        pixels = bytearray().join(label.mask for label in found)
         flat = torch.frombuffer(pixels, dtype=torch.uint8) if pixels else torch.zeros(0, dtype=torch.uint8)
-        target["masks"] = flat.reshape(len(found), masked.height, masked.width)
+        target["masks"] = flat.reshape(len(found), height, width)
     return target
 
 
