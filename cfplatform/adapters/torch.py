@@ -29,9 +29,9 @@ __all__ = ["FolderDataset", "StreamDataset", "collate", "detection_target", "to_
 class FolderDataset(Dataset):
     """A map-style dataset of images and their labels, on a folder downloaded with ``assets=True``.
 
-    A sample is ``(image, target)``: a PIL image in RGB, upright by its EXIF orientation, and what
-    :func:`detection_target` returns for its document, or what the transforms return for the two. Files are opened on
-    access; the dataset holds a few bytes for each item, which workers share.
+    A sample is ``(image, target)``: a PIL image in RGB, upright by its EXIF orientation, and the
+    :func:`detection_target` of its document; or the results of the transforms. Files are opened on access. The dataset
+    holds a few bytes for each item, which workers share.
 
     Args:
         source: The folder, or that of one batch.
@@ -114,8 +114,8 @@ class FolderDataset(Dataset):
 class StreamDataset(IterableDataset):
     """An iterable dataset of documents streamed from the platform; nothing is written to disk.
 
-    A sample is ``(work item, document)`` as :meth:`~cfplatform.Client.iter_annotations` yields it, or what
-    ``transform`` returns for the two. Each worker of a ``DataLoader`` creates a client of its own, lists for itself and
+    A sample is ``(work item, document)`` as :meth:`~cfplatform.Client.iter_annotations` yields it, or the
+    result of ``transform``. Each worker of a ``DataLoader`` creates a client of its own, lists for itself and
     streams the items whose IDs are in its share. No item comes twice or is lost, even if the project changes meanwhile;
     the shares are about equally large.
 
