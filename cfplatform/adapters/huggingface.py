@@ -9,7 +9,6 @@ from typing import Any
 
 from .._version import __version__
 from ..coco.documents import Document, Entry
-from ..coco.values import size_of
 from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError
 from ..resources import WorkItem
 from . import labels
@@ -58,8 +57,7 @@ def to_dataset(
         >>> dataset[0]["image"].size, dataset.features["objects"]["category"].feature.names
         ((320, 240), ['ellipse', 'rectangle', 'star', 'triangle'])
     """
-    folder = labels.open_folder(source)
-    entries = labels.EntryList(folder.root, labels.with_images(folder, skip_missing=skip_missing))
+    entries = labels.entries_with_images(source, skip_missing=skip_missing)
     names = labels.checked_classes(classes, source)
     # Not a list, which datasets would divide among processes.
     arguments = {"entries": entries, "classes": names, "stamp": _stamp(entries)}
@@ -138,9 +136,8 @@ def _live_rows(live: Live, classes: tuple[str, ...], count: int, shards: list[in
 
 
 def _row(document: Document, classes: tuple[str, ...]) -> dict[str, Any]:
-    numbers = {name: number for number, name in enumerate(classes)}
-    found = [label for label in labels.labels_of(document) if label.name in numbers]
-    width, height = size_of(labels.image_of(document)) or (0, 0)
+    found = labels.labels_of(document, classes)
+    width, height = labels.image_size(document)
     return {
         "item_id": document.item_id,
         "batch": document.batch,
@@ -148,7 +145,7 @@ def _row(document: Document, classes: tuple[str, ...]) -> dict[str, Any]:
         "height": height,
         "objects": {
             "bbox": [label.box for label in found],
-            "category": [numbers[label.name] for label in found],
+            "category": [label.number for label in found],
             "area": [label.area for label in found],
             "iscrowd": [label.crowd for label in found],
         },

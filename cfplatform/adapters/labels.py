@@ -16,35 +16,24 @@ from ..exceptions import InvalidParameterError, InvalidResponseError
 
 
 class Label(NamedTuple):
-    """An annotation with a box that is not empty and a class with a name.
-
-    Attributes:
-        name: The class.
-        box: Left, top, width and height, in pixels.
-        area: The area; that of the box if the annotation has none.
-        crowd: Whether it stands for a group.
-        segmentation: As in the document.
-    """
+    """An annotation with a box that is not empty and a known class."""
 
     name: str
+    #: The position of the class, from 0.
+    number: int
+    #: Left, top, width and height, in pixels.
     box: tuple[float, float, float, float]
+    #: The area; that of the box if the annotation has none.
     area: float
     crowd: bool
-    segmentation: Any
+    #: The decoded mask, if masks are wanted.
+    mask: Any = None
 
     @property
     def corners(self) -> tuple[float, float, float, float]:
         """Left, top, right and bottom."""
         left, top, width, height = self.box
         return left, top, left + width, top + height
-
-
-class Masked(NamedTuple):
-    """The labels that have a mask, each with its mask, and the size of all masks."""
-
-    labels: list[tuple[Label, memoryview]]
-    width: int
-    height: int
 
 
 def image_of(document: Document) -> dict[str, Any]:
@@ -62,37 +51,43 @@ def image_of(document: Document) -> dict[str, Any]:
     )
 
 
-def labels_of(document: Document) -> list[Label]:
+def image_size(document: Document) -> tuple[int, int]:
+    """Return the width and height of the only image of a document, 0 if they are unknown."""
+    return size_of(image_of(document)) or (0, 0)
+
+
+def labels_of(document: Document, classes: Iterable[str], *, masks: bool = False) -> list[Label]:
     """Return the labels of the image of a document, in their order.
 
-    An annotation with an empty box, without a class, or of another image is left out, because detectors refuse it.
-    ``cfplatform.coco.validate`` finds these.
+    An annotation with an empty box, of another class or of another image is left out, because detectors refuse it, and
+    with ``masks`` one without a mask of the size of the image. ``cfplatform.coco.validate`` finds these.
 
     Raises:
         InvalidResponseError: If the document does not have exactly one image.
     """
-    image = key(image_of(document).get("id"))
+    image, (width, height) = key(image_of(document).get("id")), image_size(document)
+    numbers = {name: number for number, name in enumerate(classes)}
     categories = by_id(records(document.data, "categories"))
     labels = []
     for each in records(document.data, "annotations"):
         category, found = key(each.get("category_id")), box(each.get("bbox"))
         name = None if category is None else categories.get(category, {}).get("name")
-        if not isinstance(name, str) or found is None or image is None or key(each.get("image_id")) != image:
+        if not isinstance(name, str) or name not in numbers:
+            continue
+        if found is None or image is None or key(each.get("image_id")) != image:
+            continue
+        pixels = _mask(each.get("segmentation"), width, height) if masks else None
+        if masks and pixels is None:
             continue
         area = number(each.get("area"))
         area = found[2] * found[3] if area is None else area
-        labels.append(Label(name, found, area, is_crowd(each), each.get("segmentation")))
+        labels.append(Label(name, numbers[name], found, area, is_crowd(each), pixels))
     return labels
 
 
-def with_masks(document: Document, found: list[Label]) -> Masked:
-    """Decode the masks of labels; a label without a mask of the size of the image is left out."""
-    width, height = size_of(image_of(document)) or (0, 0)
-    masks = ((label, _mask(label.segmentation, width, height)) for label in found)
-    return Masked([(label, pixels) for label, pixels in masks if pixels is not None], width, height)
-
-
 def _mask(segmentation: Any, width: int, height: int) -> memoryview | None:
+    if not width or not height:
+        return None
     if isinstance(segmentation, list):
         segmentation = [each for each in segmentation if mask.is_polygon(each)]
     try:
@@ -101,31 +96,15 @@ def _mask(segmentation: Any, width: int, height: int) -> memoryview | None:
         return None
 
 
-def class_names(source: Source) -> tuple[str, ...]:
-    """Return the names of all classes that the documents of a source define, used or not, in alphabetical order.
-
-    This reads every document.
-
-    Example:
-        >>> summary = client.download_project(destination="labels")
-        >>> class_names("labels")
-        ('ellipse', 'rectangle', 'star', 'triangle')
-    """
-    found: set[str] = set()
-    for document in read(source):
-        names = (each.get("name") for each in records(document.data, "categories"))
-        found.update(name for name in names if isinstance(name, str))
-    return tuple(sorted(found))
-
-
 def checked_classes(classes: Iterable[str] | None, source: Source | None = None) -> tuple[str, ...]:
-    """Return the given classes, or else those of a source.
+    """Return the given classes, or else all that the documents of a source define, in alphabetical order.
 
     Raises:
         InvalidParameterError: If they are not strings, or one is there twice.
     """
     if classes is None and source is not None:
-        return class_names(source)
+        defined = (each.get("name") for document in read(source) for each in records(document.data, "categories"))
+        return tuple(sorted({name for name in defined if isinstance(name, str)}))
     if isinstance(classes, str) or not isinstance(classes, Iterable):
         raise InvalidParameterError(
             f"classes must be a list of names, not {type(classes).__name__}.", parameter="classes"
@@ -136,35 +115,23 @@ def checked_classes(classes: Iterable[str] | None, source: Source | None = None)
     return names
 
 
-def open_folder(source: Any) -> Folder:
-    """Open a downloaded folder.
+def entries_with_images(source: Any, *, skip_missing: bool) -> EntryList:
+    """Return the entries of a downloaded folder that have an image.
 
     Raises:
-        InvalidParameterError: If it is not one.
+        InvalidParameterError: If it is not such a folder, or an image is missing and ``skip_missing`` is false.
     """
-    opened = open_source(source)
-    if not isinstance(opened, Folder):
+    folder = open_source(source)
+    if not isinstance(folder, Folder):
         raise InvalidParameterError("source must be a downloaded folder.", parameter="source")
-    return opened
-
-
-def with_images(folder: Folder, *, skip_missing: bool) -> Iterator[Entry]:
-    """Yield the entries that have an image.
-
-    Raises:
-        InvalidParameterError: At the end, if an image is missing and ``skip_missing`` is false.
-    """
-    missing = 0
-    for entry in folder.entries():
-        if entry.asset is None:
-            missing += 1
-        else:
-            yield entry
+    found = EntryList(folder.root, (entry for entry in folder.entries() if entry.asset is not None))
+    missing = folder.total - len(found)
     if missing and not skip_missing:
         raise InvalidParameterError(
             f"{missing} of {folder.total} work items in {str(folder.root)!r} have no image. Download with assets=True, "
             "or pass skip_missing=True to leave them out."
         )
+    return found
 
 
 class EntryList:
@@ -172,10 +139,6 @@ class EntryList:
 
     A million strings would be copied page by page into each forked worker of a loader, as their reference counts
     change, and pickled for each spawned one.
-
-    Args:
-        root: The folder.
-        entries: Entries of it, or of its batches.
     """
 
     def __init__(self, root: Path, entries: Iterable[Entry]) -> None:

@@ -46,19 +46,17 @@ def to_detections(document: Document | dict[str, Any], classes: Iterable[str], *
     """
     if not isinstance(document, Document):
         document = Document(document)
-    numbers = {name: number for number, name in enumerate(labels.checked_classes(classes))}
-    found = [label for label in labels.labels_of(document) if label.name in numbers]
+    found = labels.labels_of(document, labels.checked_classes(classes), masks=masks)
     pixels: Any = None
     if masks:
-        masked = labels.with_masks(document, found)
-        found = [label for label, _ in masked.labels]
-        pixels = np.zeros((len(found), masked.height, masked.width), dtype=bool)
-        for number, (_, mask) in enumerate(masked.labels):
-            pixels[number] = mask
+        width, height = labels.image_size(document)
+        pixels = np.zeros((len(found), height, width), dtype=bool)
+        for row, label in zip(pixels, found, strict=True):
+            row[:] = label.mask
     return sv.Detections(
         xyxy=np.array([label.corners for label in found], dtype=np.float32).reshape(-1, 4),
         mask=pixels,
-        class_id=np.array([numbers[label.name] for label in found], dtype=int),
+        class_id=np.array([label.number for label in found], dtype=int),
         data={
             "class_name": np.array([label.name for label in found], dtype=str),
             "area": np.array([label.area for label in found], dtype=np.float64),
@@ -95,10 +93,7 @@ def to_dataset(
         >>> len(train), len(test), train.classes
         (16, 4, ['ellipse', 'rectangle', 'star', 'triangle'])
     """
-    folder = labels.open_folder(source)
+    entries = labels.entries_with_images(source, skip_missing=skip_missing)
     names = labels.checked_classes(classes, source)
-    detections = {
-        str(entry.asset): to_detections(entry.read(), names, masks=masks)
-        for entry in labels.with_images(folder, skip_missing=skip_missing)
-    }
+    detections = {str(entry.asset): to_detections(entry.read(), names, masks=masks) for entry in entries}
     return sv.DetectionDataset(classes=list(names), images=list(detections), annotations=detections)

@@ -29,9 +29,9 @@ __all__ = ["FolderDataset", "StreamDataset", "collate", "detection_target", "to_
 class FolderDataset(Dataset):
     """A map-style dataset of images and their labels, on a folder downloaded with ``assets=True``.
 
-    A sample is ``(image, target)``: a PIL image in RGB, upright by its EXIF orientation, and what
-    :func:`detection_target` returns for its document, or what the transforms return for the two. Files are opened on
-    access; the dataset holds a few bytes for each item, which workers share.
+    A sample is ``(image, target)``: a PIL image in RGB, upright by its EXIF orientation, and the
+    :func:`detection_target` of its document; or the results of the transforms. Files are opened on access. The dataset
+    holds a few bytes for each item, which workers share.
 
     Args:
         source: The folder, or that of one batch.
@@ -73,8 +73,7 @@ class FolderDataset(Dataset):
     ) -> None:
         if transforms is not None and (transform is not None or target_transform is not None):
             raise InvalidParameterError("Pass either transforms, or transform and target_transform, not both.")
-        folder = labels.open_folder(source)
-        self._entries = labels.EntryList(folder.root, labels.with_images(folder, skip_missing=skip_missing))
+        self._entries = labels.entries_with_images(source, skip_missing=skip_missing)
         self.classes = labels.checked_classes(classes, source)
         self._masks = masks
         self._transform = transform
@@ -115,8 +114,8 @@ class FolderDataset(Dataset):
 class StreamDataset(IterableDataset):
     """An iterable dataset of documents streamed from the platform; nothing is written to disk.
 
-    A sample is ``(work item, document)`` as :meth:`~cfplatform.Client.iter_annotations` yields it, or what
-    ``transform`` returns for the two. Each worker of a ``DataLoader`` creates a client of its own, lists for itself and
+    A sample is ``(work item, document)`` as :meth:`~cfplatform.Client.iter_annotations` yields it, or the
+    result of ``transform``. Each worker of a ``DataLoader`` creates a client of its own, lists for itself and
     streams the items whose IDs are in its share. No item comes twice or is lost, even if the project changes meanwhile;
     the shares are about equally large.
 
@@ -212,23 +211,20 @@ def detection_target(
     """
     if not isinstance(document, Document):
         document = Document(document)
-    numbers = {name: number for number, name in enumerate(classes, start=1)}
-    found = [label for label in labels.labels_of(document) if label.name in numbers]
-    masked = labels.with_masks(document, found) if masks else None
-    if masked is not None:
-        found = [label for label, _ in masked.labels]
+    found = labels.labels_of(document, classes, masks=masks)
     target = {
         "boxes": torch.tensor([label.corners for label in found], dtype=torch.float32).reshape(-1, 4),
-        "labels": torch.tensor([numbers[label.name] for label in found], dtype=torch.int64),
+        "labels": torch.tensor([label.number + 1 for label in found], dtype=torch.int64),
         "area": torch.tensor([label.area for label in found], dtype=torch.float32),
         "iscrowd": torch.tensor([label.crowd for label in found], dtype=torch.int64),
         "image_id": image_id,
     }
-    if masked is not None:
+    if masks:
+        width, height = labels.image_size(document)
         # A tensor needs bytes that are writable and not empty.
-        pixels = bytearray().join(mask for _, mask in masked.labels)
+        pixels = bytearray().join(label.mask for label in found)
         flat = torch.frombuffer(pixels, dtype=torch.uint8) if pixels else torch.zeros(0, dtype=torch.uint8)
-        target["masks"] = flat.reshape(len(found), masked.height, masked.width)
+        target["masks"] = flat.reshape(len(found), height, width)
     return target
 
 

@@ -211,7 +211,7 @@ def is_polygon(value: Any) -> bool:
 
 
 def polygon_runs(polygons: Sequence[Any], height: int, width: int) -> Runs:
-    """Return what polygons cover together, with the run lengths that pycocotools gives them.
+    """Return the union of polygons, with the run lengths that pycocotools gives it.
 
     Raises:
         ValueError: If there is none, one is not a polygon, or an outline is too long.
@@ -224,7 +224,7 @@ def polygon_runs(polygons: Sequence[Any], height: int, width: int) -> Runs:
 
 
 def _united(spans: Iterable[tuple[int, int]], pixels: int) -> list[int]:
-    """Return the run lengths of what spans of pixels cover together."""
+    """Return the run lengths of the union of spans of pixels."""
     ends: list[int] = []
     for start, end in sorted(spans):
         if start == end:

@@ -76,7 +76,7 @@ class Page:
             of_platform=batches is not None,
             classes=list(found.stats.categories.items()),
             **_charts(found),
-            groups=[(group, _meaning(group)) for group in groups],
+            groups=[(group, CODES[group.code].meaning.replace("``", "")) for group in groups],
             stats=found.stats,
             documents=found.stats.documents,
             samples=len(found.samples),
@@ -205,7 +205,3 @@ def _inline(tree: ElementTree.Element, alternative: str) -> Markup:
         title.text = alternative
     # ElementTree has escaped all text.
     return Markup(ElementTree.tostring(tree, encoding="unicode", method="html"))  # noqa: S704
-
-
-def _meaning(group: FindingGroup) -> str:
-    return CODES[group.code].meaning.replace("``", "").replace("\\ :sup:`15`", "^15")

@@ -25,7 +25,7 @@ MAX_MARKS = 2000
 MAX_PIXELS_OF_MASK, MAX_MASK_PIXELS = 100_000_000, 500_000_000
 MAX_SHADED_PIXELS = 100_000_000
 MAX_POINTS = 100_000
-#: Columns of pixels that the edges of filled polygons cross, which is what filling them costs.
+#: Columns of pixels that the edges of filled polygons cross; the time to fill them grows with it.
 MAX_CROSSED_COLUMNS = 2_000_000
 MAX_BONES = 500
 
@@ -158,7 +158,7 @@ class Reader:
         return mask.crop((0, rows[1], target[0], rows[3])), (left, rows[1])
 
     def _filled(self, rings: list[list[Point]]) -> tuple[Image.Image, tuple[int, int]] | None:
-        """Return what rings cover together, and the position of that."""
+        """Return the union of rings as a mask, and its position."""
         if not rings:
             return None
         xs = [x for ring in rings for x, _ in ring]

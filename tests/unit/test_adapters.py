@@ -26,13 +26,17 @@ def annotation(**changes):
 
 
 def labelled(*annotations):
-    data = {"images": [IMAGE], "categories": [{"id": 1, "name": "a"}, {"name": "no id"}], "annotations": [*annotations]}
-    return labels.labels_of(Document(data))
+    data = {
+        "images": [IMAGE],
+        "categories": [{"id": 1, "name": "a"}, {"name": "no id"}, {"id": 3, "name": "b"}],
+        "annotations": [*annotations],
+    }
+    return labels.labels_of(Document(data), ["a"])
 
 
 def test_a_label_has_what_a_detector_learns_from():
     (label,) = labelled(annotation(segmentation=[[1, 2, 3, 4, 5, 6]], iscrowd=1))
-    assert (label.name, label.area, label.crowd, label.segmentation) == ("a", 5, True, [[1, 2, 3, 4, 5, 6]])
+    assert (label.name, label.number, label.area, label.crowd, label.mask) == ("a", 0, 5, True, None)
     assert (label.box, label.corners) == ((1, 2, 3.5, 4), (1, 2, 4.5, 6))
     assert labelled(annotation(area=None))[0].area == 14
     # Ids are numbers: what an exporter wrote as 1.0 is 1.
@@ -47,6 +51,7 @@ def test_a_label_has_what_a_detector_learns_from():
         {"bbox": None},
         {"bbox": [1, 2, float("nan"), 4]},
         {"category_id": 2},
+        {"category_id": 3},
         {"category_id": None},
         {"image_id": 2},
         {"image_id": [1]},
@@ -69,7 +74,7 @@ def masked(segmentation, **image):
     image = {**IMAGE, **image}
     label = annotation(segmentation=segmentation)
     document = Document({"images": [image], "categories": [{"id": 1, "name": "a"}], "annotations": [label]})
-    return labels.with_masks(document, labels.labels_of(document))
+    return labels.labels_of(document, ["b", "a"], masks=True)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -78,10 +83,9 @@ def test_a_label_has_the_mask_that_the_reference_decodes(packed):
     polygon = [[10, 5, 30, 8, 25.5, 25, 8, 20]]
     expected = reference.frPyObjects(polygon, 30, 40)[0]
     segmentation = {**expected, "counts": expected["counts"].decode()} if packed else polygon
-    found = masked(segmentation)
-    ((label, pixels),) = found.labels
-    assert (label.name, found.width, found.height) == ("a", 40, 30)
-    assert np.array_equal(np.asarray(pixels), reference.decode(expected))
+    (label,) = masked(segmentation)
+    assert (label.name, label.number, label.mask.shape) == ("a", 1, (30, 40))
+    assert np.array_equal(np.asarray(label.mask), reference.decode(expected))
 
 
 @pytest.mark.parametrize(
@@ -99,16 +103,17 @@ def test_a_label_has_the_mask_that_the_reference_decodes(packed):
     ],
 )
 def test_what_is_no_mask_of_the_picture_is_none(segmentation):
-    assert masked(segmentation, width=3, height=3).labels == []
+    assert masked(segmentation, width=3, height=3) == []
 
 
 def test_parts_of_a_polygon_are_one_mask():
-    ((_, pixels),) = masked([[0, 0, 3, 0, 3, 3, 0, 3], [6, 6, 8, 6, 8, 8, 6, 8], [1, 1]]).labels
-    assert (pixels[1, 1], pixels[7, 7], pixels[5, 5]) == (1, 1, 0)
+    (label,) = masked([[0, 0, 3, 0, 3, 3, 0, 3], [6, 6, 8, 6, 8, 8, 6, 8], [1, 1]])
+    assert (label.mask[1, 1], label.mask[7, 7], label.mask[5, 5]) == (1, 1, 0)
 
 
-def test_an_image_without_a_size_has_no_masks():
-    assert masked([[0, 0, 3, 0, 3, 3]], width=None) == ([], 0, 0)
+@pytest.mark.parametrize("segmentation", [[[0, 0, 3, 0, 3, 3]], {"size": [2, 2], "counts": [0, 4]}])
+def test_an_image_without_a_size_has_no_masks(segmentation):
+    assert masked(segmentation, width=None) == []
 
 
 # --- Entries ----------------------------------------------------------------------------------------------------------

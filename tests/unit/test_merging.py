@@ -652,6 +652,7 @@ def test_anything_in_any_place_leaves_a_dataset_that_loads(tmp_path_factory, cha
     assert {each["image_id"] for each in data["annotations"]} <= {each["id"] for each in data["images"]}
     assert {each["category_id"] for each in data["annotations"]} <= {None, *(each["id"] for each in data["categories"])}
     assert summary.annotations + summary.problem_count >= 2
+    assert summary.counts.keys() <= coco.CODES.keys()
 
 
 def test_a_callback_that_raises_stops_the_merge_and_leaves_nothing(tmp_path):

@@ -135,6 +135,7 @@ def test_batches_that_lists_and_source_do_not_share_are_told(tmp_path):
     assert items(data) == {"train": ["1"], "val": []}
     assert told == summary.problems
     assert [(each.code, each.batch) for each in told] == [("batch-without-part", "b"), ("unknown-batch", "c")]
+    assert all(coco.CODES[each.code].severity == each.severity for each in told)
 
 
 @pytest.mark.parametrize("parts", [{"a": ["x"]}, {"a": 1.0}])
