@@ -21,7 +21,7 @@ from click.core import ParameterSource
 from .. import config, http, params
 from ..client import Client
 from .errors import INTERRUPTED, PIPE_CLOSED, explain
-from .progress import DOWNLOAD, WAIT, LineReporter, Look, Reporter, StateReporter, Watcher, Work
+from .progress import DOWNLOAD, WAIT, LineReporter, Reporter, StateReporter, Watcher, Work
 from .text import Column, clean, is_terminal, write_line
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -173,14 +173,14 @@ class Output:
         return self._reporter
 
     @contextlib.contextmanager
-    def watching(self, look: Look) -> Iterator[None]:
-        """Show waits on stderr: with the progress, if there is any, else as lines.
+    def watching(self, client: Client) -> Iterator[None]:
+        """Show the waits of a client on stderr: with the progress, if there is any, else as lines.
 
         Single calls get lines on a terminal too. A moving line would be garbled when their data is printed.
         """
         lines = Reporter(sys.stderr) if self.quiet else LineReporter(sys.stderr)
         try:
-            with Watcher(look, lambda: self._reporter or lines):
+            with Watcher(client._calls.trouble, client._calls.unanswered, lambda: self._reporter or lines):
                 yield
         finally:
             if self._reporter is not None:
@@ -347,10 +347,8 @@ with_dates: Decorator = _gathering("dates", _DATES)
 @contextlib.contextmanager
 def opened(output: Output, connection: Options, **settings: Any) -> Iterator[Client]:
     """Open a client, and show on stderr when it waits for the platform."""
-    with Client(**connection, **settings) as client:
-        calls = client._calls
-        with output.watching(Look(calls.trouble, calls.unanswered)):
-            yield client
+    with Client(**connection, **settings) as client, output.watching(client):
+        yield client
 
 
 def resolved(client: Client, filters: Options) -> Options:

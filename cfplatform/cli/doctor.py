@@ -128,8 +128,8 @@ def all_checks(output: Output, connection: Options, destination: str) -> Iterato
     settings = [
         _key(connection["api_key"]),
         address,
-        _project(connection["project_id"]),
-        _space(connection["space_id"]),
+        _id(connection["project_id"], "--project-id", "CF_PROJECT_ID", _NO_PROJECT),
+        _id(connection["space_id"], "--space-id", "CF_SPACE_ID", _NO_SPACE),
     ]
     yield from settings
     if address.status != _FAILED:
@@ -199,14 +199,8 @@ def _base_url(value: str | None) -> Check:
         return Check("base URL", _FAILED, message(error), "Unset CF_PLATFORM_BASE_URL for the production platform.")
 
 
-def _project(value: str | None) -> Check:
-    unset = Check("project", _WARNING, "not set", "Set CF_PROJECT_ID, or pass --project-id to each command.")
-    return _id(value, "--project-id", "CF_PROJECT_ID", unset)
-
-
-def _space(value: str | None) -> Check:
-    unset = Check("space", _OK, "not set; only exports and uploads need it")
-    return _id(value, "--space-id", "CF_SPACE_ID", unset)
+_NO_PROJECT = Check("project", _WARNING, "not set", "Set CF_PROJECT_ID, or pass --project-id to each command.")
+_NO_SPACE = Check("space", _OK, "not set; only exports and uploads need it")
 
 
 def _id(value: str | None, option: str, variable: str, unset: Check) -> Check:

@@ -52,9 +52,6 @@ READ = Work("Reading", "documents", "Nothing was changed.")
 REPORT = Work("Reporting", "documents and images", "No page was written.")
 WAIT = Work("Waiting", "polls", "The platform continues the export; wait for it again.")
 
-#: The reason of a wait, and the current action, which changes from check to check.
-Problem = tuple[str, str]
-
 
 class Reporter:
     """Counts what is finished, and shows nothing; the reporters that show something extend it."""
@@ -193,38 +190,6 @@ class StateReporter(LineReporter):
             write_line(self._stream, f"The export is {outcome}.")
 
 
-class Look:
-    """Finds out what a client waits for.
-
-    Args:
-        trouble: Returns a reason and the seconds until the next attempt, or ``None``.
-        unanswered: Returns an origin and its seconds without a response, or ``None`` if no call is under way.
-    """
-
-    def __init__(
-        self, trouble: Callable[[], tuple[str, float] | None], unanswered: Callable[[], tuple[str, float] | None]
-    ) -> None:
-        self._trouble = trouble
-        self._unanswered = unanswered
-        self._limit = SILENCE
-        self._longest = 0.0
-
-    def __call__(self) -> Problem | None:
-        """Return the problem, or ``None`` if there is none."""
-        trouble = self._trouble()
-        if trouble is not None:
-            self._longest = 0.0
-            reason, left = trouble
-            return reason, f"retrying, next attempt in {_duration(left)}" if left > 0 else "retrying now"
-        name, seconds = self._unanswered() or ("", 0.0)
-        if seconds >= self._limit:
-            self._longest = seconds
-            return f"No response yet from {name}", f"waiting for {_duration(seconds)}"
-        # The server was only slow, and may be so with every response.
-        self._limit = max(self._limit, 2 * self._longest)
-        return None
-
-
 class Watcher:
     """Checks the calls of a client while a command runs, and has a wait shown.
 
@@ -232,15 +197,24 @@ class Watcher:
     is not used for that reason: it is called by the thread that made the call, and not for single calls.
 
     Args:
-        look: Returns the problem, or ``None`` if all is well.
+        trouble: Returns a reason and the seconds until the next attempt, or ``None``.
+        unanswered: Returns an origin and its seconds without a response, or ``None`` if no call is under way.
         shown: Returns the reporter that shows the wait.
     """
 
-    def __init__(self, look: Callable[[], Problem | None], shown: Callable[[], Reporter]) -> None:
-        self._look = look
+    def __init__(
+        self,
+        trouble: Callable[[], tuple[str, float] | None],
+        unanswered: Callable[[], tuple[str, float] | None],
+        shown: Callable[[], Reporter],
+    ) -> None:
+        self._trouble = trouble
+        self._unanswered = unanswered
         self._shown = shown
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cfplatform-watcher", daemon=True)
+        self._limit = SILENCE
+        self._longest = 0.0
         self._reason: str | None = None
         self._seen: str | None = None
         self._checks = 0
@@ -261,9 +235,24 @@ class Watcher:
 
     def _run(self) -> None:
         while not self._stop.wait(CHECK_INTERVAL):
-            self._take(self._look())
+            self._take(self._check())
 
-    def _take(self, found: Problem | None) -> None:
+    def _check(self) -> tuple[str, str] | None:
+        """Return the reason of a wait and the current action, which changes from check to check."""
+        trouble = self._trouble()
+        if trouble is not None:
+            self._longest = 0.0
+            reason, left = trouble
+            return reason, f"retrying, next attempt in {_duration(left)}" if left > 0 else "retrying now"
+        name, seconds = self._unanswered() or ("", 0.0)
+        if seconds >= self._limit:
+            self._longest = seconds
+            return f"No response yet from {name}", f"waiting for {_duration(seconds)}"
+        # The server was only slow, and may be so with every response.
+        self._limit = max(self._limit, 2 * self._longest)
+        return None
+
+    def _take(self, found: tuple[str, str] | None) -> None:
         """Take the result of a check."""
         reason, action = found or (None, "")
         self._checks = self._checks + 1 if reason == self._seen else 1

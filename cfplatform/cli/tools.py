@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from email.message import Message
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -169,17 +169,6 @@ def webhook() -> None:
     """
 
 
-class _Headers:
-    """Headers in their order, duplicates included."""
-
-    def __init__(self, pairs: Iterable[tuple[str, Any]]) -> None:
-        self._pairs = list(pairs)
-
-    def items(self) -> list[tuple[str, Any]]:
-        """Return them."""
-        return self._pairs
-
-
 @webhook.command()
 @click.option("--body", type=click.File("rb"), required=True, help='Raw body of the request; "-" reads stdin.')
 @click.option("--headers", type=click.File("rb"), required=True, help="Headers, as lines or as a JSON object.")
@@ -222,7 +211,10 @@ def verify(
         raise click.UsageError("--any-age and --tolerance exclude each other.")
     if body.name == headers.name:
         raise click.UsageError("--body and --headers must be two files.")
-    read = _Headers(_read_headers(headers.read()))
+    # Unlike a dict it keeps a header that is there twice, which the verifier refuses.
+    read = Message()
+    for name, value in _read_headers(headers.read()):
+        read[name] = value
     options = given(jwks_url=jwks_url, tolerance=tolerance)
     if keys is not None:
         options["keys"] = _key_set(keys.read())
@@ -282,7 +274,7 @@ def _key_set(data: bytes) -> Any:
         raise click.UsageError("The file of --jwks is not JSON.") from None
 
 
-def _sent_at(headers: _Headers) -> float:
+def _sent_at(headers: Message) -> float:
     """Return the sending time in the headers; 0 if they have none, which the verifier then reports."""
     for name, value in headers.items():
         if name.lower() == _TIMESTAMP and isinstance(value, str) and value.isascii() and value.isdigit():

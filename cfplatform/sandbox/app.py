@@ -21,7 +21,7 @@ from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from .control import Control
-from .faults import HTML_PAGE, Fault, RateLimit
+from .faults import HTML_PAGE, Fault
 from .formats import is_loopback
 from .platform import API_PREFIX, CONTROL_PREFIX, PUBLIC_PREFIX, WELL_KNOWN_PREFIX, Platform
 from .recorder import KINDS, MAX_BODY, RecordedRequest, masked_headers, masked_query
@@ -150,9 +150,9 @@ class Application:
 
     def _admit(self, scope: Scope, prefix: str) -> None:
         """Refuse requests over the rate limit, and those without the key."""
-        limit = self._platform.rate_limit
+        limit = self._platform.settings.rate_limit
         if prefix == API_PREFIX and limit is not None and not limit.admit():
-            raise ApiError(429, "too many requests", headers={"Retry-After": _retry_after(limit)})
+            raise ApiError(429, "too many requests", headers={"Retry-After": limit.retry_after})
         # A web page of another site cannot send this header without a preflight request, which is refused.
         if not hmac.compare_digest(b"".join(_headers(scope, b"x-api-key")), self._platform.api_key.encode()):
             raise ApiError(401, "the API key is missing or not valid")
@@ -262,12 +262,6 @@ def _reset(transport: Any) -> None:
 
 def _below(path: str, prefix: str) -> bool:
     return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/")
-
-
-def _retry_after(limit: RateLimit) -> str:
-    if limit.http_date:
-        return formatdate(time.time() + limit.retry_after, usegmt=True)
-    return f"{limit.retry_after:g}"
 
 
 def _faulty_response(fault: Fault, prefix: str) -> Response:

@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .faults import Fault, RateLimit, encode_body, plan_outage
+from .faults import Fault, encode_body, plan_outage
 from .platform import CONTROL_PREFIX, Platform
 from .recorder import MAX_REQUESTS, RecordedRequest
 from .responses import ApiError, read_count, read_json, read_text
+from .settings import RateLimit
 from .webhooks import Delivery
 
 _LOGGED_BY_DEFAULT = 1000
@@ -65,13 +66,11 @@ class Control:
 
     def change_settings(self, _: Request, body: Any) -> Any:
         changes = _build(dict, body, "settings")
-        limit = changes.pop("rate_limit", self._platform.rate_limit)
-        if isinstance(limit, dict):
-            limit = _build(RateLimit, limit, "a rate limit")
-        elif not isinstance(limit, RateLimit | None):
-            limit = _build(RateLimit, {"per_second": limit}, "a rate limit")
+        limit = changes.get("rate_limit")
+        if limit is not None:
+            options = limit if isinstance(limit, dict) else {"per_second": limit}
+            changes["rate_limit"] = _build(RateLimit, options, "a rate limit")
         self._platform.change_settings(changes)
-        self._platform.rate_limit = limit
         return self._platform.describe()
 
     def update_work_item(self, request: Request, body: Any) -> Any:

@@ -196,27 +196,3 @@ class FaultPlan:
                 fault.times -= 1
             self._faults = [fault for fault in self._faults if fault.times != 0]
             return fault
-
-
-class RateLimit:
-    """A bucket of requests that fills at a steady rate and holds at most one second's worth."""
-
-    def __init__(self, per_second: float, *, retry_after: float = 1, http_date: bool = False) -> None:
-        if per_second <= 0 or retry_after < 0:
-            raise ValueError(f"a rate must be above 0 and a wait not negative, not {per_second} and {retry_after}")
-        self.per_second = per_second
-        self.retry_after = retry_after
-        self.http_date = http_date
-        self._capacity = max(1.0, per_second)
-        self._tokens = self._capacity
-        self._filled_at = time.monotonic()
-
-    def admit(self) -> bool:
-        """Return whether another request is within the limit; called by the server's thread only."""
-        now = time.monotonic()
-        self._tokens = min(self._capacity, self._tokens + (now - self._filled_at) * self.per_second)
-        self._filled_at = now
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True

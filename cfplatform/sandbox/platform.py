@@ -7,7 +7,7 @@ from typing import Any
 
 from .catalogue import Catalogue
 from .exports import Exports
-from .faults import FaultPlan, RateLimit
+from .faults import FaultPlan
 from .recorder import Recorder
 from .settings import Settings
 from .storage import Signer
@@ -31,7 +31,6 @@ class Platform:
         self.store = Store(catalogue)
         self.faults = FaultPlan()
         self.recorder = Recorder()
-        self.rate_limit: RateLimit | None = None
         self.signer = Signer(catalogue.ids.digest("storage key", 0, 32), settings)
         self.exports = Exports(self.store, settings)
         self.keys = SigningKeys(catalogue.ids)
@@ -40,7 +39,7 @@ class Platform:
         self.origin = ""
 
     def describe(self) -> dict[str, Any]:
-        limit = self.rate_limit
+        limit = self.settings.rate_limit
         counters = ("counts", "connections", "in_flight", "max_in_flight", "leaks")
         return {
             "base_url": self.origin + API_PREFIX,
@@ -107,5 +106,4 @@ class Platform:
         self.webhooks.clear()
         self.keys.reset()
         self.exports.reset()
-        self.rate_limit = None
         self.settings.reset()

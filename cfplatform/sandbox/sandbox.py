@@ -13,11 +13,11 @@ from typing_extensions import Self
 
 from .catalogue import WorkItemFilter
 from .exports import ANNOTATION, COCO_JSON
-from .faults import Fault, OutageStatus, RateLimit, encode_body, plan_outage
+from .faults import Fault, OutageStatus, encode_body, plan_outage
 from .platform import API_PREFIX, PUBLIC_PREFIX, WELL_KNOWN_PREFIX, Platform
 from .recorder import RecordedRequest
 from .server import Server
-from .settings import CursorStyle, Settings
+from .settings import CursorStyle, RateLimit, Settings
 from .webhooks import Delivery
 
 if TYPE_CHECKING:
@@ -376,7 +376,7 @@ class Sandbox:
             http_date: Whether ``Retry-After`` is a date instead of a number.
         """
         limit = None if per_second is None else RateLimit(per_second, retry_after=retry_after, http_date=http_date)
-        self._platform.rate_limit = limit
+        self._platform.change_settings({"rate_limit": limit})
 
     def expire_after(self, seconds: float) -> None:
         """Let URLs signed from now on, those of exports too, work for this many seconds."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any, Literal, get_args
 
 from .formats import MAX_OBJECTS
@@ -15,6 +17,37 @@ CursorStyle = Literal["camel", "snake"]
 MAX_PAGE_SIZE = 100
 
 _SECONDS = ("latency", "url_lifetime", "export_seconds", "export_url_lifetime")
+
+
+class RateLimit:
+    """A bucket of requests that fills at a steady rate and holds at most one second's worth."""
+
+    def __init__(self, per_second: float, *, retry_after: float = 1, http_date: bool = False) -> None:
+        if per_second <= 0 or retry_after < 0:
+            raise ValueError(f"a rate must be above 0 and a wait not negative, not {per_second} and {retry_after}")
+        self.per_second = per_second
+        self._retry_after = retry_after
+        self._http_date = http_date
+        self._capacity = max(1.0, per_second)
+        self._tokens = self._capacity
+        self._filled_at = time.monotonic()
+
+    def admit(self) -> bool:
+        """Return whether another request is within the limit; called by the server's thread only."""
+        now = time.monotonic()
+        self._tokens = min(self._capacity, self._tokens + (now - self._filled_at) * self.per_second)
+        self._filled_at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+    @property
+    def retry_after(self) -> str:
+        """The header of a refusal."""
+        if self._http_date:
+            return formatdate(time.time() + self._retry_after, usegmt=True)
+        return f"{self._retry_after:g}"
 
 
 @dataclass
@@ -38,8 +71,9 @@ class Settings:
     export_seconds: float
     export_url_lifetime: float
     webhook_url: str | None
+    rate_limit: RateLimit | None = None
 
-    CHANGEABLE = (*_SECONDS, "webhook_url")
+    CHANGEABLE = (*_SECONDS, "webhook_url", "rate_limit")
 
     def __post_init__(self) -> None:
         self.batch_names = tuple(self.batch_names)
@@ -77,6 +111,9 @@ class Settings:
             if name == "webhook_url":
                 if not isinstance(value, str | None):
                     raise ValueError(f"webhook_url must be a string, not {value!r}")
+            elif name == "rate_limit":
+                if not isinstance(value, RateLimit | None):
+                    raise ValueError(f"rate_limit must be a rate limit, not {value!r}")
             elif not is_finite(value) or value < 0:
                 raise ValueError(f"{name} must be a number of seconds, 0 or more, not {value!r}")
         # Only what was given is set: another thread may be changing the rest.

@@ -29,13 +29,18 @@ class Screen:
 def watched(looks):
     """What is shown after each of some looks."""
     screen = Screen()
-    watcher = progress.Watcher(lambda: None, lambda: screen)
+    watcher = progress.Watcher(lambda: None, lambda: None, lambda: screen)
     shown = []
     for found in looks:
         watcher._take(found)
         shown.append(screen.calls[:])
         screen.calls.clear()
     return shown
+
+
+def checks(trouble, unanswered):
+    """A function that checks the calls of a client once."""
+    return progress.Watcher(trouble, unanswered, Screen)._check
 
 
 # --- When a wait is shown ----------------------------------------------------------------------------------
@@ -76,24 +81,24 @@ def test_a_reason_counts_when_it_is_found_twice():
     ],
 )
 def test_the_next_attempt_is_said_in_units_for_people(seconds, words):
-    assert progress.Look(lambda: ("reason", seconds), lambda: None)() == ("reason", words)
+    assert checks(lambda: ("reason", seconds), lambda: None)() == ("reason", words)
 
 
 def test_no_answer_is_a_problem_after_a_while():
     silence = iter([0.4, 0.9, 1.6, 2.1])
-    look = progress.Look(lambda: None, lambda: ("https://api.example.com", next(silence)))
+    look = checks(lambda: None, lambda: ("https://api.example.com", next(silence)))
     problem = "No response yet from https://api.example.com"
     assert [look() for _ in range(4)] == [None, None, (problem, "waiting for 2 s"), (problem, "waiting for 3 s")]
 
 
 def test_a_server_that_was_only_slow_has_more_time_the_next_time():
     silence = iter([3.9, 0.0, 3.9, 7.9, 0.2, 7.9, 15.9])
-    look = progress.Look(lambda: None, lambda: ("https://api.example.com", next(silence)))
+    look = checks(lambda: None, lambda: ("https://api.example.com", next(silence)))
     assert [look() is not None for _ in range(7)] == [True, False, False, True, False, False, True]
 
 
 def test_nothing_is_asked_and_nothing_is_wrong():
-    assert progress.Look(lambda: None, lambda: None)() is None
+    assert checks(lambda: None, lambda: None)() is None
 
 
 # --- Lines -------------------------------------------------------------------------------------------------
