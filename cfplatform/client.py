@@ -242,9 +242,7 @@ class Client:
 
         listings = [[*query, ("limit", str(page_size or params.MAX_PAGE_SIZE))] for query in queries]
         ahead = begin if prefetch else None
-        if len(listings) == 1:
-            return pagination.iterate_pages(fetch, listings[0], cursor=cursor, restart=True, begin=ahead, limit=limit)
-        return pagination.iterate_queries(fetch, listings, cursor=cursor, begin=ahead, limit=limit)
+        return pagination.iterate_pages(fetch, *listings, cursor=cursor, restart=True, begin=ahead, limit=limit)
 
     def _project(self, project_id: Id | None) -> str:
         given = self._project_id if project_id is None else params.object_id("project_id", project_id)

@@ -56,12 +56,13 @@ class MemoryBudget:
         return True
 
     def reserve(self, job: Any, size: int, is_all: bool, *, is_awaited: bool) -> bool:
-        """Reserve the bytes of a document; return whether there was memory for them.
+        """Reserve the bytes of a document; return whether there was memory for them, and release it if not.
 
         Unless these are all (``is_all``), and if there is no memory, the document comes again alone.
         """
         if not self._take(job.reserved, size, is_awaited):
             job.size = size if is_all else self.limit
+            self.release(job)
             return False
         job.reserved = size
         if is_all:

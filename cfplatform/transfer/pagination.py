@@ -36,68 +36,96 @@ WORTH_A_THREAD = 0.005
 
 #: Fetches one page: takes the query, returns the parsed body.
 FetchPage = Callable[[Query], Any]
-#: Begins to fetch one page; ``None`` where that is not possible or not worth it.
-BeginPage = Callable[[Query], "Background[Any] | None"]
-
-
-class Pace:
-    """How fast the pages of a server come."""
-
-    def __init__(self) -> None:
-        self.fastest = math.inf
-
-    @property
-    def is_slow(self) -> bool:
-        """Whether there is something to wait for."""
-        return self.fastest >= WORTH_A_THREAD
+#: Begins to fetch one page.
+BeginPage = Callable[[Query], Background[Any]]
 
 
 def iterate_pages(
     fetch: FetchPage,
-    query: Query,
-    *,
+    *queries: Query,
     cursor: str | None = None,
     restart: bool = False,
     begin: BeginPage | None = None,
-    first: Background[Any] | None = None,
     limit: int | None = None,
-    pace: Pace | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the pages of a listing as the server sent them, one request each.
+    """Yield the pages of one or more listings as the server sent them, one request each.
 
     A bare array, an old form without paging, is yielded as ``{"items": [...]}``.
 
     With ``restart``, for a reader that drops ids it has seen as :func:`items` does, a cursor that the server refuses
-    in the middle makes the listing begin again, where it began. Only once, and only while that reader still
+    in the middle makes a listing begin again, where it began. Only once, and only while that reader still
     remembers all ids: up to 10 000 items. Beyond that the refusal is raised, since repeats could not be recognised.
+
+    With ``begin``, once a second listing is needed, the first pages of four are fetched at the same time. Further
+    pages are not: in the order of the platform a listing is read to its end before the next one begins, so they would
+    only be kept waiting. With ``limit`` nobody knows which listing will be the last one, so none is begun early.
 
     Args:
         fetch: Fetches a page when it is needed.
-        query: Sent with every page.
+        queries: Of each listing; sent with every page of it.
         cursor: Where to begin.
         begin: Begins to fetch a page before it is needed, from the tenth page on, and never more than one.
-        first: The first page, where it is under way already.
         limit: How many items the reader takes at the most, so that no page is prefetched that it may not need.
-        pace: How fast pages come, where other listings of the same server were read before.
 
     Raises:
         InvalidResponseError: If a page cannot be one, or the cursor stands still or goes round.
     """
+    if limit is not None and len(queries) > 1:
+        begin = limit = None
+    source = _Source(fetch, begin)
+    under_way: deque[Background[Any]] = deque()
+    try:
+        for number, query in enumerate(queries):
+            if number > 0:
+                following = queries[number + len(under_way) : number + LISTINGS_AT_ONCE]
+                under_way.extend(filter(None, map(source.begin, following)))
+            first = under_way.popleft() if under_way else None
+            yield from _pages_of(source, query, cursor, restart, first, limit)
+    finally:
+        for page in under_way:
+            page.cancel()
+
+
+class _Source:
+    """Where the pages of a call come from, and how fast they come."""
+
+    def __init__(self, fetch: FetchPage, begin: BeginPage | None) -> None:
+        self._fetch = fetch
+        self._begin = begin
+        self._fastest = math.inf
+
+    def fetch(self, query: Query, pending: Background[Any] | None) -> Any:
+        """Return a page, which may be under way."""
+        if pending is not None:
+            # A failure says nothing about now: the reader may have taken an hour to come here.
+            with contextlib.suppress(Exception):
+                return pending.result()
+        began = time.perf_counter()
+        found = self._fetch(query)
+        self._fastest = min(self._fastest, time.perf_counter() - began)
+        return found
+
+    def begin(self, query: Query) -> Background[Any] | None:
+        """Begin to fetch a page, where there is something to wait for."""
+        return self._begin(query) if self._begin is not None and self._fastest >= WORTH_A_THREAD else None
+
+
+def _pages_of(
+    source: _Source,
+    query: Query,
+    cursor: str | None,
+    restart: bool,
+    pending: Background[Any] | None,
+    limit: int | None,
+) -> Iterator[dict[str, Any]]:
     start, yielded = cursor, 0
     seen = _Window(REMEMBERED_CURSORS, start)
     number = empty = 0
-    pending = first
-    pace = pace or Pace()
     try:
         while True:
             number += 1
             try:
-                found = None if pending is None else _prefetched(pending)
-                if found is None:
-                    began = time.perf_counter()
-                    found = fetch(_at(query, cursor))
-                    pace.fastest = min(pace.fastest, time.perf_counter() - began)
-                page = _checked_page(found, number)
+                page = _checked_page(source.fetch(_at(query, cursor), pending), number)
                 following = _next_cursor(page, query, number)
                 empty = 0 if page["items"] else empty + 1
                 if empty > MAX_EMPTY_PAGES:
@@ -110,11 +138,9 @@ def iterate_pages(
                 error.cursor = cursor
                 raise
             yielded += len(page["items"])
-            pending = None
             goes_round = following is not None and not seen.add(following)
             is_last = following is None or goes_round or (limit is not None and yielded >= limit)
-            if begin is not None and number >= PREFETCH_AFTER and pace.is_slow and not is_last:
-                pending = begin(_at(query, following))
+            pending = source.begin(_at(query, following)) if number >= PREFETCH_AFTER and not is_last else None
             yield page
             if following is None:
                 return
@@ -132,48 +158,8 @@ def iterate_pages(
             pending.cancel()
 
 
-def iterate_queries(
-    fetch: FetchPage,
-    queries: list[Query],
-    *,
-    cursor: str | None = None,
-    begin: BeginPage | None = None,
-    limit: int | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Yield the pages of several listings one after the other, for a reader that drops ids it has seen.
-
-    With ``begin``, once a second listing is needed, the first pages of four are fetched at the same time. Further
-    pages are not: in the order of the platform a listing is read to its end before the next one begins, so they would
-    only be kept waiting. With ``limit`` nobody knows which listing will be the last one, so none is begun early.
-    """
-    if limit is not None and len(queries) > 1:
-        begin = limit = None
-    pace = Pace()
-    under_way: deque[Background[Any] | None] = deque()
-    try:
-        for number, query in enumerate(queries):
-            if begin is not None and number > 0 and pace.is_slow:
-                under_way.extend(map(begin, queries[number + len(under_way) : number + LISTINGS_AT_ONCE]))
-            first = under_way.popleft() if under_way else None
-            yield from iterate_pages(
-                fetch, query, cursor=cursor, restart=True, begin=begin, first=first, limit=limit, pace=pace
-            )
-    finally:
-        for page in under_way:
-            if page is not None:
-                page.cancel()
-
-
 def _at(query: Query, cursor: str | None) -> Query:
     return [*query, ("cursor", cursor), ("page", "NEXT")] if cursor else query
-
-
-def _prefetched(page: Background[Any]) -> Any:
-    """Return a page that was prefetched; ``None`` where that failed, so that it is fetched as it is needed."""
-    # A failure then says nothing about now: the reader may have taken an hour to come here.
-    with contextlib.suppress(Exception):
-        return page.result()
-    return None
 
 
 def fresh(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Iterator[list[dict[str, Any]]]:

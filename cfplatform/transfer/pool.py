@@ -189,8 +189,6 @@ class Pool(Generic[J]):
     def submit_together(self, job: J, *, is_urgent: bool = False) -> None:
         """Have a job handled with others, or with those that there are."""
         with self._lock:
-            if self._budget is not None:
-                self._budget.release(job)
             self._group.append(job)
             self._grew_at = time.monotonic()
             if is_urgent:
@@ -199,7 +197,7 @@ class Pool(Generic[J]):
             self._call_worker()
 
     def reserve(self, job: J, size: int, *, is_all: bool = True) -> None:
-        """Set aside the bytes of a document that is about to be received.
+        """Reserve the bytes of a document that is about to be received.
 
         Args:
             job: Its job.
@@ -207,7 +205,7 @@ class Pool(Generic[J]):
             is_all: Whether there are no more to come; else, where there is no memory, it comes again alone.
 
         Raises:
-            OverBudgetError: If others have to go first; then the job is to be submitted again.
+            OverBudgetError: If others have to go first; then nothing is reserved, and the job is to be submitted again.
         """
         if self._budget is None:
             return
@@ -215,12 +213,6 @@ class Pool(Generic[J]):
             if not self._budget.reserve(job, size, is_all, is_awaited=self._is_awaited(job)):
                 raise OverBudgetError
             self._wake_if_wanted()
-
-    def release(self, job: J) -> None:
-        """Give back what was set aside for a job."""
-        if self._budget is not None:
-            with self._lock:
-                self._budget.release(job)
 
     def finish(self, job: J) -> None:
         """Hand a job out."""
@@ -276,7 +268,10 @@ class Pool(Generic[J]):
                 time.sleep(NAP)
                 may_nap = False
             elif work is not None:
-                self._do(*work)
+                step, jobs, is_feeding = work
+                self._do(step, jobs)
+                with self._lock:
+                    self._has_fed(is_feeding)
             elif self._on_wait is not None:
                 self._on_wait()
 
@@ -320,6 +315,7 @@ class Pool(Generic[J]):
     def _work(self, is_watching: bool) -> None:
         if is_watching and not self._watch():
             return
+        is_feeding = False
         computed = time.thread_time()
         with self._lock:
             if self._has_backlog():
@@ -328,13 +324,15 @@ class Pool(Generic[J]):
             with self._lock:
                 before, computed = computed, time.thread_time()
                 self._computed += computed - before
+                self._has_fed(is_feeding)
                 while (work := self._next_work()) is None:
                     if self.stop.is_set():
                         return
                     self._idle += 1
                     self._has_work.wait(LINGER if self._group else None)
                     self._idle -= 1
-            self._do(*work)
+            step, jobs, is_feeding = work
+            self._do(step, jobs)
 
     def _watch(self) -> bool:
         """Wait until the workers before this one leave the interpreter idle; return ``False`` if the run ended."""
@@ -352,7 +350,7 @@ class Pool(Generic[J]):
                     return True
             pause = min(LOOK, 2 * pause)
 
-    def _do(self, step: Step[J], jobs: list[J], is_feeding: bool) -> None:
+    def _do(self, step: Step[J], jobs: list[J]) -> None:
         try:
             step(jobs)
         except Interrupted:
@@ -372,14 +370,15 @@ class Pool(Generic[J]):
             # A fault of our own: it must reach the caller, not die with the thread.
             self.abort(error)
 
-        if is_feeding:
-            with self._lock:
-                self._feeding -= 1
-                if not self._feeding:
-                    # Now nothing more may join the group.
-                    self._has_work.notify()
-
     # --- With the lock held ----------------------------------------------------------------------------------
+
+    def _has_fed(self, is_feeding: bool) -> None:
+        """Count off a step by which jobs may have joined the group."""
+        if is_feeding:
+            self._feeding -= 1
+            if not self._feeding:
+                # Now nothing more may join it.
+                self._has_work.notify()
 
     def _call_worker(self) -> None:
         """Wake a worker for what was submitted, or start one."""

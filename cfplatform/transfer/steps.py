@@ -207,7 +207,6 @@ class Steps:
                 self._receive_asset(job, sign_again, self._run)
             self._pool.finish(job)
         except OverBudgetError:
-            self._pool.release(job)
             self._pool.submit_first(self._fetch, jobs)
 
     def _renewed(self, job: Job, refusal: APIError) -> str | None:

@@ -352,7 +352,7 @@ def groups(counts):
 
 def test_four_listings_are_begun_when_the_second_one_is_needed():
     fetch, begin, log, queries = groups(7)
-    pages = pagination.iterate_queries(fetch, queries, begin=begin)
+    pages = pagination.iterate_pages(fetch, *queries, restart=True, begin=begin)
     next(pages)
     assert log == [("fetched", 1)]
     next(pages)
@@ -366,16 +366,10 @@ def test_four_listings_are_begun_when_the_second_one_is_needed():
 @pytest.mark.parametrize("limit", [None, 3, 50])
 def test_listings_come_in_order_and_with_a_limit_one_after_the_other(limit):
     fetch, begin, log, queries = groups(7)
-    pages = pagination.iterate_queries(fetch, queries, begin=begin, limit=limit)
+    pages = pagination.iterate_pages(fetch, *queries, restart=True, begin=begin, limit=limit)
     found = ids(itertools.islice(pages, limit))
     assert found == [f"i{n}" for n in range(1, 8)][:limit]
     assert (log[1][0] == "begun") == (limit is None)
-
-
-def test_a_listing_that_could_not_be_begun_is_fetched_in_its_turn():
-    fetch, _, log, queries = groups(3)
-    assert ids(pagination.iterate_queries(fetch, queries, begin=lambda query: None)) == ["i1", "i2", "i3"]
-    assert log == [("fetched", 1), ("fetched", 2), ("fetched", 3)]
 
 
 def test_a_page_whose_ids_are_partly_known_or_odd_gives_the_others():
