@@ -360,11 +360,15 @@ class Destination:
         """Do all that saving a file takes, with a small one."""
         self.check()
         with Folder(self.root, STATE_FOLDER, PARTIAL, make=True) as folder:
-            directory, name, final = folder.descriptor, locks.unique_name(), locks.unique_name()
-            with open(os.open(folder.at(name), os.O_CREAT | os.O_EXCL | os.O_WRONLY, dir_fd=directory), "wb") as file:
-                file.write(b"cfplatform")
-            os.replace(folder.at(name), folder.at(final), src_dir_fd=directory, dst_dir_fd=directory)
-            os.unlink(folder.at(final), dir_fd=directory)
+            directory, names = folder.descriptor, [folder.at(locks.unique_name()) for _ in range(2)]
+            try:
+                with open(os.open(names[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, dir_fd=directory), "wb") as file:
+                    file.write(b"cfplatform")
+                os.replace(*names, src_dir_fd=directory, dst_dir_fd=directory)
+            finally:
+                for name in names:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=directory)
 
     def take(self, folder: Folder, name: str, path: str) -> Written:
         """Give a complete file of an open folder its final path, in one step; return its size and time.

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .. import naming, params
-from ..exceptions import CFPlatformError, DestinationBusyError, DestinationError, DownloadError
+from ..exceptions import CFPlatformError, DestinationBusyError, DestinationError, DownloadError, UnsafePathError
 from . import local, locks
 from .local import Written
 
@@ -146,6 +146,7 @@ class State:
     _open_lock = threading.Lock()
 
     def __init__(self, root: Path, state_root: Path) -> None:
+        #: The folder that the file is in.
         self.root = state_root
         self._key = root, state_root
         self._users = 1
@@ -166,13 +167,18 @@ class State:
             raise local.destination_error(error, f"The state in {str(state_root)!r}") from None
 
     @classmethod
-    def open(cls, root: Path, state_root: Path) -> State:
+    def open(cls, root: Path, state_root: Path | None = None) -> State:
         """Open the state of a destination, or join in where this process has it open.
+
+        Args:
+            root: The destination, which is locked.
+            state_root: The folder of the state, if that is another one.
 
         Raises:
             DestinationBusyError: If another process has it open.
         """
         with cls._open_lock:
+            state_root = state_root or root
             state = cls._open.get((root, state_root))
             # After a fork the entry belongs to the parent, as its lock on the folder does.
             if state is not None and state._pid == os.getpid():
@@ -209,7 +215,8 @@ class State:
         path = state_path(self.root)
         with self._lock:
             if not self._closed and not path.exists():
-                with contextlib.suppress(OSError):
+                # Best effort: it only saves work.
+                with contextlib.suppress(OSError, UnsafePathError):
                     local.Folder(self.root, local.STATE_FOLDER, make=True).close()
                     fresh = _connect(path)
                     self._db.backup(fresh)

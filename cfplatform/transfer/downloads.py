@@ -151,7 +151,8 @@ class Downloader:
             summary.unlisted += bool(there)
             # A document that somebody changed keeps its asset.
             if prune and all(self._destination.unchanged(each.path, each.written) for each in there):
-                is_gone = self._dry_run or all([self._remove(each) for each in there])
+                removed = [self._remove(each) for each in there] if not self._dry_run else []
+                is_gone = all(removed)
                 summary.pruned += is_gone and bool(there)
                 if is_gone and not self._dry_run:
                     self._state.forget(project_id, item_id)

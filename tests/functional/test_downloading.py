@@ -12,6 +12,7 @@ import pytest
 
 from cfplatform import (
     AuthenticationError,
+    DestinationError,
     DownloadError,
     InvalidParameterError,
     InvalidResponseError,
@@ -222,7 +223,7 @@ def test_a_file_that_may_not_be_replaced_fails_alone(sandbox, client, tmp_path, 
     summary = client.download_project(destination=tmp_path)
     (failure,) = summary.failures
     assert (failure.item_id, summary.failed) == (busy, 1)
-    assert "cannot be replaced: used by another process" in str(failure.error)
+    assert "cannot be written: used by another process" in str(failure.error)
     monkeypatch.setattr(os, "replace", replace)
     again = client.download_project(destination=tmp_path)
     assert (again.successful, again.skipped, again.failed) == (1, again.total_items - 1, 0)
@@ -366,7 +367,9 @@ def test_arguments_are_refused_before_any_request(sandbox, client, tmp_path, arg
 def test_a_destination_that_is_a_file_or_cannot_be_written(sandbox, client, tmp_path):
     file = tmp_path / "file"
     file.write_text("x")
-    for destination in (file, file / "below", "/proc/nowhere"):
-        with pytest.raises(InvalidParameterError, match="destination"):
+    with pytest.raises(InvalidParameterError, match="destination"):
+        client.download_project(destination=file)
+    for destination in (file / "below", "/proc/nowhere"):
+        with pytest.raises(DestinationError, match="destination .* cannot be written"):
             client.download_project(destination=destination)
     assert sandbox.requests == []

@@ -2,22 +2,24 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import stat
-import subprocess
 import sys
 import time
 
 import pytest
 
-from cfplatform import DestinationError, InvalidParameterError, UnsafePathError
-from cfplatform.destination import local
+from cfplatform import DestinationError, DownloadError, InvalidParameterError, UnsafePathError
+from cfplatform.destination import local, locks
+
+if sys.platform != "win32":
+    import fcntl
 
 
-def test_a_destination_is_made_with_its_private_state_folder(tmp_path):
+def test_a_destination_is_made_with_its_state_folder(tmp_path):
     root = local.prepare_destination(tmp_path / "a" / "b")
     assert root == (tmp_path / "a" / "b").resolve()
-    assert stat.S_IMODE((root / ".cfplatform").stat().st_mode) == 0o700
-    assert list(local.partial_folder(root).iterdir()) == []
+    assert partial(root) == []
 
 
 def test_a_destination_may_be_relative_to_the_home_folder(tmp_path, monkeypatch):
@@ -26,9 +28,7 @@ def test_a_destination_may_be_relative_to_the_home_folder(tmp_path, monkeypatch)
     assert local.prepare_destination("~/labels") == (tmp_path / "labels").resolve()
 
 
-@pytest.mark.parametrize(
-    "destination", ["", "  ", "a\0b", b"bytes", None, 5, [], "~no-such-user-here/x", "x" * 300, "/" + "x/" * 3000]
-)
+@pytest.mark.parametrize("destination", ["", "  ", "a\0b", b"bytes", None, 5, [], "~no-such-user-here/x"])
 def test_what_is_no_folder_is_refused(tmp_path, monkeypatch, destination):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidParameterError, match="destination"):
@@ -40,15 +40,17 @@ def test_a_file_is_no_destination(tmp_path):
     (tmp_path / "file").write_bytes(b"precious")
     with pytest.raises(InvalidParameterError, match="is a file"):
         local.prepare_destination(tmp_path / "file")
-    with pytest.raises(InvalidParameterError, match="cannot be written: Not a directory"):
+    with pytest.raises(DestinationError, match="cannot be written: Not a directory"):
         local.prepare_destination(tmp_path / "file" / "below")
     assert (tmp_path / "file").read_bytes() == b"precious"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 def test_a_folder_that_takes_no_files_is_no_destination():
-    with pytest.raises(InvalidParameterError, match="cannot be written"):
-        local.prepare_destination("/proc/self")
+    for destination in ("/proc/self", "/" + "x/" * 3000, "x" * 300):
+        with pytest.raises(DestinationError, match="cannot be written") as caught:
+            local.prepare_destination(destination)
+        assert (caught.value.parameter, type(caught.value.errno)) == ("destination", int)
 
 
 @pytest.mark.parametrize("link", [".cfplatform", ".cfplatform/partial"])
@@ -90,7 +92,7 @@ def root(tmp_path):
 
 
 def partial(root):
-    return sorted(local.partial_folder(root).iterdir())
+    return sorted((root / ".cfplatform" / "partial").iterdir())
 
 
 def test_a_part_file_appears_only_when_it_is_committed(root):
@@ -103,6 +105,8 @@ def test_a_part_file_appears_only_when_it_is_committed(root):
     assert (root / "final").read_bytes() == b"abcdef"
     assert found.size == 6
     assert found.mtime_ns == (root / "final").stat().st_mtime_ns
+    with open(root / "final", "rb") as file:
+        assert found.digest == local.digest(file)
     assert partial(root) == []
 
 
@@ -126,7 +130,10 @@ def test_a_part_file_that_is_not_committed_goes(root):
 
 def test_a_commit_that_fails_leaves_nothing_behind(root):
     (root / "final").mkdir()
-    with pytest.raises(OSError, match="directory"), local.Destination(root).part() as part:
+    with (
+        pytest.raises(DownloadError, match="'final' cannot be written: Is a directory"),
+        local.Destination(root).part() as part,
+    ):
         part.commit("final")
     assert partial(root) == []
     assert (root / "final").is_dir()
@@ -151,43 +158,74 @@ def test_part_files_stay_out_of_each_others_way(root):
     assert partial(root) == []
 
 
-def test_parts_of_dead_processes_and_old_ones_are_removed(root):
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    mine = local.Destination(root).part()
-    host = mine.path.name.split("-")[0]
-    names = {f"{host}-{process.pid}-dead", "otherhost-1-young", "otherhost-1-old", f"{host}-x-odd", "unrelated"}
-    for name in names:
-        (local.partial_folder(root) / name).write_bytes(b"")
-    long_ago = time.time() - local.STALE_AFTER - 60
-    os.utime(local.partial_folder(root) / "otherhost-1-old", (long_ago, long_ago))
-    local.remove_stale(local.partial_folder(root))
-    kept = {path.name for path in partial(root)}
-    assert kept == {mine.path.name, "otherhost-1-young", f"{host}-x-odd", "unrelated"}
-    mine.discard()
+@pytest.mark.skipif(sys.platform == "win32", reason="patches flock")
+@pytest.mark.parametrize("has_locks", [True, False])
+def test_what_nobody_holds_is_removed(tmp_path, monkeypatch, has_locks):
+    if not has_locks:
+
+        def flock(descriptor, operation):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+    mine, lock = locks.create(tmp_path, ".mine-", ".part")
+    folder, other = locks.create(tmp_path, ".mine-", ".part", is_folder=True)
+    for name in (".mine-young.part", ".mine-old.part", "yours-old.part"):
+        (tmp_path / name).write_bytes(b"")
+        if "old" in name:
+            os.utime(tmp_path / name, (time.time() - locks.STALE_AFTER - 60,) * 2)
+    locks.remove_stale(tmp_path, ".mine-", ".part")
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept == {mine.name, folder.name, "yours-old.part"} | (set() if has_locks else {".mine-young.part"})
+    for descriptor in (lock, other):
+        os.close(descriptor)
+    locks.remove_stale(tmp_path, ".mine-", ".part")
+    assert folder.exists() != has_locks
 
 
-def test_removing_stale_parts_needs_no_folder(tmp_path):
-    local.remove_stale(tmp_path / "missing")
+def test_removing_what_is_stale_needs_no_folder(tmp_path):
+    locks.remove_stale(tmp_path / "missing")
     assert not (tmp_path / "missing").exists()
 
 
-@pytest.mark.parametrize(
-    ("number", "fatal"),
-    [
-        (errno.ENOSPC, True),
-        (errno.EROFS, True),
-        (errno.EMFILE, True),
-        (errno.ENOENT, False),
-        (errno.ENAMETOOLONG, False),
-    ],
-)
-def test_a_full_disk_stops_everything_and_a_bad_name_does_not(number, fatal):
-    error = local.destination_error(OSError(number, os.strerror(number)))
-    assert isinstance(error, DestinationError) is fatal
+def failing(monkeypatch, number, *, times):
+    """Let so many renames fail."""
+    replace, left = os.replace, [number] * times
+
+    def refuse(*paths, **options):
+        if left:
+            raise OSError(left.pop(), os.strerror(number))
+        return replace(*paths, **options)
+
+    monkeypatch.setattr(os, "replace", refuse)
 
 
-def test_a_failure_of_the_disk_says_what_to_do():
-    error = local.destination_error(OSError(errno.ENOSPC, "No space left on device", "/long/path/name.json"))
-    assert type(error) is DestinationError
-    assert "'name.json': No space left on device. What is finished is kept; free space" in str(error)
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT])
+def test_what_the_destination_refuses_to_every_file_ends_the_run(root, monkeypatch, number):
+    destination = local.Destination(root)
+    failing(monkeypatch, number, times=2)
+    with pytest.raises(DestinationError) as caught, destination.part() as part:
+        part.commit("final")
+    assert (caught.value.errno, isinstance(caught.value, OSError)) == (number, True)
+    failing(monkeypatch, number, times=1)
+    with pytest.raises(DownloadError, match="'final' cannot be written") as caught, destination.part() as part:
+        part.commit("final")
+    assert not isinstance(caught.value, DestinationError)
+    assert partial(root) == []
+
+
+def test_a_full_disk_ends_the_run_though_a_small_file_still_fits(root, monkeypatch):
+    failing(monkeypatch, errno.ENOSPC, times=1)
+    with pytest.raises(DestinationError, match="No space left on device. What is finished is kept; free space"):
+        with local.Destination(root).part() as part:
+            part.commit("final")
+
+
+def test_an_error_of_the_destination_crosses_processes(root):
+    error = local.destination_error(OSError(errno.ESTALE, "Stale file handle"), "The destination")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.errno, again.strerror) == (
+        DestinationError,
+        str(error),
+        errno.ESTALE,
+        "Stale file handle",
+    )

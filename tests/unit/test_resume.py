@@ -1,18 +1,25 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
+import sys
 import tempfile
+import time
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
-from cfplatform import IncompleteDownloadError
+from cfplatform import IncompleteDownloadError, naming
 from cfplatform.destination import local
 from cfplatform.transfer import resumable
+
+if sys.platform != "win32":
+    import fcntl
 
 NUMBERS = st.integers(0, 10**18 - 1)
 
@@ -33,13 +40,13 @@ class Stream:
         self.status_code = status
         self.headers = CaseInsensitiveDict({name.replace("_", "-"): value for name, value in headers.items() if value})
         self.etag = self.headers.get("ETag")
-        self.is_plain = self.headers.get("Content-Encoding", "identity") == "identity"
+        self.is_plain = True
         self.length = len(body)
         self._body = body
         self._sent = len(body) if sent is None else sent
 
-    def chunks(self, limit):
-        assert limit == resumable.MAX_BYTES
+    def chunks(self, limit, *, decode):
+        assert (limit, decode) == (resumable.MAX_BYTES, False)
         yield self._body[: self._sent // 2]
         yield self._body[self._sent // 2 : self._sent]
         if self._sent < len(self._body):
@@ -131,16 +138,13 @@ def test_what_cannot_be_continued_is_removed_when_it_is_let_go_of(etag):
         assert list((root / ".cfplatform" / "resume").iterdir()) == []
 
 
-def test_what_can_be_continued_is_kept_private():
+def test_what_can_be_continued_is_kept():
     with collected() as (root, part):
         with pytest.raises(IncompleteDownloadError):
             part.receive(Stream(b"0123456789", sent=4, ETag='"v1"', Content_Type="image/PNG; q=1"))
         part.close()
         (kept,) = (root / ".cfplatform" / "resume").iterdir()
-        assert kept.name.endswith(".free")
         assert json.loads((kept / "note.json").read_text()) == {"etag": '"v1"', "total": 10, "type": "image/png"}
-        if os.name == "posix":
-            assert kept.stat().st_mode & 0o777 == 0o700
         with contextlib.closing(resumable.Resumable(local.Destination(root), "another key")) as other:
             assert other.position() == 0
         with contextlib.closing(resumable.Resumable(local.Destination(root), "key")) as again:
@@ -148,6 +152,49 @@ def test_what_can_be_continued_is_kept_private():
             # While it is held, another one begins on its own.
             with contextlib.closing(resumable.Resumable(local.Destination(root), "key")) as second:
                 assert second.position() == 0
+
+
+def left(root, content, *, age):
+    """A part with the same key that another machine left."""
+    folder = root / ".cfplatform" / "resume" / f"key~{naming.digest('key')}.another"
+    folder.mkdir(parents=True)
+    (folder / "data").write_bytes(content)
+    (folder / "note.json").write_text('{"etag": "\\"v1\\"", "total": 10, "type": "image/png"}')
+    os.utime(folder / "data", (time.time() - age,) * 2)
+    return folder
+
+
+@pytest.mark.parametrize("age", [0, resumable.KEPT_FOR + 60])
+def test_a_part_of_another_machine_is_continued_and_older_ones_go(tmp_path, age):
+    root = local.prepare_destination(tmp_path)
+    folder = left(root, b"0123", age=age)
+    shorter = folder.with_name(folder.name + "-too")
+    shutil.copytree(folder, shorter)
+    (shorter / "data").write_bytes(b"012")
+    with contextlib.closing(resumable.Resumable(local.Destination(root), "key")) as part:
+        assert (part.position(), part.total) == (4, 10)
+        assert part.path.parent == folder
+        assert not shorter.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="patches flock")
+@pytest.mark.parametrize(("age", "continued"), [(5, 0), (resumable.QUIET + 5, 4)])
+def test_without_locks_a_part_that_does_not_grow_is_copied(tmp_path, monkeypatch, age, continued):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    root = local.prepare_destination(tmp_path)
+    folder = left(root, b"0123", age=age)
+    with open(folder / "data", "ab", buffering=0) as owner:
+        with contextlib.closing(resumable.Resumable(local.Destination(root), "key")) as part:
+            assert part.position() == continued
+            # The owner comes back and writes on.
+            owner.write(b"never seen")
+            part.receive(Stream(b"0123456789"[continued:], 206, ETag='"v1"', Content_Range=f"bytes {continued}-9/10"))
+            part.commit("final")
+    assert (root / "final").read_bytes() == b"0123456789"
+    assert folder.exists() == (continued == 0)
 
 
 VERSIONS = (bytes(range(200)), bytes(range(50, 150)), bytes(range(255)))

@@ -17,6 +17,21 @@ from tests.tools import outcome
 ITEM = FinishedItem("batch/item.json", "2026-07-27T20:36:59Z", True, '"etag"', 12, 1_753_648_619_123_456_789)
 
 
+#: The name that each batch had when it was asked for last, by project and id.
+_names: dict[tuple[str, str], str] = {}
+
+
+def folder(opened, project_id, batch_id, name):
+    """Return the folder of a batch, where every batch has the name that was asked for last."""
+    _names[project_id, batch_id] = name
+    return opened.folder(project_id, batch_id, name, lambda other: _names.get((project_id, other)))
+
+
+@pytest.fixture(autouse=True)
+def _no_names():
+    _names.clear()
+
+
 @pytest.fixture
 def root(tmp_path):
     return local.prepare_destination(tmp_path / "labels")
@@ -49,7 +64,7 @@ def python(code, root):
     [("A", "a"), ("é", "e\u0301"), ("a/b", "a_b"), (" x", "x "), ("", "unnamed~" + naming.digest("")), ("x", "x")],
 )
 def test_batches_whose_names_meet_get_folders_of_their_own(opened, names):
-    folders = [opened.folder("p", str(number), name) for number, name in enumerate(names)]
+    folders = [folder(opened, "p", str(number), name) for number, name in enumerate(names)]
     assert len({naming.collision_key(folder) for folder in folders}) == len(names)
     assert [naming.safe_name(folder) for folder in folders] == folders
 
@@ -58,37 +73,51 @@ def test_a_batch_keeps_its_folder_over_runs_and_whoever_asks_first(root):
     for order in ((1, 2), (2, 1), (2,), (1,)):
         opened = State.open(root)
         names = {1: "Batch", 2: "batch"}
-        found = {number: opened.folder("p", str(number), names[number]) for number in order}
+        found = {number: folder(opened, "p", str(number), names[number]) for number in order}
         assert all(found[number] == {1: "Batch", 2: "batch~2"}[number] for number in order)
         opened.close()
 
 
 def test_a_renamed_batch_moves_and_its_old_name_becomes_free(opened):
-    assert opened.folder("p", "1", "old") == "old"
-    assert opened.folder("p", "1", "new") == "new"
-    assert opened.folder("p", "2", "old") == "old"
+    assert folder(opened, "p", "1", "old") == "old"
+    assert folder(opened, "p", "1", "new") == "new"
+    assert folder(opened, "p", "2", "old") == "old"
+
+
+def test_a_name_belongs_to_the_batch_that_has_it_now(opened):
+    assert folder(opened, "p", "1", "Train") == "Train"
+    assert folder(opened, "p", "2", "train") == "train~2"
+    # Gone, and another of the same name made.
+    del _names["p", "1"]
+    assert folder(opened, "p", "3", "Train") == "Train"
+    # Swapped.
+    assert folder(opened, "p", "4", "a") == "a"
+    assert folder(opened, "p", "5", "b") == "b"
+    _names.update({("p", "4"): "b", ("p", "5"): "a"})
+    assert folder(opened, "p", "4", "b") == "b"
+    assert folder(opened, "p", "5", "a") == "a"
 
 
 def test_projects_do_not_share_folders(opened):
-    assert opened.folder("p", "", "Default") == "Default"
-    assert len({opened.folder(project, "", "Default") for project in "pqrstu"}) == 6
-    assert len({opened.folder(project, "1002", "Night") for project in "pqrstu"}) == 6
+    assert folder(opened, "p", "", "Default") == "Default"
+    assert len({folder(opened, project, "", "Default") for project in "pqrstu"}) == 6
+    assert len({folder(opened, project, "1002", "Night") for project in "pqrstu"}) == 6
 
 
 def test_a_folder_written_into_the_state_by_somebody_else_is_not_used(root, opened):
-    assert opened.folder("p", "1", "name") == "name"
+    assert folder(opened, "p", "1", "name") == "name"
     with sqlite3.connect(state.state_path(root)) as db:
         db.execute("UPDATE folders SET folder = '../../outside'")
     db.close()
-    assert opened.folder("p", "1", "name") == "name"
+    assert folder(opened, "p", "1", "name") == "name"
 
 
 def test_a_name_that_is_taken_three_times_over_is_an_error(opened):
     last = f"x~{naming.digest('p/3')}"
     for number, name in enumerate(["x", "x~3", last], start=4):
-        assert opened.folder("p", str(number), name) == name
+        assert folder(opened, "p", str(number), name) == name
     with pytest.raises(DownloadError, match="No folder name is free for the batch 'X' with id 3"):
-        opened.folder("p", "3", "X")
+        folder(opened, "p", "3", "X")
 
 
 def test_threads_that_ask_at_once_get_different_folders(opened):
@@ -101,7 +130,7 @@ def test_threads_that_ask_at_once_get_different_folders(opened):
         for number in range(first, 160, 8):
             # Every name is asked for twice, in upper and in lower case, by different threads.
             name = names[number // 2].lower() if number % 2 else names[number // 2]
-            found[number] = opened.folder("p", str(number), name)
+            found[number] = folder(opened, "p", str(number), name)
 
     threads = [threading.Thread(target=ask, args=(first,)) for first in range(8)]
     for thread in threads:
@@ -283,11 +312,6 @@ def filled(root, rows=2000):
     return state.state_path(root)
 
 
-def test_the_state_is_private(root):
-    path = filled(root, 1)
-    assert path.stat().st_mode & 0o077 == 0
-
-
 @pytest.mark.parametrize("content", [b"garbage" * 1000, b"\0" * 5000, b"SQLite format 3\0" + b"\xff" * 4000])
 def test_garbage_is_put_aside_and_the_state_built_anew(root, content):
     path = filled(root, 5)
@@ -366,7 +390,7 @@ def test_flipped_bytes_never_raise_anything_but_our_own_error(root, seed):
         assert "state" in str(error)
         return
     calls = [(opened.items, "p", [f"item-{number}"]) for number in range(200)]
-    calls += [(opened.folder, "p", "1", "name"), (finish, opened, "p", "new", "key", ITEM), (opened.begin_run,)]
+    calls += [(folder, opened, "p", "1", "name"), (finish, opened, "p", "new", "key", ITEM), (opened.begin_run,)]
     for call in calls:
         _, error = outcome(DownloadError, *call)
         assert error is None or "Remove it and run it again" in str(error)
