@@ -1,20 +1,30 @@
-"""Check the arguments of a request and of a transport before anything is sent."""
+"""Check the arguments of a request and of a transport, and every URL, before anything is sent."""
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
 from collections.abc import Mapping
 from types import NoneType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 import urllib3
 
+from .. import config
 from .._version import __version__
-from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError, printable
+from ..exceptions import (
+    CFPlatformError,
+    ConfigurationError,
+    InvalidParameterError,
+    InvalidResponseError,
+    blank_url,
+    printable,
+)
+from .session import origin
 
 if TYPE_CHECKING:
     from ..params import Query
@@ -118,3 +128,48 @@ def checked_retries(value: Retries) -> Retries:
             f"retries must be a whole number from 0 to {MAX_RETRIES}, or a urllib3.Retry.", parameter="retries"
         )
     return value
+
+
+def check_storage_url(url: str, plain: bool = False, *, may_be_private: bool) -> None:
+    """Refuse a URL of the platform that leads to no public host; ``plain`` allows http."""
+    # Parsers disagree about a backslash: what one takes for the host is a part of the path to another.
+    is_odd = "\\" in url or not url.isprintable()
+    if is_odd or not _is_storage(origin(url), plain, may_be_private):
+        raise InvalidResponseError(
+            f"The platform sent {'an asset URL' if plain else 'a signed URL'} that is not an "
+            f"{'http or ' if plain else ''}https address of a public host; it was not opened.",
+            url=blank_url(url),
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def _is_storage(origin: str, plain: bool, may_be_private: bool) -> bool:
+    """Return whether a storage may be at an origin."""
+    try:
+        parts = urlsplit(origin)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    # Parsers disagree about escapes in a host, too.
+    if not host or host.startswith(("*", ".")) or parts.username is not None or "%" in parts.netloc:
+        return False
+    if parts.scheme == "http" and not plain:
+        return may_be_private and config.is_loopback(host)
+    # Names are judged by the address that they lead to, when it is connected to.
+    return parts.scheme in ("http", "https") and (may_be_private or not config.is_private(host))
+
+
+def public_url(url: object) -> str:
+    """Check the URL of a public document: https (or http to this machine), and nothing but host and path."""
+    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise ConfigurationError("The URL must be a text of printable ASCII without blanks and backslashes.")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host, parts = "", urlsplit("")
+    if not host or parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError("The URL must name a host, and have no user name, query or fragment.")
+    if parts.scheme != "https" and not (parts.scheme == "http" and config.is_loopback(host)):
+        raise ConfigurationError("The URL must begin with https://; http is for servers on this machine only.")
+    return url

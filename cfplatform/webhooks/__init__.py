@@ -12,9 +12,8 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from .. import config
+from .. import config, http
 from ..exceptions import ConfigurationError
-from ..http import public
 from .event import RecentDeliveries, SeenDeliveries, WebhookEvent, read_event, refused
 from .keys import KEY_ID, MIN_AGE, FetchedKeys, Find, given_keys, is_signed, require_cryptography, signature_bytes
 
@@ -249,7 +248,7 @@ def _url(base_url: str | None, jwks_url: str | None) -> str:
         parts = urlsplit(config.base_url(base_url, allow_insecure_http=True))
         jwks_url = f"{parts.scheme}://{parts.netloc}/api/.well-known/jwks.json"
     try:
-        return public.checked_url(jwks_url)
+        return http.public_url(jwks_url)
     except ConfigurationError as error:
         message = f"{source}: the keys cannot be fetched from there. {error.message}"
         raise ConfigurationError(message, parameter=source) from None

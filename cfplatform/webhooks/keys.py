@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..exceptions import ConfigurationError, TransportError
-from ..http import public
+from ..http import get_public
 from .event import refused
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class FetchedKeys:
         """Replace what is held, or keep it and write down what went wrong."""
         found, cache_control = None, ""
         try:
-            document, cache_control = public.get(self._url, limit=MAX_SET_BYTES, seconds=FETCH_SECONDS)
+            document, cache_control = get_public(self._url, limit=MAX_SET_BYTES, seconds=FETCH_SECONDS)
             found = usable_keys(json.loads(document))
             self._problem = "" if found is not None else f"GET {self._url}: the answer is not a key set."
         except TransportError as error:
