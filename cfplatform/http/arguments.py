@@ -71,9 +71,11 @@ def checked_headers(
     for name, value in (headers or {}).items():
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
             # Without the value, which may be a secret.
-            raise error(f"headers: {name!r} must be printable ASCII without outer blanks.", parameter="headers")
+            raise error(
+                f"headers: The header {name!r} must be printable ASCII without outer blanks.", parameter="headers"
+            )
         if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^`|~\w-]+", name, re.ASCII):
-            raise error(f"headers: {name!r} is not a valid name of a header.", parameter="headers")
+            raise error(f"headers: {name!r} cannot be the name of a header.", parameter="headers")
     return dict(headers or {})
 
 
@@ -111,7 +113,7 @@ def user_agent(extra: str | None) -> str:
 
 
 def checked_verify(value: bool | str | None) -> bool | str | None:
-    """Refuse what requests would take for ``False`` although nobody wrote that, such as a variable that is empty."""
+    """Refuse values that requests would treat as ``False``, such as an empty variable; only ``False`` turns it off."""
     if value is None or value is False or value:
         return value
     raise ConfigurationError(
@@ -120,7 +122,7 @@ def checked_verify(value: bool | str | None) -> bool | str | None:
 
 
 def checked_retries(value: Retries) -> Retries:
-    """Check what a caller gave as ``retries``: 0 to 20, or a ``urllib3.Retry``."""
+    """Check ``retries``: 0 to 20, or a ``urllib3.Retry``."""
     if isinstance(value, urllib3.Retry):
         return value
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_RETRIES:
@@ -132,7 +134,7 @@ def checked_retries(value: Retries) -> Retries:
 
 def check_storage_url(url: str, plain: bool = False, *, may_be_private: bool) -> None:
     """Refuse a URL of the platform that leads to no public host; ``plain`` allows http."""
-    # Parsers disagree about a backslash: what one takes for the host is a part of the path to another.
+    # Parsers disagree about a backslash: it ends the host for one, and not for another.
     is_odd = "\\" in url or not url.isprintable()
     if is_odd or not _is_storage(origin(url), plain, may_be_private):
         raise InvalidResponseError(

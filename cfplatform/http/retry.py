@@ -82,7 +82,7 @@ def _http_date(text: str) -> float:
 
 
 class Run:
-    """What the calls of one run share. A call outside a run has ``patience`` 0: it waits for no outage.
+    """Shared by the calls of one run. A call outside a run has ``patience`` 0: it waits for no outage.
 
     Args:
         patience: Seconds that a call of the run waits for an outage to end.
@@ -151,7 +151,7 @@ class Attempts:
         self.begin_again()
 
     def begin_again(self) -> None:
-        """Count nothing of what has failed until now."""
+        """Forget the failures until now."""
         self.deadline = Deadline(self._seconds, max(self._timeout))
         self._failing_since = math.inf
         self._failures = 0
@@ -338,7 +338,7 @@ class Attempts:
         """Wait a moment, which is counted against the patience of the run."""
         began = time.monotonic()
         self.run.sleep(seconds)
-        # What is longer is time in which the process did not run.
+        # Anything longer is time in which the process did not run.
         spent = min(time.monotonic() - began, seconds + LATE)
         if self.run.patience:
             self._waited += spent

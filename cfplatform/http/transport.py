@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class Settings(NamedTuple):
-    """What a transport is built of, with the API key; equal to its copies in other processes."""
+    """The settings of a transport, with the API key; equal to their copies in other processes."""
 
     api_key: config.Secret
     base_url: str
@@ -148,7 +148,7 @@ class Transport:
         raise TypeError("A cfplatform client cannot be pickled: it holds the API key. Build one where it is used.")
 
     def settings(self) -> Settings:
-        """Return what another process needs to build a transport like this one."""
+        """Return the settings, for a transport like this one in another process."""
         if self._own_session is not None:
             raise ConfigurationError(
                 "executor= needs a client without session=...: a session cannot be handed to other processes.",
@@ -180,7 +180,7 @@ class Transport:
             self._build()
 
     def trouble(self) -> tuple[str, float] | None:
-        """Return what is wrong and the seconds until the next attempt, where nothing has succeeded lately."""
+        """Return the reason and the seconds until the next attempt, where nothing has succeeded lately."""
         under_way = self._under_way()
         troubles = [found for each in under_way if (found := each.trouble()) is not None]
         if troubles:
@@ -339,7 +339,7 @@ def _route(target: str) -> str:
 def get_public(url: str, *, limit: int, seconds: float) -> tuple[bytes, str]:
     """GET a public document; return it and its ``Cache-Control`` (``""`` if there is none).
 
-    It runs in a thread of its own, because name lookup, proxy and TLS each have a limit, but no common one. That thread
+    It runs in a separate thread, because name lookup, proxy and TLS each have a limit, but no common one. That thread
     ends by itself after the time is up.
 
     Args:
@@ -374,6 +374,6 @@ def _get_public(url: str, limit: int, seconds: float, stop: threading.Event) -> 
     with PlainSession(Adapter(once, 1), headers) as session:
         connection: dict[str, Any] = {"proxies": {}, "verify": None, "cert": None}
         channel = Channel(session, connection, once, (seconds, seconds))
-        # Now, so that a proxy that cannot be used is reported as what it is.
+        # Now, so that a proxy that cannot be used has its own error.
         channel.settings(url)
         return Call(channel, "GET", url, seconds=seconds, run=Run(stop=stop), is_checked=False).perform(receive)
