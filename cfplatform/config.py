@@ -110,7 +110,7 @@ def read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | N
     for read in (ipaddress.ip_address, lambda text: ipaddress.ip_address(socket.inet_aton(text))):
         try:
             address = read(host.partition("%")[0])
-            # An IPv4 address inside of one of IPv6 is judged as what it leads to.
+            # An IPv4 address inside of one of IPv6 is judged as the IPv4 address.
             return getattr(address, "ipv4_mapped", None) or address
         except (ValueError, OSError):
             continue

@@ -244,7 +244,7 @@ def metadata(value: object) -> dict[str, Any]:
 
 
 def _first_problem(value: object, levels: int) -> str | None:
-    """Return what JSON has no form for: Python would write it differently, or without end."""
+    """Return why a value has no form in JSON, where Python would write it differently or without end."""
     if not isinstance(value, (dict, list, tuple)):
         return None
     if levels == 0:

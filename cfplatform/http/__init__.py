@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .arguments import checked_retries, path
+from .arguments import checked_retries, path, public_url
 from .body import Body, ObjectStream
 from .call import Resumed
 from .errors import has_expired
 from .retry import DEFAULT_PATIENCE, DEFAULT_RETRIES, SINGLE, Run
 from .timeouts import Interrupted
-from .transport import Settings, Transport
+from .transport import Settings, Transport, get_public
 
 __all__ = [
     "DEFAULT_PATIENCE",
@@ -22,6 +22,8 @@ __all__ = [
     "Settings",
     "Transport",
     "checked_retries",
+    "get_public",
     "has_expired",
     "path",
+    "public_url",
 ]

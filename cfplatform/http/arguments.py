@@ -1,20 +1,30 @@
-"""Check the arguments of a request and of a transport before anything is sent."""
+"""Check the arguments of a request and of a transport, and every URL, before anything is sent."""
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
 from collections.abc import Mapping
 from types import NoneType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 import urllib3
 
+from .. import config
 from .._version import __version__
-from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError, printable
+from ..exceptions import (
+    CFPlatformError,
+    ConfigurationError,
+    InvalidParameterError,
+    InvalidResponseError,
+    blank_url,
+    printable,
+)
+from .session import origin
 
 if TYPE_CHECKING:
     from ..params import Query
@@ -61,9 +71,11 @@ def checked_headers(
     for name, value in (headers or {}).items():
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
             # Without the value, which may be a secret.
-            raise error(f"headers: {name!r} must be printable ASCII without outer blanks.", parameter="headers")
+            raise error(
+                f"headers: The header {name!r} must be printable ASCII without outer blanks.", parameter="headers"
+            )
         if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^`|~\w-]+", name, re.ASCII):
-            raise error(f"headers: {name!r} is not a valid name of a header.", parameter="headers")
+            raise error(f"headers: {name!r} cannot be the name of a header.", parameter="headers")
     return dict(headers or {})
 
 
@@ -101,7 +113,7 @@ def user_agent(extra: str | None) -> str:
 
 
 def checked_verify(value: bool | str | None) -> bool | str | None:
-    """Refuse what requests would take for ``False`` although nobody wrote that, such as a variable that is empty."""
+    """Refuse values that requests would treat as ``False``, such as an empty variable; only ``False`` turns it off."""
     if value is None or value is False or value:
         return value
     raise ConfigurationError(
@@ -110,7 +122,7 @@ def checked_verify(value: bool | str | None) -> bool | str | None:
 
 
 def checked_retries(value: Retries) -> Retries:
-    """Check what a caller gave as ``retries``: 0 to 20, or a ``urllib3.Retry``."""
+    """Check ``retries``: 0 to 20, or a ``urllib3.Retry``."""
     if isinstance(value, urllib3.Retry):
         return value
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_RETRIES:
@@ -118,3 +130,48 @@ def checked_retries(value: Retries) -> Retries:
             f"retries must be a whole number from 0 to {MAX_RETRIES}, or a urllib3.Retry.", parameter="retries"
         )
     return value
+
+
+def check_storage_url(url: str, plain: bool = False, *, may_be_private: bool) -> None:
+    """Refuse a URL of the platform that leads to no public host; ``plain`` allows http."""
+    # Parsers disagree about a backslash: it ends the host for one, and not for another.
+    is_odd = "\\" in url or not url.isprintable()
+    if is_odd or not _is_storage(origin(url), plain, may_be_private):
+        raise InvalidResponseError(
+            f"The platform sent {'an asset URL' if plain else 'a signed URL'} that is not an "
+            f"{'http or ' if plain else ''}https address of a public host; it was not opened.",
+            url=blank_url(url),
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def _is_storage(origin: str, plain: bool, may_be_private: bool) -> bool:
+    """Return whether a storage may be at an origin."""
+    try:
+        parts = urlsplit(origin)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    # Parsers disagree about escapes in a host, too.
+    if not host or host.startswith(("*", ".")) or parts.username is not None or "%" in parts.netloc:
+        return False
+    if parts.scheme == "http" and not plain:
+        return may_be_private and config.is_loopback(host)
+    # Names are judged by the address that they lead to, when it is connected to.
+    return parts.scheme in ("http", "https") and (may_be_private or not config.is_private(host))
+
+
+def public_url(url: object) -> str:
+    """Check the URL of a public document: https (or http to this machine), and nothing but host and path."""
+    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+        raise ConfigurationError("The URL must be a text of printable ASCII without blanks and backslashes.")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host, parts = "", urlsplit("")
+    if not host or parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError("The URL must name a host, and have no user name, query or fragment.")
+    if parts.scheme != "https" and not (parts.scheme == "http" and config.is_loopback(host)):
+        raise ConfigurationError("The URL must begin with https://; http is for servers on this machine only.")
+    return url

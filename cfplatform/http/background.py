@@ -1,4 +1,4 @@
-"""A call in a thread of its own, whose result can be waited for with a time limit, or given up."""
+"""A call in a separate thread, whose result can be waited for with a time limit, or abandoned."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ T = TypeVar("T")
 class Background(Generic[T]):
     """A call in a thread: a page that is prefetched, a name lookup, the request for a public document.
 
-    The thread is a daemon, ends with the call and has no reference to the owner of this object. So a result that nobody
-    takes delays neither the end of the program nor garbage collection.
+    The thread is a daemon, ends with the call and has no reference to the owner of this object. So an abandoned
+    result delays neither the end of the program nor garbage collection.
 
     Args:
         call: Made in the thread, with an event that ends it early. Where no thread can be started it is made at once.
@@ -47,7 +47,7 @@ class Background(Generic[T]):
         try:
             self._value = self._call(self._stop)
         except BaseException as error:
-            # For the thread that waits, which can handle it.
+            # For the waiting thread, which can handle it.
             self._error = error
         self._done.set()
 
@@ -76,7 +76,7 @@ class Background(Generic[T]):
             del error
 
     def cancel(self) -> None:
-        """Give the result up; the call ends soon."""
+        """Abandon the result; the call ends soon."""
         # Neither a forked child nor an interpreter that is shutting down can be sure to get the lock of the event.
         if self._pid == os.getpid() and not sys.is_finalizing():
             self._stop.set()

@@ -86,7 +86,7 @@ class ObjectStream:
             )
         self.length = _announced_length(response)
         if self._read_before is not None and "Content-Encoding" in self.headers:
-            # What was read before was decoded as well.
+            # A body that was read before is decoded, too.
             self.length = None
         is_framed = self.length is not None or getattr(self._raw, "chunked", False) or self._read_before is not None
         if self.status_code != 304 and not is_framed and getattr(self._raw, "connection", None) is not None:
@@ -144,7 +144,7 @@ class ObjectStream:
 
     def _sent(self, most: int) -> Iterator[bytes]:
         """Return the bytes as they were sent; their length and the checksums of the response are verified."""
-        # Those of a part may be of the part or of the object, and what was read before may have been decoded.
+        # Those of a part may be of the part or of the object, and a body that was read before may be decoded.
         is_checked = self.status_code == 200 and (self._read_before is None or "Content-Encoding" not in self.headers)
         checksums = _offered_checksums(self.headers) if is_checked else []
         return _verified(self._received(most), checksums) if checksums else self._received(most)
@@ -178,7 +178,7 @@ class ObjectStream:
             raise self._broken(received, None)
 
     def _reader(self) -> Callable[[int], bytes]:
-        """Return what reads the next bytes as they were sent, none at the end."""
+        """Return a function that reads the next bytes as they were sent, none at the end."""
         if self._read_before is not None:
             return io.BytesIO(self._read_before).read
         if self.length is not None:
@@ -365,7 +365,7 @@ def read_body(response: requests.Response, limit: int = MAX_RESPONSE_BYTES) -> b
 
 def with_body(response: requests.Response) -> requests.Response:
     """Read the body of a response, and return the response."""
-    # What Response.content does, with a limit: that property would read a body of any size.
+    # As Response.content does, but with a limit.
     response._content = read_body(response)
     response._content_consumed = True  # type: ignore[attr-defined]
     return response
@@ -420,7 +420,7 @@ class Body:
     Args:
         file: Open for reading in binary mode, and able to seek.
         size: Bytes to send.
-        name: What errors call the file.
+        name: Name of the file in errors.
         stop: Ends the sending early when it is set.
         is_unchanged: Called before the last bytes are sent: a file that changed meanwhile never becomes an object.
     """

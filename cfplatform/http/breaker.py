@@ -28,7 +28,7 @@ Probe = Callable[[threading.Event | None], bool]
 
 
 class Origin:
-    """What all requests to one scheme, host and port share."""
+    """State that all requests to one scheme, host and port share."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -150,7 +150,7 @@ class Breaker:
             self._next_attempt = min(known, now + seconds)
 
     def trouble(self) -> tuple[str, float] | None:
-        """Return what is wrong and the seconds until the next attempt, where nothing has succeeded lately."""
+        """Return the reason and the seconds until the next attempt, where nothing has succeeded lately."""
         since, now = self._quiet_since, time.monotonic()
         if since is None or now - since < QUIET / 2:
             return None

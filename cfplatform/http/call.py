@@ -66,7 +66,7 @@ class Call:
         headers: Those that are not the session's own.
         body: A file is sent again from its start.
         route: The kind of request, such as "annotations"; the method if omitted.
-        policy: What is repeated, if not as usual; nothing of it is counted yet.
+        policy: Retry policy, if not as usual; nothing of it is counted yet.
         timeout: Seconds to connect and to read, if not as usual.
         seconds: For all attempts together; as usual if omitted. Waits for an outage are not included.
         is_essential: Whether the run cannot go on without it, as without the next page of the listing.
@@ -163,7 +163,7 @@ class Call:
             refusal = self._refusal(response)
             return (None, refusal) if refusal is not None else (receive(response), None)
         except (TransportError, IncompleteDownloadError) as error:
-            # Without its traceback, whose frames hold what the server sent.
+            # Without its traceback, whose frames hold the data of the server.
             return None, error.with_traceback(None)
         finally:
             response.close()

@@ -82,7 +82,7 @@ def _http_date(text: str) -> float:
 
 
 class Run:
-    """What the calls of one run share. A call outside a run has ``patience`` 0: it waits for no outage.
+    """Shared by the calls of one run. A call outside a run has ``patience`` 0: it waits for no outage.
 
     Args:
         patience: Seconds that a call of the run waits for an outage to end.
@@ -151,7 +151,7 @@ class Attempts:
         self.begin_again()
 
     def begin_again(self) -> None:
-        """Count nothing of what has failed until now."""
+        """Forget the failures until now."""
         self.deadline = Deadline(self._seconds, max(self._timeout))
         self._failing_since = math.inf
         self._failures = 0
@@ -182,29 +182,26 @@ class Attempts:
             self.begin_again()
         self._failures += 1
         self._failing_since = min(self._failing_since, self._sent_at)
-        # Nothing to wait for: the URL may as well be wrong.
         is_unreachable = self.is_unreachable or (error is not None and errors.is_unreachable(error))
         self._is_lost = not self.origin.is_reached and is_unreachable
         if status is not None:
             self.origin.is_reached = True
             self.obey(status, pause)
-        can_wait = self.run.patience > 0 and not self._is_lost
         reason = self._reason(status, error)
-        self.breaker.failed(id(self), reason, status, is_essential=self._is_essential, can_wait=can_wait)
+        self.breaker.failed(id(self), reason, status, is_essential=self._is_essential, can_wait=self._can_wait)
 
     def must_end(self, pause: float | None) -> bool:
         """Return whether the attempts end here, although the policy would allow another."""
         pause = pause or 0.0
         if self._is_lost and time.monotonic() - self._began >= FIRST_CONTACT:
             return True
-        if self.run.patience:
-            self._has_left = self.breaker.is_open and not self._is_lost
+        self._has_left = self._can_wait and self.breaker.is_open
         is_too_long = pause > MAX_RETRY_AFTER and not self.run.patience
         return self._has_left or is_too_long or self.deadline.left() < min(pause, MAX_RETRY_AFTER)
 
     def outlasts(self) -> bool:
         """Wait for the end of an outage; return whether there was one, after which nothing that failed counts."""
-        if not self.run.patience or self._is_lost:
+        if not self._can_wait:
             return False
         if not isinstance(self.policy, RetryPolicy):
             self.failed()
@@ -267,6 +264,11 @@ class Attempts:
         self._keep_pause()
         self._resumes_at = None
         self._sent_at = time.monotonic()
+
+    @property
+    def _can_wait(self) -> bool:
+        """Whether it waits for the end of an outage; there is none where the URL may as well be wrong."""
+        return self.run.patience > 0 and not self._is_lost
 
     @property
     def _began_in_outage(self) -> bool:
@@ -336,7 +338,7 @@ class Attempts:
         """Wait a moment, which is counted against the patience of the run."""
         began = time.monotonic()
         self.run.sleep(seconds)
-        # What is longer is time in which the process did not run.
+        # Anything longer is time in which the process did not run.
         spent = min(time.monotonic() - began, seconds + LATE)
         if self.run.patience:
             self._waited += spent

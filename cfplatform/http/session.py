@@ -1,7 +1,7 @@
 """How is a request sent? As a prepared request, through ``Session.send`` and an adapter that is mounted on the session.
 
-So everything that hooks into requests (a mock, a tracer, a cache, an auth) sees every call. What is the same for all
-requests to an origin (headers, proxies, TLS settings, the pool of connections) is looked up once.
+So everything that hooks into requests (a mock, a tracer, a cache, an auth) sees every call. Headers, proxies, TLS
+settings and the pool of connections are the same for all requests to an origin, and are looked up once.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Adapter(HTTPAdapter):
     ) -> Any:
         key = (origin(request.url or ""), verify, cert, id(proxies) if proxies else None)
         pool = self._pools.get(key)
-        # The manager keeps a limited number of pools, and closes what it gives up.
+        # The manager keeps a limited number of pools, and closes the others.
         if pool is None or pool.pool is None:
             pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
             super().cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]
@@ -175,8 +175,8 @@ class Channel:
     Args:
         session: Sends everything.
         connection: The caller's ``proxies``, ``verify`` and ``cert``.
-        policy: What is repeated, unless a call says otherwise.
-        timeout: Seconds to connect and to read, unless a call says otherwise.
+        policy: Retry policy, unless a call has its own.
+        timeout: Seconds to connect and to read, unless a call has its own.
         headers: Those of every request that the session does not know.
         key: The API key: sent to the origin of ``base_url``, and blanked in messages of the server.
         base_url: Where the key goes; nowhere if ``None``.
@@ -216,7 +216,7 @@ class Channel:
             self.session.close()
 
     def origin(self, url: str) -> Origin:
-        """Return what is known of the origin of a URL."""
+        """Return the state of the origin of a URL."""
         name = origin(url)
         return self._origins.get(name) or self._origins.setdefault(name, Origin(name))
 
@@ -316,14 +316,14 @@ def kept_headers(session: requests.Session, headers: Mapping[str, str]) -> dict[
 
 
 def _blanking(record: logging.LogRecord) -> bool:
-    # Only of our own requests: what else the program does with urllib3 is not ours to change.
+    # Only of our own requests: the other records of the program are not ours to change.
     if getattr(_sending, "policy", None) is not None:
         record.msg, record.args = blank(record.getMessage()), None
     return True
 
 
 def hide_signatures_in_logs() -> None:
-    """Blank query strings in what urllib3 logs of our requests; it prints full signed URLs, even at level WARNING."""
+    """Blank query strings in urllib3's log records of our requests: it logs signed URLs, even at level WARNING."""
     for name in _TALKATIVE:
         # A second time adds nothing.
         logging.getLogger(name).addFilter(_blanking)

@@ -1,8 +1,8 @@
 """How long may it take? Name lookup, connecting, headers, body, and the call with all its attempts.
 
 The timeouts of a socket hold for one ``recv`` each, so a server that sends a byte at a time is never caught by them.
-Here each ``recv`` is preceded by a look at the clock, in the thread that reads. There is no watching thread, so there
-is nothing to be started, forked or raced, and no socket is shut down whose headers would then pass for complete ones.
+Here the reading thread checks the clock before each ``recv``. There is no watching thread, so there is nothing to be
+started, forked or raced, and no socket is shut down whose headers would then pass for complete ones.
 
 ======  ==========================================================================================================
 Phase   Bound, for ``timeout=(connect, read)``
@@ -83,11 +83,11 @@ class PrivateAddressError(HTTPError):
 
 
 class Deadline:
-    """The end of a span of seconds in which the process runs; whoever waits for something looks at it now and then.
+    """The end of a span of seconds in which the process runs; a wait checks it from time to time.
 
     Args:
         seconds: The span.
-        longest: Seconds between two looks at the most while the process runs; what is more is not counted.
+        longest: Seconds between two checks at the most while the process runs; any longer gap is not counted.
     """
 
     def __init__(self, seconds: float, longest: float) -> None:
@@ -144,7 +144,7 @@ class _Socket(io.RawIOBase):
             if self._head.left() < 0:
                 raise TooSlow("the headers of the response were not complete in time")
         elif self._waited > self._timeout:
-            # Looked at before a wait and not after it, so that what arrived at last is not thrown away.
+            # Checked before a wait and not after it, so that the last bytes are not thrown away.
             if self._received < MIN_SPEED * self._waited:
                 raise TooSlow(f"less than {MIN_SPEED} bytes a second arrived for {self._waited:.1f} s")
             self._waited, self._received = 0.0, 0

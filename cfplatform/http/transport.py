@@ -1,10 +1,11 @@
-"""The calls of a client: to the API with the key, to the storage without any credential."""
+"""The calls: to the API with the key, to the storage and for public documents without any credential."""
 
 from __future__ import annotations
 
 import functools
 import os
 import secrets
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -13,20 +14,24 @@ import requests
 import urllib3
 
 from .. import config
+from .._version import __version__
 from ..exceptions import (
     APIConnectionError,
     APIError,
+    APITimeoutError,
     ConfigurationError,
     InvalidResponseError,
+    TransportError,
     blank_url,
 )
 from ..params import pairs
 from . import arguments, body
 from .arguments import Retries
+from .background import Background
 from .body import Body, ObjectStream
 from .call import Call, Resumed, no_other_url
 from .retry import DEFAULT_RETRIES, RETRY_METHODS, SINGLE, Attempts, RetryPolicy, Run
-from .session import Adapter, Channel, PlainSession, hide_signatures_in_logs, kept_headers, origin
+from .session import Adapter, Channel, PlainSession, hide_signatures_in_logs, kept_headers
 
 if TYPE_CHECKING:
     from ..params import Query
@@ -35,7 +40,7 @@ T = TypeVar("T")
 
 
 class Settings(NamedTuple):
-    """What a transport is built of, with the API key; equal to its copies in other processes."""
+    """The settings of a transport, with the API key; equal to their copies in other processes."""
 
     api_key: config.Secret
     base_url: str
@@ -86,6 +91,7 @@ class Transport:
         }
         is_private = config.is_private(urlsplit(self.base_url).hostname or "")
         self._storage_may_be_private = settings.allow_private_storage or is_private
+        self._check_url = functools.partial(arguments.check_storage_url, may_be_private=self._storage_may_be_private)
         self._is_closed = False
         self._parse = functools.partial(body.parsed, key=self._key)
         if session is not None and not isinstance(session, requests.Session):
@@ -142,7 +148,7 @@ class Transport:
         raise TypeError("A cfplatform client cannot be pickled: it holds the API key. Build one where it is used.")
 
     def settings(self) -> Settings:
-        """Return what another process needs to build a transport like this one."""
+        """Return the settings, for a transport like this one in another process."""
         if self._own_session is not None:
             raise ConfigurationError(
                 "executor= needs a client without session=...: a session cannot be handed to other processes.",
@@ -174,7 +180,7 @@ class Transport:
             self._build()
 
     def trouble(self) -> tuple[str, float] | None:
-        """Return what is wrong and the seconds until the next attempt, where nothing has succeeded lately."""
+        """Return the reason and the seconds until the next attempt, where nothing has succeeded lately."""
         under_way = self._under_way()
         troubles = [found for each in under_way if (found := each.trouble()) is not None]
         if troubles:
@@ -289,6 +295,7 @@ class Transport:
             plain: Whether ``http://`` is allowed, as for an unsigned asset that the customer stores.
             is_essential: Whether the run cannot continue without it.
         """
+        self.ensure_open()
         self._check_url(url, plain)
 
         def read(response: requests.Response) -> T:
@@ -311,6 +318,7 @@ class Transport:
 
     def upload(self, url: str, content: Body, content_type: str, *, run: Run = SINGLE) -> None:
         """PUT an object through its signed URL; repeated from its start after transient errors."""
+        self.ensure_open()
         self._check_url(url)
 
         def receive(response: requests.Response) -> None:
@@ -322,35 +330,50 @@ class Transport:
         headers = {"Content-Type": content_type}
         Call(self._storage, "PUT", url, headers, content, policy=self._repeating, run=run).perform(receive)
 
-    def _check_url(self, url: str, plain: bool = False) -> None:
-        self.ensure_open()
-        # Parsers disagree about a backslash: what one takes for the host is a part of the path to another.
-        is_odd = "\\" in url or not url.isprintable()
-        if is_odd or not _is_storage(origin(url), plain, self._storage_may_be_private):
-            raise InvalidResponseError(
-                f"The platform sent {'an asset URL' if plain else 'a signed URL'} that is not an "
-                f"{'http or ' if plain else ''}https address of a public host; it was not opened.",
-                url=blank_url(url),
-            )
-
-
-@functools.lru_cache(maxsize=256)
-def _is_storage(origin: str, plain: bool, may_be_private: bool) -> bool:
-    """Return whether a storage may be at an origin; ``plain`` allows http."""
-    try:
-        parts = urlsplit(origin)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        return False
-    # Parsers disagree about escapes in a host, too.
-    if not host or host.startswith(("*", ".")) or parts.username is not None or "%" in parts.netloc:
-        return False
-    if parts.scheme == "http" and not plain:
-        return may_be_private and config.is_loopback(host)
-    # Names are judged by the address that they lead to, when it is connected to.
-    return parts.scheme in ("http", "https") and (may_be_private or not config.is_private(host))
-
 
 def _route(target: str) -> str:
     """Return the kind of request: the last part of its path that is no id."""
     return next((part for part in reversed(target.partition("?")[0].split("/")) if part.isalpha()), "")
+
+
+def get_public(url: str, *, limit: int, seconds: float) -> tuple[bytes, str]:
+    """GET a public document; return it and its ``Cache-Control`` (``""`` if there is none).
+
+    It runs in a separate thread, because name lookup, proxy and TLS each have a limit, but no common one. That thread
+    ends by itself after the time is up.
+
+    Args:
+        url: Accepted by :func:`~.arguments.public_url`.
+        limit: Maximum size in bytes.
+        seconds: For everything together, name lookup included.
+    """
+    arguments.public_url(url)
+    call = Background(lambda stop: _get_public(url, limit, seconds, stop), "public")
+    problem: TransportError
+    try:
+        return call.result(seconds)
+    except TimeoutError:
+        # Ours or that of the thread: both mean that the time is up.
+        problem = APITimeoutError(f"GET {blank_url(url)}: no complete response within {seconds:g} s.")
+    except TransportError as error:
+        problem = error
+    finally:
+        call.cancel()
+    raise problem.with_traceback(None)
+
+
+def _get_public(url: str, limit: int, seconds: float, stop: threading.Event) -> tuple[bytes, str]:
+    def receive(response: requests.Response) -> tuple[bytes, str]:
+        if response.status_code != 200:
+            raise InvalidResponseError(f"the response has status {response.status_code} where 200 was expected.")
+        return body.read_body(response, limit), response.headers.get("Cache-Control", "")
+
+    once = urllib3.Retry(0)
+    agent = f"cfplatform/{__version__}"
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": agent}
+    with PlainSession(Adapter(once, 1), headers) as session:
+        connection: dict[str, Any] = {"proxies": {}, "verify": None, "cert": None}
+        channel = Channel(session, connection, once, (seconds, seconds))
+        # Now, so that a proxy that cannot be used has its own error.
+        channel.settings(url)
+        return Call(channel, "GET", url, seconds=seconds, run=Run(stop=stop), is_checked=False).perform(receive)

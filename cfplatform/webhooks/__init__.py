@@ -19,9 +19,8 @@ from datetime import datetime
 from typing import Any, NoReturn, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
-from .. import config, timestamps
+from .. import config, http, timestamps
 from ..exceptions import ConfigurationError
-from ..http import public
 from .keys import KEY_ID, MIN_AGE, FetchedKeys, is_signed, refused, signature_bytes, usable_keys
 
 __all__ = ["MAX_BODY_BYTES", "Headers", "RecentDeliveries", "SeenDeliveries", "WebhookEvent", "WebhookVerifier"]
@@ -351,7 +350,7 @@ def _url(base_url: str | None, jwks_url: str | None) -> str:
         parts = urlsplit(config.base_url(base_url, allow_insecure_http=True))
         jwks_url = f"{parts.scheme}://{parts.netloc}/api/.well-known/jwks.json"
     try:
-        return public.checked_url(jwks_url)
+        return http.public_url(jwks_url)
     except ConfigurationError as error:
         message = f"{source}: the keys cannot be fetched from there. {error.message}"
         raise ConfigurationError(message, parameter=source) from None

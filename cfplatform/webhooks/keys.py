@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..exceptions import TransportError, WebhookVerificationError
-from ..http import public
+from ..http import get_public
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -168,7 +168,7 @@ class FetchedKeys:
         """Replace what is held, or keep it and write down what went wrong."""
         problem = f"GET {self._url}: the response is not a key set in JSON."
         try:
-            document, cache_control = public.get(self._url, limit=MAX_SET_BYTES, seconds=FETCH_SECONDS)
+            document, cache_control = get_public(self._url, limit=MAX_SET_BYTES, seconds=FETCH_SECONDS)
             found = usable_keys(json.loads(document))
             if found is not None:
                 ages = [max(MIN_AGE, float(age or 0)) for age in _AGES.findall(cache_control)]

@@ -93,14 +93,16 @@ def test_an_outage_that_begins_before_the_last_attempt_of_an_item_does_not_fail_
     make_sandbox, tmp_path, usual_backoff
 ):
     sandbox = make_sandbox(items=600, latency=0.005)
-    with sandbox.client(max_workers=8, retries=3) as client:
+    with sandbox.client(max_workers=8) as client:
         first = next(client.get_work_items()).id
-        sandbox.fail_next(500, times=3, path=f"*/{first}/*", headers={"Retry-After": "0.2"})
+        # Five repeats, the last of them a second after the beginning of the outage.
+        sandbox.fail_next(500, times=4, path=f"*/{first}/*", headers={"Retry-After": "0.05"})
+        sandbox.fail_next(500, times=1, path=f"*/{first}/*", headers={"Retry-After": "1"})
         outage = threading.Event()
 
         def progress(done, total):
             # Others have succeeded since it began to fail, so that it seems to fail alone.
-            if not outage.is_set() and sum(f"/{first}/" in each.path for each in sandbox.requests) == 3:
+            if not outage.is_set() and sum(f"/{first}/" in each.path for each in sandbox.requests) == 5:
                 outage.set()
                 sandbox.outage(AWAY, 500, at="annotations")
 
