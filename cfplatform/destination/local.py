@@ -134,7 +134,7 @@ class Folder:
         if isinstance(parent, Folder) and parent.descriptor is not None:
             self.descriptor = os.dup(parent.descriptor)
         elif _RELATIVE:
-            self.descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            self.descriptor = os.open(self.path, _FOLDER_FLAGS)
         for name in names:
             if make is not None:
                 with contextlib.suppress(FileExistsError):
@@ -322,7 +322,8 @@ class Destination:
     is_shared = True
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        # Resolved in each process, since another machine may reach it by a link.
+        self.root = root.resolve()
         # Opened once for all files.
         self._partial: Folder | None = None
 
