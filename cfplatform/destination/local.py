@@ -125,7 +125,7 @@ class Folder:
         if isinstance(parent, Folder) and parent.descriptor is not None:
             self.descriptor = os.dup(parent.descriptor)
         elif _RELATIVE:
-            self.descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            self.descriptor = os.open(self.path, _FOLDER_FLAGS)
         for name in names:
             if make:
                 with contextlib.suppress(FileExistsError):
@@ -278,8 +278,9 @@ class Destination:
     is_shared = True
 
     def __init__(self, root: Path, state_root: Path | None = None) -> None:
-        self.root = root
-        self.state_root = state_root or root
+        # Resolved in each process, since another machine may reach it by a link.
+        self.root = root.resolve()
+        self.state_root = state_root or self.root
         # Opened once for all files.
         self._top: Folder | None = None
         self._partial: Folder | None = None

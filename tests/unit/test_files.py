@@ -150,6 +150,33 @@ def test_a_commit_replaces_a_link_and_not_what_it_points_to(tmp_path, root):
     assert (root / "final").read_bytes() == b"new"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs links of POSIX")
+@pytest.mark.parametrize("replaced", [False, True], ids=["moved", "replaced by a link"])
+def test_a_destination_that_went_away_in_the_middle_gets_no_file(tmp_path, root, replaced):
+    destination = local.Destination(root)
+    (tmp_path / "outside").mkdir()
+    with destination.part() as part:
+        part.commit("first")
+    with pytest.raises(OSError, match="No such file|symbolic links|Not a directory"), destination.part() as part:  # noqa: PT012
+        root.rename(tmp_path / "moved")
+        if replaced:
+            root.symlink_to(tmp_path / "outside")
+        part.commit("second")
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert sorted(os.listdir(tmp_path / "moved")) == [".cfplatform", "first"]
+    assert partial(tmp_path / "moved") == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs links of POSIX")
+def test_another_machine_may_reach_a_destination_by_a_link(tmp_path, root):
+    sent = pickle.dumps(local.Destination(root))
+    root.rename(tmp_path / "mounted")
+    root.symlink_to(tmp_path / "mounted")
+    with pickle.loads(sent).part() as part:  # noqa: S301
+        part.commit("first")
+    assert (tmp_path / "mounted" / "first").exists()
+
+
 def test_part_files_stay_out_of_each_others_way(root):
     parts = [local.Destination(root).part() for _ in range(20)]
     assert len(partial(root)) == 20
