@@ -216,7 +216,8 @@ class Batch(InProject):
             >>> sum(1 for item in batch.get_work_items(status="COMPLETED")) == batch.completed_count
             True
         """
-        listed = self._bound_client().get_work_items(self.listed_project_id, batch_ids=[self.id], **filters)
+        others: dict[str, Any] = {**filters}
+        listed = self._bound_client().get_work_items(self.listed_project_id, batch_ids=[self.id], **others)
         return cast("Iterator[WorkItem]", listed)
 
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadSummary:
