@@ -64,7 +64,7 @@ class Client:
     :meth:`close` is called. Nothing is sent before the first call. It cannot be pickled, because it holds the key.
 
     Each call checks its arguments before any request; a wrong one raises a ``ValueError``, mostly
-    :class:`~cfplatform.InvalidParameterError`. ``project_id`` and ``space_id`` are the client's where a call omits them.
+    :class:`~cfplatform.InvalidParameterError`. Calls without ``project_id`` or ``space_id`` use the client's.
 
     Args:
         api_key: The key that CloudFactory issued; else ``CF_API_KEY``.
