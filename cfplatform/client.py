@@ -63,11 +63,14 @@ class Client:
     Use one client for a whole program: it is safe in many threads and keeps its connections open until ``with`` ends or
     :meth:`close` is called. Nothing is sent before the first call. It cannot be pickled, because it holds the key.
 
+    Each call checks its arguments before any request; a wrong one raises a ``ValueError``, mostly
+    :class:`~cfplatform.InvalidParameterError`. Calls without ``project_id`` or ``space_id`` use the client's.
+
     Args:
         api_key: The key that CloudFactory issued; else ``CF_API_KEY``.
         base_url: The URL of the API; else ``CF_PLATFORM_BASE_URL``, else the production API.
         project_id: The project of calls that name none; else ``CF_PROJECT_ID``.
-        space_id: The space of calls that name none; else ``CF_SPACE_ID``. Downloads detect it.
+        space_id: The space of calls that name none; else ``CF_SPACE_ID``. Downloads detect it if there is none.
         timeout: Seconds to wait for a connection and for the next bytes: one number, or the pair (connect, read).
         retries: Repeats of a request after a transient error (429, 5xx, a broken connection), or a ``urllib3.Retry``;
             5 if omitted, 0 turns them off.
@@ -283,7 +286,7 @@ class Client:
         """Iterate over the work items of a project.
 
         Pages are requested as the iterator is read, so the first item arrives after one request and memory does not
-        grow with the project. The arguments are checked by the call itself, before any request.
+        grow with the project.
 
         Args:
             project_id: The project; else the client's.
@@ -308,7 +311,6 @@ class Client:
             once and resumes with the items that are new.
 
         Raises:
-            InvalidParameterError: If an argument is wrong.
             InvalidResponseError: While iterating: if a page is not a valid page, or cursors repeat.
 
         Example:
@@ -467,7 +469,7 @@ class Client:
             items: Stream the documents of these items instead of listing a project.
             max_workers: Maximum number of threads; at most the client's number, which is also the default.
             ordered: Yield in the order of the listing; ``False`` yields each document as soon as it has arrived.
-            space_id: The space; detected if omitted.
+            space_id: The space; else the client's, else detected.
             on_error: Called with (item, error) for each item that fails, after which the stream continues. Without
                 it the error is raised and ends the stream.
             patience: Seconds that the stream waits for an outage to end; the client's number if omitted.
@@ -533,7 +535,7 @@ class Client:
             destination: The folder, created if it does not exist; its hidden folder ``.cfplatform`` remembers what
                 is finished. Or the URL of a store that fsspec knows (extra ``fsspec``), such as
                 ``s3://bucket/labels``; see "Remote destinations" in the documentation.
-            space_id: The space; detected if omitted.
+            space_id: The space; else the client's, else detected.
             max_workers: Maximum number of threads; at most the client's number, which is also the default.
             overwrite: Fetch every item, changed or not.
             assets: Save each item's asset too, as ``<batch name>/assets/<work item id>`` with its extension, which is
@@ -762,7 +764,6 @@ class Client:
         Args:
             files: Paths and binary file objects, in any iterable; a file that is given twice becomes two objects. A
                 file object must stay open until its result is yielded.
-            space_id: The space; else the client's.
             content_type: The media type of all files; else guessed from each name.
             max_workers: Files sent at the same time; at most the client's number, which is also the default.
             patience: As for :meth:`download_project`.
@@ -772,7 +773,6 @@ class Client:
             For each file a result, with either ``uploaded`` or ``error`` set.
 
         Raises:
-            InvalidParameterError: If an argument is wrong; raised by the call itself.
             AuthenticationError: While iterating: if the key is refused. Earlier results are yielded first.
             OutageError: While iterating: if an outage lasts longer than ``patience``.
 
@@ -805,7 +805,6 @@ class Client:
         """Iterate over the exports of a space, the newest first; lazily, like :meth:`get_work_items`.
 
         Args:
-            space_id: The space; else the client's.
             format: Only exports in this format: "COCO_JSON", "JSON" or "CSV".
             max_items: Maximum number of exports.
 
@@ -851,7 +850,6 @@ class Client:
 
         Args:
             name: Need not be unique.
-            space_id: The space; else the client's.
             format: "COCO_JSON", "JSON" or "CSV".
             content: "ANNOTATION" (also if omitted), "INFERENCE" or "ASSET_METADATA"; the latter two not as COCO_JSON.
             project_ids: Only these projects, 1 to 50 (the platform's limit); all projects of the space if omitted.
@@ -896,8 +894,6 @@ class Client:
         not end the wait.
 
         Args:
-            export_id: The export.
-            space_id: Its space; else the client's.
             options: ``timeout``: maximum seconds, 3600 if omitted. ``poll_interval``: longest seconds between two
                 polls, 5 if omitted. ``progress``: gets the status at each poll.
 
@@ -929,10 +925,8 @@ class Client:
         that the object is the same; a link that has expired is renewed. An archive that exists is not fetched again.
 
         Args:
-            export_id: The export.
             destination: The folder, created if it does not exist. Its hidden folder ``.cfplatform`` holds what is not
                 complete.
-            space_id: Its space; else the client's.
             options: ``wait``: ``False`` raises if it is not completed yet. ``timeout`` and ``poll_interval``: as for
                 :meth:`wait_for_export`. ``extract``: unpack into the folder ``<name> <export id>``, which appears
                 only when it is complete, and keep no archive. ``overwrite``: fetch an existing archive again; a
@@ -1003,14 +997,12 @@ class Client:
 
         Args:
             asset_url: What :meth:`upload_file` returned, its ``path``, or a URL that the platform can read.
-            project_id: The project; else the client's.
             asset_type: Such as "image" or "video"; the platform decides if omitted.
             batch_id: The batch; none if omitted.
             metadata: A mapping that JSON can hold, up to 100 levels deep. ``callbackUrl`` is the URL for webhooks
                 about this item.
 
         Raises:
-            InvalidParameterError: If an argument is wrong; before any request.
             NotFoundError: If there is no such project or batch, or no such call.
 
         Example:
@@ -1042,11 +1034,10 @@ class Client:
         :meth:`get_batch` and ``name=`` whether the batch exists.
 
         Args:
-            name: The name, unique in the project. White space around it is removed.
-            project_id: The project; else the client's.
+            name: The name, unique in the project: neither blank nor with control characters. White space around it is
+                removed.
 
         Raises:
-            InvalidParameterError: If the name is blank or holds control characters; before any request.
             ConflictError: If the project has a batch of this name.
 
         Example:
@@ -1061,17 +1052,11 @@ class Client:
         return Batch(_created(created, "batch"), self, project)
 
     def update_batch(self, batch_id: int, project_id: Id | None = None, *, name: str) -> Batch:
-        """Rename a batch.
+        """Rename a batch; names are as for :meth:`create_batch`.
 
         The next download moves downloaded files to a folder of the new name.
 
-        Args:
-            batch_id: The batch.
-            project_id: The project; else the client's.
-            name: The new name, as for :meth:`create_batch`.
-
         Raises:
-            InvalidParameterError: If the name is blank or holds control characters; before any request.
             ConflictError: If another batch of the project has this name.
             NotFoundError: If the project has no such batch.
 

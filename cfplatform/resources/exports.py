@@ -156,11 +156,7 @@ class Export(Resource):
         return cast("Iterator[ArchiveMember]", self._bound_client()._iter_members(self, pattern, destination))
 
     def refresh(self) -> Self:
-        """Read it again and update this object; return it.
-
-        Raises:
-            NotFoundError: If it is not there any more.
-        """
+        """Read the export again, update this object and return it; ``NotFoundError`` if it is gone."""
         self._data = self._bound_client().get_export(self.id, self.space_id)._data
         return self
 

@@ -159,11 +159,7 @@ class WorkItem(InProject):
         return cast("Image", self._bound_client()._plot(self, options))
 
     def refresh(self) -> Self:
-        """Read the item again and update this object; return it.
-
-        Raises:
-            NotFoundError: If it is not there any more.
-        """
+        """Read the item again, update this object and return it; ``NotFoundError`` if it is gone."""
         self._data = self._bound_client().get_work_item(self.id, self.listed_project_id)._data
         return self
 
@@ -216,7 +212,8 @@ class Batch(InProject):
             >>> sum(1 for item in batch.get_work_items(status="COMPLETED")) == batch.completed_count
             True
         """
-        listed = self._bound_client().get_work_items(self.listed_project_id, batch_ids=[self.id], **filters)
+        others: dict[str, Any] = {**filters}
+        listed = self._bound_client().get_work_items(self.listed_project_id, batch_ids=[self.id], **others)
         return cast("Iterator[WorkItem]", listed)
 
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadSummary:
@@ -243,11 +240,7 @@ class Batch(InProject):
         return self
 
     def refresh(self) -> Self:
-        """Read the batch again and update this object; return it.
-
-        Raises:
-            NotFoundError: If it is not there any more.
-        """
+        """Read the batch again, update this object and return it; ``NotFoundError`` if it is gone."""
         self._data = self._bound_client().get_batch(self.id, self.listed_project_id)._data
         return self
 
