@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from ..coco.images import Size, open_image
 from ..coco.values import by_id, key, records, size_of
-from ..exceptions import InvalidParameterError
+from ..exceptions import InvalidParameterError, printable
 from . import marks
 from .colours import BLACK, Colour, against, class_colours
 from .marks import Box, Mark
@@ -253,9 +253,7 @@ def _write(
 
 def readable(value: object, limit: int = MAX_TEXT) -> str:
     """Return a text on one line, without characters that are invisible or change the direction of text."""
-    text = str(value)[: 4 * limit]
-    shown = "".join(ch if ch.isprintable() else " " if ch.isspace() else "\ufffd" for ch in text)
-    shown = " ".join(shown.split())
+    shown = printable(" ".join(str(value)[: 4 * limit].split()))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

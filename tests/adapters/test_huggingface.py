@@ -41,7 +41,7 @@ def check(row, document):
     assert (row["width"], row["height"]) == (320, 240)
 
 
-def test_a_folder_is_a_dataset_of_pictures_with_objects(made, sandbox):
+def test_a_folder_is_a_dataset_of_images_with_objects(made, sandbox):
     dataset = made()
     assert dataset.features["objects"]["category"].feature.names == CLASSES
     assert sorted(dataset["item_id"]) == sorted(sandbox.work_item_ids())
@@ -52,7 +52,7 @@ def test_a_folder_is_a_dataset_of_pictures_with_objects(made, sandbox):
     assert set(dataset["batch"]) == {batch.name for batch in sandbox.client().get_batches()}
 
 
-def test_rows_are_made_once_and_anew_when_a_label_has_changed(made, folder):
+def test_rows_are_cached_until_a_label_changes(made, folder):
     files = [each["filename"] for each in made().cache_files]
     assert [each["filename"] for each in made().cache_files] == files
     path = next(folder.glob("*/*.json"))
@@ -68,7 +68,7 @@ def test_classes_can_be_chosen(made):
     assert {number for row in dataset for number in row["objects"]["category"]} == {0}
 
 
-def test_a_missing_picture_is_refused_or_left_out(made, folder):
+def test_a_missing_image_is_refused_or_left_out(made, folder):
     next(folder.glob("*/assets/*")).unlink()
     with pytest.raises(InvalidParameterError, match="1 of 20 work items"):
         made()

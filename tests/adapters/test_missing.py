@@ -11,7 +11,7 @@ from tests.adapters import LIBRARIES
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_a_missing_library_is_told_with_the_extra(name):
+def test_a_missing_library_is_an_error_with_the_extra(name):
     script = (
         f"import sys; sys.modules[{LIBRARIES[name][0]!r}] = None\n"
         "from cfplatform import ConfigurationError\n"

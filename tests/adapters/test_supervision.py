@@ -31,7 +31,7 @@ def test_detections_are_the_labels(sandbox):
         assert found.mask.shape == (len(annotations), 240, 320)
 
 
-def test_a_picture_without_labels_has_no_detections():
+def test_an_image_without_labels_has_no_detections():
     image = {"id": 1, "width": 4, "height": 3}
     found = to_detections(Document({"images": [image]}, "i"), CLASSES, masks=True)
     assert (len(found), found.xyxy.shape, found.mask.shape) == (0, (0, 4), (0, 3, 4))
@@ -57,7 +57,7 @@ def test_a_folder_is_a_dataset_that_it_splits_draws_and_writes(folder, sandbox, 
     assert len(written["annotations"]) == sum(map(len, boxes.values()))
 
 
-def test_what_has_a_picture_is_in_the_dataset(folder):
+def test_items_with_an_image_are_in_the_dataset(folder):
     next(folder.glob("*/assets/*")).unlink()
     with pytest.raises(InvalidParameterError, match="1 of 20 work items"):
         to_dataset(folder)

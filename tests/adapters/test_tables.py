@@ -204,7 +204,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, problem):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path):
+def test_a_path_that_cannot_be_written_is_an_error(tmp_path):
     with pytest.raises(DownloadError, match="cannot be written: No such file"):
         write_parquet([ODD], tmp_path / "nowhere" / "labels.parquet")
 

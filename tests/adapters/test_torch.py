@@ -105,7 +105,7 @@ class Changing:
         return items[1:]
 
 
-def test_shares_do_not_depend_on_the_places_in_the_listing(sandbox, environment, tmp_path):
+def test_shares_do_not_depend_on_positions_in_the_listing(sandbox, environment, tmp_path):
     loader = loader_of(StreamDataset(Client, items=Changing(tmp_path / "mark")), 4, "fork")
     found = ids_of(loader)
     assert max(found.values()) == 1
@@ -225,7 +225,7 @@ def test_unknown_filters_are_refused_at_once():
 # --- The folder -----------------------------------------------------------------------------------------------------
 
 
-def test_a_sample_is_the_picture_with_its_target(folder, sandbox):
+def test_a_sample_is_the_image_with_its_target(folder, sandbox):
     dataset = FolderDataset(folder, masks=True)
     assert dataset.classes == ("ellipse", "rectangle", "star", "triangle")
     assert len(dataset) == 20
@@ -273,7 +273,7 @@ def test_classes_that_are_given_are_the_labels(folder):
     assert labels
 
 
-def test_a_missing_picture_is_refused_or_left_out(folder):
+def test_a_missing_image_is_refused_or_left_out(folder):
     victim = next(folder.glob("*/assets/*"))
     victim.unlink()
     with pytest.raises(InvalidParameterError, match="1 of 20 work items .* assets=True"):
@@ -299,7 +299,7 @@ def test_a_document_of_several_images_is_no_sample():
         detection_target({"images": [{"id": 1}, {"id": 2}]}, [])
 
 
-def test_a_picture_without_labels_is_a_sample():
+def test_an_image_without_labels_is_a_sample():
     target = detection_target({"images": [{"id": 1, "width": 4, "height": 3}]}, ["a"], masks=True)
     assert {name: tuple(value.shape) for name, value in target.items() if name != "image_id"} == {
         "boxes": (0, 4),
@@ -311,7 +311,7 @@ def test_a_picture_without_labels_is_a_sample():
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_pictures_are_turned_as_their_labels_are(tmp_path, orientation):
+def test_images_are_turned_as_their_labels_are(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     (tmp_path / "a" / "assets").mkdir(parents=True)
@@ -348,7 +348,7 @@ def test_a_detector_of_torchvision_learns_from_the_samples(folder):
     assert "loss_mask" in losses
 
 
-def test_the_detector_of_the_page_gets_boxes_that_move_with_the_picture(folder):
+def test_the_detector_of_the_page_gets_boxes_that_move_with_the_image(folder):
     tv_tensors = pytest.importorskip("torchvision.tv_tensors")
     from torchvision.transforms import v2
 

@@ -163,7 +163,7 @@ def test_findings_on_a_terminal_are_grouped_by_code(bad, columns):
         ("bad", ["--errors-only"], 1, "Error: 7 errors."),
     ],
 )
-def test_the_exit_code_tells_whether_there_are_errors(request, run, folder, options, code, said):
+def test_the_exit_code_shows_whether_there_are_errors(request, run, folder, options, code, said):
     found, out, err = run("validate", request.getfixturevalue(folder), *options)
     assert (found, err.splitlines()[-1]) == (code, said)
     assert len(out.splitlines()) == sum(map(int, re.findall(r"\d+", said)))

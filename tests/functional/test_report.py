@@ -86,7 +86,7 @@ def label(number=1, category=1, **more):
     return {"id": number, "image_id": 1, "category_id": category, **box, **more}
 
 
-def test_the_gallery_shows_every_picture_under_its_labels(page, downloaded):
+def test_the_gallery_shows_every_image_under_its_labels(page, downloaded):
     paths = sorted(downloaded[0].glob("*/*.json"), key=lambda path: (path.parent.name, path.stem))
     index = page.index
     assert [sample[0] for sample in index["samples"]] == [path.stem for path in paths]
@@ -116,7 +116,7 @@ def test_totals_and_tables_are_those_of_the_labels(page, downloaded):
     assert "No problems found." in text
 
 
-def test_progress_of_batches_is_told_where_the_platform_was_asked(downloaded, tmp_path):
+def test_progress_of_batches_is_shown_if_they_are_given(downloaded, tmp_path):
     folder, batches = downloaded
     more = Batch({"id": 9, "name": "Not <b>begun</b>", "totalCount": 30, "completedCount": 0})
     path = write_report(folder, tmp_path / "a.html", batches=[*batches, more]).path
@@ -127,7 +127,7 @@ def test_progress_of_batches_is_told_where_the_platform_was_asked(downloaded, tm
     assert "0 of 30, 0 completed" in found.text
 
 
-def test_findings_are_grouped_and_placed(tmp_path):
+def test_findings_are_grouped_and_located(tmp_path):
     for number in range(25):
         put(tmp_path, item=f"{number:02}", annotations=[label(category=5)], categories=[{"id": 1, "name": "x"}])
     (tmp_path / "a" / "broken.json").write_text("{")
@@ -255,7 +255,7 @@ def test_samples_are_spread_evenly_and_bounded(downloaded, tmp_path):
     assert none.documents == 20
 
 
-def test_large_pictures_are_reduced(tmp_path):
+def test_large_images_are_reduced(tmp_path):
     buffer = io.BytesIO()
     Image.effect_noise((1500, 1000), 80).save(buffer, "PNG")
     put(tmp_path, picture=buffer.getvalue(), images=[{"id": 1, "width": 1500, "height": 1000}], annotations=[label()])
@@ -270,7 +270,7 @@ def test_the_same_labels_give_the_same_bytes(downloaded, tmp_path):
     assert '<time datetime="2026-11-21T12:00:00+00:00">2026-11-21 12:00 UTC</time>' in pages[0].read_text()
 
 
-def test_pictures_that_cannot_be_shown_are_told_of(tmp_path):
+def test_images_that_cannot_be_shown_are_reported(tmp_path):
     put(tmp_path, item="1", picture=b"no picture", annotations=[label()])
     put(tmp_path, item="2", annotations=[label()])
     found = Parsed(write_report(tmp_path).path.read_text(encoding="utf-8"))
@@ -325,7 +325,7 @@ def test_what_cannot_be_is_refused(tmp_path, monkeypatch, arguments, words):
         write_report(*arguments)
 
 
-def test_without_the_extra_its_name_is_told(downloaded):
+def test_without_the_extra_the_error_names_it(downloaded):
     script = "import sys; sys.modules['pygal'] = None; import cfplatform.report"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].endswith("A report needs pygal: pip install 'cfplatform[report]'")
@@ -352,7 +352,7 @@ def test_the_folder_of_one_batch_can_be_reported(downloaded, tmp_path):
     assert (written.documents, written.samples) == (10, 10)
 
 
-def test_the_command_asks_the_platform_only_when_told_to(sandbox, tmp_path, downloaded):
+def test_the_command_sends_requests_only_with_ask(sandbox, tmp_path, downloaded):
     done = run("report", downloaded[0], tmp_path / "a.html", "--ask", sandbox=sandbox)
     assert (done.returncode, sandbox.counts["batches"]) == (0, 1)
     assert "10 of 10, 10 completed" in (tmp_path / "a.html").read_text(encoding="utf-8")

@@ -161,7 +161,7 @@ def test_hostile_names_are_shown_as_they_are(browser):
     assert ATTACK in facts
 
 
-def test_pictures_are_shown_and_described(browser):
+def test_images_are_shown_and_described(browser):
     pictures = browser.evaluate(
         "Promise.all([...document.querySelectorAll('#cards img')].map(async (each) => "
         "{ await each.decode(); return [each.naturalWidth, each.alt]; }))"
@@ -249,7 +249,7 @@ def test_nothing_is_wider_than_the_window_and_colours_follow_the_system(browser,
 
 
 @pytest.mark.stress
-def test_ten_thousand_pictures_are_there_at_once(running, tmp_path):
+def test_ten_thousand_images_are_there_at_once(running, tmp_path):
     for number in range(10_000):
         path = tmp_path / f"batch {number % 20}" / f"{number}.json"
         path.parent.mkdir(exist_ok=True)
@@ -277,7 +277,7 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-def test_paper_shows_pictures_and_no_controls(browser):
+def test_paper_shows_images_and_no_controls(browser):
     browser.view(width=794, height=1123, media="print")
     shown_on_paper = "getComputedStyle(document.querySelector({!r})).display !== 'none'"
     assert browser.evaluate(shown_on_paper.format("#cards img"))

@@ -102,7 +102,7 @@ def test_a_label_has_the_mask_that_the_reference_decodes(packed):
         3,
     ],
 )
-def test_what_is_no_mask_of_the_picture_is_none(segmentation):
+def test_an_invalid_mask_is_none(segmentation):
     assert masked(segmentation, width=3, height=3) == []
 
 

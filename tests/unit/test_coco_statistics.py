@@ -56,7 +56,7 @@ def test_documents_without_any_label_divide_by_nothing():
     assert (found.documents, found.empty_images, found.crowd_share) == (2, 1, 0)
 
 
-def test_classes_are_joined_by_name_and_the_most_frequent_come_first():
+def test_classes_are_merged_by_name_and_the_most_frequent_come_first():
     other = copy.deepcopy(DOCUMENT)
     other["categories"] = [{"id": 5, "name": "tree"}, {"id": 6, "name": "car"}]
     other["annotations"] *= 2

@@ -192,7 +192,7 @@ def test_a_message_names_the_value_in_few_characters(crowd, said):
     assert messages == ([] if said is None else [f"iscrowd is {said}, neither 0 nor 1."])
 
 
-def test_a_defect_of_an_image_id_is_told_with_what_follows_from_it():
+def test_a_defect_of_an_image_id_is_reported_with_its_consequences():
     assert found(changed((("images", 1, "id"), 1))) == [
         ("duplicate-image-id", "/images/1/id"),
         ("dangling-image-id", "/annotations/2/image_id"),
@@ -450,7 +450,7 @@ def test_hostile_documents_take_little_time(make):
     [(7, 7), ("a", "a"), (1.5, 1.5), ("x" * 101, None), (HUGE, None), (math.nan, None), ([1], None), (True, None)],
     ids=range(8),
 )
-def test_the_id_of_an_annotation_is_told_where_it_can_be(value, told):
+def test_a_finding_has_the_id_of_its_annotation_if_it_is_short(value, told):
     document = changed(((*A0, "bbox"), []), ((*A0, "id"), value))
     assert [each.annotation_id for each in check(Document(document)) if each.code == "bad-box"] == [told]
 

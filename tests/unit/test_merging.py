@@ -83,7 +83,7 @@ def test_ids_are_counted_from_one_in_the_order_of_the_source(tmp_path):
     assert (summary.problem_count, summary.conflict_count, summary.counts) == (0, 0, {})
 
 
-def test_categories_are_joined_by_name_and_supercategory_whatever_their_ids(tmp_path):
+def test_categories_are_merged_by_name_and_supercategory_whatever_their_ids(tmp_path):
     first = document(categories=("car", "person"))
     second = document(categories=("person", "tram", "car"), annotations=3)
     second["categories"] = [{**each, "id": 10 * each["id"]} for each in second["categories"]]
@@ -109,7 +109,7 @@ def test_segments_of_panoptic_annotations_follow_their_categories(tmp_path):
     ]
 
 
-def test_licenses_are_joined_by_name_and_url(tmp_path):
+def test_licenses_are_merged_by_name_and_url(tmp_path):
     def licensed(licenses, own):
         each = document(licenses=licenses)
         each["images"][0]["license"] = own
@@ -282,7 +282,7 @@ def own(annotation, image):
 # --- File names -------------------------------------------------------------------------------------------------------
 
 
-def test_pictures_are_found_from_the_folder_of_the_output(tmp_path):
+def test_images_are_found_from_the_folder_of_the_output(tmp_path):
     labels = folder(tmp_path / "labels", a={"1": document()}, b={"1": document(), "2": document()})
     for batch in "ab":
         (labels / batch / "assets").mkdir()
@@ -360,7 +360,7 @@ def test_a_merged_dataset_can_be_merged_again(tmp_path):
     assert again.problem_count == 0
 
 
-def test_pictures_of_a_dataset_are_found_wherever_it_says_that_they_are(tmp_path):
+def test_images_of_a_dataset_are_found_by_its_paths(tmp_path):
     (tmp_path / "data/images").mkdir(parents=True)
     (tmp_path / "data/images/a.png").touch()
     (tmp_path / "b.png").touch()
@@ -384,7 +384,7 @@ def test_the_asset_of_several_images_is_still_found_after_a_second_merge(tmp_pat
     assert {image["asset_path"] for image in json.loads(again.read_text())["images"]} == {"../labels/a/assets/1.mp4"}
 
 
-def test_no_document_has_the_name_of_a_picture_that_another_one_has(tmp_path):
+def test_no_document_has_the_name_of_an_image_that_another_one_has(tmp_path):
     (tmp_path / "p.jpg").touch()
     source = [Document(document(), "i", asset=(tmp_path / "p.jpg").resolve()), document(name="p.jpg")]
     data, _ = merged(source, tmp_path)
@@ -401,7 +401,7 @@ def test_a_finding_has_the_id_of_the_annotation_if_json_can_have_it(tmp_path, ol
     json.dumps(found.as_dict(), allow_nan=False)
 
 
-def test_a_stream_of_work_items_tells_item_batch_and_asset(tmp_path):
+def test_a_stream_of_work_items_has_item_batch_and_asset(tmp_path):
     data, _ = merged([(WorkItem({"id": "i", "batchId": 7}), document()), document(info={})], tmp_path)
     known, unknown = data["images"]
     assert (known["work_item_id"], known["batch"], known["asset_url"]) == ("i", "7", "assets/1.png")
@@ -448,7 +448,7 @@ def test_what_a_category_does_not_say_is_no_conflict(tmp_path):
         assert (codes, found["keypoints"], found["supercategory"] or "") == ([], ["nose"], "")
 
 
-def test_categories_without_a_name_are_told_apart_by_their_ids(tmp_path):
+def test_categories_without_a_name_are_distinguished_by_their_ids(tmp_path):
     assert conflicts(tmp_path, [{"id": 1}, {"id": 2}], [{"id": 2}]) == ([], [{"id": 1}, {"id": 2}])
 
 
@@ -535,7 +535,7 @@ def changed(path, value):
         (changed(["categories"], "x"), "wrong-type", "/categories", (2, 2)),
     ],
 )
-def test_what_cannot_be_joined_is_left_out_and_told(tmp_path, broken, code, pointer, left):
+def test_entries_that_cannot_be_merged_are_skipped_and_reported(tmp_path, broken, code, pointer, left):
     told = []
     whole = document(categories=("dog", "cow"))
     data, summary = merged([Document(broken, "item", "batch"), whole], tmp_path, on_error=told.append)
@@ -551,7 +551,7 @@ def test_what_cannot_be_joined_is_left_out_and_told(tmp_path, broken, code, poin
 
 
 @pytest.mark.parametrize(("segments", "left"), [(None, None), ("x", "x"), ([1, {"id": 2}], [{"id": 2}])])
-def test_segments_that_are_none_are_kept_or_told(tmp_path, segments, left):
+def test_invalid_segments_are_kept_or_reported(tmp_path, segments, left):
     data, summary = merged([changed(["annotations", 0, "segments_info"], segments)], tmp_path)
     assert data["annotations"][0]["segments_info"] == left
     codes = ["wrong-type"] if segments != left else []
@@ -566,7 +566,7 @@ def test_what_json_does_not_have_is_not_added_to_a_category_or_to_info(tmp_path)
     assert [(each.code, each.pointer) for each in summary.problems] == [("not-finite", "/categories/1/color")]
 
 
-def test_two_images_with_one_id_are_told(tmp_path):
+def test_two_images_with_one_id_are_reported(tmp_path):
     twice = document()
     twice["images"] *= 2
     data, summary = merged([twice], tmp_path)
@@ -574,7 +574,7 @@ def test_two_images_with_one_id_are_told(tmp_path):
     assert (summary.images, summary.counts) == (2, {"duplicate-image-id": 1})
 
 
-def test_files_that_are_no_documents_are_told_and_the_rest_is_joined(tmp_path):
+def test_invalid_files_are_reported_and_the_rest_is_merged(tmp_path):
     labels = folder(tmp_path / "labels", a={str(n): document() for n in range(300)})
     for number in range(150):
         (labels / "a" / f"{number}.json").write_text("{")
@@ -635,7 +635,7 @@ anything = st.recursive(
 
 
 @given(st.lists(st.tuples(st.sampled_from(places), anything), max_size=4), st.booleans())
-def test_anything_in_any_place_leaves_a_dataset_that_loads(tmp_path_factory, changes, first):
+def test_anything_anywhere_leaves_a_dataset_that_loads(tmp_path_factory, changes, first):
     made = document(licenses=[{"id": 1, "name": "A"}], tool={})
     for path, value in changes:
         place = made
@@ -688,7 +688,7 @@ def test_an_output_elsewhere_is_never_read_by_the_next_run(tmp_path, place):
     )
 
 
-def test_outputs_for_one_batch_or_one_file_are_refused_in_its_place(tmp_path):
+def test_outputs_in_place_of_one_batch_or_one_file_are_refused(tmp_path):
     labels = folder(tmp_path / "labels", a={"1": document()})
     for place in ("all.json", "new/all.json"):
         with pytest.raises(InvalidParameterError, match="is among the labels"):
@@ -753,7 +753,7 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no folder in which nobody can write")
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     with pytest.raises(DownloadError, match="'/proc' cannot be written"):
         coco.merge([document()], "/proc/merged.json")
 

@@ -128,7 +128,7 @@ def test_lists_of_batches_say_where_they_go(tmp_path):
     assert (items(data), summary.problem_count) == ({"train": ["1", "2"], "val": ["3", "4"]}, 0)
 
 
-def test_batches_that_lists_and_source_do_not_share_are_told(tmp_path):
+def test_batches_that_lists_and_source_do_not_share_are_reported(tmp_path):
     labels = folder(tmp_path / "labels", a={"1": document()}, b={"2": document(), "3": document()})
     told = []
     data, summary = divided(tmp_path, labels, {"train": ["a"], "val": ["c"]}, on_error=told.append)
@@ -201,7 +201,7 @@ def test_a_source_that_fails_leaves_what_was_there(tmp_path):
     assert [(path.name, path.read_text()) for path in (tmp_path / "datasets").iterdir()] == [("val.json", "before")]
 
 
-def test_pictures_are_found_from_the_folder_of_the_parts(tmp_path):
+def test_images_are_found_from_the_folder_of_the_parts(tmp_path):
     labels = folder(tmp_path / "labels", a={str(number): document() for number in range(9)})
     (labels / "a/assets").mkdir()
     for number in range(9):
@@ -212,7 +212,7 @@ def test_pictures_are_found_from_the_folder_of_the_parts(tmp_path):
         assert all((part.output.parent / image["file_name"]).is_file() for image in data[name]["images"])
 
 
-def test_what_cannot_be_joined_is_told_once_and_an_image_is_not_missed_twice(tmp_path):
+def test_an_entry_that_cannot_be_merged_is_reported_once_and_an_image_is_not_missed_twice(tmp_path):
     broken = document(info={})
     broken["annotations"].append({"id": 5, "image_id": 77, "category_id": 1})
     broken["images"][0]["width"] = float("nan")

@@ -1,4 +1,4 @@
-"""How large pictures are in a report."""
+"""How large images are in a report."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from cfplatform.report import thumbnails
 
 
 @pytest.mark.parametrize(("count", "side"), [(1, 640), (200, 640), (201, 480), (3000, 320), (3001, 240), (50_000, 240)])
-def test_the_more_pictures_the_smaller_they_are(count, side):
+def test_the_more_images_the_smaller_they_are(count, side):
     assert thumbnails.side_for(count) == side

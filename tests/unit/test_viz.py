@@ -79,7 +79,7 @@ def test_a_packed_mask_is_drawn_as_the_same_unpacked():
     assert drawn(packed).tobytes() == drawn(MASK).tobytes()
 
 
-def test_a_mask_of_another_size_than_the_picture_is_no_mask():
+def test_a_mask_of_another_size_than_the_image_is_no_mask():
     assert drawn({"category_id": 7, "segmentation": {"size": [30, 40], "counts": [0, 1200]}}).getcolors() == [
         (120000, GROUND)
     ]
@@ -120,7 +120,7 @@ def test_names_are_written_on_plates_above_their_boxes():
 
 
 @pytest.mark.parametrize("corner", [(-50, -50), (390, -20), (-30, 290), (395, 295)])
-def test_names_stay_inside_of_the_picture(corner):
+def test_names_stay_inside_of_the_image(corner):
     box = {"category_id": 7, "bbox": [*corner, 100, 100]}
     with_name, without = drawn(box), drawn(box, labels=False)
     difference = Image.frombytes(
@@ -136,7 +136,7 @@ def test_names_stay_inside_of_the_picture(corner):
     assert bottom - top > 10
 
 
-def test_names_of_boxes_at_one_place_are_kept_apart():
+def test_names_of_boxes_at_one_position_are_kept_apart():
     once, often = drawn(BOX), drawn(BOX, BOX, BOX)
     assert changed(once, often, (100, 60, 200, 300))
 
@@ -155,7 +155,7 @@ def test_captions_stand_at_the_lower_edge():
     assert not changed(result, plain, (0, 0, 400, 250))
 
 
-def test_what_is_not_drawn_is_told(monkeypatch):
+def test_annotations_that_are_not_drawn_are_counted(monkeypatch):
     monkeypatch.setattr(marks, "MAX_MARKS", 1)
     corner = {"category_id": 7, "bbox": [0, 0, 20, 20]}
     one, two = drawn(BOX), drawn(BOX, corner)
@@ -194,21 +194,21 @@ def test_polygons_that_are_long_to_fill_have_only_their_outline(monkeypatch):
     assert (result.getpixel((200, 135)), result.getpixel((200, 60))) == (GROUND, COLOUR)
 
 
-# --- Pictures -------------------------------------------------------------------------------------------------------
+# --- Images ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_blank_picture_has_the_size_of_the_document():
+def test_a_blank_image_has_the_size_of_the_document():
     assert viz.draw(document(BOX)).size == (400, 300)
     assert viz.draw({}).size == (640, 480)
     assert viz.draw(document(size=(10**9, 1))).size == (4096, 1)
 
 
 @pytest.mark.parametrize(("size", "expected"), [((10, 4), (260, 104)), ((255, 100), (510, 200)), ((1, 1), (256, 256))])
-def test_small_pictures_are_enlarged(size, expected):
+def test_small_images_are_enlarged(size, expected):
     assert drawn(size=size).size == expected
 
 
-def test_a_large_picture_is_reduced_first_and_labels_with_it():
+def test_a_large_image_is_reduced_first_and_labels_with_it():
     large = Image.new("RGB", (20000, 200), GROUND)
     box = {"category_id": 7, "bbox": [5000, 0, 5000, 200]}
     result = drawn(box, size=(20000, 200), picture=large, labels=False, max_size=2000)
@@ -217,12 +217,12 @@ def test_a_large_picture_is_reduced_first_and_labels_with_it():
     assert large.size == (20000, 200)
 
 
-def test_labels_are_scaled_where_the_document_tells_another_size():
+def test_labels_are_scaled_if_the_document_has_another_size():
     result = drawn(BOX, picture=Image.new("RGB", (800, 600), GROUND), labels=False)
     assert result.getpixel((200, 270)) == result.getpixel((599, 270)) == COLOUR
 
 
-def test_paths_and_bytes_are_pictures(tmp_path):
+def test_paths_and_bytes_are_images(tmp_path):
     buffer = io.BytesIO()
     Image.new("RGB", (400, 300), GROUND).save(buffer, "PNG")
     (tmp_path / "a.png").write_bytes(buffer.getvalue())
@@ -242,7 +242,7 @@ def sideways(size=(300, 400)):
     return buffer.getvalue()
 
 
-def test_a_picture_is_turned_upright_unless_the_document_has_it_as_it_lies():
+def test_an_image_is_turned_upright_unless_the_document_has_the_stored_size():
     upright = viz.draw(document(size=(400, 300)), sideways())
     assert upright.size == (400, 300)
     assert upright.getpixel((395, 150)) > (250, 250, 250)
@@ -269,7 +269,7 @@ def test_what_is_drawn_on_is_what_a_training_sample_has(tmp_path, orientation, s
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16", "HSV", "LAB"])
-def test_pictures_of_every_mode(mode):
+def test_images_of_every_mode(mode):
     assert drawn(BOX, picture=Image.new(mode, (400, 300))).mode == "RGB"
 
 
@@ -280,13 +280,13 @@ def test_grey_levels_of_sixteen_bits_are_stretched_to_what_can_be_seen():
     assert (result.getpixel((10, 10)), result.getpixel((390, 10))) == ((255,) * 3, (0,) * 3)
 
 
-def test_the_picture_of_the_caller_stays_as_it_is():
+def test_the_image_of_the_caller_stays_as_it_is():
     ground = Image.new("RGB", (400, 300), GROUND)
     drawn(BOX, picture=ground)
     assert ground.getcolors() == [(120000, GROUND)]
 
 
-def test_what_is_no_picture_is_an_error_that_says_so(tmp_path):
+def test_an_unreadable_image_is_an_error_that_says_so(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
     for picture, words in (
         (tmp_path / "a.png", "'a.png' is not an image that can be read"),
