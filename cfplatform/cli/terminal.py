@@ -80,6 +80,7 @@ class BarReporter(Reporter):
         """Show the bar."""
         super().start(total)
         with self._lock:
+            # Only a spinner shows the description.
             self._bar.add_task("Checking the export", total=total, failed="", speed="")
             self._bar.live.start(refresh=True)
 

@@ -50,26 +50,25 @@ class Sandbox:
     those for a work item raise `LookupError` if there is none.
 
     Args:
-        items: How many work items there are.
-        batches: How many batches they are spread over, in order; 5, or as many as there are ``batch_names``.
+        items: Number of work items.
+        batches: Number of batches that they are spread over, in order; 5, or as many as there are ``batch_names``.
         seed: Seed for the generated data.
         port: The port to listen on; 0 picks a free one.
-        in_review: The part of the items, 0 to 1, that is in ``CLIENT_REVIEW`` and has no annotation yet.
-        batch_names: The names of the first batches; the others keep their usual ones.
+        in_review: Fraction of the items, 0 to 1, that is in ``CLIENT_REVIEW`` and has no annotation yet.
+        batch_names: Names of the first batches; the others have default names.
         api_key: The key that requests need; derived from the seed if omitted.
-        latency: Seconds by which every response is delayed.
-        url_lifetime: Seconds for which a signed URL works.
-        page_size_default: The page size of a listing that does not give ``limit``.
-        cursor_style: How the cursors of a page are spelled: ``camel`` (``cursorNext``) or ``snake``
+        latency: Delay of each response in seconds.
+        url_lifetime: Seconds until a signed URL expires.
+        page_size_default: Page size of a listing without ``limit``.
+        cursor_style: Spelling of the cursors of a page: ``camel`` (``cursorNext``) or ``snake``
             (``cursor_next``).
         with_total: Whether listings of work items show the number of matches.
-        overlap: How many entries of a page are repeated at the start of the next one.
-        unbatched: How many of the last work items belong to no batch.
-        absolute_assets: Whether ``assetUrl`` is an absolute URL that everybody can read, rather than a path in
-            the space.
+        overlap: Number of entries of a page that are repeated at the start of the next one.
+        unbatched: Number of work items, the last ones, that belong to no batch.
+        absolute_assets: Whether ``assetUrl`` is a public absolute URL instead of a path in the space.
         export_seconds: Seconds that an export takes.
-        export_url_lifetime: Seconds for which the ``downloadUrl`` of an export works; 7 days if omitted.
-        webhook_url: Where webhooks go if a work item has no ``metadata.callbackUrl``; nowhere if omitted.
+        export_url_lifetime: Seconds until the ``downloadUrl`` of an export expires; 7 days if omitted.
+        webhook_url: URL for the webhooks of work items without ``metadata.callbackUrl``.
         host: The loopback address to listen on.
 
     Example:
@@ -88,14 +87,14 @@ class Sandbox:
         "_platform.webhooks.deliveries", "The last webhooks (up to 10,000), oldest first, with their outcome."
     )
     requests: list[RecordedRequest] = _shown("_recorder.requests", "The last requests (up to 200,000), oldest first.")
-    counts: dict[str, int] = _shown("_recorder.counts", "How many requests there were of each kind.")
-    in_flight: int = _shown("_recorder.in_flight", "How many requests are under way.")
-    max_in_flight: int = _shown("_recorder.max_in_flight", "How many requests were under way at once, at most.")
-    connections: int = _shown("_recorder.connections", "How many connections were opened.")
-    leaks: int = _shown("_recorder.leaks", "How many requests brought an API key or other credentials to the storage.")
+    counts: dict[str, int] = _shown("_recorder.counts", "Number of requests of each kind.")
+    in_flight: int = _shown("_recorder.in_flight", "Number of requests under way.")
+    max_in_flight: int = _shown("_recorder.max_in_flight", "Highest number of requests under way at once.")
+    connections: int = _shown("_recorder.connections", "Number of connections that were opened.")
+    leaks: int = _shown("_recorder.leaks", "Number of requests with an API key or other credentials to the storage.")
 
-    latency: float = _setting("latency", "Seconds by which every response is delayed.")
-    url_lifetime: float = _setting("url_lifetime", "Seconds for which URLs signed from now on work.")
+    latency: float = _setting("latency", "Delay of each response in seconds.")
+    url_lifetime: float = _setting("url_lifetime", "Seconds until URLs that are signed from now on expire.")
     export_seconds: float = _setting(
         "export_seconds", "Seconds that an export takes; a new value also counts for the one that is running."
     )

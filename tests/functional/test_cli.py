@@ -16,7 +16,7 @@ import pytest
 
 import cfplatform
 from cfplatform.cli import cli
-from tests.functional.shell import ESCAPE, HOSTILE, environment, json_lines, on_terminal, run, started
+from tests.functional.shell import ESCAPE, HOSTILE, environment, json_lines, on_terminal, run, shown, started
 
 #: Exit codes of a reader that went away: a plain end, or what a shell shows for SIGPIPE.
 PIPE_CODES = {0, 141}
@@ -235,13 +235,13 @@ def test_no_color_is_respected_and_a_dumb_terminal_gets_lines(world, tmp_path):
 def test_a_hostile_batch_name_cannot_drive_the_terminal(world, tmp_path):
     world.rename_batch(1001, HOSTILE)
     done = run("batches", sandbox=world)
-    shown = "Ev\ufffd[31mil\ufffd \ufffd]0;pwned\ufffd[red]markup[/red] tab line \ufffdrtl :boom:"
-    assert done.stdout.splitlines()[0].split("\t")[1] == shown
+    cleaned = "Ev\ufffd[31mil\ufffd \ufffd]0;pwned\ufffd[red]markup[/red] tab line \ufffdrtl :boom:"
+    assert done.stdout.splitlines()[0].split("\t")[1] == cleaned
     code, screen = on_terminal("batches", sandbox=world, columns=120)
     assert code == 0
     header, first, *_ = screen.splitlines()
     assert "Completed" in header
-    assert shown in first
+    assert cleaned in first
     assert re.sub(r"\x1b\[[01]m|\n", "", screen).isprintable()
     code, screen = on_terminal("download", tmp_path, "--batch-id", 1001, sandbox=world)
     assert code == 0
@@ -255,6 +255,24 @@ def test_a_table_fits_a_narrow_terminal(world):
     assert len(lines) == 3
     assert max(map(len, lines)) <= 70
     assert "…" in lines[1]
+
+
+@pytest.mark.parametrize("columns", [25, 50])
+def test_a_narrow_terminal_gets_fewer_columns_and_complete_ids(world, columns):
+    _, screen = on_terminal("batches", sandbox=world, columns=columns)
+    lines = shown(screen).splitlines()
+    assert max(map(len, lines)) <= columns
+    assert lines[0].split()[:3] == ["Id", "Name", "Completed"]
+    assert [re.findall(r"\b1\d{3}\b|\d+/\d+", line) for line in lines[1:]] == [["1001", "9/12"], ["1002", "11/13"]]
+
+
+def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandbox):
+    sandbox = make_sandbox(items=230)
+    _, screen = on_terminal("work-items", "--all", sandbox=sandbox, columns=60)
+    header, *lines = shown(screen).splitlines()
+    assert header.split() == ["Id", "Batch", "Status"]
+    assert [line.split()[0] for line in lines] == list(sandbox.work_item_ids())
+    assert {line.split()[-1] for line in lines} == {"COMPLETED"}
 
 
 # --- Errors ------------------------------------------------------------------------------------------------
