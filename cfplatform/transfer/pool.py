@@ -4,7 +4,7 @@ The caller's thread reads the jobs and hands out what is finished, so an iterabl
 to be done for a job is cut into tasks; whichever worker is free takes the next one.
 
 A worker is started when there is work for it and those before it leave the interpreter idle, and it stays. Only one
-thread computes at a time, so where a server answers at once two of them do less than one; where each answer takes a
+thread computes at a time, so where a server responds at once two of them do less than one; where each response takes a
 while, all are started after the first look.
 """
 
@@ -344,7 +344,7 @@ class Pool(Generic[J]):
             with self._lock:
                 share = (self._computed - before) / (time.monotonic() - began)
                 if share < BUSY and not was_idle and not self._idle:
-                    # As many as would compute all the time between them, if they go on like this.
+                    # As many as would compute all the time between them, if they stay like this.
                     self._useful = math.ceil((len(self._threads) - 1) / max(share, 0.001))
                     self._is_watching = False
                     return True

@@ -177,7 +177,7 @@ class ExecutorSteps:
         """Yield the jobs when they are done. If the iterable raises, what was taken is finished first.
 
         Raises:
-            CFPlatformError: What stops the whole run: the key is refused, the disk is full, or the executor fails.
+            CFPlatformError: What ends the run: the key is refused, the disk is full, or the executor fails.
         """
         pid = os.getpid()
         try:

@@ -67,7 +67,7 @@ class Resumable:
         self._folder = local.Folder(self._outer, self._own)
         self._drop_foreign()
         self._file = os.fdopen(self._open(_DATA, os.O_RDWR | os.O_CREAT), "r+b", buffering=0)
-        #: What the storage said that the object is, with the answer that brought its first byte.
+        #: What the storage said that the object is, with the response that brought its first byte.
         self.media_type: str
         self._etag, self.total, self.media_type = self._read_note()
         if self._etag is None:
@@ -121,7 +121,7 @@ class Resumable:
     # --- As the transport sees it ----------------------------------------------------------------------------
 
     def headers(self) -> Mapping[str, str]:
-        """Return what asks for the rest, provided that it belongs to the same object."""
+        """Return the headers that request the rest, provided that it belongs to the same object."""
         if self._etag is None or self._size == 0:
             return {}
         return {"Range": f"bytes={self._size}-", "If-Range": self._etag}
@@ -200,16 +200,13 @@ class Resumable:
             with local.Folder(self._root, *path.split("/")[:-1]) as folder:
                 if folder.descriptor is not None:
                     os.fsync(folder.descriptor)
-        self._remove()
+        self.discard()
         return local.Written(found.st_size, found.st_mtime_ns)
 
     def discard(self) -> None:
-        """Remove it."""
-        self._file.close()
-        self._remove()
-
-    def _remove(self) -> None:
+        """Remove what is left of it."""
         self._done = True
+        self._file.close()
         self._unlink(_NOTE)
         self._unlink(_DATA)
         self._folder.close()
@@ -295,9 +292,9 @@ def fetch(
         target: Where it is collected.
         renew: Returns a new signed URL, when the storage says that the one in use has expired; ``None`` where there
             can be none.
-        look: Called with each answer before its body is read; what it raises refuses the answer.
+        look: Called with each response before its body is read; what it raises refuses it.
         plain: Whether an ``http://`` address will do.
-        is_essential: Whether the run cannot go on without it.
+        is_essential: Whether the run needs it.
 
     Raises:
         CFPlatformError: If it cannot be had; what arrived is kept.
@@ -314,7 +311,7 @@ def fetch(
     def renewed(refusal: APIError) -> str | None:
         nonlocal url, has_restarted, renewals, reached
         is_range_refused = refusal.status_code == 416 and target.position() > 0
-        # Once: a storage that refuses every range and breaks off every body would be asked for ever.
+        # Once: a storage that refuses every range and breaks off every body would be requested forever.
         if is_range_refused and not has_restarted and not target.is_complete(refusal):
             has_restarted = True
             target.restart()

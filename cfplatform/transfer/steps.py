@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from .. import http, params
 from ..destination import local
@@ -135,7 +134,7 @@ class Steps:
         """Yield the jobs when they are done; see :meth:`Pool.run`.
 
         Raises:
-            CFPlatformError: What stops the whole run: the key is refused, the platform is away, or the disk is full.
+            CFPlatformError: What ends the run: the key is refused, the platform is away, or the disk is full.
         """
         return self._pool.run(jobs, self._begin)
 
@@ -234,7 +233,7 @@ class Steps:
 
 
 def _concerns_all(job: Job, error: CFPlatformError) -> bool:
-    """Tell whether every other item would meet the same: no key, no answer, nothing saved, no socket opened."""
+    """Tell whether every other item would meet the same: no key, no response, nothing saved, no socket opened."""
     if isinstance(error, (AuthenticationError, PermissionDeniedError)):
         # From the storage it is about one object.
         return not job.is_signed
@@ -296,7 +295,7 @@ def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple
             )
         found, path = space_id, url.lstrip("/")
     if any(part in ("", ".", "..") for part in [found, *path.split("/")]) or not path.isprintable():
-        raise UnsafePathError(f"The {what}'s path {blank(url)!r} would lead out of its space; nothing was asked for.")
+        raise UnsafePathError(f"The {what}'s path {blank(url)!r} would lead out of its space; nothing was requested.")
     return found, path
 
 
@@ -311,7 +310,7 @@ def sign(calls: Transport, space_id: str, paths: Sequence[str], run: Run = SINGL
     """Return for each path its signed URL, or the reason why there is none.
 
     Raises:
-        CFPlatformError: If the platform refuses the whole request or cannot be reached.
+        CFPlatformError: If the platform refuses the request or cannot be reached.
     """
     signed: dict[str, str | DownloadError] = {}
     for group in params.chunks(list(dict.fromkeys(paths)), MAX_PATHS):
@@ -345,7 +344,8 @@ def _sign_group(calls: Transport, space_id: str, paths: Sequence[str], run: Run)
             if isinstance(entry, dict)
             and isinstance(entry.get("path"), str)
             and entry["path"] in wanted
-            and _is_url(entry.get("signedUrl"))
+            and isinstance(entry.get("signedUrl"), str)
+            and "://" in entry["signedUrl"]
         }
     if len(paths) == 1:
         return {paths[0]: DownloadError(f"The platform refused to sign {paths[0]!r}: {refusal}")}
@@ -353,10 +353,3 @@ def _sign_group(calls: Transport, space_id: str, paths: Sequence[str], run: Run)
     middle = len(paths) // 2
     halves = paths[:middle], paths[middle:]
     return {path: url for half in halves for path, url in _sign_group(calls, space_id, half, run).items()}
-
-
-def _is_url(value: object) -> bool:
-    try:
-        return isinstance(value, str) and bool(urlsplit(value).scheme)
-    except ValueError:
-        return False
