@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from .. import http, params
 from ..destination import local
@@ -344,8 +345,7 @@ def _sign_group(calls: Transport, space_id: str, paths: Sequence[str], run: Run)
             if isinstance(entry, dict)
             and isinstance(entry.get("path"), str)
             and entry["path"] in wanted
-            and isinstance(entry.get("signedUrl"), str)
-            and "://" in entry["signedUrl"]
+            and _is_url(entry.get("signedUrl"))
         }
     if len(paths) == 1:
         return {paths[0]: DownloadError(f"The platform refused to sign {paths[0]!r}: {refusal}")}
@@ -353,3 +353,10 @@ def _sign_group(calls: Transport, space_id: str, paths: Sequence[str], run: Run)
     middle = len(paths) // 2
     halves = paths[:middle], paths[middle:]
     return {path: url for half in halves for path, url in _sign_group(calls, space_id, half, run).items()}
+
+
+def _is_url(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(urlsplit(value).scheme)
+    except ValueError:
+        return False

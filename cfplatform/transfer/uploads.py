@@ -12,7 +12,7 @@ import stat
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from .. import http, progress
 from ..exceptions import (
