@@ -69,7 +69,6 @@ class Pool(Generic[J]):
             results.
         handle: The step for a group.
         size: Jobs in a group, at the most.
-        first: What makes the first group full, so that first results come soon.
         window: Jobs, at the most, that came in and did not go out.
         concerns_all: Tells whether an error of a job's step would meet every other job too.
         ordered: Hand out jobs in the order in which they came, not as they finish.
@@ -89,7 +88,6 @@ class Pool(Generic[J]):
         *,
         window: int,
         concerns_all: Callable[[J, CFPlatformError], bool],
-        first: int | None = None,
         ordered: bool = False,
         budget: MemoryBudget | None = None,
         on_wait: Callable[[], object] | None = None,
@@ -119,7 +117,8 @@ class Pool(Generic[J]):
         # What is to be done: first what has an order, then a full group, then the rest.
         self._first: list[tuple[int, J, Step[J]]] = []
         self._group: list[J] = []
-        self._full = size if first is None else first
+        # The first group is full sooner, so that first results come soon.
+        self._full = min(workers, size)
         self._grew_at = 0.0
         self._rest: deque[tuple[Step[J], list[J]]] = deque()
         #: Steps under way by which jobs may join the group.

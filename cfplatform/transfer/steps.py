@@ -120,7 +120,6 @@ class Steps:
             workers,
             self._sign,
             SIGN_GROUP,
-            first=min(workers, SIGN_GROUP),
             # Enough that one group is fetched while the next is annotated.
             window=2 * SIGN_GROUP + 4 * workers,
             concerns_all=_concerns_all,
