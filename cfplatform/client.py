@@ -1137,7 +1137,7 @@ def _results(
         reporter.start(count)
         try:
             with contextlib.closing(downloader.results(pages)) as results:
-                for result in results:
+                for _, result in results:
                     reporter.advance(result.outcome, result.written or result.size)
                     yield result
         finally:

@@ -31,8 +31,8 @@ DEFAULT_FOLDER = "Default"
 class Downloader:
     """One run of downloads into one destination; it holds the state open while it lasts.
 
-    ``batch_names`` returns the names of a project's batches by id; it is called with whether to ask again because one
-    is missing, and with the run.
+    ``batch_names`` returns the names of a project's batches by id; it is called with whether to fetch them again
+    because one is missing, and with the run.
     """
 
     def __init__(
@@ -52,7 +52,6 @@ class Downloader:
         executor: Executor | None = None,
         dry_run: bool = False,
     ) -> None:
-        self._calls = calls
         self._documents = documents
         self._with_assets = assets
         self._destination = destination
@@ -87,13 +86,8 @@ class Downloader:
         self._destination.release()
         self._state.close()
 
-    def results(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[DownloadResult]:
-        """Yield a result for each item of some pages as it finishes."""
-        with contextlib.closing(self._outcomes(pages)) as outcomes:
-            for _, result in outcomes:
-                yield result
-
-    def _outcomes(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[tuple[Job, DownloadResult]]:
+    def results(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[tuple[Job, DownloadResult]]:
+        """Yield a job and its result for each item of some pages as it finishes."""
         planned = (job for page in pages for group in _groups(page) for job in self._jobs(group))
         with contextlib.closing(self._steps.run(planned)) as jobs:
             for job in jobs:
@@ -121,8 +115,8 @@ class Downloader:
             waiting.clear()
 
         try:
-            with contextlib.closing(self._outcomes(pages)) as outcomes:
-                for job, result in outcomes:
+            with contextlib.closing(self.results(pages)) as results:
+                for job, result in results:
                     _count(summary, result)
                     waiting.append(_row(result, job.target))
                     if len(waiting) >= RESULTS_AT_ONCE:

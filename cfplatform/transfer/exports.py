@@ -150,7 +150,7 @@ class Exports:
 
     def _made(self, data: Any) -> Export:
         if not isinstance(data, dict) or not isinstance(data.get("exportId"), str):
-            raise InvalidResponseError("The answer is no export: it has no exportId.")
+            raise InvalidResponseError("The response is not a valid export: it has no exportId.")
         return self._make(data)
 
     # --- Creating --------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ class Exports:
         failed = f"; the last poll failed: {problem.message.rstrip('.')}" if problem else ""
         raise _with_export(
             ExportTimeoutError(
-                f"Export {export_id} is {state} after {timeout:g} s{failed}. The platform goes on with it.",
+                f"Export {export_id} is {state} after {timeout:g} s{failed}. The platform continues with it.",
                 parameter="timeout",
                 hint=f"Call wait_for_export({export_id!r}) again, or pass a longer timeout.",
             ),
@@ -322,7 +322,7 @@ class Exports:
     def iter_members(
         self, export_id: str, pattern: str, destination: str | os.PathLike[str] | None
     ) -> Iterator[archives.ArchiveMember]:
-        """Iterate over the files in an archive; it is downloaded when the first one is asked for."""
+        """Iterate over the files in an archive; it is downloaded when the first one is requested."""
         if not isinstance(pattern, str):
             raise InvalidParameterError(
                 f"pattern must be text such as '*.json', not {shown(pattern)}.", parameter="pattern"

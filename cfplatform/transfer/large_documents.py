@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -34,7 +35,6 @@ class Rewriter:
 
     def __init__(self, head: Sequence[bytes], asset_url: str | None) -> None:
         self._asset_url = asset_url
-        self._scanned = len(head)
         self._scanner = Scanner()
         for piece in head:
             self._scanner.feed(piece)
@@ -42,9 +42,9 @@ class Rewriter:
         start, end, value = self._edit
         self._undo = Edit(start, start + len(value), b"".join(_between(head, start, end)))
 
-    def rewritten(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the edited document, given all of its pieces, beginning with those of the first part."""
-        return applied(self._edit, self._scanning(pieces))
+    def rewritten(self, head: Iterable[bytes], rest: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the edited document, given the pieces of its first part again and all others."""
+        return applied(self._edit, itertools.chain(head, self._scanning(rest)))
 
     def corrected(self, written: Callable[[], Iterable[bytes]]) -> Iterator[bytes] | None:
         """Return what has to be written instead, made of what was written; ``None`` if that was right."""
@@ -52,9 +52,8 @@ class Rewriter:
         return None if found == self._edit else applied(found, applied(self._undo, written()))
 
     def _scanning(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        for number, piece in enumerate(pieces):
-            if number >= self._scanned:
-                self._scanner.feed(piece)
+        for piece in pieces:
+            self._scanner.feed(piece)
             yield piece
         self._scanner.feed(b"", last=True)
 

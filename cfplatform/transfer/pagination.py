@@ -217,9 +217,9 @@ def _next_cursor(page: dict[str, Any], query: Query, number: int) -> str | None:
     """Read the next cursor in either spelling; a null in one means "look at the other"."""
     meta = page.get("meta")
     if not isinstance(meta, dict):
-        asked = next((int(value) for key, value in query if key == "limit"), None)
-        if asked is not None and len(page["items"]) >= asked:
-            raise InvalidResponseError(f"Page {number} of the listing is full but does not say how to go on.")
+        size = next((int(value) for key, value in query if key == "limit"), None)
+        if size is not None and len(page["items"]) >= size:
+            raise InvalidResponseError(f"Page {number} of the listing is full but names no next cursor.")
         return None
     following = meta.get("cursorNext")
     if following is None:

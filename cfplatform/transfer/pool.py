@@ -4,7 +4,7 @@ The caller's thread reads the jobs and hands out what is finished, so an iterabl
 to be done for a job is cut into tasks; whichever worker is free takes the next one.
 
 A worker is started when there is work for it and those before it leave the interpreter idle, and it stays. Only one
-thread computes at a time, so where a server answers at once two of them do less than one; where each answer takes a
+thread computes at a time, so where a server responds at once two of them do less than one; where each response takes a
 while, all are started after the first look.
 """
 
@@ -69,7 +69,6 @@ class Pool(Generic[J]):
             results.
         handle: The step for a group.
         size: Jobs in a group, at the most.
-        first: What makes the first group full, so that first results come soon.
         window: Jobs, at the most, that came in and did not go out.
         concerns_all: Tells whether an error of a job's step would meet every other job too.
         ordered: Hand out jobs in the order in which they came, not as they finish.
@@ -89,7 +88,6 @@ class Pool(Generic[J]):
         *,
         window: int,
         concerns_all: Callable[[J, CFPlatformError], bool],
-        first: int | None = None,
         ordered: bool = False,
         budget: MemoryBudget | None = None,
         on_wait: Callable[[], object] | None = None,
@@ -119,7 +117,8 @@ class Pool(Generic[J]):
         # What is to be done: first what has an order, then a full group, then the rest.
         self._first: list[tuple[int, J, Step[J]]] = []
         self._group: list[J] = []
-        self._full = size if first is None else first
+        # The first group is full sooner, so that first results come soon.
+        self._full = min(workers, size)
         self._grew_at = 0.0
         self._rest: deque[tuple[Step[J], list[J]]] = deque()
         #: Steps under way by which jobs may join the group.
@@ -344,7 +343,7 @@ class Pool(Generic[J]):
             with self._lock:
                 share = (self._computed - before) / (time.monotonic() - began)
                 if share < BUSY and not was_idle and not self._idle:
-                    # As many as would compute all the time between them, if they go on like this.
+                    # As many as would compute all the time between them, if they stay like this.
                     self._useful = math.ceil((len(self._threads) - 1) / max(share, 0.001))
                     self._is_watching = False
                     return True

@@ -52,14 +52,10 @@ KEPT_TRANSPORTS = 4
 
 def checked(executor: Executor | None) -> Executor | None:
     """Check that it is an executor."""
-    if executor is not None and not callable(getattr(executor, "submit", None)):
+    if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
         raise InvalidParameterError(
-            f"executor must be a concurrent.futures.Executor or have such a submit(), not {shown(executor)}.",
+            f"executor must be a concurrent.futures.Executor object or have such a submit(), not {shown(executor)}.",
             parameter="executor",
-        )
-    if isinstance(executor, type):
-        raise InvalidParameterError(
-            f"executor must be an object, not the class {executor.__name__}.", parameter="executor"
         )
     return executor
 
@@ -128,22 +124,6 @@ def _ensure_wanted(mark: Path) -> None:
 # --- In the caller's process -------------------------------------------------------------------------------------
 
 
-def check_settings(settings: Settings) -> None:
-    """Check that other processes can be given the settings of a client."""
-    problem = ""
-    try:
-        pickle.dumps(settings)
-    except Exception as error:
-        problem = type(error).__name__
-    if problem:
-        # Everything else is checked to be plain values. Raised here, so that no frame or context holds the key.
-        raise ConfigurationError(
-            f"executor= needs a client whose settings can be pickled ({problem}): pass retries=... as a number, or "
-            "as a urllib3.Retry of a class that is importable in the worker processes.",
-            parameter="executor",
-        )
-
-
 class ExecutorSteps:
     """Runs jobs as :class:`Steps` does, but in the processes of an executor, which is not shut down.
 
@@ -160,7 +140,18 @@ class ExecutorSteps:
         *,
         inject: bool,
     ) -> None:
-        check_settings(settings)
+        problem = ""
+        try:
+            pickle.dumps(settings)
+        except Exception as error:
+            problem = type(error).__name__
+        if problem:
+            # Everything else is checked to be plain values. Raised here, so that no frame or context holds the key.
+            raise ConfigurationError(
+                f"executor= needs a client whose settings can be pickled ({problem}): pass retries=... as a number, or "
+                "as a urllib3.Retry of a class that is importable in the worker processes.",
+                parameter="executor",
+            )
         self._executor = executor
         self._settings = settings
         self._destination = destination
@@ -174,7 +165,7 @@ class ExecutorSteps:
         """Yield the jobs when they are done. If the iterable raises, what was taken is finished first.
 
         Raises:
-            CFPlatformError: What stops the whole run: the key is refused, the disk is full, or the executor fails.
+            CFPlatformError: What ends the run: the key is refused, the disk is full, or the executor fails.
         """
         pid = os.getpid()
         mark = self._destination.part()

@@ -102,10 +102,12 @@ class Receiver:
         self, part: PartFile, path: str, head: list[bytes], chunks: Iterator[bytes], asset_url: str | None
     ) -> Written:
         """Save a document that is too large to be parsed, as it arrives."""
-        rewriter = large_documents.Rewriter(head, asset_url) if self._inject else None
-        pieces = _with_checked_ends(itertools.chain(_taken(head), chunks))
-        _write(part, pieces if rewriter is None else rewriter.rewritten(pieces))
-        corrected = None if rewriter is None else rewriter.corrected(part.read_back)
+        if not self._inject:
+            _write(part, itertools.chain(_taken(head), chunks))
+            return part.commit(path)
+        rewriter = large_documents.Rewriter(head, asset_url)
+        _write(part, rewriter.rewritten(_taken(head), chunks))
+        corrected = rewriter.corrected(part.read_back)
         if corrected is None:
             return part.commit(path)
         with self._destination.part() as second:
@@ -141,16 +143,6 @@ def _extension(asset_url: str, media_type: str) -> str:
     return naming.extension(path, "") or mimetypes.guess_extension(media_type) or DEFAULT_EXTENSION
 
 
-def _with_checked_ends(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the pieces of a document; raise after the last one if the first and the last bytes are not an object's."""
-    head = tail = b""
-    for piece in pieces:
-        head += piece[: END - len(head)]
-        tail = (tail + piece[-END:])[-END:]
-        yield piece
-    documents.check_ends(head, tail)
-
-
 def _taken(pieces: list[bytes]) -> Iterator[bytes]:
     """Yield pieces so that nothing holds them any longer."""
     pieces.reverse()
@@ -159,5 +151,10 @@ def _taken(pieces: list[bytes]) -> Iterator[bytes]:
 
 
 def _write(part: PartFile, pieces: Iterable[bytes]) -> None:
+    """Write the pieces of a document; raise after the last one if it does not begin and end as an object does."""
+    head = tail = b""
     for piece in pieces:
+        head += piece[: END - len(head)]
+        tail = (tail + piece[-END:])[-END:]
         part.write(piece)
+    documents.check_ends(head, tail)

@@ -160,7 +160,7 @@ class Resumable:
     # --- As the transport sees it ----------------------------------------------------------------------------
 
     def headers(self) -> Mapping[str, str]:
-        """Return what asks for the rest, provided that it belongs to the same object."""
+        """Return the headers that request the rest, provided that it belongs to the same object."""
         if self._etag is None or self._size == 0:
             return {}
         return {"Range": f"bytes={self._size}-", "If-Range": self._etag}
@@ -254,7 +254,7 @@ class Resumable:
                 with local.Folder(self._root, *path.split("/")[:-1]) as folder:
                     if folder.descriptor is not None:
                         os.fsync(folder.descriptor)
-        self._end()
+        self.discard()
         return written._replace(digest=digest)
 
     def _saved_again(self, path: str) -> local.Written:
@@ -266,10 +266,7 @@ class Resumable:
             return part.commit(path)
 
     def discard(self) -> None:
-        """Remove it."""
-        self._end()
-
-    def _end(self) -> None:
+        """Remove what is left of it."""
         self._done = True
         _remove(self._outer, self._folder)
         self._file.close()
@@ -364,9 +361,9 @@ def fetch(
         target: Where it is collected.
         renew: Returns a new signed URL, when the storage says that the one in use has expired; ``None`` where there
             can be none.
-        look: Called with each answer before its body is read; what it raises refuses the answer.
+        look: Called with each response before its body is read; what it raises refuses it.
         plain: Whether an ``http://`` address will do.
-        is_essential: Whether the run cannot go on without it.
+        is_essential: Whether the run needs it.
 
     Raises:
         CFPlatformError: If it cannot be had; what arrived is kept.
@@ -383,7 +380,7 @@ def fetch(
     def renewed(refusal: APIError) -> str | None:
         nonlocal url, has_restarted, renewals, reached
         is_range_refused = refusal.status_code == 416 and target.position() > 0
-        # Once: a storage that refuses every range and breaks off every body would be asked for ever.
+        # Once: a storage that refuses every range and breaks off every body would be requested forever.
         if is_range_refused and not has_restarted and not target.is_complete(refusal):
             has_restarted = True
             target.restart()

@@ -118,7 +118,6 @@ class Steps:
             workers,
             self._sign,
             SIGN_GROUP,
-            first=min(workers, SIGN_GROUP),
             # Enough that one group is fetched while the next is annotated.
             window=2 * SIGN_GROUP + 4 * workers,
             concerns_all=_concerns_all,
@@ -133,7 +132,7 @@ class Steps:
         """Yield the jobs when they are done; see :meth:`Pool.run`.
 
         Raises:
-            CFPlatformError: What stops the whole run: the key is refused, the platform is away, or the disk is full.
+            CFPlatformError: What ends the run: the key is refused, the platform is away, or the disk is full.
         """
         return self._pool.run(jobs, self._begin)
 
@@ -227,7 +226,7 @@ class Steps:
 
 
 def _concerns_all(job: Job, error: CFPlatformError) -> bool:
-    """Tell whether every other item would meet the same: no key, no answer, nothing saved, no socket opened."""
+    """Tell whether every other item would meet the same: no key, no response, nothing saved, no socket opened."""
     if isinstance(error, (AuthenticationError, PermissionDeniedError)):
         # From the storage it is about one object.
         return not job.is_signed
@@ -289,7 +288,7 @@ def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple
             )
         found, path = space_id, url.lstrip("/")
     if any(part in ("", ".", "..") for part in [found, *path.split("/")]) or not path.isprintable():
-        raise UnsafePathError(f"The {what}'s path {blank(url)!r} would lead out of its space; nothing was asked for.")
+        raise UnsafePathError(f"The {what}'s path {blank(url)!r} would lead out of its space; nothing was requested.")
     return found, path
 
 
@@ -304,7 +303,7 @@ def sign(calls: Transport, space_id: str, paths: Sequence[str], run: Run = SINGL
     """Return for each path its signed URL, or the reason why there is none.
 
     Raises:
-        CFPlatformError: If the platform refuses the whole request or cannot be reached.
+        CFPlatformError: If the platform refuses the request or cannot be reached.
     """
     signed: dict[str, str | DownloadError] = {}
     for group in params.chunks(list(dict.fromkeys(paths)), MAX_PATHS):

@@ -1,4 +1,4 @@
-"""One run of uploads: files are checked, URLs to upload to are asked for ten at a time, and each file is sent."""
+"""One run of uploads: files are checked, upload URLs are requested ten at a time, and each file is sent."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Uploader:
         If the iterable raises, the files taken are finished first.
 
         Raises:
-            CFPlatformError: What stops the whole run: the key is refused, the space does not exist, or the platform is
+            CFPlatformError: What ends the run: the key is refused, the space does not exist, or the platform is
                 away.
         """
         self._reporter.start(total)
@@ -186,7 +186,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-# --- The caller's files: checked before anything is asked for, read while they are sent ------------------------------
+# --- The caller's files: checked before anything is requested, read while they are sent ------------------------------
 
 
 def check_files(files: Any) -> Iterable[File]:
@@ -253,7 +253,7 @@ class OnDisk:
     @contextlib.contextmanager
     def body(self, stop: threading.Event) -> Iterator[Body]:
         """Open it, and give what is to be sent."""
-        with _tried(self._path, _opened, self._path) as file:
+        with cast("BinaryIO", _tried(self._path, open, self._path, "rb")) as file:
             found = os.fstat(file.fileno())
             _check_found(self._path, found)
 
@@ -324,14 +324,6 @@ def _check_found(path: str, found: os.stat_result) -> None:
         raise UploadError(f"{shown(path)} is {kind}; only files can be uploaded.")
     if not found.st_size:
         raise UploadError(f"{shown(path)} is empty: there is nothing to label in it.")
-
-
-def _opened(path: str) -> BinaryIO:
-    # A pipe that replaced the file would keep the thread waiting for a writer.
-    return cast(BinaryIO, open(path, "rb", opener=lambda path, flags: os.open(path, flags | _AT_ONCE)))  # noqa: SIM115
-
-
-_AT_ONCE = getattr(os, "O_NONBLOCK", 0)
 
 
 def _tried(name: str, function: Callable[..., T], *args: Any) -> T:

@@ -283,7 +283,7 @@ def test_without_time_there_is_still_a_look(sandbox, client):
     sandbox.export_seconds = 600
     export = client.create_export("Nightly")
     sandbox.clear_requests()
-    with pytest.raises(ExportTimeoutError, match=r"is PENDING after 0 s\. The platform goes on with it") as caught:
+    with pytest.raises(ExportTimeoutError, match=r"is PENDING after 0 s\. The platform continues with it") as caught:
         export.wait(timeout=0)
     assert len(sandbox.requests) == 1
     assert isinstance(caught.value, TimeoutError)

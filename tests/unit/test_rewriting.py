@@ -41,7 +41,7 @@ def find_edit(pieces, asset_url):
 def rewritten(found, head, asset_url):
     """Return what is written first and what is in the end, and the number of times that was read back."""
     rewriter = Rewriter(found[:head], asset_url)
-    first = b"".join(rewriter.rewritten(found))
+    first = b"".join(rewriter.rewritten(found[:head], found[head:]))
     reads = []
 
     def read_back():
