@@ -5,10 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cfplatform.destination import local
-from tests.faults.test_f_files import disk
 from tests.faults.tools import parts
-
-__all__ = ["disk"]
 
 
 def test_the_error_tells_how_much_was_needed(disk):
