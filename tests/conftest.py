@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import random
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.faults.tools import parts, store_at, tree
+from tests.http.scripted import Answer, ScriptedServer
+from tests.tools import KEY, SIGNATURE, load
+
 if TYPE_CHECKING:
-    from cfplatform import Client
+    from cfplatform import Client, DownloadResult
     from cfplatform.sandbox import Sandbox
+    from tests.deliveries import Clock, Signer
 
 # A busy machine must not turn a test red.
 settings.register_profile("cfplatform", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -119,3 +127,116 @@ def client(sandbox: Sandbox) -> Iterator[Client]:
     """A client of ``sandbox``, closed when the test ends."""
     with sandbox.client() as client:
         yield client
+
+
+# --- A server that says what it is given to say
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., ScriptedServer]]:
+    """Start servers with planned answers; all are stopped when the test ends."""
+    started: list[ScriptedServer] = []
+
+    def make(*answers: bytes | Answer, **options: Any) -> ScriptedServer:
+        server = ScriptedServer(*answers, **options)
+        started.append(server)
+        return server
+
+    yield make
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[..., Client]]:
+    """Build clients of a server; all are closed when the test ends."""
+    from cfplatform import Client
+
+    opened: list[Client] = []
+
+    def make(server: ScriptedServer | str, **options: Any) -> Client:
+        base_url = server if isinstance(server, str) else server.base_url
+        # A fault that lasts is to be seen at once; what a run waits for is tried in tests/functional/test_outages.py.
+        client = Client(KEY, base_url=base_url, **{"project_id": "p", "timeout": 5, "patience": 0, **options})
+        opened.append(client)
+        return client
+
+    yield make
+    for client in opened:
+        client.close()
+
+
+@pytest.fixture
+def fetch(connect: Callable[..., Client]) -> Callable[..., bytes]:
+    """Fetch an object of a server with a client of its own."""
+
+    def run(server: ScriptedServer, target: str = f"/o?X-Amz-Signature={SIGNATURE}", **options: Any) -> bytes:
+        return load(connect(server, **options), target if "://" in target else server.origin + target)
+
+    return run
+
+
+@pytest.fixture
+def download_body(
+    serve: Callable[..., ScriptedServer], make_sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> Callable[..., tuple[DownloadResult, int]]:
+    """Download one item whose document a scripted server sends; return its result and the number of requests."""
+
+    def run(*answers: bytes | Answer, retries: int = 1, **options: Any) -> tuple[DownloadResult, int]:
+        sandbox = make_sandbox(items=1, batches=1)
+        server = serve(*answers[:-1], default=answers[-1])
+        store_at(sandbox, server.origin)
+        with sandbox.client(retries=retries) as client:
+            summary = client.download_project(destination=tmp_path, inject_asset_url=False, **options)
+        (result,) = summary.results
+        assert parts(tmp_path) == []
+        assert (result.outcome == "failed") == (tree(tmp_path) == {})
+        return result, len(server.requests)
+
+    return run
+
+
+# --- What tests of several folders need
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[..., subprocess.CompletedProcess[str]]]]:
+    """A disk of 1 MiB of its own, and a function that mounts it again with other options."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(*options: str) -> subprocess.CompletedProcess[str]:
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", place]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    try:
+        made = mount("size=1m")
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if made.returncode:
+        pytest.skip(f"mounting is not permitted: {made.stderr.strip()}")
+    yield place, lambda *options: mount("remount", *options)
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.fixture
+def loud(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The log, with everything that is written to it."""
+    caplog.set_level(logging.DEBUG)
+    return caplog
+
+
+@pytest.fixture
+def signer() -> Signer:
+    """A key of the platform that signs deliveries."""
+    from tests.deliveries import Signer
+
+    return Signer()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands still until it is set."""
+    from tests.deliveries import Clock
+
+    return Clock()

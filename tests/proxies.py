@@ -59,11 +59,16 @@ class CompanyProxy:
             connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             with self._tls.wrap_socket(connection, server_side=True) as secured:
                 threading.Thread(target=_copy, args=(target, secured), daemon=True).start()
-                _copy(secured, target)
+                # A server knows itself by the name at which it listens.
+                _copy(
+                    secured,
+                    target,
+                    (b"Host: platform.example", b"Host: %s:%d" % (self._target[0].encode(), self._target[1])),
+                )
 
 
-def _copy(source: socket.socket, sink: socket.socket) -> None:
+def _copy(source: socket.socket, sink: socket.socket, edit: tuple[bytes, bytes] = (b"", b"")) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
-            sink.sendall(data)
+            sink.sendall(data.replace(*edit) if edit[0] else data)
         sink.shutdown(socket.SHUT_WR)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import unicodedata
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from cfplatform import Client
 
 E = TypeVar("E", bound=Exception)
+
+#: Secrets that must not show up anywhere.
+KEY = "cf-key-SENTINEL-0123456789"
+SIGNATURE = "SENTINELsignature0123"
 
 
 def outcome(expected: type[E], function: Callable[..., Any], *args: Any) -> tuple[Any, E | None]:
@@ -26,3 +34,12 @@ def case_id(value: Any) -> str:
 def folded(name: str) -> str:
     """Return the same text for names that some file systems take for one."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def load(client: Client, url: str) -> bytes:
+    """Fetch an object from a storage and return its bytes: as an asset, which may have any content."""
+    from cfplatform import WorkItem
+
+    item = WorkItem({"id": "a", "assetUrl": url}, client, "p")
+    with tempfile.TemporaryDirectory() as folder:
+        return item.download_asset(folder).read_bytes()

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from tests.http.conftest import SIGNATURE
 from tests.http.scripted import Answer, Request, ScriptedServer, raw, said
+from tests.tools import SIGNATURE
 
 SPACE, EXPORT = "s", "e"
 #: What the archive is called in the destination.

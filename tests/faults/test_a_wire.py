@@ -29,8 +29,8 @@ from cfplatform import (
     PermissionDeniedError,
 )
 from tests.faults.tools import tree
-from tests.http.conftest import KEY
 from tests.http.scripted import Answer, page, raw, said
+from tests.tools import KEY, load
 
 PAGE = b"<!DOCTYPE html><html><head><title>Internet Security</title></head><body>Sorry.</body></html>"
 REQUEST_TIMEOUT = b"<Error><Code>RequestTimeout</Code><Message>Your socket connection was idle.</Message></Error>"
@@ -288,11 +288,11 @@ def test_a21_no_private_address_is_contacted_whatever_it_looks_like(connect, mon
     try:
         client = connect("https://api.invalid/v1", retries=0, timeout=2)
         with pytest.raises((InvalidResponseError, APIConnectionError)):
-            client._calls.fetch(url, lambda stream: b"".join(stream.chunks()), plain=True)
+            load(client, url)
         assert hits == []
         if host in ("127.0.0.1", "inner.example"):
             own = connect("https://api.invalid/v1", retries=0, timeout=2, allow_private_storage=True)
-            own._calls.fetch(url, lambda stream: b"".join(stream.chunks()), plain=True)
+            load(own, url)
             assert hits == ["/secret"]
     finally:
         server.shutdown()

@@ -18,7 +18,7 @@ from cfplatform import (
     IncompleteDownloadError,
     InvalidResponseError,
 )
-from tests.faults.tools import parts, store_at, tree
+from tests.faults.tools import parts, tree
 from tests.http.scripted import Answer, raw
 
 BODY = b'{"info": {"year": 2026}, "images": [], "note": "' + b"x" * 3000 + b'"}'
@@ -30,38 +30,20 @@ def chunked(body, end=b"0\r\n\r\n"):
     return b"%x\r\n%s\r\n" % (len(body), body) + end
 
 
-@pytest.fixture
-def download(serve, make_sandbox, tmp_path):
-    """Download one item whose document is what a raw server answers; return its result and the number of requests."""
-
-    def run(*answers, retries=1, **options):
-        sandbox = make_sandbox(items=1, batches=1)
-        server = serve(*answers[:-1], default=answers[-1])
-        store_at(sandbox, server.origin)
-        with sandbox.client(retries=retries) as client:
-            summary = client.download_project(destination=tmp_path, inject_asset_url=False, **options)
-        (result,) = summary.results
-        assert parts(tmp_path) == []
-        assert (result.outcome == "failed") == (tree(tmp_path) == {})
-        return result, len(server.requests)
-
-    return run
-
-
-def refused(download, answer, error):
+def refused(download_body, answer, error):
     """Check that a download never accepts an answer, and that a right one afterwards mends it."""
-    result, _ = download(answer)
+    result, _ = download_body(answer)
     assert result.outcome == "failed"
     assert type(result.error) is error
-    result, requests = download(answer, raw(200, BODY))
+    result, requests = download_body(answer, raw(200, BODY))
     assert result.outcome == "downloaded"
     assert result.path.read_bytes() == BODY
     assert requests == 2
     result.path.unlink()
 
 
-def accepted(download, answer, expected):
-    result, requests = download(answer)
+def accepted(download_body, answer, expected):
+    result, requests = download_body(answer)
     assert result.outcome == "downloaded", result.error
     assert result.path.read_bytes() == expected
     assert requests == 1
@@ -69,24 +51,24 @@ def accepted(download, answer, expected):
 
 
 @pytest.mark.parametrize("kept", [0, len(BODY) // 2, len(BODY)])
-def test_b01_a_body_whose_end_is_that_of_the_connection_is_not_accepted(download, kept):
-    refused(download, Answer(raw(200, BODY[:kept], length=False), end="close"), InvalidResponseError)
+def test_b01_a_body_whose_end_is_that_of_the_connection_is_not_accepted(download_body, kept):
+    refused(download_body, Answer(raw(200, BODY[:kept], length=False), end="close"), InvalidResponseError)
 
 
 @pytest.mark.parametrize("length", ["abc", "-5", "+5", "5.0", "0x10"])
-def test_b02_a_length_that_is_none_is_rejected(download, length):
-    refused(download, Answer(raw(200, BODY, f"Content-Length: {length}"), end="close"), InvalidResponseError)
+def test_b02_a_length_that_is_none_is_rejected(download_body, length):
+    refused(download_body, Answer(raw(200, BODY, f"Content-Length: {length}"), end="close"), InvalidResponseError)
 
 
 @pytest.mark.parametrize("lengths", [["500, 600"], ["500", "600"], [f"{len(BODY)}, 5"]])
-def test_b02_two_lengths_that_differ_are_rejected(download, lengths):
+def test_b02_two_lengths_that_differ_are_rejected(download_body, lengths):
     headers = [f"Content-Length: {length}" for length in lengths]
-    result, _ = download(Answer(raw(200, BODY, *headers), end="close"))
+    result, _ = download_body(Answer(raw(200, BODY, *headers), end="close"))
     assert type(result.error) is InvalidResponseError
 
 
-def test_b02_the_same_length_twice_is_accepted(download):
-    accepted(download, raw(200, BODY, f"Content-Length: {len(BODY)}, {len(BODY)}"), BODY)
+def test_b02_the_same_length_twice_is_accepted(download_body):
+    accepted(download_body, raw(200, BODY, f"Content-Length: {len(BODY)}, {len(BODY)}"), BODY)
 
 
 @pytest.mark.parametrize("cut", [0, 5, 10, 20, 60, -9, -8, -4, -1])
@@ -103,8 +85,8 @@ def test_b03_truncated_gzip(serve, fetch, cut, framing):
     assert fetch(serve(answer, raw(200, gzip.compress(BODY), GZIP))) == BODY
 
 
-def test_b03_truncated_gzip_is_never_a_file(download):
-    refused(download, raw(200, gzip.compress(BODY)[:-20], GZIP), IncompleteDownloadError)
+def test_b03_truncated_gzip_is_never_a_file(download_body):
+    refused(download_body, raw(200, gzip.compress(BODY)[:-20], GZIP), IncompleteDownloadError)
 
 
 @pytest.mark.parametrize(
@@ -118,24 +100,24 @@ def test_b03_truncated_gzip_is_never_a_file(download):
     ],
     ids=["crc", "size", "plain", "junk behind", "zlib"],
 )
-def test_b04_what_is_labelled_gzip_and_is_not_is_rejected(download, body):
-    refused(download, raw(200, body, GZIP), InvalidResponseError)
+def test_b04_what_is_labelled_gzip_and_is_not_is_rejected(download_body, body):
+    refused(download_body, raw(200, body, GZIP), InvalidResponseError)
 
 
-def test_b04_two_members_are_one_body(download):
-    accepted(download, raw(200, gzip.compress(BODY[:99]) + gzip.compress(BODY[99:]), GZIP), BODY)
+def test_b04_two_members_are_one_body(download_body):
+    accepted(download_body, raw(200, gzip.compress(BODY[:99]) + gzip.compress(BODY[99:]), GZIP), BODY)
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip"])
-def test_b05_an_encoding_that_was_not_asked_for_is_rejected(download, encoding):
-    refused(download, raw(200, BODY, f"Content-Encoding: {encoding}"), InvalidResponseError)
+def test_b05_an_encoding_that_was_not_asked_for_is_rejected(download_body, encoding):
+    refused(download_body, raw(200, BODY, f"Content-Encoding: {encoding}"), InvalidResponseError)
 
 
 @pytest.mark.parametrize("encoding", ["UTF-8", "binary", "none", "identity, identity", "x-identity", "aws-chunked"])
-def test_b05_an_encoding_that_is_none_says_nothing_of_the_bytes(download, encoding):
-    accepted(download, raw(200, BODY, f"Content-Encoding: {encoding}"), BODY)
-    accepted(download, raw(200, gzip.compress(BODY), f"Content-Encoding: gzip,{encoding}"), BODY)
-    refused(download, Answer(raw(200, BODY[:9], f"Content-Encoding: {encoding}")), InvalidResponseError)
+def test_b05_an_encoding_that_is_none_says_nothing_of_the_bytes(download_body, encoding):
+    accepted(download_body, raw(200, BODY, f"Content-Encoding: {encoding}"), BODY)
+    accepted(download_body, raw(200, gzip.compress(BODY), f"Content-Encoding: gzip,{encoding}"), BODY)
+    refused(download_body, Answer(raw(200, BODY[:9], f"Content-Encoding: {encoding}")), InvalidResponseError)
 
 
 def saved(sandbox, client, root, document, **options):
@@ -261,28 +243,30 @@ def checksums(body):
 
 
 @pytest.mark.parametrize("name", checksums(b""))
-def test_b13_a_checksum_that_differs_is_repeated_and_never_accepted(download, name):
+def test_b13_a_checksum_that_differs_is_repeated_and_never_accepted(download_body, name):
     wrong = raw(200, BODY, f"{name}: {checksums(BODY + b' ')[name]}")
-    refused(download, wrong, IncompleteDownloadError)
-    result, requests = download(wrong, retries=3)
+    refused(download_body, wrong, IncompleteDownloadError)
+    result, requests = download_body(wrong, retries=3)
     assert f"checksum that {name} announced" in str(result.error)
     assert requests == 4
-    accepted(download, raw(200, BODY, f"{name}: {checksums(BODY)[name]}"), BODY)
+    accepted(download_body, raw(200, BODY, f"{name}: {checksums(BODY)[name]}"), BODY)
 
 
-def test_b13_checksums_are_those_of_the_bytes_as_sent(download):
+def test_b13_checksums_are_those_of_the_bytes_as_sent(download_body):
     packed = gzip.compress(BODY)
     headers = [f"{name}: {value}" for name, value in checksums(packed).items()]
-    accepted(download, raw(200, packed, GZIP, *headers), BODY)
+    accepted(download_body, raw(200, packed, GZIP, *headers), BODY)
     headers = [f"{name}: {value}" for name, value in checksums(packed).items() if name == "x-goog-hash"]
     # Decompressed on the way: the checksum speaks of other bytes, so it proves nothing and denies nothing.
-    accepted(download, raw(200, BODY, "x-goog-stored-content-encoding: gzip", *headers), BODY)
+    accepted(download_body, raw(200, BODY, "x-goog-stored-content-encoding: gzip", *headers), BODY)
 
 
-def test_b13_a_checksum_sent_in_two_headers_counts(download):
+def test_b13_a_checksum_sent_in_two_headers_counts(download_body):
     md5 = checksums(BODY + b" ")["Content-MD5"]
     refused(
-        download, raw(200, BODY, "x-goog-hash: crc32c=AAAAAA==", f"x-goog-hash: md5={md5}"), IncompleteDownloadError
+        download_body,
+        raw(200, BODY, "x-goog-hash: crc32c=AAAAAA==", f"x-goog-hash: md5={md5}"),
+        IncompleteDownloadError,
     )
 
 
@@ -304,8 +288,8 @@ def test_b13_a_checksum_sent_in_two_headers_counts(download):
         ["x-goog-hash: md5="],
     ],
 )
-def test_b14_what_is_no_checksum_of_the_body_raises_no_alarm(download, headers):
-    accepted(download, raw(200, BODY, *headers), BODY)
+def test_b14_what_is_no_checksum_of_the_body_raises_no_alarm(download_body, headers):
+    accepted(download_body, raw(200, BODY, *headers), BODY)
 
 
 def test_b15_a_thousand_documents_are_stored_as_served(make_sandbox, tmp_path):
@@ -344,15 +328,15 @@ def spelled(dice):
     return f"{blank()}{{{','.join(members)}{blank()}}}{blank()}".encode()
 
 
-def test_b15_whatever_the_framing_the_bytes_are_those_of_the_object(download):
+def test_b15_whatever_the_framing_the_bytes_are_those_of_the_object(download_body):
     for answer in (
         raw(200, BODY),
         raw(200, chunked(BODY), CHUNKED),
         raw(200, gzip.compress(BODY), GZIP),
         raw(200, chunked(gzip.compress(BODY)), CHUNKED, GZIP),
     ):
-        accepted(download, answer, BODY)
+        accepted(download_body, answer, BODY)
 
 
-def test_b01_chunks_without_an_end_are_no_body(download):
-    refused(download, Answer(raw(200, chunked(BODY, end=b""), CHUNKED), end="close"), APIConnectionError)
+def test_b01_chunks_without_an_end_are_no_body(download_body):
+    refused(download_body, Answer(raw(200, chunked(BODY, end=b""), CHUNKED), end="close"), APIConnectionError)

@@ -24,9 +24,8 @@ from cfplatform import (
 from tests.faults.stores import EXPIRED, EXPORT, REFUSED, SPACE, Store, noise, zipped
 from tests.faults.test_x_secrets import check, texts_of
 from tests.faults.tools import run
-from tests.http.conftest import SIGNATURE
 from tests.http.scripted import Answer, raw, said
-from tests.tools import outcome
+from tests.tools import SIGNATURE, outcome
 
 
 def listing(*exports):

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 import sys
 
 import pytest
@@ -256,26 +255,6 @@ def test_f06_a_file_that_moved_behind_a_link_is_not_removed(sandbox, client, tmp
     sandbox.rename_batch(1001, "New name")
     assert client.download_project(destination=root).successful == 10
     assert tree(outside) == before
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A small disk of its own, and a function that mounts it anew with other options."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def mount(*options):
-        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", place]
-        return subprocess.run(command, capture_output=True, text=True)
-
-    try:
-        made = mount("size=1m")
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if made.returncode:
-        pytest.skip(f"mounting is not permitted: {made.stderr.strip()}")
-    yield place, lambda *options: mount("remount", *options)
-    subprocess.run(["umount", "-l", place], check=True)
 
 
 def test_f07_a_disk_that_fills_up_stops_the_run_with_one_error(make_sandbox, disk):

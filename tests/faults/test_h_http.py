@@ -27,8 +27,8 @@ from cfplatform import (
     ServerError,
 )
 from tests.faults.tools import tree, wait_until
-from tests.http.conftest import KEY, SIGNATURE
 from tests.http.scripted import Answer, raw, said
+from tests.tools import KEY, SIGNATURE
 
 OK = said({"ok": True})
 DOCUMENT = b'{"images": [], "annotations": [], "categories": []}'

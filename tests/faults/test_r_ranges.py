@@ -735,24 +735,26 @@ def test_f06_a_link_in_the_way_leads_nowhere(store, connect, download, tmp_path,
     assert tree(outside) == before
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """A disk of 1 MiB of its own, and a function that gives it another size."""
-    place = tmp_path / "disk"
-    place.mkdir()
+def test_a_part_of_an_earlier_process_with_the_same_number_is_resumed(store, connect, download, tmp_path):
+    # As in a container that was restarted: same host name, same process number.
+    folder = tmp_path / ".cfplatform" / "resume"
+    names = []
 
-    def mount(options):
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place]
-        return subprocess.run(command, capture_output=True, text=True)
+    def broken(request):
+        names.extend(path.suffix for path in folder.iterdir())
+        return store.broken(HALF)(request)
 
-    try:
-        made = mount("size=1m")
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if made.returncode:
-        pytest.skip(f"mounting is not permitted: {made.stderr.strip()}")
-    yield place, lambda size: mount(f"remount,size={size}")
-    subprocess.run(["umount", "-l", place], check=True)
+    store.planned.append(broken)
+    cut(store, tmp_path, connect)
+    (own,), (free,) = names, folder.iterdir()
+    host, pid, mark = own.split("-")
+    assert pid == str(os.getpid())
+    free.rename(free.with_suffix(f"{host}-{pid}-{'0' * len(mark)}"))
+    # Beside the part of another process that is gone, which nobody needs any more.
+    free.with_suffix(f"{host}-999999999-{mark}").mkdir()
+    download(store, tmp_path)
+    check(tmp_path)
+    assert len(store.gets) == 1
 
 
 def test_f07_a_disk_that_fills_up_is_one_error_and_a_later_run_goes_on(store, download, tmp_path, disk):
@@ -766,7 +768,7 @@ def test_f07_a_disk_that_fills_up_is_one_error_and_a_later_run_goes_on(store, do
     store.server.requests.clear()
     with pytest.raises(DownloadError, match="No space left"):
         download(store, place)
-    assert resize("4m").returncode == 0
+    assert resize("size=4m").returncode == 0
     download(store, place)
     check(place)
     assert store.ranges[-1] == f"bytes={kept}-"
@@ -774,12 +776,12 @@ def test_f07_a_disk_that_fills_up_is_one_error_and_a_later_run_goes_on(store, do
 
 def test_f07_an_archive_that_cannot_be_unpacked_for_want_of_space_is_kept(store, download, disk):
     place, resize = disk
-    assert resize("2m").returncode == 0
+    assert resize("size=2m").returncode == 0
     with pytest.raises(DownloadError, match="bytes are free"):
         download(store, place, extract=True)
     assert left(place) == [SIZE]
     assert len(store.gets) == 1
-    assert resize("8m").returncode == 0
+    assert resize("size=8m").returncode == 0
     folder = download(store, place, extract=True)
     assert sum(map(len, tree(folder).values())) == 1_200_000
     # Nothing was fetched again.

@@ -168,15 +168,6 @@ def test_s06_an_address_that_is_no_storage_is_never_opened(sandbox, client, tmp_
     assert tree(tmp_path) == {}
 
 
-@pytest.mark.parametrize(
-    "bad", ["https://169.254.169.254/o", "https://10.0.0.1/o", "https://[::1]/o", "http://127.0.0.1/o"]
-)
-def test_s06_private_addresses_are_refused_unless_the_api_itself_is_local(connect, bad):
-    client = connect("https://api.example/v1")
-    with pytest.raises(InvalidResponseError, match="not an https address of a public host"):
-        client._calls.fetch(bad, lambda stream: b"")
-
-
 def test_s07_the_storage_gets_no_credential(serve, make_sandbox, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
     netrc.write_text("default login sentinel password sentinel\n")

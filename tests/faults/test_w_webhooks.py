@@ -18,7 +18,7 @@ import pytest
 
 from cfplatform import CFPlatformError, ConfigurationError, WebhookVerificationError
 from cfplatform.webhooks import MAX_BODY_BYTES, RecentDeliveries, WebhookVerifier
-from tests.deliveries import NOW, Clock, Signer, key_set, moment, payload, published, unpadded
+from tests.deliveries import NOW, Signer, key_set, moment, payload, published, unpadded
 from tests.faults.tools import ROOT, wait_until
 from tests.http.scripted import Answer, raw, said
 from tests.tools import outcome
@@ -26,16 +26,6 @@ from tests.tools import outcome
 PATH = "/api/.well-known/jwks.json"
 P = 2**255 - 19
 L = 2**252 + 27742317777372353535851937790883648493
-
-
-@pytest.fixture
-def signer():
-    return Signer()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

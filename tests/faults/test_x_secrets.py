@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import errno
-import logging
 import os
 import pickle
 import sqlite3
@@ -18,10 +17,9 @@ import requests
 
 from cfplatform import CFPlatformError, Client
 from tests.faults.tools import ROOT, run, store_at
-from tests.http.conftest import KEY, SIGNATURE
 from tests.http.scripted import Answer, raw, said
 from tests.http.test_secrets import ECHO, FAULTS, reachable
-from tests.tools import outcome
+from tests.tools import KEY, SIGNATURE, outcome
 
 QUERY = f"X-Amz-Credential={SIGNATURE}%2F20260101&X-Amz-Security-Token={SIGNATURE}&X-Amz-Signature={SIGNATURE}"
 #: What S3 and a proxy say about a signature that does not match: they repeat it.
@@ -66,12 +64,6 @@ def check(errors, caplog, capfd, root):
     texts += [path.read_bytes().decode("latin-1") for path in root.rglob("*") if path.is_file()]
     found = [text[:300] for text in texts if KEY in text or SIGNATURE in text]
     assert found == []
-
-
-@pytest.fixture
-def loud(caplog):
-    caplog.set_level(logging.DEBUG)
-    return caplog
 
 
 def whole_run(client, root):
@@ -198,7 +190,7 @@ def test_x01_a_key_that_is_refused_by_its_form_is_not_repeated():
 def test_x02_the_client_shows_and_gives_away_no_key(make_sandbox):
     sandbox = make_sandbox(items=1, batches=1, api_key=KEY)
     with sandbox.client() as client:
-        shown = [repr(client), str(client), repr(vars(client)), repr(copy.copy(client)), repr(client._calls)]
+        shown = [repr(client), str(client), repr(vars(client)), repr(copy.copy(client))]
         assert all(KEY not in text for text in shown)
         for copied in (pickle.dumps, copy.deepcopy):
             with pytest.raises(TypeError, match="cannot be pickled"):

@@ -168,8 +168,12 @@ def test_resume_own_work(script, sandbox, tmp_path):
 
 def test_behind_a_proxy(script, sandbox, tmp_path):
     with CompanyProxy(sandbox.base_url, tmp_path) as proxy:
-        # The platform that is behind the proxy signs addresses of its own name.
-        sandbox._platform.origin = proxy.shown
+        # The platform that is behind the proxy signs URLs of its own name.
+        paths = [f"coco_output/{each}.json" for each in sandbox.work_item_ids()]
+        with sandbox.client() as client:
+            signed = client.request("POST", f"/spaces/{sandbox.space_id}/signedurls", json={"paths": paths}).text
+        origin = sandbox.base_url.partition("/api")[0]
+        sandbox.replace_next(signed.replace(origin, proxy.shown).encode(), times=None, path="*/signedurls")
         reached = {
             "CF_PLATFORM_BASE_URL": sandbox.base_url,
             "LABELS_PROXY": proxy.url,

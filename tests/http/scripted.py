@@ -84,7 +84,8 @@ class ScriptedServer:
         self._default = said({"message": "nothing planned"}, 400) if default is None else default
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._open: dict[socket.socket, threading.Thread] = {}
+        #: Connections that are open, each with its thread.
+        self.open: dict[socket.socket, threading.Thread] = {}
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -119,7 +120,7 @@ class ScriptedServer:
         if self._acceptor.ident is not None:
             self._acceptor.join(5)
         with self._lock:
-            left = dict(self._open)
+            left = dict(self.open)
         for connection in left:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -137,7 +138,7 @@ class ScriptedServer:
             self.connections += 1
             thread = threading.Thread(target=self._serve, args=(connection, self.connections), daemon=True)
             with self._lock:
-                self._open[connection] = thread
+                self.open[connection] = thread
             thread.start()
 
     def _serve(self, connection: socket.socket, number: int) -> None:
@@ -149,7 +150,7 @@ class ScriptedServer:
                 if not self._give(connection, request, answer):
                     break
         with self._lock:
-            self._open.pop(connection, None)
+            self.open.pop(connection, None)
 
     def _give(self, connection: socket.socket, request: Request, answer: bytes | Answer) -> bool:
         """Send an answer; tell whether the connection stays open."""

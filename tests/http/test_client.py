@@ -17,8 +17,8 @@ import pytest
 import requests
 
 from cfplatform import Client, ConfigurationError, InvalidParameterError
-from tests.http.conftest import KEY
 from tests.http.scripted import Answer, page, raw, said
+from tests.tools import KEY, load
 
 
 def echo(request):
@@ -191,7 +191,7 @@ def test_one_client_serves_api_and_storage_at_once(serve, connect):
     def ask(number):
         if number % 2:
             return client.request("GET", f"/{number}").json()["target"]
-        body = client._calls.fetch(f"{server.base_url}/{number}", lambda stream: b"".join(stream.chunks()))
+        body = load(client, f"{server.base_url}/{number}")
         return json.loads(body)["target"]
 
     with ThreadPoolExecutor(16) as pool:
@@ -247,7 +247,7 @@ def test_a_closed_client_says_so_and_may_be_closed_again(serve, connect):
         with pytest.raises(ConfigurationError, match="This client is closed"):
             call()
     with pytest.raises(ConfigurationError, match="This client is closed"):
-        client._calls.fetch(f"{server.origin}/o", lambda stream: stream)
+        load(client, f"{server.origin}/o")
     assert len(server.requests) == 1
 
 
@@ -255,12 +255,12 @@ def test_closing_closes_the_connections(serve, connect):
     server = serve(default=raw(200, b"x"))
     client = connect(server)
     client.request("GET", "/x")
-    client._calls.fetch(f"{server.origin}/o", lambda stream: b"".join(stream.chunks()))
-    assert len(server._open) == 2
+    load(client, f"{server.origin}/o")
+    assert len(server.open) == 2
     client.close()
-    for thread in list(server._open.values()):
+    for thread in list(server.open.values()):
         thread.join(2)
-    assert server._open == {}
+    assert server.open == {}
 
 
 @pytest.mark.parametrize("move", [pickle.dumps, copy.deepcopy])
@@ -273,7 +273,7 @@ def test_a_client_does_not_travel_with_its_key(connect, move):
 def test_the_repr_shows_where_but_not_the_key(connect):
     client = connect("https://api.invalid/v1")
     assert repr(client) == "<Client base_url='https://api.invalid/v1' project_id='p'>"
-    assert KEY not in repr(vars(client)) + repr(client._calls) + str(client)
+    assert KEY not in repr(vars(client)) + str(client)
 
 
 def test_no_thread_is_left_behind(serve, connect):

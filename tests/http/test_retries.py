@@ -26,6 +26,7 @@ from cfplatform import (
     ServerError,
 )
 from tests.http.scripted import Answer, page, raw, said
+from tests.tools import load
 
 OK = said({"ok": True})
 
@@ -307,7 +308,7 @@ def test_a_session_of_the_caller_gets_the_calls_and_stays_as_it_was(serve, conne
         before = (dict(session.headers), session.auth, dict(session.adapters), session.trust_env, len(session.cookies))
         client = connect(server, session=session)
         client.request("GET", "/x")
-        client._calls.fetch(f"{server.origin}/o", lambda stream: b"".join(stream.chunks()))
+        load(client, f"{server.origin}/o")
         client.close()
         after = (dict(session.headers), session.auth, dict(session.adapters), session.trust_env, len(session.cookies))
         assert after == before

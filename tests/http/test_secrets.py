@@ -12,9 +12,8 @@ import requests
 import urllib3
 
 from cfplatform import CFPlatformError
-from tests.http.conftest import KEY, SIGNATURE
 from tests.http.scripted import Answer, raw, said
-from tests.tools import outcome
+from tests.tools import KEY, SIGNATURE, load, outcome
 
 SIGNED = f"/o?X-Amz-Credential={SIGNATURE}%2F20260101&X-Amz-Security-Token={SIGNATURE}&X-Amz-Signature={SIGNATURE}"
 ECHO = f"{KEY} https://storage.example{SIGNED}"
@@ -148,6 +147,6 @@ def test_the_key_goes_to_one_origin_only(serve, connect, fetch, other):
     api, storage = serve(default=raw(200, b"{}")), serve(default=raw(200, b"x"))
     client = connect(api)
     client.request("GET", "/x")
-    client._calls.fetch((storage if other else api).origin + "/o", lambda stream: b"".join(stream.chunks()))
+    load(client, (storage if other else api).origin + "/o")
     holders = [request for server in (api, storage) for request in server.requests if "x-api-key" in request.names]
     assert [request.target for request in holders] == ["/api/v1/x"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import random
 import time
 import zlib
 
@@ -18,6 +17,7 @@ from cfplatform import (
     PermissionDeniedError,
 )
 from tests.http.scripted import Answer, raw
+from tests.tools import load
 
 BODY = b'{"info": {"year": 2026}}' * 100
 GZIP = "Content-Encoding: gzip"
@@ -118,50 +118,10 @@ def test_a_body_that_breaks_again_and_again_ends_in_an_error(serve, fetch):
 
 
 def test_content_that_is_not_what_was_asked_for_is_repeated_once(serve, fetch):
-    server = serve(default=raw(200, b"<html>"))
-
-    def receive(stream):
-        raise InvalidResponseError(b"".join(stream.chunks()).decode())
-
-    with pytest.raises(InvalidResponseError, match="GET http://.*/o: <html>"):
-        fetch(server, receive=receive)
+    server = serve(default=raw(200, b"<html>", "Content-Type: text/html"))
+    with pytest.raises(InvalidResponseError, match="GET http://.*/o: .*web page"):
+        fetch(server)
     assert len(server.requests) == 2
-
-
-def test_an_error_of_the_receiver_is_passed_on_at_once(serve, fetch):
-    server = serve(default=raw(200, BODY))
-    with pytest.raises(OSError, match="disk"):
-        fetch(server, receive=lambda stream: (_ for _ in ()).throw(OSError("disk")).__next__())
-    assert len(server.requests) == 1
-
-
-def test_a_compressed_bomb_is_inflated_in_small_steps(serve, fetch):
-    server = serve(raw(200, gzip.compress(b"\0" * 50_000_000), GZIP))
-    largest = fetch(server, receive=lambda stream: max(len(chunk) for chunk in stream.chunks()))
-    assert 0 < largest <= 1024 * 1024
-
-
-def test_pieces_of_a_large_object_are_small_and_in_order(serve, fetch):
-    body = random.Random(1).randbytes(1_000_000)
-    server = serve(raw(200, body))
-    pieces = fetch(server, receive=lambda stream: list(stream.chunks()))
-    assert b"".join(pieces) == body
-    assert max(map(len, pieces)) <= 64 * 1024
-
-
-def test_the_stream_tells_of_the_object(serve, fetch):
-    server = serve(raw(200, BODY, 'ETag: "abc"', "X-Other: 1"))
-    found = fetch(
-        server, receive=lambda stream: (stream.status_code, stream.etag, stream.length, stream.headers["x-other"])
-    )
-    assert found == (200, '"abc"', len(BODY), "1")
-
-
-def test_an_unchanged_object_is_not_sent_again(serve, fetch):
-    server = serve(raw(304, b"", 'ETag: "abc"', length=False))
-    found = fetch(server, receive=lambda stream: (stream.status_code, stream.etag), headers={"If-None-Match": '"abc"'})
-    assert found == (304, '"abc"')
-    assert server.requests[0].values("If-None-Match") == ['"abc"']
 
 
 @pytest.mark.parametrize(
@@ -206,15 +166,5 @@ def test_a_whole_object_leaves_its_connection_for_the_next(serve, connect):
     server = serve(default=raw(200, BODY))
     client = connect(server)
     for _ in range(5):
-        client._calls.fetch(f"{server.origin}/o", lambda stream: b"".join(stream.chunks()))
+        load(client, f"{server.origin}/o")
     assert server.connections == 1
-
-
-def test_an_object_that_was_not_read_to_its_end_does_not_disturb_the_next(serve, connect):
-    server = serve(raw(200, b"a" * 500_000), raw(200, b"b" * 500_000))
-    client = connect(server)
-    first = client._calls.fetch(f"{server.origin}/o", lambda stream: next(stream.chunks()))
-    second = client._calls.fetch(f"{server.origin}/o", lambda stream: b"".join(stream.chunks()))
-    assert set(first) == set(b"a")
-    assert second == b"b" * 500_000
-    assert server.connections == 2

@@ -33,9 +33,8 @@ from cfplatform import (
     UploadError,
 )
 from tests.faults.test_x_secrets import texts_of
-from tests.http.conftest import KEY, SIGNATURE
 from tests.http.scripted import Answer, raw, said
-from tests.tools import outcome
+from tests.tools import KEY, SIGNATURE, outcome
 
 ROOT = Path(__file__).parents[2]
 QUERY = f"X-Amz-Credential=x%2F20260101&X-Amz-Signature={SIGNATURE}"

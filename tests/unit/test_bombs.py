@@ -9,12 +9,9 @@ import pytest
 
 from cfplatform import DownloadError, documents
 from cfplatform.http import body
-from tests.faults.test_b_bodies import BODY, CHUNKED, GZIP, accepted, chunked, download
+from tests.faults.test_b_bodies import BODY, CHUNKED, GZIP, accepted, chunked
 from tests.faults.tools import parts, run, store_at, tree
-from tests.http.conftest import fetch
 from tests.http.scripted import Answer, raw
-
-__all__ = ["download", "fetch"]
 
 #: Downloads a bomb, and tells how far the memory of the process rose above what it was before.
 BOMB = """
@@ -35,7 +32,7 @@ with Client(max_workers=1, retries=2) as client:
         if sys.argv[1] == "load":
             item.load()
         else:
-            item.download(sys.argv[3])
+            item.download_body(sys.argv[3])
     except CFPlatformError as error:
         print(type(error).__name__, peak() - before, error)
 """
@@ -81,18 +78,18 @@ def test_endless_empty_members_count_too(serve, fetch, monkeypatch):
     ],
     ids=["announced", "endless", "sent"],
 )
-def test_an_object_above_the_cap_is_refused_once_and_leaves_nothing(download, monkeypatch, answer):
+def test_an_object_above_the_cap_is_refused_once_and_leaves_nothing(download_body, monkeypatch, answer):
     monkeypatch.setattr(body, "MAX_OBJECT_BYTES", 1000)
-    result, requests = download(answer, retries=3)
+    result, requests = download_body(answer, retries=3)
     assert type(result.error) is DownloadError
     assert "larger than 1000 bytes" in str(result.error)
     assert requests == 1
 
 
-def test_an_object_of_just_the_cap_is_fine(download, monkeypatch):
+def test_an_object_of_just_the_cap_is_fine(download_body, monkeypatch):
     monkeypatch.setattr(body, "MAX_OBJECT_BYTES", len(BODY))
-    accepted(download, raw(200, BODY), BODY)
-    accepted(download, raw(200, gzip.compress(BODY), GZIP), BODY)
+    accepted(download_body, raw(200, BODY), BODY)
+    accepted(download_body, raw(200, gzip.compress(BODY), GZIP), BODY)
 
 
 def test_parsed_documents_have_a_cap_of_their_own(sandbox, client, monkeypatch):

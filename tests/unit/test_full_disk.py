@@ -6,10 +6,7 @@ import pytest
 
 from cfplatform import DestinationError
 from cfplatform.destination import local
-from tests.faults.test_f_files import disk
 from tests.faults.tools import parts
-
-__all__ = ["disk"]
 
 
 def test_the_error_tells_how_much_was_needed(disk):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from cfplatform.sandbox import Sandbox, faults, recorder, server
+from cfplatform.sandbox import Sandbox, faults, recorder, server, webhooks
 from cfplatform.sandbox.catalogue import EvenPattern
 from cfplatform.sandbox.faults import Fault, FaultPlan, plan_outage
 from cfplatform.sandbox.formats import Identifiers, is_uuid, parse_time, render_time
@@ -185,3 +186,17 @@ def test_log_is_bounded():
         log.add(request)
     assert len(log.requests) == recorder.MAX_REQUESTS == 200_000
     assert log.counts["other"] == 200_001
+
+
+def test_a_receiver_of_webhooks_that_does_not_answer_is_given_up(make_sandbox, monkeypatch):
+    monkeypatch.setattr(webhooks, "TIMEOUT", 0.1)
+    sandbox = make_sandbox(items=1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        sandbox.webhook_url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        sandbox.set_status(0, "CLIENT_REVIEW")
+        assert sandbox.wait_for_deliveries()
+    (delivery,) = sandbox.deliveries
+    assert (delivery.outcome, len(delivery.attempts)) == ("failed", 3)
+    assert "TimeoutError" in delivery.attempts[0].error

@@ -13,8 +13,9 @@ import pytest
 
 from cfplatform import APITimeoutError, ServerError
 from cfplatform.http import Interrupted, Run, timeouts
-from tests.faults.test_n_network import DRIPS, load
+from tests.faults.test_n_network import DRIPS
 from tests.http.scripted import Answer, raw, said
+from tests.tools import load
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_a_body_that_gets_on_too_slowly_ends_at_the_deadline(serve, connect, sho
     client = connect(server, timeout=5)
     began = time.monotonic()
     with pytest.raises(APITimeoutError, match="longer than it may"):
-        load(client, server.origin) if storage else client.request("GET", "/x")
+        load(client, f"{server.origin}/o") if storage else client.request("GET", "/x")
     # 2 s, and one more for each 16 KiB that came.
     assert 2 <= time.monotonic() - began < 5
     # It is not repeated: there is no time left.
@@ -54,7 +55,7 @@ def test_repeats_end_at_the_deadline_with_what_the_server_said_last(serve, conne
     client = connect(server, timeout=5, retries=20)
     began = time.monotonic()
     with pytest.raises(ServerError, match="Come again"):
-        load(client, server.origin) if storage else client.request("GET", "/x")
+        load(client, f"{server.origin}/o") if storage else client.request("GET", "/x")
     # It does not begin a wait that would end after the deadline of 2 s.
     assert 1.5 <= time.monotonic() - began < 2.5
     assert 4 <= len(server.requests) <= 7

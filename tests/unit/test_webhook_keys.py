@@ -8,9 +8,7 @@ import pytest
 
 from cfplatform.webhooks import WebhookVerifier, keys
 from tests.deliveries import NOW, Signer, published
-from tests.faults.test_w_webhooks import FAULTS, PATH, clock, refusal, signer
-
-__all__ = ["clock", "signer"]
+from tests.faults.test_w_webhooks import FAULTS, PATH, refusal
 
 
 @pytest.fixture(autouse=True)

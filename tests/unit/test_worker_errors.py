@@ -8,12 +8,9 @@ import traceback
 
 from cfplatform import CFPlatformError
 from cfplatform.destination import state as state_file
-from tests.faults.test_x_secrets import QUERY, STORAGE_FAULTS, check, loud
+from tests.faults.test_x_secrets import QUERY, STORAGE_FAULTS, check
 from tests.faults.tools import store_at
-from tests.http.conftest import KEY
-from tests.tools import outcome
-
-__all__ = ["loud"]
+from tests.tools import KEY, outcome
 
 
 def test_an_error_of_a_worker_that_ends_the_run_has_no_frames_of_the_worker(

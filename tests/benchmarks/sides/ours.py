@@ -74,9 +74,6 @@ def spread(destination: str, max_workers: int, processes: int) -> dict[str, Any]
 def _meet(together: Barrier) -> None:
     """Get a worker process ready: with its imports done, and with what lets all of them answer once each."""
     global _together
-    # What a chunk is unpickled with.
-    import cfplatform.transfer.processes  # noqa: F401
-
     _together = together
 
 
