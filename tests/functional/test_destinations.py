@@ -468,7 +468,6 @@ def test_a_store_that_cannot_be_reached(client, state, s3, monkeypatch):
     ("destination", "options", "words"),
     [
         ("memory://labels", {}, "needs a local folder.*state="),
-        ("labels", {"state": "elsewhere"}, "Leave it out"),
         ("memory://labels", {"state": ""}, "state must be"),
         ("memory://labels", {"state": 5}, "state must be"),
         ("s3://AKIA:hidden@bucket/labels", {"state": "s"}, "no password"),

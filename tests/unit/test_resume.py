@@ -186,13 +186,15 @@ def test_without_locks_a_part_that_does_not_grow_is_copied(tmp_path, monkeypatch
     monkeypatch.setattr(fcntl, "flock", flock)
     root = local.prepare_destination(tmp_path)
     folder = left(root, b"0123", age=age)
-    with open(folder / "data", "ab", buffering=0) as owner:
-        with contextlib.closing(resumable.Resumable(local.Destination(root), "key")) as part:
-            assert part.position() == continued
-            # The owner comes back and writes on.
-            owner.write(b"never seen")
-            part.receive(Stream(b"0123456789"[continued:], 206, ETag='"v1"', Content_Range=f"bytes {continued}-9/10"))
-            part.commit("final")
+    with (
+        open(folder / "data", "ab", buffering=0) as owner,
+        contextlib.closing(resumable.Resumable(local.Destination(root), "key")) as part,
+    ):
+        assert part.position() == continued
+        # The owner comes back and writes on.
+        owner.write(b"never seen")
+        part.receive(Stream(b"0123456789"[continued:], 206, ETag='"v1"', Content_Range=f"bytes {continued}-9/10"))
+        part.commit("final")
     assert (root / "final").read_bytes() == b"0123456789"
     assert folder.exists() == (continued == 0)
 
