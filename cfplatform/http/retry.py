@@ -133,7 +133,7 @@ class Attempts:
         self.run = run
         self.mounted = policy
         self._timeout = timeout
-        self._seconds = seconds
+        self.deadline = Deadline(seconds, max(timeout))
         self._is_essential = is_essential
         #: The latest failure, and whether no connection could be made.
         self.failure: CFPlatformError | None = None
@@ -152,7 +152,8 @@ class Attempts:
 
     def begin_again(self) -> None:
         """Forget the failures until now."""
-        self.deadline = Deadline(self._seconds, max(self._timeout))
+        # The same object: the response that is being read may have it already.
+        self.deadline.restart()
         self._failing_since = math.inf
         self._failures = 0
         #: Whether the policy has given up.

@@ -91,9 +91,14 @@ class Deadline:
     """
 
     def __init__(self, seconds: float, longest: float) -> None:
+        self._seconds = seconds
         self._longest = longest + LATE
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin the span again."""
         self._seen = time.monotonic()
-        self._end = self._seen + seconds
+        self._end = self._seen + self._seconds
 
     def left(self) -> float:
         """Return the seconds that are left; negative when it has passed."""
