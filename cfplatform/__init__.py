@@ -113,8 +113,8 @@ __all__ = [
 
 logging.getLogger("cfplatform").addHandler(logging.NullHandler())
 
-#: Where names are that are imported when they are first asked for: the client, since the plugin for pytest must not
-#: bring requests into every test run, and what a script that only lists does without.
+#: Modules of names that are imported at their first use: the client, since the pytest plugin must not load requests in
+#: every test run, and what a script that only lists items does not need.
 _LATER = {
     "Client": "client",
     "DownloadOptions": "resources.results",
