@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import click
@@ -76,10 +76,6 @@ class Check(NamedTuple):
     found: str
     advice: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON shows it."""
-        return self._asdict()
-
 
 @click.command()
 @click.argument("destination", default=".", shell_complete=completing("dir"))
@@ -109,7 +105,7 @@ def doctor(output: Output, connection: Options, destination: str) -> int:
         print_checks([(each.status, each.check, each.found, each.advice) for each in done])
     elif output.as_json:
         for each in done:
-            output.json_line(each.as_dict())
+            output.json_line(each._asdict())
     else:
         for each in done:
             output.row((each.check, each.status, each.found, each.advice or ""))
