@@ -572,8 +572,9 @@ class Client:
             DestinationBusyError: If another process downloads into the destination.
             AuthenticationError: If the key is refused. Finished items are kept, as for the next three errors.
             OutageError: If an outage lasts longer than ``patience``.
-            DestinationError: If the store of a URL refuses, has no such bucket, or cannot be reached.
-            DownloadError: If the disk is full or cannot be written, or the executor lost its processes.
+            DestinationError: If the disk is full or cannot be written, or if the store of a URL refuses, has no such
+                bucket, or cannot be reached.
+            DownloadError: If the executor lost its processes.
 
         Example:
             >>> summary = client.download_project(destination="labels")
