@@ -205,6 +205,8 @@ class Resumable:
 
     def discard(self) -> None:
         """Remove what is left of it."""
+        if self._done:
+            return
         self._done = True
         self._file.close()
         self._unlink(_NOTE)
