@@ -278,43 +278,43 @@ class Exports:
             refuse_existing(target)
         problem: CFPlatformError
         try:
-            with folder.errors(target.name), contextlib.closing(self._verified(export, folder, reporter, run)) as part:
-                if extract:
-                    _extract(part.path, target)
-                    part.discard()
-                else:
-                    part.commit(target.name)
+            with folder.errors(name):
+                self._save(export, folder, target, extract, reporter, run)
             return target
         except CFPlatformError as error:
             # Without its frames, which hold the link.
             problem = error.with_traceback(None)
         raise problem
 
-    def _verified(
-        self, export: Export, folder: local.Destination, reporter: progress.ProgressReporter, run: Run
-    ) -> resumable.Resumable:
-        """Fetch an archive and read all of it; where an earlier run left damaged bytes, fetch it again."""
+    def _save(
+        self,
+        export: Export,
+        folder: local.Destination,
+        target: Path,
+        extract: bool,
+        reporter: progress.ProgressReporter,
+        run: Run,
+    ) -> None:
+        """Fetch an archive, read all of it and save it; where an earlier run left damaged bytes, fetch it again."""
+
+        def renew() -> str:
+            return _link(self.get(export.id, run))
+
         while True:
-            part = resumable.Resumable(folder, f"export {export.id}", reporter)
-            continued = part.position() > 0
-            try:
-                resumable.fetch(
-                    self._calls,
-                    _link(export),
-                    part,
-                    lambda: _link(self.get(export.id, run)),
-                    run=run,
-                    is_essential=True,
-                )
+            with contextlib.closing(resumable.Resumable(folder, f"export {export.id}", reporter)) as part:
+                continued = part.position() > 0
+                try:
+                    resumable.fetch(self._calls, _link(export), part, renew, run=run, is_essential=True)
+                finally:
+                    reporter.finish()
                 damage = _damage(part.path)
-            except BaseException:
-                part.close()
-                raise
-            finally:
-                reporter.finish()
+                if damage is None and extract:
+                    _extract(part.path, target)
+                elif damage is None:
+                    part.commit(target.name)
+                part.discard()
             if damage is None:
-                return part
-            part.discard()
+                return
             # Any other refusal may come of one wrong bit as well.
             if not continued:
                 raise damage

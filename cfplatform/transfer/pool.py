@@ -124,9 +124,9 @@ class Pool(Generic[J]):
         #: Steps under way by which jobs may join the group.
         self._feeding = 0
         self._is_listed = False
-        self._admitted = self._handed_out = 0
-        self._finished: deque[J] = deque()
-        self._finished_early: dict[int, J] = {}
+        self._admitted = self._done = self._handed_out = 0
+        #: What waits for the caller, by its turn: as it came, or as it finished.
+        self._finished: dict[int, J] = {}
         self._fatal: BaseException | None = None
 
     def run(self, jobs: Iterable[J], begin: Callable[[J], object]) -> Generator[J, None, None]:
@@ -216,10 +216,8 @@ class Pool(Generic[J]):
     def finish(self, job: J) -> None:
         """Hand a job out."""
         with self._lock:
-            if self._ordered:
-                self._finished_early[job.index] = job
-            else:
-                self._finished.append(job)
+            self._finished[job.index if self._ordered else self._done] = job
+            self._done += 1
             if self._has_output():
                 self._has_result.notify()
 
@@ -241,7 +239,7 @@ class Pool(Generic[J]):
         return self._admitted - self._handed_out >= self._window
 
     def _has_output(self) -> bool:
-        return bool(self._finished) or self._handed_out in self._finished_early or self._fatal is not None
+        return self._handed_out in self._finished or self._fatal is not None
 
     def _has_backlog(self) -> bool:
         return bool(self._first or self._rest)
@@ -276,27 +274,21 @@ class Pool(Generic[J]):
 
     def _take_finished(self) -> list[J] | None:
         """Return what can be handed out now, ``None`` if that is nothing yet, none when all was."""
+        found: list[J] = []
+        # All at once: a caller that takes the lock for each keeps the workers from theirs.
+        while self._handed_out in self._finished:
+            found.append(self._finished.pop(self._handed_out))
+            self._handed_out += 1
+            if self._budget is not None:
+                # Each one alone, since it is counted until it is handed out.
+                self._budget.release(found[0])
+                self._has_work.notify()
+                self._wake_if_wanted()
+                break
         # What is finished is handed out even where the run fails: of an upload nothing else remembers it.
-        if self._budget is None and self._finished:
-            # All at once: a caller that takes the lock for each keeps the workers from theirs.
-            found, self._finished = list(self._finished), deque()
-            self._handed_out += len(found)
-            return found
-        if self._finished:
-            return [self._handed(self._finished.popleft())]
-        if self._handed_out in self._finished_early:
-            return [self._handed(self._finished_early.pop(self._handed_out))]
-        if self._fatal is not None:
+        if not found and self._fatal is not None:
             raise self._fatal
-        return [] if self._is_listed and self._admitted == self._handed_out else None
-
-    def _handed(self, job: J) -> J:
-        self._handed_out += 1
-        if self._budget is not None:
-            self._budget.release(job)
-            self._has_work.notify()
-            self._wake_if_wanted()
-        return job
+        return found if found or (self._is_listed and self._admitted == self._handed_out) else None
 
     def _end(self, timeout: float = JOIN_TIMEOUT) -> None:
         if self._pid != os.getpid():

@@ -267,6 +267,8 @@ class Resumable:
 
     def discard(self) -> None:
         """Remove what is left of it."""
+        if self._done:
+            return
         self._done = True
         _remove(self._outer, self._folder)
         self._file.close()
