@@ -32,7 +32,8 @@ with cfplatform.Client(max_workers=4) as client:
 
 @pytest.mark.skipif(os.name != "posix", reason="locks are taken out of POSIX")
 @pytest.mark.parametrize("locks", ["locks", "no locks"])
-def test_c01_two_processes_on_one_folder_are_both_right(make_sandbox, tmp_path, locks):
+@pytest.mark.parametrize("rounds", [6, pytest.param(20, marks=pytest.mark.stress)])
+def test_c01_two_processes_on_one_folder_are_both_right(make_sandbox, tmp_path, locks, rounds):
     sandbox = make_sandbox(items=40, batches=2)
     with sandbox.client() as client:
         client.download_project(destination=tmp_path / "alone").raise_for_failures()
@@ -42,7 +43,7 @@ def test_c01_two_processes_on_one_folder_are_both_right(make_sandbox, tmp_path, 
         start(sandbox, ROUNDS, locks, stdin=-1) as first,
         start(sandbox, ROUNDS, locks, stdin=-1) as second,
     ):
-        for number in range(20):
+        for number in range(rounds):
             root = tmp_path / f"round-{number}"
             for process in (first, second):
                 process.stdin.write(f"{root}\n")
@@ -53,9 +54,9 @@ def test_c01_two_processes_on_one_folder_are_both_right(make_sandbox, tmp_path, 
         errors = [process.communicate(timeout=10)[1] for process in (first, second)]
     assert errors == ["", ""]
     words = [sorted(outcome[0] for outcome in pair) for pair in outcomes]
-    assert len(words) == 20
+    assert len(words) == rounds
     if locks == "no locks":
-        assert words == [["ok", "ok"]] * 20
+        assert words == [["ok", "ok"]] * rounds
     else:
         assert all(pair in (["busy", "ok"], ["ok", "ok"]) for pair in words)
         holders = {outcome[2] for pair in outcomes for outcome in pair if outcome[0] == "busy"}
@@ -151,7 +152,7 @@ def test_c02_after_a_fork_both_get_their_own_answers(make_sandbox, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("workers", "items"), [(1, 150), (2, 300), (100, 1500), pytest.param(100, 100_000, marks=pytest.mark.stress)]
+    ("workers", "items"), [(1, 150), (2, 300), (100, 600), pytest.param(100, 100_000, marks=pytest.mark.stress)]
 )
 def test_c03_every_body_belongs_to_its_item(make_sandbox, workers, items):
     sandbox = make_sandbox(items=items, batches=5)

@@ -521,10 +521,10 @@ def test_z05_a_record_that_reaches_out_of_the_directory_changes_no_file(tmp_path
     assert error is not None or found == {"a.json": b'{"a": 1}'}
 
 
-@pytest.fixture
-def many(tmp_path):
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
     """An archive of 65,537 members."""
-    path = tmp_path / "many.zip"
+    path = tmp_path_factory.mktemp("many") / "many.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for number in range(65_537):
             archive.writestr(f"{number // 10_000}/{number}.json", b"%d" % number)

@@ -88,6 +88,7 @@ def test_what_cannot_be_measured_is_refused(arguments, capsys):
     assert "B99" in capsys.readouterr().err or arguments[0] != "B99"
 
 
+@pytest.mark.stress
 @pytest.mark.peer
 def test_all_sides_do_the_same_work():
     project, trees = project_id(230, kib=2), {}
@@ -201,6 +202,7 @@ def test_an_outage_is_judged_by_the_time_that_it_costs(seconds, lost, requests, 
     assert row.figure == (None if verdict == NO_BAR else seconds - 12.0 - 30)
 
 
+@pytest.mark.stress
 def test_lost_items_are_counted_in_the_destination(bench, tmp_path):
     arguments = {"project": project_id(20), "destination": str(tmp_path), "max_workers": 2}
     figures = bench.run("ours", "endure", items=23, **arguments)
@@ -245,6 +247,7 @@ def test_frames_of_a_download_are_counted(bench, tmp_path):
     assert min(depths[name] for name in ("annotations", "storage", "listing", "start", "caller")) > 0
 
 
+@pytest.mark.stress
 def test_both_merges_do_the_same_work(tmp_path):
     source, merged = labels.write(tmp_path / "labels", 501), {}
     with Bench(rounds=1, quick=True) as bench:

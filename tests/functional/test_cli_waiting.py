@@ -89,8 +89,8 @@ def when_there_are(count, folder, then):
 
 @pytest.fixture
 def world(make_sandbox):
-    """400 work items, which take a while."""
-    return make_sandbox(items=400, latency=0.05)
+    """200 work items, which take a while."""
+    return make_sandbox(items=200, latency=0.05)
 
 
 # --- Downloads ---------------------------------------------------------------------------------------------
@@ -105,13 +105,13 @@ def test_a_piped_download_says_that_it_waits_and_that_it_is_over(world, tmp_path
     first, *_, last = done.waits
     reason = {503: "503 Service Unavailable from", "reset": "Connection reset", "refused": "Connection refused"}[status]
     assert reason in first.text
-    assert re.search(rf"{re.escape(world.base_url[:-7])}\)?: retrying.*, \d+ of 400 items done$", first.text)
+    assert re.search(rf"{re.escape(world.base_url[:-7])}\)?: retrying.*, \d+ of 200 items done$", first.text)
     assert first.at - at[0] < SOON + SLACK
-    assert re.fullmatch(r"Resumed, \d+ of 400 items done", last.text)
+    assert re.fullmatch(r"Resumed, \d+ of 200 items done", last.text)
     assert last.at - at[0] > OUTAGE - 1
     # Items that failed last wait for their own next attempt, and for a while there may be no others.
     assert len(done.waits) in (2, 4)
-    assert done.lines[-1].text.startswith("400 of 400 items, ")
+    assert done.lines[-1].text.startswith("200 of 200 items, ")
 
 
 def test_another_reason_is_another_line(world, tmp_path):
@@ -167,7 +167,7 @@ def test_json_has_stdout_for_itself(world, tmp_path):
     assert done.code == 0
     assert len(done.waits) in (2, 4)
     *_, last = json_lines(done.stdout)
-    assert (last["summary"]["successful"], last["summary"]["failed"]) == (400, 0)
+    assert (last["summary"]["successful"], last["summary"]["failed"]) == (200, 0)
 
 
 def test_a_terminal_shows_it_below_the_bar_as_long_as_it_lasts(world, tmp_path):
@@ -181,7 +181,7 @@ def test_a_terminal_shows_it_below_the_bar_as_long_as_it_lasts(world, tmp_path):
         re.findall(r"503 Service Unavailable from \S+: retrying, next attempt in (\d+) s", text)
     )
     # What is drawn last has the bar alone, and no line for the log.
-    assert "retrying" not in text[text.rindex("400/400") - 200 :]
+    assert "retrying" not in text[text.rindex("200/200") - 200 :]
     assert "Resumed" not in text
     assert documents(tmp_path) == set(world.work_item_ids())
 
@@ -213,7 +213,7 @@ def test_a_download_whose_patience_ends_says_how_to_go_on(world, tmp_path):
     world.clear_faults()
     world.clear_requests()
     assert run("download", tmp_path, "-q", sandbox=world).returncode == 0
-    assert world.counts["storage"] == 400 - int(found.group(1))
+    assert world.counts["storage"] == 200 - int(found.group(1))
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["plain", "json"])

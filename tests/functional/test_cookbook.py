@@ -175,7 +175,7 @@ def test_behind_a_proxy(script, sandbox, tmp_path):
         origin = sandbox.base_url.partition("/api")[0]
         sandbox.replace_next(signed.replace(origin, proxy.shown).encode(), times=None, path="*/signedurls")
         reached = {
-            "CF_PLATFORM_BASE_URL": sandbox.base_url,
+            "CF_PLATFORM_BASE_URL": sandbox.base_url.replace(origin, proxy.shown),
             "LABELS_PROXY": proxy.url,
             "LABELS_CA": str(proxy.certificate),
         }

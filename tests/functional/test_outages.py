@@ -66,11 +66,11 @@ USUAL_OUTAGES = {("annotations", 503), ("storage", "reset"), ("signedurls", 500)
 )
 def test_an_outage_in_mid_run_costs_time_and_no_item(make_sandbox, tmp_path, caplog, status, at):
     caplog.set_level("INFO", "cfplatform")
-    sandbox = make_sandbox(items=600, latency=0.005)
+    sandbox = make_sandbox(items=300, latency=0.005)
     progress = begin_at(50, lambda: sandbox.outage(AWAY, status, at=at))
     with sandbox.client(max_workers=8) as client:
         summary = client.download_project(destination=tmp_path / "labels", progress=progress)
-    assert (summary.successful, summary.failed) == (600, 0)
+    assert (summary.successful, summary.failed) == (300, 0)
     assert AWAY < summary.elapsed < AWAY + 10
     said = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert ("WARNING", "waiting for it to recover") in [(level, text.rpartition(": ")[2]) for level, text in said]
@@ -137,11 +137,11 @@ def test_one_worker_is_enough_to_tell_an_outage_from_an_item(make_sandbox, tmp_p
 
 
 def test_a_quota_that_is_used_up_for_a_while_costs_time_and_no_item(make_sandbox, tmp_path):
-    sandbox = make_sandbox(items=600, latency=0.005)
+    sandbox = make_sandbox(items=300, latency=0.005)
     progress = begin_at(50, lambda: sandbox.outage(AWAY, 429, at="annotations"))
     with sandbox.client(max_workers=8, retries=1) as client:
         summary = client.download_project(destination=tmp_path / "labels", progress=progress)
-    assert (summary.successful, summary.failed) == (600, 0)
+    assert (summary.successful, summary.failed) == (300, 0)
 
 
 def test_a_stream_and_uploads_outlast_an_outage(make_sandbox, usual_backoff):

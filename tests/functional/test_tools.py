@@ -251,7 +251,7 @@ def test_a_download_is_recorded_and_replayed_without_a_server(make_sandbox, opti
 
 
 def test_a_project_of_several_pages_is_recorded_when_it_is_listed_first(make_sandbox, tmp_path):
-    sandbox = make_sandbox(items=150, batches=2)
+    sandbox = make_sandbox(items=110, batches=2)
     cassette = str(tmp_path / "download.yaml")
 
     def download(folder, **options):
@@ -260,11 +260,11 @@ def test_a_project_of_several_pages_is_recorded_when_it_is_listed_first(make_san
             return client.download_work_items(items, tmp_path / folder, patience=0)
 
     with RECORDER.use_cassette(cassette) as recorded:
-        assert download("recorded").successful == 150
+        assert download("recorded").successful == 110
     assert len(recorded) == len(sandbox.requests)
     sandbox.stop()
     with RECORDER.use_cassette(cassette, record_mode="none"):
-        assert download("replayed", retries=0).successful == 150
+        assert download("replayed", retries=0).successful == 110
     assert tree(tmp_path / "replayed") == tree(tmp_path / "recorded")
 
 

@@ -131,7 +131,7 @@ def weather(make_sandbox, tmp_path, items, seed, workers=16, patience=1.5):
     assert (again.skipped, again.failed) == (items, 0)
 
 
-@pytest.mark.parametrize("items", [500, pytest.param(2000, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("items", [250, pytest.param(2000, marks=pytest.mark.stress)])
 def test_storm_of_mixed_faults_loses_nothing(make_sandbox, tmp_path, items):
     weather(make_sandbox, tmp_path, items, seed=1)
 

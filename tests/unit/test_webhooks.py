@@ -133,12 +133,12 @@ def test_any_changed_bit_of_the_body_is_noticed(bit):
     assert refused(bytes(changed), HEADERS) == "signature"
 
 
-@pytest.mark.parametrize("bit", range(512))
-def test_any_changed_bit_of_the_signature_is_noticed(bit):
-    changed = bytearray(SIGNER.sign(BODY))
-    changed[bit // 8] ^= 1 << bit % 8
-    headers = {**HEADERS, "X-Payload-Signature": base64.b64encode(changed).decode()}
-    assert refused(BODY, headers) in ("signature", "malformed")
+def test_any_changed_bit_of_the_signature_is_noticed():
+    for bit in range(512):
+        changed = bytearray(SIGNER.sign(BODY))
+        changed[bit // 8] ^= 1 << bit % 8
+        headers = {**HEADERS, "X-Payload-Signature": base64.b64encode(changed).decode()}
+        assert refused(BODY, headers) in ("signature", "malformed"), bit
 
 
 @given(st.integers(0, 87), st.characters())
