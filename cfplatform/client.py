@@ -574,12 +574,13 @@ class Client:
             (20, 0)
         """
         params.check_names("download_project", filters, params.FILTER_NAMES)
-        is_whole = all(value is None for value in filters.values())
+        usual = WorkItemStatus.COMPLETED
+        is_whole = all(value is None or (name == "status" and value == usual) for name, value in filters.items())
         if params.flag("prune", prune) and not is_whole:
             raise InvalidParameterError(
                 "prune cannot be used with filters: items that they leave out would count as gone.", parameter="prune"
             )
-        filters.setdefault("status", WorkItemStatus.COMPLETED)
+        filters.setdefault("status", usual)
         queries = params.work_item_queries(filters)
         project = self._project(project_id)
         options: DownloadOptions = {

@@ -49,8 +49,10 @@ NAMED_FAILURES = 10
     "--state",
     metavar="FOLDER",
     shell_complete=completing("dir"),
-    help="Local folder for the state of a DESTINATION that is a URL.",
+    help="Local folder that remembers what is finished; a DESTINATION that is a URL needs one.",
 )
+@click.option("--prune", is_flag=True, help="Remove the files of items that the platform does not list any more.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be downloaded and removed.")
 @with_connection
 @with_output
 def download(
@@ -64,6 +66,8 @@ def download(
     assets: bool,
     raw: bool,
     state: str | None,
+    prune: bool,
+    dry_run: bool,
 ) -> int:
     """Download the annotations of a project.
 
@@ -75,10 +79,14 @@ def download(
     DESTINATION may be a URL that fsspec knows, such as s3://bucket/labels. Its state is kept in the local folder that
     --state names.
 
+    With --prune the files of items that the platform does not list any more are removed, unless somebody changed them.
+    It cannot be used with filters. Add --dry-run to see first what would happen.
+
     \b
     Examples:
       cfplatform download labels
       cfplatform download labels --assets
+      cfplatform download labels --prune --dry-run
       cfplatform download s3://bucket/labels --state labels-state
       cfplatform download labels --batch-name "Street scenes" --workers 64
       cfplatform download labels --updated-from 2026-07-11T00:00:00Z
@@ -91,6 +99,8 @@ def download(
             assets=assets,
             inject_asset_url=not raw,
             state=state,
+            prune=prune,
+            dry_run=dry_run,
             progress=output.reporter(),
             **resolved(client, filters),
         )
@@ -99,7 +109,7 @@ def download(
             output.json_line(_result_fields(result))
         output.json_line({"summary": summary_fields(summary)})
     elif not output.quiet:
-        show_summary(output, summary)
+        show_summary(output, summary, prune=prune, dry_run=dry_run)
     return report_failures(output, summary)
 
 
@@ -114,19 +124,26 @@ def summary_fields(summary: DownloadSummary) -> dict[str, Any]:
     return {name: value for name, value in vars(summary).items() if name not in ("run", "state")}
 
 
-def show_summary(output: Output, summary: DownloadSummary) -> None:
+def show_summary(output: Output, summary: DownloadSummary, *, prune: bool = False, dry_run: bool = False) -> None:
     """Print the figures of a summary."""
     output.line()
+    gone = [("Removed" if not dry_run else "Would be removed", f"{summary.pruned:,}")] if prune else []
     output.pairs(
         [
-            ("Fetched", f"{summary.successful:,}"),
+            ("Fetched" if not dry_run else "Would be fetched", f"{summary.successful:,}"),
             ("Skipped", f"{summary.skipped:,}"),
             ("Failed", f"{summary.failed:,}"),
+            *gone,
             ("Bytes", f"{summary.bytes:,}"),
             ("Seconds", f"{summary.elapsed:.1f}"),
             ("Items/s", rate(summary.total_items, summary.elapsed)),
         ]
     )
+    left = summary.unlisted - summary.pruned
+    if left and prune:
+        output.line(f"Kept, since somebody changed their files: {left:,} items that are not listed any more.")
+    elif left:
+        output.line(f"The files of {left:,} items are there that are not listed any more; --prune removes them.")
 
 
 def report_failures(output: Output, summary: DownloadSummary) -> int:
