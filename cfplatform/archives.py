@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import functools
 import io
 import itertools
 import os
@@ -87,7 +88,6 @@ _UNSAFE = re.compile(r"^[A-Za-z]:|[\\\x00-\x1f\x7f-\x9f]|(^|/)\.{0,2}(/|$)")
 _WINDOWS = re.compile(
     r'[<>:"|?*]|[. ](/|$)|(^|/)(?i:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|COM[0-9¹²³]|LPT[0-9¹²³])\s*(\.|/|$)'
 )
-_FILE_FLAGS = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 #: The path of a file.
 PathLike = str | os.PathLike[str]
@@ -487,9 +487,9 @@ def _unpack(
                     continue
                 name = folder.at(info.filename.rpartition("/")[2])
                 # 0o666 lets the umask decide, as for any file that a program creates.
-                descriptor = os.open(name, _FILE_FLAGS, 0o666, dir_fd=folder.descriptor)
+                opener = functools.partial(os.open, mode=0o666, dir_fd=folder.descriptor)
                 # A full disk may show only when the file is closed, which is before the folder gets its name.
-                with os.fdopen(descriptor, "wb") as output:
+                with open(name, "xb", opener=opener) as output:
                     for chunk in _contents(source, info):
                         output.write(chunk)
                         if progress is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -181,9 +183,9 @@ class PartFile:
         self._name = locks.unique_name()
         self._done = False
         self._digest = hashlib.blake2b(digest_size=16)
-        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         # 0o666 lets the umask decide, as for any file that a program creates.
-        self._descriptor = os.open(folder.at(self._name), flags, 0o666, dir_fd=folder.descriptor)
+        opener = functools.partial(os.open, mode=0o666, dir_fd=folder.descriptor)
+        self._file = io.FileIO(folder.at(self._name), "x+", opener=opener)
 
     @property
     def path(self) -> Path:
@@ -202,39 +204,33 @@ class PartFile:
         view = memoryview(chunk)
         try:
             while len(view):
-                view = view[os.write(self._descriptor, view) :]
+                view = view[self._file.write(view) :]
         except OSError as error:
-            raise self._destination.failure(_with_free_space(error, self._folder.path, len(view))) from None
+            space = f"{free_space(self._folder.path)}, {len(view)} more are needed"
+            raise self._destination.failure(OSError(error.errno, f"{error.strerror or error} ({space})")) from None
 
     def read_back(self) -> Iterator[bytes]:
         """Yield what was written, from its start; nothing can be appended afterwards."""
         with self._destination.errors():
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-            while piece := os.read(self._descriptor, READ_STEP):
+            self._file.seek(0)
+            while piece := self._file.read(READ_STEP):
                 yield piece
 
     def commit(self, path: str) -> Written:
         """Give the file its final path; see :meth:`Destination.take`."""
         with self._destination.errors(path):
             # A full disk may show only at close, so the file is closed before it is renamed.
-            self.close()
+            self._file.close()
             written = self._destination.take(self._folder, self._name, path)
         self._done = True
         return written._replace(digest=self._digest.hexdigest())
-
-    def close(self) -> None:
-        """Close the file; nothing can be written or read any more."""
-        # Forgotten first, because a descriptor that could not be closed is gone all the same.
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
 
     def discard(self) -> None:
         """Remove the file unless it was committed."""
         if not self._done:
             self._done = True
             with contextlib.suppress(OSError):
-                self.close()
+                self._file.close()
             with contextlib.suppress(OSError):
                 os.unlink(self._folder.at(self._name), dir_fd=self._folder.descriptor)
 
@@ -245,12 +241,6 @@ def free_space(folder: Path) -> str:
         return f"{shutil.disk_usage(folder).free} bytes are free"
     except OSError:
         return "free space unknown"
-
-
-def _with_free_space(error: OSError, folder: Path, missing: int) -> OSError:
-    """Return the error with the free space and, where known, the bytes that did not fit."""
-    needed = f", {missing} more are needed" if missing else ""
-    return OSError(error.errno, f"{error.strerror or error} ({free_space(folder)}{needed})")
 
 
 def destination_error(error: OSError, what: str) -> DestinationError:
