@@ -103,7 +103,8 @@ def _is_loopback(host: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The waits between attempts are random, so that these are among the ones that a user may meet.
+    # Waits that a user may meet, too, since they are random. No option of a client shortens them alone: retries= with a
+    # policy of one's own replaces what is repeated as well, and hundreds of tests would wait for seconds.
     monkeypatch.setattr(random, "uniform", lambda low, high: low + (high - low) / 500)
 
 

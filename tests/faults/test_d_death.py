@@ -176,7 +176,7 @@ def test_d03_ctrl_c_is_prompt_while_everybody_waits_for_the_network(make_sandbox
 
 
 def test_d04_a_second_ctrl_c_ends_at_once(make_sandbox, tmp_path):
-    sandbox = make_sandbox(items=600, batches=2)
+    sandbox = make_sandbox(items=300, batches=2)
     with start(sandbox, INTERRUPTED, tmp_path / "out", "raise") as process:
         assert process.stdout.readline() == "under way\n"
         sandbox.latency = 30
@@ -195,7 +195,7 @@ def test_d04_a_second_ctrl_c_ends_at_once(make_sandbox, tmp_path):
         json.loads(content)
     with sandbox.client() as client:
         assert client.download_project(destination=tmp_path / "out").failed == 0
-    assert len(tree(tmp_path / "out")) == 600
+    assert len(tree(tmp_path / "out")) == 300
     assert parts(tmp_path / "out") == []
 
 

@@ -642,7 +642,7 @@ def test_z08_a_killed_process_leaves_no_folder_and_the_next_call_cleans_up(tmp_p
     contents = {f"{number % 20}/{number}.json": b"%d" % number * 50 for number in range(2000)}
     path.write_bytes(written(contents))
     rng, interrupted = random.Random(8), 0
-    for _ in range(10):
+    for _ in range(5):
         with Child(
             [sys.executable, "-c", EXTRACT, str(path), str(target)],
             env={**os.environ, "PYTHONPATH": str(ROOT)},

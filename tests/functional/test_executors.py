@@ -85,17 +85,17 @@ def account(summary):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", METHODS)
 def test_processes_leave_the_tree_and_the_account_of_threads(make_sandbox, tmp_path, method):
-    sandbox = make_sandbox(items=250, batches=3)
+    sandbox = make_sandbox(items=210, batches=3)
     here, there = tmp_path / "here", tmp_path / "there"
     with sandbox.client(max_workers=4) as client, pool_of(method) as pool:
         alone = client.download_project(destination=here, assets=True)
         sandbox.clear_requests()
         spread = client.download_project(destination=there, assets=True, executor=pool)
         counts = sandbox.counts
-        assert (counts["work_items"], counts["batches"], counts["annotations"]) == (3, 1, 250)
-        assert counts["storage"] == 500
+        assert (counts["work_items"], counts["batches"], counts["annotations"]) == (3, 1, 210)
+        assert counts["storage"] == 420
         assert counts["signing"] <= 3 * 4
-        assert (spread.total_items, spread.successful, spread.failed) == (250, 250, 0)
+        assert (spread.total_items, spread.successful, spread.failed) == (210, 210, 0)
         assert tree(there) == tree(here)
         assert account(spread) == account(alone)
         assert [(*row[:2], *(path.relative_to(there) for path in row[2:])) for row in remembered(there)] == [
@@ -104,10 +104,10 @@ def test_processes_leave_the_tree_and_the_account_of_threads(make_sandbox, tmp_p
         assert parts(there) == []
         sandbox.clear_requests()
         again = client.download_project(destination=there, assets=True, executor=pool)
-        assert (again.skipped, again.bytes) == (250, 0)
+        assert (again.skipped, again.bytes) == (210, 0)
         assert {kind for kind, count in sandbox.counts.items() if count} == {"work_items", "batches"}
         # Threads go on where processes stopped, and the other way round.
-        assert client.download_project(destination=there, assets=True).skipped == 250
+        assert client.download_project(destination=there, assets=True).skipped == 210
         assert pool.submit(os.getpid).result() != os.getpid()
     assert sandbox.leaks == 0
 
@@ -200,7 +200,7 @@ def test_a_refused_key_stops_the_run_and_keeps_what_is_finished(make_sandbox, tm
     sys.version_info < (3, 11, 5), reason="closing a pool whose process died may hang: a fault of this Python"
 )
 def test_a_worker_that_is_killed_loses_nothing(make_sandbox, tmp_path):
-    sandbox = make_sandbox(items=900, batches=2, latency=0.02)
+    sandbox = make_sandbox(items=600, batches=2, latency=0.02)
     with sandbox.client(max_workers=4) as client:
         with pool_of(METHODS[0]) as pool:
             victim = pool.submit(os.getpid).result()
@@ -215,7 +215,7 @@ def test_a_worker_that_is_killed_loses_nothing(make_sandbox, tmp_path):
         sandbox.latency = 0
         with pool_of(METHODS[0]) as pool:
             summary = client.download_project(destination=tmp_path / "there", executor=pool)
-        assert (summary.total_items, summary.failed) == (900, 0)
+        assert (summary.total_items, summary.failed) == (600, 0)
         assert summary.skipped >= len(seen) >= 50
         client.download_project(destination=tmp_path / "here")
     assert tree(tmp_path / "there") == tree(tmp_path / "here")
@@ -223,7 +223,7 @@ def test_a_worker_that_is_killed_loses_nothing(make_sandbox, tmp_path):
 
 
 def test_closing_early_ends_the_workers_soon_and_keeps_what_they_saved(make_sandbox, tmp_path, pool):
-    sandbox = make_sandbox(items=3000, batches=2)
+    sandbox = make_sandbox(items=2400, batches=2)
     with sandbox.client(max_workers=4) as client:
         results = client.iter_downloads(client.get_work_items(), tmp_path, executor=pool)
         next(results)
@@ -233,13 +233,13 @@ def test_closing_early_ends_the_workers_soon_and_keeps_what_they_saved(make_sand
         assert time.monotonic() - began < 20
         wait_until(lambda: parts(tmp_path) == [])
         stored = len(tree(tmp_path))
-        assert stored < 1500
+        assert stored < 1200
         sandbox.clear_requests()
         summary = client.download_project(destination=tmp_path, executor=pool, batch_ids=[1001])
     assert summary.failed == 0
     # Nearly all that two interrupted chunks saved is known.
-    assert summary.skipped >= min(stored, 1500) - 2 * CHUNK
-    assert sandbox.counts["storage"] == 1500 - summary.skipped
+    assert summary.skipped >= min(stored, 1200) - 2 * CHUNK
+    assert sandbox.counts["storage"] == 1200 - summary.skipped
 
 
 class Holding:
@@ -378,7 +378,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", METHODS)
 def test_workers_that_outlive_their_caller_do_not_keep_the_destination(make_sandbox, tmp_path, method):
-    sandbox = make_sandbox(items=1000, batches=2)
+    sandbox = make_sandbox(items=600, batches=2)
     with start(sandbox, KILLED, tmp_path, method) as process:
         worker = int(process.stdout.readline())
         process.kill()
@@ -390,9 +390,9 @@ def test_workers_that_outlive_their_caller_do_not_keep_the_destination(make_sand
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker, signal.SIGKILL)
         process.communicate(timeout=20)
-    assert (summary.total_items, summary.failed) == (1000, 0)
+    assert (summary.total_items, summary.failed) == (600, 0)
     assert 0 < kept <= summary.skipped + CHUNK
-    assert len(tree(tmp_path)) == 1000
+    assert len(tree(tmp_path)) == 600
 
 
 INTERRUPTED = """
@@ -409,7 +409,7 @@ if __name__ == "__main__":
 
 
 def test_ctrl_c_ends_a_run_with_processes(make_sandbox, tmp_path):
-    sandbox = make_sandbox(items=3000, batches=2)
+    sandbox = make_sandbox(items=1500, batches=2)
     with start(sandbox, INTERRUPTED, tmp_path) as process:
         process.stdout.readline()
         began = time.monotonic()
@@ -419,8 +419,8 @@ def test_ctrl_c_ends_a_run_with_processes(make_sandbox, tmp_path):
     assert process.returncode != 0
     assert "KeyboardInterrupt" in err
     kept = len(tree(tmp_path))
-    assert 0 < kept < 3000
+    assert 0 < kept < 1500
     with sandbox.client() as client:
         summary = client.download_project(destination=tmp_path)
-    assert (summary.total_items, summary.failed) == (3000, 0)
+    assert (summary.total_items, summary.failed) == (1500, 0)
     assert summary.skipped >= kept - 2 * CHUNK
