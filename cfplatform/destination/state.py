@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from .. import naming, params
+from .. import naming
 from ..exceptions import CFPlatformError, DestinationBusyError, DestinationError, DownloadError, UnsafePathError
 from . import local, locks
 from .local import Written
@@ -67,6 +67,8 @@ PRAGMA user_version = {SCHEMA_VERSION};
 _WAYS = (("WAL", ""), ("TRUNCATE", ""), ("TRUNCATE", "?nolock=1"))
 #: Rows that are read at a time by those who did not write them.
 _PAGE = 5_000
+#: Items that are looked up at a time; an older SQLite takes 999 values in a statement.
+_AT_ONCE = 500
 
 log = logging.getLogger("cfplatform.destination")
 
@@ -350,7 +352,7 @@ class State:
         self._execute(f"CREATE TEMP TABLE {table} AS {known}", (project_id, run))
         last = 0
         while rows := self._execute(
-            f"SELECT rowid, item_id FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT {params.MAX_PAGE_SIZE}",  # noqa: S608
+            f"SELECT rowid, item_id FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT {_AT_ONCE}",  # noqa: S608
             (last,),
         ):
             last = rows[-1][0]

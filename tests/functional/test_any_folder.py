@@ -154,13 +154,15 @@ def test_no_name_is_longer_than_143_bytes(make_sandbox, tmp_path):
 # --- Whose file it is -------------------------------------------------------------------------------------------------
 
 DOWNLOAD = """
-    import os, sys
+    import os, sys, tempfile
     from cfplatform import Client, coco, iter_downloaded
-    import cfplatform.transfer.downloads, encodings.idna, encodings.ascii, encodings.utf_8_sig
     folder, user, group = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    with Client() as client, tempfile.TemporaryDirectory() as other:
+        # Imports all that is needed, which the user may not be able to read.
+        client.download_project(destination=other)
+        coco.stats(other)
+    os.setgroups([group]); os.setgid(group); os.setuid(user); os.umask(0o002)
     with Client() as client:
-        list(client.get_work_items())
-        os.setgroups([group]); os.setgid(group); os.setuid(user); os.umask(0o002)
         if sys.argv[4] == "download":
             summary = client.download_project(destination=folder)
             print(summary.successful, summary.skipped, summary.failed)
