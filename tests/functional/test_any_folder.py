@@ -222,6 +222,8 @@ def test_reading_writes_nothing(client, tmp_path):
     assert everything(labels) == before
     assert len(list(reading)) == 19
     assert coco.stats(labels).images == 20
+    assert not list(coco.validate(labels))
+    write_report(labels, tmp_path / "report.html")
     assert everything(labels) == before
 
 
