@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from cfplatform import DestinationError, InvalidParameterError, coco, iter_downloaded
+from cfplatform.report import write_report
 
 STATE = ".cfplatform"
 #: A slow consumer of a run's progress: calls a function once when so many items are done.
