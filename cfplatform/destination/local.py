@@ -123,11 +123,12 @@ class Folder:
     def __init__(self, parent: Path | Folder, *names: str, make: bool = False) -> None:
         #: To be passed as ``dir_fd=`` together with :meth:`at`.
         self.descriptor: int | None = None
-        self.path: Path = parent.path if isinstance(parent, Folder) else parent
+        # As text, which is joined faster.
+        self._path: str = parent._path if isinstance(parent, Folder) else str(parent)
         if isinstance(parent, Folder) and parent.descriptor is not None:
             self.descriptor = os.dup(parent.descriptor)
         elif _RELATIVE:
-            self.descriptor = os.open(self.path, _FOLDER_FLAGS)
+            self.descriptor = os.open(self._path, _FOLDER_FLAGS)
         for name in names:
             if make:
                 with contextlib.suppress(FileExistsError):
@@ -135,12 +136,12 @@ class Folder:
             self._enter(name)
 
     def _enter(self, name: str) -> None:
-        self.path = self.path / name
+        self._path = f"{self._path}/{name}"
         try:
             if self.descriptor is not None:
                 outer, self.descriptor = self.descriptor, os.open(name, _FOLDER_FLAGS, dir_fd=self.descriptor)
                 os.close(outer)
-            elif not stat.S_ISDIR(self.path.lstat().st_mode):
+            elif not stat.S_ISDIR(os.lstat(self._path).st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, "")
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
@@ -149,6 +150,11 @@ class Folder:
                 f"{str(self.path)!r} is a link or a file where a folder belongs; nothing was written through it. "
                 "Remove it or choose another destination."
             ) from None
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return Path(self._path)
 
     def __enter__(self) -> Self:
         return self
@@ -167,7 +173,7 @@ class Folder:
 
     def at(self, name: str) -> str:
         """Return the path of a file in the folder, to be passed together with :attr:`descriptor`."""
-        return name if self.descriptor is not None else str(self.path / name)
+        return name if self.descriptor is not None else f"{self._path}/{name}"
 
 
 class PartFile:
