@@ -59,7 +59,9 @@ def request_body(
     dates: dict[str, DatetimeLike | None],
 ) -> dict[str, Any]:
     """Return the body of the request; refuse what the platform would refuse or take for something else."""
-    body: dict[str, Any] = {"name": params.text("name", name), "format": _member("format", format, ExportFormat)}
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidParameterError(f"name must be a text that is not blank, not {shown(name)}.", parameter="name")
+    body: dict[str, Any] = {"name": name.strip(), "format": _member("format", format, ExportFormat)}
     if content is not None:
         body["content"] = _member("content", content, ExportContent)
         if body["format"] == ExportFormat.COCO_JSON and body["content"] != ExportContent.ANNOTATION:
