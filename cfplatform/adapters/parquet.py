@@ -90,7 +90,7 @@ def write_parquet(
 
 def _write(rows: Iterable[Row], path: Path, size: int, compression: str) -> int:
     count = 0
-    with open(path, "xb") as file, pq.ParquetWriter(file, SCHEMA, compression=compression) as writer:
+    with open(path, "wb") as file, pq.ParquetWriter(file, SCHEMA, compression=compression) as writer:
         for group in _groups(rows, size):
             columns = [
                 pa.array(values, type=field.type)

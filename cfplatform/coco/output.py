@@ -11,7 +11,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -98,7 +98,8 @@ class Section:
 class DatasetFile:
     """A dataset that is being written, under a temporary path."""
 
-    temporary: Path
+    #: Makes the temporary file and returns its path.
+    begin: Callable[[], Path]
     images: Section
     annotations: Section
     #: The ``file_name`` of each image.
@@ -106,7 +107,7 @@ class DatasetFile:
 
     def write(self, head: dict[str, Any], lists: dict[str, list[dict[str, Any]]]) -> None:
         """Write the dataset: members, then lists, then its images and annotations."""
-        with _refusing(self.temporary.parent), open(self.temporary, "wb", buffering=_STEP) as file:
+        with open(self.begin(), "wb", buffering=_STEP) as file, _refusing(Path(file.name).parent):
             file.write(b"{")
             for name, value in head.items():
                 file.write(f"{encode(name)}:{encode(value)},\n".encode("ascii"))
@@ -125,12 +126,12 @@ def dataset_file(path: Path) -> Iterator[DatasetFile]:
     """Yield a dataset to write, which replaces ``path`` if the block succeeds."""
     folder = path.parent
     with (
-        _replacing(path) as temporary,
+        _replacing(path) as begin,
         closing(Section(folder)) as images,
         closing(Section(folder)) as annotations,
         closing(Names()) as names,
     ):
-        yield DatasetFile(temporary, images, annotations, names)
+        yield DatasetFile(begin, images, annotations, names)
 
 
 @contextlib.contextmanager
@@ -139,26 +140,41 @@ def written_atomically(path: Path) -> Iterator[Path]:
 
     An ``OSError`` of the block becomes a :class:`~cfplatform.DownloadError`.
     """
-    with _refusing(path.parent), _replacing(path) as temporary:
-        yield temporary
+    with _refusing(path.parent), _replacing(path) as begin:
+        yield begin()
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    with _refusing(path.parent):
-        temporary, lock = locks.create(path.parent, _HIDDEN, _PART)
-    try:
-        yield temporary
+def _replacing(path: Path) -> Iterator[Callable[[], Path]]:
+    """Yield what makes a temporary file, which replaces ``path`` if the block succeeds."""
+    temporary: Path | None = None
+    lock: int | None = None
+
+    def begin() -> Path:
+        nonlocal temporary, lock
         with _refusing(path.parent):
-            if lock is not None and os.name == "nt":
-                # An open file cannot be renamed there.
-                os.close(lock)
-                lock = None
-            os.replace(temporary, path)
-    finally:
+            temporary, lock = locks.create(path.parent, _HIDDEN, _PART)
+        return temporary
+
+    def let_go() -> None:
+        nonlocal lock
         if lock is not None:
             os.close(lock)
-        _discard(temporary)
+            lock = None
+
+    try:
+        yield begin
+        if temporary is not None:
+            if os.name == "nt":
+                # An open file cannot be renamed there.
+                let_go()
+            with _refusing(path.parent):
+                os.replace(temporary, path)
+    finally:
+        let_go()
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 @contextlib.contextmanager
@@ -178,11 +194,6 @@ def _refusal(error: OSError, folder: Path) -> DownloadError:
         f"The output in {str(folder)!r} cannot be written: {error.strerror or error} ({local.free_space(folder)}). "
         "The previous file is unchanged, and no temporary file is left. Free disk space, then run it again."
     )
-
-
-def _discard(temporary: Path) -> None:
-    with contextlib.suppress(OSError):
-        temporary.unlink()
 
 
 def prepare_folder(folder: Path) -> None:

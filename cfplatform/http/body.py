@@ -102,21 +102,26 @@ class ObjectStream:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the bytes are read as they are sent, so that ranges and lengths count them."""
-        return self._read_before is None
+        """Whether the bytes are sent as they are stored, so that ranges and lengths count them."""
+        return not self._codings and self._read_before is None
+
+    def keep_encoding(self) -> None:
+        """Read the bytes as they are stored, whatever ``Content-Encoding`` says.
+
+        Some stores say "gzip" of every ``scan.nii.gz``, which must stay what it is.
+        """
+        self._codings = []
 
     @property
     def etag(self) -> str | None:
         """The object's entity tag, which changes when the object changes."""
         return self.headers.get("ETag")
 
-    def chunks(self, limit: int | None = None, *, decode: bool = True) -> Iterator[bytes]:
+    def chunks(self, limit: int | None = None) -> Iterator[bytes]:
         """Yield the object's bytes; ends normally only if all of them arrived.
 
         Args:
             limit: Bytes at the most, as sent and as decompressed; ``MAX_OBJECT_BYTES`` if omitted.
-            decode: Whether to decompress what was stored compressed. A file is saved as it is stored, whatever
-                ``Content-Encoding`` says: some stores say "gzip" of every ``scan.nii.gz``.
 
         Raises:
             DownloadError: If the object is larger than the limit.
@@ -124,7 +129,7 @@ class ObjectStream:
             InvalidResponseError: If the body has an encoding that was not requested, or is broken.
         """
         most = MAX_OBJECT_BYTES if limit is None else limit
-        if not self._codings or not decode:
+        if not self._codings:
             return self._sent(most)
         if self._codings in (["gzip"], ["x-gzip"]):
             # An object may be stored compressed; then it is sent so whatever was requested.

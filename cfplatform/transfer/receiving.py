@@ -123,6 +123,7 @@ class Receiver:
             is_page = resumable.media_type(stream) == "text/html"
             if is_page and not job.asset_url.partition("?")[0].endswith((".html", ".htm")):
                 raise InvalidResponseError("The storage sent a web page instead of the asset.")
+            stream.keep_encoding()
 
         key = f"asset {job.project_id} {job.item.id}"
         with contextlib.closing(resumable.Resumable(self._destination, key)) as part:

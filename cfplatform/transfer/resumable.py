@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -83,9 +82,14 @@ class Resumable:
     def _claim(self) -> tuple[local.Folder, int]:
         """Continue what an earlier run left, or begin; of several that were left, the largest is enough."""
         own = None
-        for _, grown_at, name in sorted(self._left(), reverse=True):
+        for size, grown_at, name in sorted(self._left(), reverse=True):
             is_ours, is_old = name.startswith(self._prefix), time.time() - grown_at > KEPT_FOR
-            found = self._take(name, grown_at) if is_ours or is_old else None
+            found = None
+            if size < 0 and (is_ours or is_old):
+                with contextlib.suppress(OSError, UnsafePathError):
+                    _remove(self._outer, local.Folder(self._outer, name))
+            elif is_ours or is_old:
+                found = self._take(name, grown_at)
             if found is not None and is_ours and own is None:
                 own = found
             elif found is not None:
@@ -95,15 +99,18 @@ class Resumable:
         return own or self._begin()
 
     def _left(self) -> Iterator[tuple[int, float, str]]:
-        """Yield the size, the time and the name of each part."""
+        """Yield the size, the time and the name of each part; the size is -1 where there is no file."""
         with os.scandir(self._outer.path) as entries:
             # A link instead of a folder is none of ours.
             names = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
         for name in names:
             with contextlib.suppress(OSError):
-                found = os.lstat(self._outer.path / name / _DATA)
-                if stat.S_ISREG(found.st_mode):
+                folder = self._outer.path / name
+                if os.path.isfile(folder / _DATA):
+                    found = os.stat(folder / _DATA)
                     yield found.st_size, found.st_mtime, name
+                else:
+                    yield -1, folder.stat().st_mtime, name
 
     def _take(self, name: str, grown_at: float) -> tuple[local.Folder, int] | None:
         """Open a part that nobody works on any more."""
@@ -131,7 +138,11 @@ class Resumable:
     def _begin(self) -> tuple[local.Folder, int]:
         while True:
             folder = local.Folder(self._outer, self._prefix + locks.unique_name(), make=True)
-            descriptor = _open(folder, _DATA, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            try:
+                descriptor = _open(folder, _DATA, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            except FileNotFoundError:
+                # Another process took it for one that was left behind, as it was empty.
+                continue
             # Another process may have found it before it was locked.
             if locks.try_lock(descriptor) is not False and locks.is_at(descriptor, folder.at(_DATA), folder.descriptor):
                 return folder, descriptor
@@ -191,7 +202,7 @@ class Resumable:
                 self._reporter.finish()
                 self._reported = None
         self._cut(first)
-        for chunk in stream.chunks(MAX_BYTES, decode=False):
+        for chunk in stream.chunks(MAX_BYTES):
             self._write(chunk)
         if span is not None and self._size != span.last + 1:
             raise self._refused("more or fewer bytes than its range has")

@@ -40,13 +40,13 @@ class Stream:
         self.status_code = status
         self.headers = CaseInsensitiveDict({name.replace("_", "-"): value for name, value in headers.items() if value})
         self.etag = self.headers.get("ETag")
-        self.is_plain = True
+        self.is_plain = self.headers.get("Content-Encoding", "identity") == "identity"
         self.length = len(body)
         self._body = body
         self._sent = len(body) if sent is None else sent
 
-    def chunks(self, limit, *, decode):
-        assert (limit, decode) == (resumable.MAX_BYTES, False)
+    def chunks(self, limit):
+        assert limit == resumable.MAX_BYTES
         yield self._body[: self._sent // 2]
         yield self._body[self._sent // 2 : self._sent]
         if self._sent < len(self._body):
