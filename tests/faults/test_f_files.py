@@ -376,10 +376,14 @@ def open_files():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
 def test_f08_no_descriptor_is_left_open(sandbox, client, tmp_path):
+    def kept():
+        # How many connections are kept for later depends on how fast the workers were.
+        return len([name for name in open_files() if not name.startswith("socket:")])
+
     client.download_project(destination=tmp_path / "first")
-    before = len(open_files())
+    before = kept()
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / client.get_batch(1001).name).symlink_to(tmp_path)
     for name in ("a", "b", "c"):
         client.download_project(destination=tmp_path / name)
-    assert len(open_files()) == before
+    assert kept() == before

@@ -32,7 +32,7 @@ with Client(max_workers=1, retries=2) as client:
         if sys.argv[1] == "load":
             item.load()
         else:
-            item.download_body(sys.argv[3])
+            item.download(sys.argv[3])
     except CFPlatformError as error:
         print(type(error).__name__, peak() - before, error)
 """
