@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from cfplatform import DownloadError, InvalidParameterError, UnsafePathError
-from tests.faults.tools import parts, run, tree
+from tests.faults.tools import parts, run, tree, wait_until
 from tests.tools import folded, outcome
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links, modes and limits of POSIX")
@@ -376,14 +376,14 @@ def open_files():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
 def test_f08_no_descriptor_is_left_open(sandbox, client, tmp_path):
-    def kept():
-        # How many connections are kept for later depends on how fast the workers were.
-        return len([name for name in open_files() if not name.startswith("socket:")])
-
     client.download_project(destination=tmp_path / "first")
-    before = kept()
+    before = open_files()
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / client.get_batch(1001).name).symlink_to(tmp_path)
     for name in ("a", "b", "c"):
         client.download_project(destination=tmp_path / name)
-    assert kept() == before
+    # Threads of this process that belong to nobody here may have one open for a moment.
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: len(open_files()) <= len(before), 5)
+    now = open_files()
+    assert len(now) == len(before), set(now) - set(before)
