@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from cfplatform import DestinationError, DownloadError, InvalidParameterError, UnsafePathError
-from tests.faults.tools import parts, run, tree
+from tests.faults.tools import parts, run, tree, wait_until
 from tests.tools import folded, outcome
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs links, modes and limits of POSIX")
@@ -362,9 +362,13 @@ def open_files():
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
 def test_f08_no_descriptor_is_left_open(sandbox, client, tmp_path):
     client.download_project(destination=tmp_path / "first")
-    before = len(open_files())
+    before = open_files()
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / client.get_batch(1001).name).symlink_to(tmp_path)
     for name in ("a", "b", "c"):
         client.download_project(destination=tmp_path / name)
-    assert len(open_files()) == before
+    # Threads of this process that belong to nobody here may have one open for a moment.
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: len(open_files()) <= len(before), 5)
+    now = open_files()
+    assert len(now) == len(before), set(now) - set(before)

@@ -55,11 +55,11 @@ def start(sandbox: Any, code: str, *arguments: object, **options: Any) -> subpro
     )
 
 
-def run(sandbox: Any, code: str, *arguments: object, **options: Any) -> tuple[int, str, str]:
+def run(sandbox: Any, code: str, *arguments: object, seconds: float = 60, **options: Any) -> tuple[int, str, str]:
     """Run Python code in a process of its own; return its exit code and what it wrote."""
     with start(sandbox, code, *arguments, **options) as process:
         try:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=seconds)
         finally:
             process.kill()
     return process.returncode, out, err

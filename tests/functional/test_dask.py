@@ -76,7 +76,7 @@ def test_a_cluster_leaves_the_tree_of_threads(make_sandbox, make_cluster, tmp_pa
 
 
 def test_a_worker_that_is_killed_loses_nothing(make_sandbox, make_cluster, tmp_path):
-    sandbox = make_sandbox(items=500, batches=2, latency=0.01)
+    sandbox = make_sandbox(items=1000, batches=2, latency=0.01)
     cluster = make_cluster()
     with sandbox.client(max_workers=4) as client, cluster.client.get_executor() as executor:
         outcomes = {}
@@ -88,7 +88,7 @@ def test_a_worker_that_is_killed_loses_nothing(make_sandbox, make_cluster, tmp_p
         sandbox.latency = 0
         assert set(outcomes) == set(sandbox.work_item_ids())
         assert set(outcomes.values()) == {"downloaded"}
-        assert client.download_project(destination=tmp_path / "there").skipped == 500
+        assert client.download_project(destination=tmp_path / "there").skipped == 1000
         client.download_project(destination=tmp_path / "here")
     assert tree(tmp_path / "there") == tree(tmp_path / "here")
     # The dead worker's unfinished files go with the next run.
@@ -96,7 +96,7 @@ def test_a_worker_that_is_killed_loses_nothing(make_sandbox, make_cluster, tmp_p
 
 
 def test_a_chunk_that_the_cluster_gives_up_ends_the_run_and_costs_that_chunk_only(make_sandbox, make_cluster, tmp_path):
-    sandbox = make_sandbox(items=500, batches=2, latency=0.01)
+    sandbox = make_sandbox(items=1000, batches=2, latency=0.01)
     cluster = make_cluster(DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
     with sandbox.client(max_workers=4) as client, cluster.client.get_executor() as executor:
         results = client.iter_downloads(client.get_work_items(), tmp_path, executor=executor)
@@ -107,10 +107,10 @@ def test_a_chunk_that_the_cluster_gives_up_ends_the_run_and_costs_that_chunk_onl
             list(results)
         assert type(caught.value.__cause__).__name__ == "KilledWorker"
         kept = sum(1 for _ in iter_downloaded(tmp_path))
-        assert 50 <= kept < 500
+        assert 50 <= kept < 1000
         sandbox.latency = 0
         summary = client.download_project(destination=tmp_path, executor=executor)
-    assert (summary.skipped, summary.successful) == (kept, 500 - kept)
+    assert (summary.skipped, summary.successful) == (kept, 1000 - kept)
 
 
 def test_the_key_is_neither_needed_nor_shown_by_the_cluster(make_sandbox, make_cluster, tmp_path, caplog):

@@ -56,7 +56,7 @@ def data(files):
     ],
 )
 def test_both_clients_make_the_same_tree(make_sandbox, tmp_path, options):
-    sandbox = make_sandbox(items=120, batches=3, **options)
+    sandbox = make_sandbox(items=150, batches=3, **options)
     theirs = official(sandbox, tmp_path / "official")
     with sandbox.client() as client:
         ours = client.download_project(destination=tmp_path / "ours")

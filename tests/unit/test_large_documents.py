@@ -156,7 +156,7 @@ def rise(serve, make_sandbox, kib, items, prefetch_bytes, order, *headers):
     sandbox = make_sandbox(items=items, batches=1)
     body = gzip.compress(document, 1) if headers else document
     store_at(sandbox, serve(default=raw(200, body, *headers)).origin)
-    code, out, err = run(sandbox, READ, items, prefetch_bytes, order)
+    code, out, err = run(sandbox, READ, items, prefetch_bytes, order, seconds=240)
     assert (code, err) == (0, "")
     return int(out)
 

@@ -1,0 +1,16 @@
+"""What several modules of this folder need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+
+@pytest.fixture(params=["its own session", "a session of the user"])
+def options(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    """Options of a client that sends through its own session, and through one of the user."""
+    with requests.Session() as session:
+        yield {} if request.param == "its own session" else {"session": session}
