@@ -24,6 +24,7 @@ from ..destination.state import FinishedAsset, FinishedItem
 from ..exceptions import (
     CFPlatformError,
     ConfigurationError,
+    DestinationError,
     DownloadError,
     InvalidParameterError,
     blank,
@@ -206,6 +207,11 @@ class ExecutorSteps:
     def _submit(self, jobs: list[Job], mark: Path) -> None:
         chunk = Chunk(self._settings, self._destination, mark, self._limits, self._inject, jobs)
         with self._destination.errors():
+            if not mark.exists():
+                raise DestinationError(
+                    f"{str(mark.parent)!r} was removed while other processes were using it. What is finished is kept; "
+                    "run it again to fetch what is missing."
+                )
             # Otherwise another process would remove it after a day as left behind.
             os.utime(mark)
         try:

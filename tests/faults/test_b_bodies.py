@@ -73,20 +73,14 @@ def test_b02_the_same_length_twice_is_accepted(download_body):
 
 @pytest.mark.parametrize("cut", [0, 5, 10, 20, 60, -9, -8, -4, -1])
 @pytest.mark.parametrize("framing", ["length", "chunks"])
-def test_b03_truncated_gzip(serve, fetch, cut, framing):
+def test_b03_truncated_gzip(download_body, cut, framing):
     part = gzip.compress(BODY)[:cut]
     answer = (
         raw(200, part, GZIP)
         if framing == "length"
         else raw(200, chunked(part) if part else b"0\r\n\r\n", CHUNKED, GZIP)
     )
-    with pytest.raises(IncompleteDownloadError, match="gzip stream broke off"):
-        fetch(serve(default=answer), retries=0)
-    assert fetch(serve(answer, raw(200, gzip.compress(BODY), GZIP))) == BODY
-
-
-def test_b03_truncated_gzip_is_never_a_file(download_body):
-    refused(download_body, raw(200, gzip.compress(BODY)[:-20], GZIP), IncompleteDownloadError)
+    refused(download_body, answer, IncompleteDownloadError)
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,9 @@ def test_a_download_whose_patience_ends_says_how_to_go_on(world, tmp_path):
     assert not any(line.text.startswith("Resumed") for line in done.lines)
     assert int(found.group(1)) == len(documents(tmp_path)) >= 40
     world.clear_faults()
+    while world.in_flight:
+        # What the process was waiting for when it ended.
+        time.sleep(0.01)
     world.clear_requests()
     assert run("download", tmp_path, "-q", sandbox=world).returncode == 0
     assert world.counts["storage"] == 200 - int(found.group(1))

@@ -149,7 +149,7 @@ def test_a_hostile_event_cannot_drive_the_terminal(keep, tmp_path):
     [
         (["--jwks", "keys", "--jwks-url", "http://x/"], "--jwks and --jwks-url exclude each other."),
         (["--any-age", "--tolerance", "1"], "--any-age and --tolerance exclude each other."),
-        (["--jwks", "body"], "Error: --jwks must be a key set such as"),
+        (["--jwks", "body"], "Error: --jwks must be a key set like"),
         (["--jwks", "headers"], "The file of --jwks is not JSON."),
         (["--jwks", "missing"], "No such file or directory"),
         (["--jwks", "keys", "--tolerance", "0"], "Error: --tolerance must be a number of seconds from 1 to"),

@@ -16,7 +16,7 @@ from datetime import datetime
 import pytest
 import requests
 
-from cfplatform import Client, ConfigurationError, InvalidParameterError
+from cfplatform import Client, ConfigurationError, DestinationError, InvalidParameterError
 from tests.http.scripted import Answer, page, raw, said
 from tests.tools import KEY, load
 
@@ -109,7 +109,7 @@ def test_a_client_with_a_wrong_default_id_is_not_built(name, value):
         (lambda c: c.iter_annotations(space_id=".."), InvalidParameterError, "space_id"),
         (lambda c: c.download_project(), InvalidParameterError, "destination"),
         (lambda c: c.download_project(destination=__file__), InvalidParameterError, "is a file"),
-        (lambda c: c.download_project(destination=f"{__file__}/x"), InvalidParameterError, "cannot be written"),
+        (lambda c: c.download_project(destination=f"{__file__}/x"), DestinationError, "cannot be written"),
         (lambda c: c.download_project(destination="d", overwrite="no"), InvalidParameterError, "overwrite"),
         (
             lambda c: c.download_project(destination="d", inject_asset_url=None),

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cfplatform import DownloadError
+from cfplatform import DestinationError
 from cfplatform.transfer import processes
 from tests.faults.tools import parts, tree
 from tests.functional.test_executors import CHUNK, Holding, Inline
@@ -50,7 +50,7 @@ def test_a_destination_that_vanishes_ends_the_run_with_one_error(sandbox, client
                 shutil.rmtree(tmp_path / ".cfplatform" / "partial", ignore_errors=True)
             yield item
 
-    with pytest.raises(DownloadError, match="destination cannot be written"):
+    with pytest.raises(DestinationError, match="was removed while other processes were using it"):
         client.download_work_items(items(), tmp_path, executor=executor)
 
 
