@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..exceptions import APIError, CFPlatformError, InvalidResponseError
@@ -70,9 +70,14 @@ def iterate_pages(
     Raises:
         InvalidResponseError: If a page cannot be one, or the cursor stands still or goes round.
     """
-    if limit is not None and len(queries) > 1:
-        begin = limit = None
-    source = _Source(fetch, begin)
+    if len(queries) == 1:
+        return _pages_of(_Source(fetch, begin), queries[0], cursor, restart, None, limit)
+    return _pages_of_several(_Source(fetch, begin if limit is None else None), queries, cursor, restart)
+
+
+def _pages_of_several(
+    source: _Source, queries: Sequence[Query], cursor: str | None, restart: bool
+) -> Iterator[dict[str, Any]]:
     under_way: deque[Background[Any]] = deque()
     try:
         for number, query in enumerate(queries):
@@ -80,7 +85,7 @@ def iterate_pages(
                 following = queries[number + len(under_way) : number + LISTINGS_AT_ONCE]
                 under_way.extend(filter(None, map(source.begin, following)))
             first = under_way.popleft() if under_way else None
-            yield from _pages_of(source, query, cursor, restart, first, limit)
+            yield from _pages_of(source, query, cursor, restart, first, None)
     finally:
         for page in under_way:
             page.cancel()
@@ -90,24 +95,14 @@ class _Source:
     """Where the pages of a call come from, and how fast they come."""
 
     def __init__(self, fetch: FetchPage, begin: BeginPage | None) -> None:
-        self._fetch = fetch
+        self.fetch = fetch
         self._begin = begin
-        self._fastest = math.inf
-
-    def fetch(self, query: Query, pending: Background[Any] | None) -> Any:
-        """Return a page, which may be under way."""
-        if pending is not None:
-            # A failure says nothing about now: the reader may have taken an hour to come here.
-            with contextlib.suppress(Exception):
-                return pending.result()
-        began = time.perf_counter()
-        found = self._fetch(query)
-        self._fastest = min(self._fastest, time.perf_counter() - began)
-        return found
+        #: Seconds that the fastest page took.
+        self.fastest = math.inf
 
     def begin(self, query: Query) -> Background[Any] | None:
         """Begin to fetch a page, where there is something to wait for."""
-        return self._begin(query) if self._begin is not None and self._fastest >= WORTH_A_THREAD else None
+        return self._begin(query) if self._begin is not None and self.fastest >= WORTH_A_THREAD else None
 
 
 def _pages_of(
@@ -125,7 +120,16 @@ def _pages_of(
         while True:
             number += 1
             try:
-                page = _checked_page(source.fetch(_at(query, cursor), pending), number)
+                found = None
+                if pending is not None:
+                    # A failure says nothing about now: the reader may have taken an hour to come here.
+                    with contextlib.suppress(Exception):
+                        found = pending.result()
+                if found is None:
+                    began = time.perf_counter()
+                    found = source.fetch(_at(query, cursor))
+                    source.fastest = min(source.fastest, time.perf_counter() - began)
+                page = _checked_page(found, number)
                 following = _next_cursor(page, query, number)
                 empty = 0 if page["items"] else empty + 1
                 if empty > MAX_EMPTY_PAGES:
