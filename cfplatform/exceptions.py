@@ -22,7 +22,7 @@
     │   ├── UnsafePathError                    a name would have led outside the destination
     │   ├── IncompleteDownloadError            fewer or more bytes than announced, or another checksum
     │   ├── DestinationBusyError               another process is downloading into the folder
-    │   └── DestinationError                   the destination is full, read-only, refused, or cannot be reached
+    │   └── DestinationError (OSError)         the destination is full, gone, read-only, refused, or cannot be reached
     ├── ExportError                            about an export; ``export`` holds it as it was read last
     │   ├── ExportFailedError                  the platform could not make it
     │   └── ExportTimeoutError (TimeoutError)  it was not ready in time
@@ -91,7 +91,7 @@ class CFPlatformError(Exception):
         url: The URL of the request, without its query.
         status_code: The status of the response.
         request_id: The ID that the server gave the request.
-        response: A plain copy of the response, an :class:`ErrorResponse`.
+        response: A plain copy of the response, an ``ErrorResponse``.
         cursor: Resumes a listing that failed: pass it as ``cursor=``.
     """
 
