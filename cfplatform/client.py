@@ -553,7 +553,8 @@ class Client:
             state: A local folder that remembers what is finished, the same one each time. A URL needs one; a folder
                 remembers it in ``.cfplatform`` if omitted.
             prune: Remove the files of items that the platform does not list any more, except files that somebody
-                changed. Not with filters, which select only some items.
+                changed. Not with filters, which select only some items. The platform is asked for these items once
+                more before, and if it lists no item at all, nothing is removed.
             dry_run: Fetch and remove nothing; the summary says what would be done.
             filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
 
@@ -600,8 +601,16 @@ class Client:
         pages = self._pages(_work_items(project), queries, run=downloader.run)
         announced = _announce(pages, reporter, several=len(queries) > 1)
         items = ([WorkItem(data, self, project) for data in found] for found in pagination.fresh(announced))
+
+        def still_listed(ids: list[str]) -> set[str]:
+            asked = params.work_item_queries({"work_item_ids": ids, "status": filters["status"]})
+            found = self._pages(_work_items(project), asked, prefetch=False, run=downloader.run)
+            return {str(item["id"]) for item in pagination.items(found)}
+
         with downloader:
-            return downloader.summarise(items, whole_project=project if is_whole else None, prune=prune)
+            return downloader.summarise(
+                items, whole_project=project if is_whole else None, prune=still_listed if prune else None
+            )
 
     def download_work_items(
         self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[DownloadOptions]

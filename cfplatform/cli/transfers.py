@@ -140,7 +140,9 @@ def show_summary(output: Output, summary: DownloadSummary, *, prune: bool = Fals
         ]
     )
     left = summary.unlisted - summary.pruned
-    if left and prune:
+    if left and prune and not summary.total_items:
+        output.line(f"Kept, since the platform lists no work item at all: the files of {left:,} items.")
+    elif left and prune:
         output.line(f"Kept, since somebody changed their files: {left:,} items that are not listed any more.")
     elif left:
         output.line(f"The files of {left:,} items are there that are not listed any more; --prune removes them.")

@@ -141,6 +141,14 @@ class DownloadedRow(NamedTuple):
     asset_path: str | None
 
 
+class UnlistedRow(NamedTuple):
+    """What is known of an item that a run did not list."""
+
+    item_id: str
+    document: FinishedItem | None
+    asset: FinishedAsset | None
+
+
 class State:
     """The open state of one destination, shared by all threads of this process and locked against others."""
 
@@ -155,6 +163,8 @@ class State:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._closed = False
+        # Runs that have not ended.
+        self._runs: set[int] = set()
         try:
             self._lock_file = _lock(root)
             try:
@@ -323,11 +333,18 @@ class State:
         self._execute("INSERT OR REPLACE INTO assets VALUES (?, ?, ?, ?, ?, ?, ?)", (project_id, item_id, *asset))
 
     def begin_run(self) -> int:
-        """Begin a run and forget the results of old ones; return its number."""
-        # Not with RETURNING, which older systems' SQLite does not know.
-        run = self._alone(lambda db: int(db.execute("INSERT INTO runs DEFAULT VALUES").lastrowid or 0), 0)
-        self._execute("DELETE FROM results WHERE run <= ?", (run - KEPT_RUNS,))
+        """Begin a run and forget the results of old ones, none of which is still under way; return its number."""
+        with self._lock:
+            # Not with RETURNING, which older systems' SQLite does not know.
+            run = self._alone(lambda db: int(db.execute("INSERT INTO runs DEFAULT VALUES").lastrowid or 0), 0)
+            self._runs.add(run)
+            self._execute("DELETE FROM results WHERE run <= ?", (min(self._runs) - KEPT_RUNS,))
         return run
+
+    def end_run(self, run: int) -> None:
+        """Let the results of a run be forgotten when they are old."""
+        with self._lock:
+            self._runs.discard(run)
 
     def add_results(self, run: int, first: int, rows: list[ResultRow]) -> None:
         """Record results, numbered from ``first``."""
@@ -341,10 +358,15 @@ class State:
 
         self._alone(write, None)
 
-    def unlisted(self, project_id: str, run: int) -> Iterator[tuple[str, FinishedItem | None, FinishedAsset | None]]:
-        """Yield what is known of the items of a project that a run did not list: their id, document and asset."""
+    def unlisted(self, project_id: str, run: int, listed: int) -> Iterator[list[UnlistedRow]]:
+        """Yield, some at a time, what is known of the items of a project that a run did not list.
+
+        Nothing is yielded if the results are not all there of as many items as the run listed.
+        """
+        if self._execute("SELECT COUNT(*) FROM results WHERE run = ?", (run,)) != [(listed,)]:
+            return
         known = " UNION ".join(
-            f"SELECT item_id FROM {table} WHERE project_id = ?1 AND item_id NOT IN "  # noqa: S608 - only these names
+            f"SELECT item_id FROM {table} WHERE project_id = ?1 AND typeof(item_id) = 'text' AND item_id NOT IN "  # noqa: S608 - only these names
             "(SELECT item_id FROM results WHERE run = ?2)"
             for table in ("items", "assets")
         )
@@ -357,8 +379,7 @@ class State:
         ):
             last = rows[-1][0]
             found = self.items(project_id, [item_id for _, item_id in rows])
-            for _, item_id in rows:
-                yield item_id, found.get(item_id), self.asset(project_id, item_id)
+            yield [UnlistedRow(item_id, found.get(item_id), self.asset(project_id, item_id)) for _, item_id in rows]
         self._execute(f"DROP TABLE {table}", ())
 
     def forget(self, project_id: str, item_id: str) -> None:

@@ -126,7 +126,7 @@ class DownloadSummary:
         unlisted: Items of which files are there, but which the platform does not list any more. Counted where all of
             a project was listed, with no filter.
         pruned: Those of them whose files were removed (``prune=True``); the files of the others were changed by
-            somebody.
+            somebody, or the platform listed no item at all.
         state: The folder whose state file holds the results: the destination, or what belongs to it in ``state``.
     """
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import itertools
 import json
+import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
@@ -26,6 +27,8 @@ from .steps import Job, Limits, Steps
 
 #: Folder of items that belong to no batch; the platform itself calls the batch of such projects so.
 DEFAULT_FOLDER = "Default"
+
+log = logging.getLogger("cfplatform.destination")
 
 
 class Downloader:
@@ -96,14 +99,19 @@ class Downloader:
                 yield job, self._result(job)
 
     def summarise(
-        self, pages: Iterable[Sequence[WorkItem]], *, whole_project: str | None = None, prune: bool = False
+        self,
+        pages: Iterable[Sequence[WorkItem]],
+        *,
+        whole_project: str | None = None,
+        prune: Callable[[list[str]], set[str]] | None = None,
     ) -> DownloadSummary:
         """Download the items of all pages, record the results, and return the summary.
 
         Args:
             whole_project: The project, if the pages are all that it has: then items that are not listed any more are
                 counted.
-            prune: Whether to remove what is there of them.
+            prune: Given to remove what is there of them: returns which of some ids the platform lists after all, as a
+                listing may lack what changed meanwhile, and other threads may have downloaded since.
         """
         began = time.monotonic()
         summary = DownloadSummary(self._destination.url or self._root, state=self._destination.state_root)
@@ -132,24 +140,41 @@ class Downloader:
         else:
             write()
             if whole_project is not None:
-                self._prune(summary, whole_project, prune=prune)
+                self._prune(summary, whole_project, prune)
         finally:
+            self._state.end_run(run)
             self._reporter.finish()
         summary.elapsed = time.monotonic() - began
         return summary
 
-    def _prune(self, summary: DownloadSummary, project_id: str, *, prune: bool) -> None:
+    def _prune(
+        self, summary: DownloadSummary, project_id: str, still_listed: Callable[[list[str]], set[str]] | None
+    ) -> None:
         """Count the items of which files are there, but which were not listed; remove their files if wanted."""
-        for item_id, *files in self._state.unlisted(project_id, summary.run or 0):
-            there = [each for each in files if each is not None and self._destination.holds(each.path)]
-            summary.unlisted += bool(there)
-            # A document that somebody changed keeps its asset.
-            if prune and all(self._destination.unchanged(each.path, each.written) for each in there):
-                removed = [self._remove(each) for each in there] if not self._dry_run else []
-                is_gone = all(removed)
-                summary.pruned += is_gone and bool(there)
-                if is_gone and not self._dry_run:
-                    self._state.forget(project_id, item_id)
+        for rows in self._state.unlisted(project_id, summary.run or 0, summary.total_items):
+            there = {
+                item_id: [each for each in files if each is not None and self._destination.holds(each.path)]
+                for item_id, *files in rows
+            }
+            listed: set[str] = set()
+            # Where nothing at all is listed, something else is wrong, such as what the key may see.
+            if still_listed is not None and summary.total_items:
+                listed = still_listed([item_id for item_id, files in there.items() if files])
+                for item_id in there.keys() - listed:
+                    self._prune_item(summary, project_id, item_id, there[item_id])
+            summary.unlisted += sum(bool(files) for item_id, files in there.items() if item_id not in listed)
+        if still_listed is not None and summary.unlisted and not summary.total_items:
+            log.warning("Nothing was removed: the platform lists no work item of project %s at all.", project_id)
+
+    def _prune_item(
+        self, summary: DownloadSummary, project_id: str, item_id: str, there: list[FinishedItem | FinishedAsset]
+    ) -> None:
+        # A document that somebody changed keeps its asset.
+        if all(self._destination.unchanged(each.path, each.written) for each in there):
+            is_gone = self._dry_run or all([self._remove(each) for each in there])
+            summary.pruned += is_gone and bool(there)
+            if is_gone and not self._dry_run:
+                self._state.forget(project_id, item_id)
 
     # --- Planning, in the caller's thread --------------------------------------------------------------------
 
