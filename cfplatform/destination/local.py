@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from typing_extensions import Self
 
+from .. import naming
 from ..exceptions import (
     CFPlatformError,
     DestinationError,
@@ -129,11 +130,16 @@ class Folder:
             self.descriptor = os.dup(parent.descriptor)
         elif _RELATIVE:
             self.descriptor = os.open(self._path, _FOLDER_FLAGS)
-        for name in names:
-            if make:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(self.at(name), dir_fd=self.descriptor)
-            self._enter(name)
+        try:
+            for name in names:
+                if make:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(self.at(name), dir_fd=self.descriptor)
+                self._enter(name)
+        except BaseException:
+            # The error refers to this for as long as somebody keeps it.
+            self.close()
+            raise
 
     def _enter(self, name: str) -> None:
         self._path = f"{self._path}/{name}"
@@ -393,6 +399,24 @@ class Destination:
     def holds(self, path: str) -> bool:
         """Tell whether there is a file."""
         return os.path.lexists(f"{self.root}/{path}")
+
+    def are_two(self, path: str, other: str) -> bool:
+        """Tell whether the paths of two files that are there lead to different ones.
+
+        Where upper and lower case are the same, a folder lists a name in one way only. Inodes would not tell: some file
+        systems give one file two of them.
+        """
+        if naming.collision_key(path) != naming.collision_key(other):
+            return True
+        names, others = path.split("/"), other.split("/")
+        number = next((n for n, (name, each) in enumerate(zip(names, others, strict=False)) if name != each), None)
+        return number is not None and {names[number], others[number]} <= self._names("/".join(names[:number]))
+
+    def _names(self, folder: str) -> set[str]:
+        """Return the names in a folder; none if it cannot be read."""
+        with contextlib.suppress(OSError):
+            return {*os.listdir(f"{self.root}/{folder}")}
+        return set()
 
     def unchanged(self, path: str, known: Written) -> Written | None:
         """Return what distinguishes a file now, if it is the one that was recorded, else ``None``.

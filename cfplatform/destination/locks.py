@@ -65,7 +65,7 @@ def is_at(descriptor: int, path: str | Path, folder: int | None = None) -> bool:
 def create(folder: Path, prefix: str, suffix: str = "", *, is_folder: bool = False) -> tuple[Path, int | None]:
     """Make something unfinished and lock it; return its path, and what to close when it is finished.
 
-    The descriptor is ``None`` where it cannot be opened, as folders on Windows; then its age protects it.
+    The descriptor is ``None`` where it may not be opened, as folders on Windows; then its age protects it.
     """
     while True:
         path = folder / f"{prefix}{unique_name()}{suffix}"
@@ -75,9 +75,11 @@ def create(folder: Path, prefix: str, suffix: str = "", *, is_folder: bool = Fal
             path.touch(exist_ok=False)
         try:
             descriptor = os.open(path, os.O_RDONLY | _FLAGS)
-        except OSError:
+        except FileNotFoundError:
+            # Somebody who removes what is left behind found it before it was locked, as below.
+            continue
+        except PermissionError:
             return path, None
-        # Somebody who removes what is left behind may have found it before it was locked.
         if try_lock(descriptor) is not False and is_at(descriptor, path):
             return path, descriptor
         os.close(descriptor)
@@ -107,6 +109,10 @@ def _remove_stale(path: Path, *, is_alone: bool) -> None:
         is_free = True if is_alone else try_lock(descriptor) if descriptor is not None else None
         if is_free is None:
             is_free = time.time() - found.st_mtime > STALE_AFTER
+        if is_free and descriptor is not None and os.name == "nt":
+            # An open file cannot be removed there; nor can one that somebody else has opened by now.
+            os.close(descriptor)
+            descriptor = None
         if is_free and stat.S_ISDIR(found.st_mode):
             shutil.rmtree(path, ignore_errors=True)
         elif is_free:

@@ -215,6 +215,16 @@ class RemoteDestination(Destination):
                 return True
         return False
 
+    def _names(self, folder: str) -> set[str]:
+        (store, base), found = self.open(), []
+        with contextlib.suppress(DownloadError), self._store_errors(folder):
+            found = store.ls(f"{base}/{folder}".rstrip("/"), detail=False)
+        return {name.rstrip("/").rpartition("/")[2] for name in found}
+
+    def are_two(self, path: str, other: str) -> bool:
+        """Tell whether the paths of two objects that are there lead to different ones."""
+        return self._is_object_store or super().are_two(path, other)
+
     def _look_up(self, target: str, size: int) -> Written | None:
         """Request what the store knows of an object; ``None`` if it has none of this size."""
         store, _ = self.open()

@@ -228,10 +228,14 @@ class State:
         with self._lock:
             if not self._closed and not path.exists():
                 # Best effort: it only saves work.
-                with contextlib.suppress(OSError, UnsafePathError):
+                with contextlib.suppress(OSError, UnsafePathError, sqlite3.Error):
                     local.Folder(self.root, local.STATE_FOLDER, make=True).close()
                     fresh = _connect(path)
-                    self._db.backup(fresh)
+                    try:
+                        self._db.backup(fresh)
+                    except BaseException:
+                        fresh.close()
+                        raise
                     self._db.close()
                     self._db = fresh
 
@@ -613,8 +617,11 @@ def _after_fork() -> None:
     # Another thread of the parent may have held it.
     State._open_lock = threading.Lock()
     for state in State._open.values():
-        # The parent keeps the lock; a child that outlives it, such as a worker of a pool, must not.
-        os.close(state._lock_file)
+        # The parent keeps the lock; a child that outlives it, such as a worker of a pool, must not. A child of this one
+        # may have something else under that number.
+        if state._lock_file >= 0:
+            os.close(state._lock_file)
+            state._lock_file = -1
 
 
 if hasattr(os, "register_at_fork"):

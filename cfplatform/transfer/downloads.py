@@ -82,6 +82,9 @@ class Downloader:
             self._steps = ExecutorSteps(executor, settings, destination, keep, limits, inject=inject_asset_url)
 
     def __enter__(self) -> Self:
+        with self._destination.errors():
+            # What is there from now on counts, so it must stay the same folder.
+            self._destination.check()
         self._state = State.open(self._root, self._destination.state_root)
         return self
 
@@ -171,7 +174,9 @@ class Downloader:
     ) -> None:
         # A document that somebody changed keeps its asset.
         if all(self._destination.unchanged(each.path, each.written) for each in there):
-            is_gone = self._dry_run or all([self._remove(each) for each in there])
+            # All of them, also if one of them stays.
+            removed = [self._remove(each) for each in there] if not self._dry_run else []
+            is_gone = all(removed)
             summary.pruned += is_gone and bool(there)
             if is_gone and not self._dry_run:
                 self._state.forget(project_id, item_id)
@@ -318,7 +323,7 @@ class Downloader:
             self._state.finish_asset(job.project_id, job.item.id, saved)
             job.target = target._replace(asset=saved)
         job.saved.append(saved)
-        if earlier is not None and earlier.path != saved.path:
+        if earlier is not None and earlier.path != saved.path and self._destination.are_two(earlier.path, saved.path):
             self._remove(earlier)
 
     def _remove(self, known: FinishedItem | FinishedAsset) -> bool:

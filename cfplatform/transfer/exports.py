@@ -310,6 +310,9 @@ class Exports:
                 finally:
                     reporter.finish()
                 damage = _damage(part.path)
+                # The state folder may be removed at any time; then it is fetched again.
+                if damage is not None and not part.path.exists():
+                    continued = True
                 if damage is None and extract:
                     _extract(part.path, target)
                 elif damage is None:

@@ -89,18 +89,15 @@ class Resumable:
                 with contextlib.suppress(OSError, UnsafePathError):
                     _remove(self._outer, local.Folder(self._outer, name))
             elif is_ours or is_old:
-                found = self._take(name, grown_at)
-            if found is not None and is_ours and own is None:
-                own = found
-            elif found is not None:
-                folder, descriptor = found
-                _remove(self._outer, folder)
-                os.close(descriptor)
+                found = self._take(name, grown_at, is_wanted=is_ours and own is None)
+            own = own or found
         return own or self._begin()
 
     def _left(self) -> Iterator[tuple[int, float, str]]:
         """Yield the size, the time and the name of each part; the size is -1 where there is no file."""
-        with os.scandir(self._outer.path) as entries:
+        names = []
+        # Somebody may have removed the state folder.
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._outer.path) as entries:
             # A link instead of a folder is none of ours.
             names = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
         for name in names:
@@ -112,36 +109,59 @@ class Resumable:
                 else:
                     yield -1, folder.stat().st_mtime, name
 
-    def _take(self, name: str, grown_at: float) -> tuple[local.Folder, int] | None:
-        """Open a part that nobody works on any more."""
+    def _take(self, name: str, grown_at: float, *, is_wanted: bool) -> tuple[local.Folder, int] | None:
+        """Open a part that nobody works on any more, or remove it."""
         try:
             folder = local.Folder(self._outer, name)
             descriptor = _open(folder, _DATA, os.O_RDWR)
         except (OSError, UnsafePathError):
             return None
-        is_free = locks.try_lock(descriptor)
-        if is_free and locks.is_at(descriptor, folder.at(_DATA), folder.descriptor):
-            return folder, descriptor
         copied = None
-        if is_free is None and time.time() - grown_at > QUIET:
-            copied = self._begin()
-            with open(os.dup(descriptor), "rb") as old, open(os.dup(copied[1]), "wb") as new:
-                shutil.copyfileobj(old, new)
-            with contextlib.suppress(FileNotFoundError), open(_open(folder, _NOTE, os.O_RDONLY), "rb") as note:
-                content = note.read()
-                with open(_open(copied[0], _NOTE, os.O_WRONLY | os.O_CREAT), "wb") as file:
-                    file.write(content)
-            _remove(self._outer, folder)
-        os.close(descriptor)
+        try:
+            is_free = locks.try_lock(descriptor)
+            if is_free:
+                is_free = locks.is_at(descriptor, folder.at(_DATA), folder.descriptor)
+                if is_free and is_wanted:
+                    kept, descriptor = descriptor, -1
+                    return folder, kept
+            elif is_free is None:
+                is_free = time.time() - grown_at > QUIET
+                if is_free and is_wanted:
+                    copied = self._copy(folder, descriptor)
+            if is_free:
+                descriptor = _remove(self._outer, folder, descriptor)
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
         return copied
+
+    def _copy(self, folder: local.Folder, descriptor: int) -> tuple[local.Folder, int]:
+        """Begin with what is in another part, whose owner may come back and write to it meanwhile."""
+        note = _content(folder)
+        copy, copied = self._begin()
+        try:
+            with open(os.dup(descriptor), "rb") as old, open(os.dup(copied), "wb") as new:
+                shutil.copyfileobj(old, new)
+            # Otherwise its owner has begun again, and the bytes may be those of two objects.
+            if note is not None and _content(folder) == note:
+                with open(_open(copy, _NOTE, os.O_WRONLY | os.O_CREAT), "wb") as file:
+                    file.write(note)
+        except BaseException:
+            copied = _remove(self._outer, copy, copied)
+            if copied >= 0:
+                os.close(copied)
+            raise
+        return copy, copied
 
     def _begin(self) -> tuple[local.Folder, int]:
         while True:
-            folder = local.Folder(self._outer, self._prefix + locks.unique_name(), make=True)
             try:
+                folder = local.Folder(self._outer, self._prefix + locks.unique_name(), make=True)
                 descriptor = _open(folder, _DATA, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             except FileNotFoundError:
-                # Another process took it for one that was left behind, as it was empty.
+                # Another process took it for one that was left behind, as it was empty; or somebody removed the state.
+                self._outer.close()
+                self._outer = local.Folder(self._root, local.STATE_FOLDER, FOLDER, make=True)
                 continue
             # Another process may have found it before it was locked.
             if locks.try_lock(descriptor) is not False and locks.is_at(descriptor, folder.at(_DATA), folder.descriptor):
@@ -156,9 +176,11 @@ class Resumable:
             self.discard()
             return
         self._done = True
-        with contextlib.suppress(OSError):
-            # By hand, because a child that was forked meanwhile holds the lock open too.
-            locks.unlock(self._file.fileno())
+        # It is closed where giving it its final name failed on Windows.
+        if not self._file.closed:
+            with contextlib.suppress(OSError):
+                # By hand, because a child that was forked meanwhile holds the lock open too.
+                locks.unlock(self._file.fileno())
         self._file.close()
         self._folder.close()
         self._outer.close()
@@ -281,6 +303,9 @@ class Resumable:
         if self._done:
             return
         self._done = True
+        if os.name == "nt":
+            # An open file cannot be removed there. Elsewhere the lock is held until nobody can find it.
+            self._file.close()
         _remove(self._outer, self._folder)
         self._file.close()
         self._outer.close()
@@ -314,8 +339,7 @@ class Resumable:
 
     def _read_note(self) -> tuple[str | None, int | None, str]:
         try:
-            with open(_open(self._folder, _NOTE, os.O_RDONLY), "rb") as file:
-                note = json.loads(file.read(4096))
+            note = json.loads(_content(self._folder) or b"")
             etag, total, media_type = note["etag"], note["total"], note["type"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             # It may be a link, which would be in the way.
@@ -347,13 +371,24 @@ def _unlink(folder: local.Folder, name: str) -> None:
         os.unlink(folder.at(name), dir_fd=folder.descriptor)
 
 
-def _remove(outer: local.Folder, folder: local.Folder) -> None:
-    """Remove the folder of a part, and close it."""
+def _content(folder: local.Folder) -> bytes | None:
+    """Return the note of a part."""
+    with contextlib.suppress(OSError), open(_open(folder, _NOTE, os.O_RDONLY), "rb") as file:
+        return file.read(4096)
+    return None
+
+
+def _remove(outer: local.Folder, folder: local.Folder, descriptor: int = -1) -> int:
+    """Remove the folder of a part, and close it; return the open file of it, or -1 if it had to be closed before."""
+    if descriptor >= 0 and os.name == "nt":
+        os.close(descriptor)
+        descriptor = -1
     with contextlib.suppress(OSError):
         _unlink(folder, _NOTE)
         _unlink(folder, _DATA)
         folder.close()
         os.rmdir(outer.at(folder.path.name), dir_fd=outer.descriptor)
+    return descriptor
 
 
 def fetch(

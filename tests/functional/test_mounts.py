@@ -130,6 +130,21 @@ def test_a_mount_is_a_destination(make_sandbox, mount):
         assert counts(client.download_project(destination=labels, assets=True, overwrite=True)) == (60, 0, 0)
 
 
+def test_a_name_that_changes_its_case_only_loses_nothing(make_sandbox, mount):
+    sandbox = make_sandbox(items=20, batch_names=["train"])
+    labels = mount.path / "labels"
+    with sandbox.client() as client:
+        client.download_project(destination=labels, assets=True)
+        (batch,) = client.get_batches()
+        sandbox.rename_batch(batch.id, "Train")
+        assert counts(client.download_project(destination=labels, assets=True)) == (20, 0, 0)
+        found = list(iter_downloaded(labels))
+        assert len(found) == 20
+        assert all(each.path.is_file() and each.asset_path.is_file() for each in found)
+        assert counts(client.download_project(destination=labels, assets=True, prune=True)) == (0, 20, 0)
+    assert len([path for path in labels.rglob("*.json") if ".cfplatform" not in path.parts]) == 20
+
+
 def test_an_export_is_saved_and_unpacked_on_a_mount(sandbox, client, tmp_path, mount):
     with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
         for number in range(20):

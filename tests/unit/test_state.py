@@ -177,6 +177,7 @@ def test_only_the_last_runs_are_kept(root, opened):
     for _ in range(5):
         runs.append(opened.begin_run())
         opened.add_results(runs[-1], 0, [row(1)])
+        opened.end_run(runs[-1])
     assert len(set(runs)) == 5
     assert [len(list(read_results(root, run))) for run in runs] == [0, 0, 1, 1, 1]
 
