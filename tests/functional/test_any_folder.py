@@ -334,6 +334,43 @@ def test_deleting_the_state_in_mid_run_costs_nothing_but_work(make_sandbox, tmp_
 
 
 @posix
+def test_a_destination_that_is_replaced_before_anything_is_written_is_noticed(make_sandbox, tmp_path):
+    labels = tmp_path / "labels"
+
+    def replace():
+        # As a share does that is unmounted: the empty folder below it appears.
+        labels.rename(tmp_path / "moved")
+        labels.mkdir()
+
+    sandbox = make_sandbox(items=1500, batches=2)
+    with sandbox.client(max_workers=2) as client:
+        client.download_project(destination=labels)
+        with pytest.raises(DestinationError, match="replaced"):
+            client.download_project(destination=labels, progress=at(1, replace))
+    assert not tree(labels)
+
+
+@posix
+@pytest.mark.parametrize("extract", [False, True])
+def test_deleting_the_state_under_an_export_costs_nothing_but_work(client, tmp_path, large_export, extract):
+    export_id, content = large_export
+    done = []
+
+    def progress(count, total):
+        if count > 5_000_000 and not done:
+            done.append(count)
+            removed(tmp_path / "labels" / STATE)
+
+    path = client.download_export(export_id, tmp_path / "labels", extract=extract, progress=progress)
+    assert done
+    if extract:
+        assert (path / "labels.json").stat().st_size == 20_000_000
+    else:
+        assert path.read_bytes() == content
+    assert not parts(tmp_path / "labels")
+
+
+@posix
 def test_a_batch_folder_that_is_removed_in_mid_run_is_made_again(make_sandbox, tmp_path):
     sandbox = make_sandbox(items=300, batch_names=["only"], latency=0.003)
     with sandbox.client(max_workers=8) as client:

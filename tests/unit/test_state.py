@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -415,3 +416,38 @@ def test_a_state_that_cannot_be_made_is_our_own_error(root):
     # The lock was given back.
     (root / ".cfplatform" / "state.sqlite3").rmdir()
     State.open(root).close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_of_a_child_keeps_what_it_has_open(opened):
+    child = os.fork()
+    if not child:
+        # Gets the number that the lock had.
+        mine = os.open(os.devnull, os.O_RDONLY)
+        grandchild = os.fork()
+        if not grandchild:
+            try:
+                os.fstat(mine)
+            except OSError:
+                os._exit(7)
+            os._exit(0)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_state_that_cannot_be_written_again_is_closed_all_the_same(root, monkeypatch):
+    opened = State.open(root)
+    opened.remember("project", "item", "a/item", FinishedItem("a/item.json", "r", True, None, 1, 1))
+    shutil.rmtree(root / ".cfplatform")
+    connect = state._connect
+
+    def small(path):
+        db = connect(path)
+        db.execute("PRAGMA max_page_count = 1")
+        return db
+
+    monkeypatch.setattr(state, "_connect", small)
+    opened.close()
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened._lock_file)
