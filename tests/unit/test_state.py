@@ -437,7 +437,9 @@ def test_a_child_of_a_child_keeps_what_it_has_open(opened):
 
 def test_a_state_that_cannot_be_written_again_is_closed_all_the_same(root, monkeypatch):
     opened = State.open(root)
-    opened.remember("project", "item", "a/item", FinishedItem("a/item.json", "r", True, None, 1, 1))
+    for number in range(2000):
+        name = f"a/item-{number}"
+        opened.remember("project", name, name, FinishedItem(f"{name}.json", "r", True, None, 1, 1))
     shutil.rmtree(root / ".cfplatform")
     connect = state._connect
 
