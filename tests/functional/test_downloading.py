@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
 import os
+import sqlite3
 import threading
 
 import pytest
@@ -126,6 +128,47 @@ def test_results_account_for_every_item_and_can_be_read_again(sandbox, client, t
         assert (result.path is None) == (result.outcome == "failed")
         if result.path is not None:
             assert result.path.stat().st_size == result.size
+
+
+def test_results_are_a_sequence_of_which_only_the_wanted_ones_are_read(sandbox, client, tmp_path):
+    sandbox.set_annotation(3, None)
+    summary = client.download_project(destination=tmp_path)
+    results, everything = summary.results, list(summary.results)
+    assert len(results) == 20
+    assert bool(results)
+    assert [results[index].item_id for index in range(-20, 20)] == [each.item_id for each in [*everything] * 2]
+    for part in (slice(None), slice(2, 5), slice(-3, None), slice(None, None, -3), slice(15, 2, -4), slice(5, 5)):
+        assert [each.item_id for each in results[part]] == [each.item_id for each in everything[part]]
+    assert [each.item_id for each in reversed(results)] == [each.item_id for each in everything[::-1]]
+    for index in (20, -21):
+        with pytest.raises(IndexError):
+            results[index]
+    # A state file of which only one row is left gives that row, and an error for every other.
+    with contextlib.closing(sqlite3.connect(tmp_path / ".cfplatform" / "state.sqlite3")) as state, state:
+        state.execute("DELETE FROM results WHERE position != 7")
+    assert results[7].item_id == everything[7].item_id
+    for read in (lambda: results[8], lambda: results[6:9], lambda: list(results)):
+        with pytest.raises(DownloadError, match=r"holds [01] of \d+ results"):
+            read()
+
+
+def test_summaries_and_results_are_plain_data(sandbox, client, tmp_path):
+    sandbox.set_annotation(3, None)
+    summary = client.download_project(destination=tmp_path, assets=True, max_workers=1)
+    data = json.loads(json.dumps(summary.as_dict()))
+    assert data == summary.as_dict()
+    assert data["destination"] == data["state"] == str(tmp_path)
+    assert (data["total_items"], data["successful"], data["failed"]) == (20, 19, 1)
+    for result in summary.results:
+        data = json.loads(json.dumps(result.as_dict()))
+        assert data["item_id"] == result.item_id
+        assert data["path"] == (str(result.path) if result.path else None)
+        assert data["asset_path"] == (str(result.asset_path) if result.asset_path else None)
+        assert data["error"] == (str(result.error) if result.error else None)
+        assert data["error_type"] == (None if result.error is None else "DownloadError")
+    stored = client.download_project(destination="memory://plain", state=tmp_path / "state", batch_ids=[1002])
+    assert json.loads(json.dumps(stored.as_dict()))["destination"] == "memory://plain"
+    assert stored.results[0].as_dict()["object_url"].startswith("memory://plain/")
 
 
 def test_passing_faults_are_survived(sandbox, client, tmp_path):
