@@ -6,6 +6,7 @@ import contextlib
 import functools
 import itertools
 import json
+import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
@@ -15,7 +16,14 @@ from .. import http, naming, params, progress
 from ..destination import local
 from ..destination.local import Destination
 from ..destination.state import RESULTS_AT_ONCE, FinishedAsset, FinishedItem, ResultRow, State
-from ..exceptions import DestinationError, DownloadError, InvalidParameterError, OutageError, to_dict
+from ..exceptions import (
+    DestinationError,
+    DownloadError,
+    InvalidParameterError,
+    OutageError,
+    printable,
+    to_dict,
+)
 from ..http import Run, Transport
 from ..resources import WorkItem
 from ..resources.results import DownloadResult, DownloadSummary, Executor, located
@@ -26,6 +34,8 @@ from .steps import Job, Limits, Steps
 
 #: Folder of items that belong to no batch; the platform itself calls the batch of such projects so.
 DEFAULT_FOLDER = "Default"
+
+log = logging.getLogger("cfplatform.transfer")
 
 
 class Downloader:
@@ -107,6 +117,8 @@ class Downloader:
         """
         began = time.monotonic()
         summary = DownloadSummary(self._destination.url or self._root, state=self._destination.state_root)
+        shown = printable(str(summary.destination))
+        log.info("Download to %s started%s", shown, " (dry run)" if self._dry_run else "")
         run = summary.run = self._state.begin_run()
         waiting: list[ResultRow] = []
 
@@ -118,6 +130,8 @@ class Downloader:
             with contextlib.closing(self.results(pages)) as results:
                 for job, result in results:
                     _count(summary, result)
+                    if result.error is not None:
+                        log.error("Work item %s failed: %s", printable(result.item_id), printable(str(result.error)))
                     waiting.append(_row(result, job.target))
                     if len(waiting) >= RESULTS_AT_ONCE:
                         write()
@@ -128,6 +142,7 @@ class Downloader:
                 write()
             if isinstance(error, OutageError):
                 _say_what_is_kept(error, summary)
+            log.info("Download to %s ended early by %s: %s", shown, type(error).__name__, _counts(summary))
             raise
         else:
             write()
@@ -136,6 +151,7 @@ class Downloader:
         finally:
             self._reporter.finish()
         summary.elapsed = time.monotonic() - began
+        log.info("Download to %s finished in %.1f s: %s", shown, summary.elapsed, _counts(summary))
         return summary
 
     def _prune(self, summary: DownloadSummary, project_id: str, *, prune: bool) -> None:
@@ -358,6 +374,10 @@ def _count(summary: DownloadSummary, result: DownloadResult) -> None:
     summary.skipped += result.outcome == "skipped"
     summary.failed += result.outcome == "failed"
     summary.bytes += result.written
+
+
+def _counts(summary: DownloadSummary) -> str:
+    return f"{summary.successful:,} downloaded, {summary.skipped:,} skipped, {summary.failed:,} failed"
 
 
 def _say_what_is_kept(error: OutageError, summary: DownloadSummary) -> None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import math
 import os
+import re
 import sqlite3
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from cfplatform import (
     AuthenticationError,
+    CFPlatformError,
     DestinationError,
     DownloadError,
     InvalidParameterError,
@@ -169,6 +175,61 @@ def test_summaries_and_results_are_plain_data(sandbox, client, tmp_path):
     stored = client.download_project(destination="memory://plain", state=tmp_path / "state", batch_ids=[1002])
     assert json.loads(json.dumps(stored.as_dict()))["destination"] == "memory://plain"
     assert stored.results[0].as_dict()["object_url"].startswith("memory://plain/")
+
+
+def test_a_download_logs_its_start_its_end_and_each_failed_item(make_sandbox, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    sandbox = make_sandbox(items=20, batches=2)
+    first, second, *_ = sandbox.work_item_ids()
+    sandbox.set_annotation(first, None)
+    echoed = f"{sandbox.api_key} https://s.example/o?X-Amz-Signature=abc\nforged".encode()
+    sandbox.fail_next(404, times=None, path=f"*{second}/annotations", body=echoed)
+    with sandbox.client() as client:
+        client.download_project(destination=tmp_path)
+        records = [(each.levelname, each.getMessage()) for each in caplog.records if each.name == "cfplatform.transfer"]
+        assert sandbox.api_key not in caplog.text
+        assert "abc" not in caplog.text
+        assert not any("\n" in text for _, text in records)
+        assert [level for level, _ in records] == ["INFO", "ERROR", "ERROR", "INFO"]
+        assert records[0] == ("INFO", f"Download to {tmp_path} started")
+        assert {text.split()[2] for _, text in records[1:3]} == {first, second}
+        assert any("404" in text for _, text in records[1:3])
+        assert re.fullmatch(
+            rf"Download to {re.escape(str(tmp_path))} finished in \d+\.\d s: 18 downloaded, 0 skipped, 2 failed",
+            records[3][1],
+        )
+
+        # Single items, also in a loop: the caller has each result and each error.
+        caplog.clear()
+        for item in client.get_work_items(max_items=3):
+            with contextlib.suppress(CFPlatformError):
+                item.download(tmp_path)
+        assert len(list(client.iter_downloads(client.get_work_items(), tmp_path))) == 20
+        assert caplog.records == []
+
+        sandbox.fail_next(401, times=None, path="*/annotations")
+        with pytest.raises(AuthenticationError):
+            client.download_work_items(client.get_work_items(max_items=3), tmp_path, overwrite=True)
+    assert [each.getMessage() for each in caplog.records] == [
+        f"Download to {tmp_path} started",
+        f"Download to {tmp_path} ended early by AuthenticationError: 0 downloaded, 0 skipped, 0 failed",
+    ]
+
+
+@pytest.mark.parametrize("logs", [False, True])
+def test_nothing_is_printed_unless_the_root_logger_prints(sandbox, tmp_path, logs):
+    sandbox.set_annotation(3, None)
+    code = "from cfplatform import Client; Client().download_project(destination='labels')"
+    if logs:
+        code = f"import logging; logging.basicConfig(level='INFO'); {code}"
+    environment = {**os.environ, **sandbox.environment(), "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == ""
+    levels = ["INFO", "ERROR", "INFO"] if logs else []
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == levels
 
 
 def test_passing_faults_are_survived(sandbox, client, tmp_path):
