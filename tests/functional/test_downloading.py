@@ -177,6 +177,19 @@ def test_summaries_and_results_are_plain_data(sandbox, client, tmp_path):
     assert stored.results[0].as_dict()["object_url"].startswith("memory://plain/")
 
 
+def test_a_call_may_have_more_workers_than_the_client(make_sandbox, tmp_path, loud):
+    sandbox = make_sandbox(items=150, batches=1, latency=0.05)
+    with sandbox.client(max_workers=1) as client:
+        # The default session of requests keeps ten connections, and throws further ones away with a warning.
+        for overwrite in (False, True):
+            client.download_project(destination=tmp_path, max_workers=40, overwrite=overwrite).raise_for_failures()
+            assert 40 < sandbox.connections <= 2 * 40 + 5
+            assert len(list(client.iter_annotations(max_workers=30))) == 150
+    assert sandbox.counts["storage"] == 4 * 150
+    assert sandbox.connections <= 2 * 40 + 5
+    assert "pool is full" not in loud.text
+
+
 def test_a_download_logs_its_start_its_end_and_each_failed_item(make_sandbox, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     sandbox = make_sandbox(items=20, batches=2)
