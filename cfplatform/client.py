@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, Union
 
 from . import config, http, params
 from .exceptions import (
@@ -76,7 +76,7 @@ class Client:
             5 if omitted, 0 turns them off.
         patience: Seconds that a run (a download, a stream, an upload of many files) waits for an outage to end; 600 if
             omitted, 0 does not wait. Each run may set its own. A single call fails after its retries.
-        max_workers: Maximum number of threads of a run, 1 to 256; also the size of the connection pools.
+        max_workers: Maximum number of threads of a run, 1 to 256. Each run may set its own.
         session: A ``requests.Session`` of your own for API calls. It keeps its auth, headers, params, cookies, hooks
             and adapters; the key is added for the base URL only. It is never used for the storage.
         headers: Further headers of API calls, such as ``{"X-Team": "vision"}``.
@@ -130,7 +130,6 @@ class Client:
             base_url=config.base_url(base_url, allow_insecure_http=allow_insecure_http),
             timeout=config.timeout(timeout),
             retries=None if retries is None else http.checked_retries(retries),
-            pool_size=self._max_workers,
             headers=headers,
             proxies=proxies,
             verify=verify,
@@ -150,6 +149,36 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def base_url(self) -> str:
+        """The URL of the API, without a slash at its end.
+
+        Example:
+            >>> Client("key", base_url="https://eu.example.com/api/v1/").base_url
+            'https://eu.example.com/api/v1'
+        """
+        return self._calls.base_url
+
+    @property
+    def project_id(self) -> str | None:
+        """The project of calls that name none, or ``None``.
+
+        Example:
+            >>> client.project_id == sandbox.project_id
+            True
+        """
+        return self._project_id
+
+    @property
+    def space_id(self) -> str | None:
+        """The space of calls that name none, or ``None``.
+
+        Example:
+            >>> Client("key", space_id="6f9d3a60-0d8e-4a43-8d5c-2f7b0f8f3a11").space_id
+            '6f9d3a60-0d8e-4a43-8d5c-2f7b0f8f3a11'
+        """
+        return self._space_id
 
     @property
     def session(self) -> requests.Session:
@@ -180,9 +209,12 @@ class Client:
         *,
         params: Query | Mapping[str, Any] | None = None,
         json: Any = None,
+        data: Mapping[str, Any] | Iterable[tuple[str, Any]] | str | bytes | BinaryIO | None = None,
+        files: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: config.Timeout | None = None,
         check: bool = True,
+        stream: bool = False,
     ) -> requests.Response:
         """Send any request to the API, with the key, retries and exceptions of every other call.
 
@@ -193,16 +225,29 @@ class Client:
             path: Relative to the base URL, such as ``"/projects/<id>/batches"``. Redirects are not followed.
             params: Query parameters; a list of pairs repeats a key.
             json: A body to send as JSON.
+            data: A body as in requests: form fields, text, bytes, or a binary file that can seek, which is streamed.
+            files: Files of a multipart form, as in requests; they are read into memory.
             headers: Further headers.
             timeout: As for the client, for this call only.
             check: ``False`` returns a response with an error status instead of raising.
+            stream: ``True`` leaves the body of the response unread, as in requests: read it with ``iter_content()``
+                inside of a ``with`` block, which closes it. Errors while it is read are those of requests.
 
         Example:
             >>> client.request("GET", f"/projects/{sandbox.project_id}/batches").json()["meta"]["object"]
             'batch'
         """
         return self._calls.request(
-            method, path, params=params, json=json, headers=headers, timeout=timeout, check=check
+            method,
+            path,
+            params=params,
+            json=json,
+            data=data,
+            files=files,
+            headers=headers,
+            timeout=timeout,
+            check=check,
+            stream=stream,
         )
 
     def iterate_pages(self, path: str, params: Query | Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
@@ -258,12 +303,7 @@ class Client:
         return self._patience if patience is None else config.patience(patience)
 
     def _workers(self, max_workers: int | None) -> int:
-        """Return the workers of one call: not more than there are connections for."""
-        workers = self._max_workers if max_workers is None else config.max_workers(max_workers)
-        if workers > self._max_workers:
-            message = f"max_workers={workers} is more than the client's {self._max_workers}; build the client with it."
-            raise InvalidParameterError(message, parameter="max_workers")
-        return workers
+        return self._max_workers if max_workers is None else config.max_workers(max_workers)
 
     # --- Listing --------------------------------------------------------------------------------------------------
 
@@ -467,7 +507,7 @@ class Client:
         Args:
             project_id: The project; else the client's.
             items: Stream the documents of these items instead of listing a project.
-            max_workers: Maximum number of threads; at most the client's number, which is also the default.
+            max_workers: Maximum number of threads, 1 to 256; the client's number if omitted.
             ordered: Yield in the order of the listing; ``False`` yields each document as soon as it has arrived.
             space_id: The space; else the client's, else detected.
             on_error: Called with (item, error) for each item that fails, after which the stream continues. Without
@@ -536,7 +576,7 @@ class Client:
                 is finished. Or the URL of a store that fsspec knows (extra ``fsspec``), such as
                 ``s3://bucket/labels``; see "Remote destinations" in the documentation.
             space_id: The space; else the client's, else detected.
-            max_workers: Maximum number of threads; at most the client's number, which is also the default.
+            max_workers: Maximum number of threads, 1 to 256; the client's number if omitted.
             overwrite: Fetch every item, changed or not.
             assets: Save each item's asset too, as ``<batch name>/assets/<work item id>`` with its extension, which is
                 the result's ``asset_path``; documents name their images as the platform does. An asset with an http(s)
@@ -775,7 +815,7 @@ class Client:
             files: Paths and binary file objects, in any iterable; a file that is given twice becomes two objects. A
                 file object must stay open until its result is yielded.
             content_type: The media type of all files; else guessed from each name.
-            max_workers: Files sent at the same time; at most the client's number, which is also the default.
+            max_workers: Files sent at the same time, 1 to 256; the client's number if omitted.
             patience: As for :meth:`download_project`.
             progress: As for :meth:`upload_file`.
 

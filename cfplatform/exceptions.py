@@ -91,6 +91,7 @@ class CFPlatformError(Exception):
         url: The URL of the request, without its query.
         status_code: The status of the response.
         request_id: The ID that the server gave the request.
+        code: The server's own code for the error, such as "NOT_FOUND": ``code`` or ``error.code`` of its JSON body.
         response: A plain copy of the response, an ``ErrorResponse``.
         cursor: Resumes a listing that failed: pass it as ``cursor=``.
     """
@@ -103,6 +104,7 @@ class CFPlatformError(Exception):
         url: str | None = None,
         status_code: int | None = None,
         request_id: str | None = None,
+        code: str | None = None,
         response: ErrorResponse | None = None,
         parameter: str | None = None,
         hint: str | None = None,
@@ -115,6 +117,7 @@ class CFPlatformError(Exception):
         self.url = blank_url(url) if url else None
         self.status_code = status_code
         self.request_id = request_id
+        self.code = code
         self.response = response
         self.cursor: str | None = None
 
@@ -254,7 +257,7 @@ class WebhookVerificationError(CFPlatformError):
 
 
 #: Attributes that the state file keeps.
-_KEPT = ("method", "url", "status_code", "request_id", "parameter", "hint")
+_KEPT = ("method", "url", "status_code", "request_id", "code", "parameter", "hint")
 
 
 def to_dict(error: BaseException) -> dict[str, Any]:
@@ -321,6 +324,7 @@ def error_from_response(
         message += f" (request id {request_id})"
     response = ErrorResponse(status_code, plain, text)
     error = cls(message, method=method, url=where, status_code=status_code, request_id=request_id, response=response)
+    error.code = _code(text)
     if isinstance(error, RateLimitError):
         error.retry_after = retry_after
     return error
@@ -364,16 +368,26 @@ def printable(text: str) -> str:
     return "".join(ch if ch.isprintable() else "\ufffd" for ch in text)
 
 
-def _words_in_json(text: str) -> str:
+def _error_in_json(text: str) -> dict[str, Any]:
+    """Return the members of a JSON body and of its ``error``; none where it is not an object."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
-        return ""
+        return {}
     body = body[0] if isinstance(body, list) and body else body
-    if isinstance(body, dict) and isinstance(body.get("error"), dict):
-        body = {**body, **body["error"]}
     if not isinstance(body, dict):
-        return ""
+        return {}
+    return {**body, **body["error"]} if isinstance(body.get("error"), dict) else body
+
+
+def _code(text: str) -> str | None:
+    code = _error_in_json(text).get("code") if text.lstrip().startswith(("{", "[")) else None
+    is_known = isinstance(code, (str, int)) and not isinstance(code, bool)
+    return _cut(printable(str(code))) or None if is_known else None
+
+
+def _words_in_json(text: str) -> str:
+    body = _error_in_json(text)
     code = f" [{body['code']}]" if isinstance(body.get("code"), str) and body["code"] else ""
     found = (body.get(key) for key in ("message", "error", "detail", "title"))
     return next((f"{words}{code}" for words in found if isinstance(words, str) and words.strip()), "")

@@ -67,6 +67,8 @@ PRAGMA user_version = {SCHEMA_VERSION};
 _WAYS = (("WAL", ""), ("TRUNCATE", ""), ("TRUNCATE", "?nolock=1"))
 #: Rows that are read at a time by those who did not write them.
 _PAGE = 5_000
+#: A position that no result has.
+_ALL = 1 << 62
 #: Items that are looked up at a time; an older SQLite takes 999 values in a statement.
 _AT_ONCE = 500
 
@@ -546,14 +548,16 @@ def _lock(root: Path) -> int:
 # --- Read by those who did not write it: nothing is locked, nothing is changed ---------------------------------------
 
 
-def read_results(root: Path, run: int, outcome: str | None = None) -> Iterator[ResultRow]:
-    """Yield the results of a run from the state file, in the order in which they came."""
+def read_results(
+    root: Path, run: int, outcome: str | None = None, first: int = 0, stop: int = _ALL
+) -> Iterator[ResultRow]:
+    """Yield the results of a run from the state file, in the order in which they came, from ``first`` to ``stop``."""
     statement = (
         "SELECT position, item_id, batch_id, path, outcome, size, error, asset_path, asset_size, written FROM results "
-        "WHERE run = ? AND position > ? AND (? IS NULL OR outcome = ?) ORDER BY position LIMIT ?"
+        "WHERE run = ? AND position > ? AND position < ? AND (? IS NULL OR outcome = ?) ORDER BY position LIMIT ?"
     )
-    last, problem = -1, "The results of this run cannot be read any more"
-    while rows := _read(root, statement, (run, last, outcome, outcome, _PAGE), problem):
+    last, problem = first - 1, "The results of this run cannot be read any more"
+    while rows := _read(root, statement, (run, last, stop, outcome, outcome, _PAGE), problem):
         last = rows[-1][0]
         for row in rows:
             yield ResultRow(*row[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import re
 import sys
@@ -24,6 +25,7 @@ from ..exceptions import (
     blank_url,
     printable,
 )
+from .body import Body
 from .session import origin
 
 if TYPE_CHECKING:
@@ -92,6 +94,51 @@ def target(path: str, query: Query) -> str:
         return path + ("&" if "?" in path else "?") + urlencode(query) if query else path
     except UnicodeEncodeError:
         raise InvalidParameterError("params cannot be encoded as UTF-8.", parameter="params") from None
+
+
+def body(json: Any = None, data: Any = None, files: Any = None) -> tuple[bytes | Body | None, str | None]:
+    """Return the body of a request and its content type, from arguments as those of ``requests.request``."""
+    if json is not None:
+        if data is not None or files is not None:
+            raise InvalidParameterError("json cannot be sent together with data or files.", parameter="json")
+        return json_bytes(json), "application/json"
+    if data is None and files is None:
+        return None, None
+    if files is None and hasattr(data, "read"):
+        return _file(data), None
+    problem = ""
+    try:
+        # As requests does it. The URL is not used.
+        prepared = requests.Request("POST", "http://localhost", data=data, files=files).prepare()
+    except Exception as error:
+        # Of any class: the caller brings what is to be read.
+        problem = printable(str(error) or type(error).__name__)[:200]
+    if problem:
+        raise InvalidParameterError(f"data and files cannot be sent: {problem}.", parameter="data")
+    content: Any = prepared.body
+    if isinstance(content, str):
+        content = content.encode()
+    if not isinstance(content, (bytes, bytearray, NoneType)):
+        raise InvalidParameterError(
+            f"data must be form fields, text, bytes, or a binary file that can seek, not {type(data).__name__}.",
+            parameter="data",
+        )
+    return bytes(content or b""), prepared.headers.get("Content-Type")
+
+
+def _file(file: Any) -> Body:
+    """Return the rest of a file as a body that can be sent again."""
+    try:
+        start = file.tell()
+        size = file.seek(0, io.SEEK_END) - start
+        file.seek(start)
+        is_binary = isinstance(file.read(0), bytes)
+    except Exception:
+        # Of any class: the caller brings the file object.
+        is_binary = False
+    if not is_binary:
+        raise InvalidParameterError("data must be a binary file that can seek: open it with 'rb'.", parameter="data")
+    return Body(file, size, name=getattr(file, "name", "the file"))
 
 
 def json_bytes(value: Any) -> bytes:

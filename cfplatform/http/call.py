@@ -8,6 +8,7 @@ that breaks off, and errors of a mock or of the caller's own adapter.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar, cast
@@ -74,6 +75,7 @@ class Call:
         resumed: Continues where an attempt stopped: its headers are read again before each attempt, and an attempt
             that made progress does not count as failed.
         renew: Returns a new signed URL where the one in use was refused, or ``None`` where that cannot help.
+        is_left_open: Whether the caller reads the body of the response later, and closes it.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Call:
         is_checked: bool = True,
         resumed: Resumed | None = None,
         renew: Callable[[APIError], str | None] = no_other_url,
+        is_left_open: bool = False,
     ) -> None:
         policy = policy or channel.policy
         self._channel = channel
@@ -104,6 +107,7 @@ class Call:
         self._is_checked = is_checked
         self._resumed = resumed
         self._renew = renew
+        self._is_left_open = is_left_open
         self._may_be_repeated = not policy.allowed_methods or method in policy.allowed_methods
         self._file = body if isinstance(body, Body) else None
         self._content_repeats = CONTENT_REPEATS
@@ -159,14 +163,23 @@ class Call:
         self, receive: Callable[[requests.Response], T], response: requests.Response
     ) -> tuple[T | None, CFPlatformError | None]:
         """Receive a response; return the result, or the failure that another attempt may repair."""
+        is_closed = True
         try:
             refusal = self._refusal(response)
-            return (None, refusal) if refusal is not None else (receive(response), None)
+            if refusal is not None:
+                return None, refusal
+            value = receive(response)
+            if self._is_left_open:
+                # Reading has its timeouts, but the reader may take as long as they like.
+                self._attempts.deadline.extend(math.inf)
+                is_closed = False
+            return value, None
         except (TransportError, IncompleteDownloadError) as error:
             # Without its traceback, whose frames hold the data of the server.
             return None, error.with_traceback(None)
         finally:
-            response.close()
+            if is_closed:
+                response.close()
 
     def _succeeded(self) -> None:
         # No upload, and nothing that creates, is sent again as a probe.

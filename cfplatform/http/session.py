@@ -38,6 +38,9 @@ _TALKATIVE = tuple(
 )
 #: Origins whose connections are kept: the API, the hosts of the storage, and those where customers keep assets.
 MAX_ORIGINS = 64
+#: Connections to one origin that are kept: one for each worker that a call may have, and some for the listing and the
+#: pages that it prefetches. None is opened before it is needed.
+POOL_SIZE = config.MAX_WORKERS_LIMIT + 5
 
 _log = logging.getLogger("cfplatform.http")
 #: The policy of the request that a thread is sending, for the adapter; its presence says that the request is ours.
@@ -78,10 +81,10 @@ class Adapter(HTTPAdapter):
     Every phase of its connections, those to a proxy included, ends: see :mod:`.timeouts`.
     """
 
-    def __init__(self, policy: Retry, pool_size: int, *, is_public: bool = False) -> None:
+    def __init__(self, policy: Retry, *, is_public: bool = False) -> None:
         self._is_public = is_public
         self._pools: dict[tuple[Any, ...], Any] = {}
-        super().__init__(pool_connections=MAX_ORIGINS, pool_maxsize=pool_size, max_retries=policy)
+        super().__init__(pool_connections=MAX_ORIGINS, pool_maxsize=POOL_SIZE, max_retries=policy)
 
     @property
     def max_retries(self) -> Retry:

@@ -46,7 +46,6 @@ class Settings(NamedTuple):
     base_url: str
     timeout: tuple[float, float]
     retries: Retries | None = None
-    pool_size: int = config.DEFAULT_MAX_WORKERS
     headers: Mapping[str, str] | None = None
     proxies: Mapping[str, str] | None = None
     verify: bool | str | None = None
@@ -113,15 +112,13 @@ class Transport:
         # The last response is kept, so that an error can repeat the server's message.
         given = DEFAULT_RETRIES if self._settings.retries is None else self._settings.retries
         policy = given.new(raise_on_status=False) if isinstance(given, urllib3.Retry) else RetryPolicy.create(given)
-        # More than the workers: beside them run the listing and the pages that it prefetches.
-        size = self._settings.pool_size + 5
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": self._user_agent}
         own = self._own_session
         if own is not None:
             headers = kept_headers(own, headers)
         headers.update(self._given_headers)
         self._api = Channel(
-            own or PlainSession(Adapter(policy, size), headers),
+            own or PlainSession(Adapter(policy), headers),
             self._connection,
             policy,
             self.timeout,
@@ -133,7 +130,7 @@ class Transport:
         # Identity, so that lengths, ranges and checksums speak of the bytes that arrive.
         headers = {"Accept-Encoding": "identity", "User-Agent": self._user_agent}
         self._storage = Channel(
-            PlainSession(Adapter(policy, size, is_public=not self._storage_may_be_private), headers),
+            PlainSession(Adapter(policy, is_public=not self._storage_may_be_private), headers),
             self._connection,
             policy,
             self.timeout,
@@ -206,21 +203,27 @@ class Transport:
         *,
         params: Query | Mapping[str, Any] | None = None,
         json: Any = None,
+        data: Any = None,
+        files: Any = None,
         headers: Mapping[str, str] | None = None,
         timeout: config.Timeout | None = None,
         check: bool = True,
+        stream: bool = False,
     ) -> requests.Response:
-        """Send one API request and return the response with its body read."""
+        """Send one API request and return the response, with its body read unless ``stream`` leaves it open."""
+        content, kind = arguments.body(json, data, files)
         call = self._call(
             arguments.checked_method(method),
             path,
             pairs(params),
-            json,
+            content,
+            kind,
             arguments.checked_headers(headers),
             timeout=None if timeout is None else config.timeout(timeout),
             is_checked=check,
+            is_left_open=stream,
         )
-        return call.perform(body.with_body)
+        return call.perform((lambda response: response) if stream else body.with_body)
 
     def get_json(
         self,
@@ -250,7 +253,8 @@ class Transport:
     def post_json(self, path: str, content: Any, *, is_repeatable: bool = False, run: Run = SINGLE) -> Any:
         """POST and parse; repeated after a failure only where the caller says that this is harmless."""
         policy = self._repeating if is_repeatable else None
-        call = self._call("POST", path, json=content, run=run, policy=policy, is_essential=is_repeatable)
+        sent, kind = arguments.body(content)
+        call = self._call("POST", path, None, sent, kind, run=run, policy=policy, is_essential=is_repeatable)
         return call.perform(self._parse)
 
     def _call(
@@ -258,16 +262,15 @@ class Transport:
         method: str,
         path: str,
         params: Query | None = None,
-        json: Any = None,
+        content: bytes | Body | None = None,
+        content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
         **options: Any,
     ) -> Call:
         self.ensure_open()
         target = arguments.target(path, params or [])
-        content = None
-        if json is not None:
-            content = arguments.json_bytes(json)
-            headers = {"Content-Type": "application/json", **(headers or {})}
+        if content_type is not None:
+            headers = {"Content-Type": content_type, **(headers or {})}
         return Call(self._api, method, self.base_url + target, headers, content, route=_route(target), **options)
 
     # --- Storage -------------------------------------------------------------------------------------------
@@ -371,7 +374,7 @@ def _get_public(url: str, limit: int, seconds: float, stop: threading.Event) -> 
     once = urllib3.Retry(0)
     agent = f"cfplatform/{__version__}"
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": agent}
-    with PlainSession(Adapter(once, 1), headers) as session:
+    with PlainSession(Adapter(once), headers) as session:
         connection: dict[str, Any] = {"proxies": {}, "verify": None, "cert": None}
         channel = Channel(session, connection, once, (seconds, seconds))
         # Now, so that a proxy that cannot be used has its own error.

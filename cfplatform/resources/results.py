@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypedDict
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypedDict, overload
 
 from .. import progress
 from ..destination import local, remote
@@ -19,6 +19,8 @@ from .base import table
 
 #: Results that a notebook shows, at the most.
 SHOWN = 10
+#: Results that are read at a time from the last one on.
+SLICE = 1000
 
 #: What can be uploaded: a path, or a binary file object that can seek.
 File = str | os.PathLike[str] | BinaryIO
@@ -107,6 +109,16 @@ class DownloadResult:
     object_url: str | None = None
     asset_object_url: str | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain data that JSON can hold: paths and the error as text, and ``error_type``.
+
+        Example:
+            >>> result = next(client.get_work_items()).download("labels")
+            >>> result.as_dict()["outcome"], result.as_dict()["error"]
+            ('downloaded', None)
+        """
+        return _plain(vars(self))
+
     def _repr_html_(self) -> str:
         return table(type(self).__name__, vars(self).items())
 
@@ -143,21 +155,38 @@ class DownloadSummary:
     state: Path | None = field(default=None, repr=False)
 
     @property
-    def results(self) -> Iterable[DownloadResult]:
-        """All results, in the order in which the items finished; can be iterated over any number of times.
+    def results(self) -> Sequence[DownloadResult]:
+        """All results, in the order in which the items finished: a sequence that takes no memory.
 
-        They are read from the state file in the destination, which keeps those of the last three runs, so they
-        take no memory.
+        They are read from the state file in the destination, which keeps those of the last three runs. An index or a
+        slice reads only what it selects; ``list(summary.results)`` holds them all in memory.
 
         Raises:
-            DownloadError: While iterating: if they are not kept any more.
+            DownloadError: While reading: if they are not kept any more.
+
+        Example:
+            >>> summary = client.download_project(destination="labels")
+            >>> len(summary.results), summary.results[-1].outcome, len(summary.results[:3])
+            (20, 'downloaded', 3)
         """
         return _StoredResults(self, self.total_items)
 
     @property
     def failures(self) -> list[DownloadResult]:
-        """The results that failed, each with its ``error``."""
+        """The results that failed, each with its ``error``; read from the state file, as a new list each time."""
         return list(_StoredResults(self, self.failed, "failed")) if self.failed else []
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures as plain data that JSON can hold, with paths as text.
+
+        The results are not part of it, because there may be millions; each has its own ``as_dict()``.
+
+        Example:
+            >>> summary = client.download_project(destination="labels")
+            >>> summary.as_dict()["successful"], [result.as_dict() for result in summary.failures]
+            (20, [])
+        """
+        return _plain({name: value for name, value in vars(self).items() if name != "run"})
 
     def raise_for_failures(self) -> None:
         """Raise if anything failed.
@@ -190,32 +219,60 @@ class DownloadSummary:
 
 
 @dataclass(frozen=True)
-class _StoredResults:
-    """The results of a run, read again each time that they are iterated over."""
+class _StoredResults(Sequence[DownloadResult]):
+    """The results of a run, read again each time that they are used."""
 
     _summary: DownloadSummary
     _count: int
     _outcome: str | None = None
 
     def _repr_html_(self) -> str:
-        with closing(iter(self)) as results:
-            rows = [
-                (each.item_id, each.outcome, each.error or each.path or each.object_url)
-                for each in islice(results, SHOWN)
-            ]
+        rows = [
+            (each.item_id, each.outcome, each.error or each.path or each.object_url) for each in islice(self, SHOWN)
+        ]
         hidden = self._count - len(rows)
         more = [("", f"and {hidden:,} more", "")] if hidden > 0 else []
         caption = "Failures" if self._outcome else "Results"
         return table(caption, [*rows, *more], ("item_id", "outcome", "error or file"))
 
-    def __iter__(self) -> Generator[DownloadResult, None, None]:
+    def __len__(self) -> int:
+        # A summary that was built by hand has none.
+        return 0 if self._summary.run is None else self._count
+
+    def __iter__(self) -> Iterator[DownloadResult]:
+        return self._read(0, len(self))
+
+    @overload
+    def __getitem__(self, index: int) -> DownloadResult: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[DownloadResult]: ...
+
+    def __getitem__(self, index: int | slice) -> DownloadResult | list[DownloadResult]:
+        wanted = range(len(self))[index]
+        if isinstance(wanted, int):
+            (found,) = self._read(wanted, wanted + 1)
+            return found
+        # The same ones from the first to the last, whichever way the slice goes.
+        ordered = wanted if wanted.step > 0 else wanted[::-1]
+        if not ordered:
+            return []
+        results = list(islice(self._read(ordered[0], ordered[-1] + 1), 0, None, ordered.step))
+        return results if wanted is ordered else results[::-1]
+
+    def __reversed__(self) -> Iterator[DownloadResult]:
+        for stop in range(len(self), 0, -SLICE):
+            yield from self[max(0, stop - SLICE) : stop][::-1]
+
+    def _read(self, first: int, stop: int) -> Iterator[DownloadResult]:
+        """Yield results by their positions; all of them where only some outcomes are wanted."""
         destination, run = self._summary.destination, self._summary.run
         if run is None:
             return
         root, url = (Path(), destination) if isinstance(destination, str) else (destination, None)
         state = self._summary.state or root
         count = 0
-        for row in read_results(state, run, self._outcome):
+        for row in read_results(state, run, self._outcome, *([] if self._outcome else [first, stop])):
             count += 1
             yield DownloadResult(
                 row.item_id,
@@ -227,9 +284,9 @@ class _StoredResults:
                 written=row.written,
                 **located(root, url, row.path, row.asset_path),
             )
-        if count != self._count:
+        if count != stop - first:
             raise DownloadError(
-                f"The state file in {str(state)!r} holds {count} of {self._count} results of this run: it keeps those "
+                f"The state file in {str(state)!r} holds {count} of {stop - first} results of this run: it keeps those "
                 f"of the last {KEPT_RUNS} runs. Read them before you start others."
             )
 
@@ -311,6 +368,16 @@ class UploadedFile:
     content_type: str
     name: str | None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain data that JSON can hold.
+
+        Example:
+            >>> import io
+            >>> client.upload_file(io.BytesIO(b"..."), content_type="image/png").as_dict()["size"]
+            3
+        """
+        return _plain(vars(self))
+
     def _repr_html_(self) -> str:
         return table(type(self).__name__, vars(self).items())
 
@@ -334,6 +401,32 @@ class UploadResult:
         """Whether it was uploaded."""
         return self.error is None
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain data that JSON can hold: the error as text, and ``error_type``.
+
+        ``file`` is the path, or the name of a file object that has one; ``uploaded`` is a dict of its own.
+
+        Example:
+            >>> result = next(client.upload_files(["missing.png"]))
+            >>> result.as_dict()["file"], result.as_dict()["error_type"]
+            ('missing.png', 'UploadError')
+        """
+        given: Any = self.file
+        name = given if isinstance(given, (str, os.PathLike)) else getattr(given, "name", None)
+        # A temporary file has the number of its descriptor as its name.
+        file = os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
+        return _plain({"file": file, "uploaded": self.uploaded and self.uploaded.as_dict(), "error": self.error})
+
     def _repr_html_(self) -> str:
         path = self.uploaded and self.uploaded.path
         return table(type(self).__name__, [("file", self.file), ("path", path), ("error", self.error)])
+
+
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields with paths as text, and an error as its text and the name of its class."""
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
+    if "error" in plain:
+        error = plain["error"]
+        plain["error"] = None if error is None else str(error)
+        plain["error_type"] = None if error is None else type(error).__name__
+    return plain

@@ -16,7 +16,14 @@ from .. import http, naming, params, progress
 from ..destination import local
 from ..destination.local import Destination
 from ..destination.state import RESULTS_AT_ONCE, FinishedAsset, FinishedItem, ResultRow, State
-from ..exceptions import DestinationError, DownloadError, InvalidParameterError, OutageError, to_dict
+from ..exceptions import (
+    DestinationError,
+    DownloadError,
+    InvalidParameterError,
+    OutageError,
+    printable,
+    to_dict,
+)
 from ..http import Run, Transport
 from ..resources import WorkItem
 from ..resources.results import DownloadResult, DownloadSummary, Executor, located
@@ -28,7 +35,7 @@ from .steps import Job, Limits, Steps
 #: Folder of items that belong to no batch; the platform itself calls the batch of such projects so.
 DEFAULT_FOLDER = "Default"
 
-log = logging.getLogger("cfplatform.destination")
+log = logging.getLogger("cfplatform.transfer")
 
 
 class Downloader:
@@ -118,6 +125,8 @@ class Downloader:
         """
         began = time.monotonic()
         summary = DownloadSummary(self._destination.url or self._root, state=self._destination.state_root)
+        shown = printable(str(summary.destination))
+        log.info("Download to %s started%s", shown, " (dry run)" if self._dry_run else "")
         run = summary.run = self._state.begin_run()
         waiting: list[ResultRow] = []
 
@@ -129,6 +138,8 @@ class Downloader:
             with contextlib.closing(self.results(pages)) as results:
                 for job, result in results:
                     _count(summary, result)
+                    if result.error is not None:
+                        log.error("Work item %s failed: %s", printable(result.item_id), printable(str(result.error)))
                     waiting.append(_row(result, job.target))
                     if len(waiting) >= RESULTS_AT_ONCE:
                         write()
@@ -139,6 +150,7 @@ class Downloader:
                 write()
             if isinstance(error, OutageError):
                 _say_what_is_kept(error, summary)
+            log.info("Download to %s ended early by %s: %s", shown, type(error).__name__, _counts(summary))
             raise
         else:
             write()
@@ -148,6 +160,7 @@ class Downloader:
             self._state.end_run(run)
             self._reporter.finish()
         summary.elapsed = time.monotonic() - began
+        log.info("Download to %s finished in %.1f s: %s", shown, summary.elapsed, _counts(summary))
         return summary
 
     def _prune(
@@ -388,6 +401,10 @@ def _count(summary: DownloadSummary, result: DownloadResult) -> None:
     summary.skipped += result.outcome == "skipped"
     summary.failed += result.outcome == "failed"
     summary.bytes += result.written
+
+
+def _counts(summary: DownloadSummary) -> str:
+    return f"{summary.successful:,} downloaded, {summary.skipped:,} skipped, {summary.failed:,} failed"
 
 
 def _say_what_is_kept(error: OutageError, summary: DownloadSummary) -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cfplatform import DownloadError, InvalidParameterError, NotFoundError, UnsafePathError
+from cfplatform import ConfigurationError, DownloadError, InvalidParameterError, NotFoundError, UnsafePathError
 
 
 def test_documents_come_in_listing_order_and_hold_what_is_stored(make_sandbox):
@@ -108,8 +108,8 @@ def test_arguments_are_checked_at_the_call(client):
         client.iter_annotations(items=items, status="COMPLETED")
     with pytest.raises(TypeError, match="Did you mean 'batch_ids'"):
         client.iter_annotations(batchids=[1])
-    with pytest.raises(InvalidParameterError, match="max_workers=64"):
-        client.iter_annotations(max_workers=64)
+    with pytest.raises(ConfigurationError, match="from 1 to 256, not 257"):
+        client.iter_annotations(max_workers=257)
     with pytest.raises(InvalidParameterError, match="iterable of WorkItem"):
         client.iter_annotations(items=items[0])
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import logging
 import math
 import os
+import re
+import sqlite3
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from cfplatform import (
     AuthenticationError,
+    CFPlatformError,
     DestinationError,
     DownloadError,
     InvalidParameterError,
@@ -126,6 +134,115 @@ def test_results_account_for_every_item_and_can_be_read_again(sandbox, client, t
         assert (result.path is None) == (result.outcome == "failed")
         if result.path is not None:
             assert result.path.stat().st_size == result.size
+
+
+def test_results_are_a_sequence_of_which_only_the_wanted_ones_are_read(sandbox, client, tmp_path):
+    sandbox.set_annotation(3, None)
+    summary = client.download_project(destination=tmp_path)
+    results, everything = summary.results, list(summary.results)
+    assert len(results) == 20
+    assert bool(results)
+    assert [results[index].item_id for index in range(-20, 20)] == [each.item_id for each in [*everything] * 2]
+    for part in (slice(None), slice(2, 5), slice(-3, None), slice(None, None, -3), slice(15, 2, -4), slice(5, 5)):
+        assert [each.item_id for each in results[part]] == [each.item_id for each in everything[part]]
+    assert [each.item_id for each in reversed(results)] == [each.item_id for each in everything[::-1]]
+    for index in (20, -21):
+        with pytest.raises(IndexError):
+            results[index]
+    # A state file of which only one row is left gives that row, and an error for every other.
+    with contextlib.closing(sqlite3.connect(tmp_path / ".cfplatform" / "state.sqlite3")) as state, state:
+        state.execute("DELETE FROM results WHERE position != 7")
+    assert results[7].item_id == everything[7].item_id
+    for read in (lambda: results[8], lambda: results[6:9], lambda: list(results)):
+        with pytest.raises(DownloadError, match=r"holds [01] of \d+ results"):
+            read()
+
+
+def test_summaries_and_results_are_plain_data(sandbox, client, tmp_path):
+    sandbox.set_annotation(3, None)
+    summary = client.download_project(destination=tmp_path, assets=True, max_workers=1)
+    data = json.loads(json.dumps(summary.as_dict()))
+    assert data == summary.as_dict()
+    assert data["destination"] == data["state"] == str(tmp_path)
+    assert (data["total_items"], data["successful"], data["failed"]) == (20, 19, 1)
+    for result in summary.results:
+        data = json.loads(json.dumps(result.as_dict()))
+        assert data["item_id"] == result.item_id
+        assert data["path"] == (str(result.path) if result.path else None)
+        assert data["asset_path"] == (str(result.asset_path) if result.asset_path else None)
+        assert data["error"] == (str(result.error) if result.error else None)
+        assert data["error_type"] == (None if result.error is None else "DownloadError")
+    stored = client.download_project(destination="memory://plain", state=tmp_path / "state", batch_ids=[1002])
+    assert json.loads(json.dumps(stored.as_dict()))["destination"] == "memory://plain"
+    assert stored.results[0].as_dict()["object_url"].startswith("memory://plain/")
+
+
+def test_a_call_may_have_more_workers_than_the_client(make_sandbox, tmp_path, loud):
+    sandbox = make_sandbox(items=150, batches=1, latency=0.05)
+    with sandbox.client(max_workers=1) as client:
+        # The default session of requests keeps ten connections, and throws further ones away with a warning.
+        for overwrite in (False, True):
+            client.download_project(destination=tmp_path, max_workers=40, overwrite=overwrite).raise_for_failures()
+            assert 40 < sandbox.connections <= 2 * 40 + 5
+            assert len(list(client.iter_annotations(max_workers=30))) == 150
+    assert sandbox.counts["storage"] == 4 * 150
+    assert sandbox.connections <= 2 * 40 + 5
+    assert "pool is full" not in loud.text
+
+
+def test_a_download_logs_its_start_its_end_and_each_failed_item(make_sandbox, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    sandbox = make_sandbox(items=20, batches=2)
+    first, second, *_ = sandbox.work_item_ids()
+    sandbox.set_annotation(first, None)
+    echoed = f"{sandbox.api_key} https://s.example/o?X-Amz-Signature=abc\nforged".encode()
+    sandbox.fail_next(404, times=None, path=f"*{second}/annotations", body=echoed)
+    with sandbox.client() as client:
+        client.download_project(destination=tmp_path)
+        records = [(each.levelname, each.getMessage()) for each in caplog.records if each.name == "cfplatform.transfer"]
+        assert sandbox.api_key not in caplog.text
+        assert "abc" not in caplog.text
+        assert not any("\n" in text for _, text in records)
+        assert [level for level, _ in records] == ["INFO", "ERROR", "ERROR", "INFO"]
+        assert records[0] == ("INFO", f"Download to {tmp_path} started")
+        assert {text.split()[2] for _, text in records[1:3]} == {first, second}
+        assert any("404" in text for _, text in records[1:3])
+        assert re.fullmatch(
+            rf"Download to {re.escape(str(tmp_path))} finished in \d+\.\d s: 18 downloaded, 0 skipped, 2 failed",
+            records[3][1],
+        )
+
+        # Single items, also in a loop: the caller has each result and each error.
+        caplog.clear()
+        for item in client.get_work_items(max_items=3):
+            with contextlib.suppress(CFPlatformError):
+                item.download(tmp_path)
+        assert len(list(client.iter_downloads(client.get_work_items(), tmp_path))) == 20
+        assert caplog.records == []
+
+        sandbox.fail_next(401, times=None, path="*/annotations")
+        with pytest.raises(AuthenticationError):
+            client.download_work_items(client.get_work_items(max_items=3), tmp_path, overwrite=True)
+    assert [each.getMessage() for each in caplog.records] == [
+        f"Download to {tmp_path} started",
+        f"Download to {tmp_path} ended early by AuthenticationError: 0 downloaded, 0 skipped, 0 failed",
+    ]
+
+
+@pytest.mark.parametrize("logs", [False, True])
+def test_nothing_is_printed_unless_the_root_logger_prints(sandbox, tmp_path, logs):
+    sandbox.set_annotation(3, None)
+    code = "from cfplatform import Client; Client().download_project(destination='labels')"
+    if logs:
+        code = f"import logging; logging.basicConfig(level='INFO'); {code}"
+    environment = {**os.environ, **sandbox.environment(), "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == ""
+    levels = ["INFO", "ERROR", "INFO"] if logs else []
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == levels
 
 
 def test_passing_faults_are_survived(sandbox, client, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -158,6 +159,18 @@ def test_many_files_use_few_requests(make_sandbox):
         assert sandbox.max_in_flight <= 2 * 8
         for result in results[:20]:
             assert stored(client, sandbox, result.uploaded) == result.file.getvalue()
+
+
+def test_uploads_are_plain_data(client, picture):
+    with picture.open("rb") as file:
+        results = list(client.upload_files([picture, str(picture), file, io.BytesIO(b"nameless"), "missing.png"]))
+    data = [json.loads(json.dumps(result.as_dict())) for result in results]
+    assert {each["file"] for each in data} == {str(picture), None, "missing.png"}
+    for result, found in zip(results, data, strict=True):
+        assert found["uploaded"] == (result.uploaded.as_dict() if result.ok else None)
+        assert found["error"] == (None if result.ok else str(result.error))
+        assert found["error_type"] == (None if result.ok else "UploadError")
+    assert {each["uploaded"]["name"] for each in data if each["uploaded"]} == {picture.name, None}
 
 
 def test_the_iterable_is_read_a_bounded_number_ahead(client):

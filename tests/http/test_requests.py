@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import platform
+import time
 import uuid
 
 import pytest
@@ -15,10 +17,11 @@ from cfplatform import (
     DownloadError,
     InvalidParameterError,
     InvalidResponseError,
+    NotFoundError,
     WorkItem,
     __version__,
 )
-from tests.http.scripted import page, raw, said
+from tests.http.scripted import Answer, page, raw, said
 from tests.tools import KEY, SIGNATURE, load
 
 ENTRY = "default login LOGIN password PASSWORD\n"
@@ -78,6 +81,88 @@ def test_a_json_body_is_sent_as_json(serve, connect):
     (request,) = server.requests
     assert request.values("Content-Type") == ["application/json"]
     assert request.body == b'{"name": "\\u00e9"}'
+
+
+@pytest.mark.parametrize("own_session", [False, True])
+def test_data_and_files_are_sent_as_by_requests(serve, connect, tmp_path, own_session):
+    server = serve(default=said({}))
+    path = tmp_path / "a b.txt"
+    path.write_bytes(b"of the file")
+    with requests.Session() as session, path.open("rb") as file:
+        client = connect(server, **({"session": session} if own_session else {}))
+        given = [
+            {"data": {"a": ["1", "é"], "b": "x y"}},
+            {"data": [("a", "1"), ("a", "2")]},
+            {"data": "tëxt"},
+            {"data": b"\x00bytes", "headers": {"Content-Type": "application/x-own"}},
+            {"data": {}},
+            {"files": {"file": ("a.txt", b"content", "text/plain")}, "data": {"a": "1"}},
+        ]
+        for options in given:
+            client.request("POST", "/x", **options)
+            requests.post(f"{server.base_url}/x", **options, timeout=5)
+        file.seek(3)
+        client.request("PUT", "/x", data=file)
+    *paired, streamed = server.requests
+    for ours, theirs in zip(paired[::2], paired[1::2], strict=True):
+        kinds = [each.values("Content-Type") for each in (ours, theirs)]
+        bodies = [each.body for each in (ours, theirs)]
+        if kinds[0] and "boundary=" in kinds[0][0]:
+            # Each form has a boundary of its own.
+            boundaries = [kind[0].partition("boundary=")[2] for kind in kinds]
+            kinds = [[kind[0].partition("boundary=")[0]] for kind in kinds]
+            bodies = [body.replace(boundary.encode(), b"|") for body, boundary in zip(bodies, boundaries, strict=True)]
+        assert kinds[0] == kinds[1]
+        assert bodies[0] == bodies[1]
+    assert (streamed.method, streamed.body, streamed.values("Content-Length")) == ("PUT", b"of the file"[3:], ["8"])
+
+
+def test_a_file_is_sent_from_its_start_again(serve, connect, tmp_path):
+    server = serve(raw(503), said({}))
+    path = tmp_path / "content.bin"
+    path.write_bytes(bytes(range(256)) * 1000)
+    policy = urllib3.Retry(2, status_forcelist=[503], backoff_factor=0, allowed_methods=None)
+    with path.open("rb") as file:
+        connect(server, retries=policy).request("POST", "/x", data=file)
+    assert [request.body for request in server.requests] == [path.read_bytes()] * 2
+
+
+@pytest.mark.parametrize("own_session", [False, True])
+def test_a_body_can_be_streamed(serve, connect, own_session):
+    content = bytes(range(256)) * 4000
+    server = serve(raw(503), raw(200, content), said({}))
+    with requests.Session() as session:
+        client = connect(server, **({"session": session} if own_session else {}))
+        with client.request("GET", "/x", stream=True) as response:
+            assert not response._content_consumed
+            pieces = list(response.iter_content(10_000))
+        assert len(pieces) > 50
+        assert b"".join(pieces) == content
+        # Its connection was given back.
+        client.request("GET", "/y")
+    assert server.requests[-1].connection == server.requests[-2].connection
+
+
+def test_a_streamed_body_is_read_when_the_caller_reads_it(serve, connect):
+    half = b"x" * 100_000
+    server = serve(Answer(raw(200, half, "Content-Length: 200000"), end="stall"))
+    client = connect(server, timeout=0.5)
+    with client.request("GET", "/x", stream=True) as response:
+        assert response.raw.read(50_000) == half[:50_000]
+        time.sleep(0.7)
+        assert response.raw.read(50_000) == half[50_000:]
+        with pytest.raises(requests.ConnectionError):
+            list(response.iter_content(10))
+
+
+def test_a_refusal_of_a_streamed_request_is_raised_and_its_connection_kept(serve, connect):
+    server = serve(said({"error": {"message": "No.", "code": "E7"}}, 404), said({}))
+    client = connect(server)
+    with pytest.raises(NotFoundError) as caught:
+        client.request("GET", "/x", stream=True)
+    assert caught.value.code == "E7"
+    client.request("GET", "/y")
+    assert server.connections == 1
 
 
 def test_lists_are_sent_as_repeated_keys_and_everything_is_quoted(serve, connect):
@@ -383,6 +468,13 @@ def test_a_key_that_is_refused_is_asked_about_once(serve, connect):
         ({"headers": {5: "SENTINEL"}}, "name of a header"),
         ({"json": {"a": float("nan")}}, "json cannot be sent"),
         ({"json": {"a": object()}}, "json cannot be sent"),
+        ({"json": {}, "data": b"x"}, "json cannot be sent together"),
+        ({"json": [], "files": {"a": b"x"}}, "json cannot be sent together"),
+        ({"data": iter([b"x"])}, "data must be form fields, .* not list_iterator"),
+        ({"data": io.StringIO("text")}, "binary file that can seek"),
+        ({"data": 5}, "data must be form fields"),
+        ({"data": "text", "files": {"a": b"x"}}, "data and files cannot be sent"),
+        ({"files": 5}, "data and files cannot be sent"),
         ({"params": 5}, "params must be"),
         ({"params": [("a",)]}, "params must be"),
     ],

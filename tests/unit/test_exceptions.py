@@ -109,20 +109,27 @@ def test_an_error_keeps_everything_when_it_travels(cls, move):
 def test_an_error_can_be_raised_with_a_message_only_or_nothing(cls):
     for error in (cls(), cls("x")):
         assert str(error) == error.message
-        attributes = ("method", "url", "status_code", "request_id", "response", "cursor", "parameter", "hint")
+        attributes = ("method", "url", "status_code", "request_id", "code", "response", "cursor", "parameter", "hint")
         assert [getattr(error, name) for name in attributes] == [None] * len(attributes)
 
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_an_error_survives_the_state_file(cls):
     error = cls(
-        "words", method="GET", url="https://api.example/x?sig=1", status_code=404, request_id="r", hint="advice"
+        "words",
+        method="GET",
+        url="https://api.example/x?sig=1",
+        status_code=404,
+        request_id="r",
+        code="c-1",
+        hint="advice",
     )
     data = json.loads(json.dumps(exceptions.to_dict(error)))
     again = exceptions.from_dict(data)
     assert type(again) is cls
     assert exceptions.to_dict(again) == data
     assert str(again) == str(error) == "words advice"
+    assert again.code == "c-1"
     assert "sig" not in json.dumps(data)
 
 
@@ -155,7 +162,7 @@ def test_a_status_has_its_class_and_the_error_tells_all_of_it(status, cls):
     assert str(error).startswith(f"GET https://api.example/projects/p failed with status {status}: No. [c-1]. ")
     assert str(error).endswith("(request id r-7)")
     assert (error.method, error.url) == ("GET", "https://api.example/projects/p")
-    assert (error.status_code, error.request_id) == (status, "r-7")
+    assert (error.status_code, error.request_id, error.code) == (status, "r-7", "c-1")
     assert error.response.headers["x-request-id"] == "r-7"
 
 
@@ -196,6 +203,31 @@ def test_the_words_of_the_server_are_found_in_any_body(body, content_type, words
     assert f"failed with status 500: {words}" in message
     assert message.isprintable()
     assert len(message) < 800
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"message": "x", "code": "not_found"}', "not_found"),
+        (b' {"error": {"message": "inner", "code": "e1"}, "code": "outer"}', "e1"),
+        (b'[{"code": "first"}]', "first"),
+        (b'{"code": 40401}', "40401"),
+        (b'{"code": "a\\u001bb"}', "a\ufffdb"),
+        (b'{"code": ""}', None),
+        (b'{"code": true}', None),
+        (b'{"code": {"a": 1}}', None),
+        (b'{"error": "e1"}', None),
+        (b'"code"', None),
+        (b"[]", None),
+        (b"[1]", None),
+        (b'{"code": "cut', None),
+        (b"[" * 60_000, None),
+        (b"<Error><Code>AccessDenied</Code></Error>", None),
+        (b"", None),
+    ],
+)
+def test_the_code_of_the_server_is_that_of_its_json(body, code):
+    assert failed(404, body).code == code
 
 
 @given(st.one_of(st.text(), st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps)), st.text())

@@ -108,7 +108,7 @@ def test_one_file_is_not_many(unreachable, files):
         unreachable.upload_files(files)
 
 
-@pytest.mark.parametrize("options", [{"max_workers": 0}, {"max_workers": 33}, {"max_workers": True}, {"progress": 5}])
+@pytest.mark.parametrize("options", [{"max_workers": 0}, {"max_workers": 257}, {"max_workers": True}, {"progress": 5}])
 def test_arguments_are_checked_by_the_call_itself(unreachable, options):
     with pytest.raises(ValueError, match=r"max_workers|progress"):
         unreachable.upload_files([], **options)
