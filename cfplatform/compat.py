@@ -745,8 +745,7 @@ class _Bar(progress.TqdmReporter):
     """The bar of a download; its total is known when the listing has ended."""
 
     def start(self, total: int | None) -> None:
-        super().start(total)
-        self._bar.set_description("Downloading items")
+        self._bar = self._tqdm(desc="Downloading items", total=total, unit="item")
 
     def set_total(self, total: int) -> None:
         if self._bar is not None:
