@@ -42,6 +42,6 @@ nitpick_ignore_regex = [
     ("py:class", r"(ValueError|ConnectionError|TimeoutError|PermissionError|LookupError)"),
     ("py:class", r"(TypeAliasForwardRef|WorkItemFilters|DownloadOptions|config\.Timeout)"),
     ("py:class", r"(DrawOptions|Image|PIL\.Image\.Image)"),
-    ("py:class", r"zipfile\.ZipInfo"),
+    ("py:class", r"zipfile\.ZipInfo|cfplatform\.compat\.WorkItem"),
     ("py:class", r"(MakeClient|Items|dict\[\w+|(pandas|datasets|supervision)\..*|cfplatform\.coco\.\w+\.\w+)"),
 ]

@@ -6,7 +6,7 @@ from .arguments import checked_retries, path, public_url
 from .body import Body, ObjectStream
 from .call import Resumed
 from .errors import has_expired
-from .retry import DEFAULT_PATIENCE, DEFAULT_RETRIES, SINGLE, Run
+from .retry import DEFAULT_PATIENCE, DEFAULT_RETRIES, SINGLE, Run, stopped_by
 from .timeouts import Interrupted
 from .transport import Settings, Transport, get_public
 
@@ -26,4 +26,5 @@ __all__ = [
     "has_expired",
     "path",
     "public_url",
+    "stopped_by",
 ]

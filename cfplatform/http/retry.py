@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import http.client
 import math
@@ -14,7 +15,8 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextvars import ContextVar
 from datetime import timezone
 from typing import TYPE_CHECKING, Any, cast
 
@@ -81,6 +83,23 @@ def _http_date(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
+#: The event that ends the calls of a context; workers and other threads of a run have the context of its caller.
+_stop: ContextVar[threading.Event | None] = ContextVar("cfplatform_stop", default=None)
+
+
+@contextlib.contextmanager
+def stopped_by(event: threading.Event) -> Iterator[None]:
+    """Let another thread end the calls of this context: once the event is set, none of them sends a request.
+
+    They raise :class:`Interrupted`, those that wait or read at once, those that wait for a response when it is there.
+    """
+    token = _stop.set(event)
+    try:
+        yield
+    finally:
+        _stop.reset(token)
+
+
 class Run:
     """Shared by the calls of one run. A call outside a run has ``patience`` 0: it waits for no outage.
 
@@ -97,15 +116,26 @@ class Run:
         on_wait: Callable[[], object] | None = None,
     ) -> None:
         self.patience = patience
-        self.stop = stop
+        self._stop = stop
         self._on_wait = on_wait
         self._thread = threading.get_ident()
 
+    @property
+    def stop(self) -> threading.Event | None:
+        """The event that ends waits and reads early: its own, else that of the context."""
+        return self._stop or _stop.get()
+
+    def ensure_running(self) -> None:
+        """Raise ``Interrupted`` if the run, or everything in this context, was stopped."""
+        if any(event is not None and event.is_set() for event in (self._stop, _stop.get())):
+            raise Interrupted
+
     def sleep(self, seconds: float) -> None:
         """Wait; raise ``Interrupted`` if the run was stopped."""
-        if self.stop is None:
+        stop = self.stop
+        if stop is None:
             time.sleep(seconds)
-        elif self.stop.wait(seconds):
+        elif stop.wait(seconds):
             raise Interrupted
         if self._on_wait is not None and threading.get_ident() == self._thread:
             self._on_wait()
@@ -326,6 +356,8 @@ class Attempts:
             breaker.end_probe(succeeded)
 
     def _keep_pause(self) -> None:
+        """Wait while the origin pauses; the last look before each attempt whether there is to be one."""
+        self.run.ensure_running()
         left = self.origin.pause_left()
         if left > 0 and (self.run.patience or left <= MAX_RETRY_AFTER):
             # Spread over a tenth, so that the workers do not all return at the same instant.
@@ -334,6 +366,7 @@ class Attempts:
                 if self.run.patience and self._waited + left > self.run.patience + late:
                     raise self._outage()
                 self._sleep(min(left, SLICE))
+            self.run.ensure_running()
 
     def _sleep(self, seconds: float) -> None:
         """Wait a moment, which is counted against the patience of the run."""

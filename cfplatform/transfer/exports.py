@@ -194,7 +194,7 @@ class Exports:
                     self.wait(running.id, WaitOptions(timeout=left))
                 else:
                     # It has ended in the meantime, or is about to.
-                    time.sleep(min(FIRST_POLL, left))
+                    SINGLE.sleep(min(FIRST_POLL, left))
             return
         if running is not None:
             # Instead of the server message, which is kept in the response and may not say which.
@@ -242,7 +242,7 @@ class Exports:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
-                time.sleep(min(pause, left))
+                SINGLE.sleep(min(pause, left))
                 pause = min(pause * POLL_GROWTH, longest)
         finally:
             reporter.finish()

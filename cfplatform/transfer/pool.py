@@ -25,7 +25,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Generic, Protocol, TypeVar
 
 from ..exceptions import CFPlatformError
-from ..http import Interrupted
+from ..http import SINGLE, Interrupted
 from .memory import MemoryBudget, OverBudgetError
 
 #: Seconds that a group waits for more jobs while the caller has none to give.
@@ -253,6 +253,8 @@ class Pool(Generic[J]):
         """Return the next jobs to hand out, none when all are; work where nobody else does."""
         may_nap = self._budget is None
         while True:
+            # Stopped from another thread, steps end without finishing their jobs.
+            SINGLE.ensure_running()
             with self._lock:
                 found = self._take_finished()
                 if found is not None:

@@ -18,6 +18,7 @@ MODULES = (
     ".progress",
     ".archives",
     ".coco",
+    ".compat",
     ".webhooks",
     ".viz",
     ".report",

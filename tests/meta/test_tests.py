@@ -16,6 +16,7 @@ PUBLIC = {
     "archives",
     "cli",
     "coco",
+    "compat",
     "exceptions",
     "progress",
     "pytest_plugin",
