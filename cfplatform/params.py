@@ -16,13 +16,13 @@ from .exceptions import InvalidParameterError, shown
 if TYPE_CHECKING:
     import uuid
 
-#: Items in one page, at the most (published reference). The platform's own default is 20; we ask for 100.
+#: Maximum number of items in a page (published reference). The platform's default is 20; we request 100.
 MAX_PAGE_SIZE = 100
 #: Ids in one filter, at the most (official client's documentation). More are split into several requests.
 MAX_FILTER_IDS = 100
-#: Levels of metadata, at the most (our limit): more than anybody means, and few enough for every JSON parser.
+#: Maximum depth of metadata (our limit): more than is ever needed, and few enough for every JSON parser.
 MAX_METADATA_DEPTH = 100
-#: Seconds that waiting for an export takes unless the caller says otherwise.
+#: Default number of seconds to wait for an export.
 WAIT_TIMEOUT = 3600.0
 
 #: An aware ``datetime`` or an ISO 8601 text with a time zone.
@@ -114,7 +114,7 @@ def unique_ids(name: str, ids: Iterable[Any], check: Callable[[str, Any], str]) 
 
 
 def batch_id(name: str, value: Any) -> str:
-    """Check a batch id, a whole number (or its digits), and return it as text."""
+    """Check a batch id, an integer (or its digits), and return it as text."""
     digits = ""
     if isinstance(value, str):
         digits = value.strip()
@@ -122,7 +122,7 @@ def batch_id(name: str, value: Any) -> str:
     elif hasattr(value, "__index__") and not isinstance(value, bool) and 0 <= operator.index(value) < 10**19:
         digits = str(operator.index(value))
     if not digits.isascii() or not digits.isdigit() or len(digits) > 19:
-        raise _wrong(name, f"{name}: {shown(value)} is not a batch id; batch ids are whole numbers.")
+        raise _wrong(name, f"{name}: {shown(value)} is not a batch id; batch ids are integers.")
     return str(int(digits))
 
 
@@ -185,9 +185,9 @@ def flag(name: str, value: object) -> bool:
 
 
 def page_size(value: Any, limit: int | None = None) -> int:
-    """Check a page size, 1 to 100, and return the one to ask for: not more than the items that are wanted."""
+    """Check a page size, 1 to 100, and return the one to request: at most the number of items that are needed."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE_SIZE:
-        raise _wrong("page_size", f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}, not {shown(value)}.")
+        raise _wrong("page_size", f"page_size must be an integer from 1 to {MAX_PAGE_SIZE}, not {shown(value)}.")
     return min(value, limit) if limit else value
 
 
@@ -195,7 +195,7 @@ def max_items(value: Any) -> int | None:
     """Check a maximum number of items: ``None``, or 0 and up."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
-    raise _wrong("max_items", f"max_items must be a whole number from 0 up, or None, not {shown(value)}.")
+    raise _wrong("max_items", f"max_items must be an integer from 0 up, or None, not {shown(value)}.")
 
 
 def cursor(value: Any) -> str | None:

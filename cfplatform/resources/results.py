@@ -125,8 +125,8 @@ class DownloadSummary:
         elapsed: Seconds that the run took.
         unlisted: Items of which files are there, but which the platform does not list any more. Counted where all of
             a project was listed, with no filter.
-        pruned: Those of them whose files were removed (``prune=True``); the files of the others were changed by
-            somebody.
+        pruned: Those of them whose files were removed (``prune=True``); the files of the others were
+            changed locally.
         state: The folder whose state file holds the results: the destination, or what belongs to it in ``state``.
     """
 
@@ -272,7 +272,7 @@ def iter_downloaded(
 ) -> Iterator[DownloadedItem]:
     """Iterate over what was downloaded into a destination, each document with its image.
 
-    Only the state file is read: no request is sent, and no file is looked at.
+    Only the state file is read: no request is sent, and no other file is checked.
 
     Args:
         destination: The folder or the URL.

@@ -337,7 +337,7 @@ def test_a_redirect_without_a_location_is_a_typed_error(serve, connect):
 def test_a_redirect_of_the_storage_is_not_followed(serve, fetch):
     other = serve(default=raw(200, b"x"))
     server = serve(raw(307, b"", f"Location: {other.origin}/o?sig={SIGNATURE}"))
-    with pytest.raises(InvalidResponseError, match="a signed URL is good for one address only") as caught:
+    with pytest.raises(InvalidResponseError, match="a signed URL is valid for one location only") as caught:
         fetch(server)
     assert other.requests == []
     assert SIGNATURE not in str(caught.value)

@@ -202,7 +202,7 @@ def test_whatever_is_given_as_an_id_is_safe_or_refused(value):
 
 @pytest.mark.parametrize("value", [0, 101, -1, True, False, "20", 20.0, None, pytest.param(10**5000, id="huge")])
 def test_a_page_size_outside_of_the_limits_is_refused(value):
-    with pytest.raises(InvalidParameterError, match="page_size must be a whole number from 1 to 100"):
+    with pytest.raises(InvalidParameterError, match="page_size must be an integer from 1 to 100"):
         params.page_size(value)
 
 
