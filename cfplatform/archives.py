@@ -320,7 +320,7 @@ def refuse_existing(target: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        message = f"destination {str(target)!r} cannot be made: {error.strerror or error}."
+        message = f"destination {str(target)!r} cannot be created: {error.strerror or error}."
         raise InvalidParameterError(message, parameter="destination") from None
     raise DownloadError(
         f"{str(target)!r} exists already, and nothing was changed in it. Remove it or choose another destination."

@@ -89,7 +89,7 @@ def work_item_queries(filters: WorkItemFilters) -> list[Query]:
     if status is not None:
         if not isinstance(status, str) or not status.strip():
             raise InvalidParameterError(
-                "status must be a text such as 'COMPLETED'.", parameter="status", hint="None means every status."
+                "status must be a string such as 'COMPLETED'.", parameter="status", hint="None means every status."
             )
         # A str subclass such as WorkItemStatus would print its class name.
         common.append(("status", str.__str__(status).strip()))
@@ -199,14 +199,14 @@ def max_items(value: Any) -> int | None:
 
 
 def cursor(value: Any) -> str | None:
-    """Check a cursor to continue from: ``None`` or a text that is not blank."""
+    """Check a cursor to continue from: ``None`` or a non-empty string."""
     if value is None or (isinstance(value, str) and value):
         return value
-    raise _wrong("cursor", "cursor must be a text that a page or an error carried, or None.")
+    raise _wrong("cursor", "cursor must be a string from a page or an error, or None.")
 
 
 def pairs(query: Query | Mapping[str, Any] | None) -> Query:
-    """Return query parameters as pairs of texts; a list becomes a repeated key, and ``None`` is left out."""
+    """Return query parameters as pairs of strings; a list becomes a repeated key, and ``None`` is left out."""
     found = list(query.items()) if isinstance(query, Mapping) else query or []
     if not isinstance(found, (list, tuple)) or not all(isinstance(p, (tuple, list)) and len(p) == 2 for p in found):
         raise _wrong("params", "params must be a mapping or a list of pairs.")
@@ -219,9 +219,9 @@ def pairs(query: Query | Mapping[str, Any] | None) -> Query:
 
 
 def text(name: str, value: object) -> str:
-    """Check a text that must not be blank, and return it without white space around it."""
+    """Check a non-empty string, and return it without surrounding white space."""
     if not isinstance(value, str) or not value.strip():
-        raise _wrong(name, f"{name} must be a text that is not blank, not {shown(value)}.")
+        raise _wrong(name, f"{name} must be a non-empty string, not {shown(value)}.")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value.strip()):
         raise _wrong(name, f"{name}: {shown(value)} holds control characters or halves of characters.")
     # A str subclass such as an enum would print its class name.
@@ -252,7 +252,7 @@ def _first_problem(value: object, levels: int) -> str | None:
     if isinstance(value, dict):
         wrong = [key for key in value if not isinstance(key, str)]
         if wrong:
-            return f"the key {shown(wrong[0])} is not a text"
+            return f"the key {shown(wrong[0])} is not a string"
     inner = value.values() if isinstance(value, dict) else value
     return next((problem for part in inner if (problem := _first_problem(part, levels - 1)) is not None), None)
 

@@ -231,7 +231,7 @@ def _next_cursor(page: dict[str, Any], query: Query, number: int) -> str | None:
     if following is None or following == "":
         return None
     if isinstance(following, (dict, list, bool)):
-        raise InvalidResponseError(f"Page {number} of the listing names a cursor that is not a text.")
+        raise InvalidResponseError(f"Page {number} of the listing names a cursor that is not a string.")
     return str(following)
 
 

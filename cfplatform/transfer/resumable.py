@@ -228,7 +228,7 @@ class Resumable:
         """Return whether a status 416 means that nothing was left to send."""
         if refusal.status_code != 416 or not self.position():
             return False
-received = refusal.response.headers.get("content-range", "") if refusal.response else ""
+        received = refusal.response.headers.get("content-range", "") if refusal.response else ""
         return received == f"bytes */{self._size}" and self.total in (None, self._size)
 
     # --- The file --------------------------------------------------------------------------------------------

@@ -321,7 +321,7 @@ def _wanted(headers: Headers) -> dict[str, str]:
         if key in found:
             raise refused("malformed", f"the header {key} is there twice.")
         if not isinstance(value, (str, bytes)):
-            raise refused("malformed", f"the header {key} must be a text, not {type(value).__name__}.")
+            raise refused("malformed", f"the header {key} must be a string, not {type(value).__name__}.")
         found[key] = _ascii(value)
     for name in _HEADERS:
         if name not in found:

@@ -63,9 +63,9 @@ ID = "0b0e7f9c-6f0c-4c76-9ab5-5d6d27c0c1f0"
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"name": ""}, "name must be a text"),
-        ({"name": "  "}, "name must be a text"),
-        ({"name": 5}, "name must be a text"),
+        ({"name": ""}, "name must be a non-empty string"),
+        ({"name": "  "}, "name must be a non-empty string"),
+        ({"name": 5}, "name must be a non-empty string"),
         ({"format": "coco"}, "format must be one of COCO_JSON, JSON, CSV"),
         ({"format": None}, "format must be one of"),
         ({"content": "LABELS"}, "content must be one of ANNOTATION, INFERENCE, ASSET_METADATA"),

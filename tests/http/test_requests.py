@@ -260,7 +260,7 @@ def test_a_signed_url_without_a_path_asks_for_the_root(serve, fetch):
 )
 def test_a_signed_url_that_is_not_valid_is_not_opened(serve, load_signed, url):
     server = serve()
-    refused = "is not an https address of a public host|signed no URL"
+    refused = "is not an https URL of a public host|signed no URL"
     with pytest.raises((InvalidResponseError, DownloadError), match=refused) as caught:
         load_signed(url, server.base_url)
     assert "SENTINELpw" not in str(caught.value) + repr(vars(caught.value))
@@ -285,7 +285,7 @@ def test_a_signed_url_that_is_not_valid_is_not_opened(serve, load_signed, url):
     ],
 )
 def test_a_public_api_cannot_send_the_client_to_a_private_address(load_signed, url):
-    with pytest.raises(InvalidResponseError, match="is not an https address of a public host"):
+    with pytest.raises(InvalidResponseError, match="is not an https URL of a public host"):
         load_signed(url)
 
 
