@@ -126,7 +126,7 @@ def test_a_cursor_that_is_a_number_is_followed():
 @pytest.mark.parametrize("cursor", [True, False, [], {}, ["x"]])
 def test_a_cursor_that_cannot_be_one_is_an_error(cursor):
     fetch, _ = listing({None: page("a", cursor)})
-    with pytest.raises(InvalidResponseError, match="not a text"):
+    with pytest.raises(InvalidResponseError, match="not a string"):
         list(pagination.iterate_pages(fetch, []))
 
 
