@@ -1,4 +1,4 @@
-"""``python -m cfplatform`` and the ``cfplatform`` command: says what to install where the extra ``cli`` is missing."""
+"""``python -m cfplatform`` and the ``cfplatform`` command; reports what to install if the extra ``cli`` is missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main() -> None:
                 setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the process lives
         cli(prog_name="cfplatform")
     except KeyboardInterrupt:
-        # Before a command has begun, or while the process was ending.
+        # Before a command started, or while the process was ending.
         sys.exit(130)
 
 

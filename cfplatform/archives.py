@@ -230,7 +230,7 @@ def iter_members(
 
     Args:
         path: The zip file.
-        pattern: Which names to yield, as in :mod:`fnmatch`, case-sensitive; ``*`` stands for slashes too, so that
+        pattern: Which names to yield, as in :mod:`fnmatch`, case-sensitive; ``*`` matches slashes too, so that
             ``*.json`` finds documents in any folder.
         max_members, max_total_bytes, max_ratio: See :func:`check`.
 
@@ -320,7 +320,7 @@ def refuse_existing(target: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        message = f"destination {str(target)!r} cannot be made: {error.strerror or error}."
+        message = f"destination {str(target)!r} cannot be created: {error.strerror or error}."
         raise InvalidParameterError(message, parameter="destination") from None
     raise DownloadError(
         f"{str(target)!r} exists already, and nothing was changed in it. Remove it or choose another destination."
@@ -361,7 +361,7 @@ class _Source(io.FileIO):
         return data
 
     def steps(self, start: int, end: int, overlap: int = 0) -> Iterator[bytes]:
-        """Read a part of it step by step; each ends with so many bytes of the next one."""
+        """Read a part of it step by step; each also has the first ``overlap`` bytes of the next one."""
         return (self.at(at, min(STEP + overlap, end - at)) for at in range(start, end, STEP))
 
     def count(self, signature: bytes, start: int, end: int) -> int:
@@ -414,7 +414,7 @@ def _contents(source: _Source, info: zipfile.ZipInfo) -> Iterator[bytes]:
             yield last
         last = chunk
     if left or crc != info.CRC:
-        raise _broken(f"{shown(info.filename)} does not have the size and CRC that the directory says")
+        raise _broken(f"{shown(info.filename)} does not have the size and CRC that the directory gives")
     if last:
         yield last
 
@@ -547,9 +547,7 @@ def _broken(reason: str) -> IncompleteDownloadError:
 
 
 def _too_much(what: str, limit: float, option: str) -> DownloadError:
-    return DownloadError(
-        f"The archive holds {what}; the limit is {limit:g}. If you trust where it comes from, raise {option}."
-    )
+    return DownloadError(f"The archive holds {what}; the limit is {limit:g}. If you trust its source, raise {option}.")
 
 
 def _find_directory(source: _Source) -> tuple[int, int, int]:
@@ -586,7 +584,7 @@ def _read_directory(source: _Source, start: int) -> list[zipfile.ZipInfo]:
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error):
         raise _broken("its directory cannot be read") from None
     if found != start:
-        raise _broken("its directory is elsewhere than its end says")
+        raise _broken("its directory is not at the offset that its end record gives")
     for info in infos:
         # The name in the archive, and not what zipfile makes of it.
         info.filename = info.orig_filename
@@ -664,5 +662,5 @@ def _data_start(source: _Source, info: zipfile.ZipInfo) -> int:
     if is_same and not flags & _SIZES_FOLLOW:
         is_same = crc == info.CRC and packed in (info.compress_size, _FULL32) and size in (info.file_size, _FULL32)
     if not is_same:
-        raise _broken(f"{shown(info.filename)} has another header than the directory says")
+        raise _broken(f"{shown(info.filename)} has a header that does not match the directory")
     return info.header_offset + length + int(extra_length)

@@ -86,7 +86,7 @@ class Client:
         user_agent: Prefix of the ``User-Agent`` header, such as ``"my-tool/1.2"``.
         allow_insecure_http: Accept an ``http://`` base URL on another machine, which sends the key in clear text.
         allow_private_storage: Fetch assets and signed URLs also from private networks, for a storage of your own; else
-            ``CF_ALLOW_PRIVATE_STORAGE``. A base URL that is a private address allows it too.
+            ``CF_ALLOW_PRIVATE_STORAGE``. A base URL with a private address allows it too.
 
     Raises:
         ConfigurationError: If a setting is missing or cannot be used. No message shows the key.
@@ -184,8 +184,8 @@ class Client:
     def session(self) -> requests.Session:
         """The ``requests.Session`` that sends the API's requests: your own, else the client's.
 
-        Hooks, headers and adapters that you add to it apply to every later call. The storage has a session of its own,
-        which never gets the key.
+        Hooks, headers and adapters that you add to it apply to every later call. The storage has a separate
+        session, which never gets the key.
 
         Example:
             >>> client.session.hooks["response"].append(lambda response, **_: print(response.status_code))
@@ -289,8 +289,8 @@ class Client:
             return Background(lambda stop: once(run=Run(stop=stop)), "prefetch", check=self._calls.ensure_open)
 
         listings = [[*query, ("limit", str(page_size or params.MAX_PAGE_SIZE))] for query in queries]
-        ahead = begin if prefetch else None
-        return pagination.iterate_pages(fetch, *listings, cursor=cursor, restart=True, begin=ahead, limit=limit)
+        prefetched = begin if prefetch else None
+        return pagination.iterate_pages(fetch, *listings, cursor=cursor, restart=True, begin=prefetched, limit=limit)
 
     def _project(self, project_id: Id | None) -> str:
         given = self._project_id if project_id is None else params.object_id("project_id", project_id)
@@ -379,7 +379,7 @@ class Client:
     def get_work_items_count(self, project_id: Id | None = None, **filters: Unpack[WorkItemFilters]) -> int:
         """Count the work items that the filters select; they are those of :meth:`get_work_items`.
 
-        One request is enough where the platform reports a total, which it does not promise; else all are listed.
+        One request is enough if the platform reports a total, which is not guaranteed; otherwise all items are listed.
 
         Example:
             >>> client.get_work_items_count()
@@ -572,7 +572,7 @@ class Client:
 
         Args:
             project_id: The project; else the client's.
-            destination: The folder, created if it does not exist; its hidden folder ``.cfplatform`` remembers what
+            destination: The folder, created if it does not exist; its hidden folder ``.cfplatform`` records what
                 is finished. Or the URL of a store that fsspec knows (extra ``fsspec``), such as
                 ``s3://bucket/labels``; see "Remote destinations" in the documentation.
             space_id: The space; else the client's, else detected.
@@ -605,7 +605,7 @@ class Client:
             DestinationBusyError: If another process downloads into the destination.
             AuthenticationError: If the key is refused. Finished items are kept, as for the next three errors.
             OutageError: If an outage lasts longer than ``patience``.
-            DestinationError: If the folder or store as a whole cannot be written or reached, is full, or was replaced
+            DestinationError: If the folder or store cannot be written or reached, is full, or was replaced
                 meanwhile. It is an ``OSError`` too.
             DownloadError: If the executor lost its processes.
 
@@ -738,7 +738,7 @@ class Client:
         opened = remote.open_destination(destination, options.get("state"))
         if checked["executor"] is not None and not opened.is_shared:
             raise InvalidParameterError(
-                f"{opened.url} lies in the memory of this process; executor cannot be used with it."
+                f"{opened.url} is in the memory of this process; executor cannot be used with it."
             )
 
         def names(project_id: str, refresh: bool, run: Run) -> dict[str, str]:
@@ -807,7 +807,7 @@ class Client:
     ) -> Generator[UploadResult, None, None]:
         """Upload many files concurrently, and yield each result as soon as the file is finished.
 
-        Each is sent as by :meth:`upload_file`. ``files`` is read lazily, with a bounded number ahead, and upload URLs
+        Each is sent as by :meth:`upload_file`. ``files`` is read lazily, with bounded prefetch, and upload URLs
         are requested 10 at a time (the platform's limit). A file that fails does not stop the others. Closing the
         generator, or leaving the loop, cancels what is under way.
 
@@ -871,9 +871,9 @@ class Client:
             NotFoundError: If the space has no such export.
 
         Example:
-            >>> export = client.create_export("looked at", sandbox.space_id)
+            >>> export = client.create_export("reviewed", sandbox.space_id)
             >>> client.get_export(export.id, sandbox.space_id).name
-            'looked at'
+            'reviewed'
         """
         return self._exports(space_id).get(params.object_id("export_id", export_id))
 
@@ -971,8 +971,8 @@ class Client:
         """Download the archive of an export, or unpack it.
 
         The archive becomes ``<destination>/<name> <export id>.zip``, written atomically once the checksum of every
-        member is verified. An interrupted download resumes, in this run or a later one, as long as the storage proves
-        that the object is the same; a link that has expired is renewed. An archive that exists is not fetched again.
+        member is verified. An interrupted download resumes, in this run or a later one, if the storage confirms
+        that the object is unchanged; an expired link is renewed. An existing archive is not downloaded again.
 
         Args:
             destination: The folder, created if it does not exist. Its hidden folder ``.cfplatform`` holds what is not
@@ -1039,8 +1039,8 @@ class Client:
     ) -> WorkItem:
         """Create a work item: one asset to be labelled.
 
-        Provisional: no published source shows this call, which is assumed to be a POST to the path of the listing. If
-        the platform knows no such call, the error says so.
+        Provisional: no published source documents this call. It is assumed to be a POST to the path of the listing.
+        If the platform does not support it, the error says so.
 
         The request is not repeated once the platform may have seen it, because it would create the item twice. After
         an :class:`~cfplatform.APITimeoutError` or :class:`~cfplatform.APIConnectionError` check whether it exists.

@@ -98,7 +98,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_private(host: str) -> bool:
-    """Return whether a host is an address that no public storage has: private, link-local or this machine."""
+    """Return whether a host is an address that public storage cannot have: private, link-local or this machine."""
     address = read_address(host.rstrip("."))
     return is_loopback(host) if address is None else not address.is_global
 
@@ -110,7 +110,7 @@ def read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | N
     for read in (ipaddress.ip_address, lambda text: ipaddress.ip_address(socket.inet_aton(text))):
         try:
             address = read(host.partition("%")[0])
-            # An IPv4 address inside of one of IPv6 is judged as the IPv4 address.
+            # An IPv4-mapped IPv6 address is checked as the IPv4 address.
             return getattr(address, "ipv4_mapped", None) or address
         except (ValueError, OSError):
             continue
@@ -142,7 +142,7 @@ def max_workers(value: int) -> int:
     """Check the number of workers: 1 to 256."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_WORKERS_LIMIT:
         raise ConfigurationError(
-            f"max_workers must be a whole number from 1 to {MAX_WORKERS_LIMIT}, not {shown(value)}.",
+            f"max_workers must be an integer from 1 to {MAX_WORKERS_LIMIT}, not {shown(value)}.",
             parameter="max_workers",
         )
     return value

@@ -30,7 +30,7 @@ class Members(NamedTuple):
     Attributes:
         start: Where they begin, behind the bracket.
         is_empty: Whether there are none.
-        found: Where the value of the wanted one stands, the last one if there are several.
+        found: The position of the requested member's value; of the last one if there are several.
         end: Where the object ends.
     """
 
@@ -120,7 +120,7 @@ def members(text: str, at: int, name: str) -> Members:
 
 
 def member(text: str, at: int) -> tuple[str, tuple[int, int], int]:
-    """Read a member: its name, where its value stands, and where the mark behind it ends."""
+    """Read a member: its name, the position of its value, and the end of the delimiter after it."""
     key, at = _decode(text, _match(_NAME, text, at).end())
     start = _match(_COLON, text, at).end()
     _, end = _decode(text, start)

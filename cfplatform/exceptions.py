@@ -27,7 +27,7 @@
     │   ├── ExportFailedError                  the platform could not make it
     │   └── ExportTimeoutError (TimeoutError)  it was not ready in time
     ├── UploadError                            a file cannot be uploaded: not readable, empty, or changed meanwhile
-    └── WebhookVerificationError               a webhook delivery was refused; ``reason`` says why in one word
+    └── WebhookVerificationError               a webhook delivery was refused; ``reason`` has the cause
 
 Every error has the attributes of :class:`CFPlatformError`; what does not apply is ``None``. ``str(error)`` is the
 message followed by the hint. None of them holds the API key or a signature, and all of them can be pickled.
@@ -45,7 +45,7 @@ MAX_MESSAGE_LENGTH = 500
 #: Characters of a web page that are searched for its title.
 _MAX_SEARCHED = 4096
 
-# Texts, which re compiles at the first error and remembers, so that importing the package does not pay for it.
+# Strings: re compiles and caches them at the first error, which keeps the import of the package fast.
 # The name before the first "=" holds neither "?" nor "=", so that the search stays linear in any text.
 _QUERY = r"\?[^\s'\"<>)\]?=]*=[^\s'\"<>)\]]*"
 _SIGNED_VALUE = (
@@ -148,7 +148,7 @@ class APITimeoutError(TransportError, TimeoutError):
 class OutageError(TransportError):
     """The platform or the storage was away for longer than ``patience``, which ends a run; what is finished is kept.
 
-    ``status_code`` is that of the last response, ``None`` where none came.
+    ``status_code`` is that of the last response, ``None`` if there was none.
     """
 
 
@@ -157,7 +157,7 @@ class InvalidResponseError(TransportError, ValueError):
 
 
 class APIError(CFPlatformError):
-    """The server responded with an error status that has no class of its own."""
+    """The server responded with an error status that has no specific class."""
 
 
 class BadRequestError(APIError):
@@ -191,7 +191,7 @@ class ServerError(APIError):
 
 
 class DownloadError(CFPlatformError):
-    """A download failed for a reason of its own.
+    """A download failed for a reason that no other class covers.
 
     Attributes:
         failures: For the error of :meth:`~cfplatform.DownloadSummary.raise_for_failures`, the failed results.
@@ -213,7 +213,7 @@ class DestinationBusyError(DownloadError):
 
 
 class DestinationError(DownloadError, OSError):
-    """The destination as a whole cannot be written, which ends a run: it is full, gone, read-only, or a store refuses.
+    """The destination cannot be written, which ends the run: it is full, missing or read-only, or a store refuses.
 
     It is an ``OSError`` too; ``errno`` and ``strerror`` are those of the file system, ``None`` for a store.
     """
@@ -233,7 +233,7 @@ class ExportError(CFPlatformError):
 
 
 class ExportFailedError(ExportError):
-    """The platform could not make the export, and said so."""
+    """The platform reported that the export failed."""
 
 
 class ExportTimeoutError(ExportError, TimeoutError):
@@ -250,7 +250,7 @@ class WebhookVerificationError(CFPlatformError):
     Attributes:
         reason: ``"malformed"`` (a header or the body has a wrong form), ``"too_large"``, ``"signature"``,
             ``"unknown_key"``, ``"keys_unavailable"`` (the keys could not be fetched), ``"expired"`` (sent too long
-            ago, or in the future), ``"unexpected"`` (the caller's own check said no) or ``"replayed"``.
+            ago, or in the future), ``"unexpected"`` (rejected by ``expected``) or ``"replayed"``.
     """
 
     reason: str = ""
@@ -313,12 +313,12 @@ def error_from_response(
     cls, usual_hint = _BY_STATUS.get(status_code, fallback)
     if status_code in WEB_PAGE_STATUSES and is_web_page(text, content_type):
         cls = APIError
-        hint = "This web page is not from the platform: a proxy, firewall or gateway on the way to it has answered."
+        hint = "This web page is not from the platform: it was sent by a proxy, firewall or gateway in between."
     words = server_words(text, content_type) or "the server gave no reason"
     where = blank_url(url)
     message = f"{method} {where} failed with status {status_code}: {words.rstrip('.')}. {hint or usual_hint}".rstrip()
     if retry_after is not None:
-        message += f" The server asks to wait {retry_after:g} s."
+        message += f" The server requires a wait of {retry_after:g} s."
     request_id = printable(plain.get("x-request-id") or plain.get("x-amz-request-id") or "") or None
     if request_id:
         message += f" (request id {request_id})"
@@ -337,7 +337,7 @@ def is_web_page(text: str, content_type: str = "") -> bool:
 
 
 def server_words(text: str, content_type: str = "") -> str:
-    """Find what a server's error body says, whatever its form: JSON, S3-style XML, HTML or text; ``""`` if nothing."""
+    """Extract the message from a server's error body: JSON, S3-style XML, HTML or text; ``""`` if there is none."""
     words = text.strip()
     if words.startswith(("{", "[")):
         words = _words_in_json(words) or words

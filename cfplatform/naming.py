@@ -1,4 +1,4 @@
-"""Names of files and folders: safe on every system, and kept apart where some system takes two for the same."""
+"""Names of files and folders: valid on every system, and distinct where some system would treat two as the same."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _is_usable(name: str) -> bool:
 
 
 def digest(text: str) -> str:
-    """Return eight hexadecimal digits that stand for a text."""
+    """Return eight hexadecimal digits that identify a text."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
@@ -69,7 +69,7 @@ def collision_key(name: str) -> str:
 
 
 def extension(path: str, default: str = ".json") -> str:
-    """Return the extension of a stored object, with the one before it if it says how that is compressed.
+    """Return the extension of a stored object, with the one before it if it names a compression.
 
     An extension is a dot and at most nine letters and digits, as in ``.json`` and ``.nii.gz``.
     """

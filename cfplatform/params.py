@@ -16,13 +16,13 @@ from .exceptions import InvalidParameterError, shown
 if TYPE_CHECKING:
     import uuid
 
-#: Items in one page, at the most (published reference). The platform's own default is 20; we ask for 100.
+#: Maximum number of items in a page (published reference). The platform's default is 20; we request 100.
 MAX_PAGE_SIZE = 100
 #: Ids in one filter, at the most (official client's documentation). More are split into several requests.
 MAX_FILTER_IDS = 100
-#: Levels of metadata, at the most (our limit): more than anybody means, and few enough for every JSON parser.
+#: Maximum depth of metadata (our limit): more than is ever needed, and few enough for every JSON parser.
 MAX_METADATA_DEPTH = 100
-#: Seconds that waiting for an export takes unless the caller says otherwise.
+#: Default number of seconds to wait for an export.
 WAIT_TIMEOUT = 3600.0
 
 #: An aware ``datetime`` or an ISO 8601 text with a time zone.
@@ -89,7 +89,7 @@ def work_item_queries(filters: WorkItemFilters) -> list[Query]:
     if status is not None:
         if not isinstance(status, str) or not status.strip():
             raise InvalidParameterError(
-                "status must be a text such as 'COMPLETED'.", parameter="status", hint="None means every status."
+                "status must be a string such as 'COMPLETED'.", parameter="status", hint="None means every status."
             )
         # A str subclass such as WorkItemStatus would print its class name.
         common.append(("status", str.__str__(status).strip()))
@@ -114,7 +114,7 @@ def unique_ids(name: str, ids: Iterable[Any], check: Callable[[str, Any], str]) 
 
 
 def batch_id(name: str, value: Any) -> str:
-    """Check a batch id, a whole number (or its digits), and return it as text."""
+    """Check a batch id, an integer (or its digits), and return it as text."""
     digits = ""
     if isinstance(value, str):
         digits = value.strip()
@@ -122,7 +122,7 @@ def batch_id(name: str, value: Any) -> str:
     elif hasattr(value, "__index__") and not isinstance(value, bool) and 0 <= operator.index(value) < 10**19:
         digits = str(operator.index(value))
     if not digits.isascii() or not digits.isdigit() or len(digits) > 19:
-        raise _wrong(name, f"{name}: {shown(value)} is not a batch id; batch ids are whole numbers.")
+        raise _wrong(name, f"{name}: {shown(value)} is not a batch id; batch ids are integers.")
     return str(int(digits))
 
 
@@ -185,9 +185,9 @@ def flag(name: str, value: object) -> bool:
 
 
 def page_size(value: Any, limit: int | None = None) -> int:
-    """Check a page size, 1 to 100, and return the one to ask for: not more than the items that are wanted."""
+    """Check a page size, 1 to 100, and return the one to request: at most the number of items that are needed."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE_SIZE:
-        raise _wrong("page_size", f"page_size must be a whole number from 1 to {MAX_PAGE_SIZE}, not {shown(value)}.")
+        raise _wrong("page_size", f"page_size must be an integer from 1 to {MAX_PAGE_SIZE}, not {shown(value)}.")
     return min(value, limit) if limit else value
 
 
@@ -195,18 +195,18 @@ def max_items(value: Any) -> int | None:
     """Check a maximum number of items: ``None``, or 0 and up."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
-    raise _wrong("max_items", f"max_items must be a whole number from 0 up, or None, not {shown(value)}.")
+    raise _wrong("max_items", f"max_items must be an integer from 0 up, or None, not {shown(value)}.")
 
 
 def cursor(value: Any) -> str | None:
-    """Check a cursor to continue from: ``None`` or a text that is not blank."""
+    """Check a cursor to continue from: ``None`` or a non-empty string."""
     if value is None or (isinstance(value, str) and value):
         return value
-    raise _wrong("cursor", "cursor must be a text that a page or an error carried, or None.")
+    raise _wrong("cursor", "cursor must be a string from a page or an error, or None.")
 
 
 def pairs(query: Query | Mapping[str, Any] | None) -> Query:
-    """Return query parameters as pairs of texts; a list becomes a repeated key, and ``None`` is left out."""
+    """Return query parameters as pairs of strings; a list becomes a repeated key, and ``None`` is left out."""
     found = list(query.items()) if isinstance(query, Mapping) else query or []
     if not isinstance(found, (list, tuple)) or not all(isinstance(p, (tuple, list)) and len(p) == 2 for p in found):
         raise _wrong("params", "params must be a mapping or a list of pairs.")
@@ -219,9 +219,9 @@ def pairs(query: Query | Mapping[str, Any] | None) -> Query:
 
 
 def text(name: str, value: object) -> str:
-    """Check a text that must not be blank, and return it without white space around it."""
+    """Check a non-empty string, and return it without surrounding white space."""
     if not isinstance(value, str) or not value.strip():
-        raise _wrong(name, f"{name} must be a text that is not blank, not {shown(value)}.")
+        raise _wrong(name, f"{name} must be a non-empty string, not {shown(value)}.")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value.strip()):
         raise _wrong(name, f"{name}: {shown(value)} holds control characters or halves of characters.")
     # A str subclass such as an enum would print its class name.
@@ -252,7 +252,7 @@ def _first_problem(value: object, levels: int) -> str | None:
     if isinstance(value, dict):
         wrong = [key for key in value if not isinstance(key, str)]
         if wrong:
-            return f"the key {shown(wrong[0])} is not a text"
+            return f"the key {shown(wrong[0])} is not a string"
     inner = value.values() if isinstance(value, dict) else value
     return next((problem for part in inner if (problem := _first_problem(part, levels - 1)) is not None), None)
 

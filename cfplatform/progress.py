@@ -130,7 +130,7 @@ class TqdmReporter:
 
 
 class _Shielded:
-    """Passes reports on until the reporter fails; then the call goes on without it."""
+    """Passes reports on until the reporter fails; then the call continues without it."""
 
     def __init__(self, reporter: Any) -> None:
         self._reporter = reporter
@@ -154,7 +154,7 @@ def reporter(progress: Progress, *, counts_bytes: bool = False) -> ProgressRepor
     """Turn what the caller gave for ``progress=`` into a reporter.
 
     ``counts_bytes`` is for a call about one large object: the total is its bytes, and each call of ``advance`` reports
-    a piece of it, whose ``size`` is negative where bytes are given up.
+    a piece of it, whose ``size`` is negative if bytes are discarded.
     """
     if progress is None or progress is False:
         return NullReporter()

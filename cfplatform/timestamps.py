@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-# A text, which re compiles at the first use and remembers, so that importing the package does not pay for it.
+# A string: re compiles and caches it at the first use, which keeps the import of the package fast.
 _ISO = r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?:(:\d\d)(?:[.,](\d+))?)?\s*(Z|z|[+-]\d\d:?\d\d)?"
 
 

@@ -39,7 +39,7 @@ class Field(NamedTuple):
 class Line(NamedTuple):
     """One kind of line that a command writes; a server may add fields to an object that is its own."""
 
-    said: str
+    description: str
     fields: tuple[Field, ...]
     from_platform: bool = False
 
@@ -103,15 +103,15 @@ _EXPORT = Line(
     "An export, as the platform sent it",
     (
         *_texts(exportId="The id.", status="Such as COMPLETED.", name="The name."),
-        *_texts(format="The format.", content="The content.", createdBy="Who created it.", createdAt="When."),
+        *_texts(format="The format.", content="The content.", createdBy="The creator.", createdAt="The creation time."),
         Field("downloadUrl", "text or null", "The signed URL of the archive: anyone who has it can read the archive."),
-        Field("error", "text or null", "Why it failed."),
+        Field("error", "text or null", "The reason of a failure."),
     ),
     from_platform=True,
 )
 _FINDING = Line("An error or a warning", fields_of(Finding))
 _JOINED = fields_of(Summary, "problems", "conflicts")
-#: The lines that each command writes with --json. An empty one is whatever the server answered.
+#: The lines that each command writes with --json. An empty one is the response of the server.
 LINES: dict[str, tuple[Line, ...]] = {
     "batches create": (_BATCH,),
     "batches list": (
@@ -127,7 +127,7 @@ LINES: dict[str, tuple[Line, ...]] = {
     ),
     "batches rename": (_BATCH,),
     "completion": (Line("The script", (Field("shell", "text", "The shell."), Field("script", "text", "The script."))),),
-    "count": (Line("The number", (Field("count", "integer", "How many work items there are."),)),),
+    "count": (Line("The number", (Field("count", "integer", "The number of work items."),)),),
     "demo": (
         Line(
             "The summary of the run",
@@ -146,8 +146,8 @@ LINES: dict[str, tuple[Line, ...]] = {
         Line("The fields of ``summary``", _FIGURES),
     ),
     "exports create": (_EXPORT,),
-    "exports delete": (Line("What was deleted", _texts(deleted="The id.")),),
-    "exports download": (Line("What was saved", _texts(path="The archive; with --extract its folder.")),),
+    "exports delete": (Line("The deleted export", _texts(deleted="The id.")),),
+    "exports download": (Line("The saved archive", _texts(path="The archive; with --extract its folder.")),),
     "exports get": (_EXPORT,),
     "exports list": (_EXPORT,),
     "exports wait": (_EXPORT,),
@@ -158,13 +158,13 @@ LINES: dict[str, tuple[Line, ...]] = {
     ),
     "report": (Line("The page that was written", fields_of(ReportSummary)),),
     "request": (
-        Line("The response body, whatever it is", (), from_platform=True),
+        Line("The response body", (), from_platform=True),
         Line(
             "With ``--include``",
             (
                 Field("status", "integer", "The status of the response."),
                 Field("headers", "object", "Its headers."),
-                Field("body", "anything", "Its body; a text if it is not JSON."),
+                Field("body", "anything", "Its body; a string if it is not JSON."),
             ),
         ),
     ),
@@ -172,17 +172,17 @@ LINES: dict[str, tuple[Line, ...]] = {
         Line(
             "The planned outage",
             (
-                Field("seconds", "number", "How long it lasts."),
+                Field("seconds", "number", "Its duration."),
                 Field("status", "integer or text", "The HTTP status, or reset, close or refused."),
                 Field("at", "array", "The endpoints that fail; empty for all of them."),
                 Field("after", "number", "Seconds until it begins."),
-                Field("headers", "object", "Headers added to the answers."),
+                Field("headers", "object", "Headers added to the responses."),
             ),
         ),
     ),
     "sandbox run": (
         Line(
-            "How to reach it",
+            "Its connection settings",
             _texts(base_url="For CF_PLATFORM_BASE_URL.", api_key="For CF_API_KEY.")
             + _texts(project_id="For CF_PROJECT_ID.", space_id="For CF_SPACE_ID."),
         ),
@@ -240,7 +240,7 @@ def commands(group: click.Group = cli, names: tuple[str, ...] = ()) -> Iterator[
 
 
 def page() -> str:
-    """The whole page."""
+    """The complete page."""
     parts = [INTRODUCTION.read_text(encoding="utf-8").rstrip()]
     for name, command in commands():
         parts += _section(name, command)
@@ -250,11 +250,11 @@ def page() -> str:
 def _section(name: str, command: click.Command) -> Iterator[str]:
     title = f"cfplatform {name}"
     yield f"{title}\n{('~' if ' ' in name else '-') * len(title)}"
-    said, _, examples = inspect.cleandoc(command.help or "").partition("\b\nExamples:\n")
+    text, _, examples = inspect.cleandoc(command.help or "").partition("\b\nExamples:\n")
     if not isinstance(command, click.Group):
         words = [_metavar(p) for p in command.params if isinstance(p, click.Argument)]
         yield _code("text", " ".join([title, *words, "[OPTIONS]"]))
-    yield from (_filled(paragraph) for paragraph in said.strip().split("\n\n"))
+    yield from (_filled(paragraph) for paragraph in text.strip().split("\n\n"))
     yield "Examples:"
     # Not a console session: some lines have comments beside them.
     yield _code("text", textwrap.dedent(examples))
@@ -277,12 +277,12 @@ def _option(option: click.Option) -> str:
     if not option.is_flag:
         choices = "|".join(map(str, option.type.choices)) if isinstance(option.type, click.Choice) else None
         words += f" ``{choices or option.metavar or _KINDS[option.type.name]}``"
-    said = [_plain(option.help or "")]
+    parts = [_plain(option.help or "")]
     if option.envvar:
-        said.append(f"Variable: ``{option.envvar}``.")
+        parts.append(f"Variable: ``{option.envvar}``.")
     if option.show_default:
-        said.append(f"Default: ``{option.default}``.")
-    return f"{words}\n   {' '.join(said)}"
+        parts.append(f"Default: ``{option.default}``.")
+    return f"{words}\n   {' '.join(parts)}"
 
 
 _KINDS = {"text": "TEXT", "integer": "NUMBER", "integer range": "NUMBER", "float": "NUMBER", "float range": "NUMBER"}
@@ -290,7 +290,7 @@ _KINDS["filename"] = "FILE"
 
 
 def _json(line: Line) -> Iterator[str]:
-    yield f"JSON: {line.said[0].lower()}{line.said[1:]}{':' if line.fields else '.'}"
+    yield f"JSON: {line.description[0].lower()}{line.description[1:]}{':' if line.fields else '.'}"
     if line.fields:
         yield "\n".join(f"- ``{field.name}`` ({field.kind}): {_with_code(field.meaning)}" for field in line.fields)
 

@@ -87,7 +87,7 @@ def stream_dataset(
     """Return the documents of a project, streamed from the platform, as an iterable dataset.
 
     The columns are those of :func:`to_dataset`, but with ``asset_url`` instead of ``image``. Each iteration streams
-    again, with a client of its own. :class:`cfplatform.adapters.torch.StreamDataset` describes where the key comes
+    again, with its own client. :class:`cfplatform.adapters.torch.StreamDataset` describes where the key comes
     from, and the other arguments.
 
     Args:
@@ -112,7 +112,7 @@ def stream_dataset(
         (10, 4)
     """
     if not isinstance(shards, int) or shards < 1:
-        raise InvalidParameterError("shards must be a whole number of at least 1.", parameter="shards")
+        raise InvalidParameterError("shards must be an integer of at least 1.", parameter="shards")
     names = labels.checked_classes(classes)
     options = {"max_workers": max_workers, "ordered": ordered}
     live = Live(client, items=items, skip=skip, on_error=on_error, options=options, filters=filters)
@@ -153,8 +153,8 @@ def _row(document: Document, classes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _features(classes: tuple[str, ...], *, images: bool) -> datasets.Features:
-    text, whole, number = (datasets.Value(kind) for kind in ("string", "int64", "float64"))
-    asset = {"image": datasets.Image(), "image_id": whole} if images else {"asset_url": text}
+    text, integer, number = (datasets.Value(kind) for kind in ("string", "int64", "float64"))
+    asset = {"image": datasets.Image(), "image_id": integer} if images else {"asset_url": text}
     objects = {
         "bbox": datasets.Sequence(datasets.Sequence(number, length=4)),
         "category": datasets.Sequence(datasets.ClassLabel(names=list(classes))),
@@ -162,7 +162,7 @@ def _features(classes: tuple[str, ...], *, images: bool) -> datasets.Features:
         "iscrowd": datasets.Sequence(datasets.Value("bool")),
     }
     return datasets.Features(
-        {**asset, "item_id": text, "batch": text, "width": whole, "height": whole, "objects": objects}
+        {**asset, "item_id": text, "batch": text, "width": integer, "height": integer, "objects": objects}
     )
 
 

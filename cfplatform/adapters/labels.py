@@ -26,7 +26,7 @@ class Label(NamedTuple):
     #: The area; that of the box if the annotation has none.
     area: float
     crowd: bool
-    #: The decoded mask, if masks are wanted.
+    #: The decoded mask, if masks are requested.
     mask: Any = None
 
     @property

@@ -89,7 +89,7 @@ class Live:
 
 
 def _belongs(item_id: str, parts: Iterable[tuple[int, int]]) -> bool:
-    """Tell whether an item is in a share, by its ID only.
+    """Return whether an item is in a share, by its ID only.
 
     Its position in the listing does not decide, because each process lists for itself and the project may change.
     """

@@ -10,7 +10,7 @@ from ..coco.documents import Source
 from ..exceptions import ConfigurationError
 from ..resources import Batch, WorkItem
 from ..resources.results import DownloadResult, DownloadSummary
-from .rows import COLUMNS, Row, annotation_rows, as_json, text, whole
+from .rows import COLUMNS, Row, annotation_rows, as_json, integer, text
 
 try:
     import pandas as pd
@@ -25,7 +25,7 @@ _TYPES = {
     "text": "string",
     "json": "string",
     "class": "category",
-    "whole": "Int64",
+    "integer": "Int64",
     "number": "float64",
     "flag": "boolean",
     "time": "datetime64[us, UTC]",
@@ -34,7 +34,7 @@ _TYPES = {
 _ITEM_COLUMNS = {
     "item_id": "text",
     "project_id": "class",
-    "batch_id": "whole",
+    "batch_id": "integer",
     "status": "class",
     "asset_type": "class",
     "asset_url": "text",
@@ -44,23 +44,23 @@ _ITEM_COLUMNS = {
     "metadata": "json",
 }
 _BATCH_COLUMNS = {
-    "batch_id": "whole",
+    "batch_id": "integer",
     "project_id": "class",
     "name": "text",
     "created_by": "class",
-    "priority": "whole",
-    "total_count": "whole",
-    "completed_count": "whole",
+    "priority": "integer",
+    "total_count": "integer",
+    "completed_count": "integer",
     "created_at": "time",
     "metadata": "json",
 }
 _RESULT_COLUMNS = {
     "item_id": "text",
-    "batch_id": "whole",
+    "batch_id": "integer",
     "outcome": "class",
-    "size": "whole",
-    "asset_size": "whole",
-    "written": "whole",
+    "size": "integer",
+    "asset_size": "integer",
+    "written": "integer",
     "path": "text",
     "asset_path": "text",
     "object_url": "text",
@@ -161,7 +161,7 @@ _CLEAN: dict[str, Callable[[Any], Any]] = {
     "text": text,
     "class": text,
     "json": as_json,
-    "whole": whole,
+    "integer": integer,
     "time": lambda value: value,
 }
 

@@ -33,7 +33,7 @@ _TYPES = {
     "text": pa.string(),
     "json": pa.string(),
     "class": pa.string(),
-    "whole": pa.int64(),
+    "integer": pa.int64(),
     "number": pa.float64(),
     "flag": pa.bool_(),
 }
@@ -79,7 +79,7 @@ def write_parquet(
         True
     """
     if not isinstance(rows_per_group, int) or rows_per_group < 1:
-        raise InvalidParameterError("rows_per_group must be a whole number of at least 1.", parameter="rows_per_group")
+        raise InvalidParameterError("rows_per_group must be an integer of at least 1.", parameter="rows_per_group")
     if compression not in CODECS:
         raise InvalidParameterError(f"compression must be one of {', '.join(CODECS)}.", parameter="compression")
     rows = annotation_rows(source, empty_images=empty_images)

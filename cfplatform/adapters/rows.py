@@ -9,18 +9,18 @@ from typing import Any
 from ..coco.documents import Document, Source, open_source
 from ..coco.values import are_finite, are_numbers, by_id, key, number, records
 
-#: The columns in their order, with their kind: "text", "class" (a text that repeats), "whole", "number", "flag" or
+#: The columns in their order, with their kind: "text", "class" (a text that repeats), "integer", "number", "flag" or
 #: "json" (a text). Any of them may be empty.
 COLUMNS = {
     "item_id": "text",
     "batch": "class",
-    "image_id": "whole",
+    "image_id": "integer",
     "file_name": "text",
-    "image_width": "whole",
-    "image_height": "whole",
+    "image_width": "integer",
+    "image_height": "integer",
     "asset_url": "text",
     "asset_path": "text",
-    "annotation_id": "whole",
+    "annotation_id": "integer",
     "category": "class",
     "supercategory": "class",
     "bbox_x": "number",
@@ -34,7 +34,7 @@ COLUMNS = {
 }
 Row = tuple[Any, ...]
 
-#: Members with columns of their own.
+#: Members with separate columns.
 _KNOWN = {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation"}
 _LARGEST = 2**63
 _EMPTY = (None,) * list(COLUMNS).index("annotation_id")
@@ -64,15 +64,15 @@ def _rows(document: Document, empty_images: bool) -> Iterator[Row]:
     assets = (url or None, None if document.asset is None else text(str(document.asset)))
     images: dict[Any, Row] = {}
     for each in records(data, "images"):
-        sides = (whole(each.get("width")), whole(each.get("height")))
-        row = (*around, whole(each.get("id")), text(each.get("file_name")), *sides, *assets)
+        sides = (integer(each.get("width")), integer(each.get("height")))
+        row = (*around, integer(each.get("id")), text(each.get("file_name")), *sides, *assets)
         images.setdefault(key(each.get("id")), row)
     categories: dict[Any, dict[str, Any]] = {**by_id(records(data, "categories"))}
     used = set()
     for annotation in records(data, "annotations"):
         of = key(annotation.get("image_id"))
         used.add(of)
-        image = images.get(of) or (*around, whole(annotation.get("image_id")), None, None, None, *assets)
+        image = images.get(of) or (*around, integer(annotation.get("image_id")), None, None, None, *assets)
         category = categories.get(key(annotation.get("category_id")), {})
         yield (*image, *_label(annotation, category))
     if empty_images:
@@ -86,7 +86,7 @@ def _label(annotation: dict[str, Any], category: dict[str, Any]) -> Row:
     area, crowd = number(annotation.get("area")), annotation.get("iscrowd")
     other = {name: value for name, value in annotation.items() if name not in _KNOWN}
     return (
-        whole(annotation.get("id")),
+        integer(annotation.get("id")),
         text(category.get("name")),
         text(category.get("supercategory")),
         x,
@@ -100,8 +100,8 @@ def _label(annotation: dict[str, Any], category: dict[str, Any]) -> Row:
     )
 
 
-def whole(value: Any) -> int | None:
-    """Return a whole number that fits into 64 bits, or ``None``."""
+def integer(value: Any) -> int | None:
+    """Return an integer that fits into 64 bits, or ``None``."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or abs(value) >= _LARGEST:
         return None
     return int(value) if value == int(value) else None

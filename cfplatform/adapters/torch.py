@@ -115,7 +115,7 @@ class StreamDataset(IterableDataset):
     """An iterable dataset of documents streamed from the platform; nothing is written to disk.
 
     A sample is ``(work item, document)`` as :meth:`~cfplatform.Client.iter_annotations` yields it, or the
-    result of ``transform``. Each worker of a ``DataLoader`` creates a client of its own, lists for itself and
+    result of ``transform``. Each worker of a ``DataLoader`` creates its own client, lists for itself and
     streams the items whose IDs are in its share. No item comes twice or is lost, even if the project changes meanwhile;
     the shares are about equally large.
 

@@ -40,7 +40,7 @@ class HasDict(Protocol):
 class Output:
     """Everything that one command prints: data on stdout, everything else on stderr.
 
-    Whatever came from a server passes :func:`~cfplatform.cli.text.clean`, and is never read as markup.
+    Text from a server passes :func:`~cfplatform.cli.text.clean`, and is never read as markup.
 
     Args:
         as_json: Only JSON lines on stdout.
@@ -70,7 +70,7 @@ class Output:
             raise
         except (KeyboardInterrupt, click.Abort) as error:
             if isinstance(error, click.Abort):
-                # The question that was not answered is on this line.
+                # An unanswered prompt is on this line.
                 sys.stderr.write("\n")
             write_line(sys.stderr, f"Stopped. {self._reporter.stopped}" if self._reporter else "Stopped.")
             return INTERRUPTED
@@ -89,7 +89,7 @@ class Output:
         write_line(sys.stdout, text)
 
     def json_line(self, value: Any) -> None:
-        """Write a value as one line of JSON, in ASCII, so that no terminal can take it for anything else."""
+        """Write a value as one line of JSON, in ASCII, which no terminal can misinterpret."""
         sys.stdout.write(json.dumps(value, default=str) + "\n")
 
     def note(self, text: str) -> None:
@@ -98,7 +98,7 @@ class Output:
             write_line(sys.stderr, text)
 
     def error(self, text: str, details: Iterable[str] = ()) -> None:
-        """Write a line that says what went wrong, and lines with details."""
+        """Write an error line, and lines with details."""
         write_line(sys.stderr, f"Error: {text}")
         for detail in details:
             write_line(sys.stderr, f"  {detail}")
@@ -211,7 +211,7 @@ def _flush_stdout() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        # What could not be written goes nowhere, else the interpreter would complain about it at the end.
+        # Unwritten output is discarded, else the interpreter would report an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
 
@@ -220,7 +220,7 @@ def _flush_stdout() -> None:
 
 
 class Decorator(Protocol):
-    """Something that adds options to a command."""
+    """A decorator that adds options to a command."""
 
     def __call__(self, function: F, /) -> F:
         """Return the command with them."""

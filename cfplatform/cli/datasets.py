@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..report import ReportSummary
     from ..resources import Batch
 
-#: Files, warnings and errors that are named one by one.
+#: Maximum number of files, warnings and errors that are listed.
 _NAMED = 10
 
 
@@ -138,15 +138,15 @@ def _parts(parts: list[tuple[str, str]], batches: list[tuple[str, str]]) -> dict
 
 
 def _lines(output: Output) -> Callable[[coco.Finding], None] | None:
-    """Return a function that writes each finding as a line of JSON, if that is wanted."""
+    """Return a function that writes each finding as a line of JSON, with ``--json``."""
     return (lambda finding: output.json_line(finding.as_dict())) if output.as_json else None
 
 
 def _report(output: Output, summary: coco.MergeSummary | coco.SplitSummary, figures: list[tuple[str, str]]) -> int:
     """Print the summary, and return the exit code."""
     if output.as_json:
-        for conflict in summary.conflicts:
-            output.json_line(conflict.as_dict())
+        for warning in summary.conflicts:
+            output.json_line(warning.as_dict())
         output.json_line({"summary": summary.as_dict()})
     else:
         for line in _named(summary.conflicts, summary.conflict_count):
@@ -288,7 +288,7 @@ def validate(output: Output, source: str, errors_only: bool, strict: bool, limit
 
     SOURCE is a folder of downloaded annotations, the folder of one batch, an unpacked export, or a file with one COCO
     document. Each finding has a code, such as "box-outside" or "dangling-category-id", and its location in the document
-    as a JSON pointer; the documentation lists all codes. An error makes tools fail or learn something false, a warning
+    as a JSON pointer; the documentation lists all codes. An error makes tools fail or train on wrong data, a warning
     is only unusual. It needs no key and no network, and changes nothing.
 
     On a terminal these are tables; into a pipe tab-separated lines of severity, code, file, JSON pointer and message;
@@ -316,11 +316,11 @@ def validate(output: Output, source: str, errors_only: bool, strict: bool, limit
     if output.tables:
         _show_findings(output, groups.sorted())
     counts = {severity: groups.count(severity) for severity in (coco.ERROR, coco.WARNING)}
-    said = " and ".join(counted(count, f"{severity}s") for severity, count in counts.items() if count)
-    if counts[coco.ERROR] or (strict and said):
-        output.error(f"{said}.")
+    found = " and ".join(counted(count, f"{severity}s") for severity, count in counts.items() if count)
+    if counts[coco.ERROR] or (strict and found):
+        output.error(f"{found}.")
         return FAILED
-    output.note(f"{said}." if said else "No problems found.")
+    output.note(f"{found}." if found else "No problems found.")
     return 0
 
 

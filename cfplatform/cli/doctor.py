@@ -1,4 +1,4 @@
-"""``cfplatform doctor``: each check says what it found and, if that is a problem, what to do."""
+"""``cfplatform doctor``: each check reports its finding and, if that is a problem, a fix."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def doctor(output: Output, connection: Options, destination: str) -> int:
 
     Checks versions, key, base URL, IDs, proxy and certificate authorities, sends the platform one small request,
     compares the clock with the platform's, and creates and deletes a file in DESTINATION (default: this folder). Each
-    check is ok, a warning, or failed, and then says what to do. The exit code is 1 if any failed. The key is never
+    check is ok, a warning with advice, or failed with advice. The exit code is 1 if any failed. The key is never
     printed.
 
     On a terminal it is a table; into a pipe tab-separated lines of check, status, finding and advice; with --json one
@@ -154,7 +154,7 @@ def _versions() -> Iterator[Check]:
             yield Check(name, _FAILED, f"{version}, older than {wanted}", advice)
     missing = [extra for extra, names in EXTRAS.items() if not all(map(_version, names))]
     found = ", ".join(extra for extra in EXTRAS if extra not in missing)
-    # None is needed until something is used that needs it, and then says so.
+    # Extras are optional; a feature that needs one reports it.
     yield Check("extras", _OK, f"{found} (not installed: {', '.join(missing)})" if missing else found)
 
 
@@ -180,7 +180,7 @@ def _key(value: str | None) -> Check:
             warnings.simplefilter("always")
             config.api_key(value)
     except ConfigurationError as error:
-        return Check("key", _FAILED, message(error), "Set CF_API_KEY to the key that CloudFactory gave you.")
+        return Check("key", _FAILED, message(error), "Set CF_API_KEY to your CloudFactory API key.")
     if caught:
         return Check("key", _WARNING, f"set, {source}, with white space around it", "Set it without the white space.")
     return Check("key", _OK, f"set, {source}")
@@ -226,7 +226,7 @@ def _proxy(url: str) -> Check:
     except ValueError:
         address, shown, is_socks = urlsplit(""), "", False
     if not address.hostname:
-        advice = f"Set {parts.scheme.upper()}_PROXY to one such as http://proxy.example.com:3128, or unset it."
+        advice = f"Set {parts.scheme.upper()}_PROXY to a URL such as http://proxy.example.com:3128, or unset it."
         return Check("proxy", _FAILED, "the proxy of the environment is not a URL", advice)
     # A user name and a password in it are never shown.
     if is_socks and importlib.util.find_spec("socks") is None:
@@ -277,9 +277,9 @@ def _platform(output: Output, connection: Options) -> Iterator[Check]:
 
 def _response(response: requests.Response, seconds: float, project: str | None) -> Check:
     status = response.status_code
-    said = server_words(response.text, response.headers.get("content-type", ""))
+    detail = server_words(response.text, response.headers.get("content-type", ""))
     found = f"status {status} after {seconds * 1000:.0f} ms"
-    bad = f"{found}: {said}" if said else found
+    bad = f"{found}: {detail}" if detail else found
     if status == 200 and not _is_json(response):
         return Check(
             "platform",
@@ -294,7 +294,7 @@ def _response(response: requests.Response, seconds: float, project: str | None) 
     if status == 403:
         return Check("platform", _FAILED, bad, "The key may not see this project. Check CF_PROJECT_ID.")
     if status == 429 or status >= 500:
-        return Check("platform", _FAILED, bad, "The platform is busy or has a fault. Try again later.")
+        return Check("platform", _FAILED, bad, "The platform is overloaded or failed. Try again later.")
     if project is None and status == 404:
         return Check(
             "platform", _WARNING, f"{found}; reached, but the key was not checked", "Set CF_PROJECT_ID to check it."
@@ -312,14 +312,14 @@ def _is_json(response: requests.Response) -> bool:
 
 def _clock(date: str | None, now: float) -> Check:
     try:
-        apart = now - parsedate_to_datetime(date or "").timestamp()
+        difference = now - parsedate_to_datetime(date or "").timestamp()
     except ValueError:
         return Check("clock", _WARNING, "the platform did not send its time", "Compare the clock with another one.")
-    if abs(apart) <= CLOSE:
+    if abs(difference) <= CLOSE:
         return Check("clock", _OK, f"within {CLOSE} s of the platform's")
-    found = f"{abs(apart):,.0f} s {'ahead of' if apart > 0 else 'behind'} the platform's"
+    found = f"{abs(difference):,.0f} s {'ahead of' if difference > 0 else 'behind'} the platform's"
     advice = "Set the clock of this machine; otherwise signed URLs and webhooks count as expired."
-    return Check("clock", _WARNING if abs(apart) <= APART else _FAILED, found, advice)
+    return Check("clock", _WARNING if abs(difference) <= APART else _FAILED, found, advice)
 
 
 def _destination(destination: str) -> Check:

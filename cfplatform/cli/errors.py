@@ -34,7 +34,7 @@ EXPLANATIONS: tuple[tuple[type[Exception], str, int], ...] = (
     (AuthenticationError, "The key was refused ({response}). Check --api-key or CF_API_KEY, and --base-url.", FAILED),
     (PermissionDeniedError, "The API key may not do this ({response}). Check --project-id and --space-id.", FAILED),
     (RateLimitError, "Too many requests ({response}). Wait a while, or use fewer --workers.", FAILED),
-    (ServerError, "The platform had a fault ({response}). Run the same command again later.", FAILED),
+    (ServerError, "The platform failed ({response}). Run the same command again later.", FAILED),
     (OutageError, "{reason}", FAILED),
     (APITimeoutError, "The platform did not respond in time. Run the same command again later.", FAILED),
     (
@@ -135,6 +135,6 @@ def explain(error: Exception) -> tuple[str, int]:
 def _response(error: Exception) -> str:
     if not isinstance(error, APIError) or error.response is None:
         return ""
-    said = server_words(error.response.text, error.response.headers.get("content-type", ""))
-    parts = (f"status {error.status_code}", said, f"request id {error.request_id}" if error.request_id else "")
+    detail = server_words(error.response.text, error.response.headers.get("content-type", ""))
+    parts = (f"status {error.status_code}", detail, f"request id {error.request_id}" if error.request_id else "")
     return ", ".join(filter(None, parts))

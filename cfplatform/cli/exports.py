@@ -115,9 +115,9 @@ def create(
 ) -> None:
     """Create an export.
 
-    The platform creates one at a time in a space. NAME need not be new. Prints the export: on a terminal one field per
-    line; into a pipe as a tab-separated line that begins with its ID; with --json as the platform's own object. Times
-    are ISO 8601 with a time zone.
+    The platform creates one at a time in a space. NAME need not be unique. Prints the export: on a terminal one field
+    per line; into a pipe as a tab-separated line that begins with its ID; with --json as the platform's own object.
+    Times are ISO 8601 with a time zone.
 
     \b
     Examples:
@@ -189,7 +189,7 @@ def wait(
 @click.argument("export_id")
 @click.argument("destination", type=click.Path(file_okay=False))
 @click.option("--extract", is_flag=True, help="Unpack it, and keep no archive.")
-@click.option("--overwrite", is_flag=True, help="Download the archive again if it is there.")
+@click.option("--overwrite", is_flag=True, help="Download the archive again if it exists.")
 @click.option("--no-wait", is_flag=True, help="Fail if it is not completed yet.")
 @with_patience
 @_timeout
@@ -239,13 +239,13 @@ def download(
 
 @exports.command()
 @click.argument("export_id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation.")
 @with_space
 @with_output
 def delete(output: Output, connection: Options, export_id: str, yes: bool) -> int:
     """Delete an export and its archive.
 
-    Asks first, unless --yes is given. Downloaded files are kept.
+    Asks for confirmation, unless --yes is given. Downloaded files are kept.
 
     \b
     Examples:

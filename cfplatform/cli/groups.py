@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 
 class Group(click.Group):
-    """Commands about one thing."""
+    """Commands about one subject."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -29,7 +29,7 @@ class Group(click.Group):
 
 
 class DefaultGroup(Group):
-    """Commands about one thing, with a default command.
+    """Commands about one subject, with a default command.
 
     Args:
         default: The name of the default command.

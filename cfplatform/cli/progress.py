@@ -70,7 +70,7 @@ class Reporter:
         self._has_resumed = False
 
     def start(self, total: int | None) -> None:
-        """Begin to count, and remember the total."""
+        """Begin to count, and store the total."""
         self._total = total
         self._done = self._failed = self._bytes = 0
         self._began = self._shown = time.monotonic()
@@ -193,7 +193,7 @@ class StateReporter(LineReporter):
 class Watcher:
     """Checks the calls of a client while a command runs, and has a wait shown.
 
-    It needs a thread of its own, since the thread that waits for a response cannot report. ``ProgressReporter.waiting``
+    It needs a separate thread, since the thread that waits for a response cannot report. ``ProgressReporter.waiting``
     is not used for that reason: it is called by the thread that made the call, and not for single calls.
 
     Args:

@@ -65,8 +65,8 @@ def sandbox() -> None:
 def run(output: Output, latency: float, **options: Any) -> None:
     """Run a local platform.
 
-    It has the API of the real one and serves generated sample data, for trying and testing without an account. Prints
-    the environment variables for another terminal.
+    It has the API of the real platform and serves generated sample data. Prints the environment variables for another
+    terminal.
 
     \b
     Examples:
@@ -154,13 +154,13 @@ def outage(
 
 def _control(output: Output, connection: Options, path: str, content: dict[str, Any]) -> Any:
     """Call the control API of a sandbox on this machine, and return its response."""
-    address = urlsplit(config.base_url(connection["base_url"]))
-    if not config.is_loopback(address.hostname or ""):
+    url = urlsplit(config.base_url(connection["base_url"]))
+    if not config.is_loopback(url.hostname or ""):
         raise ConfigurationError(
-            f"{address.hostname} is not a sandbox on this machine. Set CF_PLATFORM_BASE_URL as 'cfplatform sandbox' "
+            f"{url.hostname} is not a sandbox on this machine. Set CF_PLATFORM_BASE_URL as 'cfplatform sandbox' "
             "printed it."
         )
-    root = f"{address.scheme}://{address.netloc}"
+    root = f"{url.scheme}://{url.netloc}"
     with opened(output, {"api_key": connection["api_key"], "base_url": root}) as client:
         return client.request("POST", f"/_sandbox/{path}", json=content).json()
 
@@ -211,7 +211,7 @@ _NEXT_STEPS = """
 What to try next:
 
   cfplatform demo       again: nothing is downloaded twice
-  cfplatform sandbox    a platform that keeps running. Paste what it prints into
+  cfplatform sandbox    a platform that keeps running. Paste its output into
                         another terminal, and type there:
   cfplatform batches
   python -c 'from cfplatform import Client; print(*Client().get_batches())'
@@ -219,7 +219,7 @@ What to try next:
 
 
 def _started(**options: Any) -> Sandbox:
-    """Build a local platform, or say why it cannot be started."""
+    """Build a local platform, or report why it cannot be started."""
     try:
         from ..sandbox import Sandbox
     except ImportError as error:
@@ -255,7 +255,7 @@ def _show_demo(
     show_summary(output, summary)
     output.line()
     if summary.skipped and not summary.successful:
-        output.line(f"Nothing to download: all {summary.skipped:,} files are there, unchanged.")
+        output.line(f"Nothing to download: all {summary.skipped:,} files are up to date.")
         output.line()
     folders: dict[str, list[str]] = {}
     for result in summary.results:

@@ -158,7 +158,7 @@ def _columns(work: Work) -> tuple[ProgressColumn, ...]:
 
 
 def print_table(columns: Sequence[Column], rows: Iterator[list[str]]) -> bool:
-    """Print rows page by page, with the widths that the pages so far needed; tell whether there were any."""
+    """Print rows page by page, with the widths that the pages so far needed; return whether there were any."""
     console = screen(sys.stdout)
     widths = [len(column.title) for column in columns]
     shown: list[int] = []
@@ -167,7 +167,7 @@ def print_table(columns: Sequence[Column], rows: Iterator[list[str]]) -> bool:
         table = _table(show_header=not shown)
         # Chosen once, so that the pages have the same columns.
         shown = shown or _chosen(columns, widths, console.width)
-        # With a width of its own, a table gives a flexible column what the others leave.
+        # With a fixed width, a table gives a flexible column the remaining space.
         table.width = min(sum(widths[i] for i in shown) + GAP * (len(shown) - 1), console.width)
         for i in shown:
             title, right, flexible, _ = columns[i]

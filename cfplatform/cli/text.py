@@ -36,7 +36,7 @@ def write_line(stream: TextIO, text: str) -> None:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Tell whether a stream is a terminal that understands more than lines."""
+    """Return whether a stream is a terminal that understands more than lines."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
@@ -56,7 +56,7 @@ def rate(count: float, seconds: float = 1.0) -> str:
 
 
 def counted(number: int, unit: str) -> str:
-    """Return a number of things, such as "1 file" or "1,200 files"."""
+    """Return a count with its unit, such as "1 file" or "1,200 files"."""
     return f"{number:,} {unit if number != 1 else unit.removesuffix('s')}"
 
 

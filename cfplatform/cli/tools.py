@@ -221,7 +221,7 @@ def verify(
     elif jwks_url is None:
         options.update(connection)
     if any_age:
-        # As old as it says itself: its signature is still checked.
+        # At its own time, which disables the age check: the signature is still checked.
         sent_at = _sent_at(read)
         options["clock"] = lambda: sent_at
     verifier = WebhookVerifier(**options)

@@ -33,7 +33,7 @@ from .text import Column, amount, listed, rate
 if TYPE_CHECKING:
     from ..resources.results import DownloadResult, DownloadSummary
 
-#: Failures that are named one by one.
+#: Maximum number of failures that are listed.
 NAMED_FAILURES = 10
 
 
@@ -49,9 +49,9 @@ NAMED_FAILURES = 10
     "--state",
     metavar="FOLDER",
     shell_complete=completing("dir"),
-    help="Local folder that remembers what is finished; a DESTINATION that is a URL needs one.",
+    help="Local folder that records what is finished; required if DESTINATION is a URL.",
 )
-@click.option("--prune", is_flag=True, help="Remove the files of items that the platform does not list any more.")
+@click.option("--prune", is_flag=True, help="Remove the files of items that the platform no longer lists.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be downloaded and removed.")
 @with_connection
 @with_output
@@ -72,15 +72,15 @@ def download(
     """Download the annotations of a project.
 
     Each work item becomes DESTINATION/<batch name>/<work item id>.json, with --assets its image or video
-    DESTINATION/<batch name>/assets/<work item id>.<extension>. Files that are there and unchanged are skipped. The
+    DESTINATION/<batch name>/assets/<work item id>.<extension>. Unchanged files are skipped. The
     same command resumes an interrupted download, and later downloads only what is new. Times are ISO 8601 with a time
     zone. With --json there is a line for each item, and a last one with the summary.
 
     DESTINATION may be a URL that fsspec knows, such as s3://bucket/labels. Its state is kept in the local folder that
     --state names.
 
-    With --prune the files of items that the platform does not list any more are removed, unless somebody changed them.
-    It cannot be used with filters. Add --dry-run to see first what would happen.
+    With --prune, files of items that the platform no longer lists are removed, unless they were changed locally.
+    It cannot be used with filters. Add --dry-run to preview the changes.
 
     \b
     Examples:
@@ -145,11 +145,11 @@ def show_summary(output: Output, summary: DownloadSummary, *, prune: bool = Fals
     elif left and prune:
         output.line(f"Kept, since somebody changed their files: {left:,} items that are not listed any more.")
     elif left:
-        output.line(f"The files of {left:,} items are there that are not listed any more; --prune removes them.")
+        output.line(f"{left:,} items with files are no longer listed; --prune removes their files.")
 
 
 def report_failures(output: Output, summary: DownloadSummary) -> int:
-    """Say what failed, if anything did, and return the exit code."""
+    """Print the failures, if any, and return the exit code."""
     if not summary.failed:
         return 0
     failures = (f"{result.item_id}: {reason(result.error)}" for result in summary.results if result.error)
@@ -232,7 +232,7 @@ def upload(
                         if output.as_json:
                             yield failed[-1]
         except OutageError as error:
-            # What was uploaded must not be uploaded again, so each file that was not is named.
+            # Uploaded files must not be uploaded again, so each failed one is listed.
             outage = error
             missing = [Upload(file, error=_cause(error)) for file in left.elements()]
             failed.extend(missing)
@@ -267,7 +267,7 @@ def _row(upload: Upload, in_table: bool) -> Sequence[str]:
 
 
 def _cause(outage: OutageError) -> str:
-    """Return what happened. The usual advice, to run the command again, would upload finished files twice."""
+    """Return the message. The usual advice, to run the command again, would upload finished files twice."""
     return without_request(outage, message(outage))
 
 
@@ -284,7 +284,7 @@ def _report_failed_uploads(output: Output, failed: Sequence[Upload], total: int,
 
 
 def _sentence(upload: Upload, known: str) -> str:
-    """Say which file failed and why; of an outage, which has one reason for all, only which."""
+    """Print the failed file and the reason; in an outage, which has one reason for all, only the file."""
     if upload.error == known:
         return upload.file
     # An error of this machine names the file, one of the platform does not know it.

@@ -5,7 +5,7 @@ Every function takes the same kinds of source; see :func:`read`. :mod:`~cfplatfo
 
 from __future__ import annotations
 
-# Modules have other names than the functions, which would hide them here.
+# Modules are not named like the functions, which would hide them here.
 from . import mask
 from .documents import Document, Source, read
 from .findings import CODES, ERROR, WARNING, Finding, FindingGroup, FindingGroups

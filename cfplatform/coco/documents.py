@@ -26,7 +26,7 @@ Source = str | os.PathLike[str] | Iterable[dict[str, Any]] | Iterable[tuple[Work
 OnError = Callable[[Finding], Any]
 
 _SUFFIX = ".json"
-#: Characters of an ID that a finding repeats.
+#: Maximum characters of an ID in a finding.
 _ID_LENGTH = 100
 
 
@@ -172,7 +172,7 @@ class Folder:
             yield Entry(stem, batch, path, asset)
 
     def reads(self, path: Path) -> bool:
-        """Tell whether a file at this path would be read as labels or as an asset."""
+        """Return whether a file at this path would be read as labels or as an asset."""
         folder = path.parent
         if folder.name == local.ASSETS_FOLDER and self._holds_labels(folder.parent):
             return True
@@ -211,7 +211,7 @@ class File:
         self._path = path.resolve()
 
     def reads(self, path: Path) -> bool:
-        """Tell whether this is the file."""
+        """Return whether this is the file."""
         return path == self._path
 
     def documents(self, on_error: OnError | None) -> Generator[Document]:

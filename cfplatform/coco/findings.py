@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 ERROR, WARNING = "error", "warning"
-#: Characters of a string, and digits of a number, that a message repeats.
+#: Maximum characters of a string, and digits of a number, in a message.
 _SHOWN = 40
 
 
@@ -40,7 +40,7 @@ CODES = {
     "duplicate-category-id": Meaning(ERROR, "A category has the id of an earlier one."),
     # Images
     "missing-size": Meaning(ERROR, "An image has no ``width`` or no ``height``."),
-    "bad-size": Meaning(ERROR, "The width or height of an image is not a whole number above zero."),
+    "bad-size": Meaning(ERROR, "The width or height of an image is not a positive integer."),
     "missing-file-name": Meaning(ERROR, "An image has no ``file_name``."),
     # Categories
     "missing-category-name": Meaning(ERROR, "A category has no ``name``."),
@@ -64,7 +64,7 @@ CODES = {
     # Polygons
     "bad-segmentation": Meaning(ERROR, "The ``segmentation`` is neither a list of polygons nor a mask."),
     "empty-segmentation": Meaning(
-        WARNING, "The ``segmentation`` is empty, but ``iscrowd`` or the ``area`` says that there was one."
+        WARNING, "The ``segmentation`` is empty, but ``iscrowd`` or the ``area`` implies one."
     ),
     "bad-polygon": Meaning(ERROR, "A polygon is not a list of pairs of numbers."),
     "short-polygon": Meaning(ERROR, "A polygon has fewer than three points."),

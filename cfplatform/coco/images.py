@@ -14,7 +14,7 @@ from .values import size_of
 
 Size = tuple[int, int]
 
-#: Formats that are opened. Others that Pillow knows run programs, such as EPS, or are hardly tested.
+#: Formats that are opened. Pillow's other formats run programs, such as EPS, or are hardly tested.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 #: How to turn an image upright by its EXIF orientation; from 5 on width and height are swapped.
 _TURNS = {
@@ -39,7 +39,7 @@ def open_image(
     Args:
         source: A path, the bytes of a file, or a PIL image, which is not changed.
         record: The image in the COCO document.
-        longest: Reduce a larger image by a whole number, to a longer side of no less than this. A JPEG is decoded at
+        longest: Reduce a larger image by an integer factor, to a longer side of at least this. A JPEG is decoded at
             the reduced size.
 
     Raises:
@@ -59,7 +59,7 @@ def open_image(
         raise InvalidParameterError(f"{name} does not exist.") from None
     except Image.DecompressionBombError as error:
         raise InvalidParameterError(
-            f"{name} is too large to be opened: {error} If you trust it, raise PIL.Image.MAX_IMAGE_PIXELS."
+            f"{name} is too large to be opened: {error} If you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS."
         ) from None
     except Exception as error:
         # Decoders of Pillow raise anything for a broken file.

@@ -20,7 +20,7 @@ __all__ = ["area", "decode", "to_bbox"]
 MAX_PIXELS = 400_000_000
 #: Maximum number of times that the outline of a polygon may cross columns of pixels.
 MAX_CROSSINGS = 4_000_000
-#: Each pixel is divided into so many steps to trace a polygon, as pycocotools does.
+#: Steps per pixel for tracing a polygon, as in pycocotools.
 _STEPS = 5
 
 
@@ -141,7 +141,7 @@ def runs(segmentation: Any, height: int | None = None, width: int | None = None)
     if isinstance(segmentation, list):
         return polygon_runs(segmentation, *_size([height, width], "the size of the image"))
     if not isinstance(segmentation, dict):
-        raise ValueError("it is not a list of polygons and not an object with size and counts")
+        raise ValueError("it is neither a list of polygons nor an object with size and counts")
     own_height, own_width = _size(segmentation.get("size"), "its size")
     if (height or own_height, width or own_width) != (own_height, own_width):
         raise ValueError(f"its size is {own_width} x {own_height}, that of the image is {width} x {height}")
@@ -151,7 +151,7 @@ def runs(segmentation: Any, height: int | None = None, width: int | None = None)
     elif isinstance(counts, list) and set(map(type, counts)) <= {int} and min(counts, default=0) >= 0:
         found = counts
     else:
-        raise ValueError("its counts are neither text nor a list of whole numbers")
+        raise ValueError("its counts are neither text nor a list of integers")
     pixels = own_height * own_width
     if sum(found) != pixels:
         raise ValueError(f"its runs have {sum(found):,} pixels, {own_width} x {own_height} are {pixels:,}")
@@ -206,7 +206,7 @@ def unpack(counts: str) -> list[int]:
 
 
 def is_polygon(value: Any) -> bool:
-    """Tell whether a value is a list of at least three points: x and y in turn, all finite."""
+    """Return whether a value is a list of at least three points: x and y in turn, all finite."""
     return are_numbers(value) and len(value) >= 6 and len(value) % 2 == 0 and are_finite(value)
 
 

@@ -1,4 +1,4 @@
-"""The file of a dataset: written in one pass and atomically, with paths that lead to the images."""
+"""The file of a dataset: written in one pass and atomically, with paths to the images."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Section:
 
     def close(self) -> None:
         """Close and remove it."""
-        # After a failed run nobody needs what could not be flushed.
+        # After a failed run, unflushed data is not needed.
         with contextlib.suppress(OSError):
             self._file.close()
 
@@ -179,7 +179,7 @@ def _replacing(path: Path) -> Iterator[Callable[[], Path]]:
 
 @contextlib.contextmanager
 def _refusing(folder: Path) -> Iterator[None]:
-    """Turn an ``OSError`` into an error that says that the output cannot be written."""
+    """Turn an ``OSError`` into an error that reports that the output cannot be written."""
     try:
         yield
     except CFPlatformError:
@@ -202,7 +202,7 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidParameterError(
-            f"output folder {str(folder)!r} cannot be made: {error.strerror or error}."
+            f"output folder {str(folder)!r} cannot be created: {error.strerror or error}."
         ) from None
     locks.remove_stale(folder, _HIDDEN, _PART)
 
@@ -214,8 +214,8 @@ class Names:
     """A set of file names that does not grow in memory."""
 
     def __init__(self) -> None:
-        # SQLite keeps large tables on disk, in a file without a name. A hash stands for each name: if two names share
-        # one, the second is changed without need, which does no harm.
+        # SQLite keeps large tables on disk, in a file without a name. Names are stored as hashes: if two names have
+        # the same hash, the second is changed unnecessarily.
         self._known = sqlite3.connect("", isolation_level=None)
         self._known.execute("PRAGMA journal_mode = OFF")
         self._known.execute("CREATE TABLE names (number INTEGER PRIMARY KEY)")
@@ -223,7 +223,7 @@ class Names:
         self._known.execute("BEGIN")
 
     def take(self, name: str) -> bool:
-        """Add a name; tell whether it was new."""
+        """Add a name; return whether it was new."""
         digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         number = int.from_bytes(digest, "big", signed=True)
         try:

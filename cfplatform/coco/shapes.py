@@ -18,7 +18,7 @@ EDGE = 1.0
 AREA_SHARE, AREA_OUTLINE, AREA_PIXELS = 0.01, 0.5, 1.0
 #: A polygon with a smaller area, in pixels, is flat.
 FLAT = 1e-6
-#: A box and its segmentation, enlarged by so many pixels on every side, have at least this intersection over union.
+#: A box and its segmentation, enlarged by this many pixels on every side, have at least this intersection over union.
 AROUND, SHARED = 2.0, 0.5
 
 #: Width and height of an image.
@@ -38,7 +38,7 @@ class _Extent(NamedTuple):
     corners: _Corners
 
     def allows(self, area: float) -> bool:
-        """Tell whether an area fits the shape."""
+        """Return whether an area fits the shape."""
         slack = AREA_SHARE * self.most + AREA_OUTLINE * self.outline + AREA_PIXELS
         return self.least - slack <= area <= self.most + slack
 
@@ -134,7 +134,7 @@ def _segmentation_problems(
 
 
 def _empty_problems(annotation: dict[str, Any]) -> Iterator[Problem]:
-    """Yield a problem if other members say that there was a segmentation."""
+    """Yield a problem if other members imply that there was a segmentation."""
     area, found = number(annotation.get("area")) or 0, box(annotation.get("bbox"))
     # An area larger than the box is reported as such.
     fits = found is not None and (_extent_of_box(found).allows(area) or area > found[2] * found[3])

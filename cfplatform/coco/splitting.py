@@ -63,7 +63,9 @@ class SplitSummary(Summary):
         return {**super().as_dict(), "parts": {name: part.as_dict() for name, part in self.parts.items()}}
 
     def _repr_html_(self) -> str:
-        shares = [(name, f"{part.images:,} images, {part.annotations:,} labels") for name, part in self.parts.items()]
+        shares = [
+            (name, f"{each.images:,} images, {each.annotations:,} annotations") for name, each in self.parts.items()
+        ]
         return self._table([("documents", f"{self.documents:,}"), *shares])
 
 

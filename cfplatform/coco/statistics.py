@@ -158,7 +158,7 @@ def _grid(title: str, header: Sequence[str], rows: Sequence[tuple[Any, ...]]) ->
 class StatsBuilder:
     """Counts documents one after the other; :func:`stats` reads a source with it.
 
-    What cannot be counted is left out. Nothing here raises, whatever a document contains.
+    Entries that cannot be counted are skipped. Nothing here raises, whatever a document contains.
 
     Example:
         >>> builder = StatsBuilder()

@@ -10,7 +10,7 @@ from .documents import Document, finding_about
 from .findings import Finding, Problem, shown
 from .output import UnwritableError, copied, encode
 
-#: Warnings that are remembered, so that each is reported once.
+#: Maximum number of warnings that are kept, to report each one once.
 _REMEMBERED = 10_000
 _NOTHING = object()
 
@@ -79,7 +79,7 @@ class Table:
                 self._log.error(document, *error.args)
                 continue
             if number in used:
-                message = f"The {self._one} is there under two ids; both become one."
+                message = f"The {self._one} occurs under two ids; they are merged."
                 self._log.warning(document, f"duplicate-{self._one}-name", str(number), message, pointer)
             numbers[entry.get("id")] = number
             used.add(number)
@@ -89,7 +89,7 @@ class Table:
         return numbers
 
     def _check(self, entry: Any, pointer: str, numbers: dict[Any, int]) -> None:
-        """Check that an entry of a document has an ID of its own."""
+        """Check that an entry of a document has a unique ID."""
         if not isinstance(entry, dict):
             raise _RefusedError("wrong-type", f"The {self._one} is not an object.", pointer)
         own = entry.get("id")
@@ -115,7 +115,7 @@ class Table:
         made["id"] = len(self.entries) + 1
         if same:
             members = ", ".join(self._meaning)
-            message = f"The {self._one} {shown(identity[0])} has other {members} than before; they stay separate."
+            message = f"The {self._one} {shown(identity[0])} has different {members} than before; they stay separate."
             self._log.warning(document, f"{self._one}-differs", str(made["id"]), message, pointer)
         else:
             self._compare(document, identity, pointer)
@@ -221,5 +221,5 @@ def _escaped(member: object) -> str:
 
 
 def is_id(value: object) -> bool:
-    """Tell whether a value can be an ID; a missing one counts as an ID too."""
+    """Return whether a value can be an ID; a missing one counts as an ID too."""
     return value is None or isinstance(value, (int, float, str))

@@ -14,7 +14,7 @@ from .values import Key, box, key, number
 
 #: Members that make an annotation useful.
 _SHAPES = ("bbox", "segmentation", "keypoints", "caption", "segments_info")
-#: The code for an ID that is there twice, by section.
+#: The code for a duplicate ID, by section.
 _ID_CODES = {
     "images": "duplicate-image-id",
     "categories": "duplicate-category-id",
@@ -134,7 +134,7 @@ def _id_problems(data: dict[str, Any], section: str) -> Iterator[Problem]:
             yield Problem(_ID_CODES[section], message, f"{pointer}/id", about)
         elif not odd_reported and (isinstance(value, str) or (isinstance(value, float) and not value.is_integer())):
             odd_reported = True
-            yield Problem("odd-id", f"The id is {shown(value)}, not a whole number.", f"{pointer}/id", about)
+            yield Problem("odd-id", f"The id is {shown(value)}, not an integer.", f"{pointer}/id", about)
         ids.add(found)
 
 
@@ -145,7 +145,7 @@ def _image_problems(image: dict[str, Any], pointer: str, seen: _Seen) -> Iterato
         if name not in image:
             yield Problem("missing-size", f"The image has no {name}.", pointer)
         elif side is None or side <= 0 or side % 1:
-            message = f"The {name} is {shown(image[name])}, not a whole number above zero."
+            message = f"The {name} is {shown(image[name])}, not a positive integer."
             yield Problem("bad-size", message, f"{pointer}/{name}")
         else:
             sides.append(side)

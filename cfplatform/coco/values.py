@@ -8,7 +8,7 @@ from typing import Any
 
 #: A larger number is not a coordinate, size or area.
 LARGEST = 10**15
-#: Larger whole numbers are compared as text: many of them with the same hash would make a dict slow.
+#: Larger integers are compared as text: many of them with the same hash would make a dict slow.
 _SMALL = 2**53
 
 #: Types of numbers; truth values are not numbers.
@@ -53,12 +53,12 @@ def number(value: Any) -> float | None:
 
 
 def are_numbers(value: Any) -> bool:
-    """Tell whether a value is a list of numbers."""
+    """Return whether a value is a list of numbers."""
     return isinstance(value, list) and set(map(type, value)) <= NUMBERS
 
 
 def are_finite(values: list[Any]) -> bool:
-    """Tell whether numbers are finite and not implausibly large."""
+    """Return whether numbers are finite and not implausibly large."""
     try:
         return all(map(math.isfinite, values)) and (not values or max(map(abs, values)) <= LARGEST)
     except OverflowError:
@@ -73,13 +73,13 @@ def box(value: Any) -> tuple[float, float, float, float] | None:
 
 
 def is_crowd(annotation: dict[str, Any]) -> bool:
-    """Tell whether an annotation stands for a crowd of objects."""
+    """Return whether an annotation is a crowd of objects."""
     crowd = annotation.get("iscrowd")
     return isinstance(crowd, (int, float)) and crowd == 1
 
 
 def size_of(image: dict[str, Any]) -> tuple[int, int] | None:
-    """Return the width and height of an image, or ``None`` if they are not whole numbers above zero."""
+    """Return the width and height of an image, or ``None`` if they are not positive integers."""
     width, height = number(image.get("width")), number(image.get("height"))
     if width is None or height is None or min(width, height) <= 0 or width % 1 or height % 1:
         return None

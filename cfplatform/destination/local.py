@@ -256,7 +256,7 @@ def free_space(folder: Path) -> str:
 
 
 def destination_error(error: OSError, what: str) -> DestinationError:
-    """Return the error for a destination that cannot be written as a whole; ``what`` begins its message."""
+    """Return the error for a destination that cannot be written; ``what`` begins its message."""
     reason = error.strerror or str(error)
     problem = DestinationError(
         f"{what} cannot be written: {reason}. What is finished is kept; free space or fix the folder, then run it "
@@ -337,7 +337,7 @@ class Destination:
             raise self.failure(error, path) from None
 
     def failure(self, error: OSError, path: str = "") -> DownloadError:
-        """Return what to raise for an error of the file system, which concerns one file or the whole destination.
+        """Return the exception for an error of the file system, which affects one file or the entire destination.
 
         No list of error numbers could tell that, so the destination is tried: what cannot take a small file ends the
         run. A full disk takes small files for a while; it ends the run too.

@@ -1,7 +1,7 @@
-"""Who works on an unfinished file: a lock says so, which the operating system releases when its holder ends.
+"""Locks on unfinished files in use; the operating system releases a lock when its holder ends.
 
-Host names and process ids say nothing: containers share them, and the next pod has others. Where a file system has no
-locks, only age is left.
+Host names and process ids are not reliable: containers share them, and the next pod has others. On a file system
+without locks, only age is left.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-#: Seconds after which something unfinished that has not grown counts as left behind, where no lock says more.
+#: Seconds after which something unfinished that has not grown counts as left behind, if there are no locks.
 STALE_AFTER = 24 * 3600
 #: A byte that no reader needs, since Windows locks bytes against everybody; below 2 GiB, as its function has 32 bits.
 _BYTE = (1 << 31) - 2
@@ -24,10 +24,10 @@ _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(o
 
 
 def lock(descriptor: int) -> bool:
-    """Lock an open file; return whether that succeeded, or whether somebody else holds it.
+    """Lock an open file; return ``False`` if another holder has the lock.
 
     It stays locked until it is closed, by this process and by children that were forked meanwhile. Whoever opens the
-    file again is somebody else, in this process too.
+    file again is another holder, in this process too.
 
     Raises:
         OSError: If the file system has no locks.
@@ -86,7 +86,7 @@ def create(folder: Path, prefix: str, suffix: str = "", *, is_folder: bool = Fal
 
 
 def remove_stale(folder: Path, prefix: str = "", suffix: str = "", *, is_alone: bool = False) -> None:
-    """Remove unfinished files and folders that nobody works on any more.
+    """Remove unfinished files and folders that are not in use.
 
     Args:
         prefix: How their names begin; ``suffix``: how they end.

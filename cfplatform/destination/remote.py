@@ -66,7 +66,7 @@ def open_destination(destination: object, state: object = None) -> Destination:
         return Destination(folder, local.prepare_destination(state_root(str(folder), state), "state"))
     root = state_root(url, state)
     remote = RemoteDestination(url, root)
-    # Now, since what is wrong with the store is to be reported before a folder is made.
+    # Now, since an error of the store must be reported before a folder is created.
     remote.open()
     local.prepare_destination(root, "state")
     return remote
@@ -76,7 +76,7 @@ def state_root(url: str, state: object) -> Path:
     """Return the folder in ``state`` that belongs to a destination, so that two never share what is finished."""
     if state is None:
         raise InvalidParameterError(
-            f"destination {url} needs a local folder that remembers what is finished there.",
+            f"destination {url} needs a local folder for its state.",
             parameter="state",
             hint="Pass its path as state=..., the same one each time.",
         )
@@ -94,7 +94,8 @@ def remote_url(destination: object) -> str | None:
         text = str(destination) if isinstance(destination, os.PathLike) or hasattr(destination, "protocol") else ""
         if _LOST_SLASH.match(text):
             raise InvalidParameterError(
-                "A destination that is a URL must be a text: a path loses one of its slashes.", parameter="destination"
+                "A destination that is a URL must be a string: a path loses one of its slashes.",
+                parameter="destination",
             )
         destination = text
     match = _URL.fullmatch(destination.strip())
@@ -130,7 +131,7 @@ def refuse_url(destination: object, instead: str = "") -> None:
 
 
 class RemoteDestination(Destination):
-    """A destination whose files are objects of a store; until they are complete, they lie in the folder of its state.
+    """A destination whose files are objects of a store; until they are complete, they are in its state folder.
 
     The URL comes from :func:`remote_url`; ``root`` is the local folder of its state.
     """
@@ -151,7 +152,7 @@ class RemoteDestination(Destination):
         return RemoteDestination, (self.url, self.root)
 
     def take(self, folder: Folder, name: str, path: str) -> Written:
-        """Put a complete file into the store, check what the store says of it, return that, and remove the file."""
+        """Put a complete file into the store, check the store's record of it, return that, and remove the file."""
         file, (store, base) = folder.path / name, self.open()
         final, size = f"{base}/{path}", file.stat().st_size
         options = {"chunksize": chunk_size(size), "max_concurrency": 1} if _OBJECT_STORES.get(self._scheme) else {}
@@ -260,7 +261,7 @@ class RemoteDestination(Destination):
 
 
 def chunk_size(size: int) -> int:
-    """Return the bytes of a part, for an object of some size: full MiB, as Google asks for multiples of 256 KiB."""
+    """Return the bytes of a part, for an object of some size: full MiB, as Google requires multiples of 256 KiB."""
     return max(CHUNK_MIB, -(-size // (MAX_PARTS << 20))) << 20
 
 
@@ -282,7 +283,7 @@ def _open_store(url: str) -> tuple[Any, str]:
         store, base = fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise ConfigurationError(
-            f"A destination {scheme}:// needs a package of its own: {_words(error)}", parameter="destination"
+            f"A destination {scheme}:// needs another package: {_words(error)}", parameter="destination"
         ) from None
     except Exception as error:
         raise ConfigurationError(

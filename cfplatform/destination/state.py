@@ -77,7 +77,7 @@ log = logging.getLogger("cfplatform.destination")
 #: Size and time of the state files that this process closed.
 _closed_as: dict[Path, tuple[int, int]] = {}
 
-#: Destinations of which a warning says that they cannot be locked; items may be downloaded one by one.
+#: Destinations for which a warning about missing locks was logged; items may be downloaded one by one.
 _without_locks: set[Path] = set()
 
 T = TypeVar("T")
@@ -225,7 +225,7 @@ class State:
             os.close(self._lock_file)
 
     def restore(self) -> None:
-        """Write the file again if somebody removed it, which is allowed at any time; nothing is lost."""
+        """Write the file again if it was removed, which is allowed at any time; nothing is lost."""
         path = state_path(self.root)
         with self._lock:
             if not self._closed and not path.exists():
@@ -442,7 +442,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _open_database(path: Path) -> sqlite3.Connection:
     """Open the database in the first way that works on this mount."""
-    # Created first, so that nothing is written through a link that somebody put there.
+    # Created first, so that nothing is written through a link planted there.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666))
     failures = []
     for journal, options in _WAYS:
@@ -484,7 +484,7 @@ def _use(db: sqlite3.Connection, journal: str, path: Path) -> None:
     if path.stat().st_size % db.execute("PRAGMA page_size").fetchone()[0]:
         raise sqlite3.DatabaseError("the last page is cut")
     # Half a second for a million items, so that damage is found here and does not end a run in its middle. Not
-    # again where this process closed it and nobody touched it since: items may be downloaded one by one.
+    # again where this process closed it and it is unchanged since: items may be downloaded one by one.
     if _closed_as.get(path) != _stamp(path) and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise sqlite3.DatabaseError("pages are damaged")
     version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -588,7 +588,7 @@ def _read(root: Path, statement: str, values: tuple[Any, ...], problem: str) -> 
     log_path = path.with_name(f"{path.name}-wal")
     failure: sqlite3.Error | None = None
     # Twice, as a run may begin or end in between. Where nothing waits in a write-ahead log the file is all there is,
-    # and can be read as one that nobody changes; a reader of a read-only mount has no other way.
+    # and can be read as immutable; a reader of a read-only mount has no other way.
     for options in ("mode=ro", "immutable=1") if _has_content(log_path) else ("immutable=1", "mode=ro"):
         try:
             with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{options}", uri=True)) as db:

@@ -1,4 +1,4 @@
-"""Everything that goes over the wire. Nothing outside this package imports requests or urllib3."""
+"""HTTP: all requests and connections. Nothing outside this package imports requests or urllib3."""
 
 from __future__ import annotations
 

@@ -31,20 +31,20 @@ from .session import origin
 if TYPE_CHECKING:
     from ..params import Query
 
-#: Repeats of a request at the most; with growing waits that is several minutes.
+#: Maximum number of repeats of a request; with growing waits that is several minutes.
 MAX_RETRIES = 20
-#: A part of a path that leads to another one, also where it is escaped.
+#: A dot segment of a path, escaped or not.
 _DOTS = re.compile(r"(?:^|[/\\?#])(?:\.|%2e){1,2}(?:$|[/\\?#])", re.IGNORECASE)
-#: How a caller sets retries: a number, or a policy of their own.
+#: The type of ``retries``: a number, or a custom policy.
 Retries = int | urllib3.Retry
 
 
 def path(*parts: str) -> str:
     """Build a path from parts, each quoted, so that no id can change which route is called."""
     for part in parts:
-        # These quoting leaves as they are.
+        # Quoting leaves these unchanged.
         if part in ("", ".", ".."):
-            raise InvalidParameterError(f"{part!r} cannot be a part of a path.")
+            raise InvalidParameterError(f"{part!r} is not a valid path segment.")
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
@@ -55,7 +55,7 @@ def checked_method(method: str) -> str:
 
 
 def client_headers(headers: Mapping[str, str] | None, key: str) -> dict[str, str]:
-    """Check the headers that every API call of a client is to have: none may hold the API key."""
+    """Check the headers for every API call of a client: none may hold the API key."""
     checked = checked_headers(headers, ConfigurationError)
     if any(name.lower() == "x-api-key" or key in value for name, value in checked.items()):
         raise ConfigurationError(
@@ -74,10 +74,10 @@ def checked_headers(
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
             # Without the value, which may be a secret.
             raise error(
-                f"headers: The header {name!r} must be printable ASCII without outer blanks.", parameter="headers"
+                f"headers: The header {name!r} must be printable ASCII without outer spaces.", parameter="headers"
             )
         if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^`|~\w-]+", name, re.ASCII):
-            raise error(f"headers: {name!r} cannot be the name of a header.", parameter="headers")
+            raise error(f"headers: {name!r} is not a valid header name.", parameter="headers")
     return dict(headers or {})
 
 
@@ -174,19 +174,19 @@ def checked_retries(value: Retries) -> Retries:
         return value
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_RETRIES:
         raise ConfigurationError(
-            f"retries must be a whole number from 0 to {MAX_RETRIES}, or a urllib3.Retry.", parameter="retries"
+            f"retries must be an integer from 0 to {MAX_RETRIES}, or a urllib3.Retry.", parameter="retries"
         )
     return value
 
 
 def check_storage_url(url: str, plain: bool = False, *, may_be_private: bool) -> None:
-    """Refuse a URL of the platform that leads to no public host; ``plain`` allows http."""
+    """Refuse a URL from the platform whose host is not public; ``plain`` allows http."""
     # Parsers disagree about a backslash: it ends the host for one, and not for another.
     is_odd = "\\" in url or not url.isprintable()
     if is_odd or not _is_storage(origin(url), plain, may_be_private):
         raise InvalidResponseError(
             f"The platform sent {'an asset URL' if plain else 'a signed URL'} that is not an "
-            f"{'http or ' if plain else ''}https address of a public host; it was not opened.",
+            f"{'http or ' if plain else ''}https URL of a public host; it was not opened.",
             url=blank_url(url),
         )
 
@@ -204,14 +204,14 @@ def _is_storage(origin: str, plain: bool, may_be_private: bool) -> bool:
         return False
     if parts.scheme == "http" and not plain:
         return may_be_private and config.is_loopback(host)
-    # Names are judged by the address that they lead to, when it is connected to.
+    # Names are checked by their address when the connection is made.
     return parts.scheme in ("http", "https") and (may_be_private or not config.is_private(host))
 
 
 def public_url(url: object) -> str:
     """Check the URL of a public document: https (or http to this machine), and nothing but host and path."""
     if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise ConfigurationError("The URL must be a text of printable ASCII without blanks and backslashes.")
+        raise ConfigurationError("The URL must be printable ASCII without spaces and backslashes.")
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
@@ -220,5 +220,5 @@ def public_url(url: object) -> str:
     if not host or parts.username is not None or parts.query or parts.fragment:
         raise ConfigurationError("The URL must name a host, and have no user name, query or fragment.")
     if parts.scheme != "https" and not (parts.scheme == "http" and config.is_loopback(host)):
-        raise ConfigurationError("The URL must begin with https://; http is for servers on this machine only.")
+        raise ConfigurationError("The URL must begin with https://; http is allowed for servers on this machine only.")
     return url

@@ -20,7 +20,7 @@ class Background(Generic[T]):
     result delays neither the end of the program nor garbage collection.
 
     Args:
-        call: Made in the thread, with an event that ends it early. Where no thread can be started it is made at once.
+        call: Runs in the thread, with an event that ends it early. If no thread can be started, it runs at once.
         name: Name of the thread, after ``cfplatform-``.
         check: Called before a result is returned; raises if it must not be used any more.
     """

@@ -40,19 +40,19 @@ if TYPE_CHECKING:
 
 #: Bytes of one step: small enough that a stop is noticed soon, large enough to cost little.
 CHUNK = 64 * 1024
-#: Digits of a length, at the most.
+#: Maximum number of digits of a length.
 MAX_DIGITS = 18
-#: Bytes that one step of decompressing may give, so that a small body cannot fill the memory at once.
+#: Maximum number of bytes that one step of decompression returns, so that a small body cannot fill the memory.
 MAX_INFLATED = 1024 * 1024
-#: Bytes of an error response that are read to keep its connection; a longer one is closed.
+#: Bytes of an error response that are read to keep its connection; for a longer one it is closed.
 DRAIN_LIMIT = 64 * 1024
-#: Bytes of one stored object, at the most, as sent and as decompressed. Far above any COCO document, and low enough
-#: that a server gone mad, or a small body that unpacks to a huge one, does not fill the disk.
+#: Maximum size of a stored object, as sent and as decompressed. Far above any COCO document, and low enough
+#: that a broken server, or a small body that decompresses to a huge one, does not fill the disk.
 MAX_OBJECT_BYTES = 4 * 1024 * 1024 * 1024
-#: Bytes of one API response, at the most: a page of 100 items is some 50 KB.
+#: Maximum size of an API response; a page of 100 items is some 50 KB.
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
-#: The content codings that are registered, but for "identity". Objects are stored under others too, such as a charset,
-#: "binary" or "aws-chunked": those say nothing of how the bytes are to be read.
+#: The registered content codings except "identity". Objects are also stored with other values, such as a charset,
+#: "binary" or "aws-chunked": those do not describe an encoding of the bytes.
 _CODINGS = frozenset(
     ("br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "x-compress", "x-gzip", "zstd")
 )
@@ -90,14 +90,14 @@ class ObjectStream:
             self.length = None
         is_framed = self.length is not None or getattr(self._raw, "chunked", False) or self._read_before is not None
         if self.status_code != 304 and not is_framed and getattr(self._raw, "connection", None) is not None:
-            # Without either, a connection that is cut looks like the end of the body. A mocked response has none.
+            # Without either, a dropped connection looks like the end of the body. A mocked response has none.
             raise InvalidResponseError(
                 "The storage sent a body without its length, so it cannot be verified as complete."
             )
 
     @property
     def size(self) -> int | None:
-        """The bytes that :meth:`chunks` will give, or ``None`` where that is unknown."""
+        """The number of bytes that :meth:`chunks` will yield, or ``None`` if unknown."""
         return None if self._codings else self.length
 
     @property
@@ -106,9 +106,9 @@ class ObjectStream:
         return not self._codings and self._read_before is None
 
     def keep_encoding(self) -> None:
-        """Read the bytes as they are stored, whatever ``Content-Encoding`` says.
+        """Read the bytes as they are stored, ignoring ``Content-Encoding``.
 
-        Some stores say "gzip" of every ``scan.nii.gz``, which must stay what it is.
+        Some stores send "gzip" for every ``scan.nii.gz``, which must stay compressed.
         """
         self._codings = []
 
@@ -121,7 +121,7 @@ class ObjectStream:
         """Yield the object's bytes; ends normally only if all of them arrived.
 
         Args:
-            limit: Bytes at the most, as sent and as decompressed; ``MAX_OBJECT_BYTES`` if omitted.
+            limit: Maximum number of bytes, as sent and as decompressed; ``MAX_OBJECT_BYTES`` if omitted.
 
         Raises:
             DownloadError: If the object is larger than the limit.
@@ -143,7 +143,7 @@ class ObjectStream:
         kind = printable(blank(self.headers.get("Content-Type", "no content type")))[:80]
         # Blanked before it is cut, since half a secret is not recognised as one.
         start = printable(blank(self.head.decode("utf-8", "replace"), key))[:60]
-        error.message = f"{error.message} It came as {kind} and begins with {start!r}."
+        error.message = f"{error.message} Its content type is {kind} and it begins with {start!r}."
         error.args = (error.message,)
         return error.with_traceback(None)
 
@@ -210,9 +210,7 @@ def _read_before(response: requests.Response) -> bytes | None:
     if not isinstance(body, bool):
         return body or b""
     if getattr(response, "_content_consumed", False):
-        raise InvalidResponseError(
-            "A hook has read the body piece by piece, so it is gone. Let it use response.content, which keeps it."
-        )
+        raise InvalidResponseError("A hook has consumed the body. Use response.content in the hook, which keeps it.")
     if isinstance(response.raw, urllib3.BaseHTTPResponse):
         return None
     # From a recording tool or a custom adapter: requests can read any file-like object.
@@ -261,13 +259,13 @@ def _gunzip(compressed: Iterator[bytes]) -> Iterator[bytes]:
                     member = zlib.decompressobj(31) if chunk else member
         yield member.flush()
     except zlib.error:
-        raise InvalidResponseError("The object is labelled as gzip but is damaged or something else.") from None
+        raise InvalidResponseError("The object has Content-Encoding gzip but is not valid gzip.") from None
     if not member.eof:
         raise IncompleteDownloadError("The object's gzip stream broke off.")
 
 
 class _CRC32:
-    """As the objects of hashlib; crc32c is not in Python's library."""
+    """Has the interface of hashlib; crc32c is not in the standard library."""
 
     digest_size = 4
     _value = 0
@@ -352,7 +350,7 @@ def read_body(response: requests.Response, limit: int = MAX_RESPONSE_BYTES) -> b
     body = bytearray()
     try:
         if length and length <= CHUNK:
-            # In one piece, which saves a second look at where it ends.
+            # In one read, which saves a second check for the end.
             return response.raw.read(length, decode_content=True)
         for piece in response.raw.stream(CHUNK, decode_content=True):
             body += piece
@@ -418,12 +416,12 @@ def start_of_body(response: requests.Response) -> bytes:
 
 
 class Body:
-    """The bytes of a file from where it stands on, sent in steps and read again from there by each attempt.
+    """The bytes of a file from its current position, sent in steps and read again from there by each attempt.
 
-    A fault of the file is raised as :class:`UploadError`, which no layer below repeats as one of the network.
+    A read error is raised as :class:`UploadError`, which no layer below retries as a network error.
 
     Args:
-        file: Open for reading in binary mode, and able to seek.
+        file: A seekable file, open for reading in binary mode.
         size: Bytes to send.
         name: Name of the file in errors.
         stop: Ends the sending early when it is set.

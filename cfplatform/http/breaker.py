@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 
-#: Seconds without a success after which failures are looked at as an outage.
+#: Seconds without a success after which failures count as an outage.
 QUIET = 2.0
 #: Calls that must be failing where no earlier success can be repeated.
 SEVERAL = 3
-#: Seconds between two probes: at first, and at the most.
+#: Seconds between two probes: at first, and the maximum.
 FIRST_PROBE = 1.0
 LAST_PROBE = 30.0
 
@@ -165,7 +165,7 @@ class Breaker:
 
     def _close(self) -> None:
         if self._is_confirmed:
-            log.info("%s answers again after %.0f s", self._origin.name, time.monotonic() - (self._quiet_since or 0.0))
+            log.info("%s responds again after %.0f s", self._origin.name, time.monotonic() - (self._quiet_since or 0.0))
             self.recovered_at = time.monotonic()
         self.is_open = self._is_confirmed = self._is_probing = False
         self._quiet_since = None

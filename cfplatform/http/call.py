@@ -37,7 +37,7 @@ from .session import Channel
 CONTENT_REPEATS = 1
 _STORAGE_HINT = "The storage refused the object; a new signed URL is requested where that can help."
 _NO_REDIRECT = "the API key must not travel. Check the base URL."
-_NO_REDIRECT_OF_STORAGE = "a signed URL is good for one address only."
+_NO_REDIRECT_OF_STORAGE = "a signed URL is valid for one location only."
 
 T = TypeVar("T")
 
@@ -67,10 +67,10 @@ class Call:
         headers: Those that are not the session's own.
         body: A file is sent again from its start.
         route: The kind of request, such as "annotations"; the method if omitted.
-        policy: Retry policy, if not as usual; nothing of it is counted yet.
-        timeout: Seconds to connect and to read, if not as usual.
+        policy: Retry policy, unless the default; with nothing counted yet.
+        timeout: Seconds to connect and to read, unless the default.
         seconds: For all attempts together; as usual if omitted. Waits for an outage are not included.
-        is_essential: Whether the run cannot go on without it, as without the next page of the listing.
+        is_essential: Whether the run cannot continue without it, such as the next page of the listing.
         is_checked: Raise for statuses that are refusals.
         resumed: Continues where an attempt stopped: its headers are read again before each attempt, and an attempt
             that made progress does not count as failed.
@@ -182,7 +182,7 @@ class Call:
                 response.close()
 
     def _succeeded(self) -> None:
-        # No upload, and nothing that creates, is sent again as a probe.
+        # Uploads and requests that create something are never sent again as a probe.
         is_harmless = self._may_be_repeated and self._resumed is None and self._file is None
         self._attempts.succeeded(self._probe if is_harmless else None)
 
@@ -190,7 +190,7 @@ class Call:
         """Send the request once; return whether the origin responds."""
         prepared = self._prepared()
         if self._channel.is_storage:
-            # The first byte will do.
+            # The first byte is enough.
             prepared.headers["Range"] = "bytes=0-0"
         timeouts.limit_reading(stop, timeouts.Deadline(2 * sum(self._timeout), max(self._timeout)))
         try:
@@ -202,18 +202,18 @@ class Call:
             if status in RETRY_STATUSES:
                 self._attempts.obey(status, retry_after(response.headers))
                 return False
-            # A refusal is a response as well; a body that breaks off is none.
+            # An error status is a response as well; a truncated body is not.
             return drain(response.raw) or status >= 400
 
     # --- Failures --------------------------------------------------------------------------------------------
 
     def _described(self, error: Exception) -> tuple[CFPlatformError, bool]:
-        """Return the error of ours, and whether it would be the same the next time."""
+        """Return our error, and whether another attempt would fail in the same way."""
         status = errors.exhausted_status(error)
         if status is None:
             self._attempts.is_unreachable = errors.is_unreachable(error)
             return errors.describe(error), not errors.is_transient(error)
-        # The caller's own Retry gave up, and kept nothing else of the response.
+        # The caller's Retry is exhausted, and kept only the status of the response.
         self._attempts.is_exhausted = True
         return error_from_response(status, method=self._method, url=self._url, headers={}), False
 
@@ -256,7 +256,7 @@ class Call:
             self._content_repeats = max(0, self._content_repeats - 1)
         if is_final or not attempts.is_transient(failure):
             if isinstance(failure, APIError):
-                # The origin is there, whatever its status.
+                # The origin responds, whatever its status.
                 self._succeeded()
             raise errors.named(failure, self._method, self._url)
         if self._resumed is not None and self._resumed.position() >= self._reached + CHUNK:
@@ -281,7 +281,7 @@ class Call:
         is_ours = isinstance(policy, RetryPolicy)
         if self._channel.makes_retries or not (is_ours or self._channel.is_own):
             if isinstance(failure, APIError) or response is None:
-                # The adapter has repeated it as the caller's own policy says.
+                # The adapter has repeated it by the caller's policy.
                 return False
             if not is_ours:
                 policy = getattr(raw, "retries", None) or policy

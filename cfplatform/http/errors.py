@@ -29,12 +29,12 @@ from .timeouts import PrivateAddressError, TooSlow
 CAUGHT = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-#: The reasons that OpenSSL gives where the other side does not speak TLS at all.
+#: The reasons that OpenSSL gives if the peer does not use TLS at all.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 _BAD_URLS = (urllib3.exceptions.LocationValueError, requests.exceptions.InvalidURL)
 #: The message for a SOCKS proxy where PySocks is missing.
 NO_SOCKS = (
-    "The proxy is a SOCKS proxy, which needs PySocks: pip install 'requests[socks]'. Or use another one: check "
+    "The proxy is a SOCKS proxy, which needs PySocks: pip install 'requests[socks]'. Or use another proxy: check "
     "ALL_PROXY, HTTPS_PROXY and HTTP_PROXY."
 )
 _PROXY_ERRORS = (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)
@@ -48,10 +48,10 @@ def describe(error: BaseException) -> CFPlatformError:
         return InvalidResponseError(
             "The host is in a private network; it was not contacted.",
             parameter="allow_private_storage",
-            hint="Pass allow_private_storage=True if the storage is your own.",
+            hint="Pass allow_private_storage=True if this is your storage.",
         )
     if _is_any(chain, _BAD_URLS):
-        return InvalidResponseError("The URL has a host that is not a valid one; it was not contacted.")
+        return InvalidResponseError("The host name in the URL is not valid; it was not contacted.")
     return _of_proxy(chain) or _of_tls(chain) or _of_response(error, chain)
 
 
@@ -70,7 +70,7 @@ def _of_proxy(chain: list[BaseException]) -> CFPlatformError | None:
         return None
     if _speaks_no_tls(chain):
         return APIConnectionError(
-            "The proxy failed: it speaks plain http, but its URL begins with https://.",
+            "The proxy failed: it uses plain http, but its URL begins with https://.",
             parameter="proxies",
             hint="Write http:// in proxies= or in the proxy variables.",
         )
@@ -84,7 +84,7 @@ def _of_tls(chain: list[BaseException]) -> CFPlatformError | None:
         return None
     if _speaks_no_tls(chain):
         return APIConnectionError(
-            "The server does not speak TLS: it responded in plain text. Check that the base URL, or the proxy between, "
+            "The server does not use TLS: it responded in plain text. Check that the base URL, or the proxy between, "
             "really is https."
         )
     return APIConnectionError(
@@ -128,7 +128,7 @@ def is_transient(error: BaseException) -> bool:
     if _is_any(chain, (PrivateAddressError, *_BAD_HEADERS, *_BAD_URLS)):
         return False
     if _is_any(chain, ssl.SSLError):
-        # A connection that is cut in its handshake; any other fault of TLS stays.
+        # A connection that drops during its handshake; all other TLS errors are permanent.
         return _is_any(chain, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
     return _is_of_the_network(chain)
 
@@ -147,7 +147,7 @@ def is_unreachable(error: BaseException) -> bool:
 
 
 def exhausted_status(error: BaseException) -> int | None:
-    """Return the status that a ``Retry`` of the caller's own gave up on; it keeps nothing else of the response."""
+    """Return the status for which the caller's ``Retry`` was exhausted; it keeps nothing else of the response."""
     found = re.search(r"too many ([0-9]{3}) error responses", str(error))
     return int(found.group(1)) if found and isinstance(error, requests.exceptions.RetryError) else None
 

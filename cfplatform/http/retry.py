@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
     from .breaker import Origin, Probe
 
-#: Repeats of one request, at the most, unless the caller says otherwise.
+#: Default number of repeats of one request.
 DEFAULT_RETRIES = 5
-#: Statuses worth repeating: overload and transient errors. 501 and 505 are not: they stay.
+#: Statuses worth repeating: overload and transient errors. 501 and 505 are permanent.
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 528)})
 #: Statuses of an overloaded server.
 _OVERLOADED = (429, 503)
-#: Codes of a storage that make a status transient which usually is final.
+#: Storage error codes that make an otherwise permanent status transient.
 _TRANSIENT_CODE = re.compile(r"<Code>\s*(RequestTimeout|SlowDown|InternalError|ServiceUnavailable)\s*</Code>")
 #: Methods that may be repeated after the server may have seen the request.
 RETRY_METHODS = frozenset({"GET", "HEAD"})
@@ -51,13 +51,13 @@ RETRY_METHODS = frozenset({"GET", "HEAD"})
 #: 0.5, 1, 2, 4 and 8 s. Random from zero up, because workers that fail together must not return together.
 BACKOFF_BASE = 0.5
 BACKOFF_MAX = 20.0
-#: Seconds that a single call waits for a Retry-After; a longer one is reported. A run obeys any.
+#: Maximum Retry-After in seconds that a single call waits for; a longer one is reported. A run obeys any.
 MAX_RETRY_AFTER = 60.0
-#: Seconds that a run waits for an outage to end, unless the caller says otherwise.
+#: Default number of seconds that a run waits for an outage to end.
 DEFAULT_PATIENCE = 600.0
-#: Seconds within which an address that was never reached is tried again if it is refused or unknown.
+#: Seconds within which a host that was never reached is tried again if it is unknown or refuses connections.
 FIRST_CONTACT = 2.5
-#: Seconds after which a stop, the end of an outage and the need to report are noticed.
+#: Seconds between checks for a stop, the end of an outage, and progress reports.
 SLICE = 0.25
 
 
@@ -172,7 +172,7 @@ class Attempts:
         self.is_probe = False
         #: Whether it is waiting for the headers of a response.
         self.is_unanswered = False
-        # Whether its address was never reached, so that there may be none.
+        # Whether the host was never reached, so that it may not exist.
         self._is_lost = False
         self._sent_at = math.inf
         self._resumes_at: float | None = None
@@ -181,21 +181,21 @@ class Attempts:
         self.begin_again()
 
     def begin_again(self) -> None:
-        """Forget the failures until now."""
+        """Discard the failures so far."""
         # The same object: the response that is being read may have it already.
         self.deadline.restart()
         self._failing_since = math.inf
         self._failures = 0
-        #: Whether the policy has given up.
+        #: Whether the policy is exhausted.
         self.is_exhausted = False
-        # Whether it gave up because of an outage, with attempts left.
+        # Whether it ended because of an outage, with attempts left.
         self._has_left = False
         self.policy = self.mounted
         if isinstance(self.mounted, RetryPolicy):
             self.policy = self.mounted.of(self)
 
     def begin(self) -> None:
-        """Begin an attempt, once no outage and no pause is in its way."""
+        """Begin an attempt, once there is no outage and no pause."""
         if self.run.patience and self.breaker.is_open and not self.is_probe:
             self._wait_for_recovery()
         self._keep_pause()
@@ -254,7 +254,7 @@ class Attempts:
             return True
         if failure.response is not None and _TRANSIENT_CODE.search(failure.response.text):
             return True
-        # A run outlasts the web page of a proxy or firewall, which is no verdict on the key; a single call reports it.
+        # A run waits out the web pages of a proxy or firewall: they do not mean that the key is wrong.
         return self.run.patience > 0 and type(failure) is APIError and failure.status_code in WEB_PAGE_STATUSES
 
     @property
@@ -308,7 +308,7 @@ class Attempts:
 
     @property
     def has_patience(self) -> bool:
-        """Whether it may wait on for the platform."""
+        """Whether it may continue to wait for the platform."""
         return self._waited < self.run.patience
 
     def obey(self, status: int, pause: float | None) -> None:
@@ -329,7 +329,7 @@ class Attempts:
 
     def trouble(self) -> tuple[str, float] | None:
         """Return why it does not succeed, and the seconds until the next attempt."""
-        # One that has never reached its address is about to be given up.
+        # A call that has never reached its host fails soon.
         found = None if self._is_lost else self.breaker.trouble()
         if found is None and (left := self.origin.pause_left()) > 0:
             # Requests that were sent before the pause may still succeed, but now all wait.
@@ -339,7 +339,7 @@ class Attempts:
     # --- Waiting ---------------------------------------------------------------------------------------------
 
     def _wait_for_recovery(self) -> None:
-        """Wait until the breaker is closed, or until this call is to be the probe."""
+        """Wait until the breaker is closed, or until this call becomes the probe."""
         breaker = self.breaker
         while breaker.is_open:
             if not breaker.begin_probe():
@@ -369,7 +369,7 @@ class Attempts:
             self.run.ensure_running()
 
     def _sleep(self, seconds: float) -> None:
-        """Wait a moment, which is counted against the patience of the run."""
+        """Wait a moment, which counts towards the run's ``patience``."""
         began = time.monotonic()
         self.run.sleep(seconds)
         # Anything longer is time in which the process did not run.
@@ -392,9 +392,9 @@ class Attempts:
 
     def _outage(self) -> OutageError:
         failure = self.failure
-        said = server_words(failure.response.text) if isinstance(failure, APIError) and failure.response else ""
+        message = server_words(failure.response.text) if isinstance(failure, APIError) and failure.response else ""
         return OutageError(
-            f"{self.breaker.reason}{': ' + said.rstrip('.') if said else ''}. Nothing has succeeded for "
+            f"{self.breaker.reason}{': ' + message.rstrip('.') if message else ''}. Nothing has succeeded for "
             f"{round(self.run.patience, 1):g} s.",
             parameter="patience",
             hint="Try again later, or pass a larger patience.",
@@ -455,7 +455,7 @@ class RetryPolicy(Retry):
                 reason = error or ResponseError(f"too many {status or ''} error responses")
                 raise MaxRetryError(_pool, url or "", reason)  # type: ignore[arg-type]
             if status == http.HTTPStatus.TOO_MANY_REQUESTS and attempts.has_patience:
-                # Being slowed down is no failure; patience bounds it.
+                # Being rate-limited is not a failure; patience bounds it.
                 following = policy.new()
             else:
                 following = super(RetryPolicy, policy).increment(method, url, response, error, _pool, _stacktrace)

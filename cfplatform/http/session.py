@@ -43,7 +43,7 @@ MAX_ORIGINS = 64
 POOL_SIZE = config.MAX_WORKERS_LIMIT + 5
 
 _log = logging.getLogger("cfplatform.http")
-#: The policy of the request that a thread is sending, for the adapter; its presence says that the request is ours.
+#: The policy of the request that a thread is sending, for the adapter; it is set only while the request is ours.
 _sending = threading.local()
 
 
@@ -130,7 +130,7 @@ class Adapter(HTTPAdapter):
         return f"/{target[0].partition('#')[0]}" if target else request.path_url
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """Return a response; one that sets no cookie gets no jar of its own."""
+        """Return a response; those that set no cookie share one empty jar."""
         if "Set-Cookie" in resp.headers or not isinstance(resp, urllib3.BaseHTTPResponse):
             return super().build_response(req, resp)
         response = _Response()
@@ -249,7 +249,7 @@ class Channel:
     def _prepared_by_session(
         self, method: str, url: str, headers: Mapping[str, str] | None, body: Any
     ) -> requests.PreparedRequest:
-        # Without an auth of its own nothing is looked up in .netrc.
+        # Without its own auth, nothing is looked up in .netrc.
         auth = None if self.session.auth is not None else _no_auth
         data = body if isinstance(body, bytes) else None
         request = requests.Request(method, url, headers={**self._headers, **(headers or {})}, data=data, auth=auth)
@@ -299,7 +299,7 @@ class Channel:
 
     @property
     def makes_retries(self) -> bool:
-        """Whether an adapter that the caller has mounted repeats requests by itself."""
+        """Whether an adapter that the caller mounted repeats requests."""
         adapter = self.session.get_adapter(self._base_url or "https://")
         policy: Any = getattr(adapter, "max_retries", None)
         is_theirs = isinstance(policy, urllib3.Retry) and not isinstance(adapter, Adapter)
@@ -328,5 +328,5 @@ def _blanking(record: logging.LogRecord) -> bool:
 def hide_signatures_in_logs() -> None:
     """Blank query strings in urllib3's log records of our requests: it logs signed URLs, even at level WARNING."""
     for name in _TALKATIVE:
-        # A second time adds nothing.
+        # Adding it twice has no effect.
         logging.getLogger(name).addFilter(_blanking)

@@ -1,21 +1,21 @@
 """How long may it take? Name lookup, connecting, headers, body, and the call with all its attempts.
 
 The timeouts of a socket hold for one ``recv`` each, so a server that sends a byte at a time is never caught by them.
-Here the reading thread checks the clock before each ``recv``. There is no watching thread, so there is nothing to be
-started, forked or raced, and no socket is shut down whose headers would then pass for complete ones.
+Here the reading thread checks the clock before each ``recv``. There is no watchdog thread, which avoids races and
+problems after a fork, and no socket is shut down while its headers are read, which would make them seem complete.
 
 ======  ==========================================================================================================
 Phase   Bound, for ``timeout=(connect, read)``
 ======  ==========================================================================================================
-lookup  with all addresses of the host together: connect. An address that is dead leaves the others their share.
+lookup  together with all addresses of the host: connect. An unreachable address leaves the others their share.
 TLS     connect
 head    no wait begins once read has passed, so it ends after twice read at the latest
 body    each read seconds of waiting must bring 1 KiB for each second, so a slow server ends after twice read
-call    its deadline, and a second more for every 16 KiB of the body; a wait that has begun is finished
+call    its deadline, and a second more for every 16 KiB of the body; a wait that has started is finished
 ======  ==========================================================================================================
 
-Time in which the process did not run (SIGSTOP, a suspended machine, a debugger) counts for none of them. A session
-that a caller brings has connections of its own; to those only the plain timeouts apply.
+Time in which the process did not run (SIGSTOP, a suspended machine, a debugger) counts for none of them. The
+connections of a caller's session have only the plain timeouts.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ else:
     # Not the class itself: a recording tool may have replaced it while this module is imported.
     _Connection = object
 
-#: Seconds that one call may take, with all its repeats and waits; or so many times the timeouts, where that is more.
+#: Maximum seconds for a call, with all its repeats and waits; or this many times the timeouts, if that is more.
 CALL_SECONDS = 600.0
 CALL_TIMEOUTS = 10
 #: Bytes that a body must bring for each second of waiting.
 MIN_SPEED = 1024
 #: Bytes that a body must have brought, on average, for each second beyond the deadline of its call.
 MIN_AVERAGE = 16 * 1024
-#: Lines that follow each other outside of a body's content: far more than 100 headers, but not without end, as
-#: repeated "100 Continue" or trailers may be.
+#: Maximum number of consecutive lines outside a body's content: far more than 100 headers, but bounded, unlike
+#: repeated "100 Continue" or trailers.
 MAX_LINES = 1000
 #: Bytes of one such line, as http.client has it for headers.
 MAX_LINE = 65_536
@@ -79,7 +79,7 @@ class TooSlow(TimeoutError):
 
 
 class PrivateAddressError(HTTPError):
-    """A host that must be public has an address of a private network."""
+    """A host that must be public has a private network address."""
 
 
 class Deadline:
@@ -177,7 +177,7 @@ class _Reader(io.BufferedReader):
         self._lines += 1
         if self._lines > MAX_LINES:
             raise http.client.HTTPException(f"got more than {MAX_LINES} lines of headers or trailers")
-        # Older releases of urllib3 read the lines between chunks without a limit of their own.
+        # Older releases of urllib3 read the lines between chunks without a limit.
         line = super().readline(MAX_LINE + 1 if size is None or size < 0 else size)
         if len(line) > MAX_LINE:
             raise http.client.LineTooLong("header or chunk")
@@ -220,7 +220,7 @@ class _BoundedConnection(_Connection):
     is_public = False
 
     def _new_conn(self) -> socket.socket:
-        """Connect to the first address of the host that answers, all of them within one connect timeout."""
+        """Connect to the first address of the host that accepts, all of them within one connect timeout."""
         limit = self.timeout if isinstance(self.timeout, (int, float)) else CALL_SECONDS
         deadline = time.monotonic() + limit
         try:
@@ -250,7 +250,7 @@ def _connection_class(kind: type[Any], is_public: bool) -> type[Any]:
         return kind
     if kind.__module__ == "urllib3.connection":
         return type(kind.__name__, (_BoundedConnection, kind), {"is_public": is_public})
-    # Such as those of SOCKS, which connect in a way of their own.
+    # Such as those for SOCKS, which connect differently.
     return type(kind.__name__, (kind,), {"response_class": _Response})
 
 
@@ -276,7 +276,7 @@ def bound(manager: urllib3.PoolManager, *, is_public: bool = False) -> None:
 
 
 def _connect(addresses: list[Any], options: Iterable[tuple[int, int, int | bytes]], deadline: float) -> socket.socket:
-    """Connect to the first address that answers; each may take its share of the time that is left."""
+    """Connect to the first address that accepts; each may take its share of the time that is left."""
     problem: OSError = OSError("the host has no address")
     for position, (family, kind, protocol, _, address) in enumerate(addresses):
         # Above zero, which would mean not to wait at all.

@@ -101,7 +101,7 @@ class Transport:
         self._build()
         if settings.retries is not None and self._api.makes_retries:
             raise ConfigurationError(
-                "retries cannot be obeyed: the session has an adapter that repeats requests by itself (max_retries). "
+                "retries cannot be obeyed: the session has an adapter with its own retries (max_retries). "
                 "Leave out retries=, or mount an HTTPAdapter without max_retries.",
                 parameter="retries",
             )
@@ -127,7 +127,7 @@ class Transport:
             base_url=self.base_url,
             is_own=own is not None,
         )
-        # Identity, so that lengths, ranges and checksums speak of the bytes that arrive.
+        # Identity, so that lengths, ranges and checksums apply to the bytes that arrive.
         headers = {"Accept-Encoding": "identity", "User-Agent": self._user_agent}
         self._storage = Channel(
             PlainSession(Adapter(policy, is_public=not self._storage_may_be_private), headers),
@@ -136,7 +136,7 @@ class Transport:
             self.timeout,
             key=self._key,
         )
-        #: Of a request that does no harm when it is sent twice.
+        #: Of a request that is safe to send twice.
         self._repeating = policy.new(allowed_methods=RETRY_METHODS | {"POST", "PUT"})
         # Last, so that no other thread of a forked child uses its parent's sessions.
         self._pid = os.getpid()
@@ -167,7 +167,7 @@ class Transport:
             self._api.close()
 
     def ensure_open(self) -> None:
-        """Raise if it was closed; after a fork, build sessions of its own."""
+        """Raise if it was closed; after a fork, build new sessions."""
         if self._is_closed:
             raise ConfigurationError("This client is closed. Build a new Client, or keep it open for longer.")
         if self._pid != os.getpid():
@@ -251,7 +251,7 @@ class Transport:
         return call.perform(self._parse)
 
     def post_json(self, path: str, content: Any, *, is_repeatable: bool = False, run: Run = SINGLE) -> Any:
-        """POST and parse; repeated after a failure only where the caller says that this is harmless."""
+        """POST and parse; repeated after a failure only if the caller declares it idempotent."""
         policy = self._repeating if is_repeatable else None
         sent, kind = arguments.body(content)
         call = self._call("POST", path, None, sent, kind, run=run, policy=policy, is_essential=is_repeatable)
@@ -327,7 +327,7 @@ class Transport:
         def receive(response: requests.Response) -> None:
             body.drain(response.raw)
             if content.tell() != content.size:
-                # The connection was closed under the sender, with a response that says otherwise.
+                # The connection was closed during sending, although the response reports success.
                 raise APIConnectionError("The storage responded before the upload finished.")
 
         headers = {"Content-Type": content_type}
@@ -343,7 +343,7 @@ def get_public(url: str, *, limit: int, seconds: float) -> tuple[bytes, str]:
     """GET a public document; return it and its ``Cache-Control`` (``""`` if there is none).
 
     It runs in a separate thread, because name lookup, proxy and TLS each have a limit, but no common one. That thread
-    ends by itself after the time is up.
+    ends by itself after ``seconds``.
 
     Args:
         url: Accepted by :func:`~.arguments.public_url`.
@@ -356,7 +356,7 @@ def get_public(url: str, *, limit: int, seconds: float) -> tuple[bytes, str]:
     try:
         return call.result(seconds)
     except TimeoutError:
-        # Ours or that of the thread: both mean that the time is up.
+        # Ours or that of the thread: both are timeouts.
         problem = APITimeoutError(f"GET {blank_url(url)}: no complete response within {seconds:g} s.")
     except TransportError as error:
         problem = error

@@ -164,7 +164,7 @@ def _charts(found: Survey) -> dict[str, Markup]:
 
 
 def _bars(values: Sequence[tuple[str, int]], title: str) -> Markup:
-    """Return a chart of names and counts as inline SVG, without scripts, styles and colours of its own."""
+    """Return a chart of names and counts as inline SVG, without scripts, styles and colours."""
     if not any(count for _, count in values):
         return Markup()
     chart = pygal.HorizontalBar(

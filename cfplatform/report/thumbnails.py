@@ -37,7 +37,7 @@ class Thumbnail(NamedTuple):
 
 
 def side_for(count: int) -> int:
-    """Return the longer side of the images of a page with so many.
+    """Return the longer side of the images of a page with this number of images.
 
     Example:
         >>> side_for(500), side_for(10_000)

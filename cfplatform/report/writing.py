@@ -96,7 +96,7 @@ def write_report(
         raise InvalidParameterError(f"source {str(root)!r} is not a folder.", parameter="source")
     if not isinstance(samples, int) or not 0 <= samples <= MAX_SAMPLES:
         raise InvalidParameterError(
-            f"samples must be a whole number from 0 to {MAX_SAMPLES:,}, not {samples!r}.", parameter="samples"
+            f"samples must be an integer from 0 to {MAX_SAMPLES:,}, not {samples!r}.", parameter="samples"
         )
     if made_at is not None and made_at.tzinfo is None:
         raise InvalidParameterError(

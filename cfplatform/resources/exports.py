@@ -91,7 +91,7 @@ class Export(Resource):
 
     @property
     def created_by(self) -> str | None:
-        """The e-mail address of the user who created it."""
+        """The email address of the user who created it."""
         return self._text("createdBy")
 
     @property
@@ -145,7 +145,7 @@ class Export(Resource):
         The archive itself is downloaded first, because its directory is at its end; memory does not grow with it.
 
         Args:
-            pattern: Which names to yield, as in :mod:`fnmatch`; ``*`` stands for slashes too.
+            pattern: Which names to yield, as in :mod:`fnmatch`; ``*`` matches slashes too.
             destination: A folder to keep the archive in; otherwise it is removed when the iterator ends.
 
         Example:

@@ -329,7 +329,7 @@ def iter_downloaded(
 ) -> Iterator[DownloadedItem]:
     """Iterate over what was downloaded into a destination, each document with its image.
 
-    Only the state file is read: no request is sent, and no file is looked at.
+    Only the state file is read: no request is sent, and no other file is checked.
 
     Args:
         destination: The folder or the URL.

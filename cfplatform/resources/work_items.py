@@ -78,7 +78,7 @@ class WorkItem(InProject):
         return self._text("updatedAt")
 
     def get_annotation(self) -> Annotation:
-        """Fetch the annotation, which says where the COCO document is stored.
+        """Fetch the annotation, which holds the storage path of the COCO document.
 
         Raises:
             NotFoundError: If the item has none, for example because it is not completed.
@@ -114,7 +114,7 @@ class WorkItem(InProject):
             >>> next(client.get_work_items()).download("labels").outcome
             'downloaded'
         """
-        # A single call fails after its retries, unless the caller says otherwise.
+        # By default, a single call fails after its retries.
         options.setdefault("patience", 0)
         result: DownloadResult = next(self._bound_client().iter_downloads([self], destination, **options))
         if result.error is not None:
@@ -174,7 +174,7 @@ class Batch(InProject):
 
     @property
     def id(self) -> int:  # type: ignore[override]
-        """The id, a whole number."""
+        """The id, an integer."""
         number = self._integer("id")
         # An id of another form would be new; it is kept rather than losing the batch.
         return cast(int, self._data["id"]) if number is None else number

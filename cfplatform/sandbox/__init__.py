@@ -1,4 +1,4 @@
-"""A local CloudFactory AI Platform: a real HTTP server to try, test and demonstrate with, without an account.
+"""A local CloudFactory AI Platform: a real HTTP server for trying, testing and demonstrating without credentials.
 
 Example:
     >>> from cfplatform.sandbox import Sandbox

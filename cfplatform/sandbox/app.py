@@ -29,7 +29,7 @@ from .responses import ApiError, api_error, body_pieces, body_size, storage_erro
 from .routes import Api, ObjectStore
 from .storage import STORAGE_PREFIX
 
-#: Seconds between the bytes of a response that drips: too slow to be waited for, too fast for a timeout of one read.
+#: Seconds between the bytes of a slow response: too slow to wait for, too fast for the timeout of a single read.
 DRIP_PAUSE = 0.05
 
 #: With this for SO_LINGER, closing a socket resets the connection.
@@ -79,11 +79,11 @@ class Application:
             if connection.client in self._platform.recorder.waiting:
                 _reset(connection.transport)
             else:
-                # What is written is still sent: perhaps the response to the control request that planned this.
+                # Buffered data is still sent, such as the response to the control request that planned this.
                 connection.transport.close()
 
     def _refuse_other_sites(self, scope: Scope) -> Response | None:
-        """Refuse what a web page of another site sent: by a name that it made lead here, or with its own origin."""
+        """Refuse requests of foreign web pages: by a host name that resolves here, or with another origin."""
         host = b",".join(_headers(scope, b"host")).decode("latin-1")
         try:
             own = is_loopback(urlsplit(f"//{host}").hostname) or host == urlsplit(self._platform.origin).netloc
@@ -146,7 +146,7 @@ class Application:
             return api_error(400, "the body broke off")
         except Exception as error:
             logger.exception("the sandbox failed over %s %s", scope["method"], scope["path"])
-            return api_error(500, f"the sandbox itself failed: {error!r}")
+            return api_error(500, f"the sandbox failed: {error!r}")
 
     def _admit(self, scope: Scope, prefix: str) -> None:
         """Refuse requests over the rate limit, and those without the key."""
@@ -207,14 +207,14 @@ class Application:
         if transport is not None and fault.kind == "abort":
             _reset(transport)
         elif transport is not None:
-            # What was written of a response is still sent.
+            # The part of the response that was written is still sent.
             transport.abort() if fault.kind == "reset" else transport.close()
-        # Returning before the connection is gone would make the server write a response of its own.
+        # Returning before the connection is closed would make the server write its own response.
         while (await receive())["type"] != "http.disconnect":
             pass
 
     async def _drip(self, receive: Receive, send: Send, rest: Iterator[bytes]) -> None:
-        """Send a byte now and then, until there are no more or the client has had enough."""
+        """Send a byte at a time, slowly, until the end or until the client disconnects."""
         gone = asyncio.ensure_future(receive())
         for byte in chain.from_iterable(rest):
             if (await asyncio.wait([gone], timeout=DRIP_PAUSE))[0]:
@@ -255,7 +255,7 @@ def _headers(scope: Scope, name: bytes) -> list[bytes]:
 
 
 def _reset(transport: Any) -> None:
-    """Reset a connection, which its other end notices as an error."""
+    """Reset a connection, which is an error for the client."""
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()
 

@@ -1,4 +1,4 @@
-"""The project before anything is changed: what the seed says about every work item and batch.
+"""The project before any change: every work item and batch, derived from the seed.
 
 Nothing here is stored or enumerated. Everything about an index follows by arithmetic, and so is
 "which items match this filter": a filter becomes a few spans of indexes, a regular pattern for the status,
@@ -43,7 +43,7 @@ _BATCH_NAMES = (
 
 @dataclass(frozen=True)
 class WorkItemFilter:
-    """A filter of a listing; ``None`` stands for no restriction, times are inclusive, ids are in lower case."""
+    """A filter of a listing; ``None`` is no restriction, times are inclusive, ids are in lower case."""
 
     batch_ids: tuple[int, ...] | None = None
     work_item_ids: tuple[str, ...] | None = None
@@ -54,13 +54,13 @@ class WorkItemFilter:
     updated_to: int | None = None
 
     def accepts(self, status: str, updated_at: int) -> bool:
-        """Return whether an item in this state matches what the filter says of states."""
+        """Return whether an item in this state matches the filter's states."""
         return (self.status is None or status == self.status) and _within(
             updated_at, self.updated_from, self.updated_to
         )
 
     def accepts_created(self, item_id: str, batch_id: int | None, created_at: int) -> bool:
-        """Return whether an item matches what the filter says of the rest."""
+        """Return whether an item matches the other conditions of the filter."""
         return (
             (self.batch_ids is None or batch_id in self.batch_ids)
             and (self.work_item_ids is None or item_id in self.work_item_ids)
@@ -81,7 +81,7 @@ class Selection:
 
 
 class EvenPattern:
-    """Marks a fraction of all indexes, evenly spread, so that marked ones can be counted without looking."""
+    """Marks a fraction of all indexes, evenly spread, so that marked ones can be counted without enumeration."""
 
     _ONE = 1 << 32
 
@@ -214,7 +214,7 @@ class Catalogue:
         return known.get(status) or EvenPattern(0.0, 0)
 
     def _bounds(self, wanted: WorkItemFilter, before: int, after: int) -> range:
-        """Return the indexes of the items that were created so long before an update within the bounds."""
+        """Return the indexes of the items that were created this long before an update within the bounds."""
         first, stop, since, until = 0, self.items, wanted.updated_from, wanted.updated_to
         if since is not None:
             first = max(first, -((_BASE_TIME - since + before) // _CREATION_INTERVAL))

@@ -1,4 +1,4 @@
-"""The control API: what `Sandbox` offers in Python, for processes that can only reach it over HTTP."""
+"""The control API: the methods of `Sandbox` over HTTP, for other processes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _LOGGED_BY_DEFAULT = 1000
 
 
 class Control:
-    """Answers the calls of the control API.
+    """Handles the calls of the control API.
 
-    A call takes the request and the JSON in its body, and returns what is sent as JSON, or ``None`` for no
-    content. What it cannot use is a `ValueError`, an unknown work item a `LookupError`.
+    A call takes the request and the JSON in its body, and returns the response as JSON, or ``None`` for no
+    content. Invalid input raises `ValueError`, an unknown work item `LookupError`.
     """
 
     def __init__(self, platform: Platform) -> None:
@@ -76,7 +76,7 @@ class Control:
     def update_work_item(self, request: Request, body: Any) -> Any:
         index = self._index(request)
         if not isinstance(body, dict) or body.keys() - {"status", "touch", "document"}:
-            raise ValueError("give an object with status, touch or document")
+            raise ValueError("pass an object with status, touch or document")
         status, touch, document = body.get("status"), body.get("touch", True), body.get("document")
         if not (isinstance(status, str | None) and isinstance(touch, bool) and isinstance(document, str | None)):
             raise ValueError("status and document must be strings, touch true or false")

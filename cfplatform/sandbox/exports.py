@@ -61,7 +61,7 @@ class Export:
     wanted: WorkItemFilter
     created_at: int
     seconds: float
-    #: Why it fails in the end.
+    #: The error with which it fails.
     reason: str | None
 
     @property
@@ -102,7 +102,7 @@ class Exports:
         if format not in FORMATS or content not in CONTENTS:
             raise ValueError(f"format is one of {FORMATS} and content one of {CONTENTS}, not {format!r}, {content!r}")
         with self._lock:
-            # The id of a deleted export must not come back.
+            # The id of a deleted export must not be used again.
             index = self._created
             self._created += 1
             export_id = self._store.catalogue.ids.encode("export", index)
@@ -257,7 +257,7 @@ def _folder(batch_name: str) -> str:
 
 def _entry(name: str) -> ZipInfo:
     entry = ZipInfo(name)
-    # Neither the clock nor the operating system may show in the bytes.
+    # The bytes must not depend on the clock or the operating system.
     entry.create_system = 3
     entry.external_attr = 0o644 << 16
     entry.compress_type = ZIP_DEFLATED

@@ -18,7 +18,7 @@ FaultKind = Literal["fail", "truncate", "drip", "reset", "abort", "html", "repla
 #: What an outage does to connections where it has no HTTP status.
 OutageStatus = Literal["reset", "close", "refused"]
 
-#: The endpoints that an outage can be limited to, and the kinds of requests that each name stands for.
+#: The endpoints that an outage can be limited to, and the kinds of requests that each name covers.
 ENDPOINTS: dict[str, tuple[str, ...]] = {
     **{kind: (kind,) for kind in KINDS},
     "signedurls": ("signing",),
@@ -36,10 +36,10 @@ HTML_PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>
 class Fault:
     """A planned deviation from the right response.
 
-    ``fail`` sends an error, ``truncate`` a part of the right response, ``drip`` sends it so slowly that nobody can wait
+    ``fail`` sends an error, ``truncate`` a part of the right response, ``drip`` sends it too slowly to wait
     for its end, ``reset`` closes the connection without one, ``abort`` resets it (TCP RST), ``html`` sends a web page,
     ``replace`` other content. ``None`` hits all requests, paths and methods;
-    as the body it stands for the usual one. ``path`` is a shell pattern, and ``keep`` the part of a body that is
+    as the body it is the usual one. ``path`` is a shell pattern, and ``keep`` the part of a body that is
     sent before it is cut or begins to drip.
     """
 

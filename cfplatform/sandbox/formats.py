@@ -101,7 +101,7 @@ def is_uuid(text: str) -> bool:
 
 @lru_cache(maxsize=64)
 def is_loopback(host: str | None) -> bool:
-    """Return whether a host is this machine, whatever a name server says."""
+    """Return whether a host is this machine, without a name lookup."""
     try:
         return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
     except ValueError:

@@ -83,7 +83,7 @@ class Platform:
         document: bytes | None = None,
         always_announce: bool = False,
     ) -> None:
-        """Change a work item, and send a webhook if its status is another one now, or always."""
+        """Change a work item, and send a webhook if its status changed, or always."""
         before = self.store.state(index).status
         changes = {"status": status, "document": document}
         self.store.update(index, touch=touch, **{name: new for name, new in changes.items() if new is not None})

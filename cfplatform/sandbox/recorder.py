@@ -1,4 +1,4 @@
-"""The request log: what went over the wire, and how much of it at once."""
+"""The request log: requests, their number, and how many ran at once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-#: Older requests are dropped from the log; the counters go on.
+#: Older requests are dropped from the log; the counters continue.
 MAX_REQUESTS = 200_000
 #: Longer bodies are cut in the log.
 MAX_BODY = 64 * 1024
 
-#: What stands in the log for a secret.
+#: Replaces a secret in the log.
 MASK = "[masked]"
 _SECRET_QUERY = re.compile(r"(?i)((?:^|&)(?:X-Amz-(?:Signature|Credential|Security-Token)|sig|signature|token)=)[^&]+")
 

@@ -189,7 +189,7 @@ class Api:
         if running is not None:
             raise ApiError(409, f"export {running.id} is still running in this space")
         export = self._platform.exports.create(name, form, content, wanted)
-        # Even one that takes no time at all has not begun when it is accepted.
+        # Even an export that takes no time has not started when it is accepted.
         return self._export(export, PENDING)
 
     async def list_exports(self, request: Request) -> Any:

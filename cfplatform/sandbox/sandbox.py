@@ -42,7 +42,7 @@ def _setting(name: str, doc: str) -> Any:
 
 
 class Sandbox:
-    """A CloudFactory AI Platform of its own, on a loopback address of this machine.
+    """A local CloudFactory AI Platform on a loopback address of this machine.
 
     Everything is derived from the seed: the same arguments give the same ids, images and annotations, and a
     million items start as fast as ten. The port is bound when the object is made; requests are served between
@@ -62,7 +62,7 @@ class Sandbox:
         page_size_default: Page size of a listing without ``limit``.
         cursor_style: Spelling of the cursors of a page: ``camel`` (``cursorNext``) or ``snake``
             (``cursor_next``).
-        with_total: Whether listings of work items show the number of matches.
+        with_total: Whether listings of work items include the number of matches.
         overlap: Number of entries of a page that are repeated at the start of the next one.
         unbatched: Number of work items, the last ones, that belong to no batch.
         absolute_assets: Whether ``assetUrl`` is a public absolute URL instead of a path in the space.
@@ -143,12 +143,12 @@ class Sandbox:
             self._store.asset_prefix = f"{self._platform.origin}{PUBLIC_PREFIX}/assets/"
 
     def start(self) -> Self:
-        """Start serving; a stopped sandbox comes back on the same port, as it was."""
+        """Start serving; a stopped sandbox restarts on the same port, with its state."""
         self._server.start()
         return self
 
     def stop(self) -> None:
-        """Stop serving and free the port; open connections are closed, stopping twice does no harm."""
+        """Stop serving and free the port; open connections are closed, stopping twice has no effect."""
         self._server.stop()
         self._platform.webhooks.stop()
 
@@ -184,7 +184,7 @@ class Sandbox:
         }
 
     def reset(self) -> None:
-        """Bring back the project, the settings, the faults and the empty log of the beginning."""
+        """Restore the initial project, settings, faults and empty log."""
         self._platform.reset()
 
     # -- work items and batches
@@ -229,8 +229,8 @@ class Sandbox:
     def set_status(self, item: ItemReference, status: str) -> None:
         """Set the status of a work item, with a later ``updatedAt``, and announce it by a webhook.
 
-        The webhook goes to the item's ``metadata.callbackUrl``, else to ``webhook_url``; it is sent also if the
-        item has this status already.
+        The webhook is sent to the item's ``metadata.callbackUrl``, else to ``webhook_url``, even if the item
+        already has this status.
 
         Example:
             >>> sandbox.set_status(0, "CLIENT_REVIEW")
@@ -252,7 +252,7 @@ class Sandbox:
         self._store.update(self._platform.index(item), annotation=json.dumps(metadata))
 
     def rename_batch(self, batch_id: int, name: str) -> None:
-        """Rename a batch; any text will do, also one that the platform would refuse.
+        """Rename a batch; any text is allowed, even one that the platform would refuse.
 
         Raises:
             LookupError: If there is no such batch.
@@ -282,7 +282,7 @@ class Sandbox:
             path: A shell pattern for the request path, such as ``*/annotations`` or ``/storage/*``.
             method: The HTTP method that fails; every one if omitted.
             headers: Headers added to the response.
-            body: Text, bytes, or what is to be sent as JSON; the usual error if omitted.
+            body: Text, bytes, or a value to send as JSON; the usual error if omitted.
         """
         content, content_type = encode_body(body)
         self._platform.faults.add(Fault("fail", times, path, method, status, headers or {}, content, content_type))
@@ -371,7 +371,7 @@ class Sandbox:
 
         Args:
             per_second: The rate; as many requests may come at once.
-            retry_after: The wait in seconds that the response asks for.
+            retry_after: The value of ``Retry-After`` in seconds.
             http_date: Whether ``Retry-After`` is a date instead of a number.
         """
         limit = None if per_second is None else RateLimit(per_second, retry_after=retry_after, http_date=http_date)
@@ -405,8 +405,8 @@ class Sandbox:
     ) -> str:
         """Register a file as the zip of a new export that is ``COMPLETED``.
 
-        It may be as large as you like and need not be a zip at all. It is served from where it is, so leave it
-        alone; deleting the export does not delete it. Its ``name`` is that of the file if omitted.
+        It may have any size and need not be a zip. It is served from its location, so do not change it;
+        deleting the export does not delete it. Its ``name`` is that of the file if omitted.
 
         Returns:
             The id of the export.
@@ -416,7 +416,7 @@ class Sandbox:
 
         Example:
             >>> from pathlib import Path
-            >>> _ = Path("any.zip").write_bytes(b"no zip at all")
+            >>> _ = Path("any.zip").write_bytes(b"not a zip")
             >>> export_id = sandbox.add_export("any.zip", name="broken")
         """
         file = Path(path).resolve(strict=True)
@@ -443,7 +443,7 @@ class Sandbox:
         return self._platform.keys.sign(body)
 
     def wait_for_deliveries(self, timeout: float = 10.0) -> bool:
-        """Wait until no webhook is on its way, and return whether that came within ``timeout`` seconds."""
+        """Wait until no webhook is pending; return ``False`` if that takes longer than ``timeout`` seconds."""
         return self._platform.webhooks.wait(timeout)
 
     # -- the log

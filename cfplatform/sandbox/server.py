@@ -52,7 +52,7 @@ class Server:
 
     def start(self) -> None:
         if self._thread is not None:
-            raise RuntimeError("the sandbox is running already")
+            raise RuntimeError("the sandbox is already running")
         self._bind()
         self._error = None
         ready = threading.Event()
@@ -64,7 +64,7 @@ class Server:
             raise RuntimeError("the sandbox did not start") from self._error
 
     def stop(self) -> None:
-        """Stop serving, close every connection and free the port; stopping twice does no harm."""
+        """Stop serving, close every connection and free the port; stopping twice has no effect."""
         if self._thread is not None:
             self._call(self._wake, None)
             self._thread.join(_STOP_TIMEOUT)
@@ -90,7 +90,7 @@ class Server:
         return True
 
     def _wake(self, followed: threading.Event | None) -> None:
-        """Look at the plan again, and set the event then; with ``None``, stop."""
+        """Apply the plan again, then set the event; with ``None``, stop."""
         self._followed.append(followed)
         self._woken.set()
 
@@ -109,7 +109,7 @@ class Server:
         self._woken = asyncio.Event()
         self._followed: list[threading.Event | None] = [ready]
         self._listener: asyncio.AbstractServer | None = None
-        # uvicorn's server is not run, it only holds what its connections share: it would look every 100 ms
+        # uvicorn's server is not run, it only holds the shared state of its connections: it would check every 100 ms
         # whether it has to stop, and cannot stop listening for a while.
         self._config = uvicorn.Config(
             lambda *_: None,
@@ -151,7 +151,7 @@ class Server:
                     self._listener.close()
                     self._listener = None
                     self._app.cut_connections()
-                # Bound without listening, the port refuses connections and nobody else is given it.
+                # Bound without listening, the port refuses connections and no other process gets it.
                 self._bind()
             elif self._listener is None:
                 self._bind()
@@ -191,7 +191,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def _loopback(host: str) -> str:
-    """Return the address of a loopback host: the sandbox does not belong on a network."""
+    """Return the address of a loopback host: the sandbox must not be reachable from a network."""
     if not is_loopback(host):
         raise ValueError(f"host must be a loopback address such as 127.0.0.1, not {host!r}")
     return "127.0.0.1" if host == "localhost" else str(ipaddress.ip_address(host))

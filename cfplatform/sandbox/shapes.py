@@ -113,7 +113,7 @@ def coco_document(
 def make_scene(entropy: bytes) -> Scene:
     """Lay out a scene from 64 random bytes.
 
-    Each shape stays inside a cell of its own, so shapes never touch and every pixel belongs to one at most.
+    Each shape stays inside a separate cell, so shapes never touch and every pixel belongs to one at most.
     """
     count = MIN_SHAPES + entropy[0] % (MAX_SHAPES - MIN_SHAPES + 1)
     cells = list(range(MAX_SHAPES))
@@ -230,7 +230,7 @@ def _unit_star(turn: int) -> tuple[Point, ...]:
 
 
 def _polygon_runs(points: Sequence[Point]) -> Iterator[Run]:
-    """Yield the pixels whose centres lie inside a polygon."""
+    """Yield the pixels whose centres are inside a polygon."""
     first = math.floor(min(x for x, _ in points))
     last = math.ceil(max(x for x, _ in points))
     edges = list(zip(points, [*points[1:], points[0]], strict=True))

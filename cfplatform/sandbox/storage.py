@@ -47,7 +47,7 @@ class Signer:
             "X-Amz-Credential": f"SANDBOX/{date[:8]}/us-east-1/s3/aws4_request",
             "X-Amz-Date": date,
             "X-Amz-Expires": str(math.ceil(lifetime)),
-            # The other fields know whole seconds only; this one lets a URL expire to the millisecond.
+            # The other fields have a resolution of a second; with this one a URL expires to the millisecond.
             "X-Amz-Security-Token": f"{self._generation}.{int((moment + lifetime) * 1000)}",
             "X-Amz-SignedHeaders": "host",
         }
@@ -55,7 +55,7 @@ class Signer:
         return f"{origin}{STORAGE_PREFIX}/{BUCKET}/{quote(key)}?{urlencode(query)}"
 
     def error(self, key: str, query: Mapping[str, str], method: Method) -> tuple[str, str] | None:
-        """Return the code and the message of what is wrong with the query of a signed URL.
+        """Return the code and the message of the error in the query of a signed URL.
 
         One for reading does not allow writing, nor the other way round.
         """
@@ -104,7 +104,7 @@ class Objects:
         self._files = 0
 
     def new_file(self) -> Path:
-        """Return a path of this sandbox's own at which there is no file yet."""
+        """Return an unused path of this sandbox."""
         with self._lock:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="cfplatform-sandbox-"))

@@ -35,7 +35,7 @@ _CACHED_IMAGES = 64
 
 @dataclass(frozen=True, slots=True)
 class ItemState:
-    """What may change about a work item.
+    """The changes of a work item.
 
     ``patch`` and ``annotation`` are JSON texts, and with ``document`` they replace what would be served.
     """
@@ -51,7 +51,7 @@ class ItemState:
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of a work item since its creation."""
+    """The current state of a work item."""
 
     asset_url: str
     asset_type: str
@@ -304,7 +304,7 @@ class Store:
         """Return a time after every change so far.
 
         Changes to the catalogue are a second apart, so that the seed decides them too, until something was
-        created: that happens at the real time, and nothing may seem older than what came before it.
+        created: that happens at the real time, and no change may seem older than an earlier one.
         """
         self._clock_runs = self._clock_runs or real
         if self._clock_runs:

@@ -1,4 +1,4 @@
-"""Webhooks: signed messages about changes of status, sent by a thread of their own.
+"""Webhooks: signed messages about changes of status, sent by a separate thread.
 
 ``cryptography`` is imported when a key is needed, so a sandbox without webhooks does not need it.
 """
@@ -52,11 +52,11 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message about one change of status, and what became of it.
+    """A message about one change of status, and its outcome.
 
     Attributes:
         number: Its place in the order of the changes; a reset does not start it again.
-        url: Where it goes.
+        url: The URL that it is sent to.
         work_item_id: The work item that changed.
         status: Its new status.
         outcome: ``pending``, ``delivered``, ``failed`` after the last attempt, or ``refused`` because the
@@ -167,7 +167,7 @@ class Webhooks:
             return self._changed.wait_for(lambda: self._waiting == 0, timeout)
 
     def clear(self) -> None:
-        """Forget the messages; those on their way are still sent."""
+        """Drop the messages; those being sent are still sent."""
         with self._changed:
             self._deliveries.clear()
 
@@ -224,7 +224,7 @@ def _payload(item: Mapping[str, Any]) -> bytes:
 
 
 def _loopback(url: str) -> SplitResult | None:
-    """Return the parts of a URL if it leads to this machine: the sandbox does not belong on a network."""
+    """Return the parts of a URL if its host is this machine: the sandbox sends nothing to a network."""
     try:
         target = urlsplit(url)
         host, _ = target.hostname, target.port
@@ -234,7 +234,7 @@ def _loopback(url: str) -> SplitResult | None:
 
 
 def _post(target: SplitResult, attempt: Attempt) -> Attempt:
-    # The name could be made to mean another machine.
+    # The name could resolve to another machine.
     host = "127.0.0.1" if target.hostname == "localhost" else str(target.hostname)
     connection = http.client.HTTPConnection(host, target.port, timeout=TIMEOUT)
     path = (target.path or "/") + (f"?{target.query}" if target.query else "")

@@ -1,1 +1,1 @@
-"""What moves: a pool of workers, and the steps of a download."""
+"""Transfers: listings, downloads, uploads and exports, and the worker pool that they use."""

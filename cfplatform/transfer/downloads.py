@@ -32,7 +32,7 @@ from .processes import ExecutorSteps
 from .receiving import Receiver, Target, asset_source
 from .steps import Job, Limits, Steps
 
-#: Folder of items that belong to no batch; the platform itself calls the batch of such projects so.
+#: Folder of items without a batch; the platform uses this name for the batch of such projects.
 DEFAULT_FOLDER = "Default"
 
 log = logging.getLogger("cfplatform.transfer")
@@ -211,7 +211,7 @@ class Downloader:
             return
         known = self._state.items(project_id, [item.id for item in group])
         targets = [Target(folder, naming.safe_name(item.id), known.get(item.id)) for item in group]
-        # An item that has its file there needs no new name.
+        # An item whose file exists needs no new name.
         are_there = [_is_there(target) for target in targets]
         elsewhere = [target.key for target, is_there in zip(targets, are_there, strict=True) if not is_there]
         self._owners = self._state.owners(elsewhere) if elsewhere else {}
@@ -220,7 +220,7 @@ class Downloader:
             yield self._job(item, target, is_there)
 
     def _job(self, item: WorkItem, target: Target, is_there: bool) -> Job:
-        """Decide whether there is anything to fetch; an item that has its file there has its name already."""
+        """Decide whether there is anything to fetch; an item whose file exists already has its name."""
         job: Job = Job(item)
         try:
             if not is_there:
@@ -240,7 +240,7 @@ class Downloader:
             if item.revision is not None and item.revision == known.revision:
                 job.wants_document = False
             elif item.revision is None and known.etag is not None:
-                # The listing does not show changes, so the storage is asked.
+                # The listing does not show changes; only the storage does.
                 job.headers = {"If-None-Match": known.etag}
         job.target = target._replace(asset=asset)
         job.is_done = not job.wants_document and job.asset is None
@@ -272,17 +272,17 @@ class Downloader:
         return target
 
     def _is_free(self, target: Target, item: WorkItem) -> bool:
-        """Tell whether no other item under way has this name, nor one that was under way when the state was queried."""
+        """Return whether no other item in progress has this name, nor one that was in progress at the state query."""
         return all(claimed.get(target.key, item.id) == item.id for claimed in (self._claimed, self._claimed_now))
 
     def _is_intact(self, job: Job, target: Target) -> bool:
-        """Tell whether the file is the one that was recorded, written with the same options."""
+        """Return whether the file is the one that was recorded, written with the same options."""
         known = target.known
         if known is None or known.injected != self._inject:
             return False
         found = self._destination.unchanged(known.path, known.written)
         if found is not None and found != known.written:
-            # It was copied or restored. Its new time saves reading it the next time.
+            # It was copied or restored. Recording its new time avoids reading it again next time.
             self._state.remember(job.project_id, job.item.id, target.key, known._replace(mtime_ns=found.mtime_ns))
         return found is not None
 
@@ -340,18 +340,18 @@ class Downloader:
             self._remove(earlier)
 
     def _remove(self, known: FinishedItem | FinishedAsset) -> bool:
-        """Remove a file that an item does not have any more, if nobody touched it since; return whether it is gone."""
+        """Remove a file that an item no longer has, unless it was changed since; return whether it is gone."""
         *folders, name = known.path.split("/")
         inner = [local.ASSETS_FOLDER] if isinstance(known, FinishedAsset) else []
         stem = name.removesuffix(naming.extension(name))
-        # The state file is not trusted with a path: only one that this code could have chosen is removed.
+        # Paths in the state file are untrusted: only one that this code could have chosen is removed.
         is_ours = all(naming.safe_name(part) == part for part in (*folders, stem))
         is_ours = is_ours and len(folders) == 1 + len(inner) and folders[1:] == inner
         return is_ours and self._destination.remove_unchanged(known.path, known.written)
 
 
 class Rehearsal:
-    """Stands for :class:`Steps` in a dry run: nothing is fetched, and every job is done."""
+    """Replaces :class:`Steps` in a dry run: nothing is fetched, and every job is done."""
 
     def run(self, jobs: Iterable[Job]) -> Generator[Job]:
         """Yield the jobs."""
@@ -370,7 +370,7 @@ def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
 
 
 def _is_there(target: Target) -> bool:
-    """Tell whether the known file of an item has this path."""
+    """Return whether the known file of an item has this path."""
     return target.known is not None and _has_stem(target.known.path, target.path(""))
 
 

@@ -34,7 +34,7 @@ from ..resources import Export, ExportContent, ExportFormat, ExportStatus
 from ..resources.results import ExportDownloadOptions, WaitOptions
 from . import pagination, resumable
 
-#: Projects and batches in one export, at the most (official client's documentation).
+#: Maximum number of projects and of batches in an export (official client's documentation).
 MAX_PROJECTS = 50
 MAX_BATCHES = 100
 #: Seconds between two polls after a while, unless the caller passes another number.
@@ -42,10 +42,10 @@ POLL_INTERVAL = 5.0
 #: Seconds before the second poll, and the factor by which each wait is longer than the one before.
 FIRST_POLL = 1.0
 POLL_GROWTH = 1.3
-#: Seconds that one poll may take, even where less is left: so that there is at least one.
+#: Seconds that one poll may take even if less time is left, which ensures at least one poll.
 POLL_TIMEOUT = 2.0
 
-#: How often a conflict is attributed to another export although none is listed as running.
+#: How often a status 409 is attributed to another export although none is listed as running.
 MAX_UNSEEN_CONFLICTS = 5
 
 
@@ -58,9 +58,9 @@ def request_body(
     batch_ids: Iterable[Any] | None,
     dates: dict[str, DatetimeLike | None],
 ) -> dict[str, Any]:
-    """Return the body of the request; refuse what the platform would refuse or take for something else."""
+    """Return the body of the request; refuse what the platform would refuse or misread."""
     if not isinstance(name, str) or not name.strip():
-        raise InvalidParameterError(f"name must be a text that is not blank, not {shown(name)}.", parameter="name")
+        raise InvalidParameterError(f"name must be a non-empty string, not {shown(name)}.", parameter="name")
     body: dict[str, Any] = {"name": name.strip(), "format": _member("format", format, ExportFormat)}
     if content is not None:
         body["content"] = _member("content", content, ExportContent)
@@ -93,12 +93,12 @@ def _ids(name: str, ids: Iterable[Any] | None, check: Callable[[str, Any], str],
     unique = params.unique_ids(name, ids, check)
     if not unique:
         raise InvalidParameterError(
-            f"{name} is empty, which the platform takes for everything. Leave it out if that is what you want.",
+            f"{name} is empty, which selects everything on the platform. Leave it out to select everything.",
             parameter=name,
         )
     if len(unique) > most:
         raise InvalidParameterError(
-            f"{name} has {len(unique)} ids; one export takes {most} at the most.", parameter=name
+            f"{name} has {len(unique)} ids; the maximum for an export is {most}.", parameter=name
         )
     return unique
 
@@ -171,7 +171,7 @@ class Exports:
                 problem: CFPlatformError = error.with_traceback(None)
             newest = self._newest()
             if lost or not isinstance(problem, ConflictError):
-                # The server may have acted though its response was lost, so list before repeating the request.
+                # The server may have created it although the response was lost, so list before repeating the request.
                 made = next((each for each in newest if each.id not in known and each.name == body["name"]), None)
                 if made is not None:
                     return made
@@ -185,10 +185,10 @@ class Exports:
                 lost = True
 
     def _wait_for_running(self, refusal: ConflictError, running: Export | None, deadline: float) -> None:
-        """Wait for the export that is in the way; raise the refusal when it is still there at the deadline."""
+        """Wait for the running export that blocks this one; raise the refusal if it still runs at the deadline."""
         left = deadline - time.monotonic()
         if left > 0:
-            # How it ends does not matter, as long as it does; if it does not, the next refusal is the last.
+            # Its outcome does not matter; if it does not end, the next refusal is the last.
             with contextlib.suppress(ExportError, NotFoundError):
                 if running is not None:
                     self.wait(running.id, WaitOptions(timeout=left))
@@ -197,11 +197,11 @@ class Exports:
                     SINGLE.sleep(min(FIRST_POLL, left))
             return
         if running is not None:
-            # Instead of the server message, which is kept in the response and may not say which.
+            # Instead of the server message, which is kept in the response and may not name the export.
             known_as = f" (request id {refusal.request_id})" if refusal.request_id else ""
             refusal.message = (
                 f"{refusal.method} {refusal.url} failed with status 409. Export {running.id} ({running.name!r}) is "
-                f"{running.status}, and a space makes one at a time.{known_as}"
+                f"{running.status}, and a space runs one export at a time.{known_as}"
             )
             refusal.parameter = "wait_for_running"
             refusal.hint = "Wait for it with wait_for_export(), or pass wait_for_running=True."
@@ -232,7 +232,7 @@ class Exports:
                     problem = error.with_traceback(None)
                     break
                 except InvalidResponseError as error:
-                    # Such as the page of a proxy; the next poll may fare better.
+                    # Such as the page of a proxy; the next poll may succeed.
                     problem = error.with_traceback(None)
                 else:
                     problem = None
@@ -297,7 +297,7 @@ class Exports:
         reporter: progress.ProgressReporter,
         run: Run,
     ) -> None:
-        """Fetch an archive, read all of it and save it; where an earlier run left damaged bytes, fetch it again."""
+        """Download an archive, verify and save it; if an earlier run left damaged bytes, download it again."""
 
         def renew() -> str:
             return _link(self.get(export.id, run))
@@ -320,7 +320,7 @@ class Exports:
                 part.discard()
             if damage is None:
                 return
-            # Any other refusal may come of one wrong bit as well.
+            # A single wrong bit can cause any other refusal as well.
             if not continued:
                 raise damage
 
@@ -347,7 +347,7 @@ def _succeeded(export: Export) -> Export:
         raise _with_export(
             ExportFailedError(
                 f"Export {export.id} ({export.name!r}) failed: {export.error or 'the platform gave no reason'}. "
-                "Fix the cause and create another one."
+                "Fix the cause and create a new export."
             ),
             export,
         )
@@ -391,6 +391,6 @@ def _damage(path: Path) -> DownloadError | None:
 
 
 def _is_there(target: Path, *, folder: bool) -> bool:
-    """Tell whether an archive was downloaded earlier: both kinds get their names only when they are complete."""
+    """Return whether an archive was downloaded earlier: both kinds get their names only when they are complete."""
     found = target.is_dir() if folder else target.is_file()
     return found and not target.is_symlink()

@@ -12,7 +12,7 @@ from ..exceptions import InvalidResponseError
 #: Bytes that a name can have, with every letter escaped, and its quotes.
 LONGEST_NAME = 6 * len("info") + 2
 
-#: An escape hides the byte behind it. Two bytes for two, so that positions stay.
+#: An escape hides the byte after it. Replaced by as many bytes, so that positions do not change.
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _OPENING = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{()[ \t\r\n]*(?=[^ \t\r\n])(\}?)")
 #: A member of this name, or what may become one when more has come.
@@ -23,10 +23,10 @@ _NO_MARKS = bytes(byte for byte in range(256) if byte not in b'"{}[]')
 
 
 class Rewriter:
-    """Edits a document where its first part says that the edit belongs, and finds out whether that was right.
+    """Edits a document at the position found in its first part, and finds out whether that was right.
 
-    It was not if an ``info`` follows behind the first part, or a second one, which is the one that parsers take. Then
-    what was written has to be written again.
+    It was not if an ``info`` follows after the first part, or a second one, which takes precedence in parsers. Then
+    the document has to be written again.
 
     Args:
         head: The first part, in pieces.
@@ -82,9 +82,9 @@ def _may_hold(piece: bytes) -> bool:
 
 
 class Scanner:
-    """Finds where ``info.asset_url`` stands in a document, given in pieces of any size.
+    """Finds the position of ``info.asset_url`` in a document, given in pieces of any size.
 
-    Brackets are counted, and only a member ``info`` of the document itself is parsed, when all of it has come.
+    Brackets are counted, and only the top-level member ``info`` is parsed, once it is complete.
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class Scanner:
         return edit(asset_url, self._document or Members(0, False), self._info)
 
     def feed(self, piece: bytes, *, last: bool = False) -> None:
-        """Take the next piece; ``last`` says that none follows."""
+        """Process the next piece; ``last`` is set for the last one."""
         data = self._rest + piece
         stop = self._scan(data, last)
         self._rest = data[stop:]
@@ -118,7 +118,7 @@ class Scanner:
             at, self._depth = opening.start(1), 1
             self._document = Members(self._position + at, bool(opening[2]))
         plain = _ESCAPE.sub(b"__", data) if b"\\" in data else data
-        # A backslash at the end hides a byte that has not come yet.
+        # A backslash at the end escapes a byte that has not arrived yet.
         stop = len(data) if last else len(plain.rstrip(b"\\"))
         # With one character for each byte, positions stay; made only where it is needed.
         text = ""
@@ -145,7 +145,7 @@ class Scanner:
         return stop
 
     def _found(self, text: str, value: tuple[int, int]) -> None:
-        """Remember an ``info``; of several members of one name the last one counts."""
+        """Record an ``info``; of several members with the same name, the last one counts."""
         start, by = value[0], self._position
         self._info = None
         if text.startswith("{", start):
@@ -159,7 +159,7 @@ class Scanner:
         marks = plain.translate(_ONE_BRACKET, _NO_MARKS)
         if self._in_string:
             marks = b'"' + marks
-        # Neighbours open and close a string, or close one and open the next: what is left stays what it is.
+        # Adjacent quotes open and close a string, or close one and open the next, so removing both changes nothing.
         marks = marks.replace(b'""', b"")
         self._in_string = marks.count(b'"') % 2 == 1
         if b'"' in marks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-#: Sizes that are remembered to estimate the next one.
+#: Number of recent sizes from which the next one is estimated.
 RECENT = 8
 
 
@@ -16,11 +16,11 @@ class OverBudgetError(Exception):
 class MemoryBudget:
     """Counts documents and their bytes, from the moment at which they are fetched until they are handed out.
 
-    Large documents take turns, small ones do not notice. It must be used with a lock held.
+    Large documents take turns; small ones are not delayed. It must be used with a lock held.
 
     Args:
-        limit: Bytes of all documents together, at the most; a larger document is admitted alone.
-        documents: Documents that are fetched and not handed out, at the most.
+        limit: Maximum bytes of all documents together; a larger document is admitted alone.
+        documents: Maximum number of documents that are fetched and not handed out.
     """
 
     def __init__(self, limit: int, documents: int) -> None:
@@ -34,8 +34,8 @@ class MemoryBudget:
 
     @property
     def expected(self) -> int:
-        """The estimated size of a document: the least of the last ones. So a large one among small ones delays none,
-        and where all are large few are begun in vain."""
+        """The estimated size of a document: the smallest of the last ones. One large document
+        among small ones delays none, and if all are large, few are started in vain."""
         return min(self._recent, default=0)
 
     def admit(self, job: Any, *, is_awaited: bool) -> bool:
@@ -43,7 +43,7 @@ class MemoryBudget:
 
         Args:
             job: Its job.
-            is_awaited: Whether nothing is released before this one is there, so that it is admitted in any case.
+            is_awaited: Whether nothing is released before this document arrives, so that it is admitted in any case.
         """
         if self._held >= self.documents and not is_awaited:
             return False
@@ -58,7 +58,7 @@ class MemoryBudget:
     def reserve(self, job: Any, size: int, is_all: bool, *, is_awaited: bool) -> bool:
         """Reserve the bytes of a document; return whether there was memory for them, and release it if not.
 
-        Unless these are all (``is_all``), and if there is no memory, the document comes again alone.
+        If there is no memory, the document is requested again alone, unless these bytes are all (``is_all``).
         """
         if not self._take(job.reserved, size, is_awaited):
             job.size = size if is_all else self.limit

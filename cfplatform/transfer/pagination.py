@@ -1,4 +1,4 @@
-"""Pages to dicts: follow the cursor, never the emptiness of a page, and stop where a cursor goes round."""
+"""Pages to dicts: follow the cursor even past empty pages, and stop if the cursors form a loop."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ..exceptions import APIError, CFPlatformError, InvalidResponseError
 from ..http.background import Background
 from ..params import Query
 
-#: Cursors remembered, to notice a listing that goes round: at 100 items a page, laps of up to 5 million items.
+#: Number of recent cursors kept to detect a loop: at 100 items a page, loops of up to 5 million items.
 REMEMBERED_CURSORS = 50_000
-#: Ids remembered, to drop what neighbouring pages repeat: about 100 pages.
+#: Number of recent ids kept to drop items that neighbouring pages repeat: about 100 pages.
 REMEMBERED_IDS = 10_000
-#: Empty pages in a row that are followed before it is taken for a fault.
+#: Consecutive empty pages that are followed before the listing fails.
 MAX_EMPTY_PAGES = 1_000
-#: Statuses by which a server says that it does not know a cursor any more.
+#: Statuses of a server that no longer knows a cursor.
 _CURSOR_REFUSED = (400, 410)
 
-#: A total above this is no count of items; progress bars cannot show it either.
+#: A total above this is not a plausible count of items; progress bars cannot show it either.
 MAX_TOTAL = 10**15
 
-#: Pages of a listing after which the next one is requested while a page is read. A reader that has come so far mostly
-#: reads on; one that stops earlier has caused no needless request, and one that stops later a single one.
+#: Pages of a listing after which the next one is requested while a page is read. A reader that got this far usually
+#: continues; one that stops earlier causes no needless request, and one that stops later a single one.
 PREFETCH_AFTER = 10
 #: Listings whose first pages are fetched at the same time.
 LISTINGS_AT_ONCE = 4
 #: Seconds that a page must take to be worth prefetching. A thread that shares the interpreter with the reader costs a
-#: third of a millisecond, so where there is nothing to wait for it would only make a listing slower.
+#: third of a millisecond, so if pages arrive at once it would only make a listing slower.
 WORTH_A_THREAD = 0.005
 
 #: Fetches one page: takes the query, returns the parsed body.
@@ -53,22 +53,22 @@ def iterate_pages(
     A bare array, an old form without paging, is yielded as ``{"items": [...]}``.
 
     With ``restart``, for a reader that drops ids it has seen as :func:`items` does, a cursor that the server refuses
-    in the middle makes a listing begin again, where it began. Only once, and only while that reader still
-    remembers all ids: up to 10 000 items. Beyond that the refusal is raised, since repeats could not be recognised.
+    in the middle restarts the listing, once, and only while that reader still has all ids: up to 10 000 items.
+    Beyond that the refusal is raised, since repeats could not be recognised.
 
     With ``begin``, once a second listing is needed, the first pages of four are fetched at the same time. Further
     pages are not: in the order of the platform a listing is read to its end before the next one begins, so they would
-    only be kept waiting. With ``limit`` nobody knows which listing will be the last one, so none is begun early.
+    only wait. With ``limit`` it is unknown which listing will be the last one, so none is started early.
 
     Args:
         fetch: Fetches a page when it is needed.
         queries: Of each listing; sent with every page of it.
         cursor: Where to begin.
         begin: Begins to fetch a page before it is needed, from the tenth page on, and never more than one.
-        limit: How many items the reader takes at the most, so that no page is prefetched that it may not need.
+        limit: Maximum number of items that the reader takes, so that no needless page is prefetched.
 
     Raises:
-        InvalidResponseError: If a page cannot be one, or the cursor stands still or goes round.
+        InvalidResponseError: If a page is not valid, or the cursor repeats.
     """
     if len(queries) == 1:
         return _pages_of(_Source(fetch, begin), queries[0], cursor, restart, None, limit)
@@ -122,7 +122,7 @@ def _pages_of(
             try:
                 found = None
                 if pending is not None:
-                    # A failure says nothing about now: the reader may have taken an hour to come here.
+                    # The failure may be old: the reader may have taken an hour to get here.
                     with contextlib.suppress(Exception):
                         found = pending.result()
                 if found is None:
@@ -151,8 +151,8 @@ def _pages_of(
             if goes_round:
                 # Only now, because the page itself was new.
                 problem = InvalidResponseError(
-                    f"Page {number} of the listing names a cursor that was used before, so it would never end. "
-                    "What was yielded so far is complete up to here; report this to CloudFactory."
+                    f"Page {number} of the listing repeats an earlier cursor, so the listing would never end. "
+                    "The items up to here are complete. Report this to CloudFactory."
                 )
                 problem.cursor = cursor
                 raise problem
@@ -167,12 +167,12 @@ def _at(query: Query, cursor: str | None) -> Query:
 
 
 def fresh(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Iterator[list[dict[str, Any]]]:
-    """Yield of each page the items that did not come before.
+    """Yield the new items of each page.
 
     Neighbouring pages may overlap; an id is dropped if it was among the last 10 000, so memory stays bounded.
 
     Raises:
-        InvalidResponseError: If an item is not an object or its id is not a text or a whole number; items before it
+        InvalidResponseError: If an item is not an object or its id is not a string or an integer; items before it
             were yielded.
     """
     if limit == 0:
@@ -188,7 +188,7 @@ def fresh(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Itera
         yield found
         if odd is not None:
             raise InvalidResponseError(
-                f"Item {odd} on page {number} of the listing has no id that is a text or a whole number."
+                f"Item {odd} on page {number} of the listing has no id that is a string or an integer."
             )
 
 
@@ -218,7 +218,7 @@ def _checked_page(page: Any, number: int) -> dict[str, Any]:
 
 
 def _next_cursor(page: dict[str, Any], query: Query, number: int) -> str | None:
-    """Read the next cursor in either spelling; a null in one means "look at the other"."""
+    """Read the next cursor in either spelling; a null in one means that the other one counts."""
     meta = page.get("meta")
     if not isinstance(meta, dict):
         size = next((int(value) for key, value in query if key == "limit"), None)
@@ -231,12 +231,12 @@ def _next_cursor(page: dict[str, Any], query: Query, number: int) -> str | None:
     if following is None or following == "":
         return None
     if isinstance(following, (dict, list, bool)):
-        raise InvalidResponseError(f"Page {number} of the listing names a cursor that is not a text.")
+        raise InvalidResponseError(f"Page {number} of the listing names a cursor that is not a string.")
     return str(following)
 
 
 def _unseen(entries: list[Any], seen: _Window) -> tuple[list[dict[str, Any]], int | None]:
-    """Return the items that are new, and the index of the first that is none; what follows that is not looked at."""
+    """Return the new items, and the index of the first invalid one, after which nothing is checked."""
     if seen.add_all(entries):
         return entries, None
     found: list[dict[str, Any]] = []
@@ -251,7 +251,7 @@ def _unseen(entries: list[Any], seen: _Window) -> tuple[list[dict[str, Any]], in
 
 
 class _Window:
-    """Remembers the hashes of the last texts, at least ``size`` and about a quarter more: bounded memory."""
+    """Keeps the hashes of the last texts, at least ``size`` and about a quarter more: bounded memory."""
 
     def __init__(self, size: int, *known: str | None) -> None:
         self._part = -(-size // 4)
@@ -259,15 +259,15 @@ class _Window:
         self._parts = deque([set(map(hash, known))], maxlen=5)
 
     def add(self, text: str) -> bool:
-        """Remember a text; return whether it was new."""
+        """Add a text; return whether it was new."""
         key = hash(text)
         known = any(key in part for part in self._parts)
-        # Again also if it is known, so that what is seen now is not forgotten first.
+        # Added again even if it is known, so that recent texts are not dropped first.
         self._remember({key})
         return not known
 
     def add_all(self, entries: list[Any]) -> bool:
-        """Remember the ids of a page if all of them are texts and new, which takes a tenth of looking at each."""
+        """Add the ids of a page if all of them are new strings, ten times as fast as one by one."""
         try:
             ids = [entry["id"] for entry in entries]
         except (KeyError, TypeError):

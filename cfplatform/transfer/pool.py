@@ -4,8 +4,8 @@ The caller's thread reads the jobs and hands out what is finished, so an iterabl
 to be done for a job is cut into tasks; whichever worker is free takes the next one.
 
 A worker is started when there is work for it and those before it leave the interpreter idle, and it stays. Only one
-thread computes at a time, so where a server responds at once two of them do less than one; where each response takes a
-while, all are started after the first look.
+thread computes at a time, so if a server responds at once, two of them do less than one; if each response takes a
+while, all are started after the first check.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .memory import MemoryBudget, OverBudgetError
 
 #: Seconds that a group waits for more jobs while the caller has none to give.
 LINGER = 0.05
-#: Seconds after which the caller's thread looks around while it waits: an untimed wait cannot be interrupted by Ctrl-C
-#: on Windows.
+#: Seconds between the checks of the caller's thread while it waits: an untimed wait cannot be interrupted by Ctrl-C on
+#: Windows.
 LOOK = 0.25
-#: Seconds in which the results that come are handed out together while there is more to do: a caller's thread that is
-#: woken for each one takes the interpreter from the workers.
+#: Seconds over which results are collected and handed out together while there is more to do: waking the caller's
+#: thread for each one would slow down the workers.
 NAP = 0.005
-#: Seconds for which the workers are looked at before another one is started.
+#: Seconds for which the workers are measured before another one is started.
 FIRST_LOOK = 0.03
-#: The part of that time for which they computed, from which on another one would take the interpreter from them.
+#: The share of that time spent computing above which no other worker is started: it would only slow down the others.
 BUSY = 0.6
 #: Seconds that the end of a run waits for threads that are still in a request. They are daemons and end by themselves.
 JOIN_TIMEOUT = 1.0
@@ -65,19 +65,19 @@ class Pool(Generic[J]):
     it is full, when nothing can join it any more, or when nothing has joined it for a moment.
 
     Args:
-        workers: Threads, at the most. Where none can be started, the caller's thread does the work while it waits for
+        workers: Maximum number of threads. If none can be started, the caller's thread does the work while it waits for
             results.
         handle: The step for a group.
-        size: Jobs in a group, at the most.
-        window: Jobs, at the most, that came in and did not go out.
-        concerns_all: Tells whether an error of a job's step would meet every other job too.
+        size: Maximum number of jobs in a group.
+        window: Maximum number of jobs that were accepted and not handed out.
+        concerns_all: Returns whether an error of a job's step would affect every other job too.
         ordered: Hand out jobs in the order in which they came, not as they finish.
         budget: Limits what is fetched before it is taken.
-        on_wait: Called now and then by the caller's thread while it waits.
-        name: How the names of the threads begin.
+        on_wait: Called periodically by the caller's thread while it waits.
+        name: Prefix of the thread names.
 
     Attributes:
-        stop: Set when the run has ended; for waits and reads that are to end early.
+        stop: Set when the run has ended; ends waits and reads early.
     """
 
     def __init__(
@@ -109,12 +109,12 @@ class Pool(Generic[J]):
         self._has_result = threading.Condition(self._lock)
         self._threads: list[threading.Thread] = []
         self._idle = 0
-        # Workers that are known to be of use, and whether the one after them waits to see whether it is.
+        # Number of workers known to be useful, and whether the next one is measuring whether it would be.
         self._useful = 1
         self._is_watching = False
         #: Seconds of processor time of the workers' finished steps.
         self._computed = 0.0
-        # What is to be done: first what has an order, then a full group, then the rest.
+        # Pending work: first what has an order, then a full group, then the rest.
         self._first: list[tuple[int, J, Step[J]]] = []
         self._group: list[J] = []
         # The first group is full sooner, so that first results come soon.
@@ -125,23 +125,23 @@ class Pool(Generic[J]):
         self._feeding = 0
         self._is_listed = False
         self._admitted = self._done = self._handed_out = 0
-        #: What waits for the caller, by its turn: as it came, or as it finished.
+        #: Finished jobs that wait for the caller, by position: in input order or in order of completion.
         self._finished: dict[int, J] = {}
         self._fatal: BaseException | None = None
 
     def run(self, jobs: Iterable[J], begin: Callable[[J], object]) -> Generator[J, None, None]:
         """Yield the jobs when they are finished. Closing the generator cancels what is under way.
 
-        Jobs are taken from the iterable in the caller's thread and only as far ahead as there is use for. If it raises,
+        Jobs are taken from the iterable in the caller's thread, with prefetch limited by the window. If it raises,
         what was taken is finished first.
 
         Args:
-            jobs: What is to be done.
+            jobs: The jobs.
             begin: Called with each job, in the caller's thread; submits its first step, or finishes it.
         """
         source = iter(jobs)
         listing_error: Exception | None = None
-        # While the interpreter shuts down a thread may be frozen with a lock in its hands, so a run that was left open
+        # During interpreter shutdown a thread may be frozen while it holds a lock, so a run that was left open
         # is ended before that.
         atexit.register(self._end, EXIT_TIMEOUT)
         try:
@@ -173,26 +173,26 @@ class Pool(Generic[J]):
     # --- What steps use --------------------------------------------------------------------------------------
 
     def submit(self, step: Step[J], jobs: list[J]) -> None:
-        """Have a step done when nothing else is to be done first."""
+        """Queue a step with the lowest priority."""
         with self._lock:
             self._rest.append((step, jobs))
             self._call_worker()
 
     def submit_first(self, step: Step[J], jobs: Iterable[J]) -> None:
-        """Have a step done for each of some jobs before others: earlier ones first, as far as the budget allows."""
+        """Queue a step for each job before other work: earlier jobs first, as far as the budget allows."""
         with self._lock:
             for job in jobs:
                 heapq.heappush(self._first, (job.index, job, step))
                 self._call_worker()
 
     def submit_together(self, job: J, *, is_urgent: bool = False) -> None:
-        """Have a job handled with others, or with those that there are."""
+        """Queue a job to be handled in a group."""
         with self._lock:
             self._group.append(job)
             self._grew_at = time.monotonic()
             if is_urgent:
                 self._full = 1
-            # With the first of a group somebody begins to wait for the others.
+            # The first job of a group starts the wait for the others.
             self._call_worker()
 
     def reserve(self, job: J, size: int, *, is_all: bool = True) -> None:
@@ -201,10 +201,10 @@ class Pool(Generic[J]):
         Args:
             job: Its job.
             size: The bytes that it has.
-            is_all: Whether there are no more to come; else, where there is no memory, it comes again alone.
+            is_all: Whether no more bytes follow; otherwise, without memory, the document is requested again alone.
 
         Raises:
-            OverBudgetError: If others have to go first; then nothing is reserved, and the job is to be submitted again.
+            OverBudgetError: If others have priority; then nothing is reserved, and the job must be submitted again.
         """
         if self._budget is None:
             return
@@ -250,7 +250,7 @@ class Pool(Generic[J]):
             self._has_work.notify_all()
 
     def _next_finished(self) -> list[J]:
-        """Return the next jobs to hand out, none when all are; work where nobody else does."""
+        """Return the next jobs to hand out, none at the end; do the work if there are no workers."""
         may_nap = self._budget is None
         while True:
             # Stopped from another thread, steps end without finishing their jobs.
@@ -275,7 +275,7 @@ class Pool(Generic[J]):
                 self._on_wait()
 
     def _take_finished(self) -> list[J] | None:
-        """Return what can be handed out now, ``None`` if that is nothing yet, none when all was."""
+        """Return the jobs that can be handed out now: ``None`` if there are none yet, an empty list at the end."""
         found: list[J] = []
         # All at once: a caller that takes the lock for each keeps the workers from theirs.
         while self._handed_out in self._finished:
@@ -287,14 +287,14 @@ class Pool(Generic[J]):
                 self._has_work.notify()
                 self._wake_if_wanted()
                 break
-        # What is finished is handed out even where the run fails: of an upload nothing else remembers it.
+        # Finished jobs are handed out even if the run fails: for uploads there is no other record of them.
         if not found and self._fatal is not None:
             raise self._fatal
         return found if found or (self._is_listed and self._admitted == self._handed_out) else None
 
     def _end(self, timeout: float = JOIN_TIMEOUT) -> None:
         if self._pid != os.getpid():
-            # A forked child has copies of the run and of its locks, but not the threads that would give them back.
+            # A forked child has copies of the run and of its locks, but not the threads that would release them.
             return
         with self._lock:
             self._stop_all()
@@ -337,7 +337,7 @@ class Pool(Generic[J]):
             with self._lock:
                 share = (self._computed - before) / (time.monotonic() - began)
                 if share < BUSY and not was_idle and not self._idle:
-                    # As many as would compute all the time between them, if they stay like this.
+                    # As many as would together use all the computing time at the current rate.
                     self._useful = math.ceil((len(self._threads) - 1) / max(share, 0.001))
                     self._is_watching = False
                     return True
@@ -360,7 +360,7 @@ class Pool(Generic[J]):
                     # A copy, because each may be raised.
                     self.fail(job, copy.copy(error))
         except BaseException as error:
-            # A fault of our own: it must reach the caller, not die with the thread.
+            # A bug of ours: it must reach the caller, not end with the thread.
             self.abort(error)
 
     # --- With the lock held ----------------------------------------------------------------------------------
@@ -379,7 +379,7 @@ class Pool(Generic[J]):
             self._has_work.notify()
         elif len(self._threads) < self._workers and not self._is_watching and not self.stop.is_set():
             is_watching = len(self._threads) >= self._useful
-            # In the context of who starts it, so that a tracer knows which trace the requests belong to.
+            # In the caller's context, so that a tracer can attribute the requests.
             work = functools.partial(contextvars.copy_context().run, self._work, is_watching)
             thread = threading.Thread(target=work, name=f"{self._name}-{len(self._threads)}", daemon=True)
             try:
@@ -387,7 +387,7 @@ class Pool(Generic[J]):
                 self._threads.append(thread)
                 self._is_watching = is_watching
             except (RuntimeError, MemoryError):
-                # Then those that there are do the work, at worst the caller's; the next task tries again.
+                # Then the existing threads do the work, at worst the caller's; the next task tries again.
                 pass
         if not self._threads:
             self._has_result.notify()

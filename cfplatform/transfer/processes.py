@@ -55,7 +55,7 @@ def checked(executor: Executor | None) -> Executor | None:
     """Check that it is an executor."""
     if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
         raise InvalidParameterError(
-            f"executor must be a concurrent.futures.Executor object or have such a submit(), not {shown(executor)}.",
+            f"executor must be a concurrent.futures.Executor, or have a compatible submit(), not {shown(executor)}.",
             parameter="executor",
         )
     return executor
@@ -92,8 +92,8 @@ def _transport(settings: Settings) -> Transport:
 
 
 def download_chunk(chunk: Chunk) -> Report:
-    """Download the items of a chunk; everything that goes wrong on the way comes back as data."""
-    # Copies, because an executor of threads hands over the caller's own.
+    """Download the items of a chunk; errors are returned as data."""
+    # Copies, because an executor of threads passes the caller's objects.
     jobs = [copy.copy(job) for job in chunk.jobs]
     for job in jobs:
         job.saved = []
@@ -117,8 +117,8 @@ def download_chunk(chunk: Chunk) -> Report:
 def _ensure_wanted(mark: Path) -> None:
     if not os.path.lexists(mark):
         raise DownloadError(
-            f"A worker on {socket.gethostname()!r} does not see what the caller wrote into the destination: "
-            f"{str(mark)!r} is not there. Workers must have the caller's folder under the same path."
+            f"A worker on {socket.gethostname()!r} cannot see the caller's files in the destination: "
+            f"{str(mark)!r} is missing. Workers must have the caller's folder under the same path."
         )
 
 
@@ -128,7 +128,7 @@ def _ensure_wanted(mark: Path) -> None:
 class ExecutorSteps:
     """Runs jobs as :class:`Steps` does, but in the processes of an executor, which is not shut down.
 
-    ``keep`` is called in the caller's thread with a job and each thing that was saved of it; it writes the state.
+    ``keep`` is called in the caller's thread with a job and each file that was saved for it; it writes the state.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class ExecutorSteps:
         finally:
             # A forked child has a copy of this, which must not end its parent's run.
             if pid == os.getpid():
-                # First, because its absence stops the workers.
+                # First, because removing it stops the workers.
                 mark.discard()
                 self._end()
 
@@ -212,7 +212,7 @@ class ExecutorSteps:
                     f"{str(mark.parent)!r} was removed while other processes were using it. What is finished is kept; "
                     "run it again to fetch what is missing."
                 )
-            # Otherwise another process would remove it after a day as left behind.
+            # Otherwise another process would remove it as abandoned after a day.
             os.utime(mark)
         try:
             future = self._executor.submit(download_chunk, chunk)
@@ -244,8 +244,8 @@ class ExecutorSteps:
         words = printable(blank(str(error), self._settings.api_key))[:200]
         return DownloadError(
             f"The executor could not finish its work ({type(error).__name__}: {words}). A worker process may have "
-            "died, or the executor was shut down. What is finished is kept; run it again, with an executor "
-            "that works, to fetch only what is missing."
+            "died, or the executor was shut down. What is finished is kept; run it again, with a working "
+            "executor, to fetch only what is missing."
         )
 
     def _end(self) -> None:

@@ -25,8 +25,8 @@ from .steps import Job
 
 #: Bytes at the beginning and at the end of a large document that are checked.
 END = 4096
-#: The extension of an asset whose URL and media type give none. There is always one, so that no name of an asset can
-#: be another one's name with its extension.
+#: The extension of an asset whose URL and media type give none. There is always one, so that no asset name can
+#: equal another one with its extension.
 DEFAULT_EXTENSION = ".bin"
 
 
@@ -48,12 +48,12 @@ class Target(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What no other item may share."""
+        """The path that no other item may share."""
         return naming.collision_key(self.path(""))
 
 
 class Receiver:
-    """Saves the files of jobs whose ``target`` is a :class:`Target`, and reports what to remember of them.
+    """Saves the files of jobs whose ``target`` is a :class:`Target`, and reports what to record.
 
     ``keep`` is called in the thread of the pool with the job and what was saved of it.
     """
@@ -72,7 +72,7 @@ class Receiver:
         self._inject = inject
 
     def document(self, job: Job, stream: ObjectStream) -> None:
-        """Save one document, unless the storage says that it is unchanged."""
+        """Save one document, unless the storage reports that it is unchanged."""
         if stream.status_code == 304:
             return
         item = job.item
@@ -145,7 +145,7 @@ def _extension(asset_url: str, media_type: str) -> str:
 
 
 def _taken(pieces: list[bytes]) -> Iterator[bytes]:
-    """Yield pieces so that nothing holds them any longer."""
+    """Yield pieces and drop each reference to them."""
     pieces.reverse()
     while pieces:
         yield pieces.pop()

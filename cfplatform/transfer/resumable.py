@@ -26,16 +26,16 @@ from .steps import should_renew
 #: Folder inside the state folder that holds them.
 FOLDER = "resume"
 _DATA, _NOTE = "data", "note.json"
-#: Bytes of one object, at the most: 1 TiB. No disk has that; it guards against a server that sends nonsense.
+#: Maximum size of an object: 1 TiB. It guards against a faulty server.
 MAX_BYTES = 1 << 40
-#: Seconds after which a part that has not grown is removed: what it belongs to is not wanted any more.
+#: Seconds after which a part that has not grown is removed as abandoned.
 KEPT_FOR = 7 * 24 * 3600
 #: Seconds without growth after which a part counts as left behind where files cannot be locked.
 QUIET = 60.0
 
 
 class _Span(NamedTuple):
-    """What a ``Content-Range`` says: first and last byte, and the total size where it is known."""
+    """The values of a ``Content-Range``: first and last byte, and the total size if it is known."""
 
     first: int
     last: int
@@ -46,7 +46,7 @@ class Resumable:
     """The file that an object is collected in.
 
     It has a folder, and belongs to whoever holds the lock on it. A part whose lock is free was left behind and is
-    continued, whichever machine it was begun on. Where files cannot be locked, a part that has not grown for a minute
+    continued, whichever machine it was started on. If files cannot be locked, a part that has not grown for a minute
     counts as left behind, and is copied, since its owner may come back. So nothing ever writes to a file that another
     process uses, nor to one that has its final name.
 
@@ -71,7 +71,7 @@ class Resumable:
             self._outer = local.Folder(root, local.STATE_FOLDER, FOLDER, make=True)
             self._folder, descriptor = self._claim()
             self._file = os.fdopen(descriptor, "r+b", buffering=0)
-            #: What the storage said that the object is, in the response that brought its first byte.
+            #: The content type of the object, from the response with its first byte.
             self.media_type: str
             self._etag, self.total, self.media_type = self._read_note()
         if self._etag is None:
@@ -210,7 +210,7 @@ class Resumable:
         span = _span(text)
         plain = stream.is_plain
         if span is None and (text is not None or stream.status_code == 206):
-            raise self._refused("a part that does not say which one it is")
+            raise self._refused("a part without a valid Content-Range")
         if span is not None and not (plain and self._fits(span, stream.etag)):
             raise self._refused("a part of another object, or another part of it")
         first = span.first if span is not None else 0
@@ -233,7 +233,7 @@ class Resumable:
             raise IncompleteDownloadError(f"The storage sent {self._size} of {self.total or 'unknown'} bytes.")
 
     def _fits(self, span: _Span, etag: str | None) -> bool:
-        """Tell whether a part begins where there are bytes already, and belongs to the same object."""
+        """Return whether a part begins within the bytes on disk, and belongs to the same object."""
         if span.first > self._size:
             return False
         if span.first == 0:
@@ -247,11 +247,11 @@ class Resumable:
         return IncompleteDownloadError(f"The storage sent {what}; the object is fetched from its start.")
 
     def is_complete(self, refusal: APIError) -> bool:
-        """Tell whether a status 416 means that there was nothing left to send."""
+        """Return whether a status 416 means that nothing was left to send."""
         if refusal.status_code != 416 or not self.position():
             return False
-        said = refusal.response.headers.get("content-range", "") if refusal.response else ""
-        return said == f"bytes */{self._size}" and self.total in (None, self._size)
+        received = refusal.response.headers.get("content-range", "") if refusal.response else ""
+        return received == f"bytes */{self._size}" and self.total in (None, self._size)
 
     # --- The file --------------------------------------------------------------------------------------------
 
@@ -277,7 +277,7 @@ class Resumable:
                 os.close(os.dup(self._file.fileno()))
                 digest = local.digest(self._file)
             if os.name == "nt":
-                # An open file cannot be renamed there. Elsewhere the lock is held until nobody can find the file here.
+                # An open file cannot be renamed there. Elsewhere the lock is held until the file is gone.
                 self._file.close()
             try:
                 written = self._destination.take(self._folder, _DATA, path)
@@ -291,7 +291,7 @@ class Resumable:
         return written._replace(digest=digest)
 
     def _saved_again(self, path: str) -> local.Written:
-        """Save the file from what is open: somebody has removed the state folder."""
+        """Save the file from the open handle: the state folder was removed."""
         with self._destination.part() as part:
             self._file.seek(0)
             while piece := self._file.read(local.READ_STEP):
@@ -350,7 +350,7 @@ class Resumable:
         return etag, total if isinstance(total, int) else None, media_type
 
     def _write_note(self, etag: str | None, total: int | None) -> None:
-        """Remember under which tag the bytes that follow are sent; without one there is no note."""
+        """Record the tag under which the following bytes are sent; without one there is no note."""
         self._etag, self.total = etag, total
         with self._destination.errors(), contextlib.suppress(FileNotFoundError):
             if etag is None:
@@ -407,14 +407,14 @@ def fetch(
     Args:
         url: A signed URL of the object.
         target: Where it is collected.
-        renew: Returns a new signed URL, when the storage says that the one in use has expired; ``None`` where there
+        renew: Returns a new signed URL, when the storage reports that the one in use has expired; ``None`` where there
             can be none.
         look: Called with each response before its body is read; what it raises refuses it.
-        plain: Whether an ``http://`` address will do.
+        plain: Whether an ``http://`` URL is allowed.
         is_essential: Whether the run needs it.
 
     Raises:
-        CFPlatformError: If it cannot be had; what arrived is kept.
+        CFPlatformError: If the download fails; what arrived is kept.
     """
     has_restarted = False
     # New signed URLs since bytes arrived last, and how many bytes there were then.
@@ -452,12 +452,12 @@ def fetch(
 
 
 def media_type(stream: ObjectStream) -> str:
-    """Return what the storage says that an object is, without parameters."""
+    """Return the content type that the storage sent, without parameters."""
     return stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:100]
 
 
 def _strong(etag: str | None) -> str | None:
-    """Return an entity tag that promises equal bytes; a weak one does not."""
+    """Return a strong entity tag, which guarantees equal bytes; a weak one does not."""
     return etag if etag is not None and re.fullmatch(r'"[\x21\x23-\x7e]+"', etag) else None
 
 

@@ -33,10 +33,10 @@ from ..resources import Annotation, WorkItem
 from .memory import MemoryBudget, OverBudgetError
 from .pool import Pool
 
-#: Annotated items that are signed together. Large enough that signing hardly counts, small enough that the URLs are
-#: used soon: they may live for minutes only.
+#: Maximum number of annotated items that are signed together. Large enough to make signing cheap, small enough
+#: to use the URLs soon: they may expire within minutes.
 SIGN_GROUP = 100
-#: Paths in one request, at the most (published reference).
+#: Maximum number of paths in a request (published reference).
 MAX_PATHS = 1000
 
 #: New signatures for one object: when its URL expired, and when it was refused for another reason.
@@ -61,16 +61,16 @@ class Job:
 
     def __init__(self, item: WorkItem) -> None:
         self.item = item
-        #: The project to request it from: the one that was listed, whatever the item says.
+        #: The project to request it from: the listed one, even if the item names another.
         self.project_id = item.listed_project_id or ""
         self.wants_document = True
-        #: The asset's URL or storage path, as the platform says; ``None`` if it is not wanted.
+        #: The asset's URL or storage path, as sent by the platform; ``None`` if it is not requested.
         self.asset: str | None = None
         self.asset_path = ""
         self.asset_url = ""
         #: Why there is no asset; raised after the document is saved.
         self.asset_error: DownloadError | None = None
-        #: Where it is saved, and what came of it; the steps do not look at them.
+        #: Where it is saved, and its result; the steps do not read them.
         self.target: Any = None
         self.saved: list[Any] = []
         self.error: CFPlatformError | None = None
@@ -95,8 +95,8 @@ class Steps:
     Args:
         receive: Called in a worker with a job and the stream of its document.
         budget: Limits the documents that are fetched before they are taken; ``receive`` calls :meth:`reserve` for it.
-        receive_asset: Called in a worker with a job whose asset is wanted, what renews its signed URL (``None`` where
-            it has none), and the run.
+        receive_asset: Called in a worker with a job whose asset is requested, a function that renews its signed URL
+            (``None`` if it has none), and the run.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Steps:
         url = annotation.coco_results_url
         if url is None:
             raise DownloadError(
-                f"The annotation of work item {job.item.id} names no COCO document: no coco_results_url."
+                f"The annotation of work item {job.item.id} has no COCO document: coco_results_url is missing."
             )
         return locate(url, self._space_id)
 
@@ -216,7 +216,7 @@ class Steps:
         return job.url
 
     def _sign_again(self, job: Job, path: str) -> str:
-        # Until it is signed an error is one of the platform.
+        # Until the path is signed, an error is one of the platform.
         job.is_signed = False
         url = sign(self._calls, job.space_id, [path], self._run)[path]
         job.is_signed = True
@@ -226,7 +226,7 @@ class Steps:
 
 
 def _concerns_all(job: Job, error: CFPlatformError) -> bool:
-    """Tell whether every other item would meet the same: no key, no response, nothing saved, no socket opened."""
+    """Return whether every other item would fail the same way: key refused, no response, nothing saved, no socket."""
     if isinstance(error, (AuthenticationError, PermissionDeniedError)):
         # From the storage it is about one object.
         return not job.is_signed
@@ -236,7 +236,7 @@ def _concerns_all(job: Job, error: CFPlatformError) -> bool:
 
 
 def fetch_annotation(calls: Transport, project_id: str, work_item_id: str, *, run: Run = SINGLE) -> Annotation:
-    """Fetch one annotation, whose metadata says where the COCO document is stored."""
+    """Fetch one annotation, whose metadata has the storage path of the COCO document."""
     path = http.path(
         "projects",
         params.object_id("project_id", project_id),
@@ -256,16 +256,16 @@ def fetch_annotation(calls: Transport, project_id: str, work_item_id: str, *, ru
 def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple[str, str]:
     """Split a storage path such as ``s3://bucket/spaces/<space id>/output/f.json`` into space id and relative path.
 
-    A path without a scheme is relative to the space already. ``what`` says in messages what is stored there.
+    A path without a scheme is already relative to the space. ``what`` names the object in messages.
 
     Raises:
         DownloadError: If the path is in another space, or names none and none is given.
-        UnsafePathError: If it would lead out of the space.
+        UnsafePathError: If it points outside the space.
     """
     scheme, separator, rest = url.partition("://")
     if separator:
         if scheme not in ("s3", "gs"):
-            raise DownloadError(f"The {what} is stored at a {scheme}:// address; only s3:// and gs:// can be signed.")
+            raise DownloadError(f"The {what} has a {scheme}:// URL; only s3:// and gs:// can be signed.")
         # The first part is the bucket, which may itself be called "spaces".
         _, _, key = rest.partition("/")
         match = re.fullmatch(r"(?:.*?/)??spaces/([^/]+)/(.+)", key)
@@ -275,7 +275,7 @@ def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple
         found, path = match.groups()
         if space_id is not None and found != space_id:
             raise DownloadError(
-                f"space_id is {space_id!r}, but the {what} lies in space {found!r}. Leave it out (and CF_SPACE_ID "
+                f"space_id is {space_id!r}, but the {what} is in space {found!r}. Leave it out (and CF_SPACE_ID "
                 "too): the space is detected.",
                 parameter="space_id",
             )
@@ -288,12 +288,12 @@ def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple
             )
         found, path = space_id, url.lstrip("/")
     if any(part in ("", ".", "..") for part in [found, *path.split("/")]) or not path.isprintable():
-        raise UnsafePathError(f"The {what}'s path {blank(url)!r} would lead out of its space; nothing was requested.")
+        raise UnsafePathError(f"The {what}'s path {blank(url)!r} points outside its space; nothing was requested.")
     return found, path
 
 
 def should_renew(error: APIError, renewals: int) -> bool:
-    """Tell whether a new signature may help: the URL has expired, or was refused for the first time."""
+    """Return whether a new signature may help: the URL has expired, or was refused for the first time."""
     if http.has_expired(error):
         return renewals < MAX_RENEWALS_EXPIRED
     return error.status_code == 403 and renewals < MAX_RENEWALS_REFUSED
@@ -341,7 +341,7 @@ def _sign_group(calls: Transport, space_id: str, paths: Sequence[str], run: Run)
         }
     if len(paths) == 1:
         return {paths[0]: DownloadError(f"The platform refused to sign {paths[0]!r}: {refusal}")}
-    # One bad path must not take the others with it, and a limit may be lower than documented.
+    # One bad path must not fail the others, and a limit may be lower than documented.
     middle = len(paths) // 2
     halves = paths[:middle], paths[middle:]
     return {path: url for half in halves for path, url in _sign_group(calls, space_id, half, run).items()}

@@ -13,10 +13,10 @@ from ..resources import WorkItem
 from .memory import MemoryBudget
 from .steps import Job, Limits, Steps
 
-#: Parsed documents that wait for the caller, for each worker.
+#: Maximum number of parsed documents that wait for the caller, per worker.
 HELD_PER_WORKER = 2
-#: Bytes, as sent, of all documents that are received or wait for the caller; a larger one goes alone. Parsed, COCO
-#: documents take 3 to 8 times their size.
+#: Maximum bytes, as sent, of all documents that are received or wait for the caller; a larger one is received alone.
+#: Parsed, COCO documents take 3 to 8 times their size.
 PREFETCH_BYTES = 64 * 1024 * 1024
 
 

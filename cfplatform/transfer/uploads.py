@@ -32,17 +32,17 @@ from ..http import Body, Run, Transport
 from ..resources.results import File, UploadedFile, UploadResult
 from .pool import Pool
 
-#: URLs in one request, at the most (published reference).
+#: Maximum number of URLs in a request (published reference).
 MAX_URLS = 10
-#: New URLs for one file whose URL was refused, at the most.
+#: Maximum number of new URLs for a file whose URL was refused.
 MAX_RENEWALS = 3
 
 #: The type of a file whose name has no known extension.
 UNKNOWN_TYPE = "application/octet-stream"
-#: Characters of a content type, at the most (our limit): no registered one is nearly as long.
+#: Maximum length of a content type (our limit): no registered one is nearly as long.
 MAX_TYPE_LENGTH = 255
 
-#: What the next request may not meet. Every other refusal of the API would meet each file, and so ends the run.
+#: Errors that need not affect the next request. Every other refusal of the API affects all files, and ends the run.
 _TRANSIENT = (TransportError, RateLimitError, ServerError)
 
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^`|~\w-]+/[!#$%&'*+.^`|~\w-]+( ?;[ -~]*[!-~])?", re.ASCII)
@@ -117,7 +117,7 @@ class Uploader:
             self._reporter.finish()
 
     def _begin(self, job: _Job) -> None:
-        """Check a file, so that no URL is requested for one that cannot be sent, and line it up."""
+        """Check a file, so that no URL is requested for one that cannot be sent, and queue it."""
         try:
             job.source = self._open_files.get(id(job.file)) or source_of(job.file)
         except CFPlatformError as error:
@@ -128,14 +128,14 @@ class Uploader:
         self._pool.submit_together(job)
 
     def _give_urls(self, jobs: list[_Job]) -> None:
-        """Request as many URLs as there are files, and have the files sent."""
+        """Request a URL for each file, and queue the files for sending."""
         urls = self._new_urls(len(jobs))
         response = next(self._responses)
         for job, (path, url) in zip(jobs, urls, strict=False):
             job.path, job.url, job.response = path, url, response
             self._pool.submit_first(self._send, [job])
         for job in jobs[len(urls) :]:
-            # Fewer came than were requested.
+            # Fewer URLs arrived than were requested.
             self._pool.submit_together(job, is_urgent=True)
 
     def _new_urls(self, count: int) -> list[tuple[str, str]]:
@@ -166,7 +166,7 @@ class Uploader:
                     job.uploaded = UploadedFile(job.path, body.size, content_type, given.name)
                     break
                 except APIError as error:
-                    # Another URL may help where this one has expired, or is refused for a reason of its own.
+                    # Another URL may help if this one has expired or was refused.
                     if renewals == MAX_RENEWALS or not (error.status_code == 403 or http.has_expired(error)):
                         raise
             self._refused = max(self._refused, job.response)
@@ -178,7 +178,7 @@ class Uploader:
 
 
 def _concerns_all(job: _Job, error: CFPlatformError) -> bool:
-    """Tell whether the platform refuses or is away; an error of the storage, where a job has its URL, is about one."""
+    """Return whether the platform refuses or is down; an error of the storage, once a job has its URL, is about one."""
     return isinstance(error, OutageError) or not (job.url or isinstance(error, (UploadError, *_TRANSIENT)))
 
 
@@ -252,7 +252,7 @@ class OnDisk:
 
     @contextlib.contextmanager
     def body(self, stop: threading.Event) -> Iterator[Body]:
-        """Open it, and give what is to be sent."""
+        """Open it, and yield its content."""
         with cast("BinaryIO", _tried(self._path, open, self._path, "rb")) as file:
             found = os.fstat(file.fileno())
             _check_found(self._path, found)
@@ -279,8 +279,8 @@ class OpenFile:
             )
         if not _tried(self._shown, self._can_seek):
             raise InvalidParameterError(
-                f"{shown(self._shown)} cannot seek, so it could not be sent again after a fault. Pass a path, or wrap "
-                "what it holds: io.BytesIO(file.read())."
+                f"{shown(self._shown)} is not seekable, so it could not be sent again after an error. Pass a path, or "
+                "wrap its content: io.BytesIO(file.read())."
             )
         self._start, self._end = _tried(self._shown, self._measure)
         if self._start >= self._end:
@@ -288,7 +288,7 @@ class OpenFile:
 
     @contextlib.contextmanager
     def body(self, stop: threading.Event) -> Iterator[Body]:
-        """Give what is to be sent, to one thread at a time."""
+        """Yield its content, to one thread at a time."""
         with self._lock:
             _tried(self._shown, self._file.seek, self._start)
             try:
@@ -307,7 +307,7 @@ class OpenFile:
     def _can_seek(self) -> bool:
         if hasattr(self._file, "seekable"):
             return bool(self._file.seekable())
-        # Python 3.10 has temporary files that can seek and do not say so.
+        # Some temporary files of Python 3.10 can seek but have no seekable().
         return hasattr(self._file, "seek") and hasattr(self._file, "tell")
 
     def _measure(self) -> tuple[int, int]:
@@ -323,14 +323,14 @@ def _check_found(path: str, found: os.stat_result) -> None:
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file"
         raise UploadError(f"{shown(path)} is {kind}; only files can be uploaded.")
     if not found.st_size:
-        raise UploadError(f"{shown(path)} is empty: there is nothing to label in it.")
+        raise UploadError(f"{shown(path)} is empty.")
 
 
 def _tried(name: str, function: Callable[..., T], *args: Any) -> T:
-    """Call what touches a file; whatever goes wrong becomes an :class:`UploadError`."""
+    """Call a function that uses a file; any error becomes an :class:`UploadError`."""
     try:
         return function(*args)
     except Exception as error:
-        # Of any class: a file object may be anybody's.
+        # Any class: the file object is the caller's.
         reason = printable(getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
     raise UploadError(f"{shown(name)} cannot be read: {reason}.")

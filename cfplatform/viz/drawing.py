@@ -15,7 +15,7 @@ from . import marks
 from .colours import BLACK, Colour, against, class_colours
 from .marks import Box, Mark
 
-#: What can be drawn on; ``None`` stands for a blank image.
+#: An image to draw on; ``None`` is a blank image.
 Picture = str | os.PathLike[str] | bytes | Image.Image | None
 
 #: The default maximum for the longer side of the result.
@@ -33,7 +33,7 @@ _CAPTIONS = 3
 _ROUNDED = 200
 #: Maximum characters of a name.
 MAX_TEXT = 40
-#: Texts that are kept apart; with more of them the image is full anyway.
+#: Maximum number of texts that avoid each other; with more of them the image is full anyway.
 _KEPT_APART = 200
 
 
@@ -58,7 +58,7 @@ def draw(
 
     The image is turned upright by its EXIF orientation, unless the document has the size of the image as stored. If the
     document has another size than the image, annotations are scaled. An image whose longer side has less than 256
-    pixels is enlarged by a whole number.
+    pixels is enlarged by an integer factor.
 
     Args:
         document: The parsed document.
@@ -89,7 +89,7 @@ def draw(
         )
     if not isinstance(max_size, int) or max_size < 16:
         raise InvalidParameterError(
-            f"max_size must be a whole number of at least 16, not {max_size!r}.", parameter="max_size"
+            f"max_size must be an integer of at least 16, not {max_size!r}.", parameter="max_size"
         )
     image = _image(document, image_id)
     canvas, size = _canvas(picture, image, max_size)
@@ -135,7 +135,7 @@ def _canvas(picture: Picture, record: dict[str, Any], longest: int) -> tuple[Ima
 
 
 def _fitted(size: Size, longest: int) -> Size:
-    """Return the size of the canvas: reduced to fit, or enlarged by a whole number."""
+    """Return the size of the canvas: reduced to fit, or enlarged by an integer factor."""
     side = max(size)
     if side < min(MIN_SIZE, longest):
         times = min(-(-MIN_SIZE // side), longest // side)

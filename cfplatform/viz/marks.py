@@ -70,7 +70,7 @@ class _Budget:
         self._left: float = limit
 
     def takes(self, amount: float) -> bool:
-        """Tell whether so much more is within the limit, and count it."""
+        """Return whether this amount is within the limit, and count it."""
         if amount > self._left:
             return False
         self._left -= amount

@@ -95,10 +95,10 @@ class SeenDeliveries(Protocol):
 class RecentDeliveries:
     """Remembers deliveries in the memory of this process; safe to use from many threads.
 
-    It knows nothing of other processes and of the time before a restart.
+    It is not shared with other processes, and is empty after a restart.
 
     Args:
-        max_entries: Maximum number of deliveries, some 250 bytes each. When it is full, the oldest one is forgotten
+        max_entries: Maximum number of deliveries, some 250 bytes each. When it is full, the oldest one is dropped
             early, and a copy of it would be accepted. Only deliveries with a good signature get here.
 
     Example:
@@ -113,7 +113,7 @@ class RecentDeliveries:
 
     def __init__(self, max_entries: int = 100_000) -> None:
         if isinstance(max_entries, bool) or not isinstance(max_entries, int) or max_entries < 1:
-            raise ConfigurationError("max_entries must be a whole number from 1 up.", parameter="max_entries")
+            raise ConfigurationError("max_entries must be an integer from 1 up.", parameter="max_entries")
         self._max_entries = max_entries
         self._lock = threading.Lock()
         self._until: OrderedDict[str, float] = OrderedDict()
@@ -158,8 +158,8 @@ class WebhookVerifier:
             is followed down to 60.
         expected: The ids of the work items that events may be about, or a function of the event that returns True for
             those that are yours. It sees only events that are signed and fresh.
-        seen: Remembers deliveries, so that an exact copy is refused: a :class:`RecentDeliveries`, or an object of your
-            own with its method ``remember``. Nothing is remembered if omitted. What this and ``expected`` raise is
+        seen: Remembers deliveries, so that an exact copy is refused: a :class:`RecentDeliveries`, or your own object
+            with a ``remember`` method. Replays are not detected if omitted. Exceptions from this and ``expected`` are
             passed on.
         clock: Returns seconds since 1970; for tests with recorded deliveries.
 
@@ -182,14 +182,14 @@ class WebhookVerifier:
         if importlib.util.find_spec("cryptography") is None:
             raise ConfigurationError("Webhooks need cryptography: pip install 'cfplatform[webhooks]'")
         if sum(source is not None for source in (base_url, jwks_url, keys)) > 1:
-            raise ConfigurationError("Pass one of base_url, jwks_url and keys: each says where the keys come from.")
+            raise ConfigurationError("Pass one of base_url, jwks_url and keys: each is a source of keys.")
         if isinstance(expected, str) or not (expected is None or callable(expected) or isinstance(expected, Container)):
             message = "expected must be a set of work item ids, or a function of a WebhookEvent."
             raise ConfigurationError(message, parameter="expected")
         if seen is not None and not isinstance(seen, SeenDeliveries):
             message = "seen must have the method remember(delivery_id, seconds) -> bool."
             raise ConfigurationError(message, parameter="seen")
-        # Bounds of our own: with longer ones a delivery could be replayed, and a withdrawn key believed, for ever.
+        # Our own bounds: with longer ones, deliveries could be replayed and a withdrawn key accepted indefinitely.
         self._tolerance = _between("tolerance", tolerance, 1.0, 7 * 86_400.0)
         age = _between("max_age", max_age, MIN_AGE, 86_400.0)
         self._expected = expected
@@ -216,7 +216,7 @@ class WebhookVerifier:
             headers: The headers of the request; upper and lower case do not matter.
 
         Raises:
-            WebhookVerificationError: If anything is wrong; its ``reason`` says what in one word.
+            WebhookVerificationError: If a check fails; ``reason`` is its code.
 
         Example:
             >>> from cfplatform.webhooks import WebhookVerifier
@@ -243,7 +243,7 @@ class WebhookVerifier:
                 "cannot be turned back into the bytes that were signed.",
             )
         if len(body) > MAX_BODY_BYTES:
-            raise refused("too_large", f"the body has more than {MAX_BODY_BYTES} bytes. Answer with status 413.")
+            raise refused("too_large", f"the body has more than {MAX_BODY_BYTES} bytes. Respond with status 413.")
         signature, key_id, sent_at = self._read(headers)
         keys = self._fetched(key_id) if self._fetched else (self._given or {}).get(key_id)
         if not keys:
@@ -273,8 +273,8 @@ class WebhookVerifier:
         if KEY_ID.fullmatch(key_id) is None:
             raise refused("malformed", "X-Payload-Key-Id is not a valid key id.")
         if _SECONDS.fullmatch(seconds) is None:
-            raise refused("malformed", "X-Payload-Timestamp is not a whole number of seconds since 1970.")
-        # Cheap, and proves nothing: the header is not signed.
+            raise refused("malformed", "X-Payload-Timestamp is not an integer number of seconds since 1970.")
+        # Cheap, but not authenticated: the header is not signed.
         self._check_time("X-Payload-Timestamp", float(seconds))
         return decoded, key_id, float(seconds)
 
@@ -293,7 +293,7 @@ class WebhookVerifier:
         if self._seen is not None and not self._seen.remember(event.delivery_id, 2 * self._tolerance + 1):
             raise refused(
                 "replayed",
-                "an exact copy of it was accepted before. Answer with a 2xx status and do nothing: it may be an "
+                "an exact copy of it was accepted before. Respond with a 2xx status and do nothing: it may be an "
                 "attack, or the platform that did not get the first response.",
             )
 
@@ -321,7 +321,7 @@ def _wanted(headers: Headers) -> dict[str, str]:
         if key in found:
             raise refused("malformed", f"the header {key} is there twice.")
         if not isinstance(value, (str, bytes)):
-            raise refused("malformed", f"the header {key} must be a text, not {type(value).__name__}.")
+            raise refused("malformed", f"the header {key} must be a string, not {type(value).__name__}.")
         found[key] = _ascii(value)
     for name in _HEADERS:
         if name not in found:

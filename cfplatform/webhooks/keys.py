@@ -23,7 +23,7 @@ FETCH_SECONDS = 5.0
 MAX_SET_BYTES = 64 * 1024
 #: Seconds after a fetch, good or not, before the next one, so that made-up key ids cause no more.
 COOL_DOWN = 30.0
-#: Seconds that keys are kept at the least, whatever ``Cache-Control`` says.
+#: Minimum number of seconds that keys are kept, whatever ``Cache-Control`` allows.
 MIN_AGE = 60.0
 #: Seconds since they were fetched that keys are used while newer ones cannot be fetched.
 MAX_STALE = 86_400.0
@@ -34,14 +34,14 @@ _CLOCK_STEP = 60.0
 _P = 2**255 - 19
 _L = 2**252 + 27742317777372353535851937790883648493
 _Y8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
-#: The y coordinates of all points of small order. With such a "key" anybody can sign.
+#: The y coordinates of all points of small order. With such a "key" anyone can sign.
 _SMALL_ORDER = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})
 
 #: Up to 128 visible ASCII characters.
 KEY_ID = re.compile(r"[!-~]{1,128}")
 _X = re.compile(r"[A-Za-z0-9_-]{43}")
 _SIGNATURE = re.compile(r"(?:[A-Za-z0-9+/]{86}|[A-Za-z0-9_-]{86})(?:==)?")
-#: What ``Cache-Control`` says of the age; empty where it says that nothing may be kept.
+#: The directives of ``Cache-Control`` about age; without a number for those that forbid storing.
 _AGES = re.compile(r"(?i)(?:^|[,\s])(?:max-age\s*=\s*\"?([0-9]{1,10})|no-(?:store|cache))\b")
 
 
@@ -104,7 +104,7 @@ def _raw_key(entry: Mapping[str, Any]) -> bytes | None:
         and isinstance(operations, (list, tuple))
         and "verify" in operations
     )
-    # A set that gives a private key away proves nothing any more.
+    # A key set that exposes a private key cannot be trusted.
     if not is_for_this or "d" in entry or not (isinstance(kid, str) and KEY_ID.fullmatch(kid)):
         return None
     if not isinstance(x, str) or _X.fullmatch(x) is None:
@@ -149,8 +149,8 @@ class FetchedKeys:
         if problem:
             raise refused(
                 "keys_unavailable",
-                "the platform's keys could not be fetched, and the one that it names is not known from before. "
-                f"{problem.rstrip('.')}. Answer with status 503, so that it may be sent again; the next attempt is "
+                "the platform's keys could not be fetched, and the key that it names is not cached. "
+                f"{problem.rstrip('.')}. Respond with status 503, so that it may be sent again; the next attempt is "
                 f"made {COOL_DOWN:g} s after the last.",
                 parameter="keys",
                 hint="To verify without fetching, pass keys=...",

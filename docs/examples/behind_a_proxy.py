@@ -1,6 +1,6 @@
 """Reach the platform through a proxy whose certificates a company signs itself.
 
-``LABELS_PROXY`` is the address of the proxy, such as ``http://proxy.example.com:3128``,
+``LABELS_PROXY`` is the URL of the proxy, such as ``http://proxy.example.com:3128``,
 and ``LABELS_CA`` the file with the company's certificate.
 """
 

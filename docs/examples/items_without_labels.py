@@ -1,4 +1,4 @@
-"""List the pictures in which nobody marked anything.
+"""List the images without annotations.
 
 Run it with ``python items_without_labels.py [FOLDER]``, after a download.
 """
@@ -15,5 +15,5 @@ for item in iter_downloaded(FOLDER):
     total += 1
     if item.path and not json.loads(item.path.read_bytes())["annotations"]:
         empty += 1
-        print(item.item_id, item.asset_path or "no picture")
-print(f"{empty} of {total} have no labels")
+        print(item.item_id, item.asset_path or "no image")
+print(f"{empty} of {total} have no annotations")

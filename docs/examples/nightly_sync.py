@@ -1,4 +1,4 @@
-"""Bring a folder up to date and say in one line what happened.
+"""Bring a folder up to date and print a summary in one line.
 
 Run it with ``python nightly_sync.py [FOLDER]``. It is made for cron.
 """
@@ -17,10 +17,10 @@ def sync():
         with Client() as client:
             summary = client.download_project(destination=FOLDER, assets=True)
     except DestinationBusyError:
-        print("yesterday's run is still at work")
+        print("yesterday's run is still running")
         return 0
     except CFPlatformError as error:
-        print(f"nothing can be said of the folder: {error}", file=sys.stderr)
+        print(f"sync failed: {error}", file=sys.stderr)
         return 1
     counts = f"{summary.successful} fetched, {summary.skipped} unchanged"
     print(f"{datetime.now():%Y-%m-%d}: {counts}, {summary.failed} failed")

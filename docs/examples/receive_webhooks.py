@@ -2,7 +2,7 @@
 
 Run it with ``python receive_webhooks.py [PORT [DATABASE]]``.
 
-Put a server that speaks TLS in front of it. Another process works through the table.
+Put a TLS server in front of it. Another process handles the table.
 """
 
 import sqlite3
@@ -16,14 +16,14 @@ from cfplatform.webhooks import MAX_BODY_BYTES, WebhookVerifier
 PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
 DATABASE = sys.argv[2] if len(sys.argv) > 2 else "events.db"
 COLUMNS = "key TEXT PRIMARY KEY, work_item_id TEXT, status TEXT"
-# 503 asks to send it again; every other refusal is final.
+# 503 requests another delivery; every other refusal is final.
 STATUSES = {"too_large": 413, "keys_unavailable": 503}
 
 verifier = WebhookVerifier()
 
 
 def store(event):
-    """Write an event down; one that was sent twice is there once."""
+    """Store an event; one that was sent twice is stored once."""
     key = f"{event.work_item_id} {event.status} {event.updated_at}"
     with closing(sqlite3.connect(DATABASE)) as db, db:
         db.execute(f"CREATE TABLE IF NOT EXISTS events ({COLUMNS})")
@@ -40,7 +40,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def receive(self):
-        """Verify and store one delivery; return the status to answer with."""
+        """Verify and store one delivery; return the response status."""
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit() and len(length) < 10):
             return 411
@@ -52,8 +52,8 @@ class Receiver(BaseHTTPRequestHandler):
         except WebhookVerificationError as error:
             self.log_error("%s", error)
             return STATUSES.get(error.reason, 400)
-        # Stored before the answer, so that no event is lost; the work itself comes
-        # later, so that the answer is quick.
+        # Stored before the response, so that no event is lost; the work is done
+        # later, so that the response is quick.
         store(event)
         return 204
 

@@ -2,7 +2,7 @@
 
 Run it with ``python receive_webhooks_flask.py [PORT [DATABASE]]``, or any WSGI server.
 
-Put a server that speaks TLS in front of it. Another process works through the table.
+Put a TLS server in front of it. Another process handles the table.
 """
 
 import sqlite3
@@ -17,11 +17,11 @@ from cfplatform.webhooks import MAX_BODY_BYTES, WebhookVerifier
 PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
 DATABASE = sys.argv[2] if len(sys.argv) > 2 else "events.db"
 COLUMNS = "key TEXT PRIMARY KEY, work_item_id TEXT, status TEXT"
-# 503 asks to send it again; every other refusal is final.
+# 503 requests another delivery; every other refusal is final.
 STATUSES = {"too_large": 413, "keys_unavailable": 503}
 
 app = Flask(__name__)
-# Flask answers 413 itself where a body is larger.
+# Flask responds with 413 itself if a body is larger.
 app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
 verifier = WebhookVerifier()
 
@@ -43,8 +43,8 @@ def receive():
     except WebhookVerificationError as error:
         app.logger.warning("%s", error)
         return "", STATUSES.get(error.reason, 400)
-    # Stored before the answer, so that no event is lost; the work itself comes later,
-    # so that the answer is quick.
+    # Stored before the response, so that no event is lost; the work is done later,
+    # so that the response is quick.
     store(event)
     return "", 204
 

@@ -1,4 +1,4 @@
-"""Keep whole batches for validation; all others are for training.
+"""Keep some batches for validation; all others are for training.
 
 Run it with ``python split_by_batch.py "Street scenes"``.
 """

@@ -1,4 +1,4 @@
-"""Train while the pictures arrive; only the first epoch fetches anything.
+"""Train while the images arrive; only the first epoch downloads anything.
 
 Run it with ``python training_loop.py [EPOCHS]``.
 """
@@ -15,18 +15,18 @@ EPOCHS = int(sys.argv[1]) if len(sys.argv) > 1 else 2
 
 
 def arriving():
-    """Yield (picture, labels) as downloads finish; those in the cache come at once."""
+    """Yield (image, labels) as downloads finish; cached ones are yielded at once."""
     with Client() as client:
         items = client.get_work_items(status="COMPLETED")
         for result in client.iter_downloads(items, CACHE, assets=True):
             if result.error is not None:
-                print("left out:", result.item_id, result.error, file=sys.stderr)
+                print("skipped:", result.item_id, result.error, file=sys.stderr)
             elif result.asset_path is not None:
                 yield result.asset_path, result.path
 
 
 def cached():
-    """Yield the same pairs from the disk, without asking the platform."""
+    """Yield the same pairs from the disk, without requests."""
     for item in iter_downloaded(CACHE):
         if item.path and item.asset_path:
             yield item.asset_path, item.path
@@ -42,15 +42,15 @@ def boxes(labels):
 
 
 def train_step(samples):
-    """Put your model here; each sample is the bytes of a picture with its boxes."""
-    return sum(len(found) for picture, found in samples)
+    """Put your model here; each sample is the bytes of an image with its boxes."""
+    return sum(len(found) for image, found in samples)
 
 
 for epoch in range(EPOCHS):
     pairs = arriving() if epoch == 0 else cached()
     seen = total = 0
     while batch := list(islice(pairs, BATCH_SIZE)):
-        samples = [(picture.read_bytes(), boxes(labels)) for picture, labels in batch]
+        samples = [(image.read_bytes(), boxes(labels)) for image, labels in batch]
         total += train_step(samples)
         seen += len(samples)
-    print(f"epoch {epoch + 1}: {seen} pictures, {total} boxes")
+    print(f"epoch {epoch + 1}: {seen} images, {total} boxes")

@@ -120,7 +120,7 @@ def test_h03_a_decimal_wait_is_kept(serve, connect):
 def test_h04_a_day_is_not_waited_but_told(serve, connect, fetch, status, error):
     api, storage = serve(busy(status, "Retry-After: 86400"), OK), serve(busy(status, "Retry-After: 86400"), OK)
     for call in (lambda: connect(api).request("GET", "/x"), lambda: fetch(storage)):
-        with pytest.raises(error, match="asks to wait 86400 s") as caught:
+        with pytest.raises(error, match="requires a wait of 86400 s") as caught:
             call()
         assert getattr(caught.value, "retry_after", 86400.0) == 86400.0
     assert [len(server.requests) for server in (api, storage)] == [1, 1]
@@ -263,7 +263,7 @@ def test_h10_a_redirect_to_garbage_or_with_an_endless_body_is_a_typed_error(serv
 def test_h11_a_storage_that_redirects_is_not_followed_anywhere(serve, fetch, status):
     for target in ("https://127.0.0.1:9/o", "http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "/o2"):
         server = serve(raw(status, b"moved", f"Location: {target}?X-Amz-Signature={SIGNATURE}"), raw(200, DOCUMENT))
-        with pytest.raises(InvalidResponseError, match="a signed URL is good for one address only") as caught:
+        with pytest.raises(InvalidResponseError, match="a signed URL is valid for one location only") as caught:
             fetch(server)
         assert caught.value.status_code == status
         assert SIGNATURE not in str(caught.value)
@@ -306,7 +306,7 @@ def test_h13_what_is_not_a_document_is_not_stored(sandbox, client, tmp_path, bod
     assert isinstance(failure.error, CFPlatformError)
     assert str(failure.error).isprintable()
     shown = body.decode("utf-8", "replace")
-    assert f"It came as text/html; charset=utf-8 and begins with {shown[:60]!r}." in str(failure.error)
+    assert f"Its content type is text/html; charset=utf-8 and it begins with {shown[:60]!r}." in str(failure.error)
     assert not [name for name in tree(tmp_path) if item in name]
     # Asked for once more, since a proxy may have been in the way.
     assert 2 <= len([each for each in sandbox.requests if each.route == "storage" and item in each.path]) <= 6

@@ -85,7 +85,7 @@ def test_an_error_is_raised_at_its_place_or_handed_to_on_error(sandbox, client):
     sandbox.set_annotation(broken, None)
     stream = client.iter_annotations()
     assert len([next(stream) for _ in range(5)]) == 5
-    with pytest.raises(DownloadError, match="names no COCO document"):
+    with pytest.raises(DownloadError, match="has no COCO document"):
         next(stream)
     failed = []
     pairs = list(client.iter_annotations(on_error=lambda item, error: failed.append((item.id, error))))

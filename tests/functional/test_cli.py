@@ -290,7 +290,7 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
             ["count", "--status", ""],
             {},
             2,
-            "Error: --status must be a text such as 'COMPLETED'. Pass \"any\" for every status.",
+            "Error: --status must be a string such as 'COMPLETED'. Pass \"any\" for every status.",
         ),
         (["count", "--nonsense"], {}, 2, "No such option"),
         (["download"], {}, 2, "Missing argument 'DESTINATION'."),
@@ -299,7 +299,7 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
             ["download", "s3://bucket/labels"],
             {},
             2,
-            "that remembers what is finished there. Pass its path with --state",
+            "for its state. Pass its path with --state",
         ),
         (["download", " "], {}, 2, "Error: DESTINATION must be the path of a folder"),
         (["count", "--created-from", "2026-07-11T00:00:00"], {}, 2, "has no time zone. Add one, such as a final 'Z'."),
@@ -336,7 +336,7 @@ def test_a_wrong_key_is_explained_and_never_shown(world, tmp_path, form):
     ("status", "sentence"),
     [
         (403, "Error: The API key may not do this (status 403, "),
-        (501, "Error: The platform had a fault (status 501, "),
+        (501, "Error: The platform failed (status 501, "),
         (400, "failed with status 400: "),
     ],
 )
@@ -390,7 +390,7 @@ def test_demo_twice(tmp_path):
     assert page.read_text(encoding="utf-8").count('<script type="text/plain"') == 200
     second = run("demo", cwd=tmp_path)
     assert second.returncode == 0
-    assert "Nothing to download: all 200 files are there, unchanged." in second.stdout
+    assert "Nothing to download: all 200 files are up to date." in second.stdout
     assert re.search(r"documents and images +0\n", second.stdout)
     assert second.stdout.splitlines()[-1] == f"  {page}"
 

@@ -196,7 +196,7 @@ def test_deleting_where_nobody_can_be_asked(world):
     ("arguments", "code", "sentence"),
     [
         (["get", UNKNOWN], 1, "failed with status 404: export not found"),
-        (["create", " "], 2, "Error: NAME must be a text that is not blank"),
+        (["create", " "], 2, "Error: NAME must be a non-empty string"),
         (["create", "x", "--content", "INFERENCE"], 2, "Error: --content INFERENCE cannot be exported as COCO_JSON"),
         (["create", "x", "--created-from", "now"], 2, "Error: --created-from: 'now' is not an ISO 8601"),
         (["create", "x", "--project", ".."], 2, "Error: --project: '..' is not an id"),

@@ -128,7 +128,7 @@ def test_a_name_that_is_taken(sandbox):
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["create", " "], 2, "Error: NAME must be a text that is not blank"),
+        (["create", " "], 2, "Error: NAME must be a non-empty string"),
         (["rename", "x", "y"], 2, "Invalid value for 'BATCH_ID'"),
         (["rename", "9999", "y"], 1, "failed with status 404"),
         (["crate", "y"], 2, "No such command 'crate'"),
@@ -191,8 +191,8 @@ def test_the_bare_form_is_the_listing(sandbox):
     [
         (["get", "c2fe4a5d-ae6e-4005-8845-d10c59218302"], 1, "has no work item c2fe4a5d"),
         (["get", ".."], 2, "Error: ITEM_ID: '..' is not an id"),
-        (["create", " "], 2, "Error: ASSET_URL must be a text that is not blank"),
-        (["create", "a", "--type", " "], 2, "Error: --type must be a text that is not blank"),
+        (["create", " "], 2, "Error: ASSET_URL must be a non-empty string"),
+        (["create", "a", "--type", " "], 2, "Error: --type must be a non-empty string"),
         (["create", "a", "--batch", "-1"], 2, "Error: --batch-id: -1 is not a batch id"),
         (["create", "a", "--batch", "9"], 1, "batch 9 not found"),
         (["create", "a", "--metadata", "[1]"], 2, "it must be a JSON object such as"),

@@ -91,7 +91,7 @@ def test_forms_of_headers(keep, tmp_path, form):
         ({"headers": {"X": "y"}}, "malformed", "is missing"),
         ({"lines": "X-Payload-Key-Id: a\nX-Payload-Key-Id: b\n"}, "malformed", "is there twice"),
         ({"lines": '{"X-Payload-Key-Id": "a", "x-payload-key-id": "b"}'}, "malformed", "is there twice"),
-        ({"lines": '{"X-Payload-Key-Id": ["a"]}'}, "malformed", "must be a text"),
+        ({"lines": '{"X-Payload-Key-Id": ["a"]}'}, "malformed", "must be a string"),
         ({"body": b"x" * 2_000_000}, "too_large", "has more than"),
     ],
 )

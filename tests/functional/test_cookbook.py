@@ -94,12 +94,12 @@ def test_nightly_sync(script, sandbox, tmp_path):
 
 
 def test_nightly_sync_tells_what_stopped_it(script, sandbox, tmp_path):
-    assert script("nightly_sync.py", status=1, stderr=r"nothing can be said of the folder: .*\n", CF_API_KEY="no") == []
+    assert script("nightly_sync.py", status=1, stderr=r"sync failed: .*\n", CF_API_KEY="no") == []
     sandbox.latency = 0.3
     with script.running("nightly_sync.py"):
         wait_until((tmp_path / "labels" / ".cfplatform").exists)
         wait_until(lambda: sandbox.counts["work_items"] > 1)
-        assert script("nightly_sync.py") == ["yesterday's run is still at work"]
+        assert script("nightly_sync.py") == ["yesterday's run is still running"]
 
 
 def test_changed_since_yesterday(script, client, sandbox, tmp_path):
@@ -118,10 +118,10 @@ def test_training_loop(script, sandbox):
     # What fails is left out of both epochs, and fetched by the next start.
     sandbox.fail_next(404, times=2, path="*/annotations")
     lines = script("training_loop.py", 2, stderr=r"(left out: [0-9a-f-]{36} .*404.*\n){2}")
-    assert [line.split(",")[0] for line in lines] == ["epoch 1: 18 pictures", "epoch 2: 18 pictures"]
+    assert [line.split(",")[0] for line in lines] == ["epoch 1: 18 images", "epoch 2: 18 images"]
     boxes = sum(labels_of(sandbox).values())
     lines = script("training_loop.py", 3)
-    assert lines == [f"epoch {number}: 20 pictures, {boxes} boxes" for number in (1, 2, 3)]
+    assert lines == [f"epoch {number}: 20 images, {boxes} boxes" for number in (1, 2, 3)]
     assert sandbox.counts["annotations"] == 22
 
 
@@ -241,7 +241,7 @@ def test_items_without_labels(script, client, sandbox, tmp_path):
     lines = script("items_without_labels.py")
     picture = next((tmp_path / "labels").rglob(f"assets/{item.id}.png"))
     assert lines[0] == f"{item.id} {picture}"
-    assert lines[1:] == ["1 of 20 have no labels"]
+    assert lines[1:] == ["1 of 20 have no annotations"]
 
 
 def test_dask_to_s3(script, sandbox):

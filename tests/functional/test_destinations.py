@@ -477,7 +477,7 @@ def test_a_store_that_cannot_be_reached(client, state, s3, monkeypatch):
         ("memory://a::s3://u:hidden@b", {"state": "s"}, "no password"),
         ("s3://", {"state": "s"}, "names no bucket"),
         ("nosuch://bucket/labels", {"state": "s"}, "knows no nosuch://"),
-        (Path("s3://bucket/labels"), {"state": "s"}, "must be a text"),
+        (Path("s3://bucket/labels"), {"state": "s"}, "must be a string"),
         ("file://host/labels", {}, "three slashes"),
         ("memory://labels", {"state": "s", "executor": ProcessPoolExecutor(1)}, "memory of this process"),
     ],

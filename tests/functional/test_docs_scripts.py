@@ -118,7 +118,7 @@ def follow(folder, variables, activate="true"):
 def check(folder, shown):
     assert "0 fetched, 500 unchanged" in shown.stdout
     assert len(tree(folder / "labels")) == 500
-    assert len(list((folder / "pictures").glob("*/assets/*"))) == 100
+    assert len(list((folder / "images").glob("*/assets/*"))) == 100
     assert "500 items are finished" in shown.stdout
 
 

@@ -63,9 +63,9 @@ ID = "0b0e7f9c-6f0c-4c76-9ab5-5d6d27c0c1f0"
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"name": ""}, "name must be a text"),
-        ({"name": "  "}, "name must be a text"),
-        ({"name": 5}, "name must be a text"),
+        ({"name": ""}, "name must be a non-empty string"),
+        ({"name": "  "}, "name must be a non-empty string"),
+        ({"name": 5}, "name must be a non-empty string"),
         ({"format": "coco"}, "format must be one of COCO_JSON, JSON, CSV"),
         ({"format": None}, "format must be one of"),
         ({"content": "LABELS"}, "content must be one of ANNOTATION, INFERENCE, ASSET_METADATA"),
@@ -80,8 +80,8 @@ ID = "0b0e7f9c-6f0c-4c76-9ab5-5d6d27c0c1f0"
         ({"batch_ids": range(101)}, "has 101 ids; one export takes 100"),
         ({"project_ids": ["p", ""]}, "project_ids"),
         ({"project_ids": [5]}, "project_ids"),
-        ({"batch_ids": [1, "x"]}, "batch ids are whole numbers"),
-        ({"batch_ids": [True]}, "batch ids are whole numbers"),
+        ({"batch_ids": [1, "x"]}, "batch ids are integers"),
+        ({"batch_ids": [True]}, "batch ids are integers"),
         ({"created_at_from": datetime(2026, 1, 1)}, "has no time zone"),
         ({"updated_at_to": "yesterday"}, "not an ISO 8601"),
         ({"created_at_from": "2026-02-01T00:00:00Z", "created_at_to": "2026-01-01T00:00:00Z"}, "created_at"),

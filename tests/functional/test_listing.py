@@ -233,7 +233,7 @@ def test_a_cursor_that_the_platform_refuses_is_told(client):
     ("body", "words"),
     [
         (b'{"meta": {}}', "no list of items"),
-        (b'{"items": [{"id": "a"}], "meta": {"cursorNext": "x"}}', "used before"),
+        (b'{"items": [{"id": "a"}], "meta": {"cursorNext": "x"}}', "repeats an earlier cursor"),
         (b'{"items": [{"noid": 1}], "meta": {}}', "Item 0 on page 1"),
         (b'{"items": [', "not valid JSON"),
         (b"<html><title>Portal</title></html>", "not valid JSON"),

@@ -76,7 +76,7 @@ def test_an_outage_in_mid_run_costs_time_and_no_item(make_sandbox, tmp_path, cap
     assert AWAY < summary.elapsed < AWAY + 10
     said = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert ("WARNING", "waiting for it to recover") in [(level, text.rpartition(": ")[2]) for level, text in said]
-    assert [text for level, text in said if level == "INFO" and "answers again after" in text]
+    assert [text for level, text in said if level == "INFO" and "responds again after" in text]
 
 
 def test_attempts_that_an_outage_took_are_given_back(make_sandbox, tmp_path):

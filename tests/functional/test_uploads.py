@@ -102,7 +102,7 @@ def test_what_cannot_be_sent_again_is_refused(client, sandbox, tmp_path):
     closed.close()
     with os.fdopen(reading, "rb") as pipe, os.fdopen(writing, "wb"), open(__file__) as text:
         for file, error, words in (
-            (pipe, InvalidParameterError, "cannot seek"),
+            (pipe, InvalidParameterError, "not seekable"),
             (text, InvalidParameterError, "text mode"),
             (io.StringIO("x"), InvalidParameterError, "text mode"),
             (closed, UploadError, "closed"),

@@ -345,7 +345,7 @@ def test_a_signed_url_without_a_path_asks_for_the_root(serve, fetch):
 )
 def test_a_signed_url_that_is_not_valid_is_not_opened(serve, load_signed, url):
     server = serve()
-    refused = "is not an https address of a public host|signed no URL"
+    refused = "is not an https URL of a public host|signed no URL"
     with pytest.raises((InvalidResponseError, DownloadError), match=refused) as caught:
         load_signed(url, server.base_url)
     assert "SENTINELpw" not in str(caught.value) + repr(vars(caught.value))
@@ -370,7 +370,7 @@ def test_a_signed_url_that_is_not_valid_is_not_opened(serve, load_signed, url):
     ],
 )
 def test_a_public_api_cannot_send_the_client_to_a_private_address(load_signed, url):
-    with pytest.raises(InvalidResponseError, match="is not an https address of a public host"):
+    with pytest.raises(InvalidResponseError, match="is not an https URL of a public host"):
         load_signed(url)
 
 
@@ -422,7 +422,7 @@ def test_a_redirect_without_a_location_is_a_typed_error(serve, connect):
 def test_a_redirect_of_the_storage_is_not_followed(serve, fetch):
     other = serve(default=raw(200, b"x"))
     server = serve(raw(307, b"", f"Location: {other.origin}/o?sig={SIGNATURE}"))
-    with pytest.raises(InvalidResponseError, match="a signed URL is good for one address only") as caught:
+    with pytest.raises(InvalidResponseError, match="a signed URL is valid for one location only") as caught:
         fetch(server)
     assert other.requests == []
     assert SIGNATURE not in str(caught.value)
@@ -462,10 +462,10 @@ def test_a_key_that_is_refused_is_asked_about_once(serve, connect):
         ({"headers": {"X-A": "SENTINEL\N{RIGHT SINGLE QUOTATION MARK}"}}, "header 'X-A'"),
         ({"headers": {"X-A": " SENTINEL"}}, "header 'X-A'"),
         ({"headers": {"X-A": 5}}, "header 'X-A'"),
-        ({"headers": {"X A": "SENTINEL"}}, "name of a header"),
-        ({"headers": {"X-A:": "SENTINEL"}}, "name of a header"),
-        ({"headers": {"": "SENTINEL"}}, "name of a header"),
-        ({"headers": {5: "SENTINEL"}}, "name of a header"),
+        ({"headers": {"X A": "SENTINEL"}}, "not a valid header name"),
+        ({"headers": {"X-A:": "SENTINEL"}}, "not a valid header name"),
+        ({"headers": {"": "SENTINEL"}}, "not a valid header name"),
+        ({"headers": {5: "SENTINEL"}}, "not a valid header name"),
         ({"json": {"a": float("nan")}}, "json cannot be sent"),
         ({"json": {"a": object()}}, "json cannot be sent"),
         ({"json": {}, "data": b"x"}, "json cannot be sent together"),

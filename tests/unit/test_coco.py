@@ -130,7 +130,7 @@ def test_polygons_cover_the_pixels_that_they_cover_for_the_reference(height, wid
         ({"size": [2, 2], "counts": [4]}, (3, 3), "that of the image is 3 x 3"),
         ({"size": [2, 2], "counts": b"\xff"}, (None, None), "character"),
         ({"size": [0, 2], "counts": []}, (None, None), "nothing to decode"),
-        (None, (4, 4), "not a list of polygons and not an object"),
+        (None, (4, 4), "neither a list of polygons nor an object"),
     ],
 )
 def test_what_cannot_be_decoded_is_refused(segmentation, size, why):
@@ -141,7 +141,7 @@ def test_what_cannot_be_decoded_is_refused(segmentation, size, why):
 @pytest.mark.parametrize(
     ("segmentation", "why"),
     [
-        ("[[1, 2]]", "not an object"),
+        ("[[1, 2]]", "nor an object"),
         ({"counts": [4]}, "size"),
         ({"size": [2, -2], "counts": [4]}, "size"),
         ({"size": [2, 2], "counts": [True, 3]}, "neither text"),

@@ -197,7 +197,7 @@ def test_a_timeout_that_no_socket_takes_is_refused(value):
 
 @pytest.mark.parametrize("value", [0, -1, 257, 10**6, True, "8", 8.0, None, pytest.param(10**5000, id="huge")])
 def test_a_wrong_number_of_workers_is_refused(value):
-    with pytest.raises(ConfigurationError, match="max_workers must be a whole number from 1 to 256"):
+    with pytest.raises(ConfigurationError, match="max_workers must be an integer from 1 to 256"):
         config.max_workers(value)
 
 

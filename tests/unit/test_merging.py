@@ -797,7 +797,7 @@ def test_what_a_killed_process_left_of_the_last_step_goes_with_the_next_run(tmp_
 def test_a_folder_for_the_output_is_made(tmp_path):
     assert coco.merge([document()], tmp_path / "a/b/merged.json").output == tmp_path / "a/b/merged.json"
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidParameterError, match="cannot be made"):
+    with pytest.raises(InvalidParameterError, match="cannot be created"):
         coco.merge([document()], tmp_path / "file/merged.json")
 
 

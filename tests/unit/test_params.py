@@ -120,9 +120,9 @@ def test_two_long_lists_are_combined_in_every_way():
         ({"work_item_ids": [5]}, "not int"),
         ({"work_item_ids": [None]}, "not NoneType"),
         ({"work_item_ids": [["a"]]}, "not list"),
-        ({"status": ""}, "status must be a text"),
-        ({"status": " "}, "status must be a text"),
-        ({"status": 5}, "status must be a text"),
+        ({"status": ""}, "status must be a string"),
+        ({"status": " "}, "status must be a string"),
+        ({"status": 5}, "status must be a string"),
         ({"created_at_from": datetime(2026, 7, 11)}, "created_at_from.* has no time zone"),
         ({"created_at_to": "2026-07-11T11:52:37"}, "created_at_to.* has no time zone"),
         ({"created_at_to": date(2026, 7, 11)}, "not date"),
@@ -202,7 +202,7 @@ def test_whatever_is_given_as_an_id_is_safe_or_refused(value):
 
 @pytest.mark.parametrize("value", [0, 101, -1, True, False, "20", 20.0, None, pytest.param(10**5000, id="huge")])
 def test_a_page_size_outside_of_the_limits_is_refused(value):
-    with pytest.raises(InvalidParameterError, match="page_size must be a whole number from 1 to 100"):
+    with pytest.raises(InvalidParameterError, match="page_size must be an integer from 1 to 100"):
         params.page_size(value)
 
 

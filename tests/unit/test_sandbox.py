@@ -151,7 +151,7 @@ def test_a_bug_of_the_sandbox_is_reported(caplog):
         url = f"{sandbox.base_url}/projects/{sandbox.project_id}/workItems"
         answer = requests.get(url, headers={"X-API-Key": sandbox.api_key}, timeout=10)
     assert answer.status_code == 500
-    assert answer.json()["message"].startswith("the sandbox itself failed: AttributeError")
+    assert answer.json()["message"].startswith("the sandbox failed: AttributeError")
     assert "cfplatform.sandbox.app" in {record.name for record in caplog.records}
 
 
