@@ -8,6 +8,7 @@ correctness.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import heapq
 import itertools
@@ -79,6 +80,9 @@ _closed_as: dict[Path, tuple[int, int]] = {}
 
 #: Destinations for which a warning about missing locks was logged; items may be downloaded one by one.
 _without_locks: set[Path] = set()
+
+#: The types of cells that hold a text or nothing.
+_TEXTS = {str, type(None)}
 
 T = TypeVar("T")
 
@@ -231,6 +235,9 @@ class State:
             if not self._closed and not path.exists():
                 # Best effort: it only saves work.
                 with contextlib.suppress(OSError, UnsafePathError, sqlite3.Error):
+                    if self.root != self._key[0]:
+                        # Not a destination, which may be gone as a whole.
+                        self.root.mkdir(parents=True, exist_ok=True)
                     local.Folder(self.root, local.STATE_FOLDER, make=True).close()
                     fresh = _connect(path)
                     try:
@@ -268,8 +275,8 @@ class State:
                     advice = f"Free space ({local.free_space(self.root)}), then run it again."
                 else:
                     advice = "Remove it and run it again; finished files are then fetched again."
-                raise DestinationError(
-                    f"The state file {str(state_path(self.root))!r} cannot be used: {error}. {advice}"
+                raise _unusable(
+                    error, f"The state file {str(state_path(self.root))!r} cannot be used: {error}. {advice}"
                 ) from None
 
     def folder(self, project_id: str, batch_id: str, name: str, current_name: Callable[[str], str | None]) -> str:
@@ -354,7 +361,7 @@ class State:
 
     def add_results(self, run: int, first: int, rows: list[ResultRow]) -> None:
         """Record results, numbered from ``first``."""
-        values = [[_storable(value) for value in (run, first + offset, *row)] for offset, row in enumerate(rows)]
+        values: list[Sequence[Any]] = [(run, first + offset, *row) for offset, row in enumerate(rows)]
 
         def write(db: sqlite3.Connection) -> None:
             db.execute("BEGIN")
@@ -362,7 +369,12 @@ class State:
             with db:
                 db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
-        self._alone(write, None)
+        try:
+            self._alone(write, None)
+        except UnicodeEncodeError:
+            # Rare, and looking at each cell takes a tenth of a run over unchanged items.
+            values = [[_storable(value) for value in row] for row in values]
+            self._alone(write, None)
 
     def unlisted(self, project_id: str, run: int, listed: int) -> Iterator[list[UnlistedRow]]:
         """Yield, some at a time, what is known of the items of a project that a run did not list.
@@ -397,13 +409,18 @@ class State:
 
 def _is_sound(known: FinishedItem | FinishedAsset) -> bool:
     """Tell whether a row is as it was written: a damaged one counts as missing, and no path leads outside."""
-    texts = (known.revision, known.etag) if isinstance(known, FinishedItem) else (known.source,)
+    if isinstance(known, FinishedItem):
+        path, revision, _, etag, size, mtime_ns, digest = known
+        texts = revision, etag, digest
+    else:
+        path, source, size, mtime_ns, digest = known
+        texts = source, source, digest
     return (
-        isinstance(known.path, str)
-        and naming.stays_inside(known.path)
-        and isinstance(known.size, int)
-        and isinstance(known.mtime_ns, int)
-        and all(text is None or isinstance(text, str) for text in (*texts, known.digest))
+        isinstance(path, str)
+        and isinstance(size, int)
+        and isinstance(mtime_ns, int)
+        and {*map(type, texts)} <= _TEXTS
+        and naming.stays_inside(path)
     )
 
 
@@ -421,9 +438,10 @@ def _connect(path: Path) -> sqlite3.Connection:
             # Nothing is wrong with the file: the disk is full, or another process has it locked; where locks on the
             # folder do nothing, that may be one that makes the file at this moment.
             if "locked" not in str(error) or time.monotonic() > give_up:
-                raise DestinationError(
-                    f"The state file {str(path)!r} cannot be opened: {error} ({local.free_space(path.parent)}). "
-                    "Free space or fix the folder."
+                space = local.free_space(path.parent)
+                raise _unusable(
+                    error,
+                    f"The state file {str(path)!r} cannot be opened: {error} ({space}). Free space or fix the folder.",
                 ) from None
             time.sleep(0.05)
         except sqlite3.DatabaseError:
@@ -433,6 +451,13 @@ def _connect(path: Path) -> sqlite3.Connection:
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             os.replace(path, path.with_name(path.name + ".damaged"))
+
+
+def _unusable(error: sqlite3.Error, message: str) -> DestinationError:
+    problem = DestinationError(message)
+    # SQLite does not tell what the file system said.
+    problem.errno, problem.strerror = errno.ENOSPC if "full" in str(error) else errno.EIO, str(error)
+    return problem
 
 
 def _stamp(path: Path) -> tuple[int, int]:
