@@ -134,7 +134,7 @@ def test_a_body_can_be_streamed(serve, connect, own_session):
     with requests.Session() as session:
         client = connect(server, **({"session": session} if own_session else {}))
         with client.request("GET", "/x", stream=True) as response:
-            assert not response._content_consumed
+            assert response.raw.tell() == 0
             pieces = list(response.iter_content(10_000))
         assert len(pieces) > 50
         assert b"".join(pieces) == content
