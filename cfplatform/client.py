@@ -474,6 +474,34 @@ class Client:
         found = fetch_annotation(self._calls, self._project(project_id), wanted)
         return Annotation(found.as_dict(), self, wanted)
 
+    def get_signed_urls(self, paths: Iterable[str], space_id: Id | None = None) -> dict[str, str]:
+        """Return signed URLs of stored objects, such as documents and assets, by their paths.
+
+        Up to 1000 paths go into one request. A signed URL is good without the key, for anybody, until it expires.
+
+        Args:
+            paths: Paths inside the space, such as ``item.asset_url``, or complete ones, such as
+                ``item.get_annotation().coco_results_url``. Any number; each is signed once.
+            space_id: The space; else the client's. Complete paths name theirs.
+
+        Raises:
+            ConfigurationError: If no space is known.
+            DownloadError: If the platform does not sign one of the paths; the message names the first.
+
+        Example:
+            >>> item = next(client.get_work_items())
+            >>> urls = client.get_signed_urls([item.asset_url, item.get_annotation().coco_results_url])
+            >>> urls[item.asset_url].partition("?")[0].endswith(item.asset_url)
+            True
+        """
+        from .transfer.steps import signed_urls
+
+        wanted = params.storage_paths("paths", paths)
+        space = self._space(space_id)
+        if not all("://" in path for path in wanted):
+            _required("space_id", space)
+        return signed_urls(self._calls, wanted, space)
+
     def _resources(
         self, kind: type[R], pages: Iterable[dict[str, Any]], project_id: str, limit: int | None = None
     ) -> Iterator[R]:
@@ -692,6 +720,17 @@ class Client:
     def _download_asset(self, item: WorkItem, destination: PathLike, overwrite: bool) -> DownloadResult:
         options: DownloadOptions = {"overwrite": overwrite, "assets": True, "patience": 0.0}
         return next(_results(*self._downloader("download_asset", destination, options, documents=False), [[item]], 1))
+
+    def _load_bytes(self, item: WorkItem) -> bytes:
+        from .transfer.loading import document_bytes
+
+        return document_bytes(self._calls, item, self._space_id)
+
+    def _load_asset(self, item: WorkItem, stream: bool) -> bytes | BinaryIO:
+        from .transfer import loading
+
+        load = loading.asset_file if params.flag("stream", stream) else loading.asset_bytes
+        return load(self._calls, item, self._space_id)
 
     def _plot(self, item: WorkItem, options: DrawOptions) -> Image:
         import tempfile

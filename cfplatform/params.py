@@ -218,6 +218,18 @@ def pairs(query: Query | Mapping[str, Any] | None) -> Query:
     ]
 
 
+def storage_paths(name: str, values: object) -> list[str]:
+    """Check a list of paths in the storage, and return each once."""
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        hint = f"for a single one write {name}=[the path]"
+        raise _wrong(name, f"{name} must be a list of paths, not {type(values).__name__}; {hint}.")
+    found = list(dict.fromkeys(values))
+    for value in found:
+        if not isinstance(value, str) or not value.strip():
+            raise _wrong(name, f"{name}: {shown(value)} is not a path in the storage.")
+    return found
+
+
 def text(name: str, value: object) -> str:
     """Check a non-empty string, and return it without surrounding white space."""
     if not isinstance(value, str) or not value.strip():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import datetime
 from email.message import Message
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
 from PIL.Image import Image
@@ -44,6 +44,13 @@ def test_public_types(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Pat
     assert_type(item.updated_at, datetime | None)
     assert_type(item.as_dict(), dict[str, Any])
     assert_type(item.load(), dict[str, Any])
+    assert_type(item.load_bytes(), bytes)
+    assert_type(item.load_asset(), bytes)
+    with assert_type(item.load_asset(stream=True), BinaryIO) as file:
+        assert_type(file.read(), bytes)
+    assert_type(client.get_signed_urls([item.asset_url or ""]), dict[str, str])
+    assert_type(client.base_url, str)
+    assert_type(client.space_id, str | None)
     assert_type(item.get_annotation(), Annotation)
     assert_type(item.download(tmp_path, overwrite=True), DownloadResult)
     batch = assert_type(client.get_batch(1001), Batch)
@@ -54,6 +61,9 @@ def test_public_types(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Pat
     assert_type(client.iter_annotations(ordered=False), Iterator[tuple[WorkItem, dict[str, Any]]])
     summary = assert_type(client.download_project(destination=tmp_path, batch_ids=[1001]), DownloadSummary)
     assert_type(summary.failures, list[DownloadResult])
+    assert_type(summary.results[0], DownloadResult)
+    assert_type(summary.results[1:], Sequence[DownloadResult])
+    assert_type(summary.as_dict(), dict[str, Any])
     for result in client.iter_downloads([item], tmp_path):
         assert_type(result.path, Path | None)
         assert_type(result.object_url, str | None)

@@ -106,24 +106,21 @@ def body(json: Any = None, data: Any = None, files: Any = None) -> tuple[bytes |
         return None, None
     if files is None and hasattr(data, "read"):
         return _file(data), None
-    problem = ""
     try:
         # As requests does it. The URL is not used.
         prepared = requests.Request("POST", "http://localhost", data=data, files=files).prepare()
     except Exception as error:
         # Of any class: the caller brings what is to be read.
-        problem = printable(str(error) or type(error).__name__)[:200]
-    if problem:
-        raise InvalidParameterError(f"data and files cannot be sent: {problem}.", parameter="data")
-    content: Any = prepared.body
-    if isinstance(content, str):
-        content = content.encode()
-    if not isinstance(content, (bytes, bytearray, NoneType)):
-        raise InvalidParameterError(
-            f"data must be form fields, text, bytes, or a binary file that can seek, not {type(data).__name__}.",
-            parameter="data",
-        )
-    return bytes(content or b""), prepared.headers.get("Content-Type")
+        problem = f"data and files cannot be sent: {printable(str(error) or type(error).__name__)[:200]}."
+    else:
+        content: Any = prepared.body
+        if isinstance(content, str):
+            content = content.encode()
+        if isinstance(content, (bytes, bytearray, NoneType)):
+            return bytes(content or b""), prepared.headers.get("Content-Type")
+        kind = type(data).__name__
+        problem = f"data must be form fields, text, bytes, or a binary file that can seek, not {kind}."
+    raise InvalidParameterError(problem, parameter="data")
 
 
 def _file(file: Any) -> Body:
@@ -135,7 +132,7 @@ def _file(file: Any) -> Body:
         is_binary = isinstance(file.read(0), bytes)
     except Exception:
         # Of any class: the caller brings the file object.
-        is_binary = False
+        size, is_binary = 0, False
     if not is_binary:
         raise InvalidParameterError("data must be a binary file that can seek: open it with 'rb'.", parameter="data")
     return Body(file, size, name=getattr(file, "name", "the file"))

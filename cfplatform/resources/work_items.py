@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast, overload
 
 from .. import timestamps
 from ..exceptions import DownloadError
@@ -101,6 +101,51 @@ class WorkItem(InProject):
         _, document = next(self._bound_client().iter_annotations(items=[self], patience=0))
         return cast("dict[str, Any]", document)
 
+    def load_bytes(self) -> bytes:
+        """Fetch the COCO document exactly as it is served; nothing is written to disk.
+
+        It is checked to be complete, as :meth:`load` does, but ``info.asset_url`` is not set.
+
+        Raises:
+            CFPlatformError: The reason, if it could not be fetched.
+
+        Example:
+            >>> item = next(client.get_work_items())
+            >>> item.load_bytes() == sandbox.document(item.id)
+            True
+        """
+        return cast(bytes, self._bound_client()._load_bytes(self))
+
+    @overload
+    def load_asset(self, *, stream: Literal[False] = False) -> bytes: ...
+
+    @overload
+    def load_asset(self, *, stream: Literal[True]) -> BinaryIO: ...
+
+    def load_asset(self, *, stream: bool = False) -> bytes | BinaryIO:
+        """Fetch the asset, byte for byte as it is stored.
+
+        An asset may have up to 4 GiB; :meth:`download_asset` resumes an interrupted download, this does not.
+
+        Args:
+            stream: ``True`` returns a binary file object that can seek, for an asset that is too large for memory.
+                It is complete by then, in a temporary file that is gone when it is closed.
+
+        Raises:
+            CFPlatformError: The reason, if it could not be fetched. As for :meth:`download_asset`, the client may
+                need ``space_id``.
+
+        Example:
+            >>> item = next(client.get_work_items())
+            >>> item.load_asset()[:4]
+            b'\\x89PNG'
+            >>> with item.load_asset(stream=True) as file:
+            ...     len(file.read(1024))
+            1024
+        """
+        self._check_asset()
+        return cast("bytes | BinaryIO", self._bound_client()._load_asset(self, stream))
+
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadResult:
         """Save the COCO document as ``<destination>/<batch name>/<id>.json``.
 
@@ -135,12 +180,15 @@ class WorkItem(InProject):
             >>> next(client.get_work_items()).download_asset("labels").parent.name
             'assets'
         """
-        if self.asset_url is None:
-            raise DownloadError(f"Work item {self.id} has no asset: the platform names none.")
+        self._check_asset()
         result = self._bound_client()._download_asset(self, destination, overwrite)
         if result.error is not None:
             raise result.error
         return cast("Path", result.asset_path)
+
+    def _check_asset(self) -> None:
+        if self.asset_url is None:
+            raise DownloadError(f"Work item {self.id} has no asset: the platform names none.")
 
     def plot(self, **options: Unpack[DrawOptions]) -> Image:
         """Fetch the annotations and the image, and return the annotated image; nothing is left on disk.

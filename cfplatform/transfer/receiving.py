@@ -120,10 +120,7 @@ class Receiver:
         self._destination.ensure_folder(target.folder, local.ASSETS_FOLDER)
 
         def look(stream: ObjectStream) -> None:
-            is_page = resumable.media_type(stream) == "text/html"
-            if is_page and not job.asset_url.partition("?")[0].endswith((".html", ".htm")):
-                raise InvalidResponseError("The storage sent a web page instead of the asset.")
-            stream.keep_encoding()
+            check_asset(job.asset_url, stream)
 
         key = f"asset {job.project_id} {job.item.id}"
         with contextlib.closing(resumable.Resumable(self._destination, key)) as part:
@@ -131,6 +128,14 @@ class Receiver:
             path = target.asset_path(_extension(job.item.asset_url or "", part.media_type))
             found = part.commit(path, flush=False)
         self._keep(job, FinishedAsset(path, asset_source(job.item), *found))
+
+
+def check_asset(url: str, stream: ObjectStream) -> None:
+    """Refuse a web page in the place of an asset; let the bytes be read as they are stored."""
+    is_page = resumable.media_type(stream) == "text/html"
+    if is_page and not url.partition("?")[0].endswith((".html", ".htm")):
+        raise InvalidResponseError("The storage sent a web page instead of the asset.")
+    stream.keep_encoding()
 
 
 def asset_source(item: WorkItem) -> str:

@@ -316,6 +316,27 @@ def sign(calls: Transport, space_id: str, paths: Sequence[str], run: Run = SINGL
     return signed
 
 
+def signed_urls(calls: Transport, paths: Sequence[str], space_id: str | None) -> dict[str, str]:
+    """Return for each storage path, absolute or relative to the space, its signed URL.
+
+    Raises:
+        DownloadError: If one cannot be signed: the first of them.
+    """
+    located = {path: locate(path, space_id, "object") for path in paths}
+    urls = {
+        (space, path): url
+        for space in dict.fromkeys(space for space, _ in located.values())
+        for path, url in sign(calls, space, [path for found, path in located.values() if found == space]).items()
+    }
+    signed: dict[str, str] = {}
+    for path, place in located.items():
+        url = urls[place]
+        if not isinstance(url, str):
+            raise url
+        signed[path] = url
+    return signed
+
+
 def _sign_group(calls: Transport, space_id: str, paths: Sequence[str], run: Run) -> dict[str, str | DownloadError]:
     try:
         response: Any = calls.post_json(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import threading
 from pathlib import Path
 
 import pytest
+import requests
 
 from cfplatform import (
     BadRequestError,
@@ -16,11 +18,12 @@ from cfplatform import (
     InvalidParameterError,
     InvalidResponseError,
     NotFoundError,
+    PermissionDeniedError,
     UnsafePathError,
     iter_downloaded,
 )
 from tests.faults.tools import parts, tree
-from tests.http.scripted import Answer, ScriptedServer, raw
+from tests.http.scripted import Answer, ScriptedServer, raw, said
 
 PICTURE = b"\x89PNG\r\n" + bytes(range(256)) * 800
 
@@ -343,3 +346,133 @@ def test_the_option_is_on_or_off(sandbox, client, tmp_path, value):
     with pytest.raises(InvalidParameterError, match="assets must be True or False"):
         client.download_project(destination=tmp_path, assets=value)
     assert sandbox.requests == []
+
+
+# --- Without a folder: bytes, files and signed URLs
+
+
+@pytest.mark.parametrize("absolute", [False, True], ids=["in the space", "on the web"])
+def test_an_asset_can_be_loaded_as_bytes_or_as_a_file(make_sandbox, tmp_path, monkeypatch, absolute):
+    monkeypatch.chdir(tmp_path)
+    sandbox = make_sandbox(items=3, batches=1, absolute_assets=absolute)
+    with sandbox.client() as client:
+        for item in client.get_work_items():
+            stored = sandbox.asset(item.id)
+            assert item.load_asset() == stored
+            with item.load_asset(stream=True) as file:
+                assert file.read(4) == stored[:4]
+                file.seek(0)
+                assert file.read() == stored
+            assert file.closed
+    assert list(tmp_path.iterdir()) == []
+    assert sandbox.counts["assets" if absolute else "storage"] == 6
+
+
+def test_an_asset_is_loaded_as_it_is_stored_and_complete_whatever_breaks(sandbox, client, serve):
+    volume = gzip.compress(PICTURE)
+    cut = Answer(raw(200, PICTURE, f"Content-Length: {len(PICTURE) + 9}"), end="close")
+    server = serve(
+        raw(200, volume, "Content-Encoding: gzip", "Content-Type: application/gzip"),
+        cut,
+        raw(200, b"<html>", "Content-Type: text/html"),
+        raw(200, PICTURE),
+        default=raw(403, b"no"),
+    )
+    point_to(sandbox, 0, f"{server.origin}/scan.nii.gz")
+    item = next(client.get_work_items())
+    assert item.load_asset() == volume
+    with item.load_asset(stream=True) as file:
+        assert file.read() == PICTURE
+    for stream in (False, True):
+        with pytest.raises(PermissionDeniedError):
+            item.load_asset(stream=stream)
+    assert server.requests[0].names.isdisjoint({"x-api-key", "authorization"})
+
+
+def test_the_signed_url_of_an_asset_is_renewed_where_it_expired(sandbox, client):
+    item = next(client.get_work_items())
+    expired = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+    sandbox.fail_next(403, times=2, path="/storage/*", body=expired)
+    assert item.load_asset() == sandbox.asset(item.id)
+    assert sandbox.counts["signing"] == 3
+
+
+def test_what_an_asset_needs_is_said(make_sandbox):
+    sandbox = make_sandbox(items=2, batches=1)
+    sandbox.set_annotation(0, None)
+    sandbox.patch_work_item_json(1, {"assetUrl": None})
+    with sandbox.client(space_id=None) as client:
+        first, second = client.get_work_items()
+        with pytest.raises(DownloadError, match="names no COCO document"):
+            first.load_asset()
+        with pytest.raises(DownloadError, match="has no asset"):
+            second.load_asset()
+        with pytest.raises(InvalidParameterError, match="stream must be True or False"):
+            first.load_asset(stream=1)
+    with sandbox.client() as client:
+        assert next(client.get_work_items()).load_asset() == sandbox.asset(0)
+
+
+def test_a_document_can_be_loaded_as_bytes(sandbox, client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    served = b'\xef\xbb\xbf {"images": [ ],\r\n "info": {"asset_url": "other"}} '
+    sandbox.update_work_item(0, document=served)
+    large = b'{"images": [], "x": "' + b"y" * (9 * 1024 * 1024) + b'"}'
+    sandbox.update_work_item(1, document=large)
+    items = list(client.get_work_items())
+    assert items[0].load_bytes() == served
+    assert items[1].load_bytes() == large
+    assert items[2].load_bytes() == sandbox.document(2)
+    for document in (b"<!DOCTYPE html>", b"[1, 2]", b'{"a": ', large[:-1]):
+        sandbox.update_work_item(3, document=document)
+        with pytest.raises(InvalidResponseError, match="not one complete JSON object"):
+            items[3].load_bytes()
+    sandbox.set_annotation(4, None)
+    with pytest.raises(DownloadError, match="names no COCO document"):
+        items[4].load_bytes()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_any_number_of_paths_is_signed_a_thousand_at_a_time(sandbox, client):
+    items = list(client.get_work_items())
+    paths = [item.asset_url for item in items] + [f"uploads/{number}.bin" for number in range(2_200)]
+    urls = client.get_signed_urls(iter([*paths, *paths]))
+    assert list(urls) == paths
+    sizes = [len(json.loads(request.body)["paths"]) for request in sandbox.requests if request.route == "signing"]
+    assert sizes == [1000, 1000, 220]
+    assert requests.get(urls[items[0].asset_url], timeout=5).content == sandbox.asset(items[0].id)
+    # A complete path names its space.
+    result = items[0].get_annotation().coco_results_url
+    (url,) = client.get_signed_urls([result]).values()
+    assert requests.get(url, timeout=5).content == sandbox.document(items[0].id)
+
+
+def test_what_cannot_be_signed_is_refused(sandbox, client):
+    sandbox.clear_requests()
+    for paths, error, words in (
+        ("one/path", InvalidParameterError, r"paths must be a list of paths, not str; .* write paths=\[the path\]"),
+        ([""], InvalidParameterError, "is not a path"),
+        ([5], InvalidParameterError, "is not a path"),
+        (["a/../b"], UnsafePathError, "lead out of its space"),
+        (["s3://bucket/elsewhere"], DownloadError, "names no space"),
+        (["s3://bucket/spaces/another/o.json"], DownloadError, "lies in space 'another'"),
+    ):
+        with pytest.raises(error, match=words):
+            client.get_signed_urls(paths, sandbox.space_id)
+    with sandbox.client(space_id=None) as bare, pytest.raises(ConfigurationError, match="No space"):
+        bare.get_signed_urls(["a/b"])
+    assert client.get_signed_urls([], sandbox.space_id) == {}
+    assert sandbox.requests == []
+
+
+def test_the_first_path_that_is_not_signed_is_named(serve, connect):
+    def sign(request):
+        paths = json.loads(request.body)["paths"]
+        items = [{"path": path, "signedUrl": f"https://s.example/{path}"} for path in paths if "x" not in path]
+        return said({"items": items})
+
+    server = serve(default=Answer(sign))
+    client = connect(server, space_id="s")
+    assert client.get_signed_urls(["a"]) == {"a": "https://s.example/a"}
+    with pytest.raises(DownloadError, match="signed no URL for 'x1'"):
+        client.get_signed_urls(["a", "x1", "x2"])

