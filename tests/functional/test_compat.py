@@ -16,6 +16,7 @@ import threading
 import time
 import uuid
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,7 @@ from cfplatform.compat import CFUserClient, SyncCFUserClient
 
 from .test_downloading import tree
 
+DOCS = Path(__file__).parents[2] / "docs"
 THEIRS, OURS = "cf_ai_platform_client", "cfplatform.compat"
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 #: Seconds within which a cancelled call returns.
@@ -111,6 +113,15 @@ def test_the_examples_of_the_official_readme_run_with_another_import_line(make_s
     theirs, ours = both(tmp_path, scripts)
     assert ours == theirs
     assert {len(saved) for saved in ours[1]} > {60, 2}
+
+
+def test_the_script_before_migrating_runs_with_another_import_line(sandbox, tmp_path, monkeypatch):
+    for name, value in sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    script = (DOCS / "examples" / "migrating_before.py").read_text(encoding="utf-8")
+    (printed,), (saved,) = run(tmp_path, [script.replace(THEIRS, OURS)])
+    assert printed.startswith("20 of 20\n")
+    assert len(saved) == 20
 
 
 @pytest.mark.peer
