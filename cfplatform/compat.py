@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from typing_extensions import Self
 
-from . import config, http, progress
+from . import config, http, params, progress
 from .client import Client
 from .exceptions import CFPlatformError, ExportError, ExportFailedError, InvalidParameterError, InvalidResponseError
 from .http.background import Background
@@ -219,9 +219,10 @@ def _export(data: Mapping[str, Any]) -> ExportResponse:
 def _meta(data: Any) -> KeysetPaginationMeta | None:
     if not isinstance(data, Mapping):
         return None
+    limit = data.get("limit")
     return KeysetPaginationMeta(
         object=_text(data, "object") or "",
-        limit=int(data.get("limit") or 0),
+        limit=limit if isinstance(limit, int) else 0,
         page=_text(data, "page"),
         cursor_next=_text(data, "cursorNext", "cursor_next"),
         cursor_prev=_text(data, "cursorPrev", "cursor_prev"),
@@ -471,7 +472,7 @@ class SyncCFUserClient:
             kwargs: ``format``, the old name of ``export_format``.
         """
         wanted = _format("list_exports", export_format, kwargs)
-        path = http.path("spaces", space_id, "exports")
+        path = http.path("spaces", params.object_id("space_id", space_id), "exports")
         query = {"format": None if wanted is None else str.__str__(wanted), "limit": limit}
         page = next(self._engine().iterate_pages(path, query))
         return ExportListResponse(items=[_export(each) for each in page["items"]], meta=_meta(page.get("meta")))

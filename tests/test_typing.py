@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -26,6 +27,7 @@ from cfplatform import (
     WorkItem,
     archives,
     coco,
+    compat,
     viz,
 )
 from cfplatform.report import ReportSummary, write_report
@@ -190,3 +192,22 @@ def test_public_types_of_webhooks() -> None:
     assert_type(event.delivered_at, datetime)
     assert_type(event.updated_at, datetime | None)
     assert_type(event.as_dict(), dict[str, Any])
+
+
+def test_public_types_of_the_drop_in(sandbox: Sandbox, tmp_path: Path) -> None:
+    async def in_a_task() -> None:
+        async with compat.CFUserClient.create_with_api_key(sandbox.api_key, sandbox.base_url) as client:
+            summary = await client.download_project(sandbox.project_id, sandbox.space_id, tmp_path)
+            assert_type(summary, compat.DownloadSummary)
+
+    with compat.SyncCFUserClient.create_with_api_key(sandbox.api_key, base_url=sandbox.base_url) as client:
+        assert_type(client, compat.SyncCFUserClient)
+        summary = client.download_project(sandbox.project_id, sandbox.space_id, str(tmp_path), [1001], limit=10)
+        assert_type(summary.results, list[compat.DownloadResult])
+        assert_type(summary.results[0].file_path, str | None)
+        assert_type(summary.model_dump(mode="json"), dict[str, Any])
+        export = assert_type(client.create_export(sandbox.space_id, "typed", format="CSV"), compat.ExportResponse)
+        assert_type(client.list_exports(sandbox.space_id).meta, compat.KeysetPaginationMeta | None)
+        assert_type(client.download_export_file(sandbox.space_id, export.export_id, tmp_path), str)
+        client.delete_export(sandbox.space_id, str(export.export_id))
+    asyncio.run(in_a_task())

@@ -16,6 +16,7 @@ import threading
 import time
 import uuid
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,7 @@ from cfplatform.compat import CFUserClient, SyncCFUserClient
 
 from .test_downloading import tree
 
+DOCS = Path(__file__).parents[2] / "docs"
 THEIRS, OURS = "cf_ai_platform_client", "cfplatform.compat"
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 #: Seconds within which a cancelled call returns.
@@ -83,7 +85,8 @@ def call(sandbox, *arguments):
 @pytest.mark.peer
 def test_the_examples_of_the_official_readme_run_with_another_import_line(make_sandbox, tmp_path):
     sandbox = make_sandbox(items=60, batches=4, batch_names=["Default", "Training_Batch_001"])
-    readme = importlib.metadata.metadata(THEIRS).get_payload()
+    # The file itself: what other packages install in place of importlib.metadata takes the text out of the message.
+    readme = importlib.metadata.distribution(THEIRS).read_text("METADATA")
     ids = list(sandbox.work_item_ids())
     dates = sorted(sandbox.work_item(index)["updatedAt"] for index in range(60))
     values = {
@@ -111,6 +114,15 @@ def test_the_examples_of_the_official_readme_run_with_another_import_line(make_s
     theirs, ours = both(tmp_path, scripts)
     assert ours == theirs
     assert {len(saved) for saved in ours[1]} > {60, 2}
+
+
+def test_the_script_before_migrating_runs_with_another_import_line(sandbox, tmp_path, monkeypatch):
+    for name, value in sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    script = (DOCS / "examples" / "migrating_before.py").read_text(encoding="utf-8")
+    (printed,), (saved,) = run(tmp_path, [script.replace(THEIRS, OURS)])
+    assert printed.startswith("20 of 20\n")
+    assert len(saved) == 20
 
 
 @pytest.mark.peer

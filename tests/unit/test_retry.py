@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import threading
 import time
 from datetime import datetime, timedelta, timezone
 
@@ -64,3 +65,18 @@ def test_a_date_without_zone_means_utc(monkeypatch, form):
         monkeypatch.undo()
         time.tzset()
     assert seconds == 7.0
+
+
+def test_a_context_is_stopped_from_outside():
+    stop, own = threading.Event(), threading.Event()
+    with retry.stopped_by(stop):
+        for run in (retry.SINGLE, retry.Run(stop=own)):
+            run.ensure_running()
+        assert (retry.SINGLE.stop, retry.Run(stop=own).stop) == (stop, own)
+        threading.Timer(0.05, stop.set).start()
+        with pytest.raises(retry.Interrupted):
+            retry.SINGLE.sleep(60)
+        for run in (retry.SINGLE, retry.Run(stop=own)):
+            with pytest.raises(retry.Interrupted):
+                run.ensure_running()
+    retry.SINGLE.ensure_running()
