@@ -257,7 +257,7 @@ def test_a_request_id_cannot_move_the_cursor_of_a_terminal():
     assert error.request_id == "r\ufffd[2J"
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(2.0, "a wait of 2 s"), (0.5, "a wait of 0.5 s"), (86400.0, "a wait of 86400 s")])
+@pytest.mark.parametrize(("seconds", "text"), [(2.0, "of 2 s"), (0.5, "of 0.5 s"), (86400.0, "of 86400 s")])
 def test_a_rate_limit_carries_the_wait(seconds, text):
     error = error_from_response(429, method="GET", url="https://h/x", headers={}, retry_after=seconds)
     assert error.retry_after == seconds
