@@ -317,7 +317,7 @@ def _clock(date: str | None, now: float) -> Check:
         return Check("clock", _WARNING, "the platform did not send its time", "Compare the clock with another one.")
     if abs(difference) <= CLOSE:
         return Check("clock", _OK, f"within {CLOSE} s of the platform's")
-    found = f"{abs(difference):,.0f} s {'fast' if difference > 0 else 'slow'} against the platform's"
+    found = f"{abs(difference):,.0f} s {'ahead of' if difference > 0 else 'behind'} the platform's"
     advice = "Set the clock of this machine; otherwise signed URLs and webhooks count as expired."
     return Check("clock", _WARNING if abs(difference) <= APART else _FAILED, found, advice)
 
