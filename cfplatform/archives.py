@@ -55,9 +55,9 @@ __all__ = [
     "verify",
 ]
 
-#: Maximum members and folders of an archive: enough for a project of millions of items, which need 3 GB of memory.
+#: Maximum members and folders of an archive, enough for millions of items; listing so large an archive needs 3 GB of memory.
 MAX_MEMBERS = 5_000_000
-#: Maximum bytes of all members together: far more than annotations need, and far less than a disk writes in a day.
+#: Maximum bytes of all members together, far more than annotations need, and far less than a disk writes in a day.
 MAX_TOTAL_BYTES = 1 << 40
 #: Bytes of all members for each compressed byte. Annotations that differ in their id alone
 #: reach about 40, indented ones that are all alike 260; deflate itself ends at 1032.
