@@ -55,7 +55,7 @@ __all__ = [
     "verify",
 ]
 
-#: Maximum members and folders of an archive, enough for millions of items; listing so large an archive needs 3 GB of memory.
+#: Maximum members and folders of an archive, enough for millions of items; listing that many needs 3 GB of memory.
 MAX_MEMBERS = 5_000_000
 #: Maximum bytes of all members together, far more than annotations need, and far less than a disk writes in a day.
 MAX_TOTAL_BYTES = 1 << 40
