@@ -1,6 +1,6 @@
 """Export archives: checked before anything is unpacked, read member by member, unpacked completely or not at all.
 
-The directory is read by :mod:`zipfile`. What that accepts, or only some versions of Python refuse, is checked here:
+The directory is read by :mod:`zipfile`. It does not check everything, so this is checked here:
 names, links, members that share bytes or have another header, numbers that contradict each other, limits, CRCs.
 
 Example:
@@ -55,9 +55,9 @@ __all__ = [
     "verify",
 ]
 
-#: Members and folders of one archive. So many are a project of millions of items, and need 3 GB of memory to list.
+#: Maximum members and folders of an archive, enough for millions of items; listing that many needs 3 GB of memory.
 MAX_MEMBERS = 5_000_000
-#: Bytes of all members together, far more than labels take, far less than would keep a disk busy for a day.
+#: Maximum bytes of all members together, far more than annotations need, and far less than a disk writes in a day.
 MAX_TOTAL_BYTES = 1 << 40
 #: Bytes of all members for each compressed byte. Annotations that differ in their id alone
 #: reach about 40, indented ones that are all alike 260; deflate itself ends at 1032.
@@ -67,7 +67,7 @@ RATIO_FREE_BYTES = 1 << 30
 
 #: Bytes that are read, inflated and written at a time.
 STEP = 256 * 1024
-#: Bytes of one part of a name that every file system takes.
+#: Maximum bytes of one part of a name on every file system.
 _MAX_PART_BYTES = 255
 #: Bytes of a name; beyond it, some systems cannot open what was unpacked by its path.
 _MAX_NAME_BYTES = 1024
@@ -91,12 +91,12 @@ _WINDOWS = re.compile(
 
 #: The path of a file.
 PathLike = str | os.PathLike[str]
-#: Is called with the number of bytes after each step; what it raises ends the call, and nothing is left.
+#: Called with the number of bytes after each step; an exception ends the call, and nothing is left.
 Progress = Callable[[int], Any]
 
 
 class ArchiveInfo(NamedTuple):
-    """What an archive holds.
+    """The contents of an archive.
 
     Attributes:
         members: Its files and the folders that it lists.
@@ -125,7 +125,7 @@ def check(
         max_ratio: How many bytes may come out of a compressed one, once there are more than ``RATIO_FREE_BYTES``.
 
     Raises:
-        UnsafePathError: If a name leads elsewhere, occurs twice (also in other case or with accents composed
+        UnsafePathError: If a name points outside, occurs twice (also in other case or with accents composed
             otherwise), or belongs to a link or device.
         IncompleteDownloadError: If it is not a zip file, cut short, or contradicts itself.
         DownloadError: If it is over a limit, encrypted, packed in an unknown way, or cannot be read.
@@ -151,7 +151,7 @@ def verify(
     Args:
         path: The zip file.
         max_members, max_total_bytes, max_ratio: See :func:`check`.
-        progress: Called with the number of bytes after each step; what it raises ends the call.
+        progress: Called with the number of bytes after each step; an exception ends the call.
 
     Raises:
         DownloadError: As :func:`check` does; :class:`~cfplatform.IncompleteDownloadError` if a member is damaged.
@@ -182,9 +182,9 @@ def extract(
 
     Args:
         path: The zip file.
-        destination: The folder to make; its parents are created. It must not exist: nothing is overwritten or merged.
+        destination: The folder to create, with its parents. It must not exist: nothing is overwritten or merged.
         max_members, max_total_bytes, max_ratio: See :func:`check`.
-        progress: Called with the number of bytes after each step; what it raises ends the call.
+        progress: Called with the number of bytes after each step; an exception ends the call.
 
     Returns:
         The absolute path of the folder.

@@ -1,4 +1,4 @@
-"""What can a program do with the platform? Each method checks its arguments and calls the module that does the work."""
+"""The client: each method checks its arguments and calls the module that does the work."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _TAKEN = {"parameter": "name", "hint": "get_batch(name=...) finds the batch that
 class Client:
     """Access to the CloudFactory AI Platform.
 
-    Use one client for a whole program: it is safe in many threads and keeps its connections open until ``with`` ends or
+    Use one client per program: it is thread-safe and keeps its connections open until ``with`` ends or
     :meth:`close` is called. Nothing is sent before the first call. It cannot be pickled, because it holds the key.
 
     Each call checks its arguments before any request; a wrong one raises a ``ValueError``, mostly
@@ -335,7 +335,7 @@ class Client:
             work_item_ids: Only these items; split and empty as above.
             status: Only items with this status, such as ``"COMPLETED"``; every status if omitted.
             created_at_from, created_at_to: Only items created in this range, inclusive: each an aware ``datetime`` or
-                an ISO 8601 text with a time zone.
+                an ISO 8601 string with a time zone.
             updated_at_from, updated_at_to: Only items changed in this range, inclusive.
             page_size: Items per request, 1 to 100 (the platform's limit).
             max_items: Maximum number of items.
@@ -506,7 +506,7 @@ class Client:
         self, kind: type[R], pages: Iterable[dict[str, Any]], project_id: str, limit: int | None = None
     ) -> Iterator[R]:
         """Yield what pages list as objects of a class."""
-        # A page at a time: half the price of a generator that makes one after the other.
+        # A page at a time: twice as fast as a generator that makes one after the other.
         for found in pagination.fresh(pages, limit=limit):
             yield from [kind(data, self, project_id) for data in found]
 
@@ -805,7 +805,7 @@ class Client:
 
         Args:
             file: A path, or a binary file object that can seek: it is sent from its current position and left there.
-                An empty file is refused: there is nothing to label in it.
+                An empty file is refused.
             space_id: The space; else the client's.
             content_type: The media type, such as "image/png"; else guessed from the extension of the name, with
                 "application/octet-stream" as the last resort.
@@ -932,7 +932,7 @@ class Client:
         wait_for_running: bool = False,
         timeout: float = params.WAIT_TIMEOUT,
     ) -> Export:
-        """Create an export; the platform makes one at a time in a space.
+        """Create an export; a space runs one export at a time.
 
         Export creation is never retried blindly. If the response is lost (a broken connection or a 5xx), the exports of
         the space are listed, and the request is repeated once if there is no new export of this name.
@@ -1014,8 +1014,8 @@ class Client:
         that the object is unchanged; an expired link is renewed. An existing archive is not downloaded again.
 
         Args:
-            destination: The folder, created if it does not exist. Its hidden folder ``.cfplatform`` holds what is not
-                complete.
+            destination: The folder, created if it does not exist. Its hidden folder ``.cfplatform`` holds incomplete
+                files.
             options: ``wait``: ``False`` raises if it is not completed yet. ``timeout`` and ``poll_interval``: as for
                 :meth:`wait_for_export`. ``extract``: unpack into the folder ``<name> <export id>``, which appears
                 only when it is complete, and keep no archive. ``overwrite``: fetch an existing archive again; a

@@ -16,11 +16,11 @@ from .exceptions import ConfigurationError, shown
 DEFAULT_BASE_URL = "https://api.ai.cloudfactory.app/api/v1"
 #: Seconds to wait for a connection, and for the next bytes of a response.
 DEFAULT_TIMEOUT = (10.0, 60.0)
-#: A bound of our own: sockets take no number of seconds, however large.
+#: Our own limit: sockets do not accept arbitrarily large timeouts.
 MAX_TIMEOUT = 86_400.0
-#: Items worked on at the same time, at the most.
+#: Default maximum number of concurrent items.
 DEFAULT_MAX_WORKERS = 32
-#: A bound of our own: more threads than this only fight for the interpreter.
+#: Our own limit: more threads only compete for the interpreter.
 MAX_WORKERS_LIMIT = 256
 
 #: Seconds for both halves, or the pair (connect, read).
@@ -48,7 +48,7 @@ def api_key(value: str | None) -> Secret:
     value = Secret(value)
     stripped = Secret(value.strip(" \t\r\n"))
     if not stripped:
-        raise ConfigurationError(f"{source} is blank. Pass the key that CloudFactory gave you.", parameter="api_key")
+        raise ConfigurationError(f"{source} is blank. Pass your CloudFactory API key.", parameter="api_key")
     if not re.fullmatch(r"[!-~]{1,512}", stripped):
         raise ConfigurationError(
             f"{source} has characters that cannot be part of a key (white space or control characters inside, "
@@ -103,7 +103,7 @@ def is_private(host: str) -> bool:
     return is_loopback(host) if address is None else not address.is_global
 
 
-# Asked for every signed URL, and there are few hosts.
+# Called for every signed URL, and there are few hosts.
 @functools.lru_cache(maxsize=256)
 def read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Read an address in any spelling that the system would connect to, such as ``127.1`` or ``2130706433``."""
@@ -160,7 +160,7 @@ def patience(value: float) -> float:
 
 
 def flag(value: bool | None, variable: str) -> bool:
-    """Return a setting that is on or off: the argument, else whether the variable is set to anything but 0."""
+    """Return a boolean setting: the argument, else whether the variable is set to anything but 0."""
     if value is None:
         return os.environ.get(variable, "").strip() not in ("", "0", "false", "no")
     if not isinstance(value, bool):

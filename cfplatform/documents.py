@@ -11,8 +11,7 @@ from .exceptions import InvalidResponseError
 
 #: Documents up to this size are checked by parsing them; above it, by their framing, length and ends.
 PARSE_LIMIT = 8 * 1024 * 1024
-#: Documents up to this size are parsed for a caller who asks for the parsed document. Parsed, one takes several times
-#: as much memory.
+#: Maximum size of documents that are parsed for the caller. Parsed, they take several times as much memory.
 LOAD_LIMIT = 512 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
@@ -28,7 +27,7 @@ class Members(NamedTuple):
     """The members of an object in a document.
 
     Attributes:
-        start: Where they begin, behind the bracket.
+        start: The position after the opening bracket.
         is_empty: Whether there are none.
         found: The position of the requested member's value; of the last one if there are several.
         end: Where the object ends.
@@ -72,8 +71,8 @@ def check_ends(head: bytes, tail: bytes) -> None:
 def set_asset_url(document: bytes, asset_url: str | None) -> bytes:
     """Check a document as :func:`parse` does, and return it with ``info.asset_url`` set.
 
-    Only the value is replaced, or the member added in front of the others; ``info`` is made where there is none. Every
-    other byte stays. Parsers take the last of several members of one name, so that one is edited. ``None`` is
+    Only the value is replaced, or the member added before the others; a missing ``info`` is added. Every
+    other byte stays. Parsers use the last of several members with the same name, so that one is edited. ``None`` is
     written as ``""``, as the official client does.
 
     Example:

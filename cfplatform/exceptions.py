@@ -8,7 +8,7 @@
     ├── TransportError                         no usable response arrived
     │   ├── APIConnectionError (ConnectionError)
     │   ├── APITimeoutError (TimeoutError)
-    │   ├── OutageError                        the platform or the storage was away for longer than ``patience``
+    │   ├── OutageError                        the platform or the storage was down for longer than ``patience``
     │   └── InvalidResponseError (ValueError)  a response arrived that cannot be what was requested
     ├── APIError                               the server responded with an error status
     │   ├── BadRequestError                    400, 422
@@ -19,12 +19,12 @@
     │   ├── RateLimitError                     429; ``retry_after`` holds the seconds to wait
     │   └── ServerError                        5xx
     ├── DownloadError
-    │   ├── UnsafePathError                    a name would have led outside the destination
+    │   ├── UnsafePathError                    a name points outside the destination
     │   ├── IncompleteDownloadError            fewer or more bytes than announced, or another checksum
     │   ├── DestinationBusyError               another process is downloading into the folder
     │   └── DestinationError (OSError)         the destination is full, gone, read-only, refused, or cannot be reached
-    ├── ExportError                            about an export; ``export`` holds it as it was read last
-    │   ├── ExportFailedError                  the platform could not make it
+    ├── ExportError                            about an export; ``export`` is its last known state
+    │   ├── ExportFailedError                  it failed on the platform
     │   └── ExportTimeoutError (TimeoutError)  it was not ready in time
     ├── UploadError                            a file cannot be uploaded: not readable, empty, or changed meanwhile
     └── WebhookVerificationError               a webhook delivery was refused; ``reason`` has the cause
@@ -40,7 +40,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-#: Characters of a server's text that an error message repeats at the most.
+#: Maximum characters of a server message in an error message.
 MAX_MESSAGE_LENGTH = 500
 #: Characters of a web page that are searched for its title.
 _MAX_SEARCHED = 4096
@@ -55,7 +55,7 @@ _SIGNED_VALUE = (
 
 
 def blank(text: str, secret: str | None = None) -> str:
-    """Take query strings, signatures and, where given, the API key out of a text that people will see."""
+    """Take query strings, signatures and, where given, the API key out of a text for people."""
     text = text.replace(secret, "***") if secret else text
     return re.sub(_SIGNED_VALUE, r"\1\2***", re.sub(_QUERY, "?...", text))
 
@@ -146,7 +146,7 @@ class APITimeoutError(TransportError, TimeoutError):
 
 
 class OutageError(TransportError):
-    """The platform or the storage was away for longer than ``patience``, which ends a run; what is finished is kept.
+    """The platform or the storage was down for longer than ``patience``, which ends a run; what is finished is kept.
 
     ``status_code`` is that of the last response, ``None`` if there was none.
     """
@@ -177,7 +177,7 @@ class NotFoundError(APIError, LookupError):
 
 
 class ConflictError(APIError):
-    """409: the object exists already, or something else is in the way."""
+    """409: the object already exists, or conflicts with another one."""
 
 
 class RateLimitError(APIError):
@@ -201,7 +201,7 @@ class DownloadError(CFPlatformError):
 
 
 class UnsafePathError(DownloadError):
-    """A name from the server or a link on disk would have led outside the destination."""
+    """A name from the server or a link on disk points outside the destination."""
 
 
 class IncompleteDownloadError(DownloadError):
@@ -226,7 +226,7 @@ class ExportError(CFPlatformError):
     """Something about an export failed.
 
     Attributes:
-        export: The :class:`~cfplatform.Export` as it was read last.
+        export: The last known state, an :class:`~cfplatform.Export`.
     """
 
     export: Any = None
@@ -237,7 +237,7 @@ class ExportFailedError(ExportError):
 
 
 class ExportTimeoutError(ExportError, TimeoutError):
-    """The export was not ready in time; the platform still makes it, and it can be waited for again."""
+    """The export was not ready in time; it continues on the platform, and you can wait for it again."""
 
 
 class UploadError(CFPlatformError):
@@ -245,10 +245,10 @@ class UploadError(CFPlatformError):
 
 
 class WebhookVerificationError(CFPlatformError):
-    """A webhook delivery was refused, and nothing in it can be relied on.
+    """A webhook delivery was refused; do not use its content.
 
     Attributes:
-        reason: ``"malformed"`` (a header or the body has a wrong form), ``"too_large"``, ``"signature"``,
+        reason: ``"malformed"`` (a header or the body is malformed), ``"too_large"``, ``"signature"``,
             ``"unknown_key"``, ``"keys_unavailable"`` (the keys could not be fetched), ``"expired"`` (sent too long
             ago, or in the future), ``"unexpected"`` (rejected by ``expected``) or ``"replayed"``.
     """
@@ -286,9 +286,9 @@ _BY_STATUS: dict[int, tuple[type[APIError], str]] = {
     422: (BadRequestError, "Check the arguments."),
     429: (RateLimitError, "Wait and try again, or use fewer workers."),
 }
-#: Refusals that are not the platform's where they come as a web page: the platform responds in JSON.
+#: Statuses that are not the platform's if the body is a web page: the platform responds in JSON.
 WEB_PAGE_STATUSES = (401, 403, 407, 451)
-_SERVER_ERROR_HINT = "The platform had a fault. Try again later; what is finished is kept."
+_SERVER_ERROR_HINT = "The platform failed. Try again later; what is finished is kept."
 
 
 def error_from_response(
@@ -351,7 +351,7 @@ def server_words(text: str, content_type: str = "") -> str:
 
 
 def shown(value: object) -> str:
-    """Return what a message shows of a wrong argument: the start of its ``repr``."""
+    """Return the form of a wrong argument in messages: the start of its ``repr``."""
     try:
         return _cut(repr(value))
     except Exception:
@@ -364,7 +364,7 @@ def _cut(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Replace what could move the cursor or the colours of a terminal."""
+    """Replace characters that could control a terminal."""
     return "".join(ch if ch.isprintable() else "\ufffd" for ch in text)
 
 

@@ -8,7 +8,7 @@ import re
 import sys
 import unicodedata
 
-#: Bytes of a name, so that an extension and a suffix still fit the 143 that encrypted folders allow; others have 255.
+#: Maximum bytes of a name: with an extension and a suffix it fits the 143 of encrypted folders; others allow 255.
 MAX_NAME_BYTES = 120
 
 _FORBIDDEN = str.maketrans(dict.fromkeys('\\/:*?"<>|', "_"))
@@ -21,12 +21,12 @@ _NO_NAMES = {"", ".", ".."}
 
 
 def safe_name(name: str) -> str:
-    """Turn any text into a file or folder name that is safe on every system.
+    """Turn any text into a file or folder name that is valid on every system.
 
     Where it is safe, this is the official client's naming: each of ``\\ / : * ? " < > |`` becomes ``_`` and blanks
-    around the name go. What would still be unsafe (``.``, ``..``, empty, control or invisible characters, a
+    around the name are removed. Names that are still invalid (``.``, ``..``, empty, control or invisible characters, a
     leading dot, dash or tilde, a trailing dot, a Windows device, more than 120 bytes, characters that this system
-    cannot have in names) is made readable and gets ``~`` and eight hexadecimal digits of its hash, so that
+    does not allow in names) are made readable and get ``~`` and eight hexadecimal digits of its hash, so that
     different names stay different.
 
     Example:
@@ -65,7 +65,7 @@ def digest(text: str) -> str:
 
 
 def collision_key(name: str) -> str:
-    """Return what two names share that some file system takes for the same: case and accents composed or not."""
+    """Return a key that is equal for names that some file system treats as the same, by case or accents."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -82,7 +82,7 @@ def extension(path: str, default: str = ".json") -> str:
 
 
 def is_extension(suffix: str) -> bool:
-    """Tell whether that is an extension that files may have."""
+    """Return whether that is an allowed extension."""
     return _EXTENSION.fullmatch(suffix) is not None
 
 

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 #: Maximum number of items in a page (published reference). The platform's default is 20; we request 100.
 MAX_PAGE_SIZE = 100
-#: Ids in one filter, at the most (official client's documentation). More are split into several requests.
+#: Maximum number of ids in a filter (official client's documentation). More are split into several requests.
 MAX_FILTER_IDS = 100
 #: Maximum depth of metadata (our limit): more than is ever needed, and few enough for every JSON parser.
 MAX_METADATA_DEPTH = 100
 #: Default number of seconds to wait for an export.
 WAIT_TIMEOUT = 3600.0
 
-#: An aware ``datetime`` or an ISO 8601 text with a time zone.
+#: An aware ``datetime`` or an ISO 8601 string with a time zone.
 DatetimeLike = datetime | str
 #: Query parameters as a list of pairs, since lists are sent as repeated keys.
 Query = list[tuple[str, str]]
@@ -68,7 +68,7 @@ def check_names(function: str, given: Iterable[str], known: Sequence[str]) -> No
 
 
 def work_item_queries(filters: WorkItemFilters) -> list[Query]:
-    """Turn filters into the queries that together list what they select.
+    """Turn filters into the queries that together list the selected items.
 
     More than 100 ids are cut into groups of 100, so there may be several queries; an empty list of ids selects
     nothing, so there may be none.
@@ -118,7 +118,7 @@ def batch_id(name: str, value: Any) -> str:
     digits = ""
     if isinstance(value, str):
         digits = value.strip()
-    # Whole numbers of other libraries, such as those in a pandas column, are as good as an int.
+    # Integers of other libraries, such as those in a pandas column, are accepted.
     elif hasattr(value, "__index__") and not isinstance(value, bool) and 0 <= operator.index(value) < 10**19:
         digits = str(operator.index(value))
     if not digits.isascii() or not digits.isdigit() or len(digits) > 19:
@@ -146,8 +146,8 @@ def object_id(name: str, value: Any) -> str:
 def date(name: str, value: Any) -> tuple[datetime, str]:
     """Check a date filter; return the moment and the text to send.
 
-    An aware ``datetime`` is sent in ISO 8601; a text is sent as given. Without a time zone it is refused, since it
-    would mean another moment on another machine.
+    An aware ``datetime`` is sent in ISO 8601; a string is sent as given. Without a time zone it is refused, since it
+    would be ambiguous.
     """
     if isinstance(value, datetime):
         moment, sent = value, _iso_text(name, value)
@@ -178,7 +178,7 @@ def _iso_text(name: str, moment: datetime) -> str:
 
 
 def flag(name: str, value: object) -> bool:
-    """Check an option that is on or off."""
+    """Check a boolean option."""
     if not isinstance(value, bool):
         raise _wrong(name, f"{name} must be True or False, not {shown(value)}.")
     return value
@@ -235,7 +235,7 @@ def text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise _wrong(name, f"{name} must be a non-empty string, not {shown(value)}.")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value.strip()):
-        raise _wrong(name, f"{name}: {shown(value)} holds control characters or halves of characters.")
+        raise _wrong(name, f"{name}: {shown(value)} holds control characters or lone surrogates.")
     # A str subclass such as an enum would print its class name.
     return str.__str__(value).strip()
 
@@ -256,7 +256,7 @@ def metadata(value: object) -> dict[str, Any]:
 
 
 def _first_problem(value: object, levels: int) -> str | None:
-    """Return why a value has no form in JSON, where Python would write it differently or without end."""
+    """Return why a value cannot be written as JSON exactly, or ``None``."""
     if not isinstance(value, (dict, list, tuple)):
         return None
     if levels == 0:

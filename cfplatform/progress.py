@@ -13,11 +13,11 @@ from .exceptions import ConfigurationError, InvalidParameterError
 
 @runtime_checkable
 class ProgressReporter(Protocol):
-    """What a long call reports while it runs. All methods are called from the thread that made the call.
+    """Receives the progress of a long call. All methods are called from the thread that made the call.
 
-    A reporter that fails never ends the call: that is logged once, at level WARNING, and nothing more is reported. A
+    A reporter that fails never ends the call: the error is logged once, at level WARNING, and reporting stops. A
     reporter may also have a method ``waiting(reason, seconds)``, which is called about twice a second while the
-    platform or the storage is away: ``reason`` is its last response, such as "503 Service Unavailable from
+    platform or the storage is down: ``reason`` is its last response, such as "503 Service Unavailable from
     https://api.example.com", and ``seconds`` the time until the next attempt.
     """
 
@@ -36,14 +36,14 @@ Progress = bool | ProgressReporter | Callable[[int, int | None], Any] | None
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two reports that something is waited for.
+#: Seconds between two reports of a wait.
 WATCH_INTERVAL = 0.5
 
 
 class Watch:
-    """Called now and then while a run waits; reports what it waits for, if the reporter has a method ``waiting``.
+    """Called periodically while a run waits; reports the reason, if the reporter has a method ``waiting``.
 
-    ``trouble`` returns what is wrong and the seconds until the next attempt, or ``None`` if all is well.
+    ``trouble`` returns the reason and the seconds until the next attempt, or ``None`` if nothing is wrong.
     """
 
     def __init__(self, trouble: Callable[[], tuple[str, float] | None], reporter: ProgressReporter) -> None:
@@ -119,7 +119,7 @@ class TqdmReporter:
         self._bar.update(size if self._counts_bytes else 1)
 
     def waiting(self, reason: str, seconds: float) -> None:
-        """Say beside the bar what is waited for."""
+        """Show the reason of a wait beside the bar."""
         if self._bar is not None:
             self._is_waiting = True
             self._bar.set_postfix_str(f"{reason}: next attempt in {seconds:.0f} s")
@@ -151,7 +151,7 @@ class _Shielded:
 
 
 def reporter(progress: Progress, *, counts_bytes: bool = False) -> ProgressReporter:
-    """Turn what the caller gave for ``progress=`` into a reporter.
+    """Turn the argument ``progress`` into a reporter.
 
     ``counts_bytes`` is for a call about one large object: the total is its bytes, and each call of ``advance`` reports
     a piece of it, whose ``size`` is negative if bytes are discarded.

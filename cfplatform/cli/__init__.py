@@ -59,7 +59,7 @@ _COMMANDS = {
     "batches": ("List, create and rename batches.", _work_items),
     "completion": ("Print a completion script for a shell.", _tools),
     "count": ("Count work items.", _work_items),
-    "demo": ("Try a download without an account.", _sandbox),
+    "demo": ("Try a download with sample data.", _sandbox),
     "doctor": ("Check configuration and connectivity.", _doctor),
     "download": ("Download the annotations of a project.", _transfers),
     "exports": ("Create, wait for and download exports.", _exports),
@@ -87,7 +87,7 @@ def cli() -> None:
 
     \b
     Examples:
-      cfplatform demo                try it, without an account
+      cfplatform demo                try a download with sample data
       cfplatform doctor              check what is missing, and what to do
       cfplatform download labels     download finished annotations, or new ones
       cfplatform upload street.jpg   upload an asset to the platform

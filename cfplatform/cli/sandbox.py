@@ -172,7 +172,7 @@ def _control(output: Output, connection: Options, path: str, content: dict[str, 
 @_seed
 @with_output
 def demo(output: Output, destination: str, items: int, batches: int, seed: int) -> int:
-    """Try a download without an account.
+    """Try a download with sample data.
 
     Starts a local platform, downloads its annotations and images into DESTINATION (default: ./cfplatform-demo), and
     lists the files and the requests. Then it writes a page with all annotated images, which opens in a browser. Run it

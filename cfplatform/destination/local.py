@@ -40,7 +40,7 @@ READ_STEP = 256 * 1024
 
 #: Windows does not have EDQUOT.
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-#: Whether files can be addressed relative to an open folder, which Windows does not know.
+#: Whether files can be opened relative to an open folder, which Windows does not support.
 _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
 _FILE_URL = re.compile("(?:file|local)://([^/?#]*)([^?#]*)", re.IGNORECASE)
 _FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -108,7 +108,7 @@ def folder_path(value: object, what: str) -> Path:
 
 
 class Folder:
-    """A folder held open, so that a link put there meanwhile leads nothing elsewhere.
+    """A folder held open, so that a link put there meanwhile has no effect.
 
     Where the system cannot address files relative to an open folder, paths are used and links only checked for.
 
@@ -159,7 +159,7 @@ class Folder:
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """Its path."""
         return Path(self._path)
 
     def __enter__(self) -> Self:
@@ -172,7 +172,7 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Close the folder, which is also done when nothing refers to it any more."""
+        """Close the folder, which also happens when nothing refers to it."""
         if self.descriptor is not None:
             descriptor, self.descriptor = self.descriptor, None
             os.close(descriptor)
@@ -201,7 +201,7 @@ class PartFile:
 
     @property
     def path(self) -> Path:
-        """Where it is until it has its final name."""
+        """Its path until it has its final name."""
         return self._folder.path / self._name
 
     def __enter__(self) -> Self:
@@ -248,7 +248,7 @@ class PartFile:
 
 
 def free_space(folder: Path) -> str:
-    """Say how much space is left."""
+    """Return how much space is left, for messages."""
     try:
         return f"{shutil.disk_usage(folder).free} bytes are free"
     except OSError:
@@ -343,8 +343,8 @@ class Destination:
     def failure(self, error: OSError, path: str = "") -> DownloadError:
         """Return the exception for an error of the file system, which affects one file or the entire destination.
 
-        No list of error numbers could tell that, so the destination is tried: what cannot take a small file ends the
-        run. A full disk takes small files for a while; it ends the run too.
+        Error numbers do not show which, so a small file is written: if that fails too, the
+        run ends. A full disk takes small files for a while; it ends the run too.
         """
         what = f"The destination {str(self.root)!r}"
         if error.errno in _FULL:
@@ -364,7 +364,7 @@ class Destination:
         )
 
     def _try_out(self) -> None:
-        """Do all that saving a file takes, with a small one."""
+        """Save a small file as a check."""
         self.check()
         with Folder(self.root, STATE_FOLDER, PARTIAL, make=True) as folder:
             directory, names = folder.descriptor, [folder.at(locks.unique_name()) for _ in range(2)]
@@ -401,7 +401,7 @@ class Destination:
             Folder(self.root, *names, make=True).close()
 
     def holds(self, path: str) -> bool:
-        """Tell whether there is a file."""
+        """Return whether there is a file."""
         return os.path.lexists(f"{self.root}/{path}")
 
     def are_two(self, path: str, other: str) -> bool:
@@ -425,7 +425,7 @@ class Destination:
     def unchanged(self, path: str, known: Written) -> Written | None:
         """Return what distinguishes a file now, if it is the one that was recorded, else ``None``.
 
-        A copy, a backup or a file system with whole seconds may have given it another time; then its content counts.
+        A copy, a backup or a file system with coarse times may have changed its time; then its content counts.
         """
         try:
             found = os.lstat(f"{self._root}/{path}")

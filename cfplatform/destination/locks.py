@@ -18,7 +18,7 @@ from pathlib import Path
 
 #: Seconds after which something unfinished that has not grown counts as left behind, if there are no locks.
 STALE_AFTER = 24 * 3600
-#: A byte that no reader needs, since Windows locks bytes against everybody; below 2 GiB, as its function has 32 bits.
+#: A byte that no reader needs, since Windows locks bytes for all processes; below 2 GiB, as its function has 32 bits.
 _BYTE = (1 << 31) - 2
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -26,8 +26,8 @@ _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(o
 def lock(descriptor: int) -> bool:
     """Lock an open file; return ``False`` if another holder has the lock.
 
-    It stays locked until it is closed, by this process and by children that were forked meanwhile. Whoever opens the
-    file again is another holder, in this process too.
+    It stays locked until it is closed, by this process and by children that were forked meanwhile. Opening the
+    file again makes another holder, in this process too.
 
     Raises:
         OSError: If the file system has no locks.
@@ -55,7 +55,7 @@ def unique_name() -> str:
 
 
 def is_at(descriptor: int, path: str | Path, folder: int | None = None) -> bool:
-    """Tell whether an open file still has this path, below an open folder where there is one."""
+    """Return whether an open file still has this path, below an open folder if there is one."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path, dir_fd=folder, follow_symlinks=False))
     except OSError:

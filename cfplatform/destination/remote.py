@@ -31,7 +31,7 @@ from .local import Destination, Folder, Written
 
 #: MiB of a part of a large object, which is how much of it is in memory at a time.
 CHUNK_MIB = 8
-#: Parts of an upload, at the most; S3 allows 10,000.
+#: Maximum number of parts of an upload; S3 allows 10,000.
 MAX_PARTS = 9_000
 
 #: Stores that show an object only when it is complete, and whether ``put_file`` takes a ``chunksize``: the default of
@@ -90,7 +90,7 @@ def remote_url(destination: object) -> str | None:
         InvalidParameterError: If it holds credentials, a query, or several stores.
     """
     if not isinstance(destination, str):
-        # A path object of a cloud library is what it prints; its path in the file system is that of a cache.
+        # A path object of a cloud library is used as it prints; its file system path is that of a cache.
         text = str(destination) if isinstance(destination, os.PathLike) or hasattr(destination, "protocol") else ""
         if _LOST_SLASH.match(text):
             raise InvalidParameterError(
@@ -190,7 +190,7 @@ class RemoteDestination(Destination):
                 store.makedirs(f"{base}/{path}", exist_ok=True)
 
     def holds(self, path: str) -> bool:
-        """Tell whether there is an object; its folder is listed once for all objects."""
+        """Return whether there is an object; its folder is listed once for all objects."""
         folder, _, name = path.rpartition("/")
         if folder not in self._listed:
             self._listed[folder] = self._list(folder)
@@ -208,7 +208,7 @@ class RemoteDestination(Destination):
     def remove_unchanged(self, path: str, known: Written) -> bool:
         """Remove an object that is still the one that was written; return whether it is gone."""
         store, base = self.open()
-        # An object that is left behind is no reason to report the one that was saved as failed.
+        # A leftover object must not fail the one that was saved.
         with contextlib.suppress(DownloadError), self._store_errors(path):
             found = self._look_up(f"{base}/{path}", known.size)
             if found is not None and _is_same(found, known):
@@ -271,7 +271,7 @@ def _open_store(url: str) -> tuple[Any, str]:
         import fsspec
     except ImportError:
         raise ConfigurationError(
-            "A destination that is a URL needs fsspec: pip install 'cfplatform[fsspec]'", parameter="destination"
+            "A destination URL needs fsspec: pip install 'cfplatform[fsspec]'", parameter="destination"
         ) from None
     if scheme not in {*fsspec.available_protocols(), *fsspec.registry}:
         raise InvalidParameterError(
@@ -295,7 +295,7 @@ def _open_store(url: str) -> tuple[Any, str]:
 
 
 def _store_error(error: Exception, url: str) -> DownloadError:
-    """Return what to raise where a store fails: an error that ends the run where every other item would meet it too."""
+    """Return the exception for a failed store: one that ends the run if it affects every other item too."""
     cls: type[DownloadError] = DestinationError
     names = " ".join([_code(error), *(cls.__name__ for cls in type(error).__mro__)])
     if isinstance(error, PermissionError) or any(name in names for name in _REFUSALS):
@@ -313,7 +313,7 @@ def _store_error(error: Exception, url: str) -> DownloadError:
 
 
 def _code(error: Exception) -> str:
-    """Return the code that S3 gave, which s3fs keeps with the error that it made of it."""
+    """Return the error code of S3, which s3fs keeps with its error."""
     try:
         return str(error.__cause__.response["Error"]["Code"])  # type: ignore[union-attr]
     except (AttributeError, LookupError, TypeError):

@@ -63,8 +63,8 @@ ALTER TABLE items ADD COLUMN digest TEXT;
 ALTER TABLE assets ADD COLUMN digest TEXT;
 PRAGMA user_version = {SCHEMA_VERSION};
 """
-#: How a database is opened: as usual; on a mount that cannot map files into shared memory, as the write-ahead log needs
-#: it; and on one without locks. The lock on the destination keeps other processes out where there are any.
+#: Ways to open a database: the default; for a mount without shared memory maps, which the write-ahead log needs; and
+#: for one without locks. The lock on the destination keeps other processes out where there are any.
 _WAYS = (("WAL", ""), ("TRUNCATE", ""), ("TRUNCATE", "?nolock=1"))
 #: Rows that are read at a time by those who did not write them.
 _PAGE = 5_000
@@ -401,7 +401,7 @@ class State:
         self._execute(f"DROP TABLE {table}", ())
 
     def forget(self, project_id: str, item_id: str) -> None:
-        """Forget an item and its asset."""
+        """Delete the rows of an item and its asset."""
         for table in ("items", "assets"):
             # Only the names above are put in.
             self._execute(f"DELETE FROM {table} WHERE project_id = ? AND item_id = ?", (project_id, item_id))  # noqa: S608
@@ -544,7 +544,7 @@ def _lock(root: Path) -> int:
     try:
         descriptor = os.open(path, flags | os.O_RDWR, 0o666)
     except PermissionError:
-        # Somebody else's, which can be locked all the same.
+        # It belongs to another user, but can be locked.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
     try:
         is_alone = locks.lock(descriptor)
@@ -612,7 +612,7 @@ def _read(root: Path, statement: str, values: tuple[Any, ...], problem: str) -> 
     path = state_path(root)
     log_path = path.with_name(f"{path.name}-wal")
     failure: sqlite3.Error | None = None
-    # Twice, as a run may begin or end in between. Where nothing waits in a write-ahead log the file is all there is,
+    # Twice, as a run may begin or end in between. If the write-ahead log is empty, the file is complete,
     # and can be read as immutable; a reader of a read-only mount has no other way.
     for options in ("mode=ro", "immutable=1") if _has_content(log_path) else ("immutable=1", "mode=ro"):
         try:

@@ -59,7 +59,7 @@ def _is_any(chain: list[BaseException], kinds: type[BaseException] | tuple[type[
     return any(isinstance(part, kinds) for part in chain)
 
 
-def _speaks_no_tls(chain: list[BaseException]) -> bool:
+def _is_not_tls(chain: list[BaseException]) -> bool:
     return any(isinstance(part, ssl.SSLError) and (part.reason or "") in _NO_TLS for part in chain)
 
 
@@ -68,7 +68,7 @@ def _of_proxy(chain: list[BaseException]) -> CFPlatformError | None:
         return ConfigurationError(NO_SOCKS)
     if not _is_any(chain, _PROXY_ERRORS) or _is_any(chain, ssl.SSLCertVerificationError):
         return None
-    if _speaks_no_tls(chain):
+    if _is_not_tls(chain):
         return APIConnectionError(
             "The proxy failed: it uses plain http, but its URL begins with https://.",
             parameter="proxies",
@@ -82,7 +82,7 @@ def _of_proxy(chain: list[BaseException]) -> CFPlatformError | None:
 def _of_tls(chain: list[BaseException]) -> CFPlatformError | None:
     if not _is_any(chain, (ssl.SSLError, requests.exceptions.SSLError)):
         return None
-    if _speaks_no_tls(chain):
+    if _is_not_tls(chain):
         return APIConnectionError(
             "The server does not use TLS: it responded in plain text. Check that the base URL, or the proxy between, "
             "really is https."

@@ -62,7 +62,7 @@ SLICE = 0.25
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read the seconds of ``Retry-After``; ``None`` where there is none that can be read.
+    """Read the seconds of ``Retry-After``; ``None`` if it is missing or malformed.
 
     A date is compared with the ``Date`` of the response, so that a wrong local clock does no harm.
     """

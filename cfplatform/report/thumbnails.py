@@ -77,7 +77,7 @@ def _thumbnail(sample: Sample, colours: Mapping[str, Colour], side: int, kind: s
             note = str(error)
             image = draw(data, None, max_size=side, colours=colours)
     except (CFPlatformError, OSError) as error:
-        return Thumbnail("", f"The labels cannot be read any more: {error}")
+        return Thumbnail("", f"The labels cannot be read: {error}")
     buffer = io.BytesIO()
     image.save(buffer, kind, quality=_QUALITY, method=_EFFORT)
     return Thumbnail(base64.b64encode(buffer.getvalue()).decode(), note)

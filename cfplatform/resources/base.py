@@ -21,13 +21,13 @@ _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"
 
 
 class Text(str, Enum):
-    """Texts of the platform that are known by name; prints as its text."""
+    """A string enumeration of the platform; members print as their values."""
 
     __str__ = str.__str__
 
 
 class Resource:
-    """Something on the platform, as it was when it was read.
+    """An object of the platform, with the state in which it was read.
 
     Keeps the server's dict and converts a field when it is read, so that an odd field never costs a page.
     Equal if of the same class with the same id; can be copied and pickled (the copy made by pickle has no client).
@@ -35,7 +35,7 @@ class Resource:
 
     __slots__ = ("_client", "_data", "_parent_id")
 
-    #: Field that a person would recognise it by, shown in ``repr``.
+    #: The field that identifies it for people, shown in ``repr``.
     _label: ClassVar[str] = "status"
     #: Properties that a notebook shows: none that may be a signed URL.
     _shown: ClassVar[tuple[str, ...]] = ()
@@ -130,7 +130,7 @@ class InProject(Resource):
 
     @property
     def listed_project_id(self) -> str | None:
-        """The project that was listed, which later requests name, else the one that the server names."""
+        """The project that was listed, which later requests use, else the one that the server names."""
         return self._parent_id or self._text("projectId")
 
     @property
@@ -140,7 +140,7 @@ class InProject(Resource):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """A copy of the metadata object; empty where there is none."""
+        """A copy of the metadata object; empty if there is none."""
         return self._metadata()
 
 

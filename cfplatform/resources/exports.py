@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ExportStatus(Text):
-    """How far an export is; the last two are final. Other texts of the server are kept as they are."""
+    """The status of an export; the last two are final. Unknown values of the server are kept."""
 
     PENDING = "PENDING"
     IN_PROGRESS = "IN_PROGRESS"
@@ -37,7 +37,7 @@ class ExportFormat(Text):
 
 
 class ExportContent(Text):
-    """What an export holds: final annotations, raw inferences, or the metadata of assets."""
+    """The content of an export: final annotations, raw inferences, or the metadata of assets."""
 
     ANNOTATION = "ANNOTATION"
     INFERENCE = "INFERENCE"
@@ -45,7 +45,7 @@ class ExportContent(Text):
 
 
 class Export(Resource):
-    """An archive of labels that the platform makes of a space, with its state as it was read last.
+    """An archive of the annotations of a space, created by the platform, with its last known state.
 
     Example:
         >>> export = client.create_export("nightly", sandbox.space_id)
@@ -86,7 +86,7 @@ class Export(Resource):
 
     @property
     def content(self) -> str | None:
-        """What it holds; see :class:`ExportContent`."""
+        """The content; see :class:`ExportContent`."""
         return self._text("content")
 
     @property
@@ -101,24 +101,24 @@ class Export(Resource):
 
     @property
     def download_url(self) -> str | None:
-        """The signed URL of the archive, once it is completed. Anybody who has it may read the archive."""
+        """The signed URL of the archive, once it is completed. Anyone who has it can read the archive."""
         return self._text("downloadUrl")
 
     @property
     def error(self) -> str | None:
-        """Why it failed, in the server's words."""
+        """The reason of a failure, as a server message."""
         return self._text("error")
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether the status is final."""
         return self.status in (ExportStatus.COMPLETED, ExportStatus.FAILED)
 
     def wait(self, **options: Unpack[WaitOptions]) -> Self:
         """Wait until it is completed and update this object; see :meth:`Client.wait_for_export`.
 
         Raises:
-            ExportFailedError: If the platform could not make it.
+            ExportFailedError: If it failed on the platform.
             ExportTimeoutError: If it took too long.
 
         Example:

@@ -1,4 +1,4 @@
-"""What long calls take and return: options, results, summaries, and what a destination holds."""
+"""Options, results and summaries of long calls, and the contents of a destination."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..destination.state import KEPT_RUNS, read_downloaded, read_results
 from ..exceptions import CFPlatformError, DownloadError, from_dict
 from .base import table
 
-#: Results that a notebook shows, at the most.
+#: Maximum number of results that a notebook shows.
 SHOWN = 10
 #: Results that are read at a time from the last one on.
 SLICE = 1000
 
-#: What can be uploaded: a path, or a binary file object that can seek.
+#: A file to upload: a path, or a seekable binary file object.
 File = str | os.PathLike[str] | BinaryIO
 
 
@@ -81,19 +81,19 @@ class DrawOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class DownloadResult:
-    """What became of one work item.
+    """The result of one work item.
 
     Attributes:
         item_id: The work item.
         batch_id: Its batch, or ``None``.
         path: The file, absolute; ``None`` if the item failed, or the destination is a URL.
-        outcome: "downloaded", "skipped" (it was there, unchanged) or "failed".
+        outcome: "downloaded", "skipped" (unchanged) or "failed".
         size: Bytes of the file; 0 if the item failed.
         error: Why it failed, else ``None``.
         asset_path: The asset's file, absolute, where assets are downloaded and the item has one.
         asset_size: Bytes of that file.
         written: Bytes that this run wrote, of both files.
-        object_url: Where the destination is a URL: that of the document's object, in place of ``path``.
+        object_url: If the destination is a URL: that of the document's object, instead of ``path``.
         asset_object_url: The same for the asset.
     """
 
@@ -131,7 +131,7 @@ class DownloadSummary:
         destination: The folder, absolute, or the URL.
         total_items: Work items that were listed.
         successful: Items fetched and saved.
-        skipped: Items that were there already, unchanged.
+        skipped: Items whose files were up to date.
         failed: Items that could not be downloaded.
         bytes: Bytes written for the successful ones.
         elapsed: Seconds that the run took.
@@ -212,7 +212,7 @@ class DownloadSummary:
         counts = [(name, f"{getattr(self, name):,}") for name in counted]
         rows = [("destination", self.destination), *counts, ("elapsed", f"{self.elapsed:.1f} s")]
         html = table(type(self).__name__, rows)
-        # They may be gone by now; that is no reason to show nothing.
+        # They may be removed by now; show the rest anyway.
         with suppress(CFPlatformError):
             html += _StoredResults(self, self.failed, "failed")._repr_html_() if self.failed else ""
         return html
@@ -299,7 +299,7 @@ class DownloadedItem(NamedTuple):
         item_id: The work item.
         path: The document, absolute; ``None`` if only the asset was downloaded, or the destination is a URL.
         asset_path: The asset, absolute; ``None`` if none was downloaded, or the destination is a URL.
-        object_url: Where the destination is a URL: that of the document's object.
+        object_url: If the destination is a URL: that of the document's object.
         asset_object_url: The same for the asset.
     """
 
@@ -327,7 +327,7 @@ def located(root: Path, url: str | None, path: str | None, asset_path: str | Non
 def iter_downloaded(
     destination: str | os.PathLike[str], state: str | os.PathLike[str] | None = None
 ) -> Iterator[DownloadedItem]:
-    """Iterate over what was downloaded into a destination, each document with its image.
+    """Iterate over the downloaded files in a destination, each document with its image.
 
     Only the state file is read: no request is sent, and no other file is checked.
 
@@ -384,7 +384,7 @@ class UploadedFile:
 
 @dataclass(frozen=True)
 class UploadResult:
-    """What became of one file.
+    """The result of one file.
 
     Attributes:
         file: The path or file object, as given.

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class WorkItemStatus(Text):
-    """The statuses that are known by name; the platform has more, and any text is accepted and returned."""
+    """The documented statuses; the platform has more, and any string is accepted and returned."""
 
     COMPLETED = "COMPLETED"
     CLIENT_REVIEW = "CLIENT_REVIEW"
 
 
 class WorkItem(InProject):
-    """One asset with the labels that were made for it.
+    """One asset with its annotations.
 
     Example:
         >>> for item in client.get_work_items(status="COMPLETED", max_items=2):
@@ -74,7 +74,7 @@ class WorkItem(InProject):
 
     @property
     def revision(self) -> str | None:
-        """``updatedAt`` exactly as the server sent it: equal texts mean that nothing changed."""
+        """``updatedAt`` exactly as the server sent it: equal strings mean that nothing changed."""
         return self._text("updatedAt")
 
     def get_annotation(self) -> Annotation:
@@ -149,7 +149,7 @@ class WorkItem(InProject):
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadResult:
         """Save the COCO document as ``<destination>/<batch name>/<id>.json``.
 
-        An unchanged file that is there already is kept. For many items,
+        An existing unchanged file is kept. For many items,
         :meth:`Client.download_work_items` does the same concurrently.
 
         Raises:
@@ -169,9 +169,9 @@ class WorkItem(InProject):
     def download_asset(self, destination: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Save the asset as ``<destination>/<batch name>/assets/<id>`` with its extension; return its path.
 
-        An asset that is there already is kept. :meth:`Client.download_project` with ``assets=True`` does the same for
-        many items, concurrently. Where the asset is named by a path inside the space, and the item has no annotation
-        yet that names the space, the client needs ``space_id``.
+        An existing asset is kept. :meth:`Client.download_project` with ``assets=True`` does the same for
+        many items, concurrently. If the asset is a path inside the space, and the item has no annotation yet that names
+        the space, the client needs ``space_id``.
 
         Raises:
             CFPlatformError: The reason, if it could not be downloaded.
@@ -224,7 +224,7 @@ class Batch(InProject):
     def id(self) -> int:  # type: ignore[override]
         """The id, an integer."""
         number = self._integer("id")
-        # An id of another form would be new; it is kept rather than losing the batch.
+        # An id in an unknown format is kept rather than losing the batch.
         return cast(int, self._data["id"]) if number is None else number
 
     @property
@@ -294,7 +294,7 @@ class Batch(InProject):
 
 
 class Annotation(Resource):
-    """What the platform knows of the labels of one work item: above all, where the COCO document is stored."""
+    """The annotation of one work item: mainly the storage path of its COCO document."""
 
     __slots__ = ()
 
@@ -308,12 +308,12 @@ class Annotation(Resource):
 
     @property
     def work_item_id(self) -> str | None:
-        """The work item; the id that was requested where the server does not repeat it."""
+        """The work item; the requested id if the server does not repeat it."""
         return self._text("workItemID") or self._parent_id
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """A copy of the metadata object; empty where there is none."""
+        """A copy of the metadata object; empty if there is none."""
         return self._metadata()
 
     @property

@@ -118,7 +118,7 @@ class Downloader:
         """Download the items of all pages, record the results, and return the summary.
 
         Args:
-            whole_project: The project, if the pages are all that it has: then items that are not listed any more are
+            whole_project: The project, if the pages are all that it has: then items that are no longer listed are
                 counted.
             prune: Given to remove what is there of them: returns which of some ids the platform lists after all, as a
                 listing may lack what changed meanwhile, and other threads may have downloaded since.

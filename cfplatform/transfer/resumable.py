@@ -45,7 +45,7 @@ class _Span(NamedTuple):
 class Resumable:
     """The file that an object is collected in.
 
-    It has a folder, and belongs to whoever holds the lock on it. A part whose lock is free was left behind and is
+    It has a folder, and belongs to the holder of its lock. A part whose lock is free was left behind and is
     continued, whichever machine it was started on. If files cannot be locked, a part that has not grown for a minute
     counts as left behind, and is copied, since its owner may come back. So nothing ever writes to a file that another
     process uses, nor to one that has its final name.
@@ -462,7 +462,7 @@ def _strong(etag: str | None) -> str | None:
 
 
 def _span(text: str | None) -> _Span | None:
-    """Read ``Content-Range``; ``None`` where there is none that can be read."""
+    """Read ``Content-Range``; ``None`` if it is missing or malformed."""
     match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", (text or "").strip(" \t"))
     if match is None:
         return None

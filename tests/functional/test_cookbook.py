@@ -117,7 +117,7 @@ def test_changed_since_yesterday(script, client, sandbox, tmp_path):
 def test_training_loop(script, sandbox):
     # What fails is left out of both epochs, and fetched by the next start.
     sandbox.fail_next(404, times=2, path="*/annotations")
-    lines = script("training_loop.py", 2, stderr=r"(left out: [0-9a-f-]{36} .*404.*\n){2}")
+    lines = script("training_loop.py", 2, stderr=r"(skipped: [0-9a-f-]{36} .*404.*\n){2}")
     assert [line.split(",")[0] for line in lines] == ["epoch 1: 18 images", "epoch 2: 18 images"]
     boxes = sum(labels_of(sandbox).values())
     lines = script("training_loop.py", 3)

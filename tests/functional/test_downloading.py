@@ -102,7 +102,7 @@ def test_one_failing_item_never_stops_the_others(sandbox, client, tmp_path):
     assert (summary.total_items, summary.successful, summary.failed) == (20, 13, 7)
     errors = {result.item_id: result.error for result in summary.failures}
     expected = {
-        ids[0]: (DownloadError, "no coco_results_url"),
+        ids[0]: (DownloadError, "coco_results_url is missing"),
         ids[1]: (NotFoundError, "404"),
         ids[2]: (InvalidResponseError, "HTML page"),
         ids[3]: (InvalidResponseError, "not one complete JSON object"),
@@ -392,7 +392,7 @@ def test_one_item_and_one_batch(sandbox, client, tmp_path):
     summary = client.get_batch(1002).download(tmp_path)
     assert summary.successful == 10
     sandbox.set_annotation(item.id, None)
-    with pytest.raises(DownloadError, match="no coco_results_url"):
+    with pytest.raises(DownloadError, match="coco_results_url is missing"):
         item.download(tmp_path, overwrite=True)
 
 

@@ -66,7 +66,7 @@ def test_a_hook_that_reads_the_body_does_not_break_what_creates(sandbox, options
 def test_a_hook_that_does_not_keep_the_body_is_reported(sandbox, options):
     with sandbox.client(**options) as client:
         client.session.hooks["response"].append(lambda response, **_: list(response.iter_content(100)) and None)
-        with pytest.raises(InvalidResponseError, match=r"A hook has read the body .* response\.content"):
+        with pytest.raises(InvalidResponseError, match=r"A hook has consumed the body.* response\.content"):
             list(client.get_batches())
 
 

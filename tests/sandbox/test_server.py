@@ -24,7 +24,7 @@ def test_port_is_known_before_the_start():
     assert repr(sandbox) == f"<Sandbox {sandbox.base_url} stopped, 1 items>"
     with sandbox:
         assert "running" in repr(sandbox)
-        with pytest.raises(RuntimeError, match="running already"):
+        with pytest.raises(RuntimeError, match="already running"):
             sandbox.start()
     sandbox.stop()
 

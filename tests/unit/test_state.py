@@ -205,7 +205,7 @@ def test_results_that_cannot_be_written_leave_nothing_half_done(opened):
 
 
 def test_results_of_a_destination_that_is_gone_are_an_error(tmp_path):
-    with pytest.raises(DownloadError, match="cannot be read any more"):
+    with pytest.raises(DownloadError, match="cannot be read"):
         list(read_results(tmp_path.resolve() / "gone", 1))
 
 
