@@ -17,6 +17,7 @@ _ENCODING = sys.getfilesystemencoding()
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,9}|\.[A-Za-z][A-Za-z0-9]{0,8}(?i:\.gz|\.bz2|\.xz|\.zst)")
 _LEADING_OUT = {"\\", ":", "\0"}
+_NO_NAMES = {"", ".", ".."}
 
 
 def safe_name(name: str) -> str:
@@ -87,4 +88,4 @@ def is_extension(suffix: str) -> bool:
 
 def stays_inside(path: str) -> bool:
     """Tell whether a relative path, with ``/`` between its parts, leads nowhere outside of where it begins."""
-    return all(part not in ("", ".", "..") and not _LEADING_OUT & set(part) for part in path.split("/"))
+    return _LEADING_OUT.isdisjoint(path) and _NO_NAMES.isdisjoint(path.split("/"))

@@ -282,6 +282,8 @@ class Destination:
     def __init__(self, root: Path, state_root: Path | None = None) -> None:
         # Resolved in each process, since another machine may reach it by a link.
         self.root = root.resolve()
+        # As text, which is joined faster.
+        self._root = str(self.root)
         self.state_root = state_root or self.root
         # Opened once for all files.
         self._top: Folder | None = None
@@ -423,14 +425,14 @@ class Destination:
 
         A copy, a backup or a file system with whole seconds may have given it another time; then its content counts.
         """
-        *names, file = path.split("/")
         try:
-            found = os.lstat(f"{self.root}/{path}")
+            found = os.lstat(f"{self._root}/{path}")
             if found.st_size != known.size or not stat.S_ISREG(found.st_mode):
                 return None
             if found.st_mtime_ns == known.mtime_ns:
                 return known
             flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+            *names, file = path.split("/")
             with Folder(self.root, *names) as folder:
                 descriptor = os.open(folder.at(file), flags, dir_fd=folder.descriptor)
             with open(descriptor, "rb", buffering=0) as content:

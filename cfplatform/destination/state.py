@@ -78,6 +78,9 @@ _closed_as: dict[Path, tuple[int, int]] = {}
 #: Destinations of which a warning says that they cannot be locked; items may be downloaded one by one.
 _without_locks: set[Path] = set()
 
+#: The types of cells that hold a text or nothing.
+_TEXTS = {str, type(None)}
+
 T = TypeVar("T")
 
 
@@ -229,6 +232,9 @@ class State:
             if not self._closed and not path.exists():
                 # Best effort: it only saves work.
                 with contextlib.suppress(OSError, UnsafePathError, sqlite3.Error):
+                    if self.root != self._key[0]:
+                        # Not a destination, which may be gone as a whole.
+                        self.root.mkdir(parents=True, exist_ok=True)
                     local.Folder(self.root, local.STATE_FOLDER, make=True).close()
                     fresh = _connect(path)
                     try:
@@ -352,7 +358,7 @@ class State:
 
     def add_results(self, run: int, first: int, rows: list[ResultRow]) -> None:
         """Record results, numbered from ``first``."""
-        values = [[_storable(value) for value in (run, first + offset, *row)] for offset, row in enumerate(rows)]
+        values: list[Sequence[Any]] = [(run, first + offset, *row) for offset, row in enumerate(rows)]
 
         def write(db: sqlite3.Connection) -> None:
             db.execute("BEGIN")
@@ -360,7 +366,12 @@ class State:
             with db:
                 db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
-        self._alone(write, None)
+        try:
+            self._alone(write, None)
+        except UnicodeEncodeError:
+            # Rare, and looking at each cell takes a tenth of a run over unchanged items.
+            values = [[_storable(value) for value in row] for row in values]
+            self._alone(write, None)
 
     def unlisted(self, project_id: str, run: int, listed: int) -> Iterator[list[UnlistedRow]]:
         """Yield, some at a time, what is known of the items of a project that a run did not list.
@@ -395,13 +406,18 @@ class State:
 
 def _is_sound(known: FinishedItem | FinishedAsset) -> bool:
     """Tell whether a row is as it was written: a damaged one counts as missing, and no path leads outside."""
-    texts = (known.revision, known.etag) if isinstance(known, FinishedItem) else (known.source,)
+    if isinstance(known, FinishedItem):
+        path, revision, _, etag, size, mtime_ns, digest = known
+        texts = revision, etag, digest
+    else:
+        path, source, size, mtime_ns, digest = known
+        texts = source, source, digest
     return (
-        isinstance(known.path, str)
-        and naming.stays_inside(known.path)
-        and isinstance(known.size, int)
-        and isinstance(known.mtime_ns, int)
-        and all(text is None or isinstance(text, str) for text in (*texts, known.digest))
+        isinstance(path, str)
+        and isinstance(size, int)
+        and isinstance(mtime_ns, int)
+        and {*map(type, texts)} <= _TEXTS
+        and naming.stays_inside(path)
     )
 
 

@@ -267,8 +267,9 @@ class Downloader:
         known = target.known
         if known is None or known.injected != self._inject:
             return False
-        found = self._destination.unchanged(known.path, known.written)
-        if found is not None and found != known.written:
+        written = known.written
+        found = self._destination.unchanged(known.path, written)
+        if found is not None and found is not written:
             # It was copied or restored. Its new time saves reading it the next time.
             self._state.remember(job.project_id, job.item.id, target.key, known._replace(mtime_ns=found.mtime_ns))
         return found is not None

@@ -334,6 +334,19 @@ def test_deleting_the_state_in_mid_run_costs_nothing_but_work(make_sandbox, tmp_
 
 
 @posix
+def test_deleting_a_state_elsewhere_in_mid_run_costs_nothing_but_work(make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=400, batches=2, latency=0.003)
+    labels, state = tmp_path / "labels", tmp_path / "state"
+    with sandbox.client(max_workers=8) as client:
+        summary = client.download_project(
+            destination=labels, state=state, assets=True, progress=at(ONCE, lambda: removed(state))
+        )
+        assert (summary.total_items, summary.failed) == (400, 0)
+        assert len(list(summary.results)) == 400
+        assert counts(client.download_project(destination=labels, state=state, assets=True)) == (0, 400, 0)
+
+
+@posix
 def test_a_destination_that_is_replaced_before_anything_is_written_is_noticed(make_sandbox, tmp_path):
     labels = tmp_path / "labels"
 
