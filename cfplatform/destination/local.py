@@ -322,10 +322,12 @@ class Destination:
         if self._identity is None:
             self._identity = identity
         elif identity != self._identity:
-            raise DestinationError(
+            problem = DestinationError(
                 f"The destination {str(self.root)!r} was replaced by another folder while files were written into it. "
                 "What is finished is where the folder went. Put it back, then run it again."
             )
+            problem.errno = errno.ESTALE
+            raise problem
 
     @contextlib.contextmanager
     def errors(self, path: str = "") -> Iterator[None]:

@@ -8,6 +8,7 @@ correctness.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import heapq
 import itertools
@@ -272,8 +273,8 @@ class State:
                     advice = f"Free space ({local.free_space(self.root)}), then run it again."
                 else:
                     advice = "Remove it and run it again; finished files are then fetched again."
-                raise DestinationError(
-                    f"The state file {str(state_path(self.root))!r} cannot be used: {error}. {advice}"
+                raise _unusable(
+                    error, f"The state file {str(state_path(self.root))!r} cannot be used: {error}. {advice}"
                 ) from None
 
     def folder(self, project_id: str, batch_id: str, name: str, current_name: Callable[[str], str | None]) -> str:
@@ -435,9 +436,10 @@ def _connect(path: Path) -> sqlite3.Connection:
             # Nothing is wrong with the file: the disk is full, or another process has it locked; where locks on the
             # folder do nothing, that may be one that makes the file at this moment.
             if "locked" not in str(error) or time.monotonic() > give_up:
-                raise DestinationError(
-                    f"The state file {str(path)!r} cannot be opened: {error} ({local.free_space(path.parent)}). "
-                    "Free space or fix the folder."
+                space = local.free_space(path.parent)
+                raise _unusable(
+                    error,
+                    f"The state file {str(path)!r} cannot be opened: {error} ({space}). Free space or fix the folder.",
                 ) from None
             time.sleep(0.05)
         except sqlite3.DatabaseError:
@@ -447,6 +449,13 @@ def _connect(path: Path) -> sqlite3.Connection:
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             os.replace(path, path.with_name(path.name + ".damaged"))
+
+
+def _unusable(error: sqlite3.Error, message: str) -> DestinationError:
+    problem = DestinationError(message)
+    # SQLite does not tell what the file system said.
+    problem.errno, problem.strerror = errno.ENOSPC if "full" in str(error) else errno.EIO, str(error)
+    return problem
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -358,8 +358,9 @@ def test_a_destination_that_is_replaced_before_anything_is_written_is_noticed(ma
     sandbox = make_sandbox(items=1500, batches=2)
     with sandbox.client(max_workers=2) as client:
         client.download_project(destination=labels)
-        with pytest.raises(DestinationError, match="replaced"):
+        with pytest.raises(DestinationError, match="replaced") as caught:
             client.download_project(destination=labels, progress=at(1, replace))
+    assert caught.value.errno == errno.ESTALE
     assert not tree(labels)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -10,7 +11,7 @@ import threading
 
 import pytest
 
-from cfplatform import DestinationBusyError, DownloadError, naming
+from cfplatform import DestinationBusyError, DestinationError, DownloadError, naming
 from cfplatform.destination import local, state
 from cfplatform.destination.state import FinishedItem, ResultRow, State, read_results
 from tests.tools import outcome
@@ -453,3 +454,12 @@ def test_a_state_that_cannot_be_written_again_is_closed_all_the_same(root, monke
     monkeypatch.undo()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(opened._lock_file)
+
+
+def test_a_state_for_which_the_disk_is_full_says_so_as_the_system_does(opened):
+    opened._db.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(DestinationError, match="full") as caught:
+        for number in range(500):
+            name = f"a/item-{number}"
+            opened.remember("project", name, name, FinishedItem(f"{name}.json", "r" * 500, True, None, 1, 1))
+    assert caught.value.errno == errno.ENOSPC
