@@ -459,7 +459,5 @@ def test_a_state_that_cannot_be_written_again_is_closed_all_the_same(root, monke
 def test_a_state_for_which_the_disk_is_full_says_so_as_the_system_does(opened):
     opened._db.execute("PRAGMA max_page_count = 1")
     with pytest.raises(DestinationError, match="full") as caught:
-        for number in range(500):
-            name = f"a/item-{number}"
-            opened.remember("project", name, name, FinishedItem(f"{name}.json", "r" * 500, True, None, 1, 1))
+        opened.remember("project", "item", "a/item", FinishedItem("a/item.json", "r" * 500_000, True, None, 1, 1))
     assert caught.value.errno == errno.ENOSPC
