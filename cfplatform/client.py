@@ -671,7 +671,7 @@ class Client:
         items = ([WorkItem(data, self, project) for data in found] for found in pagination.fresh(announced))
 
         def still_listed(ids: list[str]) -> set[str]:
-            asked = params.work_item_queries({"work_item_ids": ids, "status": filters["status"]})
+            asked = params.work_item_queries({"work_item_ids": ids, "status": filters.get("status")})
             found = self._pages(_work_items(project), asked, prefetch=False, run=downloader.run)
             return {str(item["id"]) for item in pagination.items(found)}
 

@@ -372,7 +372,7 @@ class State:
         try:
             self._alone(write, None)
         except UnicodeEncodeError:
-            # Rare, and looking at each cell takes a tenth of a run over unchanged items.
+            # Rare, so not each cell of each row is looked at before.
             values = [[_storable(value) for value in row] for row in values]
             self._alone(write, None)
 
