@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, TypedDict, overload
 
 from .. import progress
 from ..destination import local, remote
-from ..destination.state import KEPT_RUNS, read_downloaded, read_results
+from ..destination.reading import read_downloaded, read_results
+from ..destination.state import KEPT_RUNS
 from ..exceptions import CFPlatformError, DownloadError, from_dict
 from .base import table
 

@@ -13,7 +13,8 @@ import pytest
 
 from cfplatform import DestinationBusyError, DestinationError, DownloadError, naming
 from cfplatform.destination import local, state
-from cfplatform.destination.state import FinishedItem, ResultRow, State, read_results
+from cfplatform.destination.reading import read_results
+from cfplatform.destination.state import FinishedItem, ResultRow, State
 from tests.tools import outcome
 
 ITEM = FinishedItem("batch/item.json", "2026-07-27T20:36:59Z", True, '"etag"', 12, 1_753_648_619_123_456_789)
