@@ -403,7 +403,7 @@ def test_what_an_asset_needs_is_said(make_sandbox):
     sandbox.patch_work_item_json(1, {"assetUrl": None})
     with sandbox.client(space_id=None) as client:
         first, second = client.get_work_items()
-        with pytest.raises(DownloadError, match="names no COCO document"):
+        with pytest.raises(DownloadError, match="has no COCO document"):
             first.load_asset()
         with pytest.raises(DownloadError, match="has no asset"):
             second.load_asset()
@@ -428,7 +428,7 @@ def test_a_document_can_be_loaded_as_bytes(sandbox, client, tmp_path, monkeypatc
         with pytest.raises(InvalidResponseError, match="not one complete JSON object"):
             items[3].load_bytes()
     sandbox.set_annotation(4, None)
-    with pytest.raises(DownloadError, match="names no COCO document"):
+    with pytest.raises(DownloadError, match="has no COCO document"):
         items[4].load_bytes()
     assert list(tmp_path.iterdir()) == []
 
@@ -453,7 +453,7 @@ def test_what_cannot_be_signed_is_refused(sandbox, client):
         ("one/path", InvalidParameterError, r"paths must be a list of paths, not str; .* write paths=\[the path\]"),
         ([""], InvalidParameterError, "is not a path"),
         ([5], InvalidParameterError, "is not a path"),
-        (["a/../b"], UnsafePathError, "lead out of its space"),
+        (["a/../b"], UnsafePathError, "points outside its space"),
         (["s3://bucket/elsewhere"], DownloadError, "names no space"),
         (["s3://bucket/spaces/another/o.json"], DownloadError, "lies in space 'another'"),
     ):

@@ -79,7 +79,7 @@ def advice():
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             given = {each.arg: each.value for each in node.keywords} if isinstance(node, ast.Call) else {}
-            if "hint" in given and "parameter" in given and not isinstance(given["hint"], ast.Name):
+            if "hint" in given and "parameter" in given and not isinstance(given["hint"], (ast.Name, ast.Attribute)):
                 parameter = ast.literal_eval(given["parameter"])
                 yield pytest.param(parameter, ast.unparse(given["hint"]), id=f"{path.stem}-{parameter}")
             # Where it is added to an existing error.
