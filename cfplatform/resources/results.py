@@ -157,7 +157,7 @@ class DownloadSummary:
 
     @property
     def results(self) -> Sequence[DownloadResult]:
-        """All results, in the order in which the items finished: a sequence that takes no memory.
+        """All results in the order in which the items finished; a sequence that takes no memory.
 
         They are read from the state file in the destination, which keeps those of the last three runs. An index or a
         slice reads only what it selects; ``list(summary.results)`` holds them all in memory.

@@ -455,7 +455,7 @@ def test_what_cannot_be_signed_is_refused(sandbox, client):
         ([5], InvalidParameterError, "is not a path"),
         (["a/../b"], UnsafePathError, "points outside its space"),
         (["s3://bucket/elsewhere"], DownloadError, "names no space"),
-        (["s3://bucket/spaces/another/o.json"], DownloadError, "lies in space 'another'"),
+        (["s3://bucket/spaces/another/o.json"], DownloadError, "is in space 'another'"),
     ):
         with pytest.raises(error, match=words):
             client.get_signed_urls(paths, sandbox.space_id)
