@@ -14,7 +14,7 @@ def cluster(*scheduler):
     """Connect to a cluster that runs already, else start one on this machine."""
     if scheduler:
         return Cluster(*scheduler)
-    return Cluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    return Cluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
 
 
 def main(url, *scheduler):

@@ -265,10 +265,13 @@ def test_the_state_may_lie_elsewhere(client, sandbox, tmp_path):
 
 # --- A destination that fails as a whole, and files that fail alone ---------------------------------------------------
 
+USUALLY_GONE = {"EIO", "ESTALE", "ENOENT", "EACCES"}
 GONE = ["EIO", "ESTALE", "ENOTCONN", "EHOSTDOWN", "ENODEV", "ENXIO", "ETIMEDOUT", "ENOENT", "EROFS", "EACCES"]
 
 
-@pytest.mark.parametrize("code", GONE)
+@pytest.mark.parametrize(
+    "code", [pytest.param(code, marks=() if code in USUALLY_GONE else pytest.mark.stress) for code in GONE]
+)
 def test_a_share_that_goes_away_ends_the_run_at_once(make_sandbox, tmp_path, monkeypatch, code):
     number, real, done = getattr(errno, code), os.replace, []
 

@@ -408,7 +408,7 @@ def sent(sandbox):
     return len(sandbox.requests) + sandbox.in_flight
 
 
-@pytest.mark.parametrize("latency", [0.02, 0.4])
+@pytest.mark.parametrize("latency", [0.02, pytest.param(0.4, marks=pytest.mark.stress)])
 def test_a_cancelled_download_returns_at_once_and_sends_no_more(make_sandbox, tmp_path, latency):
     sandbox = make_sandbox(items=2000, batches=2, latency=latency)
 
