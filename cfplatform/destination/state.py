@@ -202,8 +202,7 @@ class State:
             if self._open.get(self._key) is self:
                 del self._open[self._key]
             with self._lock:
-                with contextlib.suppress(DestinationError):
-                    self.restore()
+                self.restore()
                 self._closed = True
                 self._db.close()
                 with contextlib.suppress(OSError):

@@ -77,11 +77,9 @@ class Downloader:
         self._folders: dict[tuple[str, str], str] = {}
         # File names of items under way, which have no row yet.
         self._claimed: dict[str, str] = {}
-        self._steps: Steps | ExecutorSteps | Rehearsal
+        self._steps: Steps | ExecutorSteps
         limits = Limits(workers, patience, space_id)
-        if dry_run:
-            self._steps = Rehearsal()
-        elif executor is None:
+        if executor is None:
             receiver = Receiver(calls, destination, self._keep, inject=inject_asset_url)
             self._steps = Steps(calls, receiver.document, limits, receive_asset=receiver.asset, on_wait=on_wait)
         else:
@@ -102,7 +100,7 @@ class Downloader:
     def results(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[tuple[Job, DownloadResult]]:
         """Yield a job and its result for each item of some pages as it finishes."""
         planned = (job for page in pages for group in _groups(page) for job in self._jobs(group))
-        with contextlib.closing(self._steps.run(planned)) as jobs:
+        with contextlib.closing(planned if self._dry_run else self._steps.run(planned)) as jobs:
             for job in jobs:
                 if self._claimed and job.target is not None:
                     self._claimed.pop(job.target.key, None)
@@ -349,14 +347,6 @@ class Downloader:
         is_ours = all(naming.safe_name(part) == part for part in (*folders, stem))
         is_ours = is_ours and len(folders) == 1 + len(inner) and folders[1:] == inner
         return is_ours and self._destination.remove_unchanged(known.path, known.written)
-
-
-class Rehearsal:
-    """Replaces :class:`Steps` in a dry run: nothing is fetched, and every job is done."""
-
-    def run(self, jobs: Iterable[Job]) -> Generator[Job]:
-        """Yield the jobs."""
-        yield from jobs
 
 
 def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
