@@ -5,29 +5,38 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import json
+import operator
 import os
 import platform
+import re
 import shutil
 import ssl
+import sys
 import tempfile
 import time
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 from urllib.parse import quote, urlsplit
 
 import click
+from click.core import ParameterSource
 
 from .. import __version__, config, params
+from ..client import Client
 from ..destination import local, remote
 from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError, server_words
+from . import contract as contracts
+from . import reading
 from .common import Options, Output, opened, with_connection, with_output
 from .errors import FAILED, message, reason
 from .groups import completing
-from .text import amount
+from .text import amount, counted
 from .tools import secret_of, without_secret
 
 if TYPE_CHECKING:
@@ -35,24 +44,11 @@ if TYPE_CHECKING:
 
 _OK, _WARNING, _FAILED = "ok", "warning", "failed"
 
-#: The oldest versions that setup.cfg allows.
-MINIMUM = {"requests": (2, 33, 0), "urllib3": (2, 7, 0)}
-#: Distributions of each extra.
-EXTRAS = {
-    "cli": ("click", "rich"),
-    "dask": ("distributed",),
-    "fsspec": ("fsspec",),
-    "huggingface": ("datasets",),
-    "pandas": ("pandas",),
-    "parquet": ("pyarrow",),
-    "progress": ("tqdm",),
-    "report": ("pillow", "jinja2", "pygal"),
-    "sandbox": ("starlette", "uvicorn", "pillow", "cryptography"),
-    "supervision": ("supervision",),
-    "torch": ("torch",),
-    "viz": ("pillow",),
-    "webhooks": ("cryptography",),
-}
+#: Extras for work on the package itself.
+_OF_DEVELOPERS = frozenset({"test", "docs", "dev"})
+#: The longest status and the longest name, for the table: of the usual checks, and of those of the contract.
+_WIDTHS = (7, len("typing-extensions"))
+_CONTRACT_WIDTHS = (len(contracts.CONFIRMED), max(len(name) for name, *_ in contracts.CHECKS))
 #: Seconds by which a clock may differ: without a warning, and before deliveries of webhooks are refused.
 CLOSE, APART = 30, 300
 #: Bytes that should be free in a destination.
@@ -66,9 +62,9 @@ class Check(NamedTuple):
 
     Attributes:
         check: The name, such as "key" or "clock".
-        status: "ok", "warning" or "failed".
+        status: "ok", "warning" or "failed"; with ``--contract`` "confirmed", "different" or "not seen".
         found: What was found; never the key.
-        advice: What to do; ``None`` if there is nothing to do.
+        advice: What to do, or what was expected; ``None`` if there is nothing to do.
     """
 
     check: str
@@ -79,9 +75,16 @@ class Check(NamedTuple):
 
 @click.command()
 @click.argument("destination", default=".", shell_complete=completing("dir"))
+@click.option("--contract", is_flag=True, help="Check the platform instead: is it as the documentation assumes?")
+@click.option(
+    "--record",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="With --contract: write a report without IDs, names, keys and hosts.",
+)
 @with_connection
 @with_output
-def doctor(output: Output, connection: Options, destination: str) -> int:
+def doctor(output: Output, connection: Options, destination: str, contract: bool, record: Path | None) -> int:
     """Check configuration and connectivity.
 
     Checks versions, key, base URL, IDs, proxy and certificate authorities, sends the platform one small request,
@@ -92,29 +95,102 @@ def doctor(output: Output, connection: Options, destination: str) -> int:
     On a terminal it is a table; into a pipe tab-separated lines of check, status, finding and advice; with --json one
     object per line.
 
+    With --contract it compares the platform with the assumptions in the documentation (page "The protocol as we
+    understand it"). It only reads: GET, HEAD, and the POST that signs paths for reading; at most 40 requests, one after
+    another, one of them with a wrong key. Each assumption is confirmed, different, or not seen, with what to set. The
+    exit code is 0 whatever is different, and 1 if nothing could be checked, such as with a key that is refused. No line
+    names IDs, names, keys or hosts.
+
     \b
     Examples:
       cfplatform doctor
       cfplatform doctor labels
+      cfplatform doctor --contract --record report.json
       cfplatform doctor --json | jq -r 'select(.status != "ok") | .advice'
     """
-    done = list(all_checks(output, connection, destination))
-    if output.tables:
-        from .terminal import print_checks
-
-        print_checks([(each.status, each.check, each.found, each.advice) for each in done])
-    elif output.as_json:
-        for each in done:
-            output.json_line(each._asdict())
-    else:
-        for each in done:
-            output.row((each.check, each.status, each.found, each.advice or ""))
+    if contract:
+        source = click.get_current_context().get_parameter_source("destination")
+        if source is not ParameterSource.DEFAULT:
+            raise click.UsageError("--contract checks no DESTINATION.")
+        return _check_contract(output, connection, record)
+    if record is not None:
+        raise click.UsageError("--record needs --contract.")
+    done = _printed(output, all_checks(output, connection, destination), _WIDTHS)
     failed = [each.check for each in done if each.status == _FAILED]
     if failed:
         output.error(f"{len(failed)} of {len(done)} checks failed: {', '.join(failed)}.")
         return FAILED
     output.note("No check failed.")
     return 0
+
+
+def _printed(output: Output, checks: Iterable[Check], widths: tuple[int, int]) -> list[Check]:
+    """Print each check as soon as it is known, and return them."""
+    done: list[Check] = []
+
+    def known() -> Iterator[Check]:
+        for each in checks:
+            done.append(each)
+            yield each
+
+    if output.tables:
+        from .terminal import print_checks
+
+        print_checks(((each.status, each.check, each.found, each.advice) for each in known()), widths)
+        return done
+    for each in known():
+        if output.as_json:
+            output.json_line(each._asdict())
+        else:
+            output.row((each.check, each.status, each.found, each.advice or ""))
+        sys.stdout.flush()
+    return done
+
+
+def _check_contract(output: Output, connection: Options, record: Path | None) -> int:
+    found: list[contracts.Finding] = []
+
+    def checks() -> Iterator[Check]:
+        for each in contracts.findings(source):
+            found.append(each)
+            is_different = each.seen.result == contracts.DIFFERENT
+            advice = f"Expected: {each.expected}" if is_different else each.advice
+            yield Check(each.check, each.seen.result, each.seen.words, advice)
+
+    wrong = {**connection, "api_key": reading.NO_KEY}
+    with contextlib.ExitStack() as stack:
+        save = stack.enter_context(_new_file(record)) if record is not None else None
+        client = stack.enter_context(opened(output, connection, retries=reading.RETRIES, timeout=reading.TIMEOUT))
+        stranger = stack.enter_context(Client(**wrong, retries=0, timeout=reading.TIMEOUT))
+        source = reading.Platform(client, stranger)
+        _printed(output, checks(), _CONTRACT_WIDTHS)
+        if save is not None:
+            report = contracts.record(found, version=__version__, base_url=client.base_url, sent=source.sent)
+            json.dump(report, save, indent=2)
+            save.write("\n")
+    counts = Counter(each.seen.result for each in found)
+    results = (contracts.CONFIRMED, contracts.DIFFERENT, contracts.NOT_SEEN)
+    output.note(f"{', '.join(f'{counts[each]} {each}' for each in results)}; {counted(source.sent, 'requests')}.")
+    if record is not None:
+        output.note(f"Wrote {str(record)!r}. Read it, then attach it to an issue: it has no IDs, names, keys or hosts.")
+    return 0
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[TextIO]:
+    """Create a file that was not there; it is removed if the command fails."""
+    try:
+        file = path.open("x", encoding="utf-8")
+    except FileExistsError:
+        raise click.UsageError(f"--record: {str(path)!r} exists. Name a new file.") from None
+    except OSError as error:
+        raise click.UsageError(f"--record: {str(path)!r} cannot be written: {error.strerror}.") from None
+    try:
+        with file:
+            yield file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def all_checks(output: Output, connection: Options, destination: str) -> Iterator[Check]:
@@ -144,22 +220,73 @@ def all_checks(output: Output, connection: Options, destination: str) -> Iterato
 def _versions() -> Iterator[Check]:
     yield Check("python", _OK, f"{platform.python_version()} on {platform.system()}")
     yield Check("cfplatform", _OK, __version__)
-    for name, least in MINIMUM.items():
-        version = importlib.metadata.version(name)
-        if _numbers(version) >= least:
-            yield Check(name, _OK, version)
+    requirements = _requirements()
+    if not requirements:
+        found = "not checked: cfplatform runs from a folder, without the metadata of an installed package"
+        yield Check("extras", _WARNING, found, "Install it: pip install cfplatform")
+        return
+    for name, wanted in requirements.pop(""):
+        version, problem = _version(name), _problem(name, wanted)
+        if problem is None:
+            yield Check(name, _OK, str(version))
         else:
-            wanted = ".".join(map(str, least))
-            advice = f"Reinstall it: pip install -U '{name}>={wanted}'"
-            yield Check(name, _FAILED, f"{version}, older than {wanted}", advice)
-    missing = [extra for extra, names in EXTRAS.items() if not all(map(_version, names))]
-    found = ", ".join(extra for extra in EXTRAS if extra not in missing)
-    # Extras are optional; a feature that needs one reports it.
-    yield Check("extras", _OK, f"{found} (not installed: {', '.join(missing)})" if missing else found)
+            yield Check(name, _FAILED, problem, f"Reinstall it: pip install -U '{name}{wanted}'")
+    # Extras are optional; a feature that needs one reports it. But one with an old library looks usable, and is not.
+    installed, missing, old = [], [], []
+    for extra, needed in sorted(requirements.items()):
+        problems = [problem for name, wanted in needed if (problem := _problem(name, wanted)) is not None]
+        if not problems:
+            installed.append(extra)
+        elif all(_version(name) for name, _ in needed):
+            old.append(f"{extra} ({', '.join(problems)})")
+        else:
+            missing.append(extra)
+    groups = (
+        (", ".join(installed) or "none", ""),
+        (", ".join(old), "too old: "),
+        (", ".join(missing), "not installed: "),
+    )
+    found = "; ".join(f"{title}{names}" for names, title in groups if names)
+    names = ",".join(each.partition(" ")[0] for each in old)
+    yield Check(
+        "extras", _WARNING if old else _OK, found, f"Run: pip install -U 'cfplatform[{names}]'" if old else None
+    )
+
+
+def _requirements() -> dict[str, list[tuple[str, str]]]:
+    """Return name and versions of each requirement by extra, those without one at ``""``; nothing if not installed."""
+    try:
+        lines = importlib.metadata.requires("cfplatform") or []
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    found: dict[str, list[tuple[str, str]]] = {}
+    for line in lines:
+        needed, _, marker = line.partition(";")
+        extra = re.search(r"""extra\s*==\s*["']([^"']+)["']""", marker)
+        match = re.match(r"\s*([\w.-]+)\s*(?:\[[^\]]*\])?\s*\(?([^)]*)", needed)
+        if match and (extra is None or extra[1] not in _OF_DEVELOPERS):
+            found.setdefault(extra[1] if extra else "", []).append((match[1], match[2].strip()))
+    return found
+
+
+_OPERATORS = {">=": operator.ge, "<=": operator.le, "==": operator.eq, ">": operator.gt, "<": operator.lt}
+
+
+def _problem(name: str, wanted: str) -> str | None:
+    """Return what is wrong with the installed version of a distribution."""
+    version = _version(name)
+    if version is None:
+        return f"{name} is not installed"
+    for compare, limit in re.findall(r"(>=|<=|==|>|<)\s*([\w.]+)", wanted):
+        if not _OPERATORS[compare](_numbers(version), _numbers(limit)):
+            return f"{name} {version}, not {compare}{limit}"
+    return None
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+    """Return the numbers of a release without zeros at its end: 2.0 and 2 are the same."""
+    match = re.match(r"[0-9]+(?:\.[0-9]+)*", version)
+    return tuple(map(int, re.sub(r"(?:\.0+)+$", "", match[0]).split("."))) if match else ()
 
 
 def _version(name: str) -> str | None:

@@ -6,7 +6,7 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from rich.cells import cell_len
@@ -42,6 +42,7 @@ ROWS_AT_ONCE = 100
 READABLE = 12
 #: The styles of the status of a check, and of the severity of a finding.
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "error": "bold red"}
+_STYLES |= {"confirmed": "green", "different": "bold yellow", "not seen": "dim"}
 
 
 def screen(stream: TextIO) -> Console:
@@ -200,18 +201,22 @@ def _chosen(columns: Sequence[Column], widths: list[int], available: int) -> lis
     return chosen
 
 
-def print_checks(checks: Sequence[tuple[str, str, str, str | None]]) -> None:
-    """Print status, name, finding and advice of checks; long texts are wrapped."""
-    table = _table()
-    for title in ("Status", "Check"):
-        table.add_column(title, no_wrap=True)
-    table.add_column("Found", overflow="fold")
-    for status, check, found, advice in checks:
+def print_checks(checks: Iterable[tuple[str, str, str, str | None]], widths: tuple[int, int]) -> None:
+    """Print status, name, finding and advice of checks as they come; long texts are wrapped.
+
+    ``widths`` are those of the longest status and the longest name.
+    """
+    console = screen(sys.stdout)
+    for number, (status, check, found, advice) in enumerate(checks):
+        table = _table(show_header=number == 0)
+        for title, width in zip(("Status", "Check"), widths, strict=True):
+            table.add_column(title, no_wrap=True, width=width)
+        table.add_column("Found", overflow="fold")
         cell = Text(clean(found))
         if advice:
             cell.append(f"\n{clean(advice)}", "bold")
         table.add_row(Text(status, _STYLES[status]), Text(check), cell)
-    screen(sys.stdout).print(table)
+        console.print(table)
 
 
 def print_findings(severity: str, code: str, findings: Sequence[tuple[str, str]]) -> None:

@@ -398,18 +398,18 @@ def _refuse_constant(name: str) -> None:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-def start_of_body(response: requests.Response) -> bytes:
-    """Read the body of an error response, as far as it arrives."""
+def start_of_body(response: requests.Response, limit: int = DRAIN_LIMIT) -> bytes:
+    """Read up to ``limit`` bytes of a body, such as that of an error response, as far as they arrive."""
     try:
         read_before = _read_before(response)
     except CFPlatformError:
         return b""
     if read_before is not None:
-        return read_before[:DRAIN_LIMIT]
+        return read_before[:limit]
     body = bytearray()
     with contextlib.suppress(*errors.CAUGHT):
         # Piece by piece, because one long read that breaks off gives nothing.
-        while len(body) < DRAIN_LIMIT and (piece := response.raw.read1(DRAIN_LIMIT - len(body), decode_content=True)):
+        while len(body) < limit and (piece := response.raw.read1(limit - len(body), decode_content=True)):
             body += piece
     drain(response.raw)
     return bytes(body)

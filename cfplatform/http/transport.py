@@ -319,6 +319,15 @@ class Transport:
         )
         return call.perform(read)
 
+    def look(
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, *, limit: int
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Send a request to the storage; return status, headers and up to ``limit`` bytes, whatever they are."""
+        self.ensure_open()
+        self._check_url(url)
+        call = Call(self._storage, method, url, headers, is_checked=False)
+        return call.perform(lambda found: (found.status_code, found.headers, body.start_of_body(found, limit)))
+
     def upload(self, url: str, content: Body, content_type: str, *, run: Run = SINGLE) -> None:
         """PUT an object through its signed URL; repeated from its start after transient errors."""
         self.ensure_open()
