@@ -164,7 +164,9 @@ def _next_page(platform: Platform) -> Seen:
         return _verdict(False, f"status {status}")
     ids, before = ids_of(platform.second), ids_of(platform.first)
     is_new = bool(ids) and ids[0] != before[0]
-    return _verdict(is_new, f"{counted(len(ids), 'items')}, {'others' if is_new else 'the same'} as on the first page")
+    return _verdict(
+        is_new, f"{counted(len(ids), 'items')}, {'others than' if is_new else 'the same as'} on the first page"
+    )
 
 
 @_check("overlap", "Neighbouring pages may overlap, but each has new items.")
@@ -311,7 +313,7 @@ _WORK_ITEM = {
     "id": {"uuid"},
     "projectId": {"uuid"},
     "batchId": {"integer", "null"},
-    "status": {"word"},
+    "status": _TEXT,
     "assetType": _TEXT,
     "assetUrl": {"path", "http URL", "null"},
     "resultUrl": {"http URL", "null"},
@@ -332,7 +334,7 @@ _BATCH = {
 }
 _EXPORT = {
     "exportId": {"uuid"},
-    "status": {"word"},
+    "status": _TEXT,
     "name": {*_TEXT, *TIMES, "time without zone", "null"},
     "format": {"word", "null"},
     "content": {"word", "null"},
@@ -554,7 +556,7 @@ def _complete_path(platform: Platform) -> Seen:
     return _verdict(found.status != 200, f"signed; the storage responds with {found.status}")
 
 
-def _lifetime(url: str, now: float) -> tuple[str, float] | None:
+def lifetime(url: str, now: float) -> tuple[str, float] | None:
     """Return the parameter of a signed URL that limits its lifetime, and that lifetime in seconds."""
     query = {name.lower(): values[0] for name, values in parse_qs(urlsplit(url).query).items()}
     for name in ("X-Amz-Expires", "X-Goog-Expires"):
@@ -570,7 +572,7 @@ def _lifetime(url: str, now: float) -> tuple[str, float] | None:
 
 
 def _lives(url: str, is_expected: Callable[[float], bool]) -> Seen:
-    found = _lifetime(url, time.time())
+    found = lifetime(url, time.time())
     if found is None:
         raise NotSeenError("the URL does not show when it expires")
     name, seconds = found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import importlib.metadata
 import json
 import os
 import sys
@@ -50,7 +51,10 @@ def server():
 def test_all_is_well(sandbox, tmp_path):
     found = examined(tmp_path, sandbox=sandbox)
     assert {line["status"] for line in found.values()} == {"ok"}
-    names = "python cfplatform requests urllib3 extras key", "project space proxy CA platform clock destination"
+    names = (
+        "python cfplatform requests urllib3 typing-extensions extras key",
+        "project space proxy CA platform clock destination",
+    )
     assert set(found) == {*names[0].split(), *names[1].split(), "base URL"}
     assert found["base URL"]["found"] == f"{sandbox.base_url}, from CF_PLATFORM_BASE_URL"
     assert found["platform"]["found"].endswith("the key is valid")
@@ -119,6 +123,57 @@ def test_a_socks_proxy_needs_pysocks(tmp_path):
     assert "pa55" not in json.dumps(found)
 
 
+METADATA = """\
+Metadata-Version: 2.1
+Name: cfplatform
+Version: 0.1.0
+Requires-Dist: requests>=2.4
+Requires-Dist: urllib3[socks]<1,>=0.9
+Requires-Dist: not-there-at-all
+Provides-Extra: cli
+Requires-Dist: click>=8.1; extra == "cli"
+Requires-Dist: rich>=999.1; extra == 'cli'
+Requires-Dist: pillow (>=9.0) ; extra == "viz"
+Requires-Dist: pillow>=9; (python_version > "3") and extra == "report"
+Requires-Dist: not-there-at-all; extra == "report"
+Requires-Dist: not-there-at-all; extra == "dev"
+"""
+
+
+def test_requirements_come_from_the_metadata_of_the_package(sandbox, tmp_path):
+    (tmp_path / "cfplatform-0.1.0.dist-info").mkdir()
+    (tmp_path / "cfplatform-0.1.0.dist-info" / "METADATA").write_text(METADATA, encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    found = examined(run=run_process, sandbox=sandbox, PYTHONPATH=path)
+    assert found["requests"]["status"] == "ok"
+    urllib3, missing, extras = found["urllib3"], found["not-there-at-all"], found["extras"]
+    assert urllib3["status"] == missing["status"] == "failed"
+    assert urllib3["found"] == f"urllib3 {importlib.metadata.version('urllib3')}, not <1"
+    assert urllib3["advice"] == "Reinstall it: pip install -U 'urllib3<1,>=0.9'"
+    assert missing["found"] == "not-there-at-all is not installed"
+    assert extras["status"] == "warning"
+    rich = importlib.metadata.version("rich")
+    assert extras["found"] == f"viz; too old: cli (rich {rich}, not >=999.1); not installed: report"
+    assert extras["advice"] == "Run: pip install -U 'cfplatform[cli]'"
+
+
+def test_a_source_checkout_has_no_metadata(sandbox, tmp_path):
+    # Whatever this environment has installed.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.metadata as metadata\n"
+        "def requires(name):\n"
+        "    raise metadata.PackageNotFoundError(name)\n"
+        "metadata.requires = requires\n",
+        encoding="utf-8",
+    )
+    found = examined(run=run_process, sandbox=sandbox, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    assert found["extras"]["status"] == "warning"
+    assert found["extras"]["found"].startswith("not checked: cfplatform runs from a folder")
+    assert found["extras"]["advice"] == "Install it: pip install cfplatform"
+    assert found["platform"]["status"] == "ok"
+    assert "requests" not in found
+
+
 def test_a_key_with_white_space_is_a_warning_and_works(sandbox):
     found = examined(sandbox=sandbox, CF_API_KEY=f" {sandbox.api_key}\n")
     assert (found["key"]["status"], found["platform"]["status"]) == ("warning", "ok")
@@ -169,9 +224,9 @@ def test_on_a_terminal_it_is_a_table_in_colours(sandbox, columns):
     lines = [line.rstrip() for line in shown(screen).splitlines()]
     assert lines[0].split() == ["Status", "Check", "Found"]
     assert max(map(len, lines)) <= columns
-    (failed,) = (i for i, line in enumerate(lines) if line.startswith("failed  platform"))
+    (failed,) = (i for i, line in enumerate(lines) if line.split()[:2] == ["failed", "platform"])
     assert any("Check the project and the base URL." in line for line in lines[failed + 1 : failed + 3])
-    assert lines[-1] == "Error: 1 of 14 checks failed: platform."
+    assert lines[-1] == "Error: 1 of 15 checks failed: platform."
     _, screen = on_terminal("doctor", sandbox=sandbox, columns=columns, NO_COLOR="1")
     assert "\x1b[3" not in screen
 

@@ -1,20 +1,27 @@
-"""What ``cfplatform doctor`` knows of the package."""
+"""How ``cfplatform doctor`` compares versions."""
 
 from __future__ import annotations
 
-import configparser
-from pathlib import Path
+import pytest
 
 from cfplatform.cli import doctor
 
 
-def test_the_oldest_versions_are_those_of_the_package():
-    config = configparser.ConfigParser()
-    config.read(Path(__file__).parents[2] / "setup.cfg")
-    for name, version in doctor.MINIMUM.items():
-        assert f"{name}>={'.'.join(map(str, version))}" in config["options"]["install_requires"]
-    extras = config["options.extras_require"]
-    assert set(doctor.EXTRAS) == set(extras) - {"test", "docs", "dev"}
-    for extra, names in doctor.EXTRAS.items():
-        for name in names:
-            assert name in extras[extra] or (extra, name) == ("sandbox", "cryptography")
+@pytest.mark.parametrize(
+    ("version", "wanted", "is_enough"),
+    [
+        ("2.33.0", ">=2.33", True),
+        ("2.33", ">=2.33.0", True),
+        ("2.9", ">=2.10", False),
+        ("2.10.0rc1", ">=2.10", True),
+        ("3.0", "<3,>=2.7.0", False),
+        ("2.8.0", "<3,>=2.7.0", True),
+        ("2024.2.0.post1", ">=2024.2", True),
+        ("0.3.0", "==0.3.0", True),
+        ("0.3.1", "==0.3.0", False),
+        ("1.0", "", True),
+    ],
+)
+def test_versions_are_compared_as_numbers(monkeypatch, version, wanted, is_enough):
+    monkeypatch.setattr("importlib.metadata.version", {"a-library": version}.__getitem__)
+    assert (doctor._problem("a-library", wanted) is None) == is_enough

@@ -1,0 +1,89 @@
+"""What a report of ``doctor --contract`` says of values, and its sentences against the page of the docs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cfplatform.cli import contract, reading
+
+PAGE = (Path(__file__).parents[2] / "docs" / "protocol.rst").read_text(encoding="utf-8")
+
+
+def test_the_page_has_the_sentence_of_every_check():
+    listed = re.findall(r"^(\S.*)\n   (\S.*)$", PAGE.partition("\nChecking it with an account\n")[2], re.MULTILINE)
+    written = [(name, sentence.replace("``", "")) for name, sentence in listed if not name.startswith("..")]
+    assert written == [(name, sentence) for name, sentence, _ in contract.CHECKS]
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (None, "null"),
+        (True, "boolean"),
+        (1, "integer"),
+        (1.0, "number"),
+        ([], "array"),
+        ({}, "object"),
+        ("", "empty text"),
+        ("fea6d9c0-5592-4c57-a02a-b83196e71ed9", "uuid"),
+        ("2025-03-03T06:00:00Z", "time with Z"),
+        ("2025-03-03T06:00:00.123+05:45", "time with offset"),
+        ("2025-03-03T06:00:00", "time without zone"),
+        ("https://example.com/a", "http URL"),
+        ("s3://bucket/a", "storage path"),
+        ("jane@example.com", "e-mail"),
+        ("1001", "digits"),
+        ("IN_REVIEW", "word"),
+        ("assets/a", "path"),
+        ("Jane Doe", "text"),
+    ],
+)
+def test_kinds(value, found):
+    assert reading.kind(value) == found
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        (
+            "spaces/fea6d9c0-5592-4c57-a02a-b83196e71ed9/coco_output/0c92c123-fdb3-4f9f-88c1-e614270bff8f.json",
+            "spaces/<uuid>/coco_output/<uuid>.json",
+        ),
+        ("Jane Doe/1001.json", "<name>/<number>.json"),
+        ("Default/Jane.dcm", "Default/<name>"),
+        ("annotations.json", "annotations.json"),
+        ("jane.doe.json", "<name>.json"),
+        ("jane", "<name>"),
+    ],
+)
+def test_layouts(path, found):
+    assert reading.layout(path) == found
+
+
+@given(st.text())
+@example("spaces")
+@example("JANE.json")
+def test_a_layout_is_made_of_known_words_only(path):
+    known = {"spaces", "coco_output", "assets", "exports", "Default", "annotations.json", "annotations.csv", ""}
+    for part in reading.layout(path).split("/"):
+        assert part in known or re.fullmatch(r"<(name|uuid|number)>(\.(?i:json|csv|txt|jpe?g|png|zip))?", part)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("X-Amz-Expires=900&X-Amz-Signature=s", ("X-Amz-Expires", 900)),
+        ("X-Goog-Expires=3600", ("X-Goog-Expires", 3600)),
+        ("Expires=1700000890&Signature=s", ("Expires", 900)),
+        ("se=2023-11-14T22%3A28%3A20Z&sig=s", ("se", 900)),
+        ("Expires=never", None),
+        ("", None),
+    ],
+)
+def test_lifetimes_of_signed_urls(query, found):
+    assert contract.lifetime(f"https://storage.example.com/a?{query}", 1_700_000_000.0) == found
