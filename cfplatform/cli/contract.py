@@ -193,7 +193,9 @@ def _largest(platform: Platform) -> Seen:
     page = read_page(response)
     limit = (page.meta or {}).get("limit")
     applied = f"meta.limit is {limit}" if kind(limit) == "integer" else "meta.limit is not a number"
-    return _verdict(False, f"status 200, {counted(len(page.entries), 'items')}, {applied}")
+    # Not their number, which may be that of the project.
+    size = "more than 100 items" if len(page.entries) > 100 else "no more than 100 items"
+    return _verdict(False, f"status 200, {size}, {applied}")
 
 
 @_check("default page", "Without limit a page has 20 items.")
@@ -430,7 +432,7 @@ def _error(response: requests.Response) -> dict[str, Any]:
     return {**found, "members": {name: kind(body[name]) for name in members}, "other members": others}
 
 
-@_check("error bodies", "An error is a JSON object with message, and mostly with code.")
+@_check("error bodies", "An error is a JSON object with a message.")
 def _error_bodies(platform: Platform) -> Seen:
     errors = {name: _error(response) for name, response in platform.errors.items()}
     described = {
@@ -524,7 +526,7 @@ def _signing_order(platform: Platform) -> Seen:
 def _signing_duplicates(platform: Platform) -> Seen:
     path = platform.paths[0]
     response = platform.sign(path, path)
-    if response.status_code != 200:
+    if response.status_code >= 300:
         return _verdict(False, f"status {response.status_code}")
     found = len(signed_entries(response))
     return _verdict(found == 2, f"{counted(found, 'URLs')} for a path that was sent twice")
@@ -533,7 +535,7 @@ def _signing_duplicates(platform: Platform) -> Seen:
 def _signed_anyway(platform: Platform, path: str) -> str | Stored:
     """Sign another path beside a good one; return what the storage has there, or why it was not signed."""
     response = platform.sign(platform.paths[0], path)
-    if response.status_code != 200:
+    if response.status_code >= 300:
         return f"the request is refused with status {response.status_code}"
     url = signed_urls(response).get(path)
     return "left out" if url is None else platform.stored(url)
@@ -770,15 +772,16 @@ def _names(platform: Platform) -> list[str]:
 def _archive(platform: Platform) -> Seen:
     format = platform.completed_export.get("format")
     format = format if format in ("COCO_JSON", "JSON", "CSV") else "unknown"
+    # How many there are is a figure of the user.
     found = Counter(map(layout, _names(platform)))
-    shown = dict(found.most_common(5))
+    shown = {pattern: "one" if count == 1 else "several" for pattern, count in found.most_common(5)}
     known = {"COCO_JSON": {"<name>/<uuid>.json", "Default/<uuid>.json", "<number>/<uuid>.json"}}
     known |= {"JSON": {"annotations.json"}, "CSV": {"annotations.csv"}}
-    words = ", ".join(f"{pattern} ({count:,})" for pattern, count in shown.items()) or "empty"
+    words = ", ".join(f"{pattern} ({count})" for pattern, count in shown.items()) or "empty"
     return _verdict(set(found) <= known.get(format, set()), f"{format}: {words}", format=format, names=shown)
 
 
-@_check("webhook keys", "The key set has Ed25519 keys: kty OKP, crv Ed25519, use sig; and it may be cached.")
+@_check("webhook keys", "The key set has Ed25519 keys (kty OKP, crv Ed25519, use sig) and may be cached.")
 def _webhook_keys(platform: Platform) -> Seen:
     try:
         content, cache = platform.key_set()
@@ -817,7 +820,9 @@ def _clock(platform: Platform) -> Seen:
             return _verdict(False, "missing, or not a date")
     apart = now - times[-1]
     is_close = abs(apart) <= CLOSE
-    return _verdict(is_close, "close" if is_close else f"{abs(apart):,.0f} s {'behind' if apart > 0 else 'ahead'}")
+    return _verdict(
+        is_close, f"within {CLOSE} s" if is_close else f"{abs(apart):,.0f} s {'behind' if apart > 0 else 'ahead'}"
+    )
 
 
 @_check("redirects", "The API does not redirect.")

@@ -98,8 +98,8 @@ def doctor(output: Output, connection: Options, destination: str, contract: bool
     With --contract it compares the platform with the assumptions in the documentation (page "The protocol as we
     understand it"). It only reads: GET, HEAD, and the POST that signs paths for reading; at most 40 requests, one after
     another, one of them with a wrong key. Each assumption is confirmed, different, or not seen, with what to set. The
-    exit code is 0 whatever is different, and 1 if nothing could be checked, such as with a key that is refused. No line
-    names IDs, names, keys or hosts.
+    exit code is 0 whatever is different, and 1 if nothing could be checked, such as with a key that is refused. Neither
+    the lines nor the report have IDs, names, keys or hosts; the log of --debug has some.
 
     \b
     Examples:
@@ -161,8 +161,8 @@ def _check_contract(output: Output, connection: Options, record: Path | None) ->
     with contextlib.ExitStack() as stack:
         save = stack.enter_context(_new_file(record)) if record is not None else None
         client = stack.enter_context(opened(output, connection, retries=reading.RETRIES, timeout=reading.TIMEOUT))
-        stranger = stack.enter_context(Client(**wrong, retries=0, timeout=reading.TIMEOUT))
-        source = reading.Platform(client, stranger)
+        refused = stack.enter_context(Client(**wrong, retries=0, timeout=reading.TIMEOUT))
+        source = reading.Platform(client, refused)
         _printed(output, checks(), _CONTRACT_WIDTHS)
         if save is not None:
             report = contracts.record(found, version=__version__, base_url=client.base_url, sent=source.sent)

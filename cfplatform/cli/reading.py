@@ -36,6 +36,7 @@ NO_KEY = "cfplatform-contract-check"
 
 SET_PROJECT = "Set CF_PROJECT_ID to a project with finished work items."
 SET_SPACE = "Set CF_SPACE_ID."
+_CREATE_EXPORT = "Create one: cfplatform exports create NAME"
 
 
 class NotSeenError(Exception):
@@ -65,7 +66,7 @@ _KINDS = (
     ("e-mail", r"[^@\s/]+@[^@\s/]+"),
     ("digits", r"\d+"),
     ("word", r"[A-Z][A-Z_]*"),
-    ("path", r"[^\s/]+(/.*)+"),
+    ("path", r"[^\s/]+/.*"),
 )
 TIMES = frozenset({"time with Z", "time with offset"})
 
@@ -160,12 +161,12 @@ class Platform:
 
     Args:
         client: Its session and transport send the requests, about its project and its space.
-        stranger: A client with a key that is not valid.
+        refused: A client with a key that is not valid.
     """
 
-    def __init__(self, client: Client, stranger: Client) -> None:
+    def __init__(self, client: Client, refused: Client) -> None:
         self._client = client
-        self._stranger = stranger
+        self._refused = refused
         self._project_id = client.project_id
         self.given_space = client.space_id
         self._end = time.monotonic() + MAX_SECONDS
@@ -179,10 +180,10 @@ class Platform:
             raise NotSeenError("the limit of requests or of time was reached")
         self.sent += 1
 
-    def get(self, path: str, *params: tuple[str, str], stranger: bool = False) -> requests.Response:
+    def get(self, path: str, *params: tuple[str, str], with_wrong_key: bool = False) -> requests.Response:
         """GET from the API, whatever the status."""
         self._count()
-        client = self._stranger if stranger else self._client
+        client = self._refused if with_wrong_key else self._client
         response = client.request("GET", path, params=list(params), check=False)
         self.responses.append(response)
         return response
@@ -299,7 +300,7 @@ class Platform:
     @_once
     def wrong_key(self) -> requests.Response:
         path = http.path("projects", self._project_id or str(uuid.uuid4()), "workItems")
-        return self.get(path, ("limit", "1"), stranger=True)
+        return self.get(path, ("limit", "1"), with_wrong_key=True)
 
     @_once
     def wrong_cursor(self) -> requests.Response:
@@ -335,7 +336,12 @@ class Platform:
         # The first, the last and one between them.
         for item_id in dict.fromkeys((ids[0], ids[-1], ids[len(ids) // 2])):
             path = self.project_path("workItems", item_id, "annotations")
-            found.append(read_json(self.get(path, ("format", "coco"))))
+            response = self.get(path, ("format", "coco"))
+            # One may have none.
+            if response.status_code != 404:
+                found.append(read_json(response))
+        if not found:
+            raise NotSeenError("no finished work item has an annotation", SET_PROJECT)
         return found
 
     @_once
@@ -411,22 +417,26 @@ class Platform:
     @_once
     def exports(self) -> list[dict[str, Any]]:
         if not self.export_page.entries:
-            raise NotSeenError("the space has no exports", "Create one: cfplatform exports create NAME")
+            raise NotSeenError("the space has no exports", _CREATE_EXPORT)
         return self.export_page.entries  # type: ignore[no-any-return]
 
     @_once
     def completed_export(self) -> dict[str, Any]:
-        for export in self.exports:
-            if export.get("status") == "COMPLETED" and isinstance(export.get("exportId"), str):
-                if "downloadUrl" not in export:
-                    export = read_json(self.get(http.path("spaces", self.space, "exports", export["exportId"])))
-                if isinstance(export, dict) and kind(export.get("downloadUrl")) == "http URL":
-                    return export
-        raise NotSeenError("the space has no completed export", "Create one: cfplatform exports create NAME")
+        completed = [export for export in self.exports if export.get("status") == "COMPLETED"]
+        if not completed:
+            raise NotSeenError("the space has no completed export", _CREATE_EXPORT)
+        for export in completed:
+            if kind(export.get("downloadUrl")) == "http URL":
+                return dict(export)
+        path = http.path("spaces", self.space, "exports", str(completed[0].get("exportId")))
+        found: dict[str, Any] = read_json(self.get(path))
+        if kind(found.get("downloadUrl")) != "http URL":
+            raise NotSeenError("the export has no downloadUrl", _CREATE_EXPORT)
+        return found
 
 
 def read_json(response: requests.Response) -> Any:
-    if response.status_code != 200:
+    if not 200 <= response.status_code < 300:
         raise NotSeenError(f"the platform responded with status {response.status_code}")
     try:
         return response.json()

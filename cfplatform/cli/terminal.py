@@ -204,17 +204,19 @@ def _chosen(columns: Sequence[Column], widths: list[int], available: int) -> lis
 def print_checks(checks: Iterable[tuple[str, str, str, str | None]], widths: tuple[int, int]) -> None:
     """Print status, name, finding and advice of checks as they come; long texts are wrapped.
 
-    ``widths`` are those of the longest status and the longest name.
+    ``widths`` are those of the longest status and the longest name. The same advice is given once.
     """
     console = screen(sys.stdout)
+    given: set[str | None] = {None}
     for number, (status, check, found, advice) in enumerate(checks):
         table = _table(show_header=number == 0)
         for title, width in zip(("Status", "Check"), widths, strict=True):
             table.add_column(title, no_wrap=True, width=width)
         table.add_column("Found", overflow="fold")
         cell = Text(clean(found))
-        if advice:
-            cell.append(f"\n{clean(advice)}", "bold")
+        if advice not in given:
+            cell.append(f"\n{clean(str(advice))}", "bold")
+            given.add(advice)
         table.add_row(Text(status, _STYLES[status]), Text(check), cell)
         console.print(table)
 

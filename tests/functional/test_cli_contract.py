@@ -63,10 +63,10 @@ CONFIRMED = {
     "export order": "newest first",
     "export statuses": "COMPLETED",
     "downloadUrl lifetime": "604,800 s, from X-Amz-Expires",
-    "archive layout": "COCO_JSON: <name>/<uuid>.json (48)",
+    "archive layout": "COCO_JSON: <name>/<uuid>.json (several)",
     "webhook keys": "1 key: kty OKP crv Ed25519 use sig alg EdDSA; max-age 3600",
     "rate limits": "none in 27 responses",
-    "clock": "close",
+    "clock": "within 40 s",
     "redirects": "none in 27 responses",
 }
 
@@ -273,6 +273,18 @@ def broken_document(exchange):
         exchange.answer = b"[" + exchange.answer
 
 
+def signing_creates(exchange):
+    yield
+    if exchange.path.endswith("/signedurls"):
+        exchange.status = 201
+
+
+def exports_listed_without_url(exchange):
+    yield
+    if exchange.path.endswith("/exports"):
+        exchange.answer = re.sub(rb',"downloadUrl":"[^"]*"', b"", exchange.answer)
+
+
 def odd_types(exchange):
     exchange.query = []
     yield
@@ -314,7 +326,7 @@ DIFFERENCES = {
         "default page": ("not seen", "a page shows neither its limit nor whether there is a next one"),
         "total": ("not seen", "a page is an array"),
     },
-    limit_cut: {"largest page": ("different", "status 200, 60 items, meta.limit is 100")},
+    limit_cut: {"largest page": ("different", "status 200, no more than 100 items, meta.limit is 100")},
     only_the_last_key: {"batch filter": ("different", "two IDs select the last, one selects the first")},
     times_without_zone: {
         "date filters": ("not seen", "work items have no createdAt with a time zone"),
@@ -342,6 +354,8 @@ DIFFERENCES = {
         "error bodies": ("different", "text/plain, not JSON"),
         "request ids": ("different", "none"),
     },
+    signing_creates: {"signing": ("different", "status 201")},
+    exports_listed_without_url: {"export fields": ("different", "missing: downloadUrl")},
     head_refused: {"HEAD": ("different", "status 403")},
     no_key_set: {"webhook keys": ("different", "there is no key set")},
     limited: {"rate limits": ("different", "x-ratelimit-remaining in 27 responses")},
@@ -373,7 +387,7 @@ def test_a_server_that_differs_in_twelve_ways(sandbox, tmp_path):
         expected |= DIFFERENCES[difference]
     expected |= {
         "signed URL lifetime": ("different", "60 s, from X-Amz-Expires"),
-        "archive layout": ("different", "COCO_JSON: <name>/<name>.txt (1), annotations.json (1)"),
+        "archive layout": ("different", "COCO_JSON: <name>/<name>.txt (one), annotations.json (one)"),
         "If-Range": ("not seen", "the storage sends no ETag"),
     }
     assert unlike(checked(sandbox, *twelve)) == expected
@@ -385,6 +399,14 @@ def test_types_that_nobody_expects_end_no_report(sandbox):
     assert found["id filter"] == ("not seen", "work items have no id that is a text")
     assert found["overlap"] == ("different", "a response of an unknown form (TypeError)")
     assert found["statuses"] == ("different", "another form (array)")
+
+
+def test_an_item_without_annotation_is_passed_over(sandbox):
+    # The first is the unknown one.
+    sandbox.fail_next(404, times=2, path="*/annotations")
+    found = checked(sandbox)
+    assert unlike(found) == {}
+    assert found["signing"][1] == "2 for 2 paths, with path, signedUrl"
 
 
 # --- What is missing -------------------------------------------------------------------------------------------------
@@ -505,6 +527,12 @@ def test_on_a_terminal_it_is_a_table(sandbox, columns):
     at = next(i for i, line in enumerate(lines) if line.startswith("different"))
     assert lines[at + 1].strip().startswith("Expected: The statuses of work items are")
     assert lines[-1] == "52 confirmed, 1 different, 0 not seen; 37 requests."
+
+
+def test_on_a_terminal_the_same_advice_is_given_once(make_sandbox):
+    code, screen = on_terminal("doctor", "--contract", sandbox=make_sandbox(items=0), columns=120)
+    assert code == 0
+    assert shown(screen).count("Set CF_PROJECT_ID to a project with finished work items.") == 1
 
 
 def test_each_line_appears_as_soon_as_it_is_known(sandbox):

@@ -87,3 +87,21 @@ def test_a_layout_is_made_of_known_words_only(path):
 )
 def test_lifetimes_of_signed_urls(query, found):
     assert contract.lifetime(f"https://storage.example.com/a?{query}", 1_700_000_000.0) == found
+
+
+def test_the_number_of_requests_is_limited(sandbox, client, monkeypatch):
+    monkeypatch.setattr(reading, "MAX_REQUESTS", 5)
+    found = list(contract.findings(reading.Platform(client, client)))
+    assert len(sandbox.requests) == 5
+    assert len(found) == len(contract.CHECKS)
+    assert found[-5].seen == ("not seen", "the limit of requests or of time was reached", {})
+
+
+def test_the_time_is_limited(sandbox, client, monkeypatch):
+    platform = reading.Platform(client, client)
+    checks = contract.findings(platform)
+    next(checks)
+    sent = len(sandbox.requests)
+    monkeypatch.setattr(platform, "_end", 0)
+    assert {each.seen.result for each in checks} >= {"not seen"}
+    assert len(sandbox.requests) == sent
