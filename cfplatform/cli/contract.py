@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 from .. import config, timestamps
 from ..exceptions import CFPlatformError, InvalidResponseError
 from .reading import (
+    KINDS,
     MAX_DIRECTORY,
     MAX_DOCUMENT,
     SET_PROJECT,
@@ -249,9 +250,15 @@ def _batch_filter(platform: Platform) -> Seen:
     for entry in platform.many.entries:
         if kind(entry.get("batchId")) == "integer" and isinstance(entry.get("id"), str):
             batches.setdefault(entry["batchId"], entry["id"])
+    # The first 100 may all be of one batch.
+    for batch in platform.batches.entries if len(batches) < 2 else ():
+        if kind(batch.get("id")) == "integer" and batch["id"] not in batches:
+            page = platform.items(("batchIds", str(batch["id"])), ("limit", "1"))
+            if ids_of(page) and isinstance(ids_of(page)[0], str):
+                batches[batch["id"]] = ids_of(page)[0]
     if len(batches) < 2:
         raise NotSeenError(
-            "the first 100 items are not of two batches", "Set CF_PROJECT_ID to a project with small batches."
+            "there are no two batches with work items", "Set CF_PROJECT_ID to a project with several batches."
         )
     (one, first), (other, second) = list(batches.items())[:2]
     ids = [("workItemIDs", first), ("workItemIDs", second)]
@@ -310,7 +317,7 @@ def _statuses(platform: Platform) -> Seen:
     return _verdict(set(seen) <= {"COMPLETED", "CLIENT_REVIEW"}, listed(seen), statuses=seen)
 
 
-_TEXT = {"text", "word", "uuid", "digits", "path", "e-mail", "http URL"}
+_TEXT = {name for name, _ in KINDS}
 _WORK_ITEM = {
     "id": {"uuid"},
     "projectId": {"uuid"},
@@ -326,7 +333,7 @@ _WORK_ITEM = {
 _BATCH = {
     "id": {"integer"},
     "projectId": {"uuid"},
-    "name": {*_TEXT, *TIMES, "time without zone"},
+    "name": _TEXT,
     "createdBy": {"uuid"},
     "createdAt": TIMES,
     "metadata": {"object", "null"},
@@ -337,7 +344,7 @@ _BATCH = {
 _EXPORT = {
     "exportId": {"uuid"},
     "status": _TEXT,
-    "name": {*_TEXT, *TIMES, "time without zone", "null"},
+    "name": {*_TEXT, "null"},
     "format": {"word", "null"},
     "content": {"word", "null"},
     "createdBy": {"e-mail", "null"},
@@ -441,20 +448,12 @@ def _error_bodies(platform: Platform) -> Seen:
         else f"{error['content type']}, {error['body']}"
         for name, error in errors.items()
     }
-    is_known = all(isinstance(_error_message(response), str) for response in platform.errors.values())
+    is_known = all(error.get("members", {}).get("message") in _TEXT for error in errors.values())
     if len(set(described.values())) == 1:
         words = next(iter(described.values()))
     else:
         words = "; ".join(f"{name}: {found}" for name, found in described.items())
     return _verdict(is_known, words, errors=errors)
-
-
-def _error_message(response: requests.Response) -> Any:
-    try:
-        body = response.json()
-    except (ValueError, RecursionError):
-        return None
-    return body.get("message") if isinstance(body, dict) else None
 
 
 #: Other headers that number requests.
@@ -480,11 +479,9 @@ def _annotation(platform: Platform) -> Seen:
 def _storage_path(platform: Platform) -> Seen:
     seen = set()
     for url in platform.storage_paths:
-        scheme, separator, rest = url.partition("://")
-        named = scheme if separator and scheme in ("s3", "gs", "http", "https") else "<scheme>" if separator else ""
-        bucket, slash, path = rest.partition("/")
-        path = path.partition("?")[0]
-        seen.add(f"{named}://<bucket>/{layout(path)}" if separator and bucket and slash else layout(url))
+        scheme, separator, rest = url.partition("?")[0].partition("://")
+        named = scheme if scheme in ("s3", "gs", "http", "https") else "<scheme>"
+        seen.add(f"{named}://<bucket>/{layout(rest.partition('/')[2])}" if separator else layout(scheme))
     known = all(form.startswith("s3://<bucket>/spaces/<uuid>/") for form in seen)
     return _verdict(known, listed(sorted(seen)))
 
@@ -493,10 +490,8 @@ def _storage_path(platform: Platform) -> Seen:
 def _space_of_path(platform: Platform) -> Seen:
     if platform.given_space is None:
         raise NotSeenError("no space is set", SET_SPACE)
-    spaces = {space for space, _ in platform.located}
-    return _verdict(
-        spaces == {platform.given_space}, "that of the settings" if spaces == {platform.given_space} else "another"
-    )
+    is_given = {space for space, _ in platform.located} == {platform.given_space}
+    return _verdict(is_given, "that of the settings" if is_given else "another")
 
 
 @_check("signing", "Signing returns path and signedUrl for each path.")

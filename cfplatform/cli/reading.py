@@ -55,7 +55,8 @@ _EXTENSIONS = ("json", "csv", "txt", "jpg", "jpeg", "png", "zip")
 _FOLDERS = ("spaces", "coco_output", "assets", "exports", "Default")
 _FILES = ("annotations.json", "annotations.csv")
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_KINDS = (
+#: Kinds of texts with their patterns; the first that matches.
+KINDS = (
     ("empty text", r"\s*"),
     ("uuid", _UUID),
     ("time with Z", r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?[Zz]"),
@@ -67,6 +68,7 @@ _KINDS = (
     ("digits", r"\d+"),
     ("word", r"[A-Z][A-Z_]*"),
     ("path", r"[^\s/]+/.*"),
+    ("text", r".*"),
 )
 TIMES = frozenset({"time with Z", "time with offset"})
 
@@ -74,7 +76,7 @@ TIMES = frozenset({"time with Z", "time with offset"})
 def kind(value: object) -> str:
     """Return the JSON type of a value; for a text its pattern, such as "uuid"."""
     if isinstance(value, str):
-        return next((name for name, pattern in _KINDS if re.fullmatch(pattern, value, re.DOTALL)), "text")
+        return next(name for name, pattern in KINDS if re.fullmatch(pattern, value, re.DOTALL))
     types = {type(None): "null", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
     return types[type(value)]
 

@@ -344,7 +344,6 @@ DIFFERENCES = {
             "different",
             "missing: resultUrl; new: outcome (integer); of another kind: batchId (digits)",
         ),
-        "batch filter": ("not seen", "the first 100 items are not of two batches"),
     },
     forbidden: {
         "unknown project": ("different", "status 403"),
@@ -399,6 +398,12 @@ def test_types_that_nobody_expects_end_no_report(sandbox):
     assert found["id filter"] == ("not seen", "work items have no id that is a text")
     assert found["overlap"] == ("different", "a response of an unknown form (TypeError)")
     assert found["statuses"] == ("different", "another form (array)")
+
+
+def test_large_batches(make_sandbox):
+    # The first 100 items are all of the first batch.
+    found = checked(make_sandbox(items=300, batches=2))
+    assert found["batch filter"] == ("confirmed", CONFIRMED["batch filter"])
 
 
 def test_an_item_without_annotation_is_passed_over(sandbox):

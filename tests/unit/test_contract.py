@@ -105,3 +105,21 @@ def test_the_time_is_limited(sandbox, client, monkeypatch):
     monkeypatch.setattr(platform, "_end", 0)
     assert {each.seen.result for each in checks} >= {"not seen"}
     assert len(sandbox.requests) == sent
+
+
+def test_what_is_too_large_is_not_read(sandbox, client, monkeypatch):
+    client.create_export("of many").wait()
+    monkeypatch.setattr(contract, "MAX_DIRECTORY", 100)
+    for module in (contract, reading):
+        monkeypatch.setattr(module, "MAX_DOCUMENT", 100)
+    found = {each.check: each.seen for each in contract.findings(reading.Platform(client, client))}
+    assert found["archive layout"].words == "the directory of the archive is larger than 1 MiB"
+    assert found["document"].result == found["asset_url"].result == "not seen"
+    assert found["length"] == ("confirmed", "sent", {})
+
+
+def test_an_archive_that_is_none(sandbox, client, tmp_path):
+    (tmp_path / "export.zip").write_bytes(b"not a zip")
+    sandbox.add_export(tmp_path / "export.zip")
+    found = {each.check: each.seen for each in contract.findings(reading.Platform(client, client))}
+    assert found["archive layout"][:2] == ("not seen", "the object is not a zip archive")
