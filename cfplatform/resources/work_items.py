@@ -261,7 +261,9 @@ class Batch(InProject):
             True
         """
         others: dict[str, Any] = {**filters}
-        listed = self._bound_client().get_work_items(self.listed_project_id, batch_ids=[self.id], **others)
+        # Names would add other batches: with this, Python refuses them as it does ids.
+        own: dict[str, Any] = {"batch_ids": [self.id], "batch_names": None}
+        listed = self._bound_client().get_work_items(self.listed_project_id, **own, **others)
         return cast("Iterator[WorkItem]", listed)
 
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadSummary:
