@@ -7,9 +7,8 @@ import json
 import operator
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from . import timestamps
 from .exceptions import InvalidParameterError, shown
@@ -73,8 +72,7 @@ def check_names(function: str, given: Iterable[str], known: Sequence[str]) -> No
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}. {hint}")
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """Filters that were checked; ``None`` selects everything, an empty list nothing."""
 
     batch_ids: list[str] | None
@@ -161,9 +159,7 @@ def _statuses(given: Any) -> list[str]:
 def _status(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InvalidParameterError(
-            "status must be a string such as 'COMPLETED', or a list of them.",
-            parameter=name,
-            hint="None means every status.",
+            "status must be a string such as 'COMPLETED'.", parameter="status", hint="None means every status."
         )
     # A str subclass such as WorkItemStatus would print its class name.
     return str.__str__(value).strip()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import Enum
@@ -61,7 +63,7 @@ class Resource:
         return copy.deepcopy(self._data)
 
     def __repr__(self) -> str:
-        label = self._data.get(self._label)
+        label = self._value(self._label)
         shown = f" {self._label}={label!r}" if label is not None else ""
         return f"<{type(self).__name__} id={self.id!r}{shown}>"
 
@@ -103,15 +105,23 @@ class Resource:
             )
         return self._client
 
-    def _text(self, key: str) -> str | None:
+    def _value(self, key: str) -> Any:
+        """Return a field under the platform's name or, as in a listing that is a bare array, under ``snake_case``."""
         value = self._data.get(key)
+        return self._data.get(_snake_case(key)) if value is None else value
+
+    def _text(self, key: str) -> str | None:
+        value = self._value(key)
         return value if isinstance(value, str) else None
 
     def _integer(self, key: str) -> int | None:
-        value = self._data.get(key)
+        value = self._value(key)
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
             return int(value)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def _time(self, key: str) -> datetime | None:
+        return timestamps.parse_or_none(self._value(key))
 
     def _metadata(self) -> dict[str, Any]:
         value = self._data.get("metadata")
@@ -136,12 +146,17 @@ class InProject(Resource):
     @property
     def created_at(self) -> datetime | None:
         """When it was created, with its time zone; ``None`` where the server sent no readable time."""
-        return timestamps.parse_or_none(self._data.get("createdAt"))
+        return self._time("createdAt")
 
     @property
     def metadata(self) -> dict[str, Any]:
         """A copy of the metadata object; empty if there is none."""
         return self._metadata()
+
+
+@functools.cache
+def _snake_case(key: str) -> str:
+    return re.sub("[A-Z]+", lambda capitals: f"_{capitals[0].lower()}", key)
 
 
 def table(caption: str, rows: Iterable[Sequence[Any]], header: Sequence[str] = ()) -> str:

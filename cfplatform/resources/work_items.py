@@ -6,7 +6,6 @@ import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast, overload
 
-from .. import timestamps
 from ..exceptions import DownloadError
 from .base import InProject, Resource, Text
 
@@ -70,7 +69,7 @@ class WorkItem(InProject):
     @property
     def updated_at(self) -> datetime | None:
         """When it was last changed; a download fetches the item again when this moves."""
-        return timestamps.parse_or_none(self._data.get("updatedAt"))
+        return self._time("updatedAt")
 
     @property
     def revision(self) -> str | None:

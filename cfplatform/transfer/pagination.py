@@ -22,6 +22,9 @@ MAX_EMPTY_PAGES = 1_000
 #: Statuses of a server that no longer knows a cursor.
 _CURSOR_REFUSED = (400, 410)
 
+#: The names of an id: exports have their own, in a bare array in snake case.
+_IDS = ("id", "exportId", "export_id")
+
 #: A total above this is not a plausible count of items; progress bars cannot show it either.
 MAX_TOTAL = 10**15
 
@@ -249,7 +252,7 @@ def _unseen(entries: list[Any], seen: _Window) -> tuple[list[dict[str, Any]], in
         return entries, None
     found: list[dict[str, Any]] = []
     for index, entry in enumerate(entries):
-        key = entry.get("id", entry.get("exportId")) if isinstance(entry, dict) else None
+        key = next((entry[name] for name in _IDS if name in entry), None) if isinstance(entry, dict) else None
         # A fraction may have been rounded on its way through a parser, so it names nothing for certain.
         if key in (None, "") or isinstance(key, bool) or not isinstance(key, (str, int)):
             return found, index

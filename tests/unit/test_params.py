@@ -68,6 +68,54 @@ def test_an_empty_list_of_ids_selects_nothing(name, empty):
     assert params.selection({name: empty}).queries() == []
 
 
+@pytest.mark.parametrize("name", ["batch_names", "status"])
+@pytest.mark.parametrize("empty", [[], (), set(), iter([])], ids=["list", "tuple", "set", "iterator"])
+def test_an_empty_list_of_names_or_statuses_selects_nothing(name, empty):
+    assert params.selection({name: empty}).queries() == []
+
+
+def test_batches_by_id_and_by_name_are_united():
+    chosen = params.selection({"batch_ids": [1001, 1002], "batch_names": iter(["Street", "Street"])})
+    assert chosen.batch_names == ["Street"]
+    assert chosen.queries(["1002", "1003"]) == [[("batchIds", "1001"), ("batchIds", "1002"), ("batchIds", "1003")]]
+
+
+def test_each_status_is_a_query_of_its_own():
+    statuses = [WorkItemStatus.COMPLETED, " CLIENT_REVIEW ", "COMPLETED"]
+    queries = params.selection({"batch_ids": range(101), "status": statuses}).queries()
+    assert [values(query, "status") for query in queries] == [["COMPLETED"], ["CLIENT_REVIEW"]] * 2
+    assert [len(values(query, "batchIds")) for query in queries] == [100, 100, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "matches"),
+    [
+        ({"a": 1}, {"a": 1, "b": 2}, True),
+        ({"a": 1}, {"a": 1.0}, True),
+        ({"a": 1}, {"a": "1"}, False),
+        ({"a": 1}, {"a": True}, False),
+        ({"a": True}, {"a": 1}, False),
+        ({"a": [0, {"b": 1}]}, {"a": [0, {"b": 1}]}, True),
+        ({"a": [0, {"b": 1}]}, {"a": [False, {"b": 1}]}, False),
+        ({"a": [0, {"b": 1}]}, {"a": [0, {"b": True}]}, False),
+        ({"a": [1]}, {"a": [1, 2]}, False),
+        ({"a": (1, 2)}, {"a": [1, 2]}, True),
+        ({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}, False),
+        ({"a": WorkItemStatus.COMPLETED}, {"a": "COMPLETED"}, True),
+        ({"a": None}, {"a": None}, True),
+        ({"a": None}, {}, False),
+        ({"a": None}, None, False),
+        ({"a": 1}, [], False),
+        ({"a": 1, "b": 2}, {"a": 1}, False),
+        ({"a": 1, "b": 2}, {"a": 1, "b": 2}, True),
+    ],
+)
+def test_metadata_is_compared_as_json(wanted, found, matches):
+    chosen = params.selection({"metadata": wanted})
+    assert chosen.keep({"id": "x", "metadata": found}) is matches
+    assert chosen.queries() == [[]]
+
+
 def test_an_empty_list_beside_a_full_one_selects_nothing():
     assert params.selection({"batch_ids": [1], "work_item_ids": []}).queries() == []
 
@@ -123,6 +171,20 @@ def test_two_long_lists_are_combined_in_every_way():
         ({"status": ""}, "status must be a string"),
         ({"status": " "}, "status must be a string"),
         ({"status": 5}, "status must be a string"),
+        ({"status": [""]}, "status must be a string"),
+        ({"status": ["COMPLETED", None]}, "status must be a string"),
+        ({"status": b"COMPLETED"}, "status must be a string"),
+        ({"status": {"COMPLETED": 1}}, "status must be a string"),
+        ({"batch_names": "Street"}, r"write batch_names=\["),
+        ({"batch_names": {"Street": 1}}, "batch_names must be a list of names, not dict"),
+        ({"batch_names": 5}, "batch_names must be a list of names, not int"),
+        ({"batch_names": ["Street", " "]}, "batch_names: ' ' is not a name"),
+        ({"batch_names": [1001]}, "batch_names: 1001 is not a name"),
+        ({"metadata": "e1"}, "metadata must be a mapping, not str"),
+        ({"metadata": [("a", 1)]}, "metadata must be a mapping, not list"),
+        ({"metadata": {}}, "metadata is empty"),
+        ({"metadata": {1: "a"}}, "the key 1 is not a string"),
+        ({"metadata": {"a": {1, 2}}}, "metadata cannot be sent as JSON"),
         ({"created_at_from": datetime(2026, 7, 11)}, "created_at_from.* has no time zone"),
         ({"created_at_to": "2026-07-11T11:52:37"}, "created_at_to.* has no time zone"),
         ({"created_at_to": date(2026, 7, 11)}, "not date"),
