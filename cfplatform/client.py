@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, Union
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, Union, cast
 
 from . import config, http, params
 from .exceptions import (
@@ -49,12 +49,13 @@ if TYPE_CHECKING:
         WaitOptions,
     )
     from .transfer import downloads, exports
+    from .types import CocoDocument, Page
 
 #: The id of a project, space or work item.
 Id: TypeAlias = Union[str, "uuid.UUID"]  # noqa: UP007 - with "|" it would need the module, which few scripts use
 #: A path on this machine.
 PathLike = str | os.PathLike[str]
-R = TypeVar("R", bound=Resource)
+R = TypeVar("R", bound=Resource[Any])
 #: Names of batches that an error lists, at the most.
 _FEW = 10
 _TAKEN = {"parameter": "name", "hint": "get_batch(name=...) finds the batch that has it."}
@@ -253,7 +254,7 @@ class Client:
             stream=stream,
         )
 
-    def iterate_pages(self, path: str, params: Query | Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    def iterate_pages(self, path: str, params: Query | Mapping[str, Any] | None = None) -> Iterator[Page]:
         """Yield the pages of any listing as the server sent them, following its cursor.
 
         Args:
@@ -266,7 +267,7 @@ class Client:
             [10, 10]
         """
         fetch = functools.partial(self._calls.get_json, path)
-        return pagination.iterate_pages(fetch, pairs(params))
+        return cast("Iterator[Page]", pagination.iterate_pages(fetch, pairs(params)))
 
     def _pages(
         self,
@@ -599,7 +600,7 @@ class Client:
         on_error: Callable[[WorkItem, CFPlatformError], Any] | None = None,
         patience: float | None = None,
         **filters: Unpack[WorkItemFilters],
-    ) -> Iterator[tuple[WorkItem, dict[str, Any]]]:
+    ) -> Iterator[tuple[WorkItem, CocoDocument]]:
         """Stream the parsed COCO documents of a project; nothing is written to disk.
 
         Documents are prefetched concurrently. Closing the generator, or leaving the loop, cancels what is under way.

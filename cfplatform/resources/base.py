@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from .. import timestamps
 from ..exceptions import ConfigurationError, blank
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+#: The form of what the server sent, for type checkers.
+Data = TypeVar("Data")
 
 #: Maximum number of characters in a cell of a table.
 MAX_TEXT = 300
@@ -28,7 +31,7 @@ class Text(str, Enum):
     __str__ = str.__str__
 
 
-class Resource:
+class Resource(Generic[Data]):
     """An object of the platform, with the state in which it was read.
 
     Keeps the server's dict and converts a field when it is read, so that an odd field never costs a page.
@@ -42,8 +45,8 @@ class Resource:
     #: Properties that a notebook shows: none that may be a signed URL.
     _shown: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, data: dict[str, Any], client: Any = None, parent_id: str | None = None) -> None:
-        self._data = data
+    def __init__(self, data: Mapping[str, Any], client: Any = None, parent_id: str | None = None) -> None:
+        self._data = cast("dict[str, Any]", data)
         self._client = client
         self._parent_id = parent_id
 
@@ -52,7 +55,7 @@ class Resource:
         """The id; the only field that is always there."""
         return str(self._data["id"])
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Data:
         """Return a deep copy of everything that the server sent, under the server's names.
 
         Example:
@@ -60,7 +63,7 @@ class Resource:
             >>> item.as_dict()["assetType"]
             'image'
         """
-        return copy.deepcopy(self._data)
+        return cast("Data", copy.deepcopy(self._data))
 
     def __repr__(self) -> str:
         label = self._value(self._label)
@@ -128,7 +131,7 @@ class Resource:
         return copy.deepcopy(value) if isinstance(value, dict) else {}
 
 
-class InProject(Resource):
+class InProject(Resource[Data]):
     """A resource that belongs to a project."""
 
     __slots__ = ()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ..archives import ArchiveMember
+    from ..types import ExportData  # noqa: F401 - the class below names it in a text
     from .results import ExportDownloadOptions, WaitOptions
 
 
@@ -43,7 +44,7 @@ class ExportContent(Text):
     ASSET_METADATA = "ASSET_METADATA"
 
 
-class Export(Resource):
+class Export(Resource["ExportData"]):
     """An archive of the annotations of a space, created by the platform, with its last known state.
 
     Example:

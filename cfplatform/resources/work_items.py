@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ..params import WorkItemFilters
+    from ..types import AnnotationData, BatchData, CocoDocument, WorkItemData  # noqa: F401 - classes below name them in a text
     from .results import DownloadOptions, DownloadResult, DownloadSummary, DrawOptions
 
 
@@ -27,7 +28,7 @@ class WorkItemStatus(Text):
     CLIENT_REVIEW = "CLIENT_REVIEW"
 
 
-class WorkItem(InProject):
+class WorkItem(InProject["WorkItemData"]):
     """One asset with its annotations.
 
     Example:
@@ -88,7 +89,7 @@ class WorkItem(InProject):
         """
         return cast("Annotation", self._bound_client().get_annotation(self.id, self.listed_project_id))
 
-    def load(self) -> dict[str, Any]:
+    def load(self) -> CocoDocument:
         """Fetch and parse the COCO document, with ``info.asset_url`` set; nothing is written to disk.
 
         For many items, :meth:`Client.iter_annotations` does the same concurrently.
@@ -98,7 +99,7 @@ class WorkItem(InProject):
             ['annotations', 'categories', 'images', 'info', 'licenses']
         """
         _, document = next(self._bound_client().iter_annotations(items=[self], patience=0))
-        return cast("dict[str, Any]", document)
+        return cast("CocoDocument", document)
 
     def load_bytes(self) -> bytes:
         """Fetch the COCO document exactly as it is served; nothing is written to disk.
@@ -211,7 +212,7 @@ class WorkItem(InProject):
         return self
 
 
-class Batch(InProject):
+class Batch(InProject["BatchData"]):
     """A group of work items in a project, with its counts where the server sent them."""
 
     __slots__ = ()
@@ -294,7 +295,7 @@ class Batch(InProject):
         return self
 
 
-class Annotation(Resource):
+class Annotation(Resource["AnnotationData"]):
     """The annotation of one work item: mainly the storage path of its COCO document."""
 
     __slots__ = ()
