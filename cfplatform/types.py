@@ -11,8 +11,7 @@ Example:
     True
 """
 
-from __future__ import annotations
-
+# Without "from __future__ import annotations": as texts, NotRequired would not count in __required_keys__.
 from typing import Any, Literal
 
 from typing_extensions import NotRequired, Required, TypedDict
