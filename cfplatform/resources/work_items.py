@@ -261,9 +261,7 @@ class Batch(InProject["BatchData"]):
             True
         """
         others: dict[str, Any] = {**filters}
-        # Names would add other batches: with this, Python refuses them as it does ids.
-        own: dict[str, Any] = {"batch_ids": [self.id], "batch_names": None}
-        listed = self._bound_client().get_work_items(self.listed_project_id, **own, **others)
+        listed = self._bound_client().get_work_items(self.listed_project_id, **self._own(), **others)
         return cast("Iterator[WorkItem]", listed)
 
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadSummary:
@@ -274,7 +272,11 @@ class Batch(InProject["BatchData"]):
             0
         """
         download = self._bound_client().download_project
-        return cast("DownloadSummary", download(self.listed_project_id, destination, batch_ids=[self.id], **options))
+        return cast("DownloadSummary", download(self.listed_project_id, destination, **self._own(), **options))
+
+    def _own(self) -> dict[str, Any]:
+        # Names would add other batches: named here, they are refused by Python, as ids are.
+        return {"batch_ids": [self.id], "batch_names": None}
 
     def update(self, *, name: str) -> Self:
         """Rename the batch and update this object; return it. See :meth:`Client.update_batch`.

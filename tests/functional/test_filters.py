@@ -146,6 +146,8 @@ def test_the_items_of_a_batch_take_no_other_batches(world, client, tmp_path):
     for filters in ({"batch_names": ["Street"]}, {"batch_ids": [1001]}):
         with pytest.raises(TypeError, match="multiple values"):
             batch.get_work_items(**filters)
+        with pytest.raises(TypeError, match="multiple values"):
+            batch.download(tmp_path, **filters)
     assert len(list(batch.get_work_items(status=["COMPLETED", "CLIENT_REVIEW"]))) == 4
 
 
