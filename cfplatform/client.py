@@ -56,7 +56,7 @@ Id: TypeAlias = Union[str, "uuid.UUID"]  # noqa: UP007 - with "|" it would need 
 #: A path on this machine.
 PathLike = str | os.PathLike[str]
 R = TypeVar("R", bound=Resource[Any])
-#: Names of batches that an error lists, at the most.
+#: Maximum number of batch names that an error lists.
 _FEW = 10
 _TAKEN = {"parameter": "name", "hint": "get_batch(name=...) finds the batch that has it."}
 
@@ -422,7 +422,7 @@ class Client:
         chosen = params.selection(filters)
         project = self._project(project_id)
         limit = params.max_items(max_items)
-        # Of items that are compared here, any number may be needed.
+        # With a filter of our own, any number of listed items may be needed.
         needed = limit if chosen.keep is None else None
         size = params.page_size(page_size, needed)
         start, prefetch = params.cursor(cursor), params.flag("prefetch", prefetch)
@@ -744,7 +744,7 @@ class Client:
         # A batch may have been renamed since an earlier call.
         self._batch_names.pop(project, None)
         pages = self._item_pages(project, chosen, run=downloader.run)
-        # A page has the total of its own listing, before anything is compared here.
+        # The total of a page is that of one listing, without our own filter.
         is_part = chosen.keep is not None or len(chosen.queries(chosen.batch_names or ())) > 1
         announced = _announce(pages, reporter, is_part=is_part)
         listed = pagination.fresh(announced, keep=chosen.keep)
@@ -1263,7 +1263,7 @@ def _work_items(project_id: str) -> str:
 
 
 def _no_batch(project_id: str, missing: Sequence[str], names: Sequence[str]) -> NotFoundError:
-    """Return the error about unknown names of batches, with those that may be meant."""
+    """Return the error for unknown batch names, with similar ones."""
     import difflib
 
     sentences = [f"Project {project_id} has no batch named {' or '.join(map(shown, missing))}."]
@@ -1276,7 +1276,7 @@ def _no_batch(project_id: str, missing: Sequence[str], names: Sequence[str]) -> 
 
 
 def _created_within(first: datetime | None, last: datetime | None) -> pagination.Keep | None:
-    """Return what keeps the batches of a range; ``None`` for every batch."""
+    """Return a filter for batches created in a range; ``None`` for every batch."""
 
     def keep(data: dict[str, Any]) -> bool:
         created = Batch(data).created_at

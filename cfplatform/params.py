@@ -101,7 +101,7 @@ class Selection(NamedTuple):
 
     @property
     def keep(self) -> Callable[[dict[str, Any]], bool] | None:
-        """What decides for each listed item whether it is selected; ``None`` if the platform decides."""
+        """A function that returns whether a listed item is selected; ``None`` if the platform filters alone."""
         return None if self.metadata is None else self._has_metadata
 
     def _has_metadata(self, item: dict[str, Any]) -> bool:

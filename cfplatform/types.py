@@ -38,7 +38,7 @@ __all__ = [
 
 
 class CocoInfo(TypedDict, total=False):
-    """What a document says of itself. ``asset_url`` is set by this package."""
+    """Information about a document. ``asset_url`` is set by this package."""
 
     description: str
     version: str
@@ -201,7 +201,7 @@ class WebhookEventData(TypedDict, total=False):
 
 
 class PageMeta(TypedDict, total=False):
-    """Where a page is in its listing. The platform spells cursors in one of these two ways."""
+    """The position of a page in its listing. The platform spells cursors in one of these two ways."""
 
     object: str
     limit: int

@@ -58,6 +58,8 @@ class Resource(Generic[Data]):
     def as_dict(self) -> Data:
         """Return a deep copy of everything that the server sent, under the server's names.
 
+        :mod:`cfplatform.types` describes it, for a work item as ``WorkItemData``.
+
         Example:
             >>> item = next(client.get_work_items())
             >>> item.as_dict()["assetType"]

@@ -92,7 +92,7 @@ def test_a_renamed_batch_is_found_by_its_new_name(world, client):
         client.get_work_items_count(batch_names=["Park"])
 
 
-def test_unknown_names_are_told_with_near_ones_and_the_existing_ones(world, client, tmp_path):
+def test_unknown_names_are_reported_with_similar_ones_and_the_existing_ones(world, client, tmp_path):
     says = (
         f"Project {world.project_id} has no batch named 'Parc' or 'Steet'. Did you mean 'Park' or 'Street'? "
         "Its batches are 'Street', 'Night drive', 'Park'."
