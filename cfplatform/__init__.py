@@ -44,6 +44,7 @@ from .resources import Annotation, Batch, Export, ExportContent, ExportFormat, E
 if TYPE_CHECKING:
     from . import archives as archives
     from . import coco as coco
+    from . import types as types
     from .client import Client
     from .params import WorkItemFilters
     from .progress import ProgressReporter
@@ -131,6 +132,7 @@ _LATER = {
     "archives": "archives",
     "coco": "coco",
     "iter_downloaded": "resources.results",
+    "types": "types",
 }
 
 # Hidden from type checkers, which would else take any name for one of the package.

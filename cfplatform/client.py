@@ -6,7 +6,8 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, Union
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, Union, cast
 
 from . import config, http, params
 from .exceptions import (
@@ -48,12 +49,15 @@ if TYPE_CHECKING:
         WaitOptions,
     )
     from .transfer import downloads, exports
+    from .types import CocoDocument, Page
 
 #: The id of a project, space or work item.
 Id: TypeAlias = Union[str, "uuid.UUID"]  # noqa: UP007 - with "|" it would need the module, which few scripts use
 #: A path on this machine.
 PathLike = str | os.PathLike[str]
-R = TypeVar("R", bound=Resource)
+R = TypeVar("R", bound=Resource[Any])
+#: Maximum number of batch names that an error lists.
+_FEW = 10
 _TAKEN = {"parameter": "name", "hint": "get_batch(name=...) finds the batch that has it."}
 
 
@@ -250,7 +254,7 @@ class Client:
             stream=stream,
         )
 
-    def iterate_pages(self, path: str, params: Query | Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    def iterate_pages(self, path: str, params: Query | Mapping[str, Any] | None = None) -> Iterator[Page]:
         """Yield the pages of any listing as the server sent them, following its cursor.
 
         Args:
@@ -263,7 +267,7 @@ class Client:
             [10, 10]
         """
         fetch = functools.partial(self._calls.get_json, path)
-        return pagination.iterate_pages(fetch, pairs(params))
+        return cast("Iterator[Page]", pagination.iterate_pages(fetch, pairs(params)))
 
     def _pages(
         self,
@@ -278,7 +282,8 @@ class Client:
     ) -> Iterator[dict[str, Any]]:
         if cursor is not None and len(queries) > 1:
             raise InvalidParameterError(
-                "cursor cannot be used with more than 100 ids: they need several listings.", parameter="cursor"
+                "cursor cannot be used with more than 100 ids or several statuses: they need several listings.",
+                parameter="cursor",
             )
 
         fetch = functools.partial(self._calls.get_json, path, run=run, is_essential=True)
@@ -291,6 +296,42 @@ class Client:
         listings = [[*query, ("limit", str(page_size or params.MAX_PAGE_SIZE))] for query in queries]
         prefetched = begin if prefetch else None
         return pagination.iterate_pages(fetch, *listings, cursor=cursor, restart=True, begin=prefetched, limit=limit)
+
+    def _item_pages(
+        self, project: str, chosen: params.Selection, *, run: Run = SINGLE, **options: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the pages of selected work items; batches are looked up by name when the first page is needed."""
+
+        def pages(named: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+            return self._pages(_work_items(project), chosen.queries(named), run=run, **options)
+
+        if not chosen.batch_names:
+            return pages()
+
+        def of_named_batches() -> Iterator[dict[str, Any]]:
+            yield from pages(self._named_batches(project, chosen, run))
+
+        return of_named_batches()
+
+    def _named_batches(self, project: str, chosen: params.Selection, run: Run = SINGLE) -> list[str]:
+        """Return the ids of the batches that are selected by name: one listing for all names."""
+        names = chosen.batch_names
+        # Nothing is sent where another filter selects nothing.
+        if not names or not chosen.queries(names):
+            return []
+        known = self._names(project, True, run)
+        missing = sorted(set(names).difference(known.values()))
+        if missing:
+            raise _no_batch(project, missing, list(known.values()))
+        return [batch for batch, name in known.items() if name in names]
+
+    def _names(self, project_id: str, refresh: bool, run: Run) -> dict[str, str]:
+        """Return the names of the batches of a project, by id as text."""
+        from .transfer import downloads
+
+        if refresh or project_id not in self._batch_names:
+            self._batch_names[project_id] = downloads.fetch_batch_names(self._calls, project_id, run)
+        return self._batch_names[project_id]
 
     def _project(self, project_id: Id | None) -> str:
         given = self._project_id if project_id is None else params.object_id("project_id", project_id)
@@ -312,12 +353,14 @@ class Client:
         project_id: Id | None = None,
         *,
         batch_ids: Iterable[int] | None = None,
+        batch_names: Iterable[str] | None = None,
         work_item_ids: Iterable[Id] | None = None,
-        status: str | None = None,
+        status: str | Iterable[str] | None = None,
         created_at_from: DatetimeLike | None = None,
         created_at_to: DatetimeLike | None = None,
         updated_at_from: DatetimeLike | None = None,
         updated_at_to: DatetimeLike | None = None,
+        metadata: Mapping[str, Any] | None = None,
         page_size: int = params.MAX_PAGE_SIZE,
         max_items: int | None = None,
         cursor: str | None = None,
@@ -332,11 +375,16 @@ class Client:
             project_id: The project; else the client's.
             batch_ids: Only items of these batches. More than 100 are split into several requests; an empty list
                 selects nothing.
+            batch_names: Only items of the batches with these names, beside those of ``batch_ids``. The batches are
+                listed once, before the first page.
             work_item_ids: Only these items; split and empty as above.
-            status: Only items with this status, such as ``"COMPLETED"``; every status if omitted.
+            status: Only items with this status, such as ``"COMPLETED"``, or with one of these, which are listed one
+                status after the other; every status if omitted.
             created_at_from, created_at_to: Only items created in this range, inclusive: each an aware ``datetime`` or
                 an ISO 8601 string with a time zone.
             updated_at_from, updated_at_to: Only items changed in this range, inclusive.
+            metadata: Only items whose metadata has each of these top-level keys with an equal value. The platform has
+                no such filter: every page is requested, and the items are compared here.
             page_size: Items per request, 1 to 100 (the platform's limit).
             max_items: Maximum number of items.
             cursor: Resume an earlier listing with the same filters: the ``cursor`` of the error that ended it, or of
@@ -352,6 +400,7 @@ class Client:
 
         Raises:
             InvalidResponseError: While iterating: if a page is not a valid page, or cursors repeat.
+            NotFoundError: While iterating: if the project has no batch of one of ``batch_names``.
 
         Example:
             >>> for item in client.get_work_items(status="COMPLETED", max_items=2):
@@ -361,34 +410,42 @@ class Client:
         """
         filters: WorkItemFilters = {
             "batch_ids": batch_ids,
+            "batch_names": batch_names,
             "work_item_ids": work_item_ids,
             "status": status,
             "created_at_from": created_at_from,
             "created_at_to": created_at_to,
             "updated_at_from": updated_at_from,
             "updated_at_to": updated_at_to,
+            "metadata": metadata,
         }
-        queries = params.work_item_queries(filters)
+        chosen = params.selection(filters)
         project = self._project(project_id)
         limit = params.max_items(max_items)
-        size = params.page_size(page_size, limit)
+        # With a filter of our own, any number of listed items may be needed.
+        needed = limit if chosen.keep is None else None
+        size = params.page_size(page_size, needed)
         start, prefetch = params.cursor(cursor), params.flag("prefetch", prefetch)
-        pages = self._pages(_work_items(project), queries, size, start, prefetch=prefetch, limit=limit)
-        return self._resources(WorkItem, pages, project, limit)
+        pages = self._item_pages(project, chosen, page_size=size, cursor=start, prefetch=prefetch, limit=needed)
+        return self._resources(WorkItem, pages, project, limit, chosen.keep)
 
     def get_work_items_count(self, project_id: Id | None = None, **filters: Unpack[WorkItemFilters]) -> int:
         """Count the work items that the filters select; they are those of :meth:`get_work_items`.
 
-        One request is enough if the platform reports a total, which is not guaranteed; otherwise all items are listed.
+        One request is enough if the platform reports a total, which is not guaranteed; otherwise, and with
+        ``metadata``, all items are listed. Several statuses, or more than 100 ids, need a request each.
 
         Example:
             >>> client.get_work_items_count()
             20
         """
         params.check_names("get_work_items_count", filters, params.FILTER_NAMES)
-        path = _work_items(self._project(project_id))
+        chosen, project = params.selection(filters), self._project(project_id)
+        if chosen.keep is not None:
+            return sum(1 for _ in pagination.items(self._item_pages(project, chosen), keep=chosen.keep))
+        path = _work_items(project)
         count = 0
-        for query in params.work_item_queries(filters):
+        for query in chosen.queries(self._named_batches(project, chosen)):
             total = pagination.total(next(self._pages(path, [query], 1)))
             count += sum(1 for _ in pagination.items(self._pages(path, [query]))) if total is None else total
         return count
@@ -415,6 +472,8 @@ class Client:
         self,
         project_id: Id | None = None,
         *,
+        created_at_from: DatetimeLike | None = None,
+        created_at_to: DatetimeLike | None = None,
         page_size: int = params.MAX_PAGE_SIZE,
         max_items: int | None = None,
         prefetch: bool = True,
@@ -423,18 +482,27 @@ class Client:
 
         ``page_size`` (1 to 100), ``max_items`` and ``prefetch`` are as described there.
 
+        Args:
+            project_id: The project; else the client's.
+            created_at_from, created_at_to: Only batches created in this range, as described there. The platform has no
+                such filter: every page is requested, and the times are compared here. A time without a zone counts as
+                UTC, and a batch without one is left out.
+
         Example:
             >>> for batch in client.get_batches(max_items=2):
             ...     print(batch.id, batch.total_count)
             1001 10
             1002 10
         """
+        dates = {"created_at_from": created_at_from, "created_at_to": created_at_to}
+        keep = _created_within(*params.date_range(dates, "created_at")[0])
         project = self._project(project_id)
         limit = params.max_items(max_items)
         path = http.path("projects", project, "batches")
-        size = params.page_size(page_size, limit)
-        pages = self._pages(path, [[]], size, prefetch=params.flag("prefetch", prefetch), limit=limit)
-        return self._resources(Batch, pages, project, limit)
+        needed = limit if keep is None else None
+        size = params.page_size(page_size, needed)
+        pages = self._pages(path, [[]], size, prefetch=params.flag("prefetch", prefetch), limit=needed)
+        return self._resources(Batch, pages, project, limit, keep)
 
     def get_batch(self, batch_id: int | None = None, project_id: Id | None = None, *, name: str | None = None) -> Batch:
         """Fetch one batch by its id or its name, which is unique in the project.
@@ -451,11 +519,15 @@ class Client:
         if (batch_id is None) == (name is None):
             raise InvalidParameterError("Pass either a batch id or name=..., and not both.")
         wanted = None if batch_id is None else params.batch_id("batch_id", batch_id)
+        names = []
         for batch in self.get_batches(project_id):
             if (str(batch.id) == wanted) if wanted is not None else (batch.name == name):
                 return batch
-        shown = f"with id {wanted}" if wanted is not None else f"named {name!r}"
-        raise NotFoundError(f"Project {self._project(project_id)} has no batch {shown}.")
+            names.append(batch.name or "")
+        project = self._project(project_id)
+        if name is not None:
+            raise _no_batch(project, [name], names)
+        raise NotFoundError(f"Project {project} has no batch with id {wanted}.")
 
     def get_annotation(self, work_item_id: Id, project_id: Id | None = None) -> Annotation:
         """Fetch the annotation of a work item, which names the URL of its COCO document.
@@ -496,18 +568,23 @@ class Client:
         """
         from .transfer.steps import signed_urls
 
-        wanted = params.storage_paths("paths", paths)
+        wanted = params.unique("paths", paths, params.storage_path, "path")
         space = self._space(space_id)
         if not all("://" in path for path in wanted):
             _required("space_id", space)
         return signed_urls(self._calls, wanted, space)
 
     def _resources(
-        self, kind: type[R], pages: Iterable[dict[str, Any]], project_id: str, limit: int | None = None
+        self,
+        kind: type[R],
+        pages: Iterable[dict[str, Any]],
+        project_id: str,
+        limit: int | None = None,
+        keep: pagination.Keep | None = None,
     ) -> Iterator[R]:
         """Yield what pages list as objects of a class."""
         # A page at a time: twice as fast as a generator that makes one after the other.
-        for found in pagination.fresh(pages, limit=limit):
+        for found in pagination.fresh(pages, limit=limit, keep=keep):
             yield from [kind(data, self, project_id) for data in found]
 
     # --- Downloading and streaming --------------------------------------------------------------------------------
@@ -523,7 +600,7 @@ class Client:
         on_error: Callable[[WorkItem, CFPlatformError], Any] | None = None,
         patience: float | None = None,
         **filters: Unpack[WorkItemFilters],
-    ) -> Iterator[tuple[WorkItem, dict[str, Any]]]:
+    ) -> Iterator[tuple[WorkItem, CocoDocument]]:
         """Stream the parsed COCO documents of a project; nothing is written to disk.
 
         Documents are prefetched concurrently. Closing the generator, or leaving the loop, cancels what is under way.
@@ -560,8 +637,9 @@ class Client:
         waits = self._run_patience(patience)
         if items is None:
             filters.setdefault("status", WorkItemStatus.COMPLETED)
-            project, queries = self._project(project_id), params.work_item_queries(filters)
-            items = self._resources(WorkItem, self._pages(_work_items(project), queries, run=Run(waits)), project)
+            chosen, project = params.selection(filters), self._project(project_id)
+            pages = self._item_pages(project, chosen, run=Run(waits))
+            items = self._resources(WorkItem, pages, project, keep=chosen.keep)
         elif filters or project_id is not None:
             raise InvalidParameterError("Pass either items, or a project and filters, and not both.")
         return streaming.parsed_documents(
@@ -621,8 +699,8 @@ class Client:
             state: A local folder that remembers what is finished, the same one each time. A URL needs one; a folder
                 remembers it in ``.cfplatform`` if omitted.
             prune: Remove the files of items that the platform does not list any more, except files that somebody
-                changed. Not with filters, which select only some items. The platform is asked for these items once
-                more before, and if it lists no item at all, nothing is removed.
+                changed. Not with filters, which select only some items; several statuses are a filter. The platform is
+                asked for these items once more before, and if it lists no item at all, nothing is removed.
             dry_run: Fetch and remove nothing; the summary says what would be done.
             filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
 
@@ -643,14 +721,13 @@ class Client:
             (20, 0)
         """
         params.check_names("download_project", filters, params.FILTER_NAMES)
-        usual = WorkItemStatus.COMPLETED
-        is_whole = all(value is None or (name == "status" and value == usual) for name, value in filters.items())
+        filters.setdefault("status", WorkItemStatus.COMPLETED)
+        chosen = params.selection(filters)
+        is_whole = chosen.keep is None and chosen.queries() in ([[]], [[("status", "COMPLETED")]])
         if params.flag("prune", prune) and not is_whole:
             raise InvalidParameterError(
                 "prune cannot be used with filters: items that they leave out would count as gone.", parameter="prune"
             )
-        filters.setdefault("status", usual)
-        queries = params.work_item_queries(filters)
         project = self._project(project_id)
         options: DownloadOptions = {
             "space_id": self._space(space_id),
@@ -666,13 +743,16 @@ class Client:
         downloader, reporter = self._downloader("download_project", destination, options, dry_run=dry_run)
         # A batch may have been renamed since an earlier call.
         self._batch_names.pop(project, None)
-        pages = self._pages(_work_items(project), queries, run=downloader.run)
-        announced = _announce(pages, reporter, several=len(queries) > 1)
-        items = ([WorkItem(data, self, project) for data in found] for found in pagination.fresh(announced))
+        pages = self._item_pages(project, chosen, run=downloader.run)
+        # The total of a page is that of one listing, without our own filter.
+        is_part = chosen.keep is not None or len(chosen.queries(chosen.batch_names or ())) > 1
+        announced = _announce(pages, reporter, is_part=is_part)
+        listed = pagination.fresh(announced, keep=chosen.keep)
+        items = ([WorkItem(data, self, project) for data in found] for found in listed)
 
         def still_listed(ids: list[str]) -> set[str]:
-            asked = params.work_item_queries({"work_item_ids": ids, "status": filters.get("status")})
-            found = self._pages(_work_items(project), asked, prefetch=False, run=downloader.run)
+            again = params.selection({"work_item_ids": ids, "status": chosen.statuses})
+            found = self._item_pages(project, again, prefetch=False, run=downloader.run)
             return {str(item["id"]) for item in pagination.items(found)}
 
         with downloader:
@@ -779,13 +859,7 @@ class Client:
             raise InvalidParameterError(
                 f"{opened.url} is in the memory of this process; executor cannot be used with it."
             )
-
-        def names(project_id: str, refresh: bool, run: Run) -> dict[str, str]:
-            if refresh or project_id not in self._batch_names:
-                self._batch_names[project_id] = downloads.fetch_batch_names(self._calls, project_id, run)
-            return self._batch_names[project_id]
-
-        return downloads.Downloader(self._calls, opened, names, reporter, **checked), reporter
+        return downloads.Downloader(self._calls, opened, self._names, reporter, **checked), reporter
 
     # --- Uploading ------------------------------------------------------------------------------------------------
 
@@ -1188,6 +1262,32 @@ def _work_items(project_id: str) -> str:
     return http.path("projects", project_id, "workItems")
 
 
+def _no_batch(project_id: str, missing: Sequence[str], names: Sequence[str]) -> NotFoundError:
+    """Return the error for unknown batch names, with similar ones."""
+    import difflib
+
+    sentences = [f"Project {project_id} has no batch named {' or '.join(map(shown, missing))}."]
+    near = {close: None for name in missing for close in difflib.get_close_matches(str(name), names)}
+    if near:
+        sentences.append(f"Did you mean {' or '.join(map(shown, near))}?")
+    if len(names) <= _FEW:
+        sentences.append(f"Its batches are {', '.join(map(shown, names))}." if names else "It has no batches.")
+    return NotFoundError(" ".join(sentences))
+
+
+def _created_within(first: datetime | None, last: datetime | None) -> pagination.Keep | None:
+    """Return a filter for batches created in a range; ``None`` for every batch."""
+
+    def keep(data: dict[str, Any]) -> bool:
+        created = Batch(data).created_at
+        if created is None:
+            return False
+        created = created if created.tzinfo else created.replace(tzinfo=timezone.utc)
+        return (first is None or first <= created) and (last is None or created <= last)
+
+    return None if first is None and last is None else keep
+
+
 def _checked_items(items: Iterable[WorkItem]) -> Iterable[WorkItem]:
     if isinstance(items, (str, bytes, Mapping, WorkItem)) or not isinstance(items, Iterable):
         raise InvalidParameterError(
@@ -1206,11 +1306,11 @@ def _in_pages(items: Iterable[WorkItem]) -> tuple[Iterable[Sequence[WorkItem]], 
 
 
 def _announce(
-    pages: Iterator[dict[str, Any]], reporter: _progress.ProgressReporter, *, several: bool
+    pages: Iterator[dict[str, Any]], reporter: _progress.ProgressReporter, *, is_part: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield the pages, and start the reporter with the total that the first one reports."""
     first = next(pages, None)
-    reporter.start(0 if first is None else None if several else pagination.total(first))
+    reporter.start(0 if first is None else None if is_part else pagination.total(first))
     if first is not None:
         yield first
         yield from pages

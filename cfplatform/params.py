@@ -8,7 +8,7 @@ import operator
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from . import timestamps
 from .exceptions import InvalidParameterError, shown
@@ -32,15 +32,20 @@ Query = list[tuple[str, str]]
 
 
 class WorkItemFilters(TypedDict, total=False):
-    """The filters of a work item listing, all optional, combined with AND. Dates are inclusive."""
+    """The filters of a work item listing, all optional, combined with AND. Dates are inclusive.
+
+    ``batch_ids`` and ``batch_names`` together select the items of all these batches.
+    """
 
     batch_ids: Iterable[int] | None
+    batch_names: Iterable[str] | None
     work_item_ids: Iterable[str | uuid.UUID] | None
-    status: str | None
+    status: str | Iterable[str] | None
     created_at_from: DatetimeLike | None
     created_at_to: DatetimeLike | None
     updated_at_from: DatetimeLike | None
     updated_at_to: DatetimeLike | None
+    metadata: Mapping[str, Any] | None
 
 
 _DATES = {
@@ -49,7 +54,7 @@ _DATES = {
     "updated_at_from": "updatedAtFrom",
     "updated_at_to": "updatedAtTo",
 }
-FILTER_NAMES = ("batch_ids", "work_item_ids", "status", *_DATES)
+FILTER_NAMES = ("batch_ids", "batch_names", "work_item_ids", "status", *_DATES, "metadata")
 
 
 def _wrong(name: str, message: str) -> InvalidParameterError:
@@ -67,50 +72,122 @@ def check_names(function: str, given: Iterable[str], known: Sequence[str]) -> No
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}. {hint}")
 
 
-def work_item_queries(filters: WorkItemFilters) -> list[Query]:
-    """Turn filters into the queries that together list the selected items.
+class Selection(NamedTuple):
+    """Filters that were checked; ``None`` selects everything, an empty list nothing."""
 
-    More than 100 ids are cut into groups of 100, so there may be several queries; an empty list of ids selects
-    nothing, so there may be none.
-    """
-    common: Query = []
-    moments: dict[str, datetime] = {}
-    for name, key in _DATES.items():
+    batch_ids: list[str] | None
+    batch_names: list[str] | None
+    work_item_ids: list[str] | None
+    statuses: list[str] | None
+    dates: Query
+    metadata: dict[str, Any] | None
+
+    def queries(self, named: Iterable[str] = ()) -> list[Query]:
+        """Return the queries that together list the selected items.
+
+        More than 100 ids are cut into groups of 100, and each status is a listing of its own, so there may be several
+        queries; an empty list selects nothing, so there may be none.
+
+        Args:
+            named: The ids of the batches that are selected by name.
+        """
+        is_any = self.batch_ids is None and self.batch_names is None
+        batches = None if is_any else list(dict.fromkeys([*(self.batch_ids or ()), *named]))
+        statuses: Sequence[Query] = [[]] if self.statuses is None else [[("status", each)] for each in self.statuses]
+        return [
+            [*(("batchIds", each) for each in group), *(("workItemIDs", each) for each in items), *self.dates, *status]
+            for group, items, status in itertools.product(_groups(batches), _groups(self.work_item_ids), statuses)
+        ]
+
+    @property
+    def keep(self) -> Callable[[dict[str, Any]], bool] | None:
+        """A function that returns whether a listed item is selected; ``None`` if the platform filters alone."""
+        return None if self.metadata is None else self._has_metadata
+
+    def _has_metadata(self, item: dict[str, Any]) -> bool:
+        found = item.get("metadata")
+        return isinstance(found, dict) and all(
+            name in found and _equal(found[name], value) for name, value in (self.metadata or {}).items()
+        )
+
+
+def selection(filters: WorkItemFilters) -> Selection:
+    """Check filters."""
+    batch_ids, names, items = filters.get("batch_ids"), filters.get("batch_names"), filters.get("work_item_ids")
+    status, given = filters.get("status"), filters.get("metadata")
+    if given is not None and metadata(given) == {}:
+        raise _wrong("metadata", "metadata is empty. Name at least one key, or leave it out.")
+    _, created = date_range(filters, "created_at")
+    _, updated = date_range(filters, "updated_at")
+    return Selection(
+        batch_ids=None if batch_ids is None else unique("batch_ids", batch_ids, batch_id),
+        batch_names=None if names is None else unique("batch_names", names, _name, "name"),
+        work_item_ids=None if items is None else unique("work_item_ids", items, object_id),
+        statuses=None if status is None else _statuses(status),
+        dates=[*created, *updated],
+        # As the platform would send it: lists instead of tuples, text instead of members of enums.
+        metadata=None if given is None else json.loads(json.dumps(dict(given))),
+    )
+
+
+def date_range(filters: Mapping[str, Any], kind: str) -> tuple[tuple[datetime | None, datetime | None], Query]:
+    """Check the dates of a kind, such as "created_at"; return the first and last moment, and what to send."""
+    moments: list[datetime | None] = []
+    query: Query = []
+    for name in (f"{kind}_from", f"{kind}_to"):
         value = filters.get(name)
-        if value is not None:
-            moments[name], sent = date(name, value)
-            common.append((key, sent))
-    for kind in ("created_at", "updated_at"):
-        first, last = moments.get(f"{kind}_from"), moments.get(f"{kind}_to")
-        if first and last and first > last:
-            name = f"{kind}_from"
-            raise _wrong(name, f"{name} is later than the end of the range: nothing can match.")
-    status = filters.get("status")
-    if status is not None:
-        if not isinstance(status, str) or not status.strip():
-            raise InvalidParameterError(
-                "status must be a string such as 'COMPLETED'.", parameter="status", hint="None means every status."
-            )
-        # A str subclass such as WorkItemStatus would print its class name.
-        common.append(("status", str.__str__(status).strip()))
-    batches = _id_groups("batch_ids", filters.get("batch_ids"), batch_id)
-    items = _id_groups("work_item_ids", filters.get("work_item_ids"), object_id)
-    return [
-        [*(("batchIds", value) for value in batch_group), *(("workItemIDs", value) for value in item_group), *common]
-        for batch_group, item_group in itertools.product(batches, items)
-    ]
+        moment, sent = (None, "") if value is None else date(name, value)
+        moments.append(moment)
+        if moment is not None:
+            query.append((_DATES[name], sent))
+    first, last = moments
+    if first and last and first > last:
+        name = f"{kind}_from"
+        raise _wrong(name, f"{name} is later than the end of the range: nothing can match.")
+    return (first, last), query
 
 
-def _id_groups(name: str, ids: Iterable[Any] | None, check: Any) -> list[Sequence[str]]:
-    return [()] if ids is None else list(chunks(unique_ids(name, ids, check), MAX_FILTER_IDS))
+def _groups(ids: Sequence[str] | None) -> list[Sequence[str]]:
+    return [()] if ids is None else list(chunks(ids, MAX_FILTER_IDS))
 
 
-def unique_ids(name: str, ids: Iterable[Any], check: Callable[[str, Any], str]) -> list[str]:
-    """Check a list of ids, and return each once, as text."""
-    if isinstance(ids, (str, bytes, dict)) or not isinstance(ids, Iterable):
-        hint = f"for a single id write {name}=[the id]"
-        raise _wrong(name, f"{name} must be a list of ids, not {type(ids).__name__}; {hint}.")
-    return list(dict.fromkeys(check(name, value) for value in ids))
+def _statuses(given: Any) -> list[str]:
+    is_list = isinstance(given, Iterable) and not isinstance(given, (str, bytes, Mapping))
+    return unique("status", given if is_list else [given], _status)
+
+
+def _status(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidParameterError(
+            "status must be a string such as 'COMPLETED'.", parameter="status", hint="None means every status."
+        )
+    # A str subclass such as WorkItemStatus would print its class name.
+    return str.__str__(value).strip()
+
+
+def _name(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _wrong(name, f"{name}: {shown(value)} is not a name.")
+    return str.__str__(value)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Return whether two values of JSON are equal; in Python true would be equal to 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return bool(one == other)
+
+
+def unique(name: str, values: Iterable[Any], check: Callable[[str, Any], str], what: str = "id") -> list[str]:
+    """Check the values of a list, and return each once, as text."""
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        hint = f"for a single {what} write {name}=[the {what}]"
+        raise _wrong(name, f"{name} must be a list of {what}s, not {type(values).__name__}; {hint}.")
+    return list(dict.fromkeys(check(name, value) for value in values))
 
 
 def batch_id(name: str, value: Any) -> str:
@@ -218,16 +295,11 @@ def pairs(query: Query | Mapping[str, Any] | None) -> Query:
     ]
 
 
-def storage_paths(name: str, values: object) -> list[str]:
-    """Check a list of paths in the storage, and return each once."""
-    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        hint = f"for a single one write {name}=[the path]"
-        raise _wrong(name, f"{name} must be a list of paths, not {type(values).__name__}; {hint}.")
-    found = list(dict.fromkeys(values))
-    for value in found:
-        if not isinstance(value, str) or not value.strip():
-            raise _wrong(name, f"{name}: {shown(value)} is not a path in the storage.")
-    return found
+def storage_path(name: str, value: Any) -> str:
+    """Check a path in the storage."""
+    if not isinstance(value, str) or not value.strip():
+        raise _wrong(name, f"{name}: {shown(value)} is not a path in the storage.")
+    return value
 
 
 def text(name: str, value: object) -> str:

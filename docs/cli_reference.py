@@ -281,7 +281,8 @@ def _option(option: click.Option) -> str:
     if option.envvar:
         parts.append(f"Variable: ``{option.envvar}``.")
     if option.show_default:
-        parts.append(f"Default: ``{option.default}``.")
+        usual = option.default
+        parts.append(f"Default: ``{', '.join(usual) if isinstance(usual, list) else usual}``.")
     return f"{words}\n   {' '.join(parts)}"
 
 

@@ -28,6 +28,7 @@ from cfplatform import (
     archives,
     coco,
     compat,
+    types,
     viz,
 )
 from cfplatform.report import ReportSummary, write_report
@@ -44,8 +45,8 @@ def test_public_types(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Pat
     assert_type(item.id, str)
     assert_type(item.batch_id, int | None)
     assert_type(item.updated_at, datetime | None)
-    assert_type(item.as_dict(), dict[str, Any])
-    assert_type(item.load(), dict[str, Any])
+    assert_type(item.as_dict(), types.WorkItemData)
+    assert_type(item.load(), types.CocoDocument)
     assert_type(item.load_bytes(), bytes)
     assert_type(item.load_asset(), bytes)
     with assert_type(item.load_asset(stream=True), BinaryIO) as file:
@@ -60,7 +61,7 @@ def test_public_types(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Pat
     assert_type(batch.get_work_items(status="COMPLETED"), Iterator[WorkItem])
     assert_type(batch.download(tmp_path), DownloadSummary)
     assert_type(client.get_work_items_count(work_item_ids=[item.id]), int)
-    assert_type(client.iter_annotations(ordered=False), Iterator[tuple[WorkItem, dict[str, Any]]])
+    assert_type(client.iter_annotations(ordered=False), Iterator[tuple[WorkItem, types.CocoDocument]])
     summary = assert_type(client.download_project(destination=tmp_path, batch_ids=[1001]), DownloadSummary)
     assert_type(summary.failures, list[DownloadResult])
     assert_type(summary.results[0], DownloadResult)
@@ -77,6 +78,75 @@ def test_public_types(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Pat
     assert_type(stored.destination, Path | str)
     for downloaded in cfplatform.iter_downloaded(url, state):
         assert_type(downloaded.object_url, str | None)
+
+
+def test_public_types_of_filters(client: cfplatform.Client, tmp_path: Path) -> None:
+    statuses = (cfplatform.WorkItemStatus.COMPLETED, "CLIENT_REVIEW")
+    names = [batch.name or "" for batch in client.get_batches(created_at_from="2020-01-01T00:00:00Z")]
+    found = client.get_work_items(batch_names=names, status=statuses, metadata={"externalId": "e1"})
+    assert_type(found, Iterator[WorkItem])
+    assert list(found) == []
+    assert client.get_work_items_count(batch_names=iter(names), status=[*statuses]) == 20
+    stream = client.iter_annotations(batch_names=names[:1], status="COMPLETED")
+    assert len(list(stream)) == 10
+    assert client.download_project(destination=tmp_path, metadata={"a": 1}, batch_names=()).total_items == 0
+    with pytest.raises(cfplatform.InvalidParameterError):
+        client.get_work_items_count(batch_names=5)  # type: ignore[arg-type]
+    with pytest.raises(cfplatform.InvalidParameterError):
+        client.get_work_items_count(metadata="externalId")  # type: ignore[arg-type]
+
+
+def test_public_types_of_documents(client: cfplatform.Client, tmp_path: Path) -> None:
+    item = next(client.get_work_items())
+    document = item.load()
+    annotation = assert_type(document["annotations"][0], types.CocoAnnotation)
+    assert_type(document["annotations"][0]["bbox"], list[float])
+    assert_type(annotation["segmentation"], "list[list[float]] | types.CocoRLE")
+    assert_type(annotation.get("attributes"), "dict[str, Any] | None")
+    assert_type(document["images"][0]["file_name"], str)
+    assert_type(document["categories"][0]["name"], str)
+    assert_type(document["info"].get("asset_url"), "str | None")
+    assert_type(document.get("licenses"), "list[types.CocoLicense] | None")
+    for _, each in client.iter_annotations(batch_ids=[1001]):
+        assert_type(each["annotations"][0]["category_id"], int)
+    for source in (document, annotation, document["images"][0], document["categories"][0]):
+        assert isinstance(source, dict)
+    client.download_work_items([item], tmp_path)
+    for read in coco.read(tmp_path):
+        assert_type(read.data["annotations"][0]["bbox"], list[float])
+    if TYPE_CHECKING:
+        document["anotations"]  # type: ignore[typeddict-item]
+
+
+def test_functions_take_any_dict_as_a_document(client: cfplatform.Client, tmp_path: Path) -> None:
+    typed = next(client.get_work_items()).load()
+    plain: dict[str, Any] = {**typed}
+    built: types.CocoDocument = {"info": {}, "images": [], "annotations": [], "categories": []}
+    lists: dict[str, list[dict[str, int]]] = {"images": [{"id": 1, "width": 320, "height": 240}]}
+    assert viz.draw(plain).size == viz.draw(typed).size == viz.draw(lists).size == (320, 240)
+    assert [document.data for document in coco.read([typed, built])] == [typed, built]
+    assert list(coco.validate([plain, typed])) == []
+    assert coco.stats([plain]).images == 1
+    assert coco.merge([plain], tmp_path / "plain.json").images == 1
+    assert coco.Document(plain) == coco.Document(typed)
+    pairs = [(item, {**document}) for item, document in client.iter_annotations(batch_ids=[1001])]
+    assert coco.merge(pairs, tmp_path / "pairs.json").images == 10
+
+
+def test_public_types_of_what_the_platform_sends(sandbox: Sandbox, client: cfplatform.Client) -> None:
+    item = next(client.get_work_items())
+    assert_type(item.as_dict().get("assetUrl"), "str | None")
+    assert_type(item.as_dict()["id"], str)
+    assert_type(client.get_batch(1001).as_dict(), types.BatchData)
+    assert_type(client.get_batch(1001).as_dict().get("totalCount"), "int | None")
+    annotation = assert_type(item.get_annotation().as_dict(), types.AnnotationData)
+    assert annotation["id"]
+    for page in client.iterate_pages(f"/projects/{sandbox.project_id}/workItems"):
+        assert_type(page, types.Page)
+        assert_type(page["items"], list[dict[str, Any]])
+        assert_type(page.get("meta", {}).get("cursorNext"), "str | None")
+    # As tools do that keep what was sent.
+    assert WorkItem(item.as_dict(), client) == WorkItem({"id": item.id}) == item
 
 
 def test_keywords_are_known_to_type_checkers(client: cfplatform.Client, tmp_path: Path) -> None:
@@ -141,7 +211,7 @@ def test_public_types_of_exports(sandbox: Sandbox, client: cfplatform.Client, tm
     assert_type(export.status, str | None)
     assert_type(export.created_at, datetime | None)
     assert_type(export.is_final, bool)
-    assert_type(export.as_dict(), dict[str, Any])
+    assert_type(export.as_dict(), types.ExportData)
     path = assert_type(export.download(tmp_path, progress=lambda done, total: None), Path)
     assert_type(client.download_export(export.id, str(tmp_path), extract=True), Path)
     member = assert_type(next(export.iter_members("*.json", destination=tmp_path)), archives.ArchiveMember)
@@ -191,7 +261,7 @@ def test_public_types_of_webhooks() -> None:
         assert WebhookVerifier(keys=key_set(signer), clock=Clock()).verify(body, form) == event
     assert_type(event.delivered_at, datetime)
     assert_type(event.updated_at, datetime | None)
-    assert_type(event.as_dict(), dict[str, Any])
+    assert_type(event.as_dict(), types.WebhookEventData)
 
 
 def test_public_types_of_the_drop_in(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ..resources import WorkItem
 
 if TYPE_CHECKING:
     from ..client import Client
+    from ..types import CocoDocument
 
 #: ``Client`` itself, or a function that returns a client and can be pickled.
 MakeClient = Callable[[], "Client"]
@@ -63,7 +64,7 @@ class Live:
         self._options = options
         self._filters = {"status": "COMPLETED", **filters}
 
-    def share(self, *parts: tuple[int, int]) -> Generator[tuple[WorkItem, dict[str, Any]]]:
+    def share(self, *parts: tuple[int, int]) -> Generator[tuple[WorkItem, CocoDocument]]:
         """Yield one share of the documents.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..coco.documents import Document
@@ -23,7 +23,9 @@ except ImportError as error:
 __all__ = ["to_detections", "to_dataset"]
 
 
-def to_detections(document: Document | dict[str, Any], classes: Iterable[str], *, masks: bool = False) -> sv.Detections:
+def to_detections(
+    document: Document | Mapping[str, Any], classes: Iterable[str], *, masks: bool = False
+) -> sv.Detections:
     """Return the labels of the image of a document as detections.
 
     ``data`` has ``class_name``, ``area`` and ``iscrowd``. An annotation is left out if its box is empty, its class is

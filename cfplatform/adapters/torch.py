@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..coco.documents import Document
@@ -156,7 +156,7 @@ class StreamDataset(IterableDataset):
         client: MakeClient,
         *,
         items: Items | None = None,
-        transform: Callable[[WorkItem, dict[str, Any]], Any] | None = None,
+        transform: Callable[[WorkItem, Any], Any] | None = None,
         skip: Collection[str] = (),
         part: tuple[int, int] = (0, 1),
         max_workers: int | None = None,
@@ -183,7 +183,7 @@ class StreamDataset(IterableDataset):
 
 
 def detection_target(
-    document: Document | dict[str, Any], classes: Sequence[str], *, masks: bool = False, image_id: int = 0
+    document: Document | Mapping[str, Any], classes: Sequence[str], *, masks: bool = False, image_id: int = 0
 ) -> dict[str, Any]:
     """Return the target for torchvision's detectors: the labels of the image of a document, as tensors.
 

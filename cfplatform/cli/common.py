@@ -12,13 +12,13 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from .. import config, http, params
+from .. import config, http
 from ..client import Client
 from .errors import INTERRUPTED, PIPE_CLOSED, explain
 from .progress import DOWNLOAD, WAIT, LineReporter, Reporter, StateReporter, Watcher, Work
@@ -32,7 +32,7 @@ Options = dict[str, Any]
 class HasDict(Protocol):
     """An object of the platform."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Mapping[str, Any]:
         """Return it under the platform's names."""
         ...
 
@@ -233,6 +233,19 @@ def _unless_from_environment(context: click.Context, parameter: click.Parameter,
     return None if source is ParameterSource.ENVIRONMENT else value
 
 
+def json_object(context: click.Context, parameter: click.Parameter, value: str | None) -> dict[str, Any] | None:
+    """Read the value of an option that is a JSON object."""
+    if value is None:
+        return None
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise click.BadParameter("it must be a JSON object such as '{\"camera\": 7}'.")
+    return parsed
+
+
 _setting = functools.partial(click.option, show_envvar=True, callback=_unless_from_environment)
 _time = functools.partial(click.option, metavar="TIME")
 #: An option whose default is shown.
@@ -284,8 +297,19 @@ _FILTERS = {
     "work_item_ids": click.option(
         "--work-item-id", "work_item_ids", multiple=True, help="Filter by work item (repeatable)."
     ),
-    "status": usual("--status", default="COMPLETED", help='Filter by status; "any" for every status.'),
+    "status": usual(
+        "--status",
+        default=["COMPLETED"],
+        multiple=True,
+        help='Filter by status (repeatable); "any" for every status.',
+    ),
     **_DATES,
+    "metadata": click.option(
+        "--metadata",
+        metavar="JSON",
+        callback=json_object,
+        help="Only items whose metadata has the keys of this JSON object, with equal values; lists every item.",
+    ),
 }
 _OUTPUT = {
     "as_json": click.option("--json", "as_json", is_flag=True, help="Write only JSON lines to stdout."),
@@ -351,13 +375,12 @@ def opened(output: Output, connection: Options, **settings: Any) -> Iterator[Cli
         yield client
 
 
-def resolved(client: Client, filters: Options) -> Options:
-    """Return filters as the library takes them: batch names looked up, and what was not given as ``None``."""
-    batches = [*filters["batch_ids"], *(client.get_batch(name=name).id for name in filters["batch_names"])]
-    given = {**filters, "batch_ids": batches or None, "work_item_ids": filters["work_item_ids"] or None}
-    if filters["status"].strip().lower() == "any":
+def resolved(filters: Options) -> Options:
+    """Return filters as the library takes them: what was not given is ``None``."""
+    given = {name: value or None if isinstance(value, tuple) else value for name, value in filters.items()}
+    if any(status.strip().lower() == "any" for status in filters["status"]):
         given["status"] = None
-    return {name: given[name] for name in params.FILTER_NAMES}
+    return given
 
 
 def given(**options: Any) -> Options:

@@ -102,7 +102,7 @@ def download(
             prune=prune,
             dry_run=dry_run,
             progress=output.reporter(),
-            **resolved(client, filters),
+            **resolved(filters),
         )
     if output.as_json:
         for result in summary.results:

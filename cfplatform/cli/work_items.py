@@ -10,7 +10,17 @@ from typing import Any
 import click
 
 from ..resources import Batch, WorkItem
-from .common import Options, Output, opened, resolved, with_connection, with_filters, with_output, with_project
+from .common import (
+    Options,
+    Output,
+    json_object,
+    opened,
+    resolved,
+    with_connection,
+    with_filters,
+    with_output,
+    with_project,
+)
 from .groups import DefaultGroup
 from .text import Column, cell, moment
 
@@ -67,7 +77,7 @@ def list_work_items(output: Output, connection: Options, filters: Options, limit
         limit = LISTED
     with opened(output, connection) as client:
         # One more than is listed, to know whether there are more.
-        items = client.get_work_items(max_items=limit and limit + 1, **resolved(client, filters))
+        items = client.get_work_items(max_items=limit and limit + 1, **resolved(filters))
         output.listing(_COLUMNS, itertools.islice(items, limit), _row)
         if limit is not None and next(items, None) is not None:
             output.note(f"These are the first {limit}; --all lists all of them.")
@@ -115,23 +125,16 @@ def annotation(output: Output, connection: Options, work_item_id: str) -> None:
     output.record(found, [("Work item", item), ("Project", cell(found.project_id)), ("Labels", path)], (item, path))
 
 
-def _metadata(context: click.Context, parameter: click.Parameter, value: str | None) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    try:
-        parsed = json.loads(value)
-    except (ValueError, RecursionError):
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise click.BadParameter("it must be a JSON object such as '{\"camera\": 7}'.")
-    return parsed
-
-
 @work_items.command()
 @click.argument("asset_url")
 @click.option("--type", "asset_type", help='Such as "image" or "video" (default: the platform decides).')
 @click.option("--batch", "--batch-id", "batch_id", type=int, help="Batch ID (default: no batch).")
-@click.option("--metadata", metavar="JSON", callback=_metadata, help="JSON object to store with the item.")
+@click.option(
+    "--metadata",
+    metavar="JSON",
+    callback=json_object,
+    help="JSON object to store with the item.",
+)
 @click.option("--callback-url", metavar="URL", help="URL for webhooks about this item.")
 @with_project
 @with_output
@@ -181,7 +184,7 @@ def count(output: Output, connection: Options, filters: Options) -> None:
       cfplatform count --batch-name "Street scenes" --json
     """
     with opened(output, connection) as client:
-        number = client.get_work_items_count(**resolved(client, filters))
+        number = client.get_work_items_count(**resolved(filters))
     if output.as_json:
         output.json_line({"count": number})
     else:

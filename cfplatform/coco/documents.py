@@ -6,10 +6,10 @@ import contextlib
 import os
 import sqlite3
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .. import documents
 from ..destination import local
@@ -19,8 +19,11 @@ from ..resources import WorkItem
 from .findings import CODES, ERROR, Finding, Problem
 from .values import number
 
+if TYPE_CHECKING:
+    from ..types import CocoDocument
+
 #: A source of documents; :func:`read` describes each kind.
-Source = str | os.PathLike[str] | Iterable[dict[str, Any]] | Iterable[tuple[WorkItem, dict[str, Any]]]
+Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]] | Iterable[tuple[WorkItem, Mapping[str, Any]]]
 
 #: Called with each document that cannot be read.
 OnError = Callable[[Finding], Any]
@@ -42,11 +45,22 @@ class Document:
         asset: The downloaded image or video; ``None`` if there is none.
     """
 
-    data: dict[str, Any]
+    data: CocoDocument
     item_id: str | None = None
     batch: str | None = None
     path: Path | None = None
     asset: Path | None = None
+
+    if TYPE_CHECKING:
+        # Any dict is taken, but read as what it should be.
+        def __init__(
+            self,
+            data: Mapping[str, Any],
+            item_id: str | None = None,
+            batch: str | None = None,
+            path: Path | None = None,
+            asset: Path | None = None,
+        ) -> None: ...
 
     def finding(self, code: str, severity: str, message: str, pointer: str = "", annotation_id: Any = None) -> Finding:
         """Return a finding about this document."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -430,11 +430,11 @@ class Merger:
                 del entries[index]
                 entry["id"] = None
                 message, pointer = f"It cannot be written as JSON: {error}.", f"/{section}/{index}"
-                own = document.data[section][index].get("id") if section == "annotations" else None
+                own = document.data["annotations"][index].get("id") if section == "annotations" else None
                 self._log.error(document, error.code, message, pointer, own)
         return ",".join(texts)
 
 
-def _info(document: Document) -> dict[str, Any]:
+def _info(document: Document) -> Mapping[str, Any]:
     info = document.data.get("info")
     return info if isinstance(info, dict) else {}

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from .. import timestamps
 from ..exceptions import ConfigurationError, blank
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+#: The form of what the server sent, for type checkers.
+Data = TypeVar("Data")
 
 #: Maximum number of characters in a cell of a table.
 MAX_TEXT = 300
@@ -26,7 +31,7 @@ class Text(str, Enum):
     __str__ = str.__str__
 
 
-class Resource:
+class Resource(Generic[Data]):
     """An object of the platform, with the state in which it was read.
 
     Keeps the server's dict and converts a field when it is read, so that an odd field never costs a page.
@@ -40,8 +45,8 @@ class Resource:
     #: Properties that a notebook shows: none that may be a signed URL.
     _shown: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, data: dict[str, Any], client: Any = None, parent_id: str | None = None) -> None:
-        self._data = data
+    def __init__(self, data: Mapping[str, Any], client: Any = None, parent_id: str | None = None) -> None:
+        self._data = cast("dict[str, Any]", data)
         self._client = client
         self._parent_id = parent_id
 
@@ -50,18 +55,20 @@ class Resource:
         """The id; the only field that is always there."""
         return str(self._data["id"])
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Data:
         """Return a deep copy of everything that the server sent, under the server's names.
+
+        :mod:`cfplatform.types` describes it, for a work item as ``WorkItemData``.
 
         Example:
             >>> item = next(client.get_work_items())
             >>> item.as_dict()["assetType"]
             'image'
         """
-        return copy.deepcopy(self._data)
+        return cast("Data", copy.deepcopy(self._data))
 
     def __repr__(self) -> str:
-        label = self._data.get(self._label)
+        label = self._value(self._label)
         shown = f" {self._label}={label!r}" if label is not None else ""
         return f"<{type(self).__name__} id={self.id!r}{shown}>"
 
@@ -103,22 +110,30 @@ class Resource:
             )
         return self._client
 
-    def _text(self, key: str) -> str | None:
+    def _value(self, key: str) -> Any:
+        """Return a field under the platform's name or, as in a listing that is a bare array, under ``snake_case``."""
         value = self._data.get(key)
+        return self._data.get(_snake_case(key)) if value is None else value
+
+    def _text(self, key: str) -> str | None:
+        value = self._value(key)
         return value if isinstance(value, str) else None
 
     def _integer(self, key: str) -> int | None:
-        value = self._data.get(key)
+        value = self._value(key)
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
             return int(value)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def _time(self, key: str) -> datetime | None:
+        return timestamps.parse_or_none(self._value(key))
 
     def _metadata(self) -> dict[str, Any]:
         value = self._data.get("metadata")
         return copy.deepcopy(value) if isinstance(value, dict) else {}
 
 
-class InProject(Resource):
+class InProject(Resource[Data]):
     """A resource that belongs to a project."""
 
     __slots__ = ()
@@ -136,12 +151,17 @@ class InProject(Resource):
     @property
     def created_at(self) -> datetime | None:
         """When it was created, with its time zone; ``None`` where the server sent no readable time."""
-        return timestamps.parse_or_none(self._data.get("createdAt"))
+        return self._time("createdAt")
 
     @property
     def metadata(self) -> dict[str, Any]:
         """A copy of the metadata object; empty if there is none."""
         return self._metadata()
+
+
+@functools.cache
+def _snake_case(key: str) -> str:
+    return re.sub("[A-Z]+", lambda capitals: f"_{capitals[0].lower()}", key)
 
 
 def table(caption: str, rows: Iterable[Sequence[Any]], header: Sequence[str] = ()) -> str:

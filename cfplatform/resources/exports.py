@@ -6,7 +6,6 @@ import os
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
-from .. import timestamps
 from .base import Resource, Text
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ..archives import ArchiveMember
+    from ..types import ExportData  # noqa: F401 - the class below names it in a text
     from .results import ExportDownloadOptions, WaitOptions
 
 
@@ -44,7 +44,7 @@ class ExportContent(Text):
     ASSET_METADATA = "ASSET_METADATA"
 
 
-class Export(Resource):
+class Export(Resource["ExportData"]):
     """An archive of the annotations of a space, created by the platform, with its last known state.
 
     Example:
@@ -62,7 +62,8 @@ class Export(Resource):
     @property
     def id(self) -> str:
         """The id."""
-        return str(self._data["exportId"] if "exportId" in self._data else self._data["id"])
+        own = self._value("exportId")
+        return str(self._data["id"] if own is None else own)
 
     @property
     def space_id(self) -> str | None:
@@ -97,7 +98,7 @@ class Export(Resource):
     @property
     def created_at(self) -> datetime | None:
         """When it was created, with its time zone; ``None`` where the server sent no readable time."""
-        return timestamps.parse_or_none(self._data.get("createdAt"))
+        return self._time("createdAt")
 
     @property
     def download_url(self) -> str | None:

@@ -6,7 +6,6 @@ import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast, overload
 
-from .. import timestamps
 from ..exceptions import DownloadError
 from .base import InProject, Resource, Text
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ..params import WorkItemFilters
+    from ..types import AnnotationData, BatchData, CocoDocument, WorkItemData  # noqa: F401 - classes below name them in a text
     from .results import DownloadOptions, DownloadResult, DownloadSummary, DrawOptions
 
 
@@ -28,7 +28,7 @@ class WorkItemStatus(Text):
     CLIENT_REVIEW = "CLIENT_REVIEW"
 
 
-class WorkItem(InProject):
+class WorkItem(InProject["WorkItemData"]):
     """One asset with its annotations.
 
     Example:
@@ -70,7 +70,7 @@ class WorkItem(InProject):
     @property
     def updated_at(self) -> datetime | None:
         """When it was last changed; a download fetches the item again when this moves."""
-        return timestamps.parse_or_none(self._data.get("updatedAt"))
+        return self._time("updatedAt")
 
     @property
     def revision(self) -> str | None:
@@ -89,7 +89,7 @@ class WorkItem(InProject):
         """
         return cast("Annotation", self._bound_client().get_annotation(self.id, self.listed_project_id))
 
-    def load(self) -> dict[str, Any]:
+    def load(self) -> CocoDocument:
         """Fetch and parse the COCO document, with ``info.asset_url`` set; nothing is written to disk.
 
         For many items, :meth:`Client.iter_annotations` does the same concurrently.
@@ -99,7 +99,7 @@ class WorkItem(InProject):
             ['annotations', 'categories', 'images', 'info', 'licenses']
         """
         _, document = next(self._bound_client().iter_annotations(items=[self], patience=0))
-        return cast("dict[str, Any]", document)
+        return cast("CocoDocument", document)
 
     def load_bytes(self) -> bytes:
         """Fetch the COCO document exactly as it is served; nothing is written to disk.
@@ -212,7 +212,7 @@ class WorkItem(InProject):
         return self
 
 
-class Batch(InProject):
+class Batch(InProject["BatchData"]):
     """A group of work items in a project, with its counts where the server sent them."""
 
     __slots__ = ()
@@ -261,7 +261,7 @@ class Batch(InProject):
             True
         """
         others: dict[str, Any] = {**filters}
-        listed = self._bound_client().get_work_items(self.listed_project_id, batch_ids=[self.id], **others)
+        listed = self._bound_client().get_work_items(self.listed_project_id, **self._own(), **others)
         return cast("Iterator[WorkItem]", listed)
 
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadSummary:
@@ -272,7 +272,11 @@ class Batch(InProject):
             0
         """
         download = self._bound_client().download_project
-        return cast("DownloadSummary", download(self.listed_project_id, destination, batch_ids=[self.id], **options))
+        return cast("DownloadSummary", download(self.listed_project_id, destination, **self._own(), **options))
+
+    def _own(self) -> dict[str, Any]:
+        # Names would add other batches: named here, they are refused by Python, as ids are.
+        return {"batch_ids": [self.id], "batch_names": None}
 
     def update(self, *, name: str) -> Self:
         """Rename the batch and update this object; return it. See :meth:`Client.update_batch`.
@@ -293,7 +297,7 @@ class Batch(InProject):
         return self
 
 
-class Annotation(Resource):
+class Annotation(Resource["AnnotationData"]):
     """The annotation of one work item: mainly the storage path of its COCO document."""
 
     __slots__ = ()

@@ -76,8 +76,8 @@ def request_body(
         body["projectIds"] = projects
     if batches:
         body["batchIds"] = [int(each) for each in batches]
-    (query,) = params.work_item_queries(params.WorkItemFilters(**dates))  # type: ignore[typeddict-item]
-    return {**body, **dict(query)}
+    chosen = params.selection(params.WorkItemFilters(**dates))  # type: ignore[typeddict-item]
+    return {**body, **dict(chosen.dates)}
 
 
 def _member(name: str, value: Any, kind: type[ExportFormat] | type[ExportContent]) -> str:
@@ -90,7 +90,7 @@ def _member(name: str, value: Any, kind: type[ExportFormat] | type[ExportContent
 def _ids(name: str, ids: Iterable[Any] | None, check: Callable[[str, Any], str], most: int) -> list[str]:
     if ids is None:
         return []
-    unique = params.unique_ids(name, ids, check)
+    unique = params.unique(name, ids, check)
     if not unique:
         raise InvalidParameterError(
             f"{name} is empty, which selects everything on the platform. Leave it out to select everything.",

@@ -22,6 +22,9 @@ MAX_EMPTY_PAGES = 1_000
 #: Statuses of a server that no longer knows a cursor.
 _CURSOR_REFUSED = (400, 410)
 
+#: The names of an id: exports have their own, in a bare array in snake case.
+_IDS = ("id", "exportId", "export_id")
+
 #: A total above this is not a plausible count of items; progress bars cannot show it either.
 MAX_TOTAL = 10**15
 
@@ -36,6 +39,8 @@ WORTH_A_THREAD = 0.005
 
 #: Fetches one page: takes the query, returns the parsed body.
 FetchPage = Callable[[Query], Any]
+#: Returns whether an item, as the server sent it, is wanted: a filter that the platform does not have.
+Keep = Callable[[dict[str, Any]], bool]
 #: Begins to fetch one page.
 BeginPage = Callable[[Query], Background[Any]]
 
@@ -166,8 +171,10 @@ def _at(query: Query, cursor: str | None) -> Query:
     return [*query, ("cursor", cursor), ("page", "NEXT")] if cursor else query
 
 
-def fresh(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Iterator[list[dict[str, Any]]]:
-    """Yield the new items of each page.
+def fresh(
+    pages: Iterable[dict[str, Any]], *, limit: int | None = None, keep: Keep | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the new items of each page: with ``keep`` those that it accepts, and ``limit`` counts only these.
 
     Neighbouring pages may overlap; an id is dropped if it was among the last 10 000, so memory stays bounded.
 
@@ -181,6 +188,8 @@ def fresh(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Itera
     count = 0
     for number, page in enumerate(pages, start=1):
         found, odd = _unseen(page["items"], seen)
+        if keep is not None:
+            found = list(filter(keep, found))
         if limit is not None and count + len(found) >= limit:
             yield found[: limit - count]
             return
@@ -192,9 +201,11 @@ def fresh(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Itera
             )
 
 
-def items(pages: Iterable[dict[str, Any]], *, limit: int | None = None) -> Iterator[dict[str, Any]]:
+def items(
+    pages: Iterable[dict[str, Any]], *, limit: int | None = None, keep: Keep | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield the items of pages one by one, each id once; otherwise as :func:`fresh`."""
-    for found in fresh(pages, limit=limit):
+    for found in fresh(pages, limit=limit, keep=keep):
         yield from found
 
 
@@ -241,7 +252,7 @@ def _unseen(entries: list[Any], seen: _Window) -> tuple[list[dict[str, Any]], in
         return entries, None
     found: list[dict[str, Any]] = []
     for index, entry in enumerate(entries):
-        key = entry.get("id", entry.get("exportId")) if isinstance(entry, dict) else None
+        key = next((entry[name] for name in _IDS if name in entry), None) if isinstance(entry, dict) else None
         # A fraction may have been rounded on its way through a parser, so it names nothing for certain.
         if key in (None, "") or isinstance(key, bool) or not isinstance(key, (str, int)):
             return found, index

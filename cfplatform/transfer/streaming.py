@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import documents
 from ..exceptions import CFPlatformError
@@ -12,6 +12,9 @@ from ..http import ObjectStream, Transport
 from ..resources import WorkItem
 from .memory import MemoryBudget
 from .steps import Job, Limits, Steps
+
+if TYPE_CHECKING:
+    from ..types import CocoDocument
 
 #: Maximum number of parsed documents that wait for the caller, per worker.
 HELD_PER_WORKER = 2
@@ -30,7 +33,7 @@ def parsed_documents(
     ordered: bool,
     on_error: Callable[[WorkItem, CFPlatformError], Any] | None,
     prefetch_bytes: int = PREFETCH_BYTES,
-) -> Iterator[tuple[WorkItem, dict[str, Any]]]:
+) -> Iterator[tuple[WorkItem, CocoDocument]]:
     """Yield each item with its parsed document; nothing touches the disk."""
 
     def receive(job: Job, stream: ObjectStream) -> None:

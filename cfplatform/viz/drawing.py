@@ -38,7 +38,7 @@ _KEPT_APART = 200
 
 
 def draw(
-    document: dict[str, Any],
+    document: Mapping[str, Any],
     picture: Picture = None,
     *,
     image_id: Any = None,

@@ -16,12 +16,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast, runtime_checkable
 from urllib.parse import urlsplit
 
 from .. import config, http, timestamps
 from ..exceptions import ConfigurationError
 from .keys import KEY_ID, MIN_AGE, FetchedKeys, is_signed, refused, signature_bytes, usable_keys
+
+if TYPE_CHECKING:
+    from ..types import WebhookEventData
 
 __all__ = ["MAX_BODY_BYTES", "Headers", "RecentDeliveries", "SeenDeliveries", "WebhookEvent", "WebhookVerifier"]
 
@@ -70,9 +73,9 @@ class WebhookEvent:
     delivery_id: str = field(repr=False)
     _body: dict[str, Any] = field(repr=False, compare=False)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> WebhookEventData:
         """Return a copy of the parsed body, with every field that the platform sent."""
-        return copy.deepcopy(self._body)
+        return cast("WebhookEventData", copy.deepcopy(self._body))
 
 
 @runtime_checkable

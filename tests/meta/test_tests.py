@@ -22,6 +22,7 @@ PUBLIC = {
     "pytest_plugin",
     "report",
     "sandbox",
+    "types",
     "viz",
     "webhooks",
 }

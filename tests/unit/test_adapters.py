@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as reference
 
-from cfplatform import InvalidParameterError
+from cfplatform import Client, InvalidParameterError
 from cfplatform.adapters import labels, live
 from cfplatform.adapters.labels import EntryList
 from cfplatform.coco.documents import Document, Entry, open_source
@@ -156,6 +156,22 @@ def test_each_item_is_in_one_share(ids, ranks, workers):
 def test_shares_are_about_equally_large():
     parts = [sum(live._belongs(f"item-{n}", [(1, 2), (own, 4)]) for n in range(8000)) for own in range(4)]
     assert min(parts) > 900
+
+
+def test_the_filters_of_a_live_stream_are_those_of_a_listing(sandbox, monkeypatch):
+    for name, value in sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    sandbox.rename_batch(1002, "Park")
+    sandbox.patch_work_item_json(12, {"metadata": {"camera": 7}})
+    filters = {"batch_names": ["Park"], "metadata": {"camera": 7}, "status": ["COMPLETED", "CLIENT_REVIEW"]}
+    stream = live.Live(Client, options={}, filters=filters)
+    for _ in range(2):
+        assert [item.id for item, _ in stream.share((0, 1))] == list(sandbox.work_item_ids(12, 13))
+    sent = [dict(request.query) for request in sandbox.requests if request.route == "work_items"]
+    assert {query["batchIds"] for query in sent} == {"1002"}
+    assert [query["status"] for query in sent] == ["COMPLETED", "CLIENT_REVIEW"] * 2
+    with pytest.raises(TypeError, match="Did you mean 'batch_names'"):
+        live.Live(Client, options={}, filters={"batch_name": ["Park"]})
 
 
 # --- Missing libraries ------------------------------------------------------------------------------------------------

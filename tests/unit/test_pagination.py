@@ -213,9 +213,20 @@ def test_an_item_without_id_is_an_error_that_names_its_place(item):
         next(items)
 
 
-def test_exports_are_recognised_by_their_own_id():
-    pages = [{"items": [{"exportId": "a"}, {"exportId": "b"}, {"exportId": "a"}]}]
-    assert [item["exportId"] for item in pagination.items(pages)] == ["a", "b"]
+@pytest.mark.parametrize("name", ["exportId", "export_id"])
+def test_exports_are_recognised_by_their_own_id(name):
+    pages = [{"items": [{name: "a"}, {name: "b"}, {name: "a"}]}]
+    assert [item[name] for item in pagination.items(pages)] == ["a", "b"]
+
+
+def test_a_limit_counts_only_what_is_kept_and_an_odd_item_is_still_an_error():
+    def kept(pages, limit):
+        return [item["id"] for item in pagination.items(iter(pages), limit=limit, keep=lambda item: item["id"] > 2)]
+
+    pages = [page([1, 2]), page([3, 1, 4]), page([4, 5]), {"items": [{"id": None}]}]
+    assert kept(pages, 3) == [3, 4, 5]
+    with pytest.raises(InvalidResponseError, match="Item 0 on page 4"):
+        kept(pages, 4)
 
 
 def test_large_numbers_stay_apart_as_ids():

@@ -31,11 +31,11 @@ def values(query, key):
 
 
 def test_without_filters_there_is_one_query_without_parameters():
-    assert params.work_item_queries({}) == [[]]
+    assert params.selection({}).queries() == [[]]
 
 
 def test_filters_have_the_names_of_the_platform():
-    queries = params.work_item_queries(
+    chosen = params.selection(
         {
             "batch_ids": [1001, "1002"],
             "work_item_ids": [ITEM, uuid.UUID(ITEM)],
@@ -44,7 +44,7 @@ def test_filters_have_the_names_of_the_platform():
             "updated_at_to": "2026-07-27T21:00:00Z",
         }
     )
-    assert queries == [
+    assert chosen.queries() == [
         [
             ("batchIds", "1001"),
             ("batchIds", "1002"),
@@ -57,7 +57,7 @@ def test_filters_have_the_names_of_the_platform():
 
 
 def test_status_of_the_enum_is_sent_as_its_value():
-    (query,) = params.work_item_queries({"status": WorkItemStatus.CLIENT_REVIEW})
+    (query,) = params.selection({"status": WorkItemStatus.CLIENT_REVIEW}).queries()
     assert query == [("status", "CLIENT_REVIEW")]
     assert type(query[0][1]) is str
 
@@ -65,17 +65,65 @@ def test_status_of_the_enum_is_sent_as_its_value():
 @pytest.mark.parametrize("name", ["batch_ids", "work_item_ids"])
 @pytest.mark.parametrize("empty", [[], (), set(), iter([])], ids=["list", "tuple", "set", "iterator"])
 def test_an_empty_list_of_ids_selects_nothing(name, empty):
-    assert params.work_item_queries({name: empty}) == []
+    assert params.selection({name: empty}).queries() == []
+
+
+@pytest.mark.parametrize("name", ["batch_names", "status"])
+@pytest.mark.parametrize("empty", [[], (), set(), iter([])], ids=["list", "tuple", "set", "iterator"])
+def test_an_empty_list_of_names_or_statuses_selects_nothing(name, empty):
+    assert params.selection({name: empty}).queries() == []
+
+
+def test_batches_by_id_and_by_name_are_united():
+    chosen = params.selection({"batch_ids": [1001, 1002], "batch_names": iter(["Street", "Street"])})
+    assert chosen.batch_names == ["Street"]
+    assert chosen.queries(["1002", "1003"]) == [[("batchIds", "1001"), ("batchIds", "1002"), ("batchIds", "1003")]]
+
+
+def test_each_status_is_a_query_of_its_own():
+    statuses = [WorkItemStatus.COMPLETED, " CLIENT_REVIEW ", "COMPLETED"]
+    queries = params.selection({"batch_ids": range(101), "status": statuses}).queries()
+    assert [values(query, "status") for query in queries] == [["COMPLETED"], ["CLIENT_REVIEW"]] * 2
+    assert [len(values(query, "batchIds")) for query in queries] == [100, 100, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "matches"),
+    [
+        ({"a": 1}, {"a": 1, "b": 2}, True),
+        ({"a": 1}, {"a": 1.0}, True),
+        ({"a": 1}, {"a": "1"}, False),
+        ({"a": 1}, {"a": True}, False),
+        ({"a": True}, {"a": 1}, False),
+        ({"a": [0, {"b": 1}]}, {"a": [0, {"b": 1}]}, True),
+        ({"a": [0, {"b": 1}]}, {"a": [False, {"b": 1}]}, False),
+        ({"a": [0, {"b": 1}]}, {"a": [0, {"b": True}]}, False),
+        ({"a": [1]}, {"a": [1, 2]}, False),
+        ({"a": (1, 2)}, {"a": [1, 2]}, True),
+        ({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}}, False),
+        ({"a": WorkItemStatus.COMPLETED}, {"a": "COMPLETED"}, True),
+        ({"a": None}, {"a": None}, True),
+        ({"a": None}, {}, False),
+        ({"a": None}, None, False),
+        ({"a": 1}, [], False),
+        ({"a": 1, "b": 2}, {"a": 1}, False),
+        ({"a": 1, "b": 2}, {"a": 1, "b": 2}, True),
+    ],
+)
+def test_metadata_is_compared_as_json(wanted, found, matches):
+    chosen = params.selection({"metadata": wanted})
+    assert chosen.keep({"id": "x", "metadata": found}) is matches
+    assert chosen.queries() == [[]]
 
 
 def test_an_empty_list_beside_a_full_one_selects_nothing():
-    assert params.work_item_queries({"batch_ids": [1], "work_item_ids": []}) == []
+    assert params.selection({"batch_ids": [1], "work_item_ids": []}).queries() == []
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (100, [100]), (101, [100, 1]), (250, [100, 100, 50])])
 def test_many_batch_ids_are_split_without_duplicates(count, sizes):
     ids = list(range(1, count + 1))
-    queries = params.work_item_queries({"batch_ids": [*ids, *ids, *map(str, ids)], "status": "COMPLETED"})
+    queries = params.selection({"batch_ids": [*ids, *ids, *map(str, ids)], "status": "COMPLETED"}).queries()
     groups = [values(query, "batchIds") for query in queries]
     assert [len(group) for group in groups] == sizes
     assert list(itertools.chain(*groups)) == [str(number) for number in ids]
@@ -83,7 +131,7 @@ def test_many_batch_ids_are_split_without_duplicates(count, sizes):
 
 
 def test_two_long_lists_are_combined_in_every_way():
-    queries = params.work_item_queries({"batch_ids": range(101), "work_item_ids": (f"item-{n}" for n in range(201))})
+    queries = params.selection({"batch_ids": range(101), "work_item_ids": (f"item-{n}" for n in range(201))}).queries()
     pairs = {
         pair for query in queries for pair in itertools.product(values(query, "batchIds"), values(query, "workItemIDs"))
     }
@@ -123,6 +171,20 @@ def test_two_long_lists_are_combined_in_every_way():
         ({"status": ""}, "status must be a string"),
         ({"status": " "}, "status must be a string"),
         ({"status": 5}, "status must be a string"),
+        ({"status": [""]}, "status must be a string"),
+        ({"status": ["COMPLETED", None]}, "status must be a string"),
+        ({"status": b"COMPLETED"}, "status must be a string"),
+        ({"status": {"COMPLETED": 1}}, "status must be a string"),
+        ({"batch_names": "Street"}, r"write batch_names=\["),
+        ({"batch_names": {"Street": 1}}, "batch_names must be a list of names, not dict"),
+        ({"batch_names": 5}, "batch_names must be a list of names, not int"),
+        ({"batch_names": ["Street", " "]}, "batch_names: ' ' is not a name"),
+        ({"batch_names": [1001]}, "batch_names: 1001 is not a name"),
+        ({"metadata": "e1"}, "metadata must be a mapping, not str"),
+        ({"metadata": [("a", 1)]}, "metadata must be a mapping, not list"),
+        ({"metadata": {}}, "metadata is empty"),
+        ({"metadata": {1: "a"}}, "the key 1 is not a string"),
+        ({"metadata": {"a": {1, 2}}}, "metadata cannot be sent as JSON"),
         ({"created_at_from": datetime(2026, 7, 11)}, "created_at_from.* has no time zone"),
         ({"created_at_to": "2026-07-11T11:52:37"}, "created_at_to.* has no time zone"),
         ({"created_at_to": date(2026, 7, 11)}, "not date"),
@@ -143,14 +205,14 @@ def test_two_long_lists_are_combined_in_every_way():
 )
 def test_a_wrong_filter_is_refused_with_its_name(filters, says):
     with pytest.raises(InvalidParameterError, match=says) as caught:
-        params.work_item_queries(filters)
+        params.selection(filters)
     assert isinstance(caught.value, ValueError)
     assert len(str(caught.value)) < 700
 
 
 def test_equal_limits_of_a_period_are_allowed():
     later_spelling = MOMENT.astimezone(timezone.utc)
-    (query,) = params.work_item_queries({"created_at_from": MOMENT, "created_at_to": later_spelling})
+    (query,) = params.selection({"created_at_from": MOMENT, "created_at_to": later_spelling}).queries()
     assert [key for key, _ in query] == ["createdAtFrom", "createdAtTo"]
 
 
@@ -234,7 +296,8 @@ def test_a_cursor_is_kept_as_it_is(value):
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("batch_id", "Did you mean 'batch_ids'?"), ("zzz", "It takes batch_ids, work_item_ids, status")]
+    ("name", "hint"),
+    [("batch_id", "Did you mean 'batch_ids'?"), ("zzz", "It takes batch_ids, batch_names, work_item_ids, status")],
 )
 def test_an_unknown_keyword_is_refused_as_python_does_and_with_a_hint(name, hint):
     with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
