@@ -5,12 +5,14 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import re
 import subprocess
 import sys
 import textwrap
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,16 @@ PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
 PROCESS = re.compile(r"__main__|basicConfig|\.instrument\(")
 MOCKS = re.compile(r"^import (responses|requests_mock)$", re.MULTILINE)
 BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:(?:    .*)?\n)+)", re.MULTILINE)
+TABLE = re.compile(r"^\.\. list-table::\n((?:(?:   .*)?\n)+)", re.MULTILINE)
+#: Rows with one of these are left out.
+PENDING: list[str] = [
+    "client.create_work_items(",
+    "exist_ok=True",
+    "batch_names=",
+    "status=[",
+    "get_work_items(metadata=",
+    "get_batches(created_at_from=",
+]
 
 
 def blocks():
@@ -66,10 +78,49 @@ def test_the_readme_has_a_block_for_each_promised_task():
     assert len(BLOCK.findall(PAGES[0].read_text(encoding="utf-8"))) == 10
 
 
+# --- Tables that show calls ------------------------------------------------------------------------------------------
+
+
+def tables():
+    for page in PAGES:
+        for number, match in enumerate(TABLE.finditer(page.read_text(encoding="utf-8")), start=1):
+            if code := "\n".join(re.findall(r">>> .*", match[1])):
+                yield pytest.param(match[1], id=f"{page.name}-{number}", marks=needed(code))
+
+
+@pytest.mark.parametrize("table", list(tables()))
+def test_rows_of_tables_run(make_sandbox, tmp_path, monkeypatch, table):
+    sandbox = make_sandbox(items=20, batches=2, batch_names=["Street", "Harbour"])
+    for name, value in sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    Path("street.png").write_bytes(sandbox.asset(0))
+    names = {name: getattr(cfplatform, name) for name in cfplatform.__all__}
+    names.update({name: getattr(sandbox, name) for name in ("api_key", "base_url", "project_id", "space_id")})
+    names["body"] = json.dumps(
+        {"workItemID": "1", "status": "COMPLETED", "deliveredAt": datetime.now(timezone.utc).isoformat()}
+    ).encode()
+    names["headers"] = sandbox.sign_webhook(names["body"])
+    examples = []
+    for row in re.split(r"^   \* - ", table, flags=re.MULTILINE)[2:]:
+        if any(words in row for words in PENDING):
+            continue
+        found = doctest.DocTestParser().get_examples(re.sub(r"^( +)- >>>", r"\1  >>>", row, flags=re.MULTILINE))
+        # Each row shows a result, or that there is no such thing.
+        assert any(example.want for example in found) != ("No equivalent" in row), row
+        examples += found
+    output = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    test = doctest.DocTest(examples, names, "table", None, 0, None)
+    runner.run(test, out=output.append, clear_globs=False)
+    test.globs["client"].close()
+    assert runner.failures == 0, "".join(output)
+
+
 def docstrings():
     finder = doctest.DocTestFinder(exclude_empty=True)
     for info in pkgutil.walk_packages(cfplatform.__path__, "cfplatform."):
-        if info.name.endswith("__main__") or missing(info.name):
+        if info.name.endswith("__main__") or "__pyinstaller" in info.name or missing(info.name):
             continue
         module = importlib.import_module(info.name)
         for example in finder.find(module, info.name):

@@ -44,7 +44,7 @@ def modules_after(statement):
 
 
 #: What needs an extra.
-EXTRAS = {"__main__", "adapters", "cli", "pytest_plugin", "report", "sandbox", "viz"}
+EXTRAS = {"__main__", "__pyinstaller", "adapters", "cli", "pytest_plugin", "report", "sandbox", "viz"}
 
 
 def modules():

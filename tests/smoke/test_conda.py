@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
+import importlib
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -56,18 +59,53 @@ def package(archives, tmp_path_factory):
     }
 
 
-def test_the_recipe_says_what_setup_cfg_says():
+@pytest.fixture
+def recipe():
+    """The recipe as conda reads it."""
     text = (ROOT / "conda.recipe" / "meta.yaml").read_text(encoding="utf-8")
-    recipe = yaml.safe_load(jinja2.Environment(autoescape=False).from_string(text).render(PYTHON="python"))  # noqa: S701
+    return yaml.safe_load(jinja2.Environment(autoescape=False).from_string(text).render(PYTHON="python"))  # noqa: S701
+
+
+def test_the_recipe_says_what_setup_cfg_says(recipe):
     assert str(recipe["package"]["version"]) == cfplatform.__version__
     assert recipe["package"]["name"] == SETUP["metadata"]["name"]
     assert {normal(each) for each in recipe["requirements"]["run"]} == {normal(each) for each in RUN}
-    python = normal("python" + SETUP["options"]["python_requires"])
-    assert python in {normal(each) for each in recipe["requirements"]["host"] if each.startswith("python")}
-    assert recipe["build"]["noarch"] == "python"
+    needed = re.search(r"^requires = (.*)$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    for line in ast.literal_eval(needed):
+        assert line.replace(">=", " >=") in recipe["requirements"]["host"]
     assert recipe["build"]["entry_points"] == [SETUP["options.entry_points"]["console_scripts"].strip()]
     assert recipe["about"]["license"] == SETUP["metadata"]["license_expression"]
     assert recipe["about"]["summary"] == SETUP["metadata"]["description"]
+
+
+def test_the_recipe_keeps_the_rules_of_conda_forge(recipe):
+    """Those of CFEP 25 and of its linter that concern this recipe."""
+    order = ["package", "source", "build", "requirements", "test", "about", "extra"]
+    assert list(recipe) == [name for name in order if name in recipe]
+    assert (recipe["build"]["noarch"], recipe["build"]["number"]) == ("python", 0)
+    for option in ("-m pip install .", "--no-deps", "--no-build-isolation"):
+        assert option in recipe["build"]["script"]
+    # The oldest Python is the one to build and to test with.
+    oldest = SETUP["options"]["python_requires"].removeprefix(">=")
+    for section in (recipe["requirements"]["host"], recipe["test"]["requires"]):
+        assert f"python {oldest}" in section
+    assert f"python >={oldest}" in recipe["requirements"]["run"]
+    # A single space between name and bounds, and none in the bounds.
+    for section in (*recipe["requirements"].values(), recipe["test"]["requires"]):
+        assert all(re.fullmatch(r"[a-z0-9_-]+( [<>=.,0-9]+)?", each) for each in section)
+    assert (ROOT / recipe["about"]["license_file"]).is_file()
+    # Nobody maintains it before somebody said so.
+    assert "extra" not in recipe
+
+
+def test_the_recipe_tests_what_it_installs(recipe):
+    assert "cfplatform" in recipe["test"]["imports"]
+    for module in recipe["test"]["imports"]:
+        importlib.import_module(module)
+    assert recipe["test"]["commands"] == ["pip check", "cfplatform --version"]
+    # What the command needs, with the bounds of its extra.
+    for line in SETUP["options.extras_require"]["cli"].split():
+        assert normal(line) in {normal(each) for each in recipe["test"]["requires"] if ">" in each}
 
 
 def test_its_metadata(package):

@@ -1,0 +1,31 @@
+"""Run by PyInstaller when it freezes an application: adds what the analysis of imports does not find."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+
+from packaging.requirements import Requirement
+from PyInstaller.utils.hooks import collect_data_files, copy_metadata  # pyright: ignore[reportMissingModuleSource]
+
+import cfplatform
+
+#: What commands use. The adapters' libraries are bundled, and needed, only if the application imports an adapter.
+EXTRAS = ("cli", "fsspec", "progress", "sandbox")
+
+#: Imported by name, at their first use.
+hiddenimports = [f"cfplatform.{module}" for module in sorted({*cfplatform._LATER.values()})]
+
+# The templates of reports, and the style sheets of their charts.
+datas = collect_data_files("cfplatform")
+if importlib.util.find_spec("pygal"):
+    datas += collect_data_files("pygal")
+
+# ``cfplatform doctor`` reports versions.
+datas += copy_metadata("cfplatform")
+for line in importlib.metadata.requires("cfplatform") or ():
+    requirement = Requirement(line)
+    if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in EXTRAS):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            datas += copy_metadata(requirement.name)
