@@ -433,6 +433,13 @@ class RetryPolicy(Retry):
         changed.attempts = self.attempts
         return changed
 
+    def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
+        """Return whether a status is repeated; in a run 429 is for every method, since nothing was done."""
+        is_limited = status_code == http.HTTPStatus.TOO_MANY_REQUESTS
+        if is_limited and self.attempts is not None and self.attempts.run.patience > 0:
+            return True
+        return super().is_retry(method, status_code, has_retry_after)
+
     def increment(
         self,
         method: str | None = None,
