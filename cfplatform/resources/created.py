@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..exceptions import CFPlatformError
+from ..exceptions import CFPlatformError, blank
 from .base import table
 from .results import File, UploadedFile, file_name, plain
 from .work_items import WorkItem
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CreateResult:
     """The result of one asset.
 
@@ -29,6 +29,10 @@ class CreateResult:
     uploaded: UploadedFile | None = None
     error: CFPlatformError | None = None
     existed: bool = False
+
+    def __repr__(self) -> str:
+        # The query of a URL may be a signature.
+        return blank(f"CreateResult({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})")
 
     @property
     def ok(self) -> bool:
