@@ -1249,7 +1249,8 @@ class Client:
             pages = self._pages(path, params.work_item_queries(filters), prefetch=False, run=run)
             return self._resources(WorkItem, pages, project)
 
-        return creating.Items(post, listed, batch_id)
+        # A run outlasts an outage, and some requests more may be lost in it.
+        return creating.Items(post, listed, batch_id, http.DEFAULT_RETRIES if run.patience else 1)
 
     def create_batch(self, name: str, project_id: Id | None = None, *, exist_ok: bool = False) -> Batch:
         """Create a batch.

@@ -238,15 +238,19 @@ class Attempts:
             self.failed()
         # An attempt may have waited for a server that is silent.
         self._waited += min(time.monotonic() - self._sent_at, sum(self._timeout) + LATE)
-        if self.is_probe:
-            self.is_probe = False
-            self.breaker.end_probe(False)
-        if self.breaker.opens(self._failing_since, is_essential=self._is_essential):
+        if self.end():
             self._wait_for_recovery()
             if self.is_probe or self._began_in_outage:
                 self.begin_again()
                 return True
         return False
+
+    def end(self) -> bool:
+        """Record that the attempts end with a failure; return whether that is an outage, which others wait for."""
+        if self.is_probe:
+            self.is_probe = False
+            self.breaker.end_probe(False)
+        return self._can_wait and self.breaker.opens(self._failing_since, is_essential=self._is_essential)
 
     def is_transient(self, failure: CFPlatformError) -> bool:
         """Return whether the same request may succeed the next time, judged by the status."""

@@ -54,5 +54,5 @@ class CreateResult:
         return plain({**vars(self), "asset": asset, "item": item, "uploaded": uploaded})
 
     def _repr_html_(self) -> str:
-        rows = [("asset", self.asset), ("item", self.item and self.item.id), ("error", self.error)]
+        rows = [("asset", blank(str(self.asset))), ("item", self.item and self.item.id), ("error", self.error)]
         return table(type(self).__name__, rows)

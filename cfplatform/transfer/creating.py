@@ -60,6 +60,7 @@ class Items:
         post: Sends a request for an item.
         listed: Yields the items of the project, or of the batch, that were created since then.
         batch_id: The batch of the items.
+        repeats: How often a request may be repeated whose response was lost.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class Items:
         post: Callable[[dict[str, Any]], WorkItem],
         listed: Callable[[datetime], Iterable[WorkItem]],
         batch_id: int | None,
+        repeats: int,
     ) -> None:
         self._post = post
         self._listed = listed
         self._batch = {} if batch_id is None else {"batchId": batch_id}
+        self._repeats = repeats
         #: Which request an item belongs to.
         self._owners: dict[str, object] = {}
         self._lock = threading.Lock()
@@ -99,7 +102,7 @@ class Items:
                 if self._owners.setdefault(item.id, wanted) is wanted:
                     return item
 
-        return Once(post, lambda: self._find(wanted)).send(), False
+        return Once(post, lambda: self._find(wanted), self._repeats).send(), False
 
     def _find(self, wanted: _Wanted) -> WorkItem | None:
         """Search an item; one listing serves all that wait for it."""

@@ -26,19 +26,21 @@ T = TypeVar("T")
 
 
 class Once(Generic[T]):
-    """A POST that creates something. After a lost response it is searched, and the POST is repeated once.
+    """A POST that creates something. After a lost response it is searched, and the POST is repeated.
 
     Args:
         post: Sends the request.
         find: Returns what it created, or ``None``.
+        repeats: How often it may be repeated.
 
     Attributes:
         was_lost: Whether a response was lost.
     """
 
-    def __init__(self, post: Callable[[], T], find: Callable[[], T | None]) -> None:
+    def __init__(self, post: Callable[[], T], find: Callable[[], T | None], repeats: int = 1) -> None:
         self._post = post
         self._find = find
+        self._repeats = repeats
         self.was_lost = False
 
     def send(self) -> T:
@@ -57,9 +59,10 @@ class Once(Generic[T]):
                 found = self._search(problem)
                 if found is not None:
                     return found
-            if self.was_lost or is_refused:
+            if is_refused or not self._repeats:
                 raise problem
             self.was_lost = True
+            self._repeats -= 1
 
     def _search(self, problem: CFPlatformError) -> T | None:
         try:
