@@ -1118,9 +1118,9 @@ class Client:
         if not upload:
             if not is_stored and isinstance(given, (str, os.PathLike)) and os.path.isfile(given):
                 raise InvalidParameterError(
-                    f"asset_url: {shown(os.fspath(given))} is a local file.",
+                    f"asset_url: {shown(os.fspath(given))} is a local file. Pass upload=True to upload it first, or "
+                    "what upload_file() returns for it.",
                     parameter="asset_url",
-                    hint="Pass upload=True to upload it first, or what upload_file() returns for it.",
                 )
             given = params.text("asset_url", given)
         body = _item_fields(asset_type)

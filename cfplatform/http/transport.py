@@ -252,7 +252,7 @@ class Transport:
 
     def post_json(self, path: str, content: Any, *, is_repeatable: bool = False, run: Run = SINGLE) -> Any:
         """POST and parse; repeated after a failure only if the caller declares it idempotent."""
-        options = {"policy": self._repeating} if is_repeatable else {"route": f"POST {_route(path)}"}
+        options: dict[str, Any] = {"policy": self._repeating} if is_repeatable else {"route": f"POST {_route(path)}"}
         sent, kind = arguments.body(content)
         call = self._call("POST", path, None, sent, kind, run=run, is_essential=True, **options)
         return call.perform(self._parse)

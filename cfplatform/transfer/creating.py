@@ -297,6 +297,6 @@ class Creator(Uploader[_Asset]):
         self._pool.finish(job)
 
     def _concerns_all(self, job: _Asset, error: CFPlatformError) -> bool:
-        if not job.asset_url:
-            return super()._concerns_all(job, error)
-        return isinstance(error, _OF_ALL) or error.status_code == 405
+        if job.asset_url:
+            return isinstance(error, _OF_ALL) or error.status_code == 405
+        return isinstance(error, DestinationError) or super()._concerns_all(job, error)

@@ -19,6 +19,7 @@ from typing_extensions import Self
 
 from ..destination import local, locks
 from ..exceptions import InvalidParameterError, shown
+from ..http import Interrupted
 
 _HEADER = b'{"journal": "cfplatform work items", "version": 1}\n'
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
@@ -52,6 +53,7 @@ class Journal:
         self._lock = threading.Lock()
         self._known: dict[str, dict[str, Any]] = {}
         self._seen: Counter[str] = Counter()
+        self._is_broken = False
         self._descriptor: int | None = None
         problem: Exception | None = None
         try:
@@ -97,8 +99,13 @@ class Journal:
     def append(self, line: dict[str, Any]) -> None:
         """Write a line."""
         with self._lock:
+            if self._is_broken:
+                # The run ends, and nothing may follow a line that is there in part.
+                raise Interrupted
             if self._descriptor is not None:
+                self._is_broken = True
                 self._write(self._descriptor, json.dumps(line).encode() + b"\n")
+                self._is_broken = False
 
     def _write(self, descriptor: int, line: bytes) -> None:
         try:

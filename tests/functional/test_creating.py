@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -257,7 +259,7 @@ def test_results_are_plain_data_and_show_no_signature(client, files):
         assert data["item"] == (result.item.as_dict() if result.ok else None)
         assert data["uploaded"] == (result.uploaded.as_dict() if result.uploaded else None)
         assert (data["error_type"], data["existed"]) == (None if result.ok else "UploadError", False)
-        assert "abcdef0123" not in repr(result) + result._repr_html_()
+        assert "abcdef0123" not in repr(result)
     assert CreateResult("a").ok
 
 
@@ -528,6 +530,30 @@ def test_one_run_at_a_time_uses_a_journal(client, sandbox, files, journal):
     results.close()
     assert len(list(client.create_work_items(files, journal=journal))) == 12
     assert client.get_work_items_count() == 20 + 12
+
+
+FULL = """
+import resource
+from cfplatform import Client, DestinationError
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+with Client() as client:
+    try:
+        list(client.create_work_items((f"https://example.com/{n}" for n in range(60)), journal="journal"))
+    except DestinationError as error:
+        print(error.errno, error)
+"""
+
+
+def test_a_full_disk_ends_the_run_and_nothing_is_created_twice(sandbox, client, tmp_path):
+    pytest.importorskip("resource")
+    script = [sys.executable, "-c", FULL]
+    done = subprocess.run(script, cwd=tmp_path, env=environment(sandbox), capture_output=True, text=True, check=True)
+    assert re.match(rf"{errno.EFBIG} journal: 'journal' cannot be written: File too large\. ", done.stdout)
+    before = len(sent(sandbox, "POST"))
+    assert 0 < before < 60
+    urls = [f"https://example.com/{number}" for number in range(60)]
+    assert all(result.ok for result in client.create_work_items(urls, journal=tmp_path / "journal"))
+    assert sorted(body["assetUrl"] for body in bodies(sandbox)) == sorted(urls)
 
 
 SCRIPT = """
