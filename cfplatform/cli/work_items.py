@@ -221,7 +221,8 @@ def create(
         raise click.UsageError("--batch and --batch-name exclude each other.")
     batch = batch_id if batch_name is None else batch_name
     with opened(output, connection, max_workers=max_workers, patience=patience) as client:
-        if len(asset_url) > 1 or os.path.exists(asset_url[0]):
+        first, *others = asset_url
+        if others or os.path.exists(first):
             assets = [found for given in asset_url for found in _assets(given)]
             results = client.create_work_items(
                 assets,
@@ -234,7 +235,7 @@ def create(
             return _show_created(output, results, assets)
         if isinstance(batch, str):
             batch = client.create_batch(batch, exist_ok=True).id
-        show(output, client.create_work_item(*asset_url, asset_type=asset_type, batch_id=batch, metadata=metadata))
+        show(output, client.create_work_item(first, asset_type=asset_type, batch_id=batch, metadata=metadata))
         return 0
 
 
