@@ -32,7 +32,7 @@ from .once import Once, earliest
 from .steps import sign
 from .uploads import Job, Uploader
 
-#: Errors that would meet every other work item too.
+#: Errors that every other work item would have too.
 _OF_ALL = (OutageError, DestinationError, AuthenticationError, PermissionDeniedError, NotFoundError)
 
 
@@ -151,7 +151,7 @@ class Creator(Uploader[_Asset]):
 
     Args:
         args: As for the uploader.
-        check_space: Raises if there is no space, once the first file is to be uploaded.
+        check_space: Raises if there is no space; called for each file.
         begin: Returns what creates the items, once the first one is needed.
         make: Returns an item from its fields.
         scope: Base URL, project and batch: what an entry of the journal is about, besides the asset.
@@ -189,7 +189,7 @@ class Creator(Uploader[_Asset]):
             yield from self.run(map(self._prepared, assets), total, _Asset.result)
 
     def _prepared(self, asset: Any) -> _Asset:
-        """Return the job of an asset, with what the journal knows; raise what would meet every asset."""
+        """Return the job of an asset, with what the journal knows; raise errors that every asset would have."""
         job = _Asset(asset)
         try:
             self._prepare(job)

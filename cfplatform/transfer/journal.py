@@ -26,7 +26,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | get
 
 
 class Entry:
-    """What is known of one asset, and the journal that records more; without one it is only remembered."""
+    """What is known of one asset. More is recorded in the journal, if there is one."""
 
     def __init__(self, journal: Journal | None = None, key: str = "", known: dict[str, Any] | None = None) -> None:
         self._journal = journal

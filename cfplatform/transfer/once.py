@@ -44,7 +44,7 @@ class Once(Generic[T]):
         self.was_lost = False
 
     def send(self) -> T:
-        """Send it; may be called again after a conflict."""
+        """Send it; can be called again after a ``ConflictError``."""
         while True:
             try:
                 return self._post()
@@ -54,7 +54,7 @@ class Once(Generic[T]):
             except (*_LOST, ConflictError) as error:
                 problem: CFPlatformError = error.with_traceback(None)
             is_refused = isinstance(problem, ConflictError)
-            # After a loss, a conflict may be with what the first request created.
+            # After a loss, the first request may be the cause of a conflict.
             if self.was_lost or not is_refused:
                 found = self._search(problem)
                 if found is not None:

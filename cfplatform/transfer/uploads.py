@@ -54,7 +54,7 @@ J = TypeVar("J", bound="Job")
 class Job:
     """A file on its way."""
 
-    #: What reporters are told of one that is finished.
+    #: The outcome that a reporter gets for a finished job.
     outcome = "uploaded"
 
     def __init__(self, file: Any) -> None:
