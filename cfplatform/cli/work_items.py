@@ -224,6 +224,8 @@ def create(
         first, *others = asset_url
         if others or os.path.exists(first):
             assets = [found for given in asset_url for found in _assets(given)]
+            if not assets:
+                raise click.UsageError(f"There are no files in {', '.join(map(repr, asset_url))}.")
             results = client.create_work_items(
                 assets,
                 batch=batch,

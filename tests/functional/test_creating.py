@@ -651,6 +651,9 @@ def test_the_command_says_why_it_ended(sandbox, tmp_path, files):
     assert "batch 999 not found" in done.stderr
     done = run("work-items", "create", "images", "--journal", "images", sandbox=sandbox, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "Error: --journal: 'images' cannot be opened: Is a directory.\n")
+    (tmp_path / "empty").mkdir()
+    done = run("work-items", "create", "empty", sandbox=sandbox, cwd=tmp_path)
+    assert (done.returncode, "There are no files in 'empty'." in done.stderr) == (2, True)
     done = run("work-items", "create", "images", sandbox=sandbox, cwd=tmp_path, CF_SPACE_ID=None)
     assert done.returncode == 2
     assert done.stderr.endswith("Error: No space. Pass --space-id or set CF_SPACE_ID.\n")
