@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .client import Client
     from .params import WorkItemFilters
     from .progress import ProgressReporter
+    from .resources.created import CreateResult
     from .resources.results import (
         DownloadedItem,
         DownloadOptions,
@@ -73,6 +74,7 @@ __all__ = [
     "Client",
     "ConfigurationError",
     "ConflictError",
+    "CreateResult",
     "DestinationBusyError",
     "DestinationError",
     "DownloadError",
@@ -118,6 +120,7 @@ logging.getLogger("cfplatform").addHandler(logging.NullHandler())
 #: every test run, and what a script that only lists items does not need.
 _LATER = {
     "Client": "client",
+    "CreateResult": "resources.created",
     "DownloadOptions": "resources.results",
     "DownloadResult": "resources.results",
     "DownloadSummary": "resources.results",

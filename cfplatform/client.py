@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, Union, cast
 
 from . import config, http, params
 from .exceptions import (
-    APIError,
     CFPlatformError,
     ConfigurationError,
+    ConflictError,
     InvalidParameterError,
     InvalidResponseError,
     NotFoundError,
@@ -27,6 +27,7 @@ from .transfer import pagination
 
 if TYPE_CHECKING:
     import uuid
+    from datetime import datetime
     from pathlib import Path
 
     import requests
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from . import progress as _progress
     from .archives import ArchiveMember
+    from .resources.created import CreateResult
     from .resources.results import (
         DownloadOptions,
         DownloadResult,
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
         UploadResult,
         WaitOptions,
     )
-    from .transfer import downloads, exports
+    from .transfer import creating, downloads, exports
     from .types import CocoDocument, Page
 
 #: The id of a project, space or work item.
@@ -58,6 +60,7 @@ PathLike = str | os.PathLike[str]
 R = TypeVar("R", bound=Resource[Any])
 #: Maximum number of batch names that an error lists.
 _FEW = 10
+_NO_SUCH_CALL = "Or the platform has no such call: it is provisional, no published source shows it."
 _TAKEN = {"parameter": "name", "hint": "get_batch(name=...) finds the batch that has it."}
 
 
@@ -950,7 +953,7 @@ class Client:
 
         checked = uploads.check_files(files)
         self._calls.ensure_open()
-        uploader = uploads.Uploader(
+        uploader: uploads.Uploader[uploads.Job] = uploads.Uploader(
             self._calls,
             _required("space_id", self._space(space_id)),
             content_type=uploads.check_content_type(content_type),
@@ -958,7 +961,8 @@ class Client:
             patience=self._run_patience(patience),
             reporter=reporter(progress),
         )
-        return uploader.run(checked, len(files) if isinstance(files, Sized) else None)
+        total = len(files) if isinstance(files, Sized) else None
+        return uploader.run(map(uploads.Job, checked), total, uploads.upload_result)
 
     # --- Exports --------------------------------------------------------------------------------------------------
 
@@ -1143,20 +1147,22 @@ class Client:
 
     def create_work_item(
         self,
-        asset_url: str | UploadedFile,
+        asset_url: File | UploadedFile,
         project_id: Id | None = None,
         *,
         asset_type: str | None = None,
         batch_id: int | None = None,
         metadata: Mapping[str, Any] | None = None,
+        upload: bool = False,
     ) -> WorkItem:
         """Create a work item: one asset to be labelled.
 
         Provisional: no published source documents this call. It is assumed to be a POST to the path of the listing.
         If the platform does not support it, the error says so.
 
-        The request is not repeated once the platform may have seen it, because it would create the item twice. After
-        an :class:`~cfplatform.APITimeoutError` or :class:`~cfplatform.APIConnectionError` check whether it exists.
+        The item is not created twice. If the response is lost (a broken connection or a 5xx), the items created since
+        then are listed, and the request is repeated once if none of them has this asset. For a URL that you use
+        several times, an ``externalId`` in the metadata distinguishes the items.
 
         Args:
             asset_url: What :meth:`upload_file` returned, its ``path``, or a URL that the platform can read.
@@ -1164,6 +1170,8 @@ class Client:
             batch_id: The batch; none if omitted.
             metadata: A mapping that JSON can hold, up to 100 levels deep. ``callbackUrl`` is the URL for webhooks
                 about this item.
+            upload: ``asset_url`` is a local file, a path or a binary file object: upload it first, to the client's
+                space. Without it a local file is refused.
 
         Raises:
             NotFoundError: If there is no such project or batch, or no such call.
@@ -1177,42 +1185,182 @@ class Client:
         """
         from .resources.results import UploadedFile
 
-        given = asset_url.path if isinstance(asset_url, UploadedFile) else asset_url
-        body: dict[str, Any] = {"assetUrl": params.text("asset_url", given)}
-        if asset_type is not None:
-            body["assetType"] = params.text("asset_type", asset_type)
-        if batch_id is not None:
-            body["batchId"] = int(params.batch_id("batch_id", batch_id))
+        is_stored = isinstance(asset_url, UploadedFile) or (isinstance(asset_url, str) and "://" in asset_url)
+        given: object = asset_url.path if isinstance(asset_url, UploadedFile) else asset_url
+        if params.flag("upload", upload) and is_stored:
+            raise InvalidParameterError(f"upload: {shown(given)} is no local file to upload.", parameter="upload")
+        if not upload:
+            if not is_stored and isinstance(given, (str, os.PathLike)) and os.path.isfile(given):
+                raise InvalidParameterError(
+                    f"asset_url: {shown(os.fspath(given))} is a local file. Pass upload=True to upload it first, or "
+                    "what upload_file() returns for it.",
+                    parameter="asset_url",
+                )
+            given = params.text("asset_url", given)
+        body = _item_fields(asset_type)
+        batch = None if batch_id is None else int(params.batch_id("batch_id", batch_id))
         if metadata is not None:
             body["metadata"] = params.metadata(metadata)
-        project = self._project(project_id)
-        with _adding("Or the platform has no such call: it is provisional, no published source shows it.", 404, 405):
-            created = self._calls.post_json(_work_items(project), body)
-        return WorkItem(_created(created, "work item"), self, project)
+        items = self._items(self._project(project_id), batch)
+        if upload:
+            given = self.upload_file(cast("File", asset_url)).path
+        item, _ = items.create({"assetUrl": given, **body})
+        return item
 
-    def create_batch(self, name: str, project_id: Id | None = None) -> Batch:
+    def create_work_items(
+        self,
+        assets: Iterable[File | UploadedFile],
+        project_id: Id | None = None,
+        *,
+        batch: Batch | int | str | None = None,
+        space_id: Id | None = None,
+        asset_type: str | None = None,
+        metadata: Mapping[str, Any] | Callable[[Any], Mapping[str, Any] | None] | None = None,
+        content_type: str | None = None,
+        journal: PathLike | None = None,
+        max_workers: int | None = None,
+        patience: float | None = None,
+        progress: _progress.Progress = None,
+    ) -> Generator[CreateResult, None, None]:
+        """Create a work item for each of many files or URLs, and yield each result as soon as it is finished.
+
+        Files are uploaded as by :meth:`upload_files`, and items are created meanwhile, each as by
+        :meth:`create_work_item`. An asset that fails does not stop the others. Closing the generator, or leaving the
+        loop, cancels what is under way.
+
+        Args:
+            assets: Local files, what :meth:`upload_files` returned, and URLs, in any iterable, which is read lazily. A
+                text with ``://`` is a URL, any other one a path. An asset that is given twice becomes two items.
+            project_id: The project; else the client's.
+            batch: A batch, its id, or its name: the batch of this name, created if there is none.
+            space_id: The space of the uploads; else the client's.
+            asset_type: Such as "image" or "video"; the platform decides if omitted.
+            metadata: That of every item, or a function that returns it for an asset.
+            content_type: The media type of all files; else guessed from each name.
+            journal: The path of a file that records what is finished. The same call with the same journal resumes
+                after a crash, even after ``kill -9``: nothing is uploaded or created twice, and finished items are
+                yielded without any request. A file that has changed is another asset. It holds no URL and no metadata.
+                One run at a time can use it. Remove it to create the same items again.
+            max_workers: Files and items at the same time, 1 to 256; the client's number if omitted.
+            patience: As for :meth:`download_project`.
+            progress: As for :meth:`download_project`; assets are counted.
+
+        Yields:
+            For each asset a :class:`~cfplatform.CreateResult`, with either ``item`` or ``error`` set.
+
+        Raises:
+            NotFoundError: While iterating: if there is no such project or batch, or no such call. As for the next two
+                errors, earlier results are yielded first.
+            AuthenticationError: While iterating: if the key is refused.
+            OutageError: While iterating: if an outage lasts longer than ``patience``.
+            InvalidParameterError: While iterating: if the journal is in use, or the file is not a journal.
+
+        Example:
+            >>> import io
+            >>> assets = [io.BytesIO(b"first"), io.BytesIO(b"second"), "https://example.com/a.jpg", "missing.png"]
+            >>> results = list(client.create_work_items(assets, batch="Spring", metadata={"source": "camera 7"}))
+            >>> sorted(result.ok for result in results), client.get_batch(name="Spring").total_count
+            ([False, True, True, True], 3)
+        """
+        from .progress import reporter
+        from .resources.results import UploadedFile
+        from .transfer import creating, uploads
+
+        if isinstance(assets, UploadedFile):
+            raise InvalidParameterError(
+                "assets must be an iterable; for one use create_work_item().", parameter="assets"
+            )
+        checked = uploads.check_files(assets, "assets", "create_work_item()")
+        if journal is not None and not isinstance(journal, (str, os.PathLike)):
+            raise InvalidParameterError(f"journal must be a path, not {type(journal).__name__}.", parameter="journal")
+        project = self._project(project_id)
+        given = batch.id if isinstance(batch, Batch) else batch
+        known: str | int | None = params.text("batch", given) if isinstance(given, str) else None
+        if given is not None and known is None:
+            known = int(params.batch_id("batch", given))
+        self._calls.ensure_open()
+
+        def begin(run: Run) -> creating.Items:
+            if isinstance(known, str):
+                return self._items(project, self._create_batch(known, project, True, run).id, run)
+            return self._items(project, known, run)
+
+        creator = creating.Creator(
+            self._calls,
+            self._space(space_id),
+            content_type=uploads.check_content_type(content_type),
+            workers=self._workers(max_workers),
+            patience=self._run_patience(patience),
+            reporter=reporter(progress),
+            check_space=lambda: _required("space_id", self._space(space_id)),
+            begin=begin,
+            make=lambda fields: WorkItem({"projectId": project, **fields}, self, project),
+            scope=(self.base_url, project, known),
+            fields=_item_fields(asset_type),
+            metadata=metadata if callable(metadata) or metadata is None else params.metadata(metadata),
+        )
+        return creator.create(checked, len(assets) if isinstance(assets, Sized) else None, journal)
+
+    def _items(self, project: str, batch_id: int | None, run: Run = SINGLE) -> creating.Items:
+        from .transfer import creating, once
+
+        def post(body: dict[str, Any]) -> WorkItem:
+            with once.adding(_NO_SUCH_CALL, 404, 405):
+                response = self._calls.post_json(_work_items(project), body, run=run)
+            return WorkItem(once.created(response, "work item"), self, project)
+
+        def listed(since: datetime) -> Iterator[WorkItem]:
+            chosen = params.selection({"created_at_from": since, "batch_ids": None if batch_id is None else [batch_id]})
+            return self._resources(WorkItem, self._item_pages(project, chosen, prefetch=False, run=run), project)
+
+        # A run outlasts an outage, and some requests more may be lost in it.
+        return creating.Items(post, listed, batch_id, http.DEFAULT_RETRIES if run.patience else 1)
+
+    def create_batch(self, name: str, project_id: Id | None = None, *, exist_ok: bool = False) -> Batch:
         """Create a batch.
 
-        The request is not repeated once the platform may have seen it. After a broken connection check with
-        :meth:`get_batch` and ``name=`` whether the batch exists.
+        If the response is lost (a broken connection or a 5xx), batches are listed, and the request is repeated once if
+        there is no new batch of this name.
 
         Args:
             name: The name, unique in the project: neither blank nor with control characters. White space around it is
                 removed.
+            exist_ok: Return the batch that has this name, if there is one.
 
         Raises:
             ConflictError: If the project has a batch of this name.
 
         Example:
-            >>> client.create_batch("Spring").name
-            'Spring'
+            >>> spring = client.create_batch("Spring")
+            >>> spring.name, client.create_batch("Spring", exist_ok=True) == spring
+            ('Spring', True)
         """
         text = params.text("name", name)
-        project = self._project(project_id)
-        with _adding(f"The name {shown(text)} is taken.", 409, **_TAKEN):
-            created = self._calls.post_json(http.path("projects", project, "batches"), {"name": text})
-        self._batch_names.pop(project, None)
-        return Batch(_created(created, "batch"), self, project)
+        return self._create_batch(text, self._project(project_id), params.flag("exist_ok", exist_ok))
+
+    def _create_batch(self, name: str, project: str, exist_ok: bool, run: Run = SINGLE) -> Batch:
+        from .transfer import once
+
+        path = http.path("projects", project, "batches")
+        since = once.earliest()
+
+        def post() -> Batch:
+            with once.adding(f"The name {shown(name)} is taken.", 409, **_TAKEN):
+                return Batch(once.created(self._calls.post_json(path, {"name": name}, run=run), "batch"), self, project)
+
+        def find(only_new: bool = True) -> Batch | None:
+            batches = self._resources(Batch, self._pages(path, [[]], prefetch=False, run=run), project)
+            named = (batch for batch in batches if batch.name == name)
+            return next((batch for batch in named if not only_new or (batch.created_at or since) >= since), None)
+
+        try:
+            return once.Once(post, find).send()
+        except ConflictError:
+            if exist_ok and (found := find(only_new=False)) is not None:
+                return found
+            raise
+        finally:
+            self._batch_names.pop(project, None)
 
     def update_batch(self, batch_id: int, project_id: Id | None = None, *, name: str) -> Batch:
         """Rename a batch; names are as for :meth:`create_batch`.
@@ -1227,11 +1375,13 @@ class Client:
             >>> client.update_batch(1001, name="Spring, checked").name
             'Spring, checked'
         """
+        from .transfer import once
+
         wanted = params.batch_id("batch_id", batch_id)
         text = params.text("name", name)
         project = self._project(project_id)
         path = http.path("projects", project, "batches", wanted)
-        with _adding(f"The name {shown(text)} is taken.", 409, **_TAKEN):
+        with once.adding(f"The name {shown(text)} is taken.", 409, **_TAKEN):
             response = self._calls.request("PATCH", path, json={"name": text})
         self._batch_names.pop(project, None)
         data = None
@@ -1288,6 +1438,10 @@ def _created_within(first: datetime | None, last: datetime | None) -> pagination
     return None if first is None and last is None else keep
 
 
+def _item_fields(asset_type: str | None) -> dict[str, Any]:
+    return {} if asset_type is None else {"assetType": params.text("asset_type", asset_type)}
+
+
 def _checked_items(items: Iterable[WorkItem]) -> Iterable[WorkItem]:
     if isinstance(items, (str, bytes, Mapping, WorkItem)) or not isinstance(items, Iterable):
         raise InvalidParameterError(
@@ -1331,23 +1485,3 @@ def _results(
                     yield result
         finally:
             reporter.finish()
-
-
-def _created(response: Any, kind: str) -> dict[str, Any]:
-    if not isinstance(response, dict) or response.get("id") in (None, ""):
-        message = f"The platform accepted the {kind}, but its response holds none with an id. Look whether it is there."
-        raise InvalidResponseError(message, method="POST")
-    return response
-
-
-@contextlib.contextmanager
-def _adding(words: str, *statuses: int, parameter: str | None = None, hint: str | None = None) -> Iterator[None]:
-    """Add to an error with one of these statuses."""
-    try:
-        yield
-    except APIError as error:
-        if error.status_code in statuses:
-            error.message = f"{error.message} {words}"
-            error.args = (error.message,)
-            error.parameter, error.hint = parameter or error.parameter, hint or error.hint
-        raise

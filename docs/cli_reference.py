@@ -224,7 +224,20 @@ LINES: dict[str, tuple[Line, ...]] = {
             from_platform=True,
         ),
     ),
-    "work-items create": (_WORK_ITEM,),
+    "work-items create": (
+        _WORK_ITEM,
+        Line(
+            "An asset, where a local file or several assets are given",
+            (
+                Field("asset", "text", "The asset, as it was named."),
+                Field("item", "object or null", "The work item, with the fields above. One that existed has four."),
+                Field("uploaded", "object or null", "The file in the storage: path, size, content_type and name."),
+                Field("error", "text or null", "Why it failed."),
+                Field("existed", "boolean", "Whether an earlier run had created the item."),
+                Field("error_type", "text or null", "The class of the error."),
+            ),
+        ),
+    ),
     "work-items get": (_WORK_ITEM,),
     "work-items list": (_WORK_ITEM,),
 }

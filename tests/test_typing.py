@@ -19,6 +19,7 @@ import cfplatform
 from cfplatform import (
     Annotation,
     Batch,
+    CreateResult,
     DownloadResult,
     DownloadSummary,
     Export,
@@ -196,7 +197,15 @@ def test_public_types_of_uploads(client: cfplatform.Client, tmp_path: Path) -> N
         assert assert_type(result.ok, bool)
     assert_type(client.create_work_item(uploaded, asset_type="image", metadata={"a": [1]}), WorkItem)
     assert_type(client.create_work_item(uploaded.path), WorkItem)
+    assert_type(client.create_work_item(path, upload=True), WorkItem)
+    created = client.create_work_items([path, str(path), io.BytesIO(b"x"), uploaded], metadata=lambda asset: {"a": 1})
+    for each in assert_type(created, Generator[CreateResult, None, None]):
+        assert_type(each.item, WorkItem | None)
+        assert_type(each.uploaded, UploadedFile | None)
+        assert assert_type(each.ok, bool)
+        assert not assert_type(each.existed, bool)
     batch = assert_type(client.create_batch("Spring"), Batch)
+    assert_type(client.create_batch("Spring", exist_ok=True), Batch)
     assert_type(client.update_batch(batch.id, name="Summer"), Batch)
     assert_type(batch.update(name="Autumn"), Batch)
 

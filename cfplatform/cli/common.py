@@ -364,6 +364,7 @@ def connected(*settings: str) -> Decorator:
 with_connection: Decorator = connected("api_key", "base_url", "project_id", "space_id")
 with_project: Decorator = connected("api_key", "base_url", "project_id")
 with_space: Decorator = connected("api_key", "base_url", "space_id")
+with_upload: Decorator = _gathering("connection", _SPACE)
 with_filters: Decorator = _gathering("filters", _FILTERS)
 with_dates: Decorator = _gathering("dates", _DATES)
 

@@ -6,14 +6,15 @@ import contextlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import click
 
 from ..client import Client
 from ..exceptions import OutageError
 from .common import (
+    HasDict,
     Options,
     Output,
     opened,
@@ -240,23 +241,41 @@ def upload(
                 yield from missing
 
     with opened(output, connection, max_workers=max_workers, patience=patience) as client:
-        if output.tables:
-            _show_together(output, finished(client), files)
-        else:
-            output.listing(_COLUMNS, finished(client), _row)
+        show_as_finished(output, _COLUMNS, finished(client), _row, files)
     return _report_failed_uploads(output, failed, len(files), outage)
 
 
-def _show_together(output: Output, uploads: Iterator[Upload], files: Sequence[str]) -> None:
-    """Print a table when all is done, since the bar is on the same terminal, and also when it is stopped."""
-    done: list[Upload] = []
+class HasFile(HasDict, Protocol):
+    """The result of one file."""
+
+    @property
+    def file(self) -> str:
+        """The file, as it was named."""
+        ...
+
+
+R = TypeVar("R", bound=HasFile)
+
+
+def show_as_finished(
+    output: Output,
+    columns: Sequence[Column],
+    results: Iterator[R],
+    row: Callable[[R, bool], Sequence[str]],
+    files: Sequence[str],
+) -> None:
+    """Print results as they come; a table when all is done, since the bar is on the same terminal, or when stopped."""
+    if not output.tables:
+        output.listing(columns, results, row)
+        return
+    done: list[R] = []
     try:
-        done.extend(uploads)
+        done.extend(results)
     finally:
         positions = {file: position for position, file in enumerate(files)}
-        done.sort(key=lambda upload: positions[upload.file])
+        done.sort(key=lambda result: positions.get(result.file, 0))
         if done:
-            output.listing(_COLUMNS, done, _row)
+            output.listing(columns, done, row)
 
 
 def _row(upload: Upload, in_table: bool) -> Sequence[str]:
@@ -275,7 +294,7 @@ def _report_failed_uploads(output: Output, failed: Sequence[Upload], total: int,
     if not failed:
         return 0
     known = _cause(outage) if outage is not None else ""
-    named = [] if output.as_json else listed([_sentence(each, known) for each in failed[:NAMED_FAILURES]], len(failed))
+    named = [] if output.as_json else listed([_failure(each, known) for each in failed[:NAMED_FAILURES]], len(failed))
     sentence = f"{len(failed):,} of {total:,} files could not be uploaded."
     if outage is not None:
         sentence += f" {known} Run the command again with only these files, or wait longer with --patience."
@@ -283,10 +302,11 @@ def _report_failed_uploads(output: Output, failed: Sequence[Upload], total: int,
     return FAILED
 
 
-def _sentence(upload: Upload, known: str) -> str:
-    """Print the failed file and the reason; in an outage, which has one reason for all, only the file."""
-    if upload.error == known:
-        return upload.file
-    # An error of this machine names the file, one of the platform does not know it.
-    error = upload.error or ""
-    return error if repr(upload.file) in error else f"{upload.file}: {error}"
+def _failure(upload: Upload, known: str) -> str:
+    """Return the failed file and the reason; in an outage, which has one reason for all, only the file."""
+    return upload.file if upload.error == known else sentence(upload.file, upload.error or "")
+
+
+def sentence(file: str, error: str) -> str:
+    """Return a failed file with the reason: an error of this machine names it, one of the platform does not know it."""
+    return error if repr(file) in error else f"{file}: {error}"

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
-from collections.abc import Sequence
-from typing import Any
+import os
+import re
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import click
 
+from ..exceptions import CFPlatformError, blank_url
 from ..resources import Batch, WorkItem
+from ..resources.created import CreateResult
+from ..resources.results import UploadedFile
 from .common import (
     Options,
     Output,
     json_object,
     opened,
     resolved,
+    usual,
     with_connection,
     with_filters,
     with_output,
+    with_patience,
     with_project,
+    with_upload,
+    with_workers,
 )
-from .groups import DefaultGroup
-from .text import Column, cell, moment
+from .errors import FAILED, words
+from .groups import DefaultGroup, completing
+from .progress import CREATE
+from .text import Column, cell, listed, moment
+from .transfers import NAMED_FAILURES, sentence, show_as_finished
 
 #: Work items that a listing shows by default.
 LISTED = 20
@@ -125,47 +138,161 @@ def annotation(output: Output, connection: Options, work_item_id: str) -> None:
     output.record(found, [("Work item", item), ("Project", cell(found.project_id)), ("Labels", path)], (item, path))
 
 
+def _batch(context: click.Context, parameter: click.Parameter, value: str | None) -> int | str | None:
+    return int(value) if value is not None and re.fullmatch("[+-]?[0-9]+", value.strip()) else value
+
+
 @work_items.command()
-@click.argument("asset_url")
+@click.argument("asset_url", nargs=-1, required=True, metavar="ASSET...", shell_complete=completing("file"))
 @click.option("--type", "asset_type", help='Such as "image" or "video" (default: the platform decides).')
-@click.option("--batch", "--batch-id", "batch_id", type=int, help="Batch ID (default: no batch).")
 @click.option(
-    "--metadata",
-    metavar="JSON",
-    callback=json_object,
-    help="JSON object to store with the item.",
+    "--batch",
+    "--batch-id",
+    "batch_id",
+    metavar="NAME_OR_ID",
+    callback=_batch,
+    help="Batch: its ID, or its name; a new one if no batch has this name (default: no batch).",
 )
-@click.option("--callback-url", metavar="URL", help="URL for webhooks about this item.")
-@with_project
+@click.option("--batch-name", help="Batch whose name is a number.")
+@click.option("--metadata", metavar="JSON", callback=json_object, help="JSON object to store with each item.")
+@click.option("--callback-url", metavar="URL", help="URL for webhooks about each item.")
+@usual(
+    "--journal",
+    metavar="FILE",
+    default=".cfplatform-created.jsonl",
+    shell_complete=completing("file"),
+    help="File that records what is created. Used for local files, and for several assets.",
+)
+@with_workers(help="Assets that are uploaded and created at the same time.")
+@with_patience
+@with_upload
 @with_output
 def create(
     output: Output,
     connection: Options,
-    asset_url: str,
+    asset_url: tuple[str, ...],
     asset_type: str | None,
-    batch_id: int | None,
+    batch_id: int | str | None,
+    batch_name: str | None,
     metadata: dict[str, Any] | None,
     callback_url: str | None,
-) -> None:
-    """Create a work item for an asset.
+    journal: str,
+    max_workers: int,
+    patience: float,
+) -> int:
+    """Create work items for files or URLs.
 
-    ASSET_URL is the path that "cfplatform upload" printed, or a URL that the platform can read. Prints the new item as
-    "work-items get" does. The call is provisional: no published source documents it.
+    ASSET is a local file, which is uploaded first; a folder, for the files in it, but not those in its subfolders nor
+    hidden ones; a URL that the platform can read; or a path that "cfplatform upload" printed. The call is provisional:
+    no published source documents it.
+
+    The same command again resumes: nothing is uploaded or created twice, even after the process was killed. A file
+    that has changed is another asset. To create items for the same files again, pass another --journal.
+
+    For a single URL or path, prints the item as "work-items get" does. Otherwise prints for each item its ID, batch
+    and asset: on a terminal as a table; into a pipe, as each is finished, as tab-separated lines; with --json as one
+    object per line, where assets that failed have an error. The exit code is 1 if any failed.
 
     \b
     Examples:
-      cfplatform work-items create assets/7b3ddb3e-9911-466b-b6f5-edc26ae4c1da
+      cfplatform work-items create images/*.png --batch Spring
+      cfplatform work-items create images --batch 1001 --metadata '{"camera": 7}'
+      cfplatform work-items create images --json | jq -r 'select(.item) | .item.id'
       cfplatform work-items create https://example.com/a.jpg --type image
       cfplatform work-items create "$(cfplatform upload a.jpg | cut -f 1)" \\
-          --batch 1001 --metadata '{"camera": 7}' \\
           --callback-url https://example.com/webhooks
     """
     if callback_url is not None:
         if metadata and "callbackUrl" in metadata:
             raise click.UsageError("--callback-url and callbackUrl in --metadata exclude each other.")
         metadata = {**(metadata or {}), "callbackUrl": callback_url}
-    with opened(output, connection) as client:
-        show(output, client.create_work_item(asset_url, asset_type=asset_type, batch_id=batch_id, metadata=metadata))
+    if batch_name is not None and batch_id is not None:
+        raise click.UsageError("--batch and --batch-name exclude each other.")
+    batch = batch_id if batch_name is None else batch_name
+    with opened(output, connection, max_workers=max_workers, patience=patience) as client:
+        first, *others = asset_url
+        if others or os.path.exists(first):
+            assets = [found for given in asset_url for found in _assets(given)]
+            if not assets:
+                raise click.UsageError(f"There are no files in {', '.join(map(repr, asset_url))}.")
+            results = client.create_work_items(
+                assets,
+                batch=batch,
+                asset_type=asset_type,
+                metadata=metadata,
+                journal=journal,
+                progress=output.reporter(CREATE),
+            )
+            return _show_created(output, results, assets)
+        if isinstance(batch, str):
+            batch = client.create_batch(batch, exist_ok=True).id
+        show(output, client.create_work_item(first, asset_type=asset_type, batch_id=batch, metadata=metadata))
+        return 0
+
+
+def _assets(given: str) -> Sequence[str | UploadedFile]:
+    """Return a folder's files, and anything else as the library takes it."""
+    if os.path.isdir(given):
+        with os.scandir(given) as entries:
+            return sorted(each.path for each in entries if each.is_file() and not each.name.startswith("."))
+    is_stored = given.startswith("assets/") and not os.path.exists(given)
+    return [UploadedFile(given, 0, "", None) if is_stored else given]
+
+
+def _name(asset: object) -> str:
+    return asset.path if isinstance(asset, UploadedFile) else str(asset)
+
+
+class _Created(NamedTuple):
+    """The result of one asset, as it is printed."""
+
+    file: str
+    result: CreateResult
+
+    def as_dict(self) -> dict[str, Any]:
+        error = self.result.error
+        return {**self.result.as_dict(), "error": words(error) if error else None}
+
+
+_CREATED_COLUMNS = (Column("Id"), Column("Batch", right=True, optional=1), Column("Asset", flexible=True))
+
+
+def _created_row(created: _Created, in_table: bool) -> Sequence[str]:
+    item, asset = created.result.item, created.file
+    # Of a long path the table would cut off the end, which distinguishes files.
+    asset = blank_url(asset) if "://" in asset else os.path.basename(asset) if in_table else asset
+    return cell(item and item.id), cell(item and item.batch_id), asset
+
+
+def _show_created(output: Output, results: Generator[CreateResult, None, None], assets: Sequence[object]) -> int:
+    created = existed = 0
+    failed: list[str] = []
+
+    def finished() -> Iterator[_Created]:
+        nonlocal created, existed
+        with contextlib.closing(results):
+            for result in results:
+                done = _Created(_name(result.asset), result)
+                if result.error is not None:
+                    failed.append(sentence(_created_row(done, False)[-1], words(result.error)))
+                existed += result.existed
+                created += result.ok and not result.existed
+                if result.ok or output.as_json:
+                    yield done
+
+    try:
+        show_as_finished(output, _CREATED_COLUMNS, finished(), _created_row, [_name(each) for each in assets])
+    except CFPlatformError:
+        if created:
+            output.note(f"{created:,} created, {existed:,} existed already. The same command again resumes.")
+        raise
+    if failed:
+        named = [] if output.as_json else listed(failed[:NAMED_FAILURES], len(failed))
+        share = f"{len(failed):,} of {len(assets):,}"
+        output.error(f"{share} work items could not be created. Run the same command again to create them.", named)
+        return FAILED
+    output.note(f"{created:,} created, {existed:,} existed already. 'cfplatform work-items --status any' lists them.")
+    return 0
 
 
 @click.command()

@@ -272,6 +272,11 @@ class Call:
         if not attempts.is_exhausted and self._is_counted(failure, response):
             return True
         if not self._may_be_repeated:
+            if attempts.run.patience:
+                # Others wait for the end of an outage, also where this call may not be sent again.
+                status, headers = getattr(failure, "status_code", None), getattr(response, "headers", {})
+                attempts.failed(status, retry_after(headers))
+                attempts.end()
             return False
         return attempts.outlasts() or (attempts.has_left() and self._may_repeat(failure, response))
 

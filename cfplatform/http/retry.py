@@ -238,15 +238,19 @@ class Attempts:
             self.failed()
         # An attempt may have waited for a server that is silent.
         self._waited += min(time.monotonic() - self._sent_at, sum(self._timeout) + LATE)
-        if self.is_probe:
-            self.is_probe = False
-            self.breaker.end_probe(False)
-        if self.breaker.opens(self._failing_since, is_essential=self._is_essential):
+        if self.end():
             self._wait_for_recovery()
             if self.is_probe or self._began_in_outage:
                 self.begin_again()
                 return True
         return False
+
+    def end(self) -> bool:
+        """Record that the attempts end with a failure; return whether that is an outage, which others wait for."""
+        if self.is_probe:
+            self.is_probe = False
+            self.breaker.end_probe(False)
+        return self._can_wait and self.breaker.opens(self._failing_since, is_essential=self._is_essential)
 
     def is_transient(self, failure: CFPlatformError) -> bool:
         """Return whether the same request may succeed the next time, judged by the status."""
@@ -432,6 +436,13 @@ class RetryPolicy(Retry):
         changed = super().new(**changes)
         changed.attempts = self.attempts
         return changed
+
+    def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
+        """Return whether a status is repeated; in a run 429 is for every method, since nothing was done."""
+        is_limited = status_code == http.HTTPStatus.TOO_MANY_REQUESTS
+        if is_limited and self.attempts is not None and self.attempts.run.patience > 0:
+            return True
+        return super().is_retry(method, status_code, has_retry_after)
 
     def increment(
         self,

@@ -252,9 +252,9 @@ class Transport:
 
     def post_json(self, path: str, content: Any, *, is_repeatable: bool = False, run: Run = SINGLE) -> Any:
         """POST and parse; repeated after a failure only if the caller declares it idempotent."""
-        policy = self._repeating if is_repeatable else None
+        options: dict[str, Any] = {"policy": self._repeating} if is_repeatable else {"route": f"POST {_route(path)}"}
         sent, kind = arguments.body(content)
-        call = self._call("POST", path, None, sent, kind, run=run, policy=policy, is_essential=is_repeatable)
+        call = self._call("POST", path, None, sent, kind, run=run, is_essential=True, **options)
         return call.perform(self._parse)
 
     def _call(
@@ -271,7 +271,8 @@ class Transport:
         target = arguments.target(path, params or [])
         if content_type is not None:
             headers = {"Content-Type": content_type, **(headers or {})}
-        return Call(self._api, method, self.base_url + target, headers, content, route=_route(target), **options)
+        options.setdefault("route", _route(target))
+        return Call(self._api, method, self.base_url + target, headers, content, **options)
 
     # --- Storage -------------------------------------------------------------------------------------------
 

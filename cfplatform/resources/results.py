@@ -118,7 +118,7 @@ class DownloadResult:
             >>> result.as_dict()["outcome"], result.as_dict()["error"]
             ('downloaded', None)
         """
-        return _plain(vars(self))
+        return plain(vars(self))
 
     def _repr_html_(self) -> str:
         return table(type(self).__name__, vars(self).items())
@@ -187,7 +187,7 @@ class DownloadSummary:
             >>> summary.as_dict()["successful"], [result.as_dict() for result in summary.failures]
             (20, [])
         """
-        return _plain({name: value for name, value in vars(self).items() if name != "run"})
+        return plain({name: value for name, value in vars(self).items() if name != "run"})
 
     def raise_for_failures(self) -> None:
         """Raise if anything failed.
@@ -377,7 +377,7 @@ class UploadedFile:
             >>> client.upload_file(io.BytesIO(b"..."), content_type="image/png").as_dict()["size"]
             3
         """
-        return _plain(vars(self))
+        return plain(vars(self))
 
     def _repr_html_(self) -> str:
         return table(type(self).__name__, vars(self).items())
@@ -412,18 +412,22 @@ class UploadResult:
             >>> result.as_dict()["file"], result.as_dict()["error_type"]
             ('missing.png', 'UploadError')
         """
-        given: Any = self.file
-        name = given if isinstance(given, (str, os.PathLike)) else getattr(given, "name", None)
-        # A temporary file has the number of its descriptor as its name.
-        file = os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
-        return _plain({"file": file, "uploaded": self.uploaded and self.uploaded.as_dict(), "error": self.error})
+        uploaded = self.uploaded and self.uploaded.as_dict()
+        return plain({"file": file_name(self.file), "uploaded": uploaded, "error": self.error})
 
     def _repr_html_(self) -> str:
         path = self.uploaded and self.uploaded.path
         return table(type(self).__name__, [("file", self.file), ("path", path), ("error", self.error)])
 
 
-def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+def file_name(file: File) -> str | None:
+    """Return a path as text, or the name of a file object that has one."""
+    name = file if isinstance(file, (str, os.PathLike)) else getattr(file, "name", None)
+    # A temporary file has the number of its descriptor as its name.
+    return os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
+
+
+def plain(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return fields with paths as text, and an error as its text and the name of its class."""
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
     if "error" in plain:

@@ -24,15 +24,13 @@ from ..exceptions import (
     InvalidResponseError,
     NotFoundError,
     OutageError,
-    ServerError,
-    TransportError,
     shown,
 )
 from ..http import SINGLE, Run, Transport
 from ..params import WAIT_TIMEOUT, DatetimeLike
 from ..resources import Export, ExportContent, ExportFormat, ExportStatus
 from ..resources.results import ExportDownloadOptions, WaitOptions
-from . import pagination, resumable
+from . import once, pagination, resumable
 
 #: Maximum number of projects and of batches in an export (official client's documentation).
 MAX_PROJECTS = 50
@@ -162,27 +160,20 @@ class Exports:
         deadline = time.monotonic() + _seconds("timeout", timeout)
         # Names need not be unique, so existing exports are recognised by their ids.
         known = {export.id for export in self._newest()}
-        lost = False
+
+        def find() -> Export | None:
+            return next((each for each in self._newest() if each.id not in known and each.name == body["name"]), None)
+
+        creation = once.Once(lambda: self._made(self._calls.post_json(self._path(), body)), find)
         attempts = MAX_UNSEEN_CONFLICTS
         while True:
             try:
-                return self._made(self._calls.post_json(self._path(), body))
-            except (TransportError, ServerError, ConflictError) as error:
-                problem: CFPlatformError = error.with_traceback(None)
-            newest = self._newest()
-            if lost or not isinstance(problem, ConflictError):
-                # The server may have created it although the response was lost, so list before repeating the request.
-                made = next((each for each in newest if each.id not in known and each.name == body["name"]), None)
-                if made is not None:
-                    return made
-            if isinstance(problem, ConflictError):
-                running = next((export for export in newest if not export.is_final), None)
-                attempts -= running is None
-                self._wait_for_running(problem, running, deadline if wait_for_running and attempts else 0.0)
-            elif lost:
-                raise problem
-            else:
-                lost = True
+                return creation.send()
+            except ConflictError as error:
+                refusal = error.with_traceback(None)
+            running = next((export for export in self._newest() if not export.is_final), None)
+            attempts -= running is None
+            self._wait_for_running(refusal, running, deadline if wait_for_running and attempts else 0.0)
 
     def _wait_for_running(self, refusal: ConflictError, running: Export | None, deadline: float) -> None:
         """Wait for the running export that blocks this one; raise the refusal if it still runs at the deadline."""

@@ -12,7 +12,7 @@ import stat
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, Generic, TypeVar, cast
 
 from .. import http, progress
 from ..exceptions import (
@@ -29,7 +29,7 @@ from ..exceptions import (
     shown,
 )
 from ..http import Body, Run, Transport
-from ..resources.results import File, UploadedFile, UploadResult
+from ..resources.results import UploadedFile, UploadResult
 from .pool import Pool
 
 #: Maximum number of URLs in a request (published reference).
@@ -48,10 +48,16 @@ _TRANSIENT = (TransportError, RateLimitError, ServerError)
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^`|~\w-]+/[!#$%&'*+.^`|~\w-]+( ?;[ -~]*[!-~])?", re.ASCII)
 
 T = TypeVar("T")
+J = TypeVar("J", bound="Job")
 
 
-class _Job:
-    def __init__(self, file: File) -> None:
+class Job:
+    """A file on its way."""
+
+    #: The outcome that a reporter gets for a finished job.
+    outcome = "uploaded"
+
+    def __init__(self, file: Any) -> None:
         self.file = file
         self.index = -1
         self.source: OnDisk | OpenFile | None = None
@@ -59,16 +65,18 @@ class _Job:
         #: The number of the response that the URL came with.
         self.response = 0
         self.uploaded: UploadedFile | None = None
+        #: The bytes that this run sent.
+        self.sent = 0
         self.error: CFPlatformError | None = None
 
 
-class Uploader:
+class Uploader(Generic[J]):
     """One run of uploads; the type of each file comes from its name if ``content_type`` is ``None``."""
 
     def __init__(
         self,
         calls: Transport,
-        space_id: str,
+        space_id: str | None,
         *,
         content_type: str | None,
         workers: int,
@@ -76,17 +84,17 @@ class Uploader:
         reporter: progress.ProgressReporter,
     ) -> None:
         self._calls = calls
-        self._path = http.path("spaces", space_id, "signedurls")
+        self._space_id = space_id
         self._content_type = content_type
         self._reporter = reporter
         on_wait = progress.Watch(calls.trouble, reporter)
-        self._pool: Pool[_Job] = Pool(
+        self._pool: Pool[J] = Pool(
             workers,
             self._give_urls,
             MAX_URLS,
             # Enough that all URLs of a group are requested while the workers are busy.
             window=2 * workers + MAX_URLS,
-            concerns_all=_concerns_all,
+            concerns_all=self._concerns_all,
             on_wait=on_wait,
             name="cfplatform-upload",
         )
@@ -97,10 +105,10 @@ class Uploader:
         # The same object may be given twice, but can only be read by one thread at a time.
         self._open_files: weakref.WeakValueDictionary[int, OpenFile] = weakref.WeakValueDictionary()
 
-    def run(self, files: Iterable[File], total: int | None) -> Generator[UploadResult, None, None]:
-        """Yield a result for each file as it finishes. Closing the generator cancels what is under way.
+    def run(self, jobs: Iterable[J], total: int | None, result: Callable[[J], T]) -> Generator[T, None, None]:
+        """Yield a result for each job as it finishes. Closing the generator cancels what is under way.
 
-        If the iterable raises, the files taken are finished first.
+        If the iterable raises, the jobs taken are finished first.
 
         Raises:
             CFPlatformError: What ends the run: the key is refused, the space does not exist, or the platform is
@@ -108,15 +116,14 @@ class Uploader:
         """
         self._reporter.start(total)
         try:
-            with contextlib.closing(self._pool.run(map(_Job, files), self._begin)) as jobs:
-                for job in jobs:
-                    uploaded = job.uploaded
-                    self._reporter.advance("uploaded" if uploaded else "failed", uploaded.size if uploaded else 0)
-                    yield UploadResult(job.file, uploaded, job.error)
+            with contextlib.closing(self._pool.run(jobs, self._begin)) as finished:
+                for job in finished:
+                    self._reporter.advance("failed" if job.error else job.outcome, job.sent)
+                    yield result(job)
         finally:
             self._reporter.finish()
 
-    def _begin(self, job: _Job) -> None:
+    def _begin(self, job: J) -> None:
         """Check a file, so that no URL is requested for one that cannot be sent, and queue it."""
         try:
             job.source = self._open_files.get(id(job.file)) or source_of(job.file)
@@ -127,7 +134,7 @@ class Uploader:
             self._open_files[id(job.file)] = job.source
         self._pool.submit_together(job)
 
-    def _give_urls(self, jobs: list[_Job]) -> None:
+    def _give_urls(self, jobs: list[J]) -> None:
         """Request a URL for each file, and queue the files for sending."""
         urls = self._new_urls(len(jobs))
         response = next(self._responses)
@@ -140,7 +147,8 @@ class Uploader:
 
     def _new_urls(self, count: int) -> list[tuple[str, str]]:
         query = [("count", str(count))]
-        response: Any = self._calls.get_json(self._path, query, run=self._run, is_essential=True)
+        path = http.path("spaces", cast(str, self._space_id), "signedurls")
+        response: Any = self._calls.get_json(path, query, run=self._run, is_essential=True)
         entries = response.get("items") if isinstance(response, dict) else None
         found = {
             entry["path"]: entry["signedUrl"]
@@ -151,7 +159,7 @@ class Uploader:
             raise InvalidResponseError("The response to a request for upload URLs holds none.", method="GET")
         return list(found.items())
 
-    def _send(self, jobs: list[_Job]) -> None:
+    def _send(self, jobs: list[J]) -> None:
         (job,) = jobs
         if job.response <= self._refused:
             job.url = ""
@@ -161,9 +169,11 @@ class Uploader:
         content_type = self._content_type or guess_content_type(given.name)
         for renewals in range(MAX_RENEWALS + 1):
             with given.body(self._pool.stop) as body:
+                uploaded = UploadedFile(job.path, body.size, content_type, given.name)
+                self._will_send(job, uploaded)
                 try:
                     self._calls.upload(job.url, body, content_type, run=self._run)
-                    job.uploaded = UploadedFile(job.path, body.size, content_type, given.name)
+                    job.uploaded, job.sent = uploaded, body.size
                     break
                 except APIError as error:
                     # Another URL may help if this one has expired or was refused.
@@ -174,12 +184,23 @@ class Uploader:
             job.url = ""
             job.path, job.url = self._new_urls(1)[0]
             job.response = next(self._responses)
+        self._has_uploaded(job)
+
+    def _will_send(self, job: J, uploaded: UploadedFile) -> None:
+        """Record what the file will be."""
+
+    def _has_uploaded(self, job: J) -> None:
+        """Take the step after the upload."""
         self._pool.finish(job)
 
+    def _concerns_all(self, job: J, error: CFPlatformError) -> bool:
+        """Return whether the platform refuses or is down; with a URL, an error of the storage is about one job."""
+        return isinstance(error, OutageError) or not (job.url or isinstance(error, (UploadError, *_TRANSIENT)))
 
-def _concerns_all(job: _Job, error: CFPlatformError) -> bool:
-    """Return whether the platform refuses or is down; an error of the storage, once a job has its URL, is about one."""
-    return isinstance(error, OutageError) or not (job.url or isinstance(error, (UploadError, *_TRANSIENT)))
+
+def upload_result(job: Job) -> UploadResult:
+    """Return the result of a file that was only uploaded."""
+    return UploadResult(job.file, job.uploaded, job.error)
 
 
 def _is_text(value: object) -> bool:
@@ -189,14 +210,14 @@ def _is_text(value: object) -> bool:
 # --- The caller's files: checked before anything is requested, read while they are sent ------------------------------
 
 
-def check_files(files: Any) -> Iterable[File]:
+def check_files(files: Any, name: str = "files", single: str = "upload_file()") -> Iterable[Any]:
     """Check that it is an iterable of files, and not one file."""
     is_one = isinstance(files, (str, bytes, Mapping, os.PathLike)) or hasattr(files, "read")
     if is_one or not isinstance(files, Iterable):
         raise InvalidParameterError(
-            f"files must be an iterable of paths or binary file objects, not {type(files).__name__}; "
-            "for a single file use upload_file().",
-            parameter="files",
+            f"{name} must be an iterable of paths or binary file objects, not {type(files).__name__}; "
+            f"for a single file use {single}.",
+            parameter=name,
         )
     return files
 

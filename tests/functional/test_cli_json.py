@@ -17,6 +17,7 @@ from tests.functional.shell import json_lines, started
 #: Python's types of each JSON type.
 TYPES = {
     "text": str,
+    "boolean": bool,
     "integer": int,
     "number": (int, float),
     "object": dict,
@@ -62,7 +63,7 @@ def check(line, value):
     for field in line.fields:
         kinds = tuple(TYPES[kind] for kind in field.kind.split(" or "))
         assert any(isinstance(value[field.name], kind) for kind in kinds), field.name
-        assert not isinstance(value[field.name], bool)
+        assert isinstance(value[field.name], bool) == (field.kind == "boolean")
 
 
 def first(world):
@@ -93,7 +94,6 @@ def new_export(world):
         ("sandbox set-status", lambda world: [0, "COMPLETED"]),
         ("upload", lambda world: [__file__]),
         ("work-items annotation", lambda world: [first(world)]),
-        ("work-items create", lambda world: ["https://example.com/a.jpg", "--type", "image"]),
         ("work-items get", lambda world: [first(world)]),
         ("work-items list", lambda world: []),
     ],
@@ -131,6 +131,20 @@ def test_a_failed_item_and_a_failed_file(world, printed):
         check(reference.LINES["download"][0], value)
     values = printed("upload", "not-there.jpg", code=1)
     check(reference.LINES["upload"][0], values[0])
+
+
+def test_work_items_create(printed):
+    item, asset = reference.LINES["work-items create"]
+    (value,) = printed("work-items", "create", "https://example.com/a.jpg", "--type", "image")
+    check(item, value)
+    assets = [__file__, "https://example.com/a.jpg"]
+    values = printed("work-items", "create", *assets, "not-there.jpg", code=1)
+    assert [sum(value[key] is not None for value in values) for key in ("item", "uploaded", "error")] == [2, 1, 1]
+    for value in [*values, *printed("work-items", "create", *assets)]:
+        check(asset, value)
+        if value["item"] and not value["existed"]:
+            check(item, value["item"])
+    assert value["existed"]
 
 
 def test_request(world, printed):

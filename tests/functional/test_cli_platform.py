@@ -191,14 +191,14 @@ def test_the_bare_form_is_the_listing(sandbox):
     [
         (["get", "c2fe4a5d-ae6e-4005-8845-d10c59218302"], 1, "has no work item c2fe4a5d"),
         (["get", ".."], 2, "Error: ITEM_ID: '..' is not an id"),
-        (["create", " "], 2, "Error: ASSET_URL must be a non-empty string"),
+        (["create", " "], 2, "Error: ASSET must be a non-empty string"),
         (["create", "a", "--type", " "], 2, "Error: --type must be a non-empty string"),
         (["create", "a", "--batch", "-1"], 2, "Error: --batch-id: -1 is not a batch id"),
         (["create", "a", "--batch", "9"], 1, "batch 9 not found"),
         (["create", "a", "--metadata", "[1]"], 2, "it must be a JSON object such as"),
         (["create", "a", "--metadata", "{"], 2, "it must be a JSON object such as"),
         (["create", "a", "--metadata", '{"callbackUrl": "b"}', "--callback-url", "c"], 2, "exclude each other."),
-        (["create"], 2, "Missing argument 'ASSET_URL'."),
+        (["create"], 2, "Missing argument 'ASSET...'."),
     ],
 )
 def test_errors_about_work_items(sandbox, arguments, code, sentence):

@@ -114,6 +114,23 @@ def test_changed_since_yesterday(script, client, sandbox, tmp_path):
     assert set(documents(folder)) == {changed}
 
 
+def test_upload_folder(script, client, sandbox, tmp_path):
+    (tmp_path / "Night").mkdir()
+    for name in ("a.png", "b.jpg", "notes.txt"):
+        (tmp_path / "Night" / name).write_bytes(name.encode())
+    assert script("upload_folder.py", "Night") == ["2 created, 0 existed, 0 failed"]
+    items = list(client.get_batch(name="Night").get_work_items())
+    assert {item.metadata["externalId"]: sandbox.asset(item.id) for item in items} == {
+        "a.png": b"a.png",
+        "b.jpg": b"b.jpg",
+    }
+    (tmp_path / "Night" / "c.png").write_bytes(b"new")
+    sandbox.fail_next(422, path="*/workItems", method="POST")
+    lines = script("upload_folder.py", "Night", status=1, stderr=r"Night.c\.png: .*422.*\n")
+    assert lines == ["0 created, 2 existed, 1 failed"]
+    assert script("upload_folder.py", "Night") == ["1 created, 2 existed, 0 failed"]
+
+
 def test_training_loop(script, sandbox):
     # What fails is left out of both epochs, and fetched by the next start.
     sandbox.fail_next(404, times=2, path="*/annotations")

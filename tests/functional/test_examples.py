@@ -27,15 +27,6 @@ PROCESS = re.compile(r"__main__|basicConfig|\.instrument\(")
 MOCKS = re.compile(r"^import (responses|requests_mock)$", re.MULTILINE)
 BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:(?:    .*)?\n)+)", re.MULTILINE)
 TABLE = re.compile(r"^\.\. list-table::\n((?:(?:   .*)?\n)+)", re.MULTILINE)
-#: Rows with one of these are left out.
-PENDING: list[str] = [
-    "client.create_work_items(",
-    "exist_ok=True",
-    "batch_names=",
-    "status=[",
-    "get_work_items(metadata=",
-    "get_batches(created_at_from=",
-]
 
 
 def blocks():
@@ -103,8 +94,6 @@ def test_rows_of_tables_run(make_sandbox, tmp_path, monkeypatch, table):
     names["headers"] = sandbox.sign_webhook(names["body"])
     examples = []
     for row in re.split(r"^   \* - ", table, flags=re.MULTILINE)[2:]:
-        if any(words in row for words in PENDING):
-            continue
         found = doctest.DocTestParser().get_examples(re.sub(r"^( +)- >>>", r"\1  >>>", row, flags=re.MULTILINE))
         # Each row shows a result, or that there is no such thing.
         assert any(example.want for example in found) != ("No equivalent" in row), row

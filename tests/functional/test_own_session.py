@@ -227,9 +227,11 @@ def test_calls_through_a_session_of_the_user_are_retried(sandbox, tmp_path):
         sandbox.truncate_next(path="*/workItems")
         sandbox.fail_next(503, times=5, path="*/annotations")
         assert client.download_project(destination=tmp_path).successful == 20
-        sandbox.fail_next(503, method="POST")
+        sandbox.fail_next(503, method="POST", times=2)
         with pytest.raises(ServerError):
             client.create_batch("Spring")
+        sandbox.fail_next(503, method="POST")
+        assert client.create_batch("Spring").id == 1003
     assert [request.status for request in sandbox.requests][:2] == [503, 200]
 
 

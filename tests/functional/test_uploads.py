@@ -370,20 +370,20 @@ def test_a_call_that_is_missing_is_said_to_be_provisional(client, sandbox):
 
 
 @pytest.mark.parametrize("call", [lambda c: c.create_work_item("x"), lambda c: c.create_batch("x")])
-def test_creating_is_not_repeated(client, sandbox, call):
-    sandbox.fail_next(503, method="POST")
+def test_creating_is_repeated_once_after_a_look(client, sandbox, call):
+    sandbox.fail_next(503, method="POST", times=2)
     with pytest.raises(ServerError):
         call(client)
-    sandbox.html_next(method="POST")
+    sandbox.html_next(method="POST", times=2)
     with pytest.raises(InvalidResponseError):
         call(client)
-    assert len(sandbox.requests) == 2
+    assert [request.method for request in sandbox.requests] == ["POST", "GET"] * 4
 
 
 @pytest.mark.parametrize("answer", [b"[]", b"{}", b'{"id": null}', b'{"id": ""}', b"5", b"null"])
 @pytest.mark.parametrize("call", [lambda c: c.create_work_item("x"), lambda c: c.create_batch("x")])
 def test_an_answer_without_an_id_is_refused(client, sandbox, call, answer):
-    sandbox.replace_next(answer, method="POST", status=201)
+    sandbox.replace_next(answer, method="POST", status=201, times=2)
     with pytest.raises(InvalidResponseError, match="Look whether it is there"):
         call(client)
 

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from cfplatform import Annotation, Batch, DownloadedItem, DownloadResult, Export, ServerError, UploadedFile, WorkItem
+from cfplatform import (
+    Annotation,
+    Batch,
+    CreateResult,
+    DownloadedItem,
+    DownloadResult,
+    Export,
+    ServerError,
+    UploadedFile,
+    WorkItem,
+)
 from cfplatform import UploadResult as Upload
 from cfplatform.resources.base import MAX_TEXT, table
 
@@ -54,6 +64,7 @@ def read(value):
         DownloadedItem("p", "i", None, None, f"s3://b/{HOSTILE}"),
         UploadedFile("p", 1, "image/png", HOSTILE),
         Upload(HOSTILE, error=ServerError(HOSTILE)),
+        CreateResult(HOSTILE, error=ServerError(HOSTILE)),
         table(HOSTILE, [(HOSTILE, HOSTILE)]),
         table(HOSTILE, [[HOSTILE, HOSTILE, None]], [HOSTILE, HOSTILE, HOSTILE]),
     ],
@@ -69,6 +80,7 @@ def test_what_a_text_holds_is_shown_and_not_run(value):
         WorkItem({"id": "1", "assetUrl": SIGNED, "resultUrl": SIGNED, "metadata": {"callbackUrl": SIGNED}}),
         Annotation({"id": "1", "metadata": {"coco_results_url": SIGNED}}),
         Export({"exportId": "1", "downloadUrl": SIGNED, "error": f"no room at {SIGNED}"}),
+        CreateResult(SIGNED, WorkItem({"id": "1", "assetUrl": SIGNED})),
     ],
     ids=lambda value: type(value).__name__,
 )
