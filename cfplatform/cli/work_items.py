@@ -197,7 +197,7 @@ def create(
     Examples:
       cfplatform work-items create images/*.png --batch Spring
       cfplatform work-items create images --batch 1001 --metadata '{"camera": 7}'
-      cfplatform work-items create images --json | jq -r 'select(.item) | .item.id'
+      cfplatform work-items create images --json | jq -r '.item.id // empty'
       cfplatform work-items create https://example.com/a.jpg --type image
       cfplatform work-items create "$(cfplatform upload a.jpg | cut -f 1)" \\
           --callback-url https://example.com/webhooks
