@@ -325,12 +325,14 @@ class Merger:
         """Keep the members that are the same in all documents; return the names of those that are lists to merge."""
         self._info.add({name: value for name, value in _info(document).items() if name != "asset_url"})
         others = {name: each for name, each in document.data.items() if name not in _MERGED}
-        lists = [name for name, each in others.items() if is_list_of_entries(name, each)]
-        lists = [name for name in lists if name in self._lists or len(self._lists) < _LISTS]
-        self._lists.update(dict.fromkeys(lists))
+        lists = []
+        for name, each in document.data.items():
+            has_room = name in self._lists or len(self._lists) < _LISTS
+            if name in others and has_room and is_list_of_entries(name, each):
+                self._lists[name] = None
+                lists.append(name)
+                del others[name]
         before = {**self._others.members} if self._lists else {}
-        for name in lists:
-            del others[name]
         for name in self._others.add(others):
             if name in self._lists and not (before.get(name) or others.get(name)):
                 # Only lists without entries were taken for members of another kind.
@@ -357,7 +359,7 @@ class Merger:
                     entries = chosen[dataset] = {}
                     numbers.starts[dataset] = dataset.images.count, dataset.annotations.count
                 entries[index] = made = {**image, "id": dataset.images.count + len(entries) + 1}
-                self._set_origin(document, made, dataset)
+                self._set_origin(document, made, numbers, dataset)
                 self._set_license(document, made, licenses, pointer)
                 target = dataset, made
             self._set_target(document, image.get("id"), pointer, numbers.targets, target)
@@ -376,7 +378,7 @@ class Merger:
                 made.update((name, images[index][name]) for name, _ in known)
                 numbers.follow(made, found, known, dataset, f"/images/{index}")
 
-    def _set_origin(self, document: Document, made: dict[str, Any], dataset: DatasetFile) -> None:
+    def _set_origin(self, document: Document, made: dict[str, Any], numbers: Numbers, dataset: DatasetFile) -> None:
         """Set the work item, batch, URL, local path and file names of an image."""
         origin, local, original = document.origin(made), document.image_path(made), made.get("file_name")
         for name, value in zip(("work_item_id", "batch", "asset_url"), origin, strict=True):
@@ -389,6 +391,7 @@ class Merger:
         if isinstance(original, str):
             made.setdefault("original_file_name", original)
         if local is not None:
+            numbers.files.add(local)
             made["file_name"] = self._path_of(local, "images")
             # Two images may be one file; no other may have its name.
             dataset.names.take(made["file_name"])
@@ -450,7 +453,7 @@ class Merger:
                 numbers.follow(made, found, found.others, dataset, f"/annotations/{index}", own)
             if isinstance(made.get("segments_info"), list):
                 made["segments_info"] = self._segments(document, annotation, index, numbers, dataset)
-                self._set_mask(document, made, image, dataset)
+                self._set_mask(document, made, numbers, dataset)
             entries[index] = made
         return self._write_entries(document, "annotations", chosen, numbers)
 
@@ -476,14 +479,14 @@ class Merger:
                     self._log.error(document, *dangling("category", segment, pointer, own))
         return made
 
-    def _set_mask(self, document: Document, made: dict[str, Any], image: dict[str, Any], dataset: DatasetFile) -> None:
+    def _set_mask(self, document: Document, made: dict[str, Any], numbers: Numbers, dataset: DatasetFile) -> None:
         """Set the file name of a panoptic annotation, that of the PNG with its segments."""
         original, local = made.get("file_name"), document.mask_path(made)
         if not isinstance(original, str):
             return
         made.setdefault("original_file_name", original)
         # Names of masks are apart from those of images, in another root.
-        if local is not None and local != document.image_path(image):
+        if local is not None and local not in numbers.files:
             made["file_name"] = self._path_of(local, "masks")
             dataset.names.take(f"\0mask\0{made['file_name']}")
         else:

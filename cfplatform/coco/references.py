@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .documents import Document
@@ -124,6 +125,8 @@ class Numbers:
         self.tables = tables
         #: Where each image went.
         self.targets: Targets = {}
+        #: The local files of the images.
+        self.files: set[Path] = set()
         #: How many images and annotations the datasets had before this document.
         self.starts: dict[DatasetFile, tuple[int, int]] = {}
         for kind in FREE & document.data.keys():
