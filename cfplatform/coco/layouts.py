@@ -23,7 +23,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 def is_url(name: str) -> bool:
     """Return whether the name of an image is a URL."""
-    return _URL.match(name) is not None
+    return "://" in name and _URL.match(name) is not None
 
 
 def image_folders(folder: str, stem: str, images_from: str | None) -> list[str]:

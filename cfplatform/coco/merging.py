@@ -324,14 +324,15 @@ class Merger:
     def _compare(self, document: Document) -> list[str]:
         """Keep the members that are the same in all documents; return the names of those that are lists to merge."""
         self._info.add({name: value for name, value in _info(document).items() if name != "asset_url"})
-        others = {name: each for name, each in document.data.items() if name not in _MERGED}
-        lists = []
+        lists, others = [], {}
         for name, each in document.data.items():
-            has_room = name in self._lists or len(self._lists) < _LISTS
-            if name in others and has_room and is_list_of_entries(name, each):
+            if name in _MERGED:
+                continue
+            if is_list_of_entries(name, each) and (name in self._lists or len(self._lists) < _LISTS):
                 self._lists[name] = None
                 lists.append(name)
-                del others[name]
+            else:
+                others[name] = each
         before = {**self._others.members} if self._lists else {}
         for name in self._others.add(others):
             if name in self._lists and not (before.get(name) or others.get(name)):
@@ -380,10 +381,14 @@ class Merger:
 
     def _set_origin(self, document: Document, made: dict[str, Any], numbers: Numbers, dataset: DatasetFile) -> None:
         """Set the work item, batch, URL, local path and file names of an image."""
-        origin, local, original = document.origin(made), document.image_path(made), made.get("file_name")
-        for name, value in zip(("work_item_id", "batch", "asset_url"), origin, strict=True):
-            if value is not None:
-                made[name] = value
+        item_id, batch, url = document.origin(made)
+        local, original = document.image_path(made), made.get("file_name")
+        if item_id is not None:
+            made["work_item_id"] = item_id
+        if batch is not None:
+            made["batch"] = batch
+        if url is not None:
+            made["asset_url"] = url
         asset: str | Path | None = document.asset or local
         if document.asset is None and document.path is not None:
             # A dataset; its paths are relative to its own folder.

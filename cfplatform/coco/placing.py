@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
-import itertools
 import os
 import shutil
 import sqlite3
@@ -38,7 +37,7 @@ class ImageFolder:
         self._placed = sqlite3.connect("", isolation_level=None)
         weakref.finalize(self, self._placed.close)
         self._placed.execute("PRAGMA journal_mode = OFF")
-        self._placed.execute("CREATE TABLE placed (source BLOB PRIMARY KEY, name TEXT, key TEXT UNIQUE) WITHOUT ROWID")
+        self._placed.execute("CREATE TABLE placed (source BLOB PRIMARY KEY, name BLOB, key BLOB UNIQUE) WITHOUT ROWID")
         # Never committed: the table is temporary.
         self._placed.execute("BEGIN")
 
@@ -49,29 +48,34 @@ class ImageFolder:
         """
         original = os.path.realpath(source)
         path = relative_path(original, str(self._folder))
+        if known := self._found("SELECT name FROM placed WHERE source = ?", f"{folder}/{original}"):
+            return bytes(known[0]).decode("utf-8", "surrogatepass")
         if path.startswith(f"{folder}/"):
+            self._add(f"{folder}/{original}", path)
             return path
-        key = os.fsencode(f"{folder}/{original}")
-        if known := self._found("SELECT name FROM placed WHERE source = ?", key):
-            return str(known[0])
         if folder not in self._prepared:
             self._prepared.add(folder)
             prepare_folder(self._folder / folder)
         stem, suffix = os.path.splitext(naming.safe_name(source.name))
-        for attempt in itertools.count():
+        name = f"{folder}/{stem}{suffix}"
+        attempts = 0
+        while self._is_taken(name) or not self._put(original, self._folder / name):
             # Another file has the name: a hash of the path makes one that is the same in the next run.
-            mark = f"~{naming.digest(f'{path} {attempt}')}" if attempt else ""
-            name = f"{folder}/{stem}{mark}{suffix}"
-            row = key, name, naming.collision_key(name)
-            is_taken = self._found("SELECT 1 FROM placed WHERE key = ?", row[2])
-            if not is_taken and self._put(original, self._folder / name):
-                self._found("INSERT INTO placed VALUES (?, ?, ?)", *row)
-                break
+            attempts += 1
+            name = f"{folder}/{stem}~{naming.digest(f'{path} {attempts}')}{suffix}"
+        self._add(f"{folder}/{original}", name)
         return name
 
-    def _found(self, query: str, *values: str | bytes) -> Any:
+    def _add(self, source: str, name: str) -> None:
+        # Files that were there already may have names that differ by case only.
+        self._found("INSERT OR IGNORE INTO placed VALUES (?, ?, ?)", source, name, naming.collision_key(name))
+
+    def _is_taken(self, name: str) -> bool:
+        return self._found("SELECT 1 FROM placed WHERE key = ?", naming.collision_key(name)) is not None
+
+    def _found(self, query: str, *values: str) -> Any:
         try:
-            return self._placed.execute(query, values).fetchone()
+            return self._placed.execute(query, [each.encode("utf-8", "surrogatepass") for each in values]).fetchone()
         except sqlite3.Error as error:
             raise names_refusal(error) from None
 
@@ -89,7 +93,8 @@ class ImageFolder:
             except OSError:
                 # A link that leads nowhere, or a file that cannot be read.
                 return False
-            if self._is_link:
+            if self._is_link or (os.path.realpath(target) == source and not os.path.islink(target)):
+                # The folder itself may be a link to the originals.
                 return True
             # A link of an earlier run becomes a copy.
         with written_atomically(target) as temporary:

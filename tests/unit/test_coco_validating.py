@@ -214,6 +214,7 @@ OF_MERGING = {
     "license-members",
     "duplicate-license-name",
     "dangling-license-id",
+    "dangling-reference",
     "member-left-out",
 }
 

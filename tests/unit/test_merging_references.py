@@ -464,6 +464,19 @@ def test_an_image_that_is_there_twice_is_one_file(tmp_path):
     assert again == data
 
 
+@pytest.mark.parametrize("mode", ["link", "copy"])
+def test_images_that_are_beside_the_dataset_stay(tmp_path, mode):
+    original = put(tmp_path / "data/a.jpg")
+    (tmp_path / "images").symlink_to("data")
+    put(tmp_path / "masks/\udce9.png")
+    source = document("a.jpg", annotations=[{"image_id": 1, "file_name": "\udce9.png", "segments_info": []}])
+    before = original.stat()
+    data, _ = merged(put(tmp_path / "first.json", source), tmp_path, images=mode)
+    assert (data["images"][0]["file_name"], data["annotations"][0]["file_name"]) == ("images/a.jpg", "masks/\udce9.png")
+    after = original.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
 @pytest.mark.parametrize("mode", ["move", "", True, 5])
 def test_other_ways_are_refused(tmp_path, mode):
     with pytest.raises(InvalidParameterError, match="images must be 'link' or 'copy'"):
