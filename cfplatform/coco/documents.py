@@ -128,10 +128,9 @@ class Document:
 
     @functools.cached_property
     def _mask_folders(self) -> list[str]:
-        if self.path is None:
-            return [] if self.images_from is None else layouts.mask_folders("", "", str(self.images_from))
         images = None if self.images_from is None else str(self.images_from)
-        return layouts.mask_folders(str(self.path.parent), self.path.stem, images)
+        folder, stem = ("", "") if self.path is None else (str(self.path.parent), self.path.stem)
+        return layouts.mask_folders(folder, stem, images)
 
     def by_image(self) -> Iterator[Document]:
         """Yield a document for each image, with its annotations and its file, and the categories of all.

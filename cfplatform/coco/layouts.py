@@ -7,7 +7,7 @@ import ntpath
 import os
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
 from ..destination.local import ASSETS_FOLDER
@@ -30,48 +30,26 @@ def image_folders(folder: str, stem: str, images_from: str | None) -> list[str]:
     """Return the existing folders in which the images of a document can be, the most likely one first.
 
     Args:
-        folder: The folder of the document.
+        folder: The folder of the document; empty if it has no file.
         stem: The name of the document without its extension, such as ``instances_val2017``.
         images_from: The folder that the caller names; then no other is searched.
     """
     part = _KIND.sub("", stem)
-    roots = (folder, os.path.dirname(folder)) if images_from is None else (images_from,)
+    roots = [folder, os.path.dirname(folder)] if images_from is None else [images_from]
     names = ("", *_IMAGE_FOLDERS, part, *(os.path.join(each, part) for each in _IMAGE_FOLDERS))
     return _existing(roots, names)
 
 
 def mask_folders(folder: str, stem: str, images_from: str | None) -> list[str]:
     """Return the existing folders in which the masks of a panoptic document can be; see :func:`image_folders`."""
-    roots = (folder, os.path.dirname(folder))
-    names = (stem, *_MASK_FOLDERS, "")
-    return _existing(roots if images_from is None else (*roots, images_from), names)
+    roots = [folder, os.path.dirname(folder)] if folder else []
+    return _existing([*roots, images_from] if images_from else roots, (stem, *_MASK_FOLDERS, ""))
 
 
-def _existing(roots: Iterable[str], names: Iterable[str]) -> list[str]:
+def _existing(roots: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return the folders with these names that exist: those of the first root first."""
-    found = []
-    for root in roots:
-        known = _folders_in(root)
-        for name in names:
-            path = os.path.join(root, name) if name else root
-            if (name.split(os.sep)[0].lower() in known or not name) and os.path.isdir(path):
-                found.append(path)
-    return [*dict.fromkeys(found)]
-
-
-def _folders_in(root: str) -> frozenset[str]:
-    """Return the names of the folders in a folder, in lower case."""
-    try:
-        return _listed(root, os.stat(root).st_mtime_ns)
-    except (OSError, ValueError):
-        return frozenset()
-
-
-# A batch has many documents, and each asks for the folders beside it.
-@functools.lru_cache(maxsize=16)
-def _listed(root: str, changed: int) -> frozenset[str]:
-    with os.scandir(root) as entries:
-        return frozenset(each.name.lower() for each in entries if each.is_dir())
+    found = [os.path.join(root, name) if name else root for root in roots for name in names]
+    return [each for each in dict.fromkeys(found) if os.path.isdir(each)]
 
 
 @functools.lru_cache(maxsize=256)

@@ -392,6 +392,8 @@ def test_masks_of_panoptic_documents_are_found(tmp_path):
     again, _ = merged(put(tmp_path / "first.json", data), tmp_path)
     assert again == data
     assert summary.counts == {}
+    streamed, _ = merged([panoptic("1")], tmp_path, images_from=tmp_path / "coco/annotations/panoptic_val")
+    assert streamed["annotations"][0]["file_name"] == "coco/annotations/panoptic_val/1.png"
     # The image is no mask, even if it has the name of one.
     same = document("1.jpg", annotations=[{"image_id": 1, "file_name": "1.jpg", "segments_info": []}])
     put(tmp_path / "alone/1.jpg")
