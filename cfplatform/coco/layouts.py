@@ -7,6 +7,7 @@ import ntpath
 import os
 import posixpath
 import re
+import time
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +19,8 @@ _KIND = re.compile(r"^(?:instances|captions|person_keypoints|panoptic|stuff|imag
 _IMAGE_FOLDERS = ("images", "data", ASSETS_FOLDER)
 #: Folders with the masks of a panoptic document, beside one named like the document.
 _MASK_FOLDERS = ("panoptic", "masks")
+#: Seconds after which a later change of a folder has another time, on any file system.
+_SETTLED = 5
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -36,7 +39,7 @@ def image_folders(folder: str, stem: str, images_from: str | None) -> list[str]:
     """
     part = _KIND.sub("", stem)
     roots = [folder, os.path.dirname(folder)] if images_from is None else [images_from]
-    names = ("", *_IMAGE_FOLDERS, part, *(os.path.join(each, part) for each in _IMAGE_FOLDERS))
+    names = ("", *_IMAGE_FOLDERS, part, *(f"{each}{os.sep}{part}" for each in _IMAGE_FOLDERS))
     return _existing(roots, names)
 
 
@@ -48,8 +51,36 @@ def mask_folders(folder: str, stem: str, images_from: str | None) -> list[str]:
 
 def _existing(roots: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return the folders with these names that exist: those of the first root first."""
-    found = [os.path.join(root, name) if name else root for root in roots for name in names]
-    return [each for each in dict.fromkeys(found) if os.path.isdir(each)]
+    found: list[str] = []
+    for root in roots:
+        known = _folders_in(root)
+        for name in names:
+            if known is not None and name.partition(os.sep)[0].lower() not in known:
+                continue
+            path = os.path.join(root, name) if name else root
+            if os.path.isdir(path):
+                found.append(path)
+    return [*dict.fromkeys(found)]
+
+
+def _folders_in(root: str) -> frozenset[str] | None:
+    """Return the names of the folders in a folder, in lower case, and an empty one for itself.
+
+    Returns:
+        The names; ``None`` if the folder may be changing right now.
+    """
+    try:
+        changed = os.stat(root).st_mtime_ns
+        return None if abs(time.time() - changed / 1e9) < _SETTLED else _listed(root, changed)
+    except (OSError, ValueError):
+        return None
+
+
+# A batch has many documents, and each asks for the folders beside it.
+@functools.lru_cache(maxsize=16)
+def _listed(root: str, changed: int) -> frozenset[str]:
+    with os.scandir(root) as entries:
+        return frozenset(["", *(each.name.lower() for each in entries if each.is_dir())])
 
 
 @functools.lru_cache(maxsize=256)

@@ -364,6 +364,16 @@ def test_a_work_item_without_an_asset_does_not_take_that_of_another(tmp_path):
     assert [each.asset and each.asset.name for each in coco.read(tmp_path / "labels", by_image=True)] == ["1.png", None]
 
 
+@pytest.mark.parametrize("age", [0, 3600])
+def test_a_folder_that_came_later_is_found(tmp_path, age):
+    put(tmp_path / "set/all.json", document("a.jpg"))
+    before = (tmp_path / "set").stat().st_mtime - age
+    os.utime(tmp_path / "set", (before, before))
+    assert merged(tmp_path / "set", tmp_path)[0]["images"][0]["file_name"] == "a.jpg"
+    put(tmp_path / "set/Images/a.jpg").parent.rename(tmp_path / "set/images")
+    assert merged(tmp_path / "set", tmp_path)[0]["images"][0]["file_name"] == "set/images/a.jpg"
+
+
 def panoptic(name):
     segments = [{"id": 5, "category_id": 5}, {"id": 6, "category_id": 1, "track_id": 4}]
     annotation = {"image_id": 1, "file_name": f"{name}.png", "segments_info": segments}
