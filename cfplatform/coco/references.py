@@ -120,6 +120,7 @@ class Numbers:
         #: The last number that was given in each free section, in any document.
         self._counts = counts
         self._free: dict[str, dict[Any, int]] = {}
+        self._has_new_free = False
         self._used_in: dict[tuple[str, Any], dict[DatasetFile, None]] = {}
         #: The numbers of entries that are the same in all datasets.
         self.tables = tables
@@ -139,6 +140,7 @@ class Numbers:
         known = self._free.setdefault(kind, {})
         if old not in known:
             known[old] = self._counts[kind] = self._counts.get(kind, 0) + 1
+            self._has_new_free = self._has_new_free or known[old] != old
         return known[old]
 
     def follow(
@@ -229,9 +231,13 @@ class Numbers:
         ids = (each.get("id") for section in data for each in records(data, section))
         return {own for own in ids if isinstance(own, str)}
 
-    @functools.cached_property
+    @property
     def are_same(self) -> bool:
         """Whether every ID stays as it is, as far as that can be said before the document is written."""
+        return not self._has_new_free and self._are_entries_same
+
+    @functools.cached_property
+    def _are_entries_same(self) -> bool:
         if len(self.starts) != 1:
             return False
         ((_, annotations),) = self.starts.values()
@@ -239,7 +245,7 @@ class Numbers:
         return (
             all(target is not None and old == target[1]["id"] for old, target in self.targets.items())
             and own == [*range(annotations + 1, annotations + len(own) + 1)]
-            and all(old == new for each in (*self.tables.values(), *self._free.values()) for old, new in each.items())
+            and all(old == new for each in self.tables.values() for old, new in each.items())
         )
 
 

@@ -167,6 +167,9 @@ def test_what_may_refer_to_changed_ids_is_left_out_with_one_warning(tmp_path):
     # No id changed.
     assert [(each["parent_id"], each["score"]) for each in data["annotations"]] == [(1, 0.5)] * 2
     assert (data["images"][0]["scene_id"], data["best"], summary.counts) == (1, {"image_id": 1}, {})
+    tracked = unknown(1)
+    tracked["annotations"][1]["track_id"] = 8
+    assert "best" not in merged([tracked], tmp_path)[0]
     data, summary = merged([unknown(1), unknown(1)], tmp_path)
     assert [each.get("scene_id") for each in data["images"]] == [1, 1, None, None]
     assert {(each["row_id"], each["frame_id"], str(each["seen_ids"])) for each in data["images"]} == {("text", 9, "[]")}
