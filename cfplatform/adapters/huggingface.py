@@ -8,7 +8,8 @@ from hashlib import blake2b
 from typing import Any
 
 from .._version import __version__
-from ..coco.documents import Document, Entry
+from ..coco.documents import Document, PathLike, Source
+from ..coco.samples import Samples, samples_of
 from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError
 from ..resources import WorkItem
 from . import labels
@@ -26,13 +27,14 @@ __all__ = ["stream_dataset", "to_dataset"]
 
 
 def to_dataset(
-    source: str | os.PathLike[str],
+    source: Source,
     *,
+    images_from: PathLike | None = None,
     classes: Iterable[str] | None = None,
     skip_missing: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> datasets.Dataset:
-    """Return a folder downloaded with ``assets=True`` as a dataset with one row for each work item.
+    """Return labels with their images as a dataset with one row for each image.
 
     Columns: ``image`` (the file, decoded on access), ``image_id`` (the number of the row), ``item_id``, ``batch``,
     ``width``, ``height``, and ``objects`` with ``bbox`` (x, y, width, height), ``category`` (a ``ClassLabel``),
@@ -40,14 +42,16 @@ def to_dataset(
     datasets until a document changes; images stay in the folder.
 
     Args:
-        source: The folder, or that of one batch.
+        source: A folder downloaded with ``assets=True``, a merged dataset, or any other source of
+            :func:`cfplatform.coco.read`.
+        images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
         classes: Class names in the order of their numbers, from 0; by default those of all documents, in alphabetical
             order.
-        skip_missing: Leave out items without an image instead of raising.
+        skip_missing: Leave out images without a file instead of raising.
         cache_dir: The folder for the cached rows; by default that of datasets.
 
     Raises:
-        InvalidParameterError: If it is not such a folder, or an image is missing.
+        InvalidParameterError: If it is not such a source, or the file of an image is missing.
         InvalidResponseError: If a document cannot be read, or does not have exactly one image.
 
     Example:
@@ -57,10 +61,10 @@ def to_dataset(
         >>> dataset[0]["image"].size, dataset.features["objects"]["category"].feature.names
         ((320, 240), ['ellipse', 'rectangle', 'star', 'triangle'])
     """
-    entries = labels.entries_with_images(source, skip_missing=skip_missing)
-    names = labels.checked_classes(classes, source)
+    samples = samples_of(source, images_from=images_from, skip_missing=skip_missing)
+    names = labels.checked_classes(classes, samples)
     # Not a list, which datasets would divide among processes.
-    arguments = {"entries": entries, "classes": names, "stamp": _stamp(entries)}
+    arguments = {"samples": samples, "classes": names, "stamp": _stamp(samples)}
     options: dict[str, Any] = {} if cache_dir is None else {"cache_dir": os.fspath(cache_dir)}
     try:
         return datasets.Dataset.from_generator(
@@ -123,9 +127,9 @@ def stream_dataset(
     )
 
 
-def _folder_rows(entries: Iterable[Entry], classes: tuple[str, ...], stamp: str) -> Generator[dict[str, Any]]:
-    for number, entry in enumerate(entries):
-        yield {"image": str(entry.asset), "image_id": number, **_row(entry.read(), classes)}
+def _folder_rows(samples: Samples, classes: tuple[str, ...], stamp: str) -> Generator[dict[str, Any]]:
+    for number, document in enumerate(samples):
+        yield {"image": str(document.asset), "image_id": number, **_row(document, classes)}
 
 
 def _live_rows(live: Live, classes: tuple[str, ...], count: int, shards: list[int]) -> Generator[dict[str, Any]]:
@@ -166,10 +170,11 @@ def _features(classes: tuple[str, ...], *, images: bool) -> datasets.Features:
     )
 
 
-def _stamp(entries: labels.EntryList) -> str:
+def _stamp(samples: Samples) -> str:
     """Return a text that changes with any document; datasets caches rows by the arguments of the generator."""
     digest = blake2b(__version__.encode(), digest_size=16)
-    for entry in entries:
-        found = entry.path.stat()
-        digest.update(f"{entry.path}\0{entry.asset}\0{found.st_size}\0{found.st_mtime_ns}\n".encode("utf-8", "replace"))
+    digest.update(samples.content)
+    for entry in samples.entries():
+        found = None if entry.path is None else entry.path.stat()
+        digest.update(f"{found and (found.st_size, found.st_mtime_ns)}\n".encode())
     return digest.hexdigest()

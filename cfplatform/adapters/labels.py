@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from array import array
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..coco import mask
-from ..coco.documents import Document, Entry, Folder, Source, open_source, read
+from ..coco.documents import Document, Source, read
 from ..coco.values import box, by_id, is_crowd, key, number, records, size_of
-from ..destination.local import ASSETS_FOLDER
 from ..exceptions import InvalidParameterError, InvalidResponseError
 
 
@@ -113,62 +109,6 @@ def checked_classes(classes: Iterable[str] | None, source: Source | None = None)
     if len(set(names)) != len(names) or not all(isinstance(each, str) for each in names):
         raise InvalidParameterError("classes must be different names.", parameter="classes")
     return names
-
-
-def entries_with_images(source: Any, *, skip_missing: bool) -> EntryList:
-    """Return the entries of a downloaded folder that have an image.
-
-    Raises:
-        InvalidParameterError: If it is not such a folder, or an image is missing and ``skip_missing`` is false.
-    """
-    folder = open_source(source)
-    if not isinstance(folder, Folder):
-        raise InvalidParameterError("source must be a downloaded folder.", parameter="source")
-    found = EntryList(folder.root, (entry for entry in folder.entries() if entry.asset is not None))
-    missing = folder.total - len(found)
-    if missing and not skip_missing:
-        raise InvalidParameterError(
-            f"{missing} of {folder.total} work items in {str(folder.root)!r} have no image. Download with assets=True, "
-            "or pass skip_missing=True to leave them out."
-        )
-    return found
-
-
-class EntryList:
-    """A sequence of entries, kept as two blocks of bytes.
-
-    A million strings would be copied page by page into each forked worker of a loader, as their reference counts
-    change, and pickled for each spawned one.
-    """
-
-    def __init__(self, root: Path, entries: Iterable[Entry]) -> None:
-        self._root = str(root)
-        self._names = bytearray()
-        self._ends = array("Q", [0])
-        for path, asset in ((each.path, each.asset) for each in entries):
-            folder = "" if path.parent == root else path.parent.name
-            self._names += os.fsencode("\0".join((folder, path.name, asset.name if asset else "")))
-            self._ends.append(len(self._names))
-
-    def __len__(self) -> int:
-        return len(self._ends) - 1
-
-    def __iter__(self) -> Iterator[Entry]:
-        return map(self.__getitem__, range(len(self)))
-
-    def __getitem__(self, index: int) -> Entry:
-        """Return an entry.
-
-        Raises:
-            IndexError: If there is none with this number.
-        """
-        number = range(len(self))[index]
-        names = bytes(self._names[self._ends[number] : self._ends[number + 1]])
-        folder, name, asset = os.fsdecode(names).split("\0")
-        parent = Path(self._root, folder)
-        return Entry(
-            os.path.splitext(name)[0], parent.name, parent / name, parent / ASSETS_FOLDER / asset if asset else None
-        )
 
 
 def named(document: Document) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..coco.documents import Document
+from ..coco.documents import Document, PathLike, Source
+from ..coco.samples import samples_of
 from ..exceptions import ConfigurationError
 from . import labels
 
@@ -68,24 +68,27 @@ def to_detections(
 
 
 def to_dataset(
-    source: str | os.PathLike[str],
+    source: Source,
     *,
+    images_from: PathLike | None = None,
     classes: Iterable[str] | None = None,
     masks: bool = False,
     skip_missing: bool = False,
 ) -> sv.DetectionDataset:
-    """Return a folder downloaded with ``assets=True`` as a dataset: to split, to draw, or to write in other formats.
+    """Return labels with their images as a dataset: to split, to draw, or to write in other formats.
 
     Images are opened on access; the detections of all of them are held in memory, as supervision needs it.
 
     Args:
-        source: The folder, or that of one batch.
+        source: A folder downloaded with ``assets=True``, a merged dataset, or any other source of
+            :func:`cfplatform.coco.read`.
+        images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
         classes: Class names in the order of their IDs; by default those of all documents, in alphabetical order.
         masks: Whether detections have masks.
-        skip_missing: Leave out items without an image instead of raising.
+        skip_missing: Leave out images without a file instead of raising.
 
     Raises:
-        InvalidParameterError: If it is not such a folder, or an image is missing.
+        InvalidParameterError: If it is not such a source, or the file of an image is missing.
         InvalidResponseError: If a document cannot be read, or does not have exactly one image.
 
     Example:
@@ -95,7 +98,7 @@ def to_dataset(
         >>> len(train), len(test), train.classes
         (16, 4, ['ellipse', 'rectangle', 'star', 'triangle'])
     """
-    entries = labels.entries_with_images(source, skip_missing=skip_missing)
-    names = labels.checked_classes(classes, source)
-    detections = {str(entry.asset): to_detections(entry.read(), names, masks=masks) for entry in entries}
+    samples = samples_of(source, images_from=images_from, skip_missing=skip_missing)
+    names = labels.checked_classes(classes, samples)
+    detections = {str(each.asset): to_detections(each, names, masks=masks) for each in samples}
     return sv.DetectionDataset(classes=list(names), images=list(detections), annotations=detections)

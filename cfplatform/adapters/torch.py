@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..coco.documents import Document
+from ..coco.documents import Document, PathLike, Source
+from ..coco.samples import samples_of
 from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError, InvalidResponseError
 from ..resources import WorkItem
 from . import labels
@@ -34,20 +35,23 @@ class FolderDataset(Dataset):
     holds a few bytes for each item, which workers share.
 
     Args:
-        source: The folder, or that of one batch.
+        source: A folder downloaded with ``assets=True``, a merged dataset, or any other source of
+            :func:`cfplatform.coco.read`. The documents of a stream, and those of images that share a file, are kept in
+            memory as JSON.
+        images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
         classes: Class names in the order of their labels; annotations of other classes are left out. By default every
             document is read once to find them, in alphabetical order.
         masks: Whether targets have masks.
         transform: Called with each image.
         target_transform: Called with each target.
         transforms: Called with both instead of the two above; returns both.
-        skip_missing: Leave out items without an image instead of raising.
+        skip_missing: Leave out images without a file instead of raising.
 
     Attributes:
         classes: The class names; the first one has the label 1.
 
     Raises:
-        InvalidParameterError: If it is not such a folder, or an image is missing.
+        InvalidParameterError: If it is not such a source, or the file of an image is missing.
 
     Example:
         >>> from torch.utils.data import DataLoader
@@ -62,8 +66,9 @@ class FolderDataset(Dataset):
 
     def __init__(
         self,
-        source: Any,
+        source: Source,
         *,
+        images_from: PathLike | None = None,
         classes: Iterable[str] | None = None,
         masks: bool = False,
         transform: Callable[[Any], Any] | None = None,
@@ -73,15 +78,15 @@ class FolderDataset(Dataset):
     ) -> None:
         if transforms is not None and (transform is not None or target_transform is not None):
             raise InvalidParameterError("Pass either transforms, or transform and target_transform, not both.")
-        self._entries = labels.entries_with_images(source, skip_missing=skip_missing)
-        self.classes = labels.checked_classes(classes, source)
+        self._samples = samples_of(source, images_from=images_from, skip_missing=skip_missing)
+        self.classes = labels.checked_classes(classes, self._samples)
         self._masks = masks
         self._transform = transform
         self._target_transform = target_transform
         self._transforms = transforms
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._samples)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return a sample.
@@ -108,7 +113,7 @@ class FolderDataset(Dataset):
             >>> FolderDataset("labels").document(0).asset.suffix
             '.png'
         """
-        return self._entries[index].read()
+        return self._samples[index]
 
 
 class StreamDataset(IterableDataset):

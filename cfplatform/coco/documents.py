@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import glob
 import os
+import posixpath
 import sqlite3
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .. import documents
 from ..destination import local
-from ..exceptions import InvalidParameterError, InvalidResponseError
+from ..destination.reading import read_downloaded
+from ..destination.state import state_path
+from ..exceptions import DownloadError, InvalidParameterError, InvalidResponseError
 from ..progress import ProgressReporter
 from ..resources import WorkItem
+from . import layouts
 from .findings import CODES, ERROR, Finding, Problem
-from .values import number
+from .values import Key, by_id, key, number, records
 
 if TYPE_CHECKING:
     from ..types import CocoDocument
 
 #: A source of documents; :func:`read` describes each kind.
-Source = str | os.PathLike[str] | Iterable[Mapping[str, Any]] | Iterable[tuple[WorkItem, Mapping[str, Any]]]
+Source = (
+    str
+    | os.PathLike[str]
+    | Iterable[Mapping[str, Any]]
+    | Iterable[tuple[WorkItem, Mapping[str, Any]]]
+    | Iterable["Document"]
+)
+
+#: A path on this machine.
+PathLike = str | os.PathLike[str]
 
 #: Called with each document that cannot be read.
 OnError = Callable[[Finding], Any]
@@ -33,16 +48,25 @@ _SUFFIX = ".json"
 _ID_LENGTH = 100
 
 
+class Origin(NamedTuple):
+    """Where an image comes from, as far as it is known."""
+
+    item_id: str | None
+    batch: str | None
+    asset_url: str | None
+
+
 @dataclass(frozen=True)
 class Document:
     """A COCO document and where it comes from.
 
     Attributes:
         data: The parsed document.
-        item_id: The work item; ``None`` if unknown.
+        item_id: The work item; ``None`` if the document is not that of one work item, or it is unknown.
         batch: The folder of the batch, or its ID as text if the document came from a stream; ``None`` if unknown.
         path: The file; ``None`` if the document came from a stream.
         asset: The downloaded image or video; ``None`` if there is none.
+        images_from: The folder of the images; ``None`` to look where labelling tools put them.
     """
 
     data: CocoDocument
@@ -50,6 +74,7 @@ class Document:
     batch: str | None = None
     path: Path | None = None
     asset: Path | None = None
+    images_from: Path | None = None
 
     if TYPE_CHECKING:
         # Any dict is taken, but read as what it should be.
@@ -60,12 +85,109 @@ class Document:
             batch: str | None = None,
             path: Path | None = None,
             asset: Path | None = None,
+            images_from: Path | None = None,
         ) -> None: ...
 
     def finding(self, code: str, severity: str, message: str, pointer: str = "", annotation_id: Any = None) -> Finding:
         """Return a finding about this document."""
         path = None if self.path is None else str(self.path)
         return Finding(code, severity, message, self.item_id, self.batch, path, pointer, annotation_id)
+
+    def origin(self, image: dict[str, Any]) -> Origin:
+        """Return where an image of this document comes from: datasets that were merged say it of each image."""
+        info = self.data.get("info")
+        url = _text(info.get("asset_url")) if isinstance(info, dict) else None
+        if self.item_id is not None:
+            return Origin(self.item_id, self.batch, url or _text(image.get("asset_url")))
+        batch = image.get("batch")
+        own = image.get("work_item_id"), str(batch) if isinstance(batch, int) else batch, image.get("asset_url")
+        item_id, batch, own_url = map(_text, own)
+        return Origin(item_id, batch or self.batch, own_url or url)
+
+    def image_path(self, image: dict[str, Any]) -> Path | None:
+        """Return the local file of an image of this document, or ``None`` if there is none.
+
+        It is the downloaded asset; a work item without one has none, unless ``images_from`` is given. Of a dataset it
+        is what ``asset_path`` names, or the file with the ``file_name`` in ``images_from``, or else beside the document
+        or in one of the folders that labelling tools use: ``images``, ``data``, ``assets`` and the part (``train2017``
+        for ``instances_train2017.json``), beside the document or beside its folder. Backslashes separate folders too;
+        of an absolute path or a URL only the last name counts.
+        """
+        if self.asset is not None and len(records(self.data, "images")) == 1:
+            return self.asset
+        name = image.get("file_name")
+        if self.item_id is not None and self.images_from is None:
+            # A downloaded asset has the name of its item; the file with this name is another item's.
+            return None
+        if self.path is not None:
+            own = _text(image.get("asset_path"))
+            # The asset of several images, such as a video, is none of them.
+            is_image = own and isinstance(name, str) and _suffix(own) == _suffix(name)
+            if own and is_image and os.path.isfile(path := os.path.join(self.path.parent, own)):
+                return Path(os.path.normpath(path))
+        found = layouts.find_image(self._image_folders, name) if isinstance(name, str) and name else None
+        return None if found is None else Path(found)
+
+    @functools.cached_property
+    def _image_folders(self) -> list[str]:
+        if self.path is None and self.images_from is None:
+            return []
+        folder, stem = ("", "") if self.path is None else (str(self.path.parent), self.path.stem)
+        return layouts.image_folders(folder, stem, None if self.images_from is None else str(self.images_from))
+
+    def mask_path(self, annotation: dict[str, Any]) -> Path | None:
+        """Return the local PNG with the segments of a panoptic annotation, or ``None`` if there is none.
+
+        It has the annotation's ``file_name``, in a folder named like the document, or ``panoptic`` or ``masks``, beside
+        the document or beside its folder, or beside the document itself.
+        """
+        name = annotation.get("file_name")
+        found = layouts.find_image(self._mask_folders, name) if isinstance(name, str) and name else None
+        return None if found is None else Path(found)
+
+    @functools.cached_property
+    def _mask_folders(self) -> list[str]:
+        images = None if self.images_from is None else str(self.images_from)
+        folder, stem = ("", "") if self.path is None else (str(self.path.parent), self.path.stem)
+        return layouts.mask_folders(folder, stem, images)
+
+    def by_image(self) -> Iterator[Document]:
+        """Yield a document for each image, with its annotations and its file, and the categories of all.
+
+        Example:
+            >>> images = [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}]
+            >>> document = Document({"images": images, "annotations": [{"id": 5, "image_id": 2}]})
+            >>> [len(each.data["annotations"]) for each in document.by_image()]
+            [0, 1]
+        """
+        images = records(self.data, "images")
+        if len(images) == 1:
+            origin = self.origin(images[0])
+            yield replace(self, item_id=origin.item_id, batch=origin.batch, asset=self.image_path(images[0]))
+            return
+        annotations: dict[Key | None, list[dict[str, Any]]] = {}
+        for each in records(self.data, "annotations"):
+            annotations.setdefault(key(each.get("image_id")), []).append(each)
+        shared: dict[str, Any] = {name: self.data[name] for name in ("licenses", "categories") if name in self.data}
+        info: Any = self.data.get("info")
+        head: dict[str, Any] = info if isinstance(info, dict) else {}
+        by_own = by_id(images)
+        for image in images:
+            item_id, batch, url = self.origin(image)
+            own = key(image.get("id"))
+            # Of several images with one ID the first has the annotations.
+            labels = annotations.get(own, []) if own is not None and by_own[own] is image else []
+            own_head = head if url is None else dict(head, asset_url=url)
+            data: dict[str, Any] = {"info": own_head, **shared, "images": [image], "annotations": labels}
+            yield Document(data, item_id, batch, self.path, self.image_path(image), self.images_from)
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def finding_about(document: Document, problem: Problem) -> Finding:
@@ -79,29 +201,51 @@ def finding_about(document: Document, problem: Problem) -> Finding:
 class Entry(NamedTuple):
     """A document of a folder that is not read yet; the fields are those of :class:`Document`."""
 
-    item_id: str
+    #: ``None`` if the state of the folder does not name the file; the document itself may say it.
+    item_id: str | None
     batch: str
     path: Path
     asset: Path | None
+    images_from: Path | None = None
 
     def read(self) -> Document:
         """Read the document; raise :class:`InvalidResponseError` if the file is not a complete JSON object."""
-        return Document(cast("dict[str, Any]", _parsed(self.path, self.item_id, self.batch, None)), *self)
+        return cast("Document", self.parsed(None))
+
+    def parsed(self, on_error: OnError | None) -> Document | None:
+        """Read the document; ``None`` if ``on_error`` was called, because it cannot be read."""
+        data = _parsed(self.path, self.item_id, self.batch, on_error)
+        return None if data is None else Document(data, self.item_id or _item_of(self.path, data), *self[1:])
 
 
-def read(source: Source, *, on_error: OnError | None = None) -> Generator[Document]:
+def _item_of(path: Path, data: dict[str, Any]) -> str | None:
+    """Return the work item of a file by its ``info``: downloads and exports write the asset URL into it."""
+    info = data.get("info")
+    return path.stem if isinstance(info, dict) and isinstance(info.get("asset_url"), str) else None
+
+
+def read(
+    source: Source, *, on_error: OnError | None = None, images_from: PathLike | None = None, by_image: bool = False
+) -> Generator[Document]:
     """Iterate over the documents of a source, one in memory at a time.
 
     Args:
         source: One of these:
 
-            - a downloaded folder: ``<batch>/<work item>.json``, with the images in ``<batch>/assets``; also an unpacked
-              export, and the folder of a single batch. Documents come in the order of their names, on every machine;
-            - a file with one COCO document, which is loaded into memory;
+            - a folder of documents, one level deep: a downloaded folder (``<batch>/<work item>.json``, with the images
+              in ``<batch>/assets``) or the folder of one batch, an unpacked export, or what other tools write, such as
+              ``annotations/instances_val2017.json``. Documents come in the order of their names, on every machine;
+            - a file with one COCO document, such as a merged dataset, which is loaded into memory;
             - an iterable of parsed documents, of (work item, document) as
               :meth:`~cfplatform.Client.iter_annotations` yields them, or of :class:`Document`.
+
+            A file is the document of a work item if the download recorded it, or if its ``info`` has the
+            ``asset_url`` that downloads and exports write; the name alone says nothing.
         on_error: Called with a :class:`Finding` ("unreadable") for each file that is not a COCO document; the file is
             skipped. Without it, the first one raises.
+        images_from: The folder of the images, by their ``file_name``; else they are looked for as
+            :meth:`Document.image_path` describes.
+        by_image: Yield a document for each image instead, as :meth:`Document.by_image` makes it.
 
     Raises:
         InvalidParameterError: At the call, if the source is none of these, or the folder has no labels.
@@ -112,36 +256,41 @@ def read(source: Source, *, on_error: OnError | None = None) -> Generator[Docume
         >>> sum(len(document.data["annotations"]) for document in read("labels")) > 0
         True
     """
-    return open_source(source).documents(on_error)
+    found = open_source(source, images_from).documents(on_error)
+    return (each for document in found for each in document.by_image()) if by_image else found
 
 
-def open_source(source: Source) -> Opened:
+def open_source(source: Source, images_from: PathLike | None = None) -> Opened:
     """Check a source and open it."""
+    images = None if images_from is None else local.folder_path(images_from, "images_from")
+    if images is not None and not images.is_dir():
+        raise InvalidParameterError(f"images_from {str(images)!r} is not a folder.", parameter="images_from")
     if isinstance(source, (str, os.PathLike)):
         path = local.folder_path(source, "source")
         if path.is_dir():
-            return Folder(path)
+            return Folder(path, images)
         if path.is_file():
-            return File(path)
+            return File(path, images)
         raise InvalidParameterError(f"source {str(path)!r} is neither a folder nor a file.", parameter="source")
     if isinstance(source, dict) or not isinstance(source, Iterable):
         raise InvalidParameterError(
             f"source must be a folder, a file, or an iterable of documents, not {type(source).__name__}.",
             parameter="source",
         )
-    return Stream(source)
+    return Stream(source, images)
 
 
 class Folder:
     """A folder of batches, or of one batch."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, images_from: Path | None = None) -> None:
         self.root = root.resolve()
+        self._images_from = images_from
         # SQLite keeps large tables on disk, so a million names take no memory; the file goes with the connection.
         self._names = sqlite3.connect("", check_same_thread=False)
         weakref.finalize(self, self._names.close)
         self._names.execute(
-            "CREATE TABLE files (folder BLOB, stem BLOB, name BLOB, asset BLOB, PRIMARY KEY (folder, stem)) "
+            "CREATE TABLE files (folder BLOB, stem BLOB, name BLOB, asset BLOB, item TEXT, PRIMARY KEY (folder, stem)) "
             "WITHOUT ROWID"
         )
         self._add_files(_folders_in(self.root))
@@ -160,6 +309,7 @@ class Folder:
             "UPDATE files SET asset = ? WHERE folder = ? AND stem = ? AND (asset IS NULL OR asset > ?)",
             self._assets(folders),
         )
+        self._names.executemany("UPDATE files SET item = ? WHERE folder = ? AND stem = ?", self._items())
 
     @property
     def total(self) -> int:
@@ -170,20 +320,19 @@ class Folder:
     def documents(self, on_error: OnError | None) -> Generator[Document]:
         """Yield the documents in the order of their names."""
         for entry in self.entries():
-            found = _parsed(entry.path, entry.item_id, entry.batch, on_error)
+            found = entry.parsed(on_error)
             if found is not None:
-                yield Document(found, *entry)
+                yield found
 
     def entries(self) -> Generator[Entry]:
         """Yield the documents in the same order without reading them."""
         last, parent, batch = None, self.root, ""
-        for row in self._names.execute("SELECT folder, stem, name, asset FROM files ORDER BY folder, stem"):
+        for row in self._names.execute("SELECT folder, name, asset, item FROM files ORDER BY folder, stem"):
             if row[0] != last:
                 last, folder = row[0], os.fsdecode(row[0])
                 parent, batch = self.root / folder, folder or self.root.name
-            stem, path = os.fsdecode(row[1]), parent / os.fsdecode(row[2])
-            asset = None if row[3] is None else parent / local.ASSETS_FOLDER / os.fsdecode(row[3])
-            yield Entry(stem, batch, path, asset)
+            asset = None if row[2] is None else parent / local.ASSETS_FOLDER / os.fsdecode(row[2])
+            yield Entry(row[3], batch, parent / os.fsdecode(row[1]), asset, self._images_from)
 
     def reads(self, path: Path) -> bool:
         """Return whether a file at this path would be read as labels or as an asset."""
@@ -215,14 +364,28 @@ class Folder:
                     stem, asset = os.path.splitext(name)[0], os.fsencode(name)
                     yield asset, os.fsencode(folder), os.fsencode(stem), asset
 
+    def _items(self) -> Iterator[tuple[str, bytes, bytes]]:
+        """Yield the work item of each file that the state of the download names."""
+        root = self.root.parent if self._is_batch else self.root
+        if not state_path(root).is_file():
+            return
+        # What cannot be read may still be a folder of labels.
+        with contextlib.suppress(DownloadError):
+            for row in read_downloaded(root):
+                folder, name = posixpath.split(row.path or "")
+                if self._is_batch and folder == self.root.name:
+                    folder = ""
+                yield row.item_id, os.fsencode(folder), os.fsencode(os.path.splitext(name)[0])
+
 
 class File:
     """A file with one COCO document."""
 
     total = 1
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, images_from: Path | None = None) -> None:
         self._path = path.resolve()
+        self._images_from = images_from
 
     def reads(self, path: Path) -> bool:
         """Return whether this is the file."""
@@ -232,7 +395,11 @@ class File:
         """Yield the one document."""
         found = _parsed(self._path, None, None, on_error)
         if found is not None:
-            yield Document(found, path=self._path)
+            folder, item_id, batch, asset = self._path.parent, _item_of(self._path, found), None, None
+            if item_id is not None:
+                assets = (folder / local.ASSETS_FOLDER).glob(f"{glob.escape(item_id)}.*")
+                batch, asset = folder.name, min(assets, default=None)
+            yield Document(found, item_id, batch, self._path, asset, self._images_from)
 
 
 class Stream:
@@ -240,8 +407,9 @@ class Stream:
 
     total: int | None = None
 
-    def __init__(self, source: Iterable[Any]) -> None:
+    def __init__(self, source: Iterable[Any], images_from: Path | None = None) -> None:
         self._source = source
+        self._images_from = images_from
 
     def reads(self, path: Path) -> bool:
         """Return ``False``: no file is read."""
@@ -251,12 +419,13 @@ class Stream:
         """Yield the documents in the order of the iterable."""
         for each in self._source:
             if isinstance(each, Document):
-                yield each
+                yield each if self._images_from is None else replace(each, images_from=self._images_from)
             elif isinstance(each, dict):
-                yield Document(each)
+                yield Document(each, images_from=self._images_from)
             elif isinstance(each, tuple) and len(each) == 2 and isinstance(each[1], dict):
                 item, data = each
-                yield Document(data, item.id, None if item.batch_id is None else str(item.batch_id))
+                batch = None if item.batch_id is None else str(item.batch_id)
+                yield Document(data, item.id, batch, images_from=self._images_from)
             else:
                 raise InvalidParameterError(
                     f"source must yield documents, or pairs of a work item and a document, not {type(each).__name__}.",

@@ -70,7 +70,7 @@ def test_classes_can_be_chosen(made):
 
 def test_a_missing_image_is_refused_or_left_out(made, folder):
     next(folder.glob("*/assets/*")).unlink()
-    with pytest.raises(InvalidParameterError, match="1 of 20 work items"):
+    with pytest.raises(InvalidParameterError, match="1 of 20 images have no file"):
         made()
     assert len(made(skip_missing=True)) == 19
 

@@ -59,6 +59,6 @@ def test_a_folder_is_a_dataset_that_it_splits_draws_and_writes(folder, sandbox, 
 
 def test_items_with_an_image_are_in_the_dataset(folder):
     next(folder.glob("*/assets/*")).unlink()
-    with pytest.raises(InvalidParameterError, match="1 of 20 work items"):
+    with pytest.raises(InvalidParameterError, match="1 of 20 images have no file"):
         to_dataset(folder)
     assert len(to_dataset(folder, classes=["star"], masks=True, skip_missing=True)) == 19

@@ -276,7 +276,7 @@ def test_classes_that_are_given_are_the_labels(folder):
 def test_a_missing_image_is_refused_or_left_out(folder):
     victim = next(folder.glob("*/assets/*"))
     victim.unlink()
-    with pytest.raises(InvalidParameterError, match="1 of 20 work items .* assets=True"):
+    with pytest.raises(InvalidParameterError, match="1 of 20 images have no file.* assets=True"):
         FolderDataset(folder)
     dataset = FolderDataset(folder, skip_missing=True)
     assert victim.stem not in [dataset.document(index).item_id for index in range(len(dataset))]

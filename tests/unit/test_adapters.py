@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections import Counter
 
@@ -12,8 +13,8 @@ from pycocotools import mask as reference
 
 from cfplatform import Client, InvalidParameterError
 from cfplatform.adapters import labels, live
-from cfplatform.adapters.labels import EntryList
 from cfplatform.coco.documents import Document, Entry, open_source
+from cfplatform.coco.samples import Samples, samples_of
 from tests.unit.test_coco import put
 
 np = pytest.importorskip("numpy")
@@ -119,22 +120,38 @@ def test_an_image_without_a_size_has_no_masks(segmentation):
 # --- Entries ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_list_of_entries_is_that_of_the_folder(tmp_path):
-    put(tmp_path, "b é/2.json", "b é/assets/2.png", "a/x.y.json")
+def test_samples_of_a_folder_are_its_files(tmp_path):
+    put(tmp_path, "b é/2.json", "b é/assets/2.png", "a/x.y.json", "a/assets/x.y.png")
     folder = open_source(tmp_path)
-    entries = list(folder.entries())
-    kept = pickle.loads(pickle.dumps(EntryList(folder.root, entries)))  # noqa: S301 - made in the same line
-    assert list(kept) == entries == [kept[-2], kept[-1]]
-    assert [entry.read() for entry in kept] == list(folder.documents(None))
+    kept = pickle.loads(pickle.dumps(samples_of(tmp_path)))  # noqa: S301 - made in the same line
+    assert list(kept.entries()) == list(folder.entries())
+    assert list(kept) == list(folder.documents(None)) == kept[:]
     with pytest.raises(IndexError):
         kept[2]
     batch = open_source(tmp_path / "b é")
-    assert list(EntryList(batch.root, batch.entries())) == list(batch.entries()) == [entries[1]]
+    assert list(samples_of(tmp_path / "b é").entries()) == list(batch.entries())
 
 
-def test_entries_take_few_bytes(tmp_path):
-    entries = (Entry(f"{n:036}", "batch", tmp_path / "batch" / f"{n:036}.json", None) for n in range(1000))
-    assert len(pickle.dumps(EntryList(tmp_path, entries))) < 64_000
+def test_samples_of_one_file_are_its_images(tmp_path):
+    put(tmp_path, "1.png", "assets/2.png")
+    images = [{"id": 1, "file_name": "1.png", "work_item_id": "w"}, {"id": 2, "file_name": "2.png"}, {"id": 3}]
+    document = {"images": images, "annotations": [{"id": 7, "image_id": 2}]}
+    (tmp_path / "all.json").write_text(json.dumps(document))
+    with pytest.raises(InvalidParameterError, match="1 of 3 images have no file"):
+        samples_of(tmp_path / "all.json")
+    kept = pickle.loads(pickle.dumps(samples_of(tmp_path / "all.json", skip_missing=True)))  # noqa: S301 - as above
+    assert [(each.item_id, each.asset.name, len(each.data["annotations"])) for each in kept] == [
+        ("w", "1.png", 0),
+        (None, "2.png", 1),
+    ]
+    assert list(samples_of([Document(document)], images_from=tmp_path, skip_missing=True))[0].asset.name == "1.png"
+
+
+def test_samples_take_few_bytes(tmp_path):
+    kept = Samples(tmp_path)
+    for number in range(1000):
+        kept.add_file(Entry(None, "batch", tmp_path / "batch" / f"{number:036}.json", None))
+    assert len(pickle.dumps(kept)) < 70_000
 
 
 # --- Shares -----------------------------------------------------------------------------------------------------------

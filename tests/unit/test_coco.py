@@ -15,7 +15,7 @@ def put(root, *places):
     for place in places:
         path = root / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"images": [], "place": place}))
+        path.write_text(json.dumps({"info": {"asset_url": "a"}, "images": [], "place": place}))
 
 
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
@@ -73,8 +73,94 @@ def test_a_file_that_cannot_be_read_raises_or_is_reported(tmp_path):
     findings = []
     assert [each.item_id for each in read(tmp_path, on_error=findings.append)] == ["1", "3"]
     assert [(each.code, each.severity, each.item_id, each.batch) for each in findings] == [
-        ("unreadable", "error", "2", "a")
+        ("unreadable", "error", None, "a")
     ]
+
+
+def test_the_name_of_a_file_alone_makes_no_work_item(tmp_path):
+    put(tmp_path, "Day/annotations.json", "Day/9.json")
+    (tmp_path / "Day/annotations.json").write_text('{"images": []}')
+    assert [(each.batch, each.item_id) for each in read(tmp_path)] == [("Day", "9"), ("Day", None)]
+    assert [each.item_id for each in read(tmp_path / "Day/annotations.json")] == [None]
+    (one,) = read(tmp_path / "Day/9.json")
+    assert (one.item_id, one.batch) == ("9", "Day")
+
+
+def test_the_state_of_a_download_names_its_work_items(tmp_path, sandbox):
+    with sandbox.client() as client:
+        client.download_project(destination=tmp_path / "labels", inject_asset_url=False, assets=True)
+        listed = {item.id for item in client.get_work_items(status="COMPLETED")}
+    found = list(read(tmp_path / "labels"))
+    assert {each.item_id for each in found} == listed
+    assert not any("asset_url" in each.data.get("info", {}) for each in found)
+    of_one = list(read(tmp_path / "labels" / found[0].batch))
+    assert [each.item_id for each in of_one] == [each.item_id for each in found if each.batch == found[0].batch]
+    # A damaged state leaves a folder of labels.
+    (tmp_path / "labels/.cfplatform/state.sqlite3").write_bytes(b"no database")
+    assert {each.item_id for each in read(tmp_path / "labels")} == {None}
+
+
+#: The document, the file_name of an image, and where the image is, as tools lay them out.
+LAYOUTS = {
+    "downloaded by others": ("b/1.json", "1.png", "b/assets/1.png"),
+    "coco": ("annotations/instances_val2017.json", "7.png", "val2017/7.png"),
+    "coco below images": ("annotations/instances_val2017.json", "7.png", "images/val2017/7.png"),
+    "cvat": ("annotations/instances_default.json", "7.png", "images/7.png"),
+    "cvat with parts": ("annotations/instances_default.json", "7.png", "images/default/7.png"),
+    "roboflow": ("train/_annotations.coco.json", "7.png", "train/7.png"),
+    "fiftyone": ("labels.json", "7.png", "data/7.png"),
+    "label studio": ("result.json", "images\\7.png", "images/7.png"),
+    "absolute of another machine": ("all.json", "C:\\data\\7.png", "images/7.png"),
+    "absolute": ("all.json", "/mnt/data/7.png", "images/7.png"),
+    "URL": ("all.json", "https://store.example/o/a%20b.png?v=1", "images/a b.png"),
+    "below the folder around": ("annotations/person_keypoints_x.json", "day/7.png", "day/7.png"),
+}
+
+
+@pytest.mark.parametrize(("document", "name", "image"), LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_images_are_found_where_tools_put_them(tmp_path, document, name, image, is_folder):
+    for path in (document, image):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / image).touch()
+    records = [{"id": 1, "file_name": name}, {"id": 2, "file_name": "not-there.png"}]
+    (tmp_path / document).write_text(json.dumps({"images": records}))
+    found = [each.asset for each in read(tmp_path if is_folder else tmp_path / document, by_image=True)]
+    assert found == [(tmp_path / image).resolve(), None]
+
+
+def test_the_caller_names_the_folder_of_the_images(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/7.png").touch()
+    (tmp_path / "7.png").touch()
+    document = {"images": [{"id": 1, "file_name": "7.png"}]}
+    for source in ([document], [Document(document)]):
+        (found,) = read(source, images_from=tmp_path / "elsewhere", by_image=True)
+        assert found.asset == tmp_path / "elsewhere/7.png"
+    with pytest.raises(InvalidParameterError, match="images_from .*nowhere.* is not a folder"):
+        read([document], images_from=tmp_path / "nowhere")
+
+
+def test_a_merged_dataset_says_of_each_image_where_it_comes_from(tmp_path):
+    own = {"work_item_id": "w", "batch": "Day", "asset_url": "s3://a", "asset_path": "p/1.png"}
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/1.png").touch()
+    images = [
+        {"id": 1, "file_name": "x.png", **own},
+        {"id": "2", "file_name": "y.png"},
+        {"id": 1, "file_name": "z.png"},
+    ]
+    labels = [{"id": 5, "image_id": 1.0}, {"id": 6, "image_id": "2"}, {"id": 7, "image_id": 9}]
+    (tmp_path / "all.json").write_text(json.dumps({"images": images, "annotations": labels, "categories": [{"id": 1}]}))
+    found = list(read(tmp_path / "all.json", by_image=True))
+    assert [(each.item_id, each.batch, each.asset and each.asset.name) for each in found] == [
+        ("w", "Day", "1.png"),
+        (None, None, None),
+        (None, None, None),
+    ]
+    assert [[label["id"] for label in each.data["annotations"]] for each in found] == [[5], [6], []]
+    assert [each.data["info"] for each in found] == [{"asset_url": "s3://a"}, {}, {}]
+    assert all(each.data["categories"] == [{"id": 1}] for each in found)
 
 
 # --- Masks -----------------------------------------------------------------------------------------------------------

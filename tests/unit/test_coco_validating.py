@@ -214,6 +214,7 @@ OF_MERGING = {
     "license-members",
     "duplicate-license-name",
     "dangling-license-id",
+    "dangling-reference",
     "member-left-out",
 }
 
@@ -471,11 +472,11 @@ def test_findings_come_in_the_order_of_the_documents(tmp_path):
     put(tmp_path / "b" / "5.json", '"text"')
     steps = []
     findings = list(validate(tmp_path, progress=lambda done, total: steps.append((done, total))))
-    assert [(each.code, each.item_id, each.batch) for each in findings] == [
-        ("bad-crowd", "1", "a"),
-        ("unreadable", "2", "a"),
-        ("bad-crowd", "4", "b"),
-        ("unreadable", "5", "b"),
+    assert [(each.code, Path(each.path).name, each.batch) for each in findings] == [
+        ("bad-crowd", "1.json", "a"),
+        ("unreadable", "2.json", "a"),
+        ("bad-crowd", "4.json", "b"),
+        ("unreadable", "5.json", "b"),
     ]
     assert findings[1].path == str((tmp_path / "a" / "2.json").resolve())
     assert {each.severity for each in findings if each.code == "unreadable"} == {CODES["unreadable"].severity}

@@ -813,6 +813,7 @@ def test_memory_does_not_grow_with_the_number_of_documents(tmp_path, count):
         "    for n in range(int(sys.argv[2])):\n"
         "        image = {'id': n, 'file_name': f'{n}.png', 'width': 9, 'height': 9}\n"
         "        yield {'info': {'asset_url': str(n)}, 'images': [image], 'categories': [{'id': 1, 'name': 'x'}],\n"
+        "               'notes': [{'image_id': n}], 'videos': [{'id': n}],\n"
         "               'annotations': [{'id': 1, 'image_id': n, 'category_id': 1, 'bbox': [1, 1, 2, 2]}] * 2}\n"
         "assert coco.merge(documents(), sys.argv[1]).images == int(sys.argv[2])\n"
         "print(_peak_mb())\n"

@@ -1,0 +1,112 @@
+"""Where the images of a document are: the folders that labelling tools use, and the names that they write."""
+
+from __future__ import annotations
+
+import functools
+import ntpath
+import os
+import posixpath
+import re
+import time
+from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
+
+from ..destination.local import ASSETS_FOLDER
+
+#: What names of documents begin with, before the name of the part: ``instances_train2017.json``.
+_KIND = re.compile(r"^(?:instances|captions|person_keypoints|panoptic|stuff|image_info)_")
+#: Folders with images: beside the document or beside its folder.
+_IMAGE_FOLDERS = ("images", "data", ASSETS_FOLDER)
+#: Folders with the masks of a panoptic document, beside one named like the document.
+_MASK_FOLDERS = ("panoptic", "masks")
+#: Seconds after which a later change of a folder has another time, on any file system.
+_SETTLED = 5
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def is_url(name: str) -> bool:
+    """Return whether the name of an image is a URL."""
+    return "://" in name and _URL.match(name) is not None
+
+
+def image_folders(folder: str, stem: str, images_from: str | None) -> list[str]:
+    """Return the existing folders in which the images of a document can be, the most likely one first.
+
+    Args:
+        folder: The folder of the document; empty if it has no file.
+        stem: The name of the document without its extension, such as ``instances_val2017``.
+        images_from: The folder that the caller names; then no other is searched.
+    """
+    part = _KIND.sub("", stem)
+    roots = [folder, os.path.dirname(folder)] if images_from is None else [images_from]
+    names = ("", *_IMAGE_FOLDERS, part, *(f"{each}{os.sep}{part}" for each in _IMAGE_FOLDERS))
+    return _existing(roots, names)
+
+
+def mask_folders(folder: str, stem: str, images_from: str | None) -> list[str]:
+    """Return the existing folders in which the masks of a panoptic document can be; see :func:`image_folders`."""
+    roots = [folder, os.path.dirname(folder)] if folder else []
+    return _existing([*roots, images_from] if images_from else roots, (stem, *_MASK_FOLDERS, ""))
+
+
+def _existing(roots: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the folders with these names that exist: those of the first root first."""
+    found: list[str] = []
+    for root in roots:
+        known = _folders_in(root)
+        for name in names:
+            if known is not None and name.partition(os.sep)[0].lower() not in known:
+                continue
+            path = os.path.join(root, name) if name else root
+            if os.path.isdir(path):
+                found.append(path)
+    return [*dict.fromkeys(found)]
+
+
+def _folders_in(root: str) -> frozenset[str] | None:
+    """Return the names of the folders in a folder, in lower case, and an empty one for itself.
+
+    Returns:
+        The names; ``None`` if the folder may be changing right now.
+    """
+    try:
+        changed = os.stat(root).st_mtime_ns
+        return None if abs(time.time() - changed / 1e9) < _SETTLED else _listed(root, changed)
+    except (OSError, ValueError):
+        return None
+
+
+# A batch has many documents, and each asks for the folders beside it.
+@functools.lru_cache(maxsize=16)
+def _listed(root: str, changed: int) -> frozenset[str]:
+    with os.scandir(root) as entries:
+        return frozenset(["", *(each.name.lower() for each in entries if each.is_dir())])
+
+
+@functools.lru_cache(maxsize=256)
+def _relative_names(name: str) -> tuple[str, ...]:
+    """Return the paths below a folder of images that the name of an image can mean."""
+    if is_url(name):
+        return (unquote(posixpath.basename(urlsplit(name).path)),)
+    path = name.replace("\\", "/")
+    # A path of the machine on which the document was written says only how the file is called.
+    absolute = ntpath.splitdrive(path)[0] or path.startswith("/")
+    return (name, posixpath.basename(path)) if absolute else (name,) if path == name else (name, path)
+
+
+def find_image(folders: list[str], name: str) -> str | None:
+    """Return the path of an image by the ``file_name`` of a document, or ``None`` if there is no such file.
+
+    The folder in which it is found moves to the front of ``folders``, since others are there too.
+
+    Example:
+        >>> find_image(["no/such/folder"], "images\\\\a.jpg") is None
+        True
+    """
+    for position, folder in enumerate(folders):
+        for relative in _relative_names(name):
+            path = os.path.normpath(os.path.join(folder, relative))
+            if relative and os.path.isfile(path):
+                folders.insert(0, folders.pop(position))
+                return path
+    return None

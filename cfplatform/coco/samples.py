@@ -1,0 +1,124 @@
+"""The images of a source as a sequence: one document for each, read when it is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from ..exceptions import InvalidParameterError
+from .documents import Document, Entry, Folder, PathLike, Source, Stream, open_source
+from .values import records
+
+
+class Samples(Sequence[Document]):
+    """A sequence of documents with one image each, kept as two blocks of bytes.
+
+    A file with one image is read when it is asked for; the documents of images that share a file, or that came from a
+    stream, are kept as JSON. A million strings would be copied page by page into each forked worker of a loader, as
+    their reference counts change, and pickled for each spawned one.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._start = "" if root is None else f"{root}{os.sep}"
+        self._rows = bytearray()
+        self._ends = array("Q", [0])
+
+    def add(self, document: Document) -> None:
+        """Add a document that :meth:`Document.by_image` made, with its content."""
+        self._add(document, json.dumps(document.data, separators=(",", ":")))
+
+    def add_file(self, entry: Entry | Document) -> None:
+        """Add a file that has one image."""
+        self._add(entry, "")
+
+    def _add(self, of: Entry | Document, data: str) -> None:
+        paths = ("" if each is None else self._short(str(each)) for each in (of.path, of.asset, of.images_from))
+        row = "\0".join((of.item_id or "", of.batch or "", *paths, data))
+        self._rows += row.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._rows))
+
+    def _short(self, path: str) -> str:
+        return path.removeprefix(self._start)
+
+    def _long(self, path: str) -> Path | None:
+        # An absolute path stays as it is.
+        return Path(self._start, path) if path else None
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Document: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Document]: ...
+    def __getitem__(self, index: int | slice) -> Document | list[Document]:
+        """Return the document of an image, which is read again if it has a file of its own.
+
+        Raises:
+            IndexError: If there is none with this number.
+            InvalidResponseError: If the file is not a complete JSON object any more.
+        """
+        if isinstance(index, slice):
+            return [self[each] for each in range(len(self))[index]]
+        entry, data = self._row(index)
+        if not data:
+            return entry.read()
+        return Document(json.loads(data), entry.item_id, entry.batch or None, *entry[2:])
+
+    @property
+    def content(self) -> bytes:
+        """What is kept of all images; it changes with any path, and with documents that are kept."""
+        return bytes(self._rows)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield where the documents come from, without reading them."""
+        return (self._row(index)[0] for index in range(len(self)))
+
+    def _row(self, index: int) -> tuple[Entry, str]:
+        number = range(len(self))[index]
+        row = bytes(self._rows[self._ends[number] : self._ends[number + 1]]).decode("utf-8", "surrogatepass")
+        item_id, batch, path, asset, images_from, data = row.split("\0", 5)
+        paths: Any = map(self._long, (path, asset, images_from))
+        return Entry(item_id or None, batch, *paths), data
+
+
+def samples_of(source: Source, *, images_from: PathLike | None = None, skip_missing: bool = False) -> Samples:
+    """Return the images of a source that have a file.
+
+    Files of a download are not read yet; others are, since they may have any number of images.
+
+    Args:
+        source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`.
+        images_from: The folder of the images, as there.
+        skip_missing: Leave out images without a file instead of raising.
+
+    Raises:
+        InvalidParameterError: If the source is none of these, or images are missing and ``skip_missing`` is false.
+        InvalidResponseError: If a file is not a complete JSON object.
+    """
+    opened = open_source(source, images_from)
+    found, missing = Samples(opened.root if isinstance(opened, Folder) else None), 0
+    for each in opened.entries() if isinstance(opened, Folder) else opened.documents(None):
+        if isinstance(each, Entry) and each.asset is not None:
+            found.add_file(each)
+            continue
+        document = each.read() if isinstance(each, Entry) else each
+        # What a stream yields need not be what is in the file.
+        is_own_file = not isinstance(opened, Stream) and len(records(document.data, "images")) == 1
+        for image in document.by_image():
+            if image.asset is None:
+                missing += 1
+            elif is_own_file:
+                found.add_file(image)
+            else:
+                found.add(image)
+    if missing and not skip_missing:
+        raise InvalidParameterError(
+            f"{missing} of {len(found) + missing} images have no file. Download with assets=True, name their folder "
+            "with images_from, or pass skip_missing=True to leave them out."
+        )
+    return found
