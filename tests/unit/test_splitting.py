@@ -119,7 +119,10 @@ KINDS = ("folder", "stream", "documents", "merged", "merged twice", "image by im
 
 
 @settings(max_examples=10)
-@given(st.sets(st.from_regex(r"[a-z0-9]([a-z0-9 _.-]{0,7}[a-z0-9])?", fullmatch=True), min_size=1, max_size=12), st.integers())
+@given(
+    st.sets(st.from_regex(r"[a-z0-9]([a-z0-9 _.-]{0,7}[a-z0-9])?", fullmatch=True), min_size=1, max_size=12),
+    st.integers(),
+)
 def test_whatever_the_source_an_item_is_in_the_same_part(tmp_path_factory, names, seed):
     tmp_path = tmp_path_factory.mktemp("split")
     names = {name.casefold(): name for name in names}.values()
