@@ -101,18 +101,24 @@ class Document:
     def image_path(self, image: dict[str, Any]) -> Path | None:
         """Return the local file of an image of this document, or ``None`` if there is none.
 
-        It is the downloaded asset, what ``asset_path`` of a merged dataset names, or the file with the ``file_name`` in
-        ``images_from``, or else beside the document or in one of the folders that labelling tools use: ``images``,
-        ``data``, ``assets`` and the part (``train2017`` for ``instances_train2017.json``), beside the document or
-        beside its folder. Backslashes separate folders too; of an absolute path or a URL only the last name counts.
+        It is the downloaded asset; a work item without one has none, unless ``images_from`` is given. Of a dataset it
+        is what ``asset_path`` names, or the file with the ``file_name`` in ``images_from``, or else beside the document or
+        in one of the folders that labelling tools use: ``images``, ``data``, ``assets`` and the part (``train2017`` for
+        ``instances_train2017.json``), beside the document or beside its folder. Backslashes separate folders too; of an
+        absolute path or a URL only the last name counts.
         """
         if self.asset is not None and len(records(self.data, "images")) == 1:
             return self.asset
-        if self.path is not None:
-            own = image.get("asset_path")
-            if isinstance(own, str) and own and os.path.isfile(path := os.path.join(self.path.parent, own)):
-                return Path(os.path.normpath(path))
         name = image.get("file_name")
+        if self.item_id is not None and self.images_from is None:
+            # A downloaded asset has the name of its item; the file with this name is another item's.
+            return None
+        if self.path is not None:
+            own = _text(image.get("asset_path"))
+            # The asset of several images, such as a video, is none of them.
+            is_image = own and isinstance(name, str) and _suffix(own) == _suffix(name)
+            if own and is_image and os.path.isfile(path := os.path.join(self.path.parent, own)):
+                return Path(os.path.normpath(path))
         found = layouts.find_image(self._image_folders, name) if isinstance(name, str) and name else None
         return None if found is None else Path(found)
 
@@ -122,6 +128,23 @@ class Document:
             return []
         folder, stem = ("", "") if self.path is None else (str(self.path.parent), self.path.stem)
         return layouts.image_folders(folder, stem, None if self.images_from is None else str(self.images_from))
+
+    def mask_path(self, annotation: dict[str, Any]) -> Path | None:
+        """Return the local PNG with the segments of a panoptic annotation, or ``None`` if there is none.
+
+        It has the annotation's ``file_name``, in a folder named like the document, or ``panoptic`` or ``masks``, beside
+        the document or beside its folder, or beside the document itself.
+        """
+        name = annotation.get("file_name")
+        found = layouts.find_image(self._mask_folders, name) if isinstance(name, str) and name else None
+        return None if found is None else Path(found)
+
+    @functools.cached_property
+    def _mask_folders(self) -> list[str]:
+        if self.path is None:
+            return [] if self.images_from is None else layouts.mask_folders("", "", str(self.images_from))
+        images = None if self.images_from is None else str(self.images_from)
+        return layouts.mask_folders(str(self.path.parent), self.path.stem, images)
 
     def by_image(self) -> Iterator[Document]:
         """Yield a document for each image, with its annotations and its file, and the categories of all.
@@ -152,6 +175,10 @@ class Document:
             own_head = head if url is None else dict(head, asset_url=url)
             data: dict[str, Any] = {"info": own_head, **shared, "images": [image], "annotations": labels}
             yield Document(data, item_id, batch, self.path, self.image_path(image), self.images_from)
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _text(value: object) -> str | None:

@@ -100,7 +100,16 @@ CODES = {
     "license-members": Meaning(WARNING, "A member of a license differs; the first is kept."),
     "duplicate-license-name": Meaning(WARNING, "A document has a license under two ids; they become one."),
     "dangling-license-id": Meaning(WARNING, "The license of an image does not exist; the image is kept without one."),
-    "member-left-out": Meaning(WARNING, "A member that is not part of COCO differs between documents; it is left out."),
+    "dangling-reference": Meaning(
+        WARNING,
+        "Another member refers to an image or a category that does not exist, or is in another part; the reference is "
+        "left out.",
+    ),
+    "member-left-out": Meaning(
+        WARNING,
+        "A member that is not part of COCO differs between documents, or may refer to ids that changed; it is left "
+        "out.",
+    ),
 }
 
 

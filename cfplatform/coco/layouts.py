@@ -7,6 +7,7 @@ import ntpath
 import os
 import posixpath
 import re
+from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit
 
 from ..destination.local import ASSETS_FOLDER
@@ -15,6 +16,8 @@ from ..destination.local import ASSETS_FOLDER
 _KIND = re.compile(r"^(?:instances|captions|person_keypoints|panoptic|stuff|image_info)_")
 #: Folders with images: beside the document or beside its folder.
 _IMAGE_FOLDERS = ("images", "data", ASSETS_FOLDER)
+#: Folders with the masks of a panoptic document, beside one named like the document.
+_MASK_FOLDERS = ("panoptic", "masks")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -34,9 +37,41 @@ def image_folders(folder: str, stem: str, images_from: str | None) -> list[str]:
     part = _KIND.sub("", stem)
     roots = (folder, os.path.dirname(folder)) if images_from is None else (images_from,)
     names = ("", *_IMAGE_FOLDERS, part, *(os.path.join(each, part) for each in _IMAGE_FOLDERS))
-    # The folder of the document and below it before the folder around it.
-    found = [os.path.join(root, name) if name else root for root in roots for name in names]
-    return [each for each in dict.fromkeys(found) if os.path.isdir(each)]
+    return _existing(roots, names)
+
+
+def mask_folders(folder: str, stem: str, images_from: str | None) -> list[str]:
+    """Return the existing folders in which the masks of a panoptic document can be; see :func:`image_folders`."""
+    roots = (folder, os.path.dirname(folder))
+    names = (stem, *_MASK_FOLDERS, "")
+    return _existing(roots if images_from is None else (*roots, images_from), names)
+
+
+def _existing(roots: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Return the folders with these names that exist: those of the first root first."""
+    found = []
+    for root in roots:
+        known = _folders_in(root)
+        for name in names:
+            path = os.path.join(root, name) if name else root
+            if (name.split(os.sep)[0].lower() in known or not name) and os.path.isdir(path):
+                found.append(path)
+    return [*dict.fromkeys(found)]
+
+
+def _folders_in(root: str) -> frozenset[str]:
+    """Return the names of the folders in a folder, in lower case."""
+    try:
+        return _listed(root, os.stat(root).st_mtime_ns)
+    except (OSError, ValueError):
+        return frozenset()
+
+
+# A batch has many documents, and each asks for the folders beside it.
+@functools.lru_cache(maxsize=16)
+def _listed(root: str, changed: int) -> frozenset[str]:
+    with os.scandir(root) as entries:
+        return frozenset(each.name.lower() for each in entries if each.is_dir())
 
 
 @functools.lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,8 +15,9 @@ from ..destination.local import folder_path
 from ..exceptions import InvalidParameterError, InvalidResponseError
 from ..progress import Progress, reporter
 from ..resources.base import table
-from .documents import Document, OnError, Opened, Source, open_source
-from .findings import ERROR, Finding, dangling, shown
+from .documents import Document, OnError, Opened, PathLike, Source, open_source
+from .findings import ERROR, WARNING, Finding, dangling, shown
+from .layouts import is_url
 from .output import (
     DatasetFile,
     UnwritableError,
@@ -26,16 +28,25 @@ from .output import (
     relative_path,
     sanitized,
 )
-from .tables import Agreement, Categories, FindingLog, Licenses, is_id
+from .placing import ImageFolder
+from .references import FREE, References, is_list_of_entries, may_refer, references
+from .tables import Agreement, Categories, FindingLog, Licenses, SceneCategories, is_id
+from .values import key, records
 
 #: Members that are merged; of all others those are kept on which the documents agree.
-_MERGED = {"info", "images", "annotations", "categories", "licenses"}
+_MERGED = {"info", "images", "annotations", "categories", "licenses", "scene_categories"}
+#: Lists of entries beside images and annotations that a dataset may have. Each needs a file while it is written.
+_LISTS = 32
 
 #: Returns the dataset that an image of a document belongs to; ``None`` skips the image.
 Choose = Callable[[Document, dict[str, Any]], DatasetFile | None]
 #: The dataset of an image and its entry there, without an ID if it could not be written; ``None`` if it was skipped.
 _Target = tuple[DatasetFile, dict[str, Any]] | None
 _Targets = dict[Any, _Target]
+#: What a reference becomes whose entry does not exist.
+_GONE = object()
+#: References of ``attributes``: of others than tracks nothing is known, since people choose these names.
+_TRACKS = References((), (), (), has_attributes=False, has_more=False)
 #: New entries of each dataset, by their position in the document.
 _Chosen = dict[DatasetFile, dict[int, dict[str, Any]]]
 #: Errors and warnings that a summary keeps; all are counted.
@@ -139,14 +150,21 @@ class MergeSummary(Summary):
 
 
 def merge(
-    source: Source, output: str | os.PathLike[str], *, progress: Progress = None, on_error: OnError | None = None
+    source: Source,
+    output: str | os.PathLike[str],
+    *,
+    images_from: PathLike | None = None,
+    images: str | None = None,
+    progress: Progress = None,
+    on_error: OnError | None = None,
 ) -> MergeSummary:
     """Merge all documents of a source into one COCO dataset.
 
-    IDs of images and annotations are reassigned, from 1 in the order of the source. Categories with the same ``name``
-    and ``supercategory`` become one, and so do licenses with the same ``name`` and ``url``. Members of ``info``, and
-    members that are not part of COCO, are kept if all documents agree on them. All other members of images and
-    annotations stay as they are.
+    IDs of images and annotations are reassigned, from 1 in the order of the source, and so are those of videos, tracks
+    and instances, which stay apart if they are of different documents. Categories with the same ``name`` and
+    ``supercategory`` become one, and so do licenses with the same ``name`` and ``url``. Members that refer to any of
+    these follow; the documentation lists them. Members of ``info``, and members that are not part of COCO, are kept if
+    all documents agree on them. All other members of images and annotations stay as they are.
 
     Each image gets ``work_item_id``, ``batch``, ``asset_url`` and ``asset_path``, if they are known. ``asset_path`` is
     the path of the local image relative to the folder of the output. It becomes the ``file_name`` too, so loaders find
@@ -159,6 +177,10 @@ def merge(
     Args:
         source: Where the documents come from; see :func:`~cfplatform.coco.read`.
         output: The file to write; not a path that the source would read as labels.
+        images_from: The folder of the images, by their ``file_name``; else they are looked for where tools put them.
+        images: "link" or "copy" puts each local image into the folder ``images`` beside the output, and the masks of
+            panoptic annotations into ``masks``; ``file_name`` names them there. "link" makes hard links, or copies
+            where the file system has no links. Other files there stay as they are.
         progress: ``True`` for a bar (needs the extra ``progress``), a function of (done, total), or a
             :class:`~cfplatform.ProgressReporter`.
         on_error: Called with a :class:`~cfplatform.coco.Finding` for each entry that cannot be merged and is skipped.
@@ -175,13 +197,13 @@ def merge(
         >>> merged.images == summary.successful
         True
     """
-    opened = open_source(source)
+    opened = open_source(source, images_from)
     path = _output_path(output)
     refuse_own(opened, path)
     summary = MergeSummary(output=path)
     prepare_folder(path.parent)
     with dataset_file(path) as dataset:
-        merger = Merger(path.parent, summary, on_error, lambda document, image: dataset)
+        merger = Merger(path.parent, summary, on_error, lambda document, image: dataset, images)
         merger.add_all(opened, progress)
         merger.write([dataset])
     summary.images, summary.annotations = dataset.images.count, dataset.annotations.count
@@ -212,7 +234,9 @@ def refuse_own(opened: Opened, path: Path) -> None:
 class Merger:
     """Merges documents into one dataset, or several of one folder with the same categories and licenses."""
 
-    def __init__(self, folder: Path, summary: Summary, on_error: OnError | None, choose: Choose) -> None:
+    def __init__(
+        self, folder: Path, summary: Summary, on_error: OnError | None, choose: Choose, images: str | None = None
+    ) -> None:
         self._began = time.monotonic()
         self._folder = str(folder)
         self._summary = summary
@@ -220,7 +244,14 @@ class Merger:
         self._choose = choose
         self._log = FindingLog(self.report)
         self._categories, self._licenses = Categories(self._log), Licenses(self._log)
+        self._scenes = SceneCategories(self._log)
         self._info, self._others = Agreement(), Agreement()
+        self._placed = None if images is None else ImageFolder(folder, images)
+        #: The names of further lists, and the last number of each section that is not counted by dataset.
+        self._lists: set[str] = set()
+        self._counts: dict[str, int] = {}
+        #: Whether an ID changed, as far as a member on which the documents agree may refer to it.
+        self._is_renumbered = False
 
     def report(self, finding: Finding) -> None:
         """Report an error or a warning."""
@@ -248,11 +279,21 @@ class Merger:
 
     def write(self, datasets: Iterable[DatasetFile]) -> None:
         """Write datasets under their temporary names, and complete the summary."""
-        head = {"info": self._info.members, **self._others.members}
+        others = self._others.members
+        if self._is_renumbered:
+            for name in [name for name, value in others.items() if may_refer(value)]:
+                del others[name]
+                message = f"The member {shown(name)} may refer to IDs that changed, so it is left out."
+                self.report(Finding("member-left-out", WARNING, message))
+        head = {"info": self._info.members, **others}
         lists = {"licenses": self._licenses.entries, "categories": self._categories.entries}
-        for dataset in datasets:
-            dataset.write(head, lists)
         self._summary.licenses, self._summary.categories = map(len, lists.values())
+        if self._scenes.entries:
+            lists["scene_categories"] = self._scenes.entries
+        for dataset in datasets:
+            for name in sorted(self._lists):
+                dataset.list_of(name)
+            dataset.write(head, lists)
         self._summary.elapsed = time.monotonic() - self._began
 
     def _add(self, document: Document) -> int | None:
@@ -267,29 +308,51 @@ class Merger:
             else:
                 self._log.error(document, "missing-section", "The document has no images.")
             return None
-        self._compare(document)
-        targets, size = self._add_images(document, images)
+        lists = self._compare(document)
+        numbers = Numbers(document, self._log, self._counts, self._tables(document))
+        size = self._add_images(document, images, numbers)
         annotations = document.data.get("annotations")
         if isinstance(annotations, list):
-            size += self._add_annotations(document, annotations, targets)
+            size += self._add_annotations(document, annotations, numbers)
         elif annotations is not None:
             self._log.error(document, "wrong-type", "The annotations are not a list.", "/annotations")
+        for name in lists:
+            size += self._add_list(document, name, numbers)
+        if self._others.members and not self._is_renumbered:
+            self._is_renumbered = not numbers.are_same
         return size
 
-    def _compare(self, document: Document) -> None:
-        """Keep the members that are the same in all documents."""
+    def _tables(self, document: Document) -> dict[str, dict[Any, int]]:
+        """Return the numbers of the entries that all datasets share, by their section."""
+        tables = {"categories": self._categories.numbers(document)}
+        if "scene_categories" in document.data:
+            tables["scene_categories"] = self._scenes.numbers(document)
+        return tables
+
+    def _compare(self, document: Document) -> list[str]:
+        """Keep the members that are the same in all documents; return the names of those that are lists to merge."""
         self._info.add({name: value for name, value in _info(document).items() if name != "asset_url"})
-        for name in self._others.add({name: each for name, each in document.data.items() if name not in _MERGED}):
+        others = {name: each for name, each in document.data.items() if name not in _MERGED}
+        lists = [name for name, each in others.items() if is_list_of_entries(name, each)]
+        lists = [name for name in lists if name in self._lists or len(self._lists) < _LISTS]
+        self._lists.update(lists)
+        before = {**self._others.members} if self._lists else {}
+        for name in lists:
+            del others[name]
+        for name in self._others.add(others):
+            if name in self._lists and not (before.get(name) or others.get(name)):
+                # Only lists without entries were taken for members of another kind.
+                continue
             message = f"The member {shown(name)} is not the same in all documents, so it is left out."
             self._log.warning(document, "member-left-out", name, message)
+        return lists
 
     # --- Images ----------------------------------------------------------------------------------------------
 
-    def _add_images(self, document: Document, images: list[Any]) -> tuple[_Targets, int]:
-        """Add the images of a document; return where each went by its ID, and their size in bytes."""
+    def _add_images(self, document: Document, images: list[Any], numbers: Numbers) -> int:
+        """Add the images of a document; return their size in bytes."""
         licenses = self._licenses.numbers(document)
         chosen: _Chosen = {}
-        targets: _Targets = {}
         for index, image in enumerate(images):
             pointer = f"/images/{index}"
             if not isinstance(image, dict):
@@ -297,39 +360,48 @@ class Merger:
                 continue
             target = None
             if (dataset := self._choose(document, image)) is not None:
-                entries = chosen.setdefault(dataset, {})
+                entries = chosen.get(dataset)
+                if entries is None:
+                    entries = chosen[dataset] = {}
+                    numbers.starts[dataset] = dataset.images.count, dataset.annotations.count
                 entries[index] = made = {**image, "id": dataset.images.count + len(entries) + 1}
                 self._set_origin(document, made, dataset)
                 self._set_license(document, made, licenses, pointer)
                 target = dataset, made
-            self._set_target(document, image.get("id"), pointer, targets, target)
-        return targets, self._write_entries(document, "images", chosen)
+            self._set_target(document, image.get("id"), pointer, numbers.targets, target)
+        for dataset, entries in chosen.items():
+            for index, made in entries.items():
+                found = references(tuple(made))
+                if found.has_more or found.needed:
+                    numbers.follow(made, found, (*found.needed, *found.others), dataset, f"/images/{index}")
+        return self._write_entries(document, "images", chosen)
 
     def _set_origin(self, document: Document, made: dict[str, Any], dataset: DatasetFile) -> None:
         """Set the work item, batch, URL, local path and file names of an image."""
-        url, original = _info(document).get("asset_url"), made.get("file_name")
-        if document.item_id is not None:
-            made["work_item_id"] = document.item_id
-        if document.batch is not None:
-            made["batch"] = document.batch
-        if url:
-            made["asset_url"] = url
-        local: str | Path | None = document.asset
-        asset = local
-        if asset is None and document.item_id is None and document.path is not None:
+        origin, local, original = document.origin(made), document.image_path(made), made.get("file_name")
+        for name, value in zip(("work_item_id", "batch", "asset_url"), origin, strict=True):
+            if value is not None:
+                made[name] = value
+        asset: str | Path | None = document.asset or local
+        if document.asset is None and document.path is not None:
             # A dataset; its paths are relative to its own folder.
-            local = beside(document.path, original)
             asset = beside(document.path, made.get("asset_path")) or local
-        if asset is not None:
-            made["asset_path"] = relative_path(asset, self._folder)
         if isinstance(original, str):
             made.setdefault("original_file_name", original)
-        if local is not None and (document.asset is None or len(document.data["images"]) == 1):
-            made["file_name"] = relative_path(local, self._folder)
+        if local is not None:
+            made["file_name"] = self._path_of(local, "images")
             # Two images may be one file; no other may have its name.
             dataset.names.take(made["file_name"])
         elif isinstance(original, str):
-            made["file_name"] = dataset.names.unique(sanitized(original), made["id"])
+            name = sanitized(original)
+            made["file_name"] = name if is_url(name) else dataset.names.unique(name, made["id"])
+        if asset is not None:
+            is_image = local is not None and os.path.normpath(asset) == os.path.normpath(local)
+            made["asset_path"] = made["file_name"] if is_image else relative_path(asset, self._folder)
+
+    def _path_of(self, local: Path, folder: str) -> str:
+        """Return the path of a local file relative to the datasets; if it is to be beside them, in this folder."""
+        return relative_path(local, self._folder) if self._placed is None else self._placed.place(local, folder)
 
     def _set_license(self, document: Document, made: dict[str, Any], licenses: dict[Any, int], pointer: str) -> None:
         old = made.get("license")
@@ -352,9 +424,9 @@ class Merger:
 
     # --- Annotations -----------------------------------------------------------------------------------------
 
-    def _add_annotations(self, document: Document, annotations: list[Any], targets: _Targets) -> int:
+    def _add_annotations(self, document: Document, annotations: list[Any], numbers: Numbers) -> int:
         """Add the annotations of a document; return their size in bytes."""
-        categories = self._categories.numbers(document)
+        targets, categories = numbers.targets, numbers.tables["categories"]
         chosen: _Chosen = {}
         for index, annotation in enumerate(annotations):
             try:
@@ -364,34 +436,56 @@ class Merger:
                 dataset, image = target
                 category = annotation.get("category_id")
                 # Captions have no category; pycocotools loads them beside others only if the member is there.
-                category = None if category is None else categories[category]
+                if category is not None:
+                    category = None if not categories and _is_caption(document, annotation) else categories[category]
                 made = {**annotation, "id": None, "image_id": image["id"], "category_id": category}
             except (KeyError, TypeError, AttributeError):
                 self._refuse(document, annotation, index, targets)
                 continue
             entries = chosen.setdefault(dataset, {})
             made["id"] = dataset.annotations.count + len(entries) + 1
+            found = references(tuple(made))
+            if found.has_more:
+                numbers.follow(made, found, found.others, dataset, f"/annotations/{index}")
             if isinstance(made.get("segments_info"), list):
-                made["segments_info"] = self._segments(document, annotation, index, categories)
+                made["segments_info"] = self._segments(document, annotation, index, numbers, dataset)
+                self._set_mask(document, made, image, dataset)
             entries[index] = made
         return self._write_entries(document, "annotations", chosen)
 
     def _segments(
-        self, document: Document, annotation: dict[str, Any], index: int, categories: dict[Any, int]
+        self, document: Document, annotation: dict[str, Any], index: int, numbers: Numbers, dataset: DatasetFile
     ) -> list[Any]:
         """Return the segments of a panoptic annotation; their IDs are colors of its image, so they stay."""
+        categories = numbers.tables["categories"]
         made = []
         for position, segment in enumerate(annotation["segments_info"]):
+            pointer = f"/annotations/{index}/segments_info/{position}"
             try:
                 old = segment.get("category_id")
-                made.append(segment if old is None else {**segment, "category_id": categories[old]})
+                made.append(new := {**segment} if old is None else {**segment, "category_id": categories[old]})
+                found = references(tuple(new))
+                if found.has_more:
+                    numbers.follow(new, found, found.others, dataset, pointer)
             except (KeyError, TypeError, AttributeError):
-                pointer = f"/annotations/{index}/segments_info/{position}"
                 if not isinstance(segment, dict):
                     self._log.error(document, "wrong-type", "The segment is not an object.", pointer)
                 else:
                     self._log.error(document, *dangling("category", segment, pointer, annotation.get("id")))
         return made
+
+    def _set_mask(self, document: Document, made: dict[str, Any], image: dict[str, Any], dataset: DatasetFile) -> None:
+        """Set the file name of a panoptic annotation, that of the PNG with its segments."""
+        original, local = made.get("file_name"), document.mask_path(made)
+        if not isinstance(original, str):
+            return
+        made.setdefault("original_file_name", original)
+        # Names of masks are apart from those of images, in another root.
+        if local is not None and local != document.image_path(image):
+            made["file_name"] = self._path_of(local, "masks")
+            dataset.names.take(f"\0mask\0{made['file_name']}")
+        else:
+            made["file_name"] = dataset.names.unique(sanitized(original), made["image_id"], "\0mask\0")
 
     def _refuse(self, document: Document, annotation: Any, index: int, targets: _Targets) -> None:
         pointer = f"/annotations/{index}"
@@ -433,6 +527,175 @@ class Merger:
                 own = document.data[section][index].get("id") if section == "annotations" else None
                 self._log.error(document, error.code, message, pointer, own)
         return ",".join(texts)
+
+    # --- Further lists ---------------------------------------------------------------------------------------
+
+    def _add_list(self, document: Document, name: str, numbers: Numbers) -> int:
+        """Add a list whose entries refer to others; return its size in bytes."""
+        size = 0
+        for index, entry in enumerate(document.data[name]):
+            pointer = f"/{name}/{index}"
+            if not isinstance(entry, dict):
+                self._log.error(document, "wrong-type", "The entry is not an object.", pointer)
+                continue
+            found = references(tuple(entry))
+            if any(numbers.is_gone(kind, entry[member]) for member, kind in found.needed):
+                kind = "image" if numbers.is_gone("images", entry.get("image_id")) else "category"
+                self._log.error(document, *dangling(kind, entry, pointer))
+                continue
+            homes, is_shared = numbers.homes(name, entry)
+            for dataset in homes:
+                made = {**entry}
+                if key(entry.get("id")) is not None:
+                    made["id"] = numbers.free(name, entry["id"])
+                numbers.follow(made, found, (*found.needed, *found.others), dataset, pointer)
+                try:
+                    text = encode(made)
+                except UnwritableError as error:
+                    message = f"It cannot be written as JSON: {error}."
+                    self._log.error(document, error.code, message, pointer)
+                    break
+                # Of many documents that all describe the same categories, one is enough.
+                if not is_shared or "id" in entry or dataset.names.take(f"\0{name}\0{text}"):
+                    dataset.list_of(name).add(text, 1)
+                    size += len(text)
+        return size
+
+
+class Numbers:
+    """The new numbers for the IDs of one document, and the references to them."""
+
+    def __init__(
+        self, document: Document, log: FindingLog, counts: dict[str, int], tables: dict[str, dict[Any, int]]
+    ) -> None:
+        self._document = document
+        self._log = log
+        #: The last number that was given in each free section, in any document.
+        self._counts = counts
+        self._free: dict[str, dict[Any, int]] = {}
+        self._used_in: dict[tuple[str, Any], dict[DatasetFile, None]] = {}
+        #: The numbers of entries that are the same in all datasets.
+        self.tables = tables
+        #: Where each image went.
+        self.targets: _Targets = {}
+        #: How many images and annotations the datasets had before this document.
+        self.starts: dict[DatasetFile, tuple[int, int]] = {}
+        for kind in FREE & document.data.keys():
+            for each in records(document.data, kind):
+                if key(each.get("id")) is not None:
+                    self.free(kind, each["id"])
+
+    def free(self, kind: str, old: Any) -> int:
+        """Return the number of an ID of a section that is counted through all documents."""
+        known = self._free.setdefault(kind, {})
+        if old not in known:
+            known[old] = self._counts[kind] = self._counts.get(kind, 0) + 1
+        return known[old]
+
+    def follow(
+        self,
+        made: dict[str, Any],
+        found: References,
+        known: Iterable[tuple[str, str]],
+        dataset: DatasetFile,
+        pointer: str,
+    ) -> None:
+        """Change the references of an entry to the new numbers; leave out those that would be false."""
+        for name, kind in known:
+            old = made[name]
+            new = (
+                [self._new(kind, each, dataset) for each in old]
+                if isinstance(old, list)
+                else [self._new(kind, old, dataset)]
+            )
+            if _GONE in new:
+                message = f"{shown(name)} refers to {kind} that do not exist here; these references are left out."
+                self._log.warning(self._document, "dangling-reference", name, message, f"{pointer}/{name}")
+                new = [each for each in new if each is not _GONE]
+            if isinstance(old, list):
+                made[name] = new
+            elif new:
+                made[name] = new[0]
+            else:
+                del made[name]
+        for name in found.unknown:
+            if self._may_refer(made[name]) and not self.are_same:
+                del made[name]
+                message = f"The member {shown(name)} may refer to IDs that changed, so it is left out."
+                self._log.warning(self._document, "member-left-out", f"{name} of entries", message, f"{pointer}/{name}")
+        attributes = made.get("attributes") if found.has_attributes else None
+        if isinstance(attributes, dict):
+            inner = references(tuple(attributes))
+            tracks = [(name, kind) for name, kind in inner.others if kind in FREE]
+            if tracks:
+                made["attributes"] = {**attributes}
+                self.follow(made["attributes"], _TRACKS, tracks, dataset, f"{pointer}/attributes")
+
+    def _new(self, kind: str, old: Any, dataset: DatasetFile) -> Any:
+        """Return what a reference becomes in a dataset."""
+        if kind in FREE:
+            if key(old) is None or (_is_negative(old) and old not in self._free.get(kind, ())):
+                return old
+            self._used_in.setdefault((kind, old), {})[dataset] = None
+            return self.free(kind, old)
+        if old is None:
+            return None
+        if self.is_gone(kind, old):
+            # A number below zero says that there is none.
+            return old if _is_negative(old) else _GONE
+        if kind != "images":
+            return self.tables[kind][old]
+        target = self.targets[old]
+        return target[1]["id"] if target is not None and target[0] is dataset and target[1]["id"] else _GONE
+
+    def is_gone(self, kind: str, old: Any) -> bool:
+        """Return whether the entry of a reference does not exist in the document."""
+        known = self.targets if kind == "images" else self.tables.get(kind, {})
+        return old is not None and (not is_id(old) or old not in known)
+
+    def homes(self, name: str, entry: dict[str, Any]) -> tuple[Iterable[DatasetFile], bool]:
+        """Return the datasets of an entry of a list, and whether these are all of the document."""
+        if "image_id" in entry and entry["image_id"] is not None:
+            target = self.targets[entry["image_id"]]
+            return ([target[0]] if target is not None and target[1]["id"] is not None else []), False
+        for kind, own in ((name, entry.get("id")), ("videos", entry.get("video_id"))):
+            if key(own) is not None and (used := self._used_in.get((kind, own))):
+                return [*used], False
+        return [*self.starts], True
+
+    def _may_refer(self, value: Any) -> bool:
+        """Return whether a value may be an ID of the document, or a list of them."""
+        values = value if isinstance(value, list) else [value]
+        return any(each in self._texts if isinstance(each, str) else key(each) is not None for each in values)
+
+    @functools.cached_property
+    def _texts(self) -> set[str]:
+        """The IDs that are texts."""
+        data = self._document.data
+        ids = (each.get("id") for section in data for each in records(data, section))
+        return {own for own in ids if isinstance(own, str)}
+
+    @functools.cached_property
+    def are_same(self) -> bool:
+        """Whether every ID stays as it is, as far as that can be said before the document is written."""
+        if len(self.starts) != 1:
+            return False
+        ((_, annotations),) = self.starts.values()
+        own = [each.get("id") for each in records(self._document.data, "annotations")]
+        return (
+            all(target is not None and old == target[1]["id"] for old, target in self.targets.items())
+            and own == [*range(annotations + 1, annotations + len(own) + 1)]
+            and all(old == new for each in (*self.tables.values(), *self._free.values()) for old, new in each.items())
+        )
+
+
+def _is_negative(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value < 0
+
+
+def _is_caption(document: Document, annotation: dict[str, Any]) -> bool:
+    """Return whether an annotation is a caption of a document without categories, so its number of one means none."""
+    return isinstance(annotation.get("caption"), str) and not document.data.get("categories")
 
 
 def _info(document: Document) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +21,7 @@ from typing import IO, Any
 from .. import naming
 from ..destination import local, locks
 from ..exceptions import CFPlatformError, DownloadError, InvalidParameterError
+from .layouts import is_url
 
 #: Bytes written and copied at a time.
 _STEP = 256 * 1024
@@ -32,6 +33,9 @@ _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 #: A relative path that stays in its folder: no ``..``, drive, backslash or control character.
 _CONTAINED = re.compile(r"(?!/|\.$)(?!(?:.*/)?\.\.(?:/|$))[^\\:\x00-\x1f\x7f]+")
+
+#: A URL that would lead out of a folder if it were taken for a path, or that no server can mean.
+_UNSAFE_URL = re.compile(r":///|/\.\.(?:/|$)|[\\\x00-\x1f\x7f]")
 
 
 class UnwritableError(Exception):
@@ -102,11 +106,23 @@ class DatasetFile:
     begin: Callable[[], Path]
     images: Section
     annotations: Section
-    #: The ``file_name`` of each image.
+    #: The ``file_name`` of each image, and other texts that are there once.
     names: Names
+    folder: Path
+    #: Closes the lists.
+    stack: ExitStack
+    #: Further lists by their name.
+    lists: dict[str, Section] = field(default_factory=dict)
+
+    def list_of(self, name: str) -> Section:
+        """Return a further list, which is begun if it is new."""
+        if name not in self.lists:
+            self.lists[name] = self.stack.enter_context(closing(Section(self.folder)))
+        return self.lists[name]
 
     def write(self, head: dict[str, Any], lists: dict[str, list[dict[str, Any]]]) -> None:
-        """Write the dataset: members, then lists, then its images and annotations."""
+        """Write the dataset: members, then lists, then its further lists, its images and its annotations."""
+        sections = {**self.lists, "images": self.images, "annotations": self.annotations}
         with open(self.begin(), "wb", buffering=_STEP) as file, _refusing(Path(file.name).parent):
             file.write(b"{")
             for name, value in head.items():
@@ -114,11 +130,12 @@ class DatasetFile:
             for name, entries in lists.items():
                 members = ",".join(f"\n{encode(entry)}" for entry in entries)
                 file.write(f'"{name}":[{members}\n],\n'.encode("ascii"))
-            file.write(b'"images":[')
-            self.images.copy_to(file)
-            file.write(b'\n],\n"annotations":[')
-            self.annotations.copy_to(file)
-            file.write(b"\n]}\n")
+            for number, (name, section) in enumerate(sections.items()):
+                start = ",\n" if number else ""
+                file.write(f"{start}{encode(name)}:[".encode("ascii"))
+                section.copy_to(file)
+                file.write(b"\n]")
+            file.write(b"}\n")
 
 
 @contextlib.contextmanager
@@ -130,8 +147,9 @@ def dataset_file(path: Path) -> Iterator[DatasetFile]:
         closing(Section(folder)) as images,
         closing(Section(folder)) as annotations,
         closing(Names()) as names,
+        ExitStack() as stack,
     ):
-        yield DatasetFile(begin, images, annotations, names)
+        yield DatasetFile(begin, images, annotations, names, folder, stack)
 
 
 @contextlib.contextmanager
@@ -229,14 +247,14 @@ class Names:
         try:
             return self._known.execute("INSERT OR IGNORE INTO names VALUES (?)", (number,)).rowcount == 1
         except sqlite3.Error as error:
-            raise DownloadError(
-                f"File names cannot be stored in the temporary folder: {error}. Free disk space there, or set "
-                "SQLITE_TMPDIR to another folder, then run it again."
-            ) from None
+            raise names_refusal(error) from None
 
-    def unique(self, name: str, number: int) -> str:
-        """Add a name and return it; if it was taken, with the number of its image before the extension."""
-        while not self.take(name):
+    def unique(self, name: str, number: int, kind: str = "") -> str:
+        """Add a name and return it; if it was taken, with the number of its image before the extension.
+
+        Names of another kind are kept apart.
+        """
+        while not self.take(kind + name):
             stem, suffix = os.path.splitext(name)
             name = f"{stem}~{number}{suffix}"
         return name
@@ -245,6 +263,14 @@ class Names:
         """Drop all names."""
         with contextlib.suppress(sqlite3.Error):
             self._known.close()
+
+
+def names_refusal(error: sqlite3.Error) -> DownloadError:
+    """Return the error that reports that file names cannot be stored."""
+    return DownloadError(
+        f"File names cannot be stored in the temporary folder: {error}. Free disk space there, or set "
+        "SQLITE_TMPDIR to another folder, then run it again."
+    )
 
 
 def relative_path(image: str | os.PathLike[str], folder: str) -> str:
@@ -272,7 +298,7 @@ def beside(document: Path, name: Any) -> str | None:
 
 
 def sanitized(name: str) -> str:
-    """Return a file name of a document as a relative path that stays in its folder.
+    """Return a file name of a document as a relative path that stays in its folder; URLs stay as they are.
 
     Example:
         >>> sanitized("./street/a.jpg")
@@ -280,6 +306,8 @@ def sanitized(name: str) -> str:
         >>> sanitized("C:\\\\images\\\\a.jpg")
         'C__images_a.jpg'
     """
+    if is_url(name) and not _UNSAFE_URL.search(name):
+        return name
     if _CONTAINED.fullmatch(name):
         return posixpath.normpath(name) if "./" in name or "//" in name else name
     return "/".join(naming.safe_name(part) for part in name.split("/") if part) or naming.safe_name(name)

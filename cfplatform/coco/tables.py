@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -28,13 +29,15 @@ class FindingLog:
         """Report an error."""
         self._report(finding_about(document, Problem(code, message, pointer, annotation_id)))
 
-    def warning(self, document: Document, code: str, subject: str, message: str, pointer: str = "") -> None:
+    def warning(
+        self, document: Document, code: str, subject: str, message: str, pointer: str = "", annotation_id: object = None
+    ) -> None:
         """Report a warning, unless there was one with this code about this subject."""
         if (code, subject) in self._warned:
             return
         if len(self._warned) < _REMEMBERED:
             self._warned.add((code, subject))
-        self._report(finding_about(document, Problem(code, message, pointer)))
+        self._report(finding_about(document, Problem(code, message, pointer, annotation_id)))
 
 
 class _RefusedError(Exception):
@@ -126,7 +129,8 @@ class Table:
     def _identity(self, entry: dict[str, Any]) -> tuple[str, ...]:
         first, second = (entry.get(member) or "" for member in self._members)
         if first and isinstance(first, str) and isinstance(second, str):
-            return first, second
+            # File systems and editors spell one letter in two ways.
+            return unicodedata.normalize("NFC", first), unicodedata.normalize("NFC", second)
         # Without a name only its own ID distinguishes it from others.
         return shown(first), shown(second), encode([first, second, entry.get("id")])
 
@@ -142,7 +146,7 @@ class Table:
                 except UnwritableError as error:
                     message = f"{shown(member)} cannot be written as JSON: {error}."
                     self._log.error(document, error.code, message, below)
-            elif value is not None and not (member in self._members and not value):
+            elif value is not None and member not in self._members:
                 name = f"The {self._one} {shown(self._identity(entry)[0])}"
                 message = f"{name} has another {shown(member)} than before; the first one is kept."
                 self._log.warning(document, f"{self._one}-members", f"{known['id']} {member}", message, below)
@@ -186,6 +190,12 @@ class Categories(Table):
             code, difference = "category-spelling", f"differs from {shown(known[0])} only by case or spaces"
         message = f"The category {shown(name)} {difference}; they stay separate."
         self._log.warning(document, code, f"{name}\0{outer}", message, pointer)
+
+
+class SceneCategories(Table):
+    """The classes of whole images that TACO has."""
+
+    _section, _one, _members = "scene_categories", "category", ("name", "supercategory")
 
 
 class Agreement:

@@ -1,0 +1,97 @@
+"""Images beside the dataset that names them: as links to the originals, or as copies."""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import itertools
+import os
+import shutil
+import sqlite3
+import weakref
+from pathlib import Path
+from typing import Any
+
+from .. import naming
+from ..exceptions import InvalidParameterError
+from .output import names_refusal, prepare_folder, relative_path, written_atomically
+
+#: Ways to put images beside a dataset.
+LINK, COPY = "link", "copy"
+
+
+class ImageFolder:
+    """The folders of the images and masks beside a dataset; each original is one file there.
+
+    Args:
+        folder: The folder of the dataset.
+        mode: "link" for hard links, with copies where the file system has none, or "copy".
+    """
+
+    def __init__(self, folder: Path, mode: str) -> None:
+        if mode not in (LINK, COPY):
+            raise InvalidParameterError(f"images must be {LINK!r} or {COPY!r}, not {mode!r}.", parameter="images")
+        self._folder = folder
+        self._is_link = mode == LINK
+        self._prepared: set[str] = set()
+        # SQLite keeps large tables on disk, in a file without a name.
+        self._placed = sqlite3.connect("", isolation_level=None)
+        weakref.finalize(self, self._placed.close)
+        self._placed.execute("PRAGMA journal_mode = OFF")
+        self._placed.execute("CREATE TABLE placed (source BLOB PRIMARY KEY, name TEXT, key TEXT UNIQUE) WITHOUT ROWID")
+        # Never committed: the table is temporary.
+        self._placed.execute("BEGIN")
+
+    def place(self, source: Path, folder: str) -> str:
+        """Put a file into a folder beside the dataset; return its path relative to that of the dataset.
+
+        A file that is there already is used if it has the same content, and never overwritten otherwise.
+        """
+        original = os.path.realpath(source)
+        path = relative_path(original, str(self._folder))
+        if path.startswith(f"{folder}/"):
+            return path
+        key = os.fsencode(f"{folder}/{original}")
+        if known := self._found("SELECT name FROM placed WHERE source = ?", key):
+            return str(known[0])
+        if folder not in self._prepared:
+            self._prepared.add(folder)
+            prepare_folder(self._folder / folder)
+        stem, suffix = os.path.splitext(naming.safe_name(source.name))
+        for attempt in itertools.count():
+            # Another file has the name: a hash of the path makes one that is the same in the next run.
+            mark = f"~{naming.digest(f'{path} {attempt}')}" if attempt else ""
+            name = f"{folder}/{stem}{mark}{suffix}"
+            row = key, name, naming.collision_key(name)
+            is_taken = self._found("SELECT 1 FROM placed WHERE key = ?", row[2])
+            if not is_taken and self._put(original, self._folder / name):
+                self._found("INSERT INTO placed VALUES (?, ?, ?)", *row)
+                break
+        return name
+
+    def _found(self, query: str, *values: str | bytes) -> Any:
+        try:
+            return self._placed.execute(query, values).fetchone()
+        except sqlite3.Error as error:
+            raise names_refusal(error) from None
+
+    def _put(self, source: str, target: Path) -> bool:
+        """Make the link or the copy; return ``False`` if another file is there."""
+        if self._is_link:
+            # It fails if a file is there, or the original is on another disk, or the file system has no links.
+            with contextlib.suppress(OSError):
+                os.link(source, target)
+                return True
+        if os.path.lexists(target):
+            try:
+                if not os.path.samefile(source, target):
+                    return filecmp.cmp(source, target, shallow=False)
+            except OSError:
+                # A link that leads nowhere, or a file that cannot be read.
+                return False
+            if self._is_link:
+                return True
+            # A link of an earlier run becomes a copy.
+        with written_atomically(target) as temporary:
+            shutil.copyfile(source, temporary)
+        return True
