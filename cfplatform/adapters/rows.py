@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
 from ..coco.documents import Document, PathLike, Source, open_source
-from ..coco.values import Key, are_finite, are_numbers, by_id, key, number, records
+from ..coco.values import are_finite, are_numbers, by_id, key, number, records
 
 #: The columns in their order, with their kind: "text", "class" (a text that repeats), "integer", "number", "flag" or
 #: "json" (a text). Any of them may be empty.
@@ -62,8 +63,8 @@ def annotation_rows(source: Source, *, empty_images: bool, images_from: PathLike
 def _rows(document: Document, empty_images: bool) -> Iterator[Row]:
     images = [(key(each.get("id")), _image(document, each)) for each in records(document.data, "images")]
     # Of several images with one ID the first has the annotations.
-    by_own: dict[Key | None, Row] = {own: row for own, row in reversed(images) if own is not None}
-    categories: dict[Key | None, dict[str, Any]] = {**by_id(records(document.data, "categories"))}
+    by_own: dict[Any, Row] = {own: row for own, row in reversed(images) if own is not None}
+    categories: dict[Any, dict[str, Any]] = {**by_id(records(document.data, "categories"))}
     used = set()
     for annotation in records(document.data, "annotations"):
         of = key(annotation.get("image_id"))
@@ -76,7 +77,7 @@ def _rows(document: Document, empty_images: bool) -> Iterator[Row]:
 
 def _image(document: Document, image: dict[str, Any]) -> Row:
     origin = document.origin(image)
-    asset = document.image_path(image) or document.asset
+    asset = document.image_path(image) or document.asset or _named(document, image)
     return (
         text(origin.item_id),
         text(origin.batch),
@@ -88,6 +89,15 @@ def _image(document: Document, image: dict[str, Any]) -> Row:
         text(origin.asset_url),
         None if asset is None else text(str(asset)),
     )
+
+
+def _named(document: Document, image: dict[str, Any]) -> str | None:
+    """Return the file that ``asset_path`` of a merged dataset names, such as the video of a frame."""
+    own = image.get("asset_path")
+    if document.path is None or not isinstance(own, str) or not own:
+        return None
+    path = os.path.normpath(os.path.join(document.path.parent, own))
+    return path if os.path.isfile(path) else None
 
 
 def _label(annotation: dict[str, Any], category: dict[str, Any]) -> Row:

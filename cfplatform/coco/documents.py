@@ -86,13 +86,13 @@ class Document:
         return Origin(item_id, batch or self.batch, own_url or url)
 
     def video_of(self, image: dict[str, Any]) -> str | None:
-        """Return the name of the video that an image is a frame of, or its ID as text if it has no name.
+        """Return the name of the video that an image is a frame of: its ``name``, ``file_name``, or ID as text.
 
         ``None`` if the ``video_id`` of the image is not that of one of the ``videos`` of the document.
         """
         own = key(image.get("video_id"))
         video = None if own is None else self._videos.get(own)
-        return None if video is None else _text(video.get("name")) or str(own)
+        return None if video is None else _text(video.get("name")) or _text(video.get("file_name")) or str(own)
 
     @functools.cached_property
     def _videos(self) -> dict[Key, dict[str, Any]]:

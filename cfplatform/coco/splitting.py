@@ -20,11 +20,10 @@ from .documents import Document, OnError, PathLike, Source, open_source
 from .findings import ERROR, Finding, shown
 from .merging import Merger, Summary, refuse_own
 from .output import DatasetFile, dataset_file, prepare_folder
+from .placing import COPY, LINK
 
 #: Units that can be kept together.
 UNITS = ("item", "batch")
-#: How images can be put beside the datasets.
-IMAGES = ("link", "copy")
 #: How far the sum of fractions may be from 1.
 _TOLERANCE = 1e-6
 
@@ -118,8 +117,8 @@ def split(
     """
     opened = open_source(source, images_from)
     choose = _chooser(parts, by, seed)
-    if images is not None and images not in IMAGES:
-        raise InvalidParameterError(f"images must be 'link' or 'copy', not {images!r}.", parameter="images")
+    if images not in (None, LINK, COPY):
+        raise InvalidParameterError(f"images must be {LINK!r} or {COPY!r}, not {images!r}.", parameter="images")
     folder = local.folder_path(output_folder, "output_folder").resolve()
     summary = SplitSummary(parts={name: Part(folder / f"{name}.json") for name in parts})
     for part in summary.parts.values():
@@ -132,7 +131,7 @@ def split(
             name = choose(document, image)
             return None if name is None else datasets[name]
 
-        merger = Merger(folder, summary, on_error, dataset)
+        merger = Merger(folder, summary, on_error, dataset, images)
         merger.add_all(opened, progress)
         if isinstance(choose, _ByBatch):
             for finding in choose.missing():

@@ -65,6 +65,22 @@ def test_a_split_divides_the_images_and_keeps_their_annotations(layout, tmp_path
     assert set(pixels.values()) == {0}
 
 
+@pytest.mark.parametrize("images", [None, "link", "copy"])
+def test_the_images_of_a_part_are_found_from_the_part_alone(layout, tmp_path, images):
+    parts = {"a": 0.5, "b": 0.5}
+    summary = coco.split(layout.source, tmp_path / "parts", parts, images_from=layout.images_from, images=images)
+    found = [each for part in summary.parts.values() for each in coco.read(part.output, by_image=True)]
+    if images is None:
+        assert sorted(each.asset for each in found) == sorted(path.resolve() for path in layout.images)
+        return
+    file_names = [each.data["images"][0]["file_name"] for each in found]
+    assert {name.split("/")[0] for name in file_names} == {"images"}
+    assert len(set(file_names)) == COUNT
+    assert sorted(each.asset.read_bytes() for each in found) == sorted(path.read_bytes() for path in layout.images)
+    shared = {path.stat().st_ino for path in layout.images} & {each.asset.stat().st_ino for each in found}
+    assert len(shared) == (COUNT if images == "link" else 0)
+
+
 def test_tables_keep_every_id_and_name_the_file_of_each_image(layout):
     rows = [
         dict(zip(COLUMNS, row, strict=True))
@@ -87,6 +103,11 @@ def test_frames_of_a_video_stay_together(tmp_path):
     assert all(clips)
     assert not clips[0] & clips[1]
     # The name of the video decides, not the number that it has in this document.
+    whole = coco.merge(
+        [{"images": [], "videos": [{"id": 1, "name": "other"}]}, *layout.loaded()], tmp_path / "all.json"
+    )
+    merged = coco.split(whole.output, tmp_path / "merged", {"a": 0.5, "b": 0.5})
+    assert [part.images for part in merged.parts.values()] == [len(images) for images in parts]
     data = layout.loaded()[0]
     for each in (*data["videos"], *data["images"]):
         own = "video_id" if "video_id" in each else "id"
