@@ -90,9 +90,13 @@ class Document:
 
         ``None`` if the ``video_id`` of the image is not that of one of the ``videos`` of the document.
         """
+        video = self._video(image)
+        names = () if video is None else map(_text, (video.get("name"), video.get("file_name"), str(video["id"])))
+        return next(filter(None, names), None)
+
+    def _video(self, image: dict[str, Any]) -> dict[str, Any] | None:
         own = key(image.get("video_id"))
-        video = None if own is None else self._videos.get(own)
-        return None if video is None else _text(video.get("name")) or _text(video.get("file_name")) or str(own)
+        return None if own is None else self._videos.get(own)
 
     @functools.cached_property
     def _videos(self) -> dict[Key, dict[str, Any]]:
@@ -174,6 +178,8 @@ class Document:
             labels = annotations.get(own, []) if own is not None and by_own[own] is image else []
             own_head = head if url is None else dict(head, asset_url=url)
             data: dict[str, Any] = {"info": own_head, **shared, "images": [image], "annotations": labels}
+            if (video := self._video(image)) is not None:
+                data["videos"] = [video]
             yield Document(data, item_id, batch, self.path, self.image_path(image), self.images_from)
 
 

@@ -106,8 +106,9 @@ def test_frames_of_a_video_stay_together(tmp_path):
     whole = coco.merge(
         [{"images": [], "videos": [{"id": 1, "name": "other"}]}, *layout.loaded()], tmp_path / "all.json"
     )
-    merged = coco.split(whole.output, tmp_path / "merged", {"a": 0.5, "b": 0.5})
-    assert [part.images for part in merged.parts.values()] == [len(images) for images in parts]
+    for source in (whole.output, coco.read(layout.source, by_image=True)):
+        found = coco.split(source, tmp_path / "others", {"a": 0.5, "b": 0.5})
+        assert [part.images for part in found.parts.values()] == [len(images) for images in parts]
     data = layout.loaded()[0]
     for each in (*data["videos"], *data["images"]):
         own = "video_id" if "video_id" in each else "id"
