@@ -106,10 +106,10 @@ class Document:
         """Return the local file of an image of this document, or ``None`` if there is none.
 
         It is the downloaded asset; a work item without one has none, unless ``images_from`` is given. Of a dataset it
-        is what ``asset_path`` names, or the file with the ``file_name`` in ``images_from``, or else beside the document or
-        in one of the folders that labelling tools use: ``images``, ``data``, ``assets`` and the part (``train2017`` for
-        ``instances_train2017.json``), beside the document or beside its folder. Backslashes separate folders too; of an
-        absolute path or a URL only the last name counts.
+        is what ``asset_path`` names, or the file with the ``file_name`` in ``images_from``, or else beside the document
+        or in one of the folders that labelling tools use: ``images``, ``data``, ``assets`` and the part (``train2017``
+        for ``instances_train2017.json``), beside the document or beside its folder. Backslashes separate folders too;
+        of an absolute path or a URL only the last name counts.
         """
         if self.asset is not None and len(records(self.data, "images")) == 1:
             return self.asset

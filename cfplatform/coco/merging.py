@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -29,9 +28,9 @@ from .output import (
     sanitized,
 )
 from .placing import ImageFolder
-from .references import FREE, References, is_list_of_entries, may_refer, references
+from .references import Numbers, Target, Targets, is_list_of_entries, may_refer, references
 from .tables import Agreement, Categories, FindingLog, Licenses, SceneCategories, is_id
-from .values import key, records
+from .values import key
 
 #: Members that are merged; of all others those are kept on which the documents agree.
 _MERGED = {"info", "images", "annotations", "categories", "licenses", "scene_categories"}
@@ -40,13 +39,6 @@ _LISTS = 32
 
 #: Returns the dataset that an image of a document belongs to; ``None`` skips the image.
 Choose = Callable[[Document, dict[str, Any]], DatasetFile | None]
-#: The dataset of an image and its entry there, without an ID if it could not be written; ``None`` if it was skipped.
-_Target = tuple[DatasetFile, dict[str, Any]] | None
-_Targets = dict[Any, _Target]
-#: What a reference becomes whose entry does not exist.
-_GONE = object()
-#: References of ``attributes``: of others than tracks nothing is known, since people choose these names.
-_TRACKS = References((), (), (), has_attributes=False, has_more=False)
 #: New entries of each dataset, by their position in the document.
 _Chosen = dict[DatasetFile, dict[int, dict[str, Any]]]
 #: Errors and warnings that a summary keeps; all are counted.
@@ -248,7 +240,7 @@ class Merger:
         self._info, self._others = Agreement(), Agreement()
         self._placed = None if images is None else ImageFolder(folder, images)
         #: The names of further lists, and the last number of each section that is not counted by dataset.
-        self._lists: set[str] = set()
+        self._lists: dict[str, None] = {}
         self._counts: dict[str, int] = {}
         #: Whether an ID changed, as far as a member on which the documents agree may refer to it.
         self._is_renumbered = False
@@ -291,7 +283,7 @@ class Merger:
         if self._scenes.entries:
             lists["scene_categories"] = self._scenes.entries
         for dataset in datasets:
-            for name in sorted(self._lists):
+            for name in self._lists:
                 dataset.list_of(name)
             dataset.write(head, lists)
         self._summary.elapsed = time.monotonic() - self._began
@@ -335,7 +327,7 @@ class Merger:
         others = {name: each for name, each in document.data.items() if name not in _MERGED}
         lists = [name for name, each in others.items() if is_list_of_entries(name, each)]
         lists = [name for name in lists if name in self._lists or len(self._lists) < _LISTS]
-        self._lists.update(lists)
+        self._lists.update(dict.fromkeys(lists))
         before = {**self._others.members} if self._lists else {}
         for name in lists:
             del others[name]
@@ -370,11 +362,19 @@ class Merger:
                 target = dataset, made
             self._set_target(document, image.get("id"), pointer, numbers.targets, target)
         for dataset, entries in chosen.items():
-            for index, made in entries.items():
-                found = references(tuple(made))
-                if found.has_more or found.needed:
-                    numbers.follow(made, found, (*found.needed, *found.others), dataset, f"/images/{index}")
-        return self._write_entries(document, "images", chosen)
+            self._follow(images, entries, numbers, dataset)
+        return self._write_entries(document, "images", chosen, numbers)
+
+    def _follow(
+        self, images: list[Any], entries: dict[int, dict[str, Any]], numbers: Numbers, dataset: DatasetFile
+    ) -> None:
+        """Change what the images of a dataset refer to, once all of them have numbers."""
+        for index, made in entries.items():
+            found = references(tuple(images[index]))
+            if found.has_more or found.needed:
+                known = (*found.needed, *found.others)
+                made.update((name, images[index][name]) for name, _ in known)
+                numbers.follow(made, found, known, dataset, f"/images/{index}")
 
     def _set_origin(self, document: Document, made: dict[str, Any], dataset: DatasetFile) -> None:
         """Set the work item, batch, URL, local path and file names of an image."""
@@ -415,7 +415,7 @@ class Merger:
             message = f"There is no license {shown(old)}; the image is kept without one."
             self._log.warning(document, "dangling-license-id", shown(old), message, f"{pointer}/license")
 
-    def _set_target(self, document: Document, old: Any, pointer: str, targets: _Targets, target: _Target) -> None:
+    def _set_target(self, document: Document, old: Any, pointer: str, targets: Targets, target: Target) -> None:
         if not is_id(old):
             self._log.error(document, "missing-id", "The id of the image is not a number or a string.", pointer)
         elif targets.setdefault(old, target) is not target:
@@ -446,12 +446,13 @@ class Merger:
             made["id"] = dataset.annotations.count + len(entries) + 1
             found = references(tuple(made))
             if found.has_more:
-                numbers.follow(made, found, found.others, dataset, f"/annotations/{index}")
+                own = annotation.get("id")
+                numbers.follow(made, found, found.others, dataset, f"/annotations/{index}", own)
             if isinstance(made.get("segments_info"), list):
                 made["segments_info"] = self._segments(document, annotation, index, numbers, dataset)
                 self._set_mask(document, made, image, dataset)
             entries[index] = made
-        return self._write_entries(document, "annotations", chosen)
+        return self._write_entries(document, "annotations", chosen, numbers)
 
     def _segments(
         self, document: Document, annotation: dict[str, Any], index: int, numbers: Numbers, dataset: DatasetFile
@@ -466,12 +467,13 @@ class Merger:
                 made.append(new := {**segment} if old is None else {**segment, "category_id": categories[old]})
                 found = references(tuple(new))
                 if found.has_more:
-                    numbers.follow(new, found, found.others, dataset, pointer)
+                    numbers.follow(new, found, found.others, dataset, pointer, annotation.get("id"))
             except (KeyError, TypeError, AttributeError):
+                own = annotation.get("id")
                 if not isinstance(segment, dict):
-                    self._log.error(document, "wrong-type", "The segment is not an object.", pointer)
+                    self._log.error(document, "wrong-type", "The segment is not an object.", pointer, own)
                 else:
-                    self._log.error(document, *dangling("category", segment, pointer, annotation.get("id")))
+                    self._log.error(document, *dangling("category", segment, pointer, own))
         return made
 
     def _set_mask(self, document: Document, made: dict[str, Any], image: dict[str, Any], dataset: DatasetFile) -> None:
@@ -487,7 +489,7 @@ class Merger:
         else:
             made["file_name"] = dataset.names.unique(sanitized(original), made["image_id"], "\0mask\0")
 
-    def _refuse(self, document: Document, annotation: Any, index: int, targets: _Targets) -> None:
+    def _refuse(self, document: Document, annotation: Any, index: int, targets: Targets) -> None:
         pointer = f"/annotations/{index}"
         if not isinstance(annotation, dict):
             self._log.error(document, "wrong-type", "The annotation is not an object.", pointer)
@@ -498,7 +500,7 @@ class Merger:
 
     # --- Both ------------------------------------------------------------------------------------------------
 
-    def _write_entries(self, document: Document, section: str, chosen: _Chosen) -> int:
+    def _write_entries(self, document: Document, section: str, chosen: _Chosen, numbers: Numbers) -> int:
         """Write the entries of a section into their datasets; return their size in bytes.
 
         Entries that cannot be written are reported and taken out, and the IDs after them move up.
@@ -509,24 +511,28 @@ class Merger:
             try:
                 text = encode([*entries.values()])[1:-1]
             except UnwritableError:
-                text = self._writable(document, section, entries, target.count + 1)
+                self._drop_unwritable(document, section, entries, target.count + 1)
+                if section == "images":
+                    self._follow(document.data[section], entries, numbers, dataset)
+                text = ",".join(map(encode, entries.values()))
             target.add(text, len(entries))
             size += len(text)
         return size
 
-    def _writable(self, document: Document, section: str, entries: dict[int, dict[str, Any]], number: int) -> str:
-        texts: list[str] = []
+    def _drop_unwritable(
+        self, document: Document, section: str, entries: dict[int, dict[str, Any]], number: int
+    ) -> None:
         for index, entry in list(entries.items()):
-            entry["id"] = number + len(texts)
+            entry["id"] = number
             try:
-                texts.append(encode(entry))
+                encode(entry)
+                number += 1
             except UnwritableError as error:
                 del entries[index]
                 entry["id"] = None
                 message, pointer = f"It cannot be written as JSON: {error}.", f"/{section}/{index}"
                 own = document.data[section][index].get("id") if section == "annotations" else None
                 self._log.error(document, error.code, message, pointer, own)
-        return ",".join(texts)
 
     # --- Further lists ---------------------------------------------------------------------------------------
 
@@ -560,137 +566,6 @@ class Merger:
                     dataset.list_of(name).add(text, 1)
                     size += len(text)
         return size
-
-
-class Numbers:
-    """The new numbers for the IDs of one document, and the references to them."""
-
-    def __init__(
-        self, document: Document, log: FindingLog, counts: dict[str, int], tables: dict[str, dict[Any, int]]
-    ) -> None:
-        self._document = document
-        self._log = log
-        #: The last number that was given in each free section, in any document.
-        self._counts = counts
-        self._free: dict[str, dict[Any, int]] = {}
-        self._used_in: dict[tuple[str, Any], dict[DatasetFile, None]] = {}
-        #: The numbers of entries that are the same in all datasets.
-        self.tables = tables
-        #: Where each image went.
-        self.targets: _Targets = {}
-        #: How many images and annotations the datasets had before this document.
-        self.starts: dict[DatasetFile, tuple[int, int]] = {}
-        for kind in FREE & document.data.keys():
-            for each in records(document.data, kind):
-                if key(each.get("id")) is not None:
-                    self.free(kind, each["id"])
-
-    def free(self, kind: str, old: Any) -> int:
-        """Return the number of an ID of a section that is counted through all documents."""
-        known = self._free.setdefault(kind, {})
-        if old not in known:
-            known[old] = self._counts[kind] = self._counts.get(kind, 0) + 1
-        return known[old]
-
-    def follow(
-        self,
-        made: dict[str, Any],
-        found: References,
-        known: Iterable[tuple[str, str]],
-        dataset: DatasetFile,
-        pointer: str,
-    ) -> None:
-        """Change the references of an entry to the new numbers; leave out those that would be false."""
-        for name, kind in known:
-            old = made[name]
-            new = (
-                [self._new(kind, each, dataset) for each in old]
-                if isinstance(old, list)
-                else [self._new(kind, old, dataset)]
-            )
-            if _GONE in new:
-                message = f"{shown(name)} refers to {kind} that do not exist here; these references are left out."
-                self._log.warning(self._document, "dangling-reference", name, message, f"{pointer}/{name}")
-                new = [each for each in new if each is not _GONE]
-            if isinstance(old, list):
-                made[name] = new
-            elif new:
-                made[name] = new[0]
-            else:
-                del made[name]
-        for name in found.unknown:
-            if self._may_refer(made[name]) and not self.are_same:
-                del made[name]
-                message = f"The member {shown(name)} may refer to IDs that changed, so it is left out."
-                self._log.warning(self._document, "member-left-out", f"{name} of entries", message, f"{pointer}/{name}")
-        attributes = made.get("attributes") if found.has_attributes else None
-        if isinstance(attributes, dict):
-            inner = references(tuple(attributes))
-            tracks = [(name, kind) for name, kind in inner.others if kind in FREE]
-            if tracks:
-                made["attributes"] = {**attributes}
-                self.follow(made["attributes"], _TRACKS, tracks, dataset, f"{pointer}/attributes")
-
-    def _new(self, kind: str, old: Any, dataset: DatasetFile) -> Any:
-        """Return what a reference becomes in a dataset."""
-        if kind in FREE:
-            if key(old) is None or (_is_negative(old) and old not in self._free.get(kind, ())):
-                return old
-            self._used_in.setdefault((kind, old), {})[dataset] = None
-            return self.free(kind, old)
-        if old is None:
-            return None
-        if self.is_gone(kind, old):
-            # A number below zero says that there is none.
-            return old if _is_negative(old) else _GONE
-        if kind != "images":
-            return self.tables[kind][old]
-        target = self.targets[old]
-        return target[1]["id"] if target is not None and target[0] is dataset and target[1]["id"] else _GONE
-
-    def is_gone(self, kind: str, old: Any) -> bool:
-        """Return whether the entry of a reference does not exist in the document."""
-        known = self.targets if kind == "images" else self.tables.get(kind, {})
-        return old is not None and (not is_id(old) or old not in known)
-
-    def homes(self, name: str, entry: dict[str, Any]) -> tuple[Iterable[DatasetFile], bool]:
-        """Return the datasets of an entry of a list, and whether these are all of the document."""
-        if "image_id" in entry and entry["image_id"] is not None:
-            target = self.targets[entry["image_id"]]
-            return ([target[0]] if target is not None and target[1]["id"] is not None else []), False
-        for kind, own in ((name, entry.get("id")), ("videos", entry.get("video_id"))):
-            if key(own) is not None and (used := self._used_in.get((kind, own))):
-                return [*used], False
-        return [*self.starts], True
-
-    def _may_refer(self, value: Any) -> bool:
-        """Return whether a value may be an ID of the document, or a list of them."""
-        values = value if isinstance(value, list) else [value]
-        return any(each in self._texts if isinstance(each, str) else key(each) is not None for each in values)
-
-    @functools.cached_property
-    def _texts(self) -> set[str]:
-        """The IDs that are texts."""
-        data = self._document.data
-        ids = (each.get("id") for section in data for each in records(data, section))
-        return {own for own in ids if isinstance(own, str)}
-
-    @functools.cached_property
-    def are_same(self) -> bool:
-        """Whether every ID stays as it is, as far as that can be said before the document is written."""
-        if len(self.starts) != 1:
-            return False
-        ((_, annotations),) = self.starts.values()
-        own = [each.get("id") for each in records(self._document.data, "annotations")]
-        return (
-            all(target is not None and old == target[1]["id"] for old, target in self.targets.items())
-            and own == [*range(annotations + 1, annotations + len(own) + 1)]
-            and all(old == new for each in (*self.tables.values(), *self._free.values()) for old, new in each.items())
-        )
-
-
-def _is_negative(value: Any) -> bool:
-    return isinstance(value, (int, float)) and value < 0
 
 
 def _is_caption(document: Document, annotation: dict[str, Any]) -> bool:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
+
+from .documents import Document
+from .findings import shown
+from .output import DatasetFile
+from .tables import FindingLog, is_id
+from .values import key, records
 
 #: Members that refer to entries by their ID, or by a list of IDs, and the section of these entries.
 _REFERENCES = {
@@ -49,6 +56,15 @@ class References(NamedTuple):
     has_more: bool
 
 
+#: The dataset of an image and its entry there, without an ID if it could not be written; ``None`` if it was skipped.
+Target = tuple[DatasetFile, dict[str, Any]] | None
+Targets = dict[Any, Target]
+#: What a reference becomes whose entry does not exist.
+_GONE = object()
+#: References of ``attributes``: of others than tracks nothing is known, since people choose these names.
+_TRACKS = References((), (), (), has_attributes=False, has_more=False)
+
+
 @functools.lru_cache(maxsize=256)
 def references(members: tuple[str, ...]) -> References:
     """Return the references among the members of an entry.
@@ -71,8 +87,10 @@ def references(members: tuple[str, ...]) -> References:
 
 def is_list_of_entries(name: str, value: Any) -> bool:
     """Return whether a member of a document is a list of entries that refer to others, or are referred to."""
-    return isinstance(value, list) and any(
-        isinstance(each, dict) and (name in FREE or any(references(tuple(each))[:2])) for each in value
+    return (
+        isinstance(name, str)
+        and isinstance(value, list)
+        and any(isinstance(each, dict) and (name in FREE or any(references(tuple(each))[:2])) for each in value)
     )
 
 
@@ -88,3 +106,139 @@ def may_refer(value: Any) -> bool:
         elif isinstance(value, list):
             rest += value
     return False
+
+
+class Numbers:
+    """The new numbers for the IDs of one document, and the references to them."""
+
+    def __init__(
+        self, document: Document, log: FindingLog, counts: dict[str, int], tables: dict[str, dict[Any, int]]
+    ) -> None:
+        self._document = document
+        self._log = log
+        #: The last number that was given in each free section, in any document.
+        self._counts = counts
+        self._free: dict[str, dict[Any, int]] = {}
+        self._used_in: dict[tuple[str, Any], dict[DatasetFile, None]] = {}
+        #: The numbers of entries that are the same in all datasets.
+        self.tables = tables
+        #: Where each image went.
+        self.targets: Targets = {}
+        #: How many images and annotations the datasets had before this document.
+        self.starts: dict[DatasetFile, tuple[int, int]] = {}
+        for kind in FREE & document.data.keys():
+            for each in records(document.data, kind):
+                if key(each.get("id")) is not None:
+                    self.free(kind, each["id"])
+
+    def free(self, kind: str, old: Any) -> int:
+        """Return the number of an ID of a section that is counted through all documents."""
+        known = self._free.setdefault(kind, {})
+        if old not in known:
+            known[old] = self._counts[kind] = self._counts.get(kind, 0) + 1
+        return known[old]
+
+    def follow(
+        self,
+        made: dict[str, Any],
+        found: References,
+        known: Iterable[tuple[str, str]],
+        dataset: DatasetFile,
+        pointer: str,
+        annotation_id: Any = None,
+    ) -> None:
+        """Change the references of an entry to the new numbers; leave out those that would be false."""
+
+        def warn(code: str, subject: str, message: str) -> None:
+            self._log.warning(self._document, code, subject, message, f"{pointer}/{name}", annotation_id)
+
+        for name, kind in known:
+            old = made[name]
+            new = (
+                [self._new(kind, each, dataset) for each in old]
+                if isinstance(old, list)
+                else [self._new(kind, old, dataset)]
+            )
+            if _GONE in new:
+                message = f"{shown(name)} refers to {kind} that do not exist here; these references are left out."
+                warn("dangling-reference", name, message)
+                new = [each for each in new if each is not _GONE]
+            if isinstance(old, list):
+                made[name] = new
+            elif new:
+                made[name] = new[0]
+            else:
+                del made[name]
+        for name in found.unknown:
+            if name in made and self._may_refer(made[name]) and not self.are_same:
+                del made[name]
+                message = f"The member {shown(name)} may refer to IDs that changed, so it is left out."
+                warn("member-left-out", f"{name} of entries", message)
+        attributes = made.get("attributes") if found.has_attributes else None
+        if isinstance(attributes, dict):
+            inner = references(tuple(attributes))
+            tracks = [(name, kind) for name, kind in inner.others if kind in FREE]
+            if tracks:
+                made["attributes"] = {**attributes}
+                self.follow(made["attributes"], _TRACKS, tracks, dataset, f"{pointer}/attributes", annotation_id)
+
+    def _new(self, kind: str, old: Any, dataset: DatasetFile) -> Any:
+        """Return what a reference becomes in a dataset."""
+        if kind in FREE:
+            if key(old) is None or (_is_negative(old) and old not in self._free.get(kind, ())):
+                return old
+            self._used_in.setdefault((kind, old), {})[dataset] = None
+            return self.free(kind, old)
+        if old is None:
+            return None
+        if self.is_gone(kind, old):
+            # A number below zero says that there is none.
+            return old if _is_negative(old) else _GONE
+        if kind != "images":
+            return self.tables[kind][old]
+        target = self.targets[old]
+        return target[1]["id"] if target is not None and target[0] is dataset and target[1]["id"] else _GONE
+
+    def is_gone(self, kind: str, old: Any) -> bool:
+        """Return whether the entry of a reference does not exist in the document."""
+        known = self.targets if kind == "images" else self.tables.get(kind, {})
+        return old is not None and (not is_id(old) or old not in known)
+
+    def homes(self, name: str, entry: dict[str, Any]) -> tuple[Iterable[DatasetFile], bool]:
+        """Return the datasets of an entry of a list, and whether these are all of the document."""
+        if "image_id" in entry and entry["image_id"] is not None:
+            target = self.targets[entry["image_id"]]
+            return ([target[0]] if target is not None and target[1]["id"] is not None else []), False
+        for kind, own in ((name, entry.get("id")), ("videos", entry.get("video_id"))):
+            if key(own) is not None and (used := self._used_in.get((kind, own))):
+                return [*used], False
+        return [*self.starts], True
+
+    def _may_refer(self, value: Any) -> bool:
+        """Return whether a value may be an ID of the document, or a list of them."""
+        values = value if isinstance(value, list) else [value]
+        return any(each in self._texts if isinstance(each, str) else key(each) is not None for each in values)
+
+    @functools.cached_property
+    def _texts(self) -> set[str]:
+        """The IDs that are texts."""
+        data = self._document.data
+        ids = (each.get("id") for section in data for each in records(data, section))
+        return {own for own in ids if isinstance(own, str)}
+
+    @functools.cached_property
+    def are_same(self) -> bool:
+        """Whether every ID stays as it is, as far as that can be said before the document is written."""
+        if len(self.starts) != 1:
+            return False
+        ((_, annotations),) = self.starts.values()
+        own = [each.get("id") for each in records(self._document.data, "annotations")]
+        return (
+            all(target is not None and old == target[1]["id"] for old, target in self.targets.items())
+            and own == [*range(annotations + 1, annotations + len(own) + 1)]
+            and all(old == new for each in (*self.tables.values(), *self._free.values()) for old, new in each.items())
+        )
+
+
+def _is_negative(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value < 0

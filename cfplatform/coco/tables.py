@@ -232,4 +232,4 @@ def _escaped(member: object) -> str:
 
 def is_id(value: object) -> bool:
     """Return whether a value can be an ID; a missing one counts as an ID too."""
-    return value is None or isinstance(value, (int, float, str))
+    return value is None or (isinstance(value, (int, float, str)) and not isinstance(value, bool))
