@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image
 
+from cfplatform import coco
+
 WIDTH, HEIGHT = 64, 48
 #: Images of each layout.
 COUNT = 24
@@ -117,6 +119,18 @@ def labelbox(root: Path) -> Layout:
     return Layout(document, [document], images, root / "downloads")
 
 
+def taco(root: Path) -> Layout:
+    """TACO: ``annotations.json`` beside folders of images, with scenes as a list of its own."""
+    names = [f"batch_{1 + number // 8}/{number:06}.png" for number in range(COUNT)]
+    data = _document(names, _classes(first=0), first=0, license=None, flickr_url="https://f.example/1", coco_url=None)
+    data["scene_categories"] = [{"id": number, "name": name} for number, name in enumerate(["clean", "indoor", "road"])]
+    data["scene_annotations"] = [
+        {"image_id": each["id"], "background_ids": [each["id"] % 3]} for each in data["images"]
+    ]
+    document = _write(root / "data" / "annotations.json", data)
+    return Layout(root, [document], _images(root / "data", names))
+
+
 def video(root: Path) -> Layout:
     """TAO, BDD100K and CVAT for video: frames with the ``video_id`` of one of the ``videos``, and tracks."""
     names = [f"clip-{number // 4}/{number % 4:05}.png" for number in range(COUNT)]
@@ -152,10 +166,29 @@ def download(root: Path) -> Layout:
     return Layout(root, documents, images)
 
 
+def merged(root: Path) -> Layout:
+    """What ``coco.merge`` makes of a download: the dataset beside its folder."""
+    labels = download(root / "labels")
+    document = coco.merge(labels.source, root / "dataset.json").output
+    return Layout(document, [document], labels.images)
+
+
 #: Each layout by its name.
 LAYOUTS: dict[str, Callable[[Path], Layout]] = {
     each.__name__: each
-    for each in (roboflow, cvat, fiftyone, official, label_studio, labelbox, video, export, download)
+    for each in (
+        roboflow,
+        cvat,
+        fiftyone,
+        official,
+        label_studio,
+        labelbox,
+        taco,
+        video,
+        export,
+        download,
+        merged,
+    )  # fmt: skip
 }
 
 
