@@ -162,6 +162,21 @@ def test_a_merged_or_split_dataset_has_the_columns_of_its_folder(folder, tmp_pat
     assert table(to_dataframe(coco.read(whole))) == table(to_dataframe(coco.read(whole, by_image=True))) == expected
 
 
+def test_the_asset_of_frames_is_their_video_before_and_after_a_merge(tmp_path):
+    video = {
+        "info": {"asset_url": "assets/1"},
+        "images": [{"id": 1, "file_name": "0.png"}, {"id": 2, "file_name": "1.png"}],
+        "annotations": [{"id": 1, "image_id": 2}],
+    }
+    (tmp_path / "labels" / "a" / "assets").mkdir(parents=True)
+    (tmp_path / "labels" / "a" / "i.json").write_text(json.dumps(video))
+    (tmp_path / "labels" / "a" / "assets" / "i.mp4").touch()
+    whole = coco.merge(tmp_path / "labels", tmp_path / "merged.json").output
+    for source in (tmp_path / "labels", whole):
+        found = to_dataframe(source, empty_images=True)
+        assert found["asset_path"].tolist() == [str(tmp_path.resolve() / "labels" / "a" / "assets" / "i.mp4")] * 2
+
+
 def test_images_are_found_where_images_from_says(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").touch()
