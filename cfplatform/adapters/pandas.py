@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
-from ..coco.documents import Source
+from ..coco.documents import PathLike, Source
 from ..exceptions import ConfigurationError
 from ..resources import Batch, WorkItem
 from ..resources.results import DownloadResult, DownloadSummary
@@ -70,18 +70,24 @@ _RESULT_COLUMNS = {
 }
 
 
-def to_dataframe(source: Source, *, empty_images: bool = False) -> pd.DataFrame:
+def to_dataframe(source: Source, *, empty_images: bool = False, images_from: PathLike | None = None) -> pd.DataFrame:
     """Return the annotations of a source as a data frame with one row for each.
 
     Whole numbers and flags are nullable (``Int64``, ``boolean``), batches and classes are categories, boxes are four
-    columns, ``segmentation`` is JSON, and so is ``other``, with all members that have no column (keypoints,
-    attributes). ``annotation_id`` and ``image_id`` are those of the document; they are unique only together with
-    ``item_id``. The index counts the rows, in the order of the source.
+    columns, and ``segmentation`` is JSON. ``annotation_id`` and ``image_id`` are those of the document; they are unique
+    only together with ``item_id``. IDs that are strings are in ``annotation_id_text`` and ``image_id_text`` instead.
+    ``item_id``, ``batch``, ``asset_url`` and ``asset_path`` are those of each image, also in datasets that were merged.
+    The index counts the rows, in the order of the source.
+
+    ``other`` is JSON with all members of the annotation that have no column (keypoints, attributes), and with those
+    that do not fit into theirs: a ``bbox`` that is not four numbers, the ``category_id`` of a class that is not
+    defined or has no name, an ID that is neither an integer of 64 bits nor a string, an odd ``area`` or ``iscrowd``.
 
     Args:
         source: As for ``cfplatform.coco.read``: a folder, a file, or a stream such as
             :meth:`~cfplatform.Client.iter_annotations`.
         empty_images: Add a row for each image without annotations, with all columns of annotations missing.
+        images_from: The folder of the images, for ``asset_path``, as for ``cfplatform.coco.read``.
 
     Raises:
         InvalidParameterError: If the source is not valid.
@@ -95,7 +101,7 @@ def to_dataframe(source: Source, *, empty_images: bool = False) -> pd.DataFrame:
         >>> bool((frame.groupby("category", observed=True)["area"].mean() > 0).all())
         True
     """
-    return _frame(COLUMNS, annotation_rows(source, empty_images=empty_images))
+    return _frame(COLUMNS, annotation_rows(source, empty_images=empty_images, images_from=images_from))
 
 
 def items_to_dataframe(items: Iterable[WorkItem] | Iterable[Batch]) -> pd.DataFrame:

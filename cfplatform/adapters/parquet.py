@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
-from ..coco.documents import Source
+from ..coco.documents import PathLike, Source
 from ..coco.output import written_atomically
 from ..destination import local
 from ..exceptions import ConfigurationError, InvalidParameterError
@@ -48,13 +48,15 @@ def write_parquet(
     path: str | os.PathLike[str],
     *,
     empty_images: bool = False,
+    images_from: PathLike | None = None,
     rows_per_group: int = ROWS,
     compression: str = "zstd",
 ) -> int:
     """Write the annotations of a source into a Parquet file with one row for each, and return the number of rows.
 
-    The columns are those of :func:`cfplatform.adapters.pandas.to_dataframe`. ``segmentation`` is JSON, because polygons
-    and masks have no common type; boxes are four columns. Row groups are written while the source is read, so memory
+    The columns are those of :func:`cfplatform.adapters.pandas.to_dataframe`, with the same types whatever the documents
+    have: IDs that are strings have columns of their own. ``segmentation`` is JSON, because polygons and masks have no
+    common type; boxes are four columns. Row groups are written while the source is read, so memory
     does not grow with it. The file is written atomically.
 
     Args:
@@ -62,6 +64,7 @@ def write_parquet(
             :meth:`~cfplatform.Client.iter_annotations`.
         path: The file; an existing one is replaced.
         empty_images: Add a row for each image without annotations, with null in all columns of annotations.
+        images_from: The folder of the images, for ``asset_path``, as for ``cfplatform.coco.read``.
         rows_per_group: Maximum rows of a row group; fewer if polygons are long.
         compression: "zstd", "snappy", "gzip", "brotli", "lz4" or "none".
 
@@ -82,7 +85,7 @@ def write_parquet(
         raise InvalidParameterError("rows_per_group must be an integer of at least 1.", parameter="rows_per_group")
     if compression not in CODECS:
         raise InvalidParameterError(f"compression must be one of {', '.join(CODECS)}.", parameter="compression")
-    rows = annotation_rows(source, empty_images=empty_images)
+    rows = annotation_rows(source, empty_images=empty_images, images_from=images_from)
     final = local.folder_path(path, "path")
     with written_atomically(final) as temporary:
         return _write(rows, temporary, rows_per_group, compression)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
-from ..coco.documents import Document, Source, open_source
+from ..coco.documents import Document, PathLike, Source, open_source
 from ..coco.values import are_finite, are_numbers, by_id, key, number, records
 
 #: The columns in their order, with their kind: "text", "class" (a text that repeats), "integer", "number", "flag" or
@@ -15,12 +16,14 @@ COLUMNS = {
     "item_id": "text",
     "batch": "class",
     "image_id": "integer",
+    "image_id_text": "text",
     "file_name": "text",
     "image_width": "integer",
     "image_height": "integer",
     "asset_url": "text",
     "asset_path": "text",
     "annotation_id": "integer",
+    "annotation_id_text": "text",
     "category": "class",
     "supercategory": "class",
     "bbox_x": "number",
@@ -34,49 +37,67 @@ COLUMNS = {
 }
 Row = tuple[Any, ...]
 
-#: Members with separate columns.
-_KNOWN = {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation"}
+#: Members with columns of their own.
+_KNOWN = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation")
 _LARGEST = 2**63
-_EMPTY = (None,) * list(COLUMNS).index("annotation_id")
-_NO_LABEL = (None,) * (len(COLUMNS) - len(_EMPTY))
+_NO_LABEL = (None,) * (len(COLUMNS) - list(COLUMNS).index("annotation_id"))
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def annotation_rows(source: Source, *, empty_images: bool) -> Iterator[Row]:
+def annotation_rows(source: Source, *, empty_images: bool, images_from: PathLike | None = None) -> Iterator[Row]:
     """Check a source, and return an iterator over a row for each annotation, with one document in memory at a time.
 
-    No annotation is left out: missing and malformed members are ``None``.
+    No annotation is left out. Missing members are ``None``; so are members that do not fit into their column, which are
+    in ``other`` as they are.
 
     Args:
         source: As for ``cfplatform.coco.read``.
         empty_images: Yield a row for each image without annotations too, with ``None`` in the columns of annotations.
+        images_from: The folder of the images, as for ``cfplatform.coco.read``.
     """
-    opened = open_source(source)
+    opened = open_source(source, images_from)
     return (row for document in opened.documents(None) for row in _rows(document, empty_images))
 
 
 def _rows(document: Document, empty_images: bool) -> Iterator[Row]:
-    data = document.data
-    info = data.get("info")
-    url = text(info.get("asset_url")) if isinstance(info, dict) else None
-    around = (text(document.item_id), text(document.batch))
-    assets = (url or None, None if document.asset is None else text(str(document.asset)))
-    images: dict[Any, Row] = {}
-    for each in records(data, "images"):
-        sides = (integer(each.get("width")), integer(each.get("height")))
-        row = (*around, integer(each.get("id")), text(each.get("file_name")), *sides, *assets)
-        images.setdefault(key(each.get("id")), row)
-    categories: dict[Any, dict[str, Any]] = {**by_id(records(data, "categories"))}
+    images = [(key(each.get("id")), _image(document, each)) for each in records(document.data, "images")]
+    # Of several images with one ID the first has the annotations.
+    by_own: dict[Any, Row] = {own: row for own, row in reversed(images) if own is not None}
+    categories: dict[Any, dict[str, Any]] = {**by_id(records(document.data, "categories"))}
     used = set()
-    for annotation in records(data, "annotations"):
+    for annotation in records(document.data, "annotations"):
         of = key(annotation.get("image_id"))
         used.add(of)
-        image = images.get(of) or (*around, integer(annotation.get("image_id")), None, None, None, *assets)
-        category = categories.get(key(annotation.get("category_id")), {})
-        yield (*image, *_label(annotation, category))
+        image = by_own.get(of) or _image(document, {"id": annotation.get("image_id")})
+        yield (*image, *_label(annotation, categories.get(key(annotation.get("category_id")), {})))
     if empty_images:
-        yield from ((*image, *_NO_LABEL) for of, image in images.items() if of not in used)
+        yield from ((*row, *_NO_LABEL) for own, row in images if by_own.get(own) is not row or own not in used)
+
+
+def _image(document: Document, image: dict[str, Any]) -> Row:
+    origin = document.origin(image)
+    asset = document.image_path(image) or document.asset or _named(document, image)
+    return (
+        text(origin.item_id),
+        text(origin.batch),
+        integer(image.get("id")),
+        text(image.get("id")),
+        text(image.get("file_name")),
+        integer(image.get("width")),
+        integer(image.get("height")),
+        text(origin.asset_url),
+        None if asset is None else text(str(asset)),
+    )
+
+
+def _named(document: Document, image: dict[str, Any]) -> str | None:
+    """Return the file that ``asset_path`` of a merged dataset names, such as the video of a frame."""
+    own = image.get("asset_path")
+    if document.path is None or not isinstance(own, str) or not own:
+        return None
+    path = os.path.normpath(os.path.join(document.path.parent, own))
+    return path if os.path.isfile(path) else None
 
 
 def _label(annotation: dict[str, Any], category: dict[str, Any]) -> Row:
@@ -84,20 +105,39 @@ def _label(annotation: dict[str, Any], category: dict[str, Any]) -> Row:
     readable = are_numbers(box) and len(box) == 4 and are_finite(box)
     x, y, width, height = map(float, box) if readable else (None,) * 4
     area, crowd = number(annotation.get("area")), annotation.get("iscrowd")
-    other = {name: value for name, value in annotation.items() if name not in _KNOWN}
+    name = text(category.get("name"))
+    is_flag = crowd in (0, 1)
+    fits = (
+        _is_id(annotation.get("id")),
+        _is_id(annotation.get("image_id")),
+        name is not None,
+        readable,
+        area is not None,
+        is_flag,
+        True,
+    )
+    other = {member: value for member, value in annotation.items() if member not in _KNOWN}
+    if not all(fits):
+        odd = (member for member, fit in zip(_KNOWN, fits, strict=True) if not fit)
+        other.update({member: annotation[member] for member in odd if annotation.get(member) is not None})
     return (
         integer(annotation.get("id")),
-        text(category.get("name")),
+        text(annotation.get("id")),
+        name,
         text(category.get("supercategory")),
         x,
         y,
         width,
         height,
         None if area is None else float(area),
-        bool(crowd) if crowd in (0, 1) else None,
+        bool(crowd) if is_flag else None,
         as_json(annotation.get("segmentation")),
         as_json(other),
     )
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) or integer(value) is not None
 
 
 def integer(value: Any) -> int | None:

@@ -25,28 +25,52 @@ if TYPE_CHECKING:
 #: Maximum number of files, warnings and errors that are listed.
 _NAMED = 10
 
+with_images_from = click.option(
+    "--images-from",
+    metavar="FOLDER",
+    shell_complete=completing("dir"),
+    help="Folder of the images (default: where labelling tools put them).",
+)
+with_images = click.option(
+    "--images",
+    type=click.Choice(["link", "copy"]),
+    help="Put the images beside the output, as hard links or as copies.",
+)
+
 
 @click.command()
 @click.argument("source", shell_complete=completing("dir"))
 @click.argument("output_", metavar="OUTPUT", shell_complete=completing("file"))
+@with_images_from
+@with_images
 @with_output
-def merge(output: Output, source: str, output_: str) -> int:
+def merge(output: Output, source: str, output_: str, images_from: str | None, images: str | None) -> int:
     """Merge annotations into one COCO dataset.
 
     SOURCE is a folder of downloaded annotations, or a file with one COCO document. All documents become the one file
     OUTPUT: IDs are reassigned, categories are merged by name and supercategory, and the file_name of each image is the
-    path to its downloaded image, relative to the folder of OUTPUT. Memory does not grow with the number of documents,
-    and OUTPUT is written atomically. Entries that cannot be merged are skipped and reported; then the exit code is 1.
-    It needs no key and no network. With --json there is a line for each error and each warning, and a last one with the
-    summary.
+    path to its image, relative to the folder of OUTPUT. With --images, the images are put into the folder "images"
+    beside OUTPUT, for tools that refuse paths out of its folder, and to move both together. Memory does not grow with
+    the number of documents, and OUTPUT is written atomically. Entries that cannot be merged are skipped and reported;
+    then the exit code is 1. It needs no key and no network. With --json there is a line for each error and each
+    warning, and a last one with the summary.
 
     \b
     Examples:
       cfplatform merge labels dataset.json
       cfplatform merge "labels/Street scenes" streets.json
+      cfplatform merge labels training/dataset.json --images link
+      cfplatform merge export.json dataset.json --images-from photos
       cfplatform merge labels dataset.json --json | jq 'select(.code)'
     """
-    summary = coco.merge(source, output_, progress=output.reporter(READ), on_error=_lines(output))
+    summary = coco.merge(
+        source,
+        output_,
+        images_from=images_from,
+        images=images,
+        progress=output.reporter(READ),
+        on_error=_lines(output),
+    )
     figures = [
         ("Documents", f"{summary.documents:,}"),
         ("Images", f"{summary.images:,}"),
@@ -82,6 +106,8 @@ def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str
 )
 @usual("--by", type=click.Choice(["item", "batch"]), default="item", help="Unit to keep together.")
 @usual("--seed", metavar="TEXT", default="0", help="Random seed.")
+@with_images_from
+@with_images
 @with_output
 def split(
     output: Output,
@@ -91,20 +117,24 @@ def split(
     batches: list[tuple[str, str]],
     by: str,
     seed: str,
+    images_from: str | None,
+    images: str | None,
 ) -> int:
     """Split annotations into COCO datasets, such as for training.
 
     SOURCE is a folder of downloaded annotations, or a file with one COCO document. Each part becomes the file
     OUTPUT/<part>.json, as "cfplatform merge" writes it, with the same categories in all of them. A hash of its ID
     decides which part an item belongs to: items that are added later move no others, and a part has about its fraction.
-    It needs no key and no network. With --json there is a line for each error and each warning, and a last one with the
-    summary.
+    In datasets of other tools each image is an item, and the frames of a video stay together. With --images, the images
+    are put into the folder OUTPUT/images, so no path leads out of OUTPUT. It needs no key and no network. With --json
+    there is a line for each error and each warning, and a last one with the summary.
 
     \b
     Examples:
       cfplatform split labels datasets --part train=0.8 --part val=0.2
       cfplatform split labels datasets --part train=0.8 --part val=0.2 --by batch
       cfplatform split labels datasets --batch train="Day" --batch val="Night"
+      cfplatform split labels datasets --part train=0.8 --part val=0.2 --images copy
     """
     summary = coco.split(
         source,
@@ -112,6 +142,8 @@ def split(
         _parts(parts, batches),
         by=by,
         seed=seed,
+        images_from=images_from,
+        images=images,
         progress=output.reporter(READ),
         on_error=_lines(output),
     )
@@ -167,14 +199,16 @@ def _named(findings: list[coco.Finding], count: int) -> list[str]:
 
 @click.command()
 @click.argument("source", shell_complete=completing("dir"))
+@with_images_from
 @with_output
-def stats(output: Output, source: str) -> int:
+def stats(output: Output, source: str, images_from: str | None) -> int:
     """Show dataset statistics.
 
     SOURCE is a folder of downloaded annotations, the folder of one batch, an unpacked export, or a file with one COCO
     document. Counts documents, images and annotations, by category and by batch; images without annotations; crowds;
-    and object sizes, where "small" and "large" are those of COCO: an area below 32² and above 96² pixels. It needs no
-    key and no network.
+    and object sizes, where "small" and "large" are those of COCO: an area below 32² and above 96² pixels. No image is
+    opened: --images-from changes no figure, and is there for scripts that pass it to all commands. It needs no key and
+    no network.
 
     On a terminal these are tables; into a pipe tab-separated lines of kind, name and figures; with --json one object.
     The exit code is 1 if a file could not be read.
@@ -194,7 +228,7 @@ def stats(output: Output, source: str) -> int:
         if len(unread) < _NAMED:
             unread.append(f"{finding.path}: {finding.message}")
 
-    found = coco.stats(source, progress=output.reporter(READ), on_error=note)
+    found = coco.stats(source, images_from=images_from, progress=output.reporter(READ), on_error=note)
     if output.as_json:
         output.json_line(found.as_dict())
     elif output.tables:

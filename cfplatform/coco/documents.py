@@ -104,6 +104,23 @@ class Document:
         item_id, batch, own_url = map(_text, own)
         return Origin(item_id, batch or self.batch, own_url or url)
 
+    def video_of(self, image: dict[str, Any]) -> str | None:
+        """Return the name of the video that an image is a frame of: its ``name``, ``file_name``, or ID as text.
+
+        ``None`` if the ``video_id`` of the image is not that of one of the ``videos`` of the document.
+        """
+        video = self._video(image)
+        names = () if video is None else map(_text, (video.get("name"), video.get("file_name"), str(video["id"])))
+        return next(filter(None, names), None)
+
+    def _video(self, image: dict[str, Any]) -> dict[str, Any] | None:
+        own = key(image.get("video_id"))
+        return None if own is None else self._videos.get(own)
+
+    @functools.cached_property
+    def _videos(self) -> dict[Key, dict[str, Any]]:
+        return by_id(records(self.data, "videos"))
+
     def image_path(self, image: dict[str, Any]) -> Path | None:
         """Return the local file of an image of this document, or ``None`` if there is none.
 
@@ -179,6 +196,8 @@ class Document:
             labels = annotations.get(own, []) if own is not None and by_own[own] is image else []
             own_head = head if url is None else dict(head, asset_url=url)
             data: dict[str, Any] = {"info": own_head, **shared, "images": [image], "annotations": labels}
+            if (video := self._video(image)) is not None:
+                data["videos"] = [video]
             yield Document(data, item_id, batch, self.path, self.image_path(image), self.images_from)
 
 

@@ -34,7 +34,7 @@ class ImageFolder:
         self._is_link = mode == LINK
         self._prepared: set[str] = set()
         # SQLite keeps large tables on disk, in a file without a name.
-        self._placed = sqlite3.connect("", isolation_level=None)
+        self._placed = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self._placed.close)
         self._placed.execute("PRAGMA journal_mode = OFF")
         self._placed.execute("CREATE TABLE placed (source BLOB PRIMARY KEY, name BLOB, key BLOB UNIQUE) WITHOUT ROWID")

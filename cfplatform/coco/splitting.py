@@ -16,10 +16,11 @@ from .. import naming
 from ..destination import local
 from ..exceptions import InvalidParameterError
 from ..progress import Progress
-from .documents import Document, OnError, Source, open_source
+from .documents import Document, OnError, PathLike, Source, open_source
 from .findings import ERROR, Finding, shown
 from .merging import Merger, Summary, refuse_own
 from .output import DatasetFile, dataset_file, prepare_folder
+from .placing import COPY, LINK
 
 #: Units that can be kept together.
 UNITS = ("item", "batch")
@@ -76,6 +77,8 @@ def split(
     *,
     by: str = "item",
     seed: int | str = 0,
+    images_from: PathLike | None = None,
+    images: str | None = None,
     progress: Progress = None,
     on_error: OnError | None = None,
 ) -> SplitSummary:
@@ -83,8 +86,9 @@ def split(
 
     Each part is what :func:`merge` makes of its documents, with IDs from 1, but all parts have the same categories and
     licenses. The part of an item depends only on its ID, the ``seed`` and the fractions: items that are added later
-    move no others, and a folder and a stream are split the same way. Hence the fractions are approximate. If the work
-    item of an image is unknown, its ``work_item_id``, ``asset_url`` or ``file_name`` decides.
+    move no others, and a folder, a stream and a merged file are split the same way. Hence the fractions are
+    approximate. If the work item of an image is unknown, the name of its video decides, so the frames of a video stay
+    together, or else its ``asset_url`` or the name of its file: a document of many images is divided image by image.
 
     The source is read once. All parts are written before the first one replaces a previous file.
 
@@ -94,6 +98,8 @@ def split(
         parts: The fraction of each part by its name, with a sum of 1; or the batches of each part.
         by: "item", or "batch" to keep items of one batch together. Not used with batches in ``parts``.
         seed: Random seed.
+        images_from: The folder of the images, by their ``file_name``; see :func:`~cfplatform.coco.read`.
+        images: "link" or "copy" to put the images beside the datasets, as for :func:`merge`.
         progress: As for :func:`merge`.
         on_error: As for :func:`merge`.
 
@@ -109,8 +115,10 @@ def split(
         >>> result.parts["train"].images + result.parts["val"].images == summary.successful
         True
     """
-    opened = open_source(source)
+    opened = open_source(source, images_from)
     choose = _chooser(parts, by, seed)
+    if images not in (None, LINK, COPY):
+        raise InvalidParameterError(f"images must be {LINK!r} or {COPY!r}, not {images!r}.", parameter="images")
     folder = local.folder_path(output_folder, "output_folder").resolve()
     summary = SplitSummary(parts={name: Part(folder / f"{name}.json") for name in parts})
     for part in summary.parts.values():
@@ -123,7 +131,7 @@ def split(
             name = choose(document, image)
             return None if name is None else datasets[name]
 
-        merger = Merger(folder, summary, on_error, dataset)
+        merger = Merger(folder, summary, on_error, dataset, images)
         merger.add_all(opened, progress)
         if isinstance(choose, _ByBatch):
             for finding in choose.missing():
@@ -178,23 +186,21 @@ class _ByBatch:
 
 
 def _item(document: Document, image: dict[str, Any]) -> str:
-    if document.item_id is not None:
-        return document.item_id
-    info = document.data.get("info")
-    url = info.get("asset_url") if isinstance(info, dict) else None
-    known = (image.get("work_item_id"), image.get("asset_url"), url, image.get("original_file_name"))
+    origin = document.origin(image)
+    # A merge keeps each of them; the first name of a file is the one that it had before.
+    known = (origin.item_id, document.video_of(image), origin.asset_url, image.get("original_file_name"))
     return str(next((each for each in (*known, image.get("file_name")) if each), image.get("id")))
 
 
 def _batch(document: Document, image: dict[str, Any]) -> str:
-    batch = document.batch if document.batch is not None else image.get("batch")
+    batch = document.origin(image).batch
     if batch is None:
         raise InvalidParameterError(
             "The batch of an image is unknown, so the source cannot be split by batch.",
             parameter="by",
             hint="Pass a downloaded folder or the stream of iter_annotations(), or use by='item'.",
         )
-    return str(batch)
+    return batch
 
 
 def _chooser(parts: Mapping[str, float] | Mapping[str, Sequence[str]], by: str, seed: int | str) -> _Choose:

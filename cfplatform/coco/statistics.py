@@ -11,7 +11,7 @@ from typing import Any
 
 from ..progress import Progress, reporter
 from ..resources.base import table
-from .documents import Document, OnError, Source, open_source, reported
+from .documents import Document, OnError, PathLike, Source, open_source, reported
 from .findings import Finding
 from .tables import Categories, FindingLog
 from .values import Key, box, is_crowd, key, number, records
@@ -55,7 +55,7 @@ class BatchStats:
     """Statistics of a batch.
 
     Attributes:
-        documents: Number of documents.
+        documents: Number of documents with images of the batch.
         images: Number of images.
         annotations: Number of annotations.
         empty_images: Number of images without annotations.
@@ -81,7 +81,8 @@ class Stats:
         categories: Statistics of each class by its name, the most frequent first, including classes without
             annotations. The classes are the categories of ``coco.merge()``: a second one with the same name is
             "name (supercategory)", or "name #2" if that does not distinguish them.
-        batches: Statistics of each batch by its folder, or by its ID if the documents came from a stream.
+        batches: Statistics of each batch by its folder, or by its ID if the documents came from a stream. Datasets
+            that were merged have the batch of each image.
         kinds: Number of annotations with a "polygon", an "rle" mask, a "box", "keypoints", a "caption", "panoptic"
             segments, or "none" of these. An annotation can have several.
         box_sizes: Number of "small" (area below 32² pixels), "medium" and "large" (above 96²) objects, by their
@@ -178,19 +179,35 @@ class StatsBuilder:
 
     def add(self, document: Document) -> None:
         """Count a document."""
-        found, data = self._stats, document.data
-        annotations = records(data, "annotations")
-        images = [key(image.get("id")) for image in records(data, "images")]
-        labelled = self._add_annotations(annotations, set(images) - {None}, self.class_names(document))
-        empty = sum(image not in labelled for image in images)
-        totals: list[Stats | BatchStats] = [found]
-        if document.batch is not None:
-            totals.append(found.batches.setdefault(document.batch, BatchStats()))
-        for total in totals:
-            total.documents += 1
-            total.images += len(images)
-            total.annotations += len(annotations)
-            total.empty_images += empty
+        images, annotations = records(document.data, "images"), records(document.data, "annotations")
+        ids = [key(image.get("id")) for image in images]
+        labelled = self._add_annotations(annotations, set(ids) - {None}, self.class_names(document))
+        found = self._stats
+        found.documents += 1
+        found.images += len(images)
+        found.annotations += len(annotations)
+        found.empty_images += sum(own not in labelled for own in ids)
+        # What belongs to no image belongs to the batch of the document; of several images with one ID the first counts.
+        of_image: dict[Key | None, BatchStats] = {}
+        own_batches: dict[str | None, BatchStats] = {}
+        for image, own in zip(images, ids, strict=True):
+            batch = own_batches.setdefault(document.origin(image).batch, BatchStats())
+            batch.images += 1
+            batch.empty_images += own not in labelled
+            of_image.setdefault(own, batch)
+        others = own_batches.get(document.batch) or BatchStats()
+        of_image[None] = others
+        for annotation in annotations:
+            of_image.get(key(annotation.get("image_id")), others).annotations += 1
+        if others.annotations or not images:
+            own_batches[document.batch] = others
+        for name, each in own_batches.items():
+            if name is not None:
+                total = found.batches.setdefault(name, BatchStats())
+                total.documents += 1
+                total.images += each.images
+                total.annotations += each.annotations
+                total.empty_images += each.empty_images
 
     def add_unreadable(self) -> None:
         """Count a file that could not be read."""
@@ -292,13 +309,16 @@ def _power_of_two(side: float) -> int:
     return 1 << int(side).bit_length() - 1 if side >= 1 else 0
 
 
-def stats(source: Source, *, progress: Progress = None, on_error: OnError | None = None) -> Stats:
+def stats(
+    source: Source, *, images_from: PathLike | None = None, progress: Progress = None, on_error: OnError | None = None
+) -> Stats:
     """Return statistics of labels: images, annotations by class and batch, box sizes, empty images, crowds.
 
     Memory grows with the number of classes and batches, not of documents.
 
     Args:
         source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`.
+        images_from: The folder of the images, as there. The figures do not depend on it: no image is opened.
         progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter.
         on_error: Called with a :class:`Finding` for each file that is not a COCO document; the file counts as
             unreadable. Without it, the first one raises.
@@ -320,6 +340,6 @@ def stats(source: Source, *, progress: Progress = None, on_error: OnError | None
         if on_error is not None:
             on_error(finding)
 
-    for document in reported(open_source(source), reporter(progress), missed if on_error else None):
+    for document in reported(open_source(source, images_from), reporter(progress), missed if on_error else None):
         builder.add(document)
     return builder.result()

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from cfplatform import APIConnectionError, Batch, DownloadError, InvalidParameterError, InvalidResponseError, WorkItem
+from cfplatform import (
+    APIConnectionError,
+    Batch,
+    DownloadError,
+    InvalidParameterError,
+    InvalidResponseError,
+    WorkItem,
+    coco,
+)
 
 pd = pytest.importorskip("pandas", reason="needs pandas: python -m tests.adapters installs it")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: python -m tests.adapters installs it")
@@ -72,6 +80,7 @@ def test_types_are_the_same_whatever_is_there():
     types = to_dataframe([ODD]).dtypes
     assert {name: str(kind) for name, kind in types.items()} == {
         **dict.fromkeys(["item_id", "file_name", "asset_url", "asset_path", "segmentation", "other"], "string"),
+        **dict.fromkeys(["image_id_text", "annotation_id_text"], "string"),
         **dict.fromkeys(["batch", "category", "supercategory"], "category"),
         **dict.fromkeys(["image_id", "image_width", "image_height", "annotation_id"], "Int64"),
         **dict.fromkeys(["bbox_x", "bbox_y", "bbox_width", "bbox_height", "area"], "float64"),
@@ -94,8 +103,12 @@ def test_what_cannot_be_read_is_missing_and_no_row_is():
     )
     assert (first["category"], first["bbox_height"], first["iscrowd"], first["other"]) == ("café", 4, False, None)
     assert (second["annotation_id"], second["category"], second["bbox_x"], second["area"]) == (None,) * 4
+    assert (second["annotation_id_text"], second["image_id"], second["image_id_text"]) == ("a", 2, None)
     assert json.loads(second["segmentation"]) == {"size": [1, 2], "counts": "02"}
-    assert json.loads(second["other"]) == {"keypoints": [1, 2, 2], "attributes": {"é": [None]}}
+    columns = {"keypoints": [1, 2, 2], "attributes": {"é": [None]}}
+    odd = {"category_id": 9, "bbox": [1, 2], "area": "12", "iscrowd": 2}
+    assert json.loads(second["other"]) == {**columns, **odd}
+    assert json.loads(third["other"]) == {"id": 2**70}
     assert (second["iscrowd"], third["annotation_id"], third["image_id"], third["segmentation"]) == (
         None,
         None,
@@ -103,6 +116,75 @@ def test_what_cannot_be_read_is_missing_and_no_row_is():
         None,
     )
     assert {each["asset_url"] for each in (first, second, third)} == {"assets/1"}
+
+
+def test_ids_that_are_strings_have_columns_of_their_own():
+    document = {
+        "images": [{"id": "img-77", "file_name": "a.png"}, {"id": "img-78"}],
+        "annotations": [{"id": "ann-5", "image_id": "img-77"}, {"id": "6", "image_id": "gone"}],
+    }
+    names = ["image_id", "image_id_text", "annotation_id", "annotation_id_text", "file_name", "other"]
+    found = [[row[name] for name in names] for row in rows(to_dataframe([document], empty_images=True))]
+    assert found == [
+        [None, "img-77", None, "ann-5", "a.png", None],
+        [None, "gone", None, "6", None, None],
+        [None, "img-78", None, None, None, None],
+    ]
+
+
+@pytest.mark.parametrize("own", [None, True, "1", [1], 2, float("nan")])
+def test_what_has_no_category_or_no_image_has_none_in_the_table(own):
+    document = {
+        "images": [{"id": 1, "file_name": "a.png"}, {"file_name": "without-id.png"}],
+        "categories": [{"id": 1, "name": "car"}, {"name": "without id"}, {"id": None, "name": "null"}],
+        "annotations": [{"id": 1, "image_id": own, "category_id": own}],
+    }
+    (row,) = rows(to_dataframe([document]))
+    assert (row["category"], row["file_name"]) == (None, None)
+    # Null is what a missing member is; everything else is kept. NaN is equal to nothing.
+    kept = {} if row["other"] is None else json.loads(row["other"])
+    assert str(kept.get("category_id")) == str(own)
+
+
+def test_a_merged_or_split_dataset_has_the_columns_of_its_folder(folder, tmp_path):
+    whole = coco.merge(folder, tmp_path / "merged" / "dataset.json").output
+    parts = coco.split(folder, tmp_path / "split", {"train": 0.5, "val": 0.5}).parts
+    kept = ["item_id", "batch", "asset_url", "image_width", "asset_path", "category", "bbox_x", "segmentation"]
+
+    def table(*frames):
+        frame = pd.concat(frames)[kept].astype(object)
+        return sorted(map(tuple, frame.where(frame.notna(), None).to_numpy().tolist()))
+
+    expected = table(to_dataframe(folder))
+    assert all(item and batch and url for item, batch, url, *_ in expected)
+    assert table(to_dataframe(whole)) == expected
+    assert table(*(to_dataframe(part.output) for part in parts.values())) == expected
+    assert table(to_dataframe(coco.read(whole))) == table(to_dataframe(coco.read(whole, by_image=True))) == expected
+
+
+def test_the_asset_of_frames_is_their_video_before_and_after_a_merge(tmp_path):
+    video = {
+        "info": {"asset_url": "assets/1"},
+        "images": [{"id": 1, "file_name": "0.png"}, {"id": 2, "file_name": "1.png"}],
+        "annotations": [{"id": 1, "image_id": 2}],
+    }
+    (tmp_path / "labels" / "a" / "assets").mkdir(parents=True)
+    (tmp_path / "labels" / "a" / "i.json").write_text(json.dumps(video))
+    (tmp_path / "labels" / "a" / "assets" / "i.mp4").touch()
+    whole = coco.merge(tmp_path / "labels", tmp_path / "merged.json").output
+    for source in (tmp_path / "labels", whole):
+        found = to_dataframe(source, empty_images=True)
+        assert found["asset_path"].tolist() == [str(tmp_path.resolve() / "labels" / "a" / "assets" / "i.mp4")] * 2
+
+
+def test_images_are_found_where_images_from_says(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").touch()
+    source = [{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"id": 1, "image_id": 1}]}]
+    (row,) = rows(to_dataframe(source, images_from=tmp_path / "images"))
+    assert row["asset_path"] == str(tmp_path / "images" / "a.png")
+    write_parquet(source, tmp_path / "a.parquet", images_from=tmp_path / "images")
+    assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [row]
 
 
 def test_images_without_annotations_are_rows_if_asked_for():

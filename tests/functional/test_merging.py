@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from pycocotools.coco import COCO
 
 from cfplatform import coco
 from tests.functional.shell import HOSTILE, json_lines, on_terminal, run, shown, started
+from tests.layouts import labelbox
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -120,9 +122,35 @@ def test_split_writes_the_parts(labels, tmp_path):
     assert run("split", labels, tmp_path / "third", *batches[:2]).returncode == 1
 
 
+def test_images_of_other_tools_are_found_and_put_beside_the_output(tmp_path):
+    layout = labelbox(tmp_path / "theirs")
+    found = ["--images-from", layout.images_from]
+    assert run("merge", layout.source, tmp_path / "merged" / "all.json", *found).returncode == 0
+    merged = json.loads((tmp_path / "merged" / "all.json").read_bytes())["images"]
+    assert {each["file_name"] for each in merged} == {f"../theirs/downloads/{path.name}" for path in layout.images}
+    assert not (tmp_path / "merged" / "images").exists()
+    parts = ["--part", "train=0.5", "--part", "val=0.5"]
+    for command, arguments in (("merge", ["all/all.json"]), ("split", ["parts", *parts])):
+        done = run(command, layout.source, *arguments, *found, "--images", "copy", "--json", cwd=tmp_path)
+        (line,) = json_lines(done.stdout)
+        summary = line["summary"]
+        outputs = [Path(each["output"]) for each in summary.get("parts", {"all": summary}).values()]
+        paths = [(each.parent, image["file_name"]) for each in outputs for image in loaded(each).imgs.values()]
+        assert sorted(name for _, name in paths) == sorted(f"images/{path.name}" for path in layout.images)
+        originals = {path.name: path.read_bytes() for path in layout.images}
+        assert all((folder / name).read_bytes() == originals[name[7:]] for folder, name in paths)
+    plain = run("stats", layout.source, "--json")
+    assert run("stats", layout.source, *found, "--json").stdout == plain.stdout
+    assert json.loads(plain.stdout)["images"] == len(layout.images)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("merge", "{labels}", "all.json", "--images-from", "nowhere"), "--images-from 'nowhere' is not a folder"),
+        (("split", "{labels}", "x", "--part", "a=1", "--images-from", "no"), "--images-from 'no' is not a folder"),
+        (("stats", "{labels}", "--images-from", "nowhere"), "--images-from 'nowhere' is not a folder"),
+        (("split", "{labels}", "x", "--part", "a=1", "--images", "move"), "'move' is not one of 'link', 'copy'"),
         (("merge", "nowhere", "all.json"), "SOURCE 'nowhere' is neither a folder nor a file."),
         (("merge", "{labels}", "{labels}"), "OUTPUT must be the path of a file"),
         (("merge", "{labels}", "{labels}/new/all.json"), "is among the labels of the source"),

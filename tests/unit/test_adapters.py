@@ -13,8 +13,11 @@ from pycocotools import mask as reference
 
 from cfplatform import Client, InvalidParameterError
 from cfplatform.adapters import labels, live
+from cfplatform.adapters.rows import COLUMNS, annotation_rows
 from cfplatform.coco.documents import Document, Entry, open_source
 from cfplatform.coco.samples import Samples, samples_of
+from cfplatform.coco.values import records
+from tests.unit.odd_documents import odd_documents
 from tests.unit.test_coco import put
 
 np = pytest.importorskip("numpy")
@@ -192,3 +195,32 @@ def test_the_filters_of_a_live_stream_are_those_of_a_listing(sandbox, monkeypatc
 
 
 # --- Missing libraries ------------------------------------------------------------------------------------------------
+
+
+# --- Tables -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(odd_documents(), max_size=3))
+def test_nothing_of_an_annotation_vanishes(documents):
+    found = list(annotation_rows(documents, empty_images=False))
+    annotations = [one for each in documents for one in records(each, "annotations")]
+    assert len(found) == len(annotations)
+    for row, annotation in zip(found, annotations, strict=True):
+        row = dict(zip(COLUMNS, row, strict=True))
+        other = json.loads(row["other"] or "{}")
+        box = annotation.get("bbox")
+        columns = {
+            "id": [row["annotation_id"], row["annotation_id_text"]],
+            "image_id": [row["image_id"], row["image_id_text"]],
+            "category_id": [row["category"]],
+            "bbox": [row["bbox_x"]],
+            "area": [row["area"]],
+            "iscrowd": [row["iscrowd"]],
+            "segmentation": [row["segmentation"]],
+        }
+        for member, value in annotation.items():
+            in_columns = [each for each in columns.get(member, []) if each is not None]
+            nothing = value is None or (member == "segmentation" and not value)
+            assert nothing or bool(in_columns) != (member in other), member
+        if isinstance(box, list) and row["bbox_x"] is not None:
+            assert box == [row[f"bbox_{side}"] for side in ("x", "y", "width", "height")]

@@ -6,7 +6,7 @@ import math
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfplatform import InvalidParameterError, InvalidResponseError, WorkItem, coco
@@ -119,6 +119,56 @@ def test_batches_are_counted_apart_by_name():
     found = stats(source)
     assert list(found.batches) == ["a", "b"]
     assert vars(found.batches["b"]) == {"documents": 2, "images": 4, "annotations": 3, "empty_images": 2}
+
+
+def test_a_merged_dataset_has_the_batches_of_its_images():
+    document = copy.deepcopy(DOCUMENT)
+    for image, batch in zip(document["images"], ["day", "night", "night"], strict=True):
+        image["batch"] = batch
+    document["annotations"].append({"image_id": "nowhere"})
+    found = of(document)
+    assert {name: vars(each) for name, each in found.batches.items()} == {
+        "day": {"documents": 1, "images": 1, "annotations": 2, "empty_images": 0},
+        "night": {"documents": 1, "images": 2, "annotations": 1, "empty_images": 1},
+    }
+    # What belongs to no image is that of the document's batch, which is the folder of the file.
+    assert vars(of(document, batch="datasets").batches["datasets"]) == {
+        "documents": 1, "images": 0, "annotations": 1, "empty_images": 0
+    }  # fmt: skip
+    document["annotations"].pop()
+    assert list(of(document, batch="datasets").batches) == ["day", "night"]
+    assert list(of({}, batch="datasets").batches) == ["datasets"]
+
+
+def test_a_folder_and_the_merged_file_of_it_have_the_same_figures(tmp_path, sandbox):
+    with sandbox.client() as client:
+        client.download_project(destination=tmp_path / "labels").raise_for_failures()
+    expected = stats(tmp_path / "labels")
+    whole = coco.merge(tmp_path / "labels", tmp_path / "merged.json").output
+    for found in (stats(whole), stats(whole, images_from=tmp_path), stats(coco.read(whole, by_image=True))):
+        assert (found.categories, found.kinds, found.box_sizes) == (
+            expected.categories, expected.kinds, expected.box_sizes
+        )  # fmt: skip
+        assert len(found.batches) == 2
+        for name, each in expected.batches.items():
+            figures = {**vars(each), "documents": found.batches[name].documents}
+            assert vars(found.batches[name]) == figures
+    with pytest.raises(InvalidParameterError, match="images_from"):
+        stats(whole, images_from=tmp_path / "nowhere")
+
+
+@settings(max_examples=20)
+@given(st.lists(odd_documents(), max_size=4))
+def test_classes_are_the_categories_of_a_merge(tmp_path_factory, documents):
+    whole = coco.merge(documents, tmp_path_factory.mktemp("merge") / "merged.json").output
+    categories = json.loads(whole.read_text())["categories"]
+    builder = StatsBuilder()
+    for document in documents:
+        # A merge refuses the whole document if it has no list of images, and needs no categories without annotations.
+        if isinstance(document.get("images"), list) and isinstance(document.get("annotations"), list):
+            builder.add(Document(document))
+    named = [each for each in categories if isinstance(each.get("name"), str)]
+    assert len(builder.result().categories) == len(named)
 
 
 def test_a_stream_may_name_files_that_are_not_here(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cfplatform import InvalidParameterError, WorkItem, coco
@@ -112,6 +112,94 @@ def test_images_without_a_work_item_are_divided_one_by_one(tmp_path):
     again, _ = divided(tmp_path, whole, {"a": 0.5, "b": 0.5})
     for name, each in items(again, "original_file_name").items():
         assert {*each} == {*items(data, "file_name")[name]}
+
+
+#: Where an item of a source comes from, as far as the source knows it.
+KINDS = ("folder", "stream", "documents", "merged", "merged twice", "image by image")
+
+
+@settings(max_examples=10)
+@given(
+    st.sets(st.from_regex(r"[a-z0-9]([a-z0-9 _.-]{0,7}[a-z0-9])?", fullmatch=True), min_size=1, max_size=12),
+    st.integers(),
+)
+def test_whatever_the_source_an_item_is_in_the_same_part(tmp_path_factory, names, seed):
+    tmp_path = tmp_path_factory.mktemp("split")
+    names = {name.casefold(): name for name in names}.values()
+    pairs = list(stream(names, batches=2))
+    labels = tmp_path / "labels"
+    for batch in (0, 1):
+        own = {item.id: each for item, each in pairs if item.batch_id == batch}
+        folder(labels, **{f"batch-{batch}": own})
+    once = coco.merge(labels, tmp_path / "once.json").output
+    sources = {
+        "folder": labels,
+        "stream": pairs,
+        "documents": list(coco.read(labels)),
+        "merged": once,
+        "merged twice": coco.merge(once, tmp_path / "twice.json").output,
+        "image by image": coco.read(once, by_image=True),
+    }
+    assert tuple(sources) == KINDS
+    found = {}
+    for kind, source in sources.items():
+        data, summary = divided(tmp_path, source, seed=seed)
+        assert summary.problem_count == 0
+        found[kind] = {name: sorted(each) for name, each in items(data).items()}
+    assert [*found.values()] == [found["folder"]] * len(KINDS)
+    # A file of many images that knows no work items goes by their names, before and after a merge.
+    many = {"images": [{"id": n, "file_name": f"{name}.png"} for n, name in enumerate(names)], "annotations": []}
+    once = coco.merge([many], tmp_path / "once.json").output
+    first, second = (divided(tmp_path, source, seed=seed)[0] for source in ([many], once))
+    assert items(first, "original_file_name") == items(second, "original_file_name")
+
+
+def test_a_large_file_in_the_folder_of_a_batch_is_divided(tmp_path):
+    for batch in ("Day", "Night"):
+        many = {"images": [{"id": n, "file_name": f"{batch}{n}.png"} for n in range(100)], "annotations": []}
+        folder(tmp_path / "export", **{batch: {"annotations": many}})
+    data, summary = divided(tmp_path, tmp_path / "export", {"a": 0.5, "b": 0.5})
+    assert [part.images for part in summary.parts.values()] == pytest.approx([100, 100], abs=40)
+    assert {image["batch"] for part in data.values() for image in part["images"]} == {"Day", "Night"}
+    assert not any("work_item_id" in image for part in data.values() for image in part["images"])
+
+
+@pytest.mark.parametrize("names", [("a", "b"), (None, None)])
+def test_frames_of_a_video_stay_together_if_the_document_lists_it(tmp_path, names):
+    video = document(info={}, annotations=0)
+    video["images"] = [{"id": n, "file_name": f"{n:04}.png", "video_id": n // 50} for n in range(100)]
+    video["videos"] = [{"id": n, "name": name} for n, name in enumerate(names)]
+    data, _ = divided(tmp_path, [video], {"a": 0.5, "b": 0.5})
+    seen = [{image["video_id"] for image in part["images"]} for part in data.values()]
+    # A merge numbers videos anew.
+    assert len(seen[0]) + len(seen[1]) == len(seen[0] | seen[1]) == 2
+    # Zero, for images that belong to no video, must not put all of them into one part.
+    del video["videos"]
+    _, summary = divided(tmp_path, [video], {"a": 0.5, "b": 0.5})
+    assert summary.parts["a"].images == pytest.approx(50, abs=25)
+
+
+def test_the_work_item_of_a_video_comes_before_its_name(tmp_path):
+    video = document(name="x.png", videos=[{"id": 1, "name": "f"}])
+    video["images"][0]["video_id"] = 1
+    data, _ = divided(tmp_path, [Document(video, "i")])
+    assert items(data) == {"train": [], "val": ["i"], "test": []}
+
+
+def test_a_merged_dataset_is_divided_by_the_batches_of_its_images(tmp_path):
+    labels = folder(tmp_path / "labels", a={"1": document()}, b={"2": document(), "3": document()})
+    whole = coco.merge(labels, tmp_path / "merged.json").output
+    data, summary = divided(tmp_path, whole, {"train": ["a"], "val": ["b"]})
+    assert (items(data), summary.problem_count) == ({"train": ["1"], "val": ["2", "3"]}, 0)
+
+
+@pytest.mark.parametrize(
+    "options", [{"images": "move"}, {"images": True}, {"images": ["link"]}, {"images_from": "nowhere"}]
+)
+def test_images_are_checked_before_anything_is_made(tmp_path, options):
+    with pytest.raises(InvalidParameterError, match=next(iter(options))):
+        divided(tmp_path, [document()], **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_batches_stay_together(tmp_path):
