@@ -20,7 +20,7 @@ from .documents import Document, OnError, PathLike, Source, open_source
 from .findings import ERROR, Finding, shown
 from .merging import Merger, Summary, refuse_own
 from .output import DatasetFile, dataset_file, prepare_folder
-from .placing import COPY, LINK
+from .image_files import COPY, LINK
 
 #: Units that can be kept together.
 UNITS = ("item", "batch")
