@@ -103,6 +103,18 @@ class Document:
         found = layouts.find_image(self._image_folders, name) if isinstance(name, str) and name else None
         return None if found is None else Path(found)
 
+    def segments_path(self, annotation: dict[str, Any]) -> Path | None:
+        """Return the local PNG with the segments of a panoptic annotation, or ``None`` if there is none.
+
+        It has the ``file_name`` of the annotation, in a folder that is called like the document, as in COCO's own
+        ``panoptic_val2017``, or beside the document.
+        """
+        name = annotation.get("file_name")
+        if self.path is None or not isinstance(name, str) or not name or not records(annotation, "segments_info"):
+            return None
+        found = layouts.find_image([str(self.path.with_suffix("")), str(self.path.parent)], name)
+        return None if found is None else Path(found)
+
     @functools.cached_property
     def _image_folders(self) -> list[str]:
         if self.path is None and self.images_from is None:
@@ -339,22 +351,22 @@ class File:
     total = 1
 
     def __init__(self, path: Path, images_from: Path | None = None) -> None:
-        self._path = path.resolve()
+        self.path = path.resolve()
         self._images_from = images_from
 
     def reads(self, path: Path) -> bool:
         """Return whether this is the file."""
-        return path == self._path
+        return path == self.path
 
     def documents(self, on_error: OnError | None) -> Generator[Document]:
         """Yield the one document."""
-        found = _parsed(self._path, None, None, on_error)
+        found = _parsed(self.path, None, None, on_error)
         if found is not None:
-            folder, item_id, batch, asset = self._path.parent, _item_of(self._path, found), None, None
+            folder, item_id, batch, asset = self.path.parent, _item_of(self.path, found), None, None
             if item_id is not None:
                 assets = (folder / local.ASSETS_FOLDER).glob(f"{glob.escape(item_id)}.*")
                 batch, asset = folder.name, min(assets, default=None)
-            yield Document(found, item_id, batch, self._path, asset, self._images_from)
+            yield Document(found, item_id, batch, self.path, asset, self._images_from)
 
 
 class Stream:

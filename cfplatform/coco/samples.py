@@ -28,8 +28,25 @@ class Samples(Sequence[Document]):
         self._ends = array("Q", [0])
 
     def add(self, document: Document) -> None:
-        """Add a document that :meth:`Document.by_image` made, with its content."""
-        self._add(document, json.dumps(document.data, separators=(",", ":")))
+        """Add a document that :meth:`Document.by_image` made, with its content.
+
+        Raises:
+            InvalidParameterError: If it has values that are not JSON, or is nested too deeply.
+        """
+        try:
+            data = json.dumps(document.data, separators=(",", ":"))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidParameterError(f"A document of the source is not JSON: {error}", parameter="source") from None
+        self._add(document, data)
+
+    def halve(self) -> None:
+        """Keep every second image, beginning with the first."""
+        kept = bytearray()
+        ends = array("Q", [0])
+        for number in range(0, len(self), 2):
+            kept += self._rows[self._ends[number] : self._ends[number + 1]]
+            ends.append(len(kept))
+        self._rows, self._ends = kept, ends
 
     def add_file(self, entry: Entry | Document) -> None:
         """Add a file that has one image."""

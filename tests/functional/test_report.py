@@ -249,7 +249,7 @@ def test_samples_are_spread_evenly_and_bounded(downloaded, tmp_path):
     stems = sorted((path.parent.name, path.stem) for path in downloaded[0].glob("*/*.json"))
     assert [sample[0] for sample in found.index["samples"]] == [stems[number][1] for number in (0, 5, 10, 15)]
     assert len(found.pictures()) == summary.samples == 4
-    assert "4 of 20 documents, spread evenly" in found.text
+    assert "4 of 20 images, spread evenly" in found.text
     none = write_report(downloaded[0], tmp_path / "b.html", samples=0)
     assert "This report has no samples" in none.path.read_text(encoding="utf-8")
     assert none.documents == 20
@@ -305,7 +305,7 @@ def test_the_page_appears_whole_or_not_at_all(downloaded, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("nowhere",), "not a folder"),
+        (("nowhere",), "neither a folder nor a file"),
         ((".",), "holds no labels"),
         (("labels", "a.json"), "ends with .html"),
         (("labels", "nowhere/a.html"), "does not exist"),
