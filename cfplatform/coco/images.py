@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -48,6 +45,11 @@ class Stored(NamedTuple):
     #: Whether it has at most 8 bits for a colour, in RGB, gray or a palette, and no transparency.
     plain: bool
 
+    @property
+    def decoded_pixels(self) -> int:
+        """The number of pixels in memory while a small copy is made; a JPEG is decoded at a smaller size."""
+        return 0 if self.format in ("JPEG", "MPO") else self.size[0] * self.size[1]
+
     def turned_in(self, record: dict[str, Any]) -> bool:
         """Return whether :func:`open_image` turns it for this image of a document."""
         return self.orientation != 1 and (self.orientation < 5 or not is_as_stored(record, self.size))
@@ -70,8 +72,7 @@ def open_image(
         source: A path, the bytes of a file, or a PIL image, which is not changed.
         record: The image in the COCO document.
         longest: Reduce a larger image by an integer factor, to a longer side of at least this. A JPEG is decoded at
-            the reduced size. Threads that reduce images wait for each other, so that together they decode no more
-            pixels at a time than one image may have.
+            the reduced size.
 
     Raises:
         InvalidParameterError: If it is not a whole image in one of :data:`FORMATS`, or has more pixels than
@@ -84,11 +85,9 @@ def open_image(
             return _upright(source, header, record, longest), header.size_in(record)
         with _opened(source) as image:
             header = _header(image)
-            if longest is None:
-                return _upright(image, header, record, None), header.size_in(record)
-            image.draft(None, (longest, longest))
-            with _decoding(image.size[0] * image.size[1]):
-                return _upright(image, header, record, longest), header.size_in(record)
+            if longest is not None:
+                image.draft(None, (longest, longest))
+            return _upright(image, header, record, longest), header.size_in(record)
     except FileNotFoundError:
         raise InvalidParameterError(f"{name} does not exist.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -132,31 +131,6 @@ def _opened(source: str | os.PathLike[str] | bytes) -> Image.Image:
             f"Image size ({pixels} pixels) exceeds limit of {most} pixels, could be decompression bomb DOS attack."
         )
     return image
-
-
-class _Decoding:
-    """The pixels that are decoded at this time."""
-
-    def __init__(self) -> None:
-        self._pixels = 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def __call__(self, pixels: int) -> Generator[None]:
-        """Wait until this number of pixels fits, or nothing else is decoded."""
-        with self._changed:
-            most = Image.MAX_IMAGE_PIXELS
-            self._changed.wait_for(lambda: not self._pixels or most is None or self._pixels + pixels <= most)
-            self._pixels += pixels
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._pixels -= pixels
-                self._changed.notify_all()
-
-
-_decoding = _Decoding()
 
 
 def _orientation(image: Image.Image) -> int:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from PIL import features
 
+from ..coco.images import read_header
 from ..coco.samples import Samples
 from ..exceptions import CFPlatformError
 from ..viz import Colour, draw
@@ -22,6 +23,8 @@ SMALLEST = 240
 _QUALITY = 60
 #: Of WebP; more effort takes twice the time and saves a twentieth of the size.
 _EFFORT = 2
+#: Images with more pixels to decode are drawn one after the other.
+LARGE = 6_000_000
 #: Threads; Pillow releases the interpreter lock.
 _WORKERS = min(4, os.cpu_count() or 1)
 
@@ -54,16 +57,20 @@ def thumbnails(samples: Samples, colours: Mapping[str, Colour]) -> Generator[Thu
     """Yield the annotated image of each sample."""
     side, kind = side_for(len(samples)), media_type().partition("/")[2].upper()
     waiting: deque[Future[Thumbnail]] = deque()
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    # Memory of large images is given back to the thread that took it, so one thread has all of them.
+    with ThreadPoolExecutor(_WORKERS) as small, ThreadPoolExecutor(1) as large:
         try:
-            for number in range(len(samples)):
+            for number, entry in enumerate(samples.entries()):
+                header = None if entry.asset is None else read_header(entry.asset)
+                pool = large if header is not None and header.decoded_pixels > LARGE else small
                 waiting.append(pool.submit(_thumbnail, samples, number, colours, side, kind))
                 if len(waiting) > 4 * _WORKERS:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for pool in (small, large):
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _thumbnail(samples: Samples, number: int, colours: Mapping[str, Colour], side: int, kind: str) -> Thumbnail:
