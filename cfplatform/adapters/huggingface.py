@@ -44,8 +44,8 @@ def to_dataset(
     ``height`` of the image, and ``objects`` with ``bbox`` (x, y, width, height), ``category`` (a ``ClassLabel``),
     ``area`` and ``iscrowd``, in pixels of the image. Annotations with an empty box or of another class are left out.
     The rows are cached by datasets until a document or an image changes. Images stay in the folder; one that datasets
-    would not show as :func:`cfplatform.viz.draw` opens it, because it is transparent, has 16 bits or was annotated as
-    stored, is in the row as a PNG.
+    would not show as :func:`cfplatform.viz.draw` opens it, because it is transparent, has 16 bits, was annotated as
+    stored, or is a GIF or TIFF, is in the row as a PNG.
 
     Args:
         source: A folder downloaded with ``assets=True``, a merged dataset, or any other source of
@@ -149,9 +149,8 @@ def _live_rows(live: Live, classes: tuple[str, ...], count: int, shards: list[in
 
 def _image(document: Document) -> tuple[str | bytes, Size]:
     """Return an image that datasets decodes as ``draw`` does, the path or a PNG, and its size."""
-    header, record = header_of(document), labels.image_of(document)
-    # datasets turns every image upright.
-    if header.plain and (header.orientation == 1 or header.turned_in(record)):
+    header = header_of(document)
+    if header.is_shown_alike(labels.image_of(document)):
         return str(document.asset), header.upright
     image, buffer = opened(document), io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)

@@ -107,7 +107,7 @@ def to_dataset(
 
     Images are opened on access; the detections of all of them are held in memory, as supervision needs it. supervision
     reads image files itself, and copies them. An image that it would not show as :func:`cfplatform.viz.draw` opens it,
-    because it is transparent, has 16 bits, was annotated as stored, or is a GIF, TIFF or WebP, is in the dataset as a
+    because it is transparent, has 16 bits, was annotated as stored, or is a GIF or TIFF, is in the dataset as a
     copy in PNG, in a temporary folder that is removed when the program ends.
 
     Args:
@@ -147,10 +147,7 @@ def to_dataset(
 def _image(document: Document, taken: Collection[str]) -> tuple[str, Size]:
     """Return the path and size of an image that supervision opens as ``draw`` does: the file, or a copy."""
     path, header = str(document.asset), header_of(document)
-    # Not every version of OpenCV opens other formats, or turns them upright.
-    is_jpeg = header.format in ("JPEG", "MPO")
-    is_upright = header.orientation == 1 or (is_jpeg and header.turned_in(labels.image_of(document)))
-    if header.plain and is_upright and (is_jpeg or header.format in ("PNG", "BMP")) and path not in taken:
+    if header.is_shown_alike(labels.image_of(document)) and path not in taken:
         return path, header.upright
     image, name = opened(document), Path(path).stem
     # supervision cannot write images with one name, nor have a file twice.

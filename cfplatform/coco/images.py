@@ -27,8 +27,8 @@ _TURNS = {
 }
 #: Pixels that are converted at a time, so that no second copy of a large image is in memory.
 _PIXELS_AT_A_TIME = 8_000_000
-#: Modes with at most 8 bits for a colour and no transparency of their own, which every tool shows alike.
-_PLAIN_MODES = ("1", "L", "P", "RGB")
+#: What every tool shows alike, without transparency: formats, and modes with at most 8 bits for a colour.
+_PLAIN_FORMATS, _PLAIN_MODES = ("JPEG", "MPO", "PNG", "BMP", "WEBP"), ("1", "L", "P", "RGB")
 
 
 class Stored(NamedTuple):
@@ -40,9 +40,9 @@ class Stored(NamedTuple):
     upright: Size
     #: The EXIF orientation, 1 to 8; 1 if there is none.
     orientation: int
-    #: The name of the format in :data:`FORMATS`.
+    #: The name of the format, as Pillow has it.
     format: str
-    #: Whether it has at most 8 bits for a colour, in RGB, gray or a palette, and no transparency.
+    #: Whether other libraries show the same, except for the orientation.
     plain: bool
 
     @property
@@ -53,6 +53,13 @@ class Stored(NamedTuple):
     def turned_in(self, record: dict[str, Any]) -> bool:
         """Return whether :func:`open_image` turns it for this image of a document."""
         return self.orientation != 1 and (self.orientation < 5 or not is_as_stored(record, self.size))
+
+    def is_shown_alike(self, record: dict[str, Any]) -> bool:
+        """Return whether other libraries, such as OpenCV, show it as :func:`open_image` opens it."""
+        if self.orientation == 1:
+            return self.plain
+        # Not all of them turn other formats upright; what was annotated as stored they turn.
+        return self.plain and self.format in ("JPEG", "MPO") and self.turned_in(record)
 
     def size_in(self, record: dict[str, Any]) -> Size:
         """Return the size that the image has for this image of a document, as :func:`open_image` opens it."""
@@ -171,8 +178,9 @@ def _header(image: Image.Image) -> Stored:
     if image.format == "TIFF":
         # Pillow turns it upright when it is decoded, and has the size for that already.
         size, upright = upright, size
-    plain = image.mode in _PLAIN_MODES and not image.has_transparency_data
-    return Stored(size, upright, orientation, image.format or "", plain)
+    is_still = image.format != "WEBP" or getattr(image, "n_frames", 1) == 1
+    plain = image.format in _PLAIN_FORMATS and image.mode in _PLAIN_MODES and not image.has_transparency_data
+    return Stored(size, upright, orientation, image.format or "", plain and is_still)
 
 
 def _upright(image: Image.Image, header: Stored, record: dict[str, Any], longest: int | None) -> Image.Image:
