@@ -138,7 +138,9 @@ def checked_classes(classes: Iterable[str] | None, source: Source | None = None)
     """
     if classes is None and source is not None:
         defined = (
-            each.get("name") for document in read(source) for each in by_id(records(document.data, "categories")).values()
+            each.get("name")
+            for document in read(source)
+            for each in by_id(records(document.data, "categories")).values()
         )
         return tuple(sorted({name for name in defined if isinstance(name, str)}))
     if isinstance(classes, str) or not isinstance(classes, Iterable):

@@ -179,7 +179,11 @@ def totals(found: Survey) -> list[tuple[str, str, Any]]:
     documents = stats.documents + stats.unreadable
     return [
         # A file of many images is not one work item.
-        ("Work items" if found.images <= documents else "Documents", f"{documents:,}", f"{stats.unreadable:,} unreadable" if stats.unreadable else None),
+        (
+            "Work items" if found.images <= documents else "Documents",
+            f"{documents:,}",
+            f"{stats.unreadable:,} unreadable" if stats.unreadable else None,
+        ),
         ("Images", f"{sum(found.assets.values()):,}", None),
         ("Annotations", f"{stats.annotations:,}", _per(stats.annotations, stats.images, "per image")),
         ("Classes", f"{len(stats.categories):,}", None),
