@@ -58,8 +58,8 @@ def to_dataset(
 
     Raises:
         InvalidParameterError: If it is not such a source, or the file of an image is missing.
-        InvalidResponseError: If a document or the header of an image cannot be read, or a document does not have exactly
-            one image.
+        InvalidResponseError: If a document or the header of an image cannot be read, or a document does not have
+            exactly one image.
 
     Example:
         >>> from cfplatform.adapters.huggingface import to_dataset

@@ -106,17 +106,20 @@ def write_report(
             f"made_at {made_at} has no time zone; pass for example datetime.now(timezone.utc).", parameter="made_at"
         )
     opened = open_source(source, images_from)
-    own = opened.path.resolve() if isinstance(opened, File) else opened.root if isinstance(opened, Folder) else None
-    if output is None and not isinstance(opened, Folder):
+    if output is not None:
+        path = _output(local.folder_path(output, "output"))
+    elif isinstance(opened, Folder):
+        path = _output(opened.root / FILE_NAME)
+    else:
         raise InvalidParameterError("output must name the page, as the source is not a folder.", parameter="output")
-    path = _output(opened.root / FILE_NAME if output is None else local.folder_path(output, "output"))
+    own = opened.path.name if isinstance(opened, File) else opened.root.name if isinstance(opened, Folder) else "Report"
     reporter = _progress.reporter(progress)
     on_platform = None if batches is None else list(batches)
     # The number of images in a file or a stream is not known before it is read.
     reporter.start(opened.total + min(samples, opened.total) if isinstance(opened, Folder) else None)
     try:
         found = survey(opened, samples, reporter)
-        page = Page(found, title or ("Report" if own is None else own.name), on_platform, made_at)
+        page = Page(found, title or own, on_platform, made_at)
         with written_atomically(path) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
             file.write(page.head)
             drawn = thumbnails(found.documents, class_colours(found.stats.categories))
