@@ -193,28 +193,86 @@ def test_torch_learns_the_box_around_a_turned_one_and_its_mask():
 # --- Our own files ----------------------------------------------------------------------------------------------------
 
 
-def test_adapters_take_merged_and_split_files_lists_and_exports(placed, tmp_path):
-    pytest.importorskip("torch", reason="needs torch: python -m tests.adapters installs it")
+@pytest.fixture(scope="module")
+def sources(placed, tmp_path_factory):
+    """The same images as a merged file, as two split files, and as an unpacked export with its images elsewhere."""
     from cfplatform import coco
+
+    folder, _ = placed
+    root = tmp_path_factory.mktemp("sources")
+    coco.merge(folder, root / "all.json")
+    coco.split(folder, root / "parts", {"train": 0.5, "val": 0.5})
+    (root / "export" / "b").mkdir(parents=True)
+    for path in folder.glob("b/*.json"):
+        (root / "export" / "b" / path.name).write_bytes(path.read_bytes())
+    return {
+        "merged": [(root / "all.json", None)],
+        "split": [(root / "parts" / "train.json", None), (root / "parts" / "val.json", None)],
+        "list": [(list(coco.read(folder)), None)],
+        "export": [(root / "export", folder / "b" / "assets")],
+    }
+
+
+SOURCES = ["merged", "split", "list", "export"]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_torch_takes_merged_and_split_files_lists_and_exports(placed, sources, name):
+    pytest.importorskip("torch", reason="needs torch: python -m tests.adapters installs it")
+    from cfplatform.adapters.torch import FolderDataset
+
+    sets = [FolderDataset(source, images_from=images) for source, images in sources[name]]
+    documents = [each.document(number) for each in sets for number in range(len(each))]
+    assert {document.item_id for document in documents} == set(placed[1])
+    assert {document.batch for document in documents} == {"b"}
+    assert all(document.asset.stem == document.item_id for document in documents)
+    document = sets[0].document(0)
+    image, target = sets[0][0]
+    of = placed[1][document.item_id]
+    assert image.tobytes() == of.image.tobytes()
+    assert target["boxes"].numpy() == pytest.approx(np.array(boxes(of)))
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_datasets_takes_merged_and_split_files_lists_and_exports(placed, sources, name, tmp_path):
+    pytest.importorskip("datasets", reason="needs datasets: python -m tests.adapters installs it")
+    from cfplatform.adapters.huggingface import to_dataset
+
+    sets = [to_dataset(source, images_from=images, cache_dir=tmp_path) for source, images in sources[name]]
+    rows = [row for each in sets for row in each.remove_columns("image")]
+    assert {(row["item_id"], row["batch"]) for row in rows} == {(own, "b") for own in placed[1]}
+    assert all((row["width"], row["height"]) == placed[1][row["item_id"]].image.size for row in rows)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_supervision_takes_merged_and_split_files_lists_and_exports(placed, sources, name):
+    pytest.importorskip("supervision", reason="needs supervision: python -m tests.adapters installs it")
+    from cfplatform.adapters.supervision import to_dataset
+
+    sets = [to_dataset(source, images_from=images) for source, images in sources[name]]
+    paths = [path.replace("\\", "/").rpartition("/")[2] for each in sets for path in each.image_paths]
+    assert sorted(paths) == sorted(f"{own}.png" for own in placed[1])
+
+
+def test_an_image_that_a_dataset_has_twice_is_there_twice(placed):
+    pytest.importorskip("supervision", reason="needs supervision: python -m tests.adapters installs it")
+    from cfplatform.adapters.supervision import to_dataset
+
+    folder, found = placed
+    document = found["1-upright"].document
+    dataset = to_dataset([document, document], images_from=folder / "b" / "assets")
+    assert [len(detections) for _, _, detections in dataset] == [2, 2]
+    assert len({path.rpartition("/")[2] for path in dataset.image_paths}) == 2
+
+
+def test_of_categories_with_one_id_the_first_counts_everywhere(placed):
+    pytest.importorskip("torch", reason="needs torch: python -m tests.adapters installs it")
+    from cfplatform import viz
     from cfplatform.adapters.torch import FolderDataset
 
     folder, found = placed
-    coco.merge(folder, tmp_path / "all.json")
-    coco.split(folder, tmp_path / "parts", {"train": 0.5, "val": 0.5})
-    # As the platform exports it: without a state, the images elsewhere.
-    sources = {
-        "folder": [folder],
-        "merged": [tmp_path / "all.json"],
-        "parts": [tmp_path / "parts" / "train.json", tmp_path / "parts" / "val.json"],
-        "list": [list(coco.read(folder))],
-    }
-    for name, each in sources.items():
-        sets = [FolderDataset(source, classes=["car"]) for source in each]
-        documents = [one.document(number) for one in sets for number in range(len(one))]
-        assert {document.item_id for document in documents} == set(found), name
-        assert {document.batch for document in documents} == {"b"}, name
-        for document in documents:
-            assert document.asset.stem == document.item_id, name
-    image, target = FolderDataset([each.document for each in found.values()], images_from=folder / "b" / "assets")[31]
-    assert image.tobytes() == found["8-other"].image.tobytes()
-    assert target["boxes"].numpy() == pytest.approx(np.array(boxes(found["8-other"])))
+    document = {**found["1-upright"].document, "categories": [{"id": 1, "name": "car"}, {"id": 1, "name": "bus"}]}
+    dataset = FolderDataset([document], images_from=folder / "b" / "assets")
+    assert (dataset.classes, dataset[0][1]["labels"].tolist()) == (("car",), [1, 1])
+    car, _ = (viz.draw({**document, "categories": [each]}) for each in document["categories"])
+    assert viz.draw(document).tobytes() == car.tobytes()
