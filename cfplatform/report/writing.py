@@ -105,13 +105,12 @@ def write_report(
         raise InvalidParameterError(
             f"made_at {made_at} has no time zone; pass for example datetime.now(timezone.utc).", parameter="made_at"
         )
+    path = None if output is None else _output(local.folder_path(output, "output"))
     opened = open_source(source, images_from)
-    if output is not None:
-        path = _output(local.folder_path(output, "output"))
-    elif isinstance(opened, Folder):
+    if path is None:
+        if not isinstance(opened, Folder):
+            raise InvalidParameterError("output must name the page, as the source is not a folder.", parameter="output")
         path = _output(opened.root / FILE_NAME)
-    else:
-        raise InvalidParameterError("output must name the page, as the source is not a folder.", parameter="output")
     own = opened.path.name if isinstance(opened, File) else opened.root.name if isinstance(opened, Folder) else "Report"
     reporter = _progress.reporter(progress)
     on_platform = None if batches is None else list(batches)
