@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ..coco import mask
 from ..coco.documents import Document, Source, read
-from ..coco.placing import Point, Size, scale, turned_corners
+from ..coco.placing import Point, Size, frame, scale, turned_corners
 from ..coco.values import box, by_id, is_crowd, key, number, records, size_of
 from ..exceptions import InvalidParameterError, InvalidResponseError
 
@@ -72,8 +72,8 @@ def labels_of(
     Raises:
         InvalidResponseError: If the document does not have exactly one image.
     """
-    record, frame = image_of(document), image_size(document)
-    image, size = key(record.get("id")), size or frame
+    record = image_of(document)
+    image, size = key(record.get("id")), size or image_size(document)
     factors = scale(record, size) if all(size) else (1.0, 1.0)
     numbers = {name: number for number, name in enumerate(classes)}
     categories = by_id(records(document.data, "categories"))
@@ -87,7 +87,7 @@ def labels_of(
             continue
         turned = turned_corners(each)
         shape = [[value for point in turned for value in point]] if turned else each.get("segmentation")
-        pixels = _mask(shape, frame if all(frame) else size, size) if masks else None
+        pixels = _mask(shape, frame(record, size), size) if masks else None
         if masks and pixels is None:
             continue
         area = number(each.get("area"))
@@ -111,21 +111,20 @@ def _scaled(values: Sequence[float], factors: tuple[float, float]) -> list[float
     return [value * factors[index % 2] for index, value in enumerate(values)]
 
 
-def _mask(segmentation: Any, frame: Size, size: Size) -> memoryview | None:
-    """Return the mask of a segmentation in an image of the size ``frame``, scaled to ``size``."""
-    if not all((*frame, *size)):
+def _mask(segmentation: Any, own: Size, size: Size) -> memoryview | None:
+    """Return the mask of a segmentation in an image of the size ``own``, scaled to ``size``."""
+    if not all(size):
         return None
-    (width, height), (own_width, own_height) = frame, size
+    (own_width, own_height), (width, height) = own, size
     try:
         if isinstance(segmentation, list):
-            factors = own_width / width, own_height / height
             polygons = [each for each in segmentation if mask.is_polygon(each)]
-            if frame != size:
-                polygons = [_scaled(each, factors) for each in polygons]
-            return mask.decode(polygons, own_height, own_width)
-        if frame == size:
+            if own != size:
+                polygons = [_scaled(each, (width / own_width, height / own_height)) for each in polygons]
+            return mask.decode(polygons, height, width)
+        if own == size:
             return mask.decode(segmentation, height, width)
-        return mask.pixels(mask.resized(mask.checked(segmentation, height, width), own_height, own_width))
+        return mask.pixels(mask.resized(mask.checked(segmentation, own_height, own_width), height, width))
     except InvalidParameterError:
         return None
 

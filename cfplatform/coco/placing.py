@@ -24,6 +24,11 @@ def is_as_stored(record: dict[str, Any], stored: Size) -> bool:
     return width != height and (width > height) == (stored[0] > stored[1])
 
 
+def frame(record: dict[str, Any], size: Size) -> Size:
+    """Return the size of the image that the document has in mind, which is that of the image if it has none."""
+    return size_of(record) or size
+
+
 def scale(record: dict[str, Any], size: Size) -> tuple[float, float]:
     """Return the factors for x and y from the size in the document to that of the image.
 
@@ -31,7 +36,7 @@ def scale(record: dict[str, Any], size: Size) -> tuple[float, float]:
         >>> scale({"width": 640, "height": 480}, (320, 240))
         (0.5, 0.5)
     """
-    width, height = size_of(record) or size
+    width, height = frame(record, size)
     return size[0] / width, size[1] / height
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from ..coco.documents import Document
 from ..coco.images import open_image
-from ..coco.placing import Size
+from ..coco.placing import Size, frame
 from ..coco.values import by_id, key, records, size_of
 from ..exceptions import InvalidParameterError, printable
 from . import marks
@@ -108,7 +108,7 @@ def draw(
     own = _annotations(document, image, everything=image_id is None)
     chosen = list(marks.with_segments(own))
     segments = _segments(of, own, of.image_path(image))
-    reader = marks.Reader(categories, size_of(image) or size, canvas.size, segments)
+    reader = marks.Reader(categories, frame(image, size), canvas.size, segments)
     found = [reader.mark(annotation) for annotation in chosen[: marks.MAX_MARKS]]
     names = {mark.name for mark in found} | {marks.class_name(each, None) for each in categories.values()}
     known = {**class_colours(names), **(colours or {})}
