@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -403,4 +404,6 @@ def written_report(output: Output, source: str, page: str | None = None, **optio
     """Write the page, and show the progress."""
     from ..report import write_report
 
+    # Pillow's warning of an image that is too large, which the page names.
+    warnings.filterwarnings("ignore", message="Image size")
     return write_report(source, page, made_at=datetime.now(timezone.utc), progress=output.reporter(REPORT), **options)

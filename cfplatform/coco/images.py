@@ -198,7 +198,7 @@ def _in_rgb(image: Image.Image, factor: int) -> Image.Image:
     width, height = image.size
     levels = _levels(image) if image.mode.startswith(("I", "F")) else None
     rows = max(1, _PIXELS_AT_A_TIME // (width * factor)) * factor
-    if rows >= height:
+    if rows >= height or (image.mode in ("L", "RGB") and not image.has_transparency_data):
         return _part_in_rgb(image, factor, levels)
     found = Image.new("RGB", (-(-width // factor), -(-height // factor)))
     for top in range(0, height, rows):

@@ -337,6 +337,15 @@ def test_a_cut_image_is_named_and_the_report_goes_on(tmp_path):
     assert len(Parsed(path.read_text(encoding="utf-8")).pictures()) == 2
 
 
+def test_the_command_is_silent_about_images_that_the_page_names(tmp_path):
+    head = b"IHDR" + (9460).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
+    large = b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + head + zlib.crc32(head).to_bytes(4, "big") + b"\0\0\0\x01IDAT0\0\0\0\0"
+    put(tmp_path, picture=large, annotations=[label()])
+    done = run("report", tmp_path)
+    assert (done.returncode, "Warning" in done.stderr) == (0, False)
+    assert notes_of(tmp_path / "report.html")[0].startswith("'1.png' is too large to be opened")
+
+
 # --- Every source ---------------------------------------------------------------------------------------------------
 
 
