@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Collection, Generator, Iterable
 from hashlib import blake2b
@@ -9,6 +10,7 @@ from typing import Any
 
 from .._version import __version__
 from ..coco.documents import Document, PathLike, Source
+from ..coco.placing import Size
 from ..coco.samples import Samples, samples_of
 from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError
 from ..resources import WorkItem
@@ -18,9 +20,11 @@ from .live import Items, Live, MakeClient
 try:
     import datasets
     from datasets.exceptions import DatasetGenerationError
+
+    from .opening import header_of, opened
 except ImportError as error:
     raise ConfigurationError(
-        f"cfplatform.adapters.huggingface needs datasets ({error}): pip install 'cfplatform[huggingface]'"
+        f"cfplatform.adapters.huggingface needs datasets and Pillow ({error}): pip install 'cfplatform[huggingface]'"
     ) from error
 
 __all__ = ["stream_dataset", "to_dataset"]
@@ -36,10 +40,12 @@ def to_dataset(
 ) -> datasets.Dataset:
     """Return labels with their images as a dataset with one row for each image.
 
-    Columns: ``image`` (the file, decoded on access), ``image_id`` (the number of the row), ``item_id``, ``batch``,
-    ``width``, ``height``, and ``objects`` with ``bbox`` (x, y, width, height), ``category`` (a ``ClassLabel``),
-    ``area`` and ``iscrowd``. Annotations with an empty box or of another class are left out. The rows are cached by
-    datasets until a document changes; images stay in the folder.
+    Columns: ``image`` (decoded on access), ``image_id`` (the number of the row), ``item_id``, ``batch``, ``width`` and
+    ``height`` of the image, and ``objects`` with ``bbox`` (x, y, width, height), ``category`` (a ``ClassLabel``),
+    ``area`` and ``iscrowd``, in pixels of the image. Annotations with an empty box or of another class are left out.
+    The rows are cached by datasets until a document or an image changes. Images stay in the folder; one that datasets
+    would not show as :func:`cfplatform.viz.draw` opens it, because it is transparent, has 16 bits, was annotated as
+    stored, or is a GIF or TIFF, is in the row as a PNG.
 
     Args:
         source: A folder downloaded with ``assets=True``, a merged dataset, or any other source of
@@ -52,7 +58,8 @@ def to_dataset(
 
     Raises:
         InvalidParameterError: If it is not such a source, or the file of an image is missing.
-        InvalidResponseError: If a document cannot be read, or does not have exactly one image.
+        InvalidResponseError: If a document or the header of an image cannot be read, or a document does not have
+            exactly one image.
 
     Example:
         >>> from cfplatform.adapters.huggingface import to_dataset
@@ -129,7 +136,8 @@ def stream_dataset(
 
 def _folder_rows(samples: Samples, classes: tuple[str, ...], stamp: str) -> Generator[dict[str, Any]]:
     for number, document in enumerate(samples):
-        yield {"image": str(document.asset), "image_id": number, **_row(document, classes)}
+        image, size = _image(document)
+        yield {"image": image, "image_id": number, **_row(document, classes, size)}
 
 
 def _live_rows(live: Live, classes: tuple[str, ...], count: int, shards: list[int]) -> Generator[dict[str, Any]]:
@@ -139,9 +147,19 @@ def _live_rows(live: Live, classes: tuple[str, ...], count: int, shards: list[in
             yield {"asset_url": item.asset_url, **_row(Document(data, item.id, batch), classes)}
 
 
-def _row(document: Document, classes: tuple[str, ...]) -> dict[str, Any]:
-    found = labels.labels_of(document, classes)
-    width, height = labels.image_size(document)
+def _image(document: Document) -> tuple[str | bytes, Size]:
+    """Return an image that datasets decodes as ``draw`` does, the path or a PNG, and its size."""
+    header = header_of(document)
+    if header.is_shown_alike(labels.image_of(document)):
+        return str(document.asset), header.upright
+    image, buffer = opened(document), io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue(), image.size
+
+
+def _row(document: Document, classes: tuple[str, ...], size: Size | None = None) -> dict[str, Any]:
+    found = labels.labels_of(document, classes, size=size)
+    width, height = size or labels.image_size(document)
     return {
         "item_id": document.item_id,
         "batch": document.batch,
@@ -175,6 +193,7 @@ def _stamp(samples: Samples) -> str:
     digest = blake2b(__version__.encode(), digest_size=16)
     digest.update(samples.content)
     for entry in samples.entries():
-        found = None if entry.path is None else entry.path.stat()
-        digest.update(f"{found and (found.st_size, found.st_mtime_ns)}\n".encode())
+        for path in (entry.path, entry.asset):
+            found = None if path is None else path.stat()
+            digest.update(f"{found and (found.st_size, found.st_mtime_ns)}\n".encode())
     return digest.hexdigest()

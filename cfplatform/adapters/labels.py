@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..coco import mask
 from ..coco.documents import Document, Source, read
+from ..coco.placing import Point, Size, frame, scale, turned_corners
 from ..coco.values import box, by_id, is_crowd, key, number, records, size_of
 from ..exceptions import InvalidParameterError, InvalidResponseError
 
@@ -17,13 +18,15 @@ class Label(NamedTuple):
     name: str
     #: The position of the class, from 0.
     number: int
-    #: Left, top, width and height, in pixels.
+    #: Left, top, width and height, in pixels of the image; of a turned box those of the upright one around it.
     box: tuple[float, float, float, float]
     #: The area; that of the box if the annotation has none.
     area: float
     crowd: bool
     #: The decoded mask, if masks are requested.
     mask: Any = None
+    #: The corners of a turned box, clockwise; ``None`` if it is upright.
+    turned: list[Point] | None = None
 
     @property
     def corners(self) -> tuple[float, float, float, float]:
@@ -47,21 +50,31 @@ def image_of(document: Document) -> dict[str, Any]:
     )
 
 
-def image_size(document: Document) -> tuple[int, int]:
+def image_size(document: Document) -> Size:
     """Return the width and height of the only image of a document, 0 if they are unknown."""
     return size_of(image_of(document)) or (0, 0)
 
 
-def labels_of(document: Document, classes: Iterable[str], *, masks: bool = False) -> list[Label]:
+def labels_of(
+    document: Document, classes: Iterable[str], *, masks: bool = False, size: Size | None = None
+) -> list[Label]:
     """Return the labels of the image of a document, in their order.
 
     An annotation with an empty box, of another class or of another image is left out, because detectors refuse it, and
-    with ``masks`` one without a mask of the size of the image. ``cfplatform.coco.validate`` finds these.
+    with ``masks`` one without a mask of the size in the document. ``cfplatform.coco.validate`` finds these.
+
+    Args:
+        document: The document.
+        classes: The class names.
+        masks: Whether labels have masks.
+        size: The size of the image as it is opened; annotations are scaled to it. By default that in the document.
 
     Raises:
         InvalidResponseError: If the document does not have exactly one image.
     """
-    image, (width, height) = key(image_of(document).get("id")), image_size(document)
+    record = image_of(document)
+    image, size = key(record.get("id")), size or image_size(document)
+    factors = scale(record, size) if all(size) else (1.0, 1.0)
     numbers = {name: number for number, name in enumerate(classes)}
     categories = by_id(records(document.data, "categories"))
     labels = []
@@ -72,22 +85,46 @@ def labels_of(document: Document, classes: Iterable[str], *, masks: bool = False
             continue
         if found is None or image is None or key(each.get("image_id")) != image:
             continue
-        pixels = _mask(each.get("segmentation"), width, height) if masks else None
+        turned = turned_corners(each)
+        shape = [[value for point in turned for value in point]] if turned else each.get("segmentation")
+        pixels = _mask(shape, frame(record, size), size) if masks else None
         if masks and pixels is None:
             continue
         area = number(each.get("area"))
         area = found[2] * found[3] if area is None else area
-        labels.append(Label(name, numbers[name], found, area, is_crowd(each), pixels))
+        if factors != (1, 1):
+            left, top, width, height = _scaled(found, factors)
+            found, area = (left, top, width, height), area * factors[0] * factors[1]
+            turned = turned and [(x * factors[0], y * factors[1]) for x, y in turned]
+        own_box = _around(turned) if turned else found
+        labels.append(Label(name, numbers[name], own_box, area, is_crowd(each), pixels, turned))
     return labels
 
 
-def _mask(segmentation: Any, width: int, height: int) -> memoryview | None:
-    if not width or not height:
+def _around(points: list[Point]) -> tuple[float, float, float, float]:
+    xs, ys = zip(*points, strict=True)
+    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+
+
+def _scaled(values: Sequence[float], factors: tuple[float, float]) -> list[float]:
+    """Return x and y in turn, scaled."""
+    return [value * factors[index % 2] for index, value in enumerate(values)]
+
+
+def _mask(segmentation: Any, own: Size, size: Size) -> memoryview | None:
+    """Return the mask of a segmentation in an image of the size ``own``, scaled to ``size``."""
+    if not all(size):
         return None
-    if isinstance(segmentation, list):
-        segmentation = [each for each in segmentation if mask.is_polygon(each)]
+    (own_width, own_height), (width, height) = own, size
     try:
-        return mask.decode(segmentation, height, width)
+        if isinstance(segmentation, list):
+            polygons = [each for each in segmentation if mask.is_polygon(each)]
+            if own != size:
+                polygons = [_scaled(each, (width / own_width, height / own_height)) for each in polygons]
+            return mask.decode(polygons, height, width)
+        if own == size:
+            return mask.decode(segmentation, height, width)
+        return mask.pixels(mask.resized(mask.checked(segmentation, own_height, own_width), height, width))
     except InvalidParameterError:
         return None
 
@@ -99,7 +136,11 @@ def checked_classes(classes: Iterable[str] | None, source: Source | None = None)
         InvalidParameterError: If they are not strings, or one is there twice.
     """
     if classes is None and source is not None:
-        defined = (each.get("name") for document in read(source) for each in records(document.data, "categories"))
+        defined = (
+            each.get("name")
+            for document in read(source)
+            for each in by_id(records(document.data, "categories")).values()
+        )
         return tuple(sorted({name for name in defined if isinstance(name, str)}))
     if isinstance(classes, str) or not isinstance(classes, Iterable):
         raise InvalidParameterError(

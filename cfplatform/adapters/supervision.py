@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+import tempfile
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..coco.documents import Document, PathLike, Source
+from ..coco.placing import Point, Size
 from ..coco.samples import samples_of
 from ..exceptions import ConfigurationError
 from . import labels
@@ -15,6 +19,8 @@ from . import labels
 try:
     import numpy as np
     import supervision as sv
+
+    from .opening import header_of, opened
 except ImportError as error:
     raise ConfigurationError(
         f"cfplatform.adapters.supervision needs supervision ({error}): pip install 'cfplatform[supervision]'"
@@ -22,19 +28,29 @@ except ImportError as error:
 
 __all__ = ["to_detections", "to_dataset"]
 
+#: Where supervision has the corners of turned boxes.
+_CORNERS = "xyxyxyxy"
+
 
 def to_detections(
-    document: Document | Mapping[str, Any], classes: Iterable[str], *, masks: bool = False
+    document: Document | Mapping[str, Any],
+    classes: Iterable[str],
+    *,
+    masks: bool = False,
+    image_size: tuple[int, int] | None = None,
 ) -> sv.Detections:
     """Return the labels of the image of a document as detections.
 
-    ``data`` has ``class_name``, ``area`` and ``iscrowd``. An annotation is left out if its box is empty, its class is
-    not in ``classes``, or, with ``masks``, if it has no mask of the size of the image.
+    ``data`` has ``class_name``, ``area`` and ``iscrowd``, and ``xyxyxyxy`` with the corners of all boxes if one of them
+    is turned (``attributes.rotation``); ``xyxy`` has the upright box around it. An annotation is left out if its box is
+    empty, its class is not in ``classes``, or, with ``masks``, if it has no mask of the size in the document.
 
     Args:
         document: The document.
         classes: Class names in the order of their IDs, from 0.
         masks: Whether detections have masks.
+        image_size: Width and height of the image that they are for; labels are scaled to it. By default those in the
+            document.
 
     Raises:
         InvalidResponseError: If the document does not have exactly one image.
@@ -48,14 +64,14 @@ def to_detections(
     """
     if not isinstance(document, Document):
         document = Document(document)
-    found = labels.labels_of(document, labels.checked_classes(classes), masks=masks)
+    size = image_size or labels.image_size(document)
+    found = labels.labels_of(document, labels.checked_classes(classes), masks=masks, size=size)
     pixels: Any = None
     if masks:
-        width, height = labels.image_size(document)
-        pixels = np.zeros((len(found), height, width), dtype=bool)
+        pixels = np.zeros((len(found), size[1], size[0]), dtype=bool)
         for row, label in zip(pixels, found, strict=True):
             row[:] = label.mask
-    return sv.Detections(
+    detections = sv.Detections(
         xyxy=np.array([label.corners for label in found], dtype=np.float32).reshape(-1, 4),
         mask=pixels,
         class_id=np.array([label.number for label in found], dtype=int),
@@ -65,6 +81,18 @@ def to_detections(
             "iscrowd": np.array([label.crowd for label in found], dtype=bool),
         },
     )
+    if any(label.turned for label in found):
+        _add_corners(detections, [label.turned for label in found])
+    return detections
+
+
+def _add_corners(detections: sv.Detections, turned: list[list[Point] | None]) -> None:
+    """Add the corners of boxes, clockwise; those of an upright box from the upper left one."""
+    corners = np.asarray(detections.xyxy)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    for row, each in zip(corners, turned, strict=True):
+        if each is not None:
+            row[:] = each
+    detections.data[_CORNERS] = corners
 
 
 def to_dataset(
@@ -77,7 +105,10 @@ def to_dataset(
 ) -> sv.DetectionDataset:
     """Return labels with their images as a dataset: to split, to draw, or to write in other formats.
 
-    Images are opened on access; the detections of all of them are held in memory, as supervision needs it.
+    Images are opened on access; the detections of all of them are held in memory, as supervision needs it. supervision
+    reads image files itself, and copies them. An image that it would not show as :func:`cfplatform.viz.draw` opens it,
+    because it is transparent, has 16 bits, was annotated as stored, or is a GIF or TIFF, is in the dataset as a
+    copy in PNG, in a temporary folder that is removed when the program ends.
 
     Args:
         source: A folder downloaded with ``assets=True``, a merged dataset, or any other source of
@@ -89,7 +120,8 @@ def to_dataset(
 
     Raises:
         InvalidParameterError: If it is not such a source, or the file of an image is missing.
-        InvalidResponseError: If a document cannot be read, or does not have exactly one image.
+        InvalidResponseError: If a document or the header of an image cannot be read, or a document does not have
+            exactly one image.
 
     Example:
         >>> from cfplatform.adapters.supervision import to_dataset
@@ -100,5 +132,32 @@ def to_dataset(
     """
     samples = samples_of(source, images_from=images_from, skip_missing=skip_missing)
     names = labels.checked_classes(classes, samples)
-    detections = {str(each.asset): to_detections(each, names, masks=masks) for each in samples}
+    detections: dict[str, sv.Detections] = {}
+    for document in samples:
+        path, size = _image(document, detections)
+        detections[path] = to_detections(document, names, masks=masks, image_size=size)
+    if any(_CORNERS in each.data for each in detections.values()):
+        # supervision takes all detections of a dataset in one way.
+        for each in detections.values():
+            if _CORNERS not in each.data:
+                _add_corners(each, [None] * len(each))
     return sv.DetectionDataset(classes=list(names), images=list(detections), annotations=detections)
+
+
+def _image(document: Document, taken: Collection[str]) -> tuple[str, Size]:
+    """Return the path and size of an image that supervision opens as ``draw`` does: the file, or a copy."""
+    path, header = str(document.asset), header_of(document)
+    if header.is_shown_alike(labels.image_of(document)) and path not in taken:
+        return path, header.upright
+    image, name = opened(document), Path(path).stem
+    # supervision cannot write images with one name, nor have a file twice.
+    name = f"{name}-{len(taken)}" if path in taken else name
+    copy = str(Path(tempfile.mkdtemp(dir=_copies().name), f"{name}.png"))
+    image.save(copy, compress_level=1)
+    return copy, image.size
+
+
+@functools.cache
+def _copies() -> tempfile.TemporaryDirectory[str]:
+    """Return the folder of copies, which is removed when the program ends."""
+    return tempfile.TemporaryDirectory(prefix="cfplatform-images-")

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..coco.documents import Document, PathLike, Source
 from ..coco.samples import samples_of
-from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError, InvalidResponseError
+from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError
 from ..resources import WorkItem
 from . import labels
 from .live import Items, Live, MakeClient
@@ -18,7 +18,7 @@ try:
     import torch
     from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-    from ..coco.images import open_image
+    from .opening import opened
 except ImportError as error:
     raise ConfigurationError(
         f"cfplatform.adapters.torch needs PyTorch and Pillow ({error}): pip install 'cfplatform[torch]'"
@@ -30,9 +30,9 @@ __all__ = ["FolderDataset", "StreamDataset", "collate", "detection_target", "to_
 class FolderDataset(Dataset):
     """A map-style dataset of images and their labels, on a folder downloaded with ``assets=True``.
 
-    A sample is ``(image, target)``: a PIL image in RGB, upright by its EXIF orientation, and the
-    :func:`detection_target` of its document; or the results of the transforms. Files are opened on access. The dataset
-    holds a few bytes for each item, which workers share.
+    A sample is ``(image, target)``: a PIL image in RGB, opened as :func:`cfplatform.viz.draw` opens it, and the
+    :func:`detection_target` of its document in pixels of that image; or the results of the transforms. Files are opened
+    on access. The dataset holds a few bytes for each item, which workers share.
 
     Args:
         source: A folder downloaded with ``assets=True``, a merged dataset, or any other source of
@@ -96,8 +96,9 @@ class FolderDataset(Dataset):
             InvalidResponseError: If its document or its image cannot be read; the message names the work item.
         """
         document = self.document(index)
-        image = _image(document)
-        target = detection_target(document, self.classes, masks=self._masks, image_id=range(len(self))[index])
+        image = opened(document)
+        number = range(len(self))[index]
+        target = detection_target(document, self.classes, masks=self._masks, image_id=number, image_size=image.size)
         if self._transforms is not None:
             return self._transforms(image, target)
         return (
@@ -188,18 +189,26 @@ class StreamDataset(IterableDataset):
 
 
 def detection_target(
-    document: Document | Mapping[str, Any], classes: Sequence[str], *, masks: bool = False, image_id: int = 0
+    document: Document | Mapping[str, Any],
+    classes: Sequence[str],
+    *,
+    masks: bool = False,
+    image_id: int = 0,
+    image_size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Return the target for torchvision's detectors: the labels of the image of a document, as tensors.
 
     An annotation is left out if its box is empty, its class is not in ``classes``, or, with ``masks``, if it has no
-    mask of the size of the image. ``cfplatform.coco.validate`` finds these.
+    mask of the size in the document. ``cfplatform.coco.validate`` finds these. A box that is turned
+    (``attributes.rotation``) becomes the upright one around it, and without a segmentation its mask is the turned one.
 
     Args:
         document: The document.
         classes: Class names; the first one has the label 1, because 0 is the background.
         masks: Whether the target has masks.
         image_id: A unique number for the image.
+        image_size: Width and height of the image that the target is for; labels are scaled to it. By default those in
+            the document.
 
     Returns:
         ``boxes`` (float32, left, top, right, bottom), ``labels`` (int64), ``area`` (float32), ``iscrowd`` (int64) and,
@@ -216,7 +225,8 @@ def detection_target(
     """
     if not isinstance(document, Document):
         document = Document(document)
-    found = labels.labels_of(document, classes, masks=masks)
+    size = image_size or labels.image_size(document)
+    found = labels.labels_of(document, classes, masks=masks, size=size)
     target = {
         "boxes": torch.tensor([label.corners for label in found], dtype=torch.float32).reshape(-1, 4),
         "labels": torch.tensor([label.number + 1 for label in found], dtype=torch.int64),
@@ -225,22 +235,12 @@ def detection_target(
         "image_id": image_id,
     }
     if masks:
-        width, height = labels.image_size(document)
+        width, height = size
         # A tensor needs bytes that are writable and not empty.
         pixels = bytearray().join(label.mask for label in found)
         flat = torch.frombuffer(pixels, dtype=torch.uint8) if pixels else torch.zeros(0, dtype=torch.uint8)
         target["masks"] = flat.reshape(len(found), height, width)
     return target
-
-
-def _image(document: Document) -> Any:
-    record = labels.image_of(document)
-    try:
-        return open_image(str(document.asset), record)[0]
-    except InvalidParameterError as error:
-        raise InvalidResponseError(
-            f"{labels.named(document)}: {error} Remove {str(document.asset)!r} and download with assets=True again."
-        ) from None
 
 
 def to_tensor(picture: Any) -> Any:

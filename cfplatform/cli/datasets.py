@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -376,32 +377,43 @@ def _location(finding: coco.Finding) -> str:
 @click.command()
 @click.argument("source", shell_complete=completing("dir"))
 @click.argument("output_", metavar="[OUTPUT]", required=False, shell_complete=completing("file"))
+@click.option("--images-from", metavar="FOLDER", shell_complete=completing("dir"), help="Folder of the images.")
 @usual("--samples", type=click.IntRange(0, 50_000), default=10_000, help="Maximum number of images in the gallery.")
-@click.option("--title", help="Title (default: the name of the folder).")
+@click.option("--title", help="Title (default: the name of SOURCE).")
 @click.option("--ask", is_flag=True, help="Get the progress of each batch from the platform (needs a key).")
 @with_project
 @with_output
 def report(
-    output: Output, connection: Options, source: str, output_: str | None, samples: int, title: str | None, ask: bool
+    output: Output,
+    connection: Options,
+    source: str,
+    output_: str | None,
+    images_from: str | None,
+    samples: int,
+    title: str | None,
+    ask: bool,
 ) -> None:
     """Write an HTML report about a dataset, with annotated images.
 
-    SOURCE is a folder of downloaded annotations, best with --assets. The page, OUTPUT or SOURCE/report.html, is one
-    file that opens in any browser without a network: totals, batches, categories, box sizes, the findings of
-    "validate", and a gallery of annotated images with filters for category, batch, findings and text. Of more documents
-    than --samples, those shown are evenly spaced. It needs no key and no network, except with --ask.
+    SOURCE is a folder of downloaded annotations, best with --assets, or a file with one COCO document. The page, OUTPUT
+    or SOURCE/report.html, is one file that opens in any browser without a network: totals, batches, categories, box
+    sizes, the findings of "validate", and a gallery of annotated images with filters for category, batch, findings and
+    text. Images are looked for where tools put them, or in the folder of --images-from. Of more images than --samples,
+    those shown are evenly spaced. It needs no key and no network, except with --ask.
 
     \b
     Examples:
       cfplatform report labels
       cfplatform report labels night.html --title "Night drives" --samples 500
+      cfplatform report dataset.json dataset.html --images-from images
       cfplatform report labels --ask
     """
     batches: list[Batch] | None = None
     if ask:
         with opened(output, connection) as client:
             batches = list(client.get_batches())
-    written = written_report(output, source, output_, samples=samples, title=title, batches=batches)
+    options = {"images_from": images_from, "samples": samples, "title": title, "batches": batches}
+    written = written_report(output, source, output_, **options)
     if output.as_json:
         output.json_line(vars(written))
     elif output.tables:
@@ -426,4 +438,6 @@ def written_report(output: Output, source: str, page: str | None = None, **optio
     """Write the page, and show the progress."""
     from ..report import write_report
 
+    # Pillow's warning of an image that is too large, which the page names.
+    warnings.filterwarnings("ignore", message="Image size")
     return write_report(source, page, made_at=datetime.now(timezone.utc), progress=output.reporter(REPORT), **options)

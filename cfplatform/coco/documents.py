@@ -403,22 +403,22 @@ class File:
     total = 1
 
     def __init__(self, path: Path, images_from: Path | None = None) -> None:
-        self._path = path.resolve()
+        self.path = path.resolve()
         self._images_from = images_from
 
     def reads(self, path: Path) -> bool:
         """Return whether this is the file."""
-        return path == self._path
+        return path == self.path
 
     def documents(self, on_error: OnError | None) -> Generator[Document]:
         """Yield the one document."""
-        found = _parsed(self._path, None, None, on_error)
+        found = _parsed(self.path, None, None, on_error)
         if found is not None:
-            folder, item_id, batch, asset = self._path.parent, _item_of(self._path, found), None, None
+            folder, item_id, batch, asset = self.path.parent, _item_of(self.path, found), None, None
             if item_id is not None:
                 assets = (folder / local.ASSETS_FOLDER).glob(f"{glob.escape(item_id)}.*")
                 batch, asset = folder.name, min(assets, default=None)
-            yield Document(found, item_id, batch, self._path, asset, self._images_from)
+            yield Document(found, item_id, batch, self.path, asset, self._images_from)
 
 
 class Stream:

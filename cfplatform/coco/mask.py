@@ -87,14 +87,21 @@ def decode(segmentation: Any, height: int | None = None, width: int | None = Non
         >>> mask.tolist()
         [[0, 1, 1, 0], [0, 1, 1, 0]]
     """
-    found = _checked(segmentation, height, width)
+    found = checked(segmentation, height, width)
+    if not found.height * found.width:
+        raise InvalidParameterError(
+            f"segmentation has a size of {found.width} x {found.height}: there is nothing to decode."
+        )
+    return pixels(found)
+
+
+def pixels(found: Runs) -> memoryview:
+    """Return the pixels of a mask that has some, as :func:`decode` does."""
     rows, columns = found.height, found.width
-    if not rows * columns:
-        raise InvalidParameterError(f"segmentation has a size of {columns} x {rows}: there is nothing to decode.")
-    pixels, by_column = bytearray(rows * columns), found.columns()
+    decoded, by_column = bytearray(rows * columns), found.columns()
     for row in range(rows):
-        pixels[row * columns : (row + 1) * columns] = by_column[row::rows]
-    return memoryview(pixels).cast("B", (rows, columns))
+        decoded[row * columns : (row + 1) * columns] = by_column[row::rows]
+    return memoryview(decoded).cast("B", (rows, columns))
 
 
 def area(segmentation: Any, height: int | None = None, width: int | None = None) -> int:
@@ -104,7 +111,7 @@ def area(segmentation: Any, height: int | None = None, width: int | None = None)
         >>> area({"size": [2, 3], "counts": [1, 2, 3]})
         2
     """
-    return _checked(segmentation, height, width).area
+    return checked(segmentation, height, width).area
 
 
 def to_bbox(segmentation: Any, height: int | None = None, width: int | None = None) -> list[int]:
@@ -114,11 +121,12 @@ def to_bbox(segmentation: Any, height: int | None = None, width: int | None = No
         >>> to_bbox({"size": [2, 3], "counts": [1, 2, 3]})
         [0, 0, 2, 2]
     """
-    left, top, right, bottom = _checked(segmentation, height, width).extent() or (0, 0, 0, 0)
+    left, top, right, bottom = checked(segmentation, height, width).extent() or (0, 0, 0, 0)
     return [left, top, right - left, bottom - top]
 
 
-def _checked(segmentation: Any, height: int | None, width: int | None) -> Runs:
+def checked(segmentation: Any, height: int | None = None, width: int | None = None) -> Runs:
+    """Return the run lengths of a segmentation of any kind; the arguments and errors are those of :func:`decode`."""
     if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), bytes):
         # As pycocotools returns them.
         segmentation = {**segmentation, "counts": segmentation["counts"].decode("latin-1")}
@@ -221,6 +229,35 @@ def polygon_runs(polygons: Sequence[Any], height: int, width: int) -> Runs:
     crossed = (sorted(_crossings(polygon, height, width)) for polygon in polygons)
     covered = (span for found in crossed for span in zip(found[::2], found[1::2], strict=True))
     return Runs(_united(covered, height * width), height, width)
+
+
+def resized(found: Runs, height: int, width: int) -> Runs:
+    """Return a mask in another size: each pixel is that of the old one under its middle.
+
+    Example:
+        >>> resized(Runs([1, 2, 1], 2, 2), 4, 2)
+        Runs(counts=[2, 4, 2], height=4, width=2)
+    """
+    old_height, old_width = found.height, found.width
+    if (height, width) == (old_height, old_width) or not old_height * old_width:
+        return found if (height, width) == (old_height, old_width) else Runs([height * width], height, width)
+    # The spans of each old column, in new rows.
+    columns: list[list[tuple[int, int]]] = [[] for _ in range(old_width)]
+    ends = list(itertools.accumulate(found.counts))
+    for start, end in zip(ends[::2], ends[1::2], strict=False):
+        while start < end:
+            column, row = divmod(start, old_height)
+            stop = min(end, (column + 1) * old_height)
+            rows = (row, stop - column * old_height)
+            top, bottom = (-(-(2 * each * height - old_height) // (2 * old_height)) for each in rows)
+            columns[column].append((top, bottom))
+            start = stop
+    spans = (
+        (column * height + top, column * height + bottom)
+        for column in range(width)
+        for top, bottom in columns[(2 * column + 1) * old_width // (2 * width)]
+    )
+    return Runs(_united(spans, height * width), height, width)
 
 
 def _united(spans: Iterable[tuple[int, int]], pixels: int) -> list[int]:

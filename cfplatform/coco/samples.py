@@ -13,6 +13,9 @@ from ..exceptions import InvalidParameterError
 from .documents import Document, Entry, Folder, PathLike, Source, Stream, open_source
 from .values import records
 
+#: Sections that :meth:`Document.by_image` repeats for each image.
+_SHARED = ("categories", "licenses")
+
 
 class Samples(Sequence[Document]):
     """A sequence of documents with one image each, kept as two blocks of bytes.
@@ -26,10 +29,37 @@ class Samples(Sequence[Document]):
         self._start = "" if root is None else f"{root}{os.sep}"
         self._rows = bytearray()
         self._ends = array("Q", [0])
+        # What images of one document share, as JSON; rows have the position.
+        self._shared: list[str] = []
+        self._last: dict[str, Any] = {}
 
     def add(self, document: Document) -> None:
-        """Add a document that :meth:`Document.by_image` made, with its content."""
-        self._add(document, json.dumps(document.data, separators=(",", ":")))
+        """Add a document that :meth:`Document.by_image` made, with its content.
+
+        Raises:
+            InvalidParameterError: If it has values that are not JSON, or is nested too deeply.
+        """
+        shared = {name: value for name, value in document.data.items() if name in _SHARED}
+        own = {name: value for name, value in document.data.items() if name not in _SHARED}
+        try:
+            data = json.dumps(own, separators=(",", ":"))
+            if not self._shared or not _are_same(shared, self._last):
+                text = json.dumps(shared, separators=(",", ":"))
+                if self._shared[-1:] != [text]:
+                    self._shared.append(text)
+                self._last = shared
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidParameterError(f"A document of the source is not JSON: {error}", parameter="source") from None
+        self._add(document, f"{len(self._shared) - 1}\0{data}")
+
+    def halve(self) -> None:
+        """Keep every second image, beginning with the first."""
+        kept = bytearray()
+        ends = array("Q", [0])
+        for number in range(0, len(self), 2):
+            kept += self._rows[self._ends[number] : self._ends[number + 1]]
+            ends.append(len(kept))
+        self._rows, self._ends = kept, ends
 
     def add_file(self, entry: Entry | Document) -> None:
         """Add a file that has one image."""
@@ -64,15 +94,17 @@ class Samples(Sequence[Document]):
         """
         if isinstance(index, slice):
             return [self[each] for each in range(len(self))[index]]
-        entry, data = self._row(index)
-        if not data:
+        entry, kept = self._row(index)
+        if not kept:
             return entry.read()
-        return Document(json.loads(data), entry.item_id, entry.batch or None, *entry[2:])
+        position, _, own = kept.partition("\0")
+        data = {**json.loads(own), **json.loads(self._shared[int(position)])}
+        return Document(data, entry.item_id, entry.batch or None, *entry[2:])
 
     @property
     def content(self) -> bytes:
         """What is kept of all images; it changes with any path, and with documents that are kept."""
-        return bytes(self._rows)
+        return bytes(self._rows) + "".join(self._shared).encode()
 
     def entries(self) -> Iterator[Entry]:
         """Yield where the documents come from, without reading them."""
@@ -84,6 +116,11 @@ class Samples(Sequence[Document]):
         item_id, batch, path, asset, images_from, data = row.split("\0", 5)
         paths: Any = map(self._long, (path, asset, images_from))
         return Entry(item_id or None, batch, *paths), data
+
+
+def _are_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether these are the same objects, which takes no time."""
+    return one.keys() == other.keys() and all(one[name] is other[name] for name in one)
 
 
 def samples_of(source: Source, *, images_from: PathLike | None = None, skip_missing: bool = False) -> Samples:

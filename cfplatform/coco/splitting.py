@@ -18,9 +18,9 @@ from ..exceptions import InvalidParameterError
 from ..progress import Progress
 from .documents import Document, OnError, PathLike, Source, open_source
 from .findings import ERROR, Finding, shown
+from .image_files import COPY, LINK
 from .merging import Merger, Summary, refuse_own
 from .output import DatasetFile, dataset_file, prepare_folder
-from .image_files import COPY, LINK
 
 #: Units that can be kept together.
 UNITS = ("item", "batch")

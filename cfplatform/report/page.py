@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib import resources
+from pathlib import PurePath
 from typing import Any
 from xml.etree import ElementTree
 
@@ -60,6 +61,7 @@ class Page:
             lstrip_blocks=True,
         )
         environment.filters["shown"] = shown
+        environment.filters["stem"] = lambda path: PurePath(path or "").stem
         groups = found.findings.sorted()
         text = environment.get_template("report.html").render(
             title=title,
@@ -78,7 +80,7 @@ class Page:
             **_charts(found),
             groups=[(group, CODES[group.code].meaning.replace("``", "")) for group in groups],
             stats=found.stats,
-            documents=found.stats.documents,
+            places=max(found.images, len(found.samples)),
             samples=len(found.samples),
             max_rows=MAX_ROWS,
             max_bars=MAX_BARS,

@@ -1,4 +1,4 @@
-"""The first pass over the labels: statistics, findings, and the documents that the gallery shows."""
+"""The first pass over the labels: statistics, findings, and the images that the gallery shows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..coco.documents import Document, Folder
+from ..coco.documents import Document, Folder, Opened, Stream
 from ..coco.findings import ERROR, WARNING, Finding, FindingGroups
+from ..coco.samples import Samples
 from ..coco.statistics import Stats, StatsBuilder
 from ..coco.validation import check
 from ..coco.values import Key, key, records
@@ -31,12 +32,10 @@ def shown(text: object, limit: int = MAX_TEXT) -> str:
 
 @dataclass
 class Sample:
-    """A document that the gallery shows."""
+    """What the gallery tells of an image; its document is in :attr:`Survey.documents`."""
 
     item_id: str
     batch: str
-    path: Path
-    asset: Path | None
     #: The name of the image in the document.
     file_name: str
     #: The number of annotations of each class.
@@ -55,39 +54,107 @@ class Survey:
 
     stats: Stats
     findings: FindingGroups
+    #: The images of the gallery.
     samples: list[Sample]
-    #: The number of images of each batch.
+    #: Their documents, in the same order.
+    documents: Samples
+    #: The number of images in all documents.
+    images: int
+    #: The number of image files of each batch.
     assets: Counter[str]
 
 
-def survey(folder: Folder, limit: int, reporter: ProgressReporter) -> Survey:
-    """Read all documents of a folder once, one in memory at a time.
+def survey(source: Opened, limit: int, reporter: ProgressReporter) -> Survey:
+    """Read all documents of a source once, one in memory at a time.
 
-    Samples are spread evenly over the documents in the order of their names, so they are always the same.
+    Samples are spread evenly over the images in the order of the source, so they are always the same. Of more files
+    than the limit, those that the gallery shows are chosen by their number alone.
     """
-    builder, groups, assets = StatsBuilder(), FindingGroups(NAMED), Counter[str]()
-    samples: list[Sample] = []
-    total = folder.total
-    wanted = min(limit, total)
-    chosen = {number * total // wanted for number in range(wanted)}
+    builder, groups, assets, total = StatsBuilder(), FindingGroups(NAMED), Counter[str](), source.total
+    kept = _Kept(limit, source.root if isinstance(source, Folder) else None)
+    wanted = limit if total is None else min(limit, total)
+    chosen = None if total is None else {number * total // wanted for number in range(wanted)}
+    images = 0
 
     def unreadable(finding: Finding) -> None:
         builder.add_unreadable()
         groups.add(finding)
         reporter.advance("failed", 0)
 
-    for position, document in enumerate(folder.documents(unreadable)):
+    for position, document in enumerate(source.documents(unreadable)):
         builder.add(document)
-        assets[document.batch or ""] += document.asset is not None
-        first: dict[str, Finding] = {}
+        count = len(records(document.data, "images"))
+        images += count
+        found = _Found(document, alone=count < 2)
         for finding in check(document):
             groups.add(finding)
-            first.setdefault(finding.code, finding)
+            found.add(finding)
         # Unreadable documents have no position, so the last positions stay empty.
-        if position in chosen:
-            samples.append(_sample(document, builder.class_names(document), list(first.values())))
+        is_chosen = chosen is None or position in chosen
+        # A document without an image has a place in the gallery, too.
+        for each in document.by_image() if count else [document]:
+            assets[each.batch or ""] += each.asset is not None
+            if is_chosen and kept.takes_next():
+                sample = _sample(each, builder.class_names(document), found.of(each))
+                kept.add(sample, each, is_file=count < 2 and not isinstance(source, Stream))
         reporter.advance("read", 0)
-    return Survey(builder.result(), groups, samples, assets)
+    return Survey(builder.result(), groups, kept.samples, kept.documents, images, assets)
+
+
+class _Kept:
+    """Samples that are spread evenly: when there are too many, every second is dropped and of the others kept."""
+
+    def __init__(self, limit: int, root: Path | None) -> None:
+        self.samples: list[Sample] = []
+        self.documents = Samples(root)
+        self._limit = limit
+        self._step, self._seen = 1, 0
+
+    def takes_next(self) -> bool:
+        """Return whether the next image is one to keep."""
+        number, self._seen = self._seen, self._seen + 1
+        if not self._limit or number % self._step:
+            return False
+        if len(self.samples) == self._limit:
+            self._step *= 2
+            self.samples = self.samples[::2]
+            self.documents.halve()
+        return number % self._step == 0
+
+    def add(self, sample: Sample, document: Document, *, is_file: bool) -> None:
+        """Keep a sample; a document that is not a file of its own with its content."""
+        self.samples.append(sample)
+        if is_file:
+            self.documents.add_file(document)
+        else:
+            self.documents.add(document)
+
+
+class _Found:
+    """The first finding of each code, for each image of a document."""
+
+    def __init__(self, document: Document, *, alone: bool) -> None:
+        self._data: Mapping[str, Any] = document.data
+        self._alone = alone
+        self._first: dict[Key | None, dict[str, Finding]] = {}
+
+    def add(self, finding: Finding) -> None:
+        """Keep a finding for its image; one that is not about an image of several, for all of them."""
+        own = None if self._alone else self._image(finding.pointer)
+        self._first.setdefault(own, {}).setdefault(finding.code, finding)
+
+    def of(self, document: Document) -> list[Finding]:
+        """Return the findings of the image of a document that :meth:`Document.by_image` made."""
+        own = None if self._alone else key(records(document.data, "images")[0].get("id"))
+        return list({**self._first.get(None, {}), **self._first.get(own, {})}.values())
+
+    def _image(self, pointer: str) -> Key | None:
+        section, number = [*pointer.split("/"), "", ""][1:3]
+        name = {"images": "id", "annotations": "image_id"}.get(section)
+        if name is None or not number.isdecimal():
+            return None
+        entry = self._data[section][int(number)]
+        return key(entry.get(name)) if isinstance(entry, dict) else None
 
 
 def _sample(document: Document, names: Mapping[Key, str], findings: list[Finding]) -> Sample:
@@ -96,10 +163,8 @@ def _sample(document: Document, names: Mapping[Key, str], findings: list[Finding
     classes = Counter(names[each] for each in categories if each is not None and each in names)
     images = records(document.data, "images")
     return Sample(
-        item_id=shown(document.item_id or ""),
+        item_id=shown(document.item_id or (document.path.stem if document.path else "")),
         batch=document.batch or "",
-        path=document.path or Path(),
-        asset=document.asset,
         file_name=shown(images[0].get("file_name") or "") if images else "",
         classes=dict(classes.most_common(_CLASSES)),
         annotations=len(annotations),
@@ -113,7 +178,12 @@ def totals(found: Survey) -> list[tuple[str, str, Any]]:
     stats = found.stats
     documents = stats.documents + stats.unreadable
     return [
-        ("Work items", f"{documents:,}", f"{stats.unreadable:,} unreadable" if stats.unreadable else None),
+        # A file of many images is not one work item.
+        (
+            "Work items" if found.images <= documents else "Documents",
+            f"{documents:,}",
+            f"{stats.unreadable:,} unreadable" if stats.unreadable else None,
+        ),
         ("Images", f"{sum(found.assets.values()):,}", None),
         ("Annotations", f"{stats.annotations:,}", _per(stats.annotations, stats.images, "per image")),
         ("Classes", f"{len(stats.categories):,}", None),

@@ -6,16 +6,16 @@ import base64
 import io
 import os
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from PIL import features
 
-from .. import documents
+from ..coco.images import read_header
+from ..coco.samples import Samples
 from ..exceptions import CFPlatformError
 from ..viz import Colour, draw
-from .survey import Sample
 
 #: Pairs of (maximum number of images, their longer side), which limit the size of the page.
 SIDES = ((200, 640), (1000, 480), (3000, 320))
@@ -23,6 +23,8 @@ SMALLEST = 240
 _QUALITY = 60
 #: Of WebP; more effort takes twice the time and saves a twentieth of the size.
 _EFFORT = 2
+#: Images with more pixels to decode are drawn one after the other.
+LARGE = 6_000_000
 #: Threads; Pillow releases the interpreter lock.
 _WORKERS = min(4, os.cpu_count() or 1)
 
@@ -51,31 +53,35 @@ def media_type() -> str:
     return "image/webp" if features.check("webp") else "image/jpeg"
 
 
-def thumbnails(samples: Sequence[Sample], colours: Mapping[str, Colour]) -> Generator[Thumbnail]:
+def thumbnails(samples: Samples, colours: Mapping[str, Colour]) -> Generator[Thumbnail]:
     """Yield the annotated image of each sample."""
     side, kind = side_for(len(samples)), media_type().partition("/")[2].upper()
     waiting: deque[Future[Thumbnail]] = deque()
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    # Memory of large images is given back to the thread that took it, so one thread has all of them.
+    with ThreadPoolExecutor(_WORKERS) as small, ThreadPoolExecutor(1) as large:
         try:
-            for sample in samples:
-                waiting.append(pool.submit(_thumbnail, sample, colours, side, kind))
+            for number, entry in enumerate(samples.entries()):
+                header = None if entry.asset is None else read_header(entry.asset)
+                pool = large if header is not None and header.decoded_pixels > LARGE else small
+                waiting.append(pool.submit(_thumbnail, samples, number, colours, side, kind))
                 if len(waiting) > 4 * _WORKERS:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for pool in (small, large):
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _thumbnail(sample: Sample, colours: Mapping[str, Colour], side: int, kind: str) -> Thumbnail:
-    note = "" if sample.asset else "The image is missing."
+def _thumbnail(samples: Samples, number: int, colours: Mapping[str, Colour], side: int, kind: str) -> Thumbnail:
     try:
-        data = documents.parse(sample.path.read_bytes())
+        document = samples[number]
+        note = "" if document.asset else "The image is missing."
         try:
-            image = draw(data, sample.asset, max_size=side, colours=colours)
+            image = draw(document, document.asset, max_size=side, colours=colours)
         except CFPlatformError as error:
             note = str(error)
-            image = draw(data, None, max_size=side, colours=colours)
+            image = draw(document.data, None, max_size=side, colours=colours)
     except (CFPlatformError, OSError) as error:
         return Thumbnail("", f"The labels cannot be read: {error}")
     buffer = io.BytesIO()

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from .. import progress as _progress
-from ..coco.documents import Folder
+from ..coco.documents import File, Folder, Source, open_source
 from ..coco.findings import ERROR, WARNING
 from ..coco.output import written_atomically
 from ..destination import local
@@ -37,7 +37,7 @@ class ReportSummary:
         path: The page.
         size: Its size in bytes.
         documents: Number of documents.
-        samples: Number of documents that the gallery shows.
+        samples: Number of images that the gallery shows.
         annotations: Number of annotations.
         errors: Number of errors.
         warnings: Number of warnings.
@@ -53,36 +53,42 @@ class ReportSummary:
 
 
 def write_report(
-    source: PathLike,
+    source: Source,
     output: PathLike | None = None,
     *,
+    images_from: PathLike | None = None,
     samples: int = DEFAULT_SAMPLES,
     batches: Iterable[Batch] | None = None,
     title: str | None = None,
     made_at: datetime | None = None,
     progress: _progress.Progress = None,
 ) -> ReportSummary:
-    """Write an HTML page about a folder of labels, which opens in any browser without a network.
+    """Write an HTML page about labels, which opens in any browser without a network.
 
     It has totals, batches, classes, box sizes, the findings of :func:`cfplatform.coco.validate`, and a gallery of
     annotated images. The page is written atomically; the same labels and arguments give the same bytes.
 
     Args:
-        source: A downloaded folder, best with ``assets=True``.
-        output: The page, a file that ends with ``.html``; ``report.html`` in the folder if omitted.
-        samples: Maximum number of images in the gallery; 0 for none. If there are more documents, samples are spread
-            evenly over them. The more there are, the smaller they are: 640 pixels up to 200 of them, 480 up to 1 000,
-            320 up to 3 000, else 240. 10 000 photographs take about 100 MB.
+        source: A downloaded folder, best with ``assets=True``, a merged dataset, or any other source of
+            :func:`cfplatform.coco.read`. Of documents that are not files of one image, those that the gallery shows are
+            kept in memory as JSON.
+        output: The page, a file that ends with ``.html``; ``report.html`` in the folder if omitted. A source that is
+            not a folder needs it.
+        images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
+        samples: Maximum number of images in the gallery; 0 for none. If there are more, samples are spread evenly over
+            them; of documents with several images they may be half as many. The more there are, the smaller they are:
+            640 pixels up to 200 of them, 480 up to 1 000, 320 up to 3 000, else 240. 10 000 photographs take about
+            100 MB.
         batches: The batches of the project, such as ``client.get_batches()``. With them the page shows how much of each
             batch is annotated and downloaded.
-        title: The heading; the name of the folder if omitted.
+        title: The heading; the name of the folder or file if omitted.
         made_at: The creation time that the page shows; none if omitted.
         progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter. Each document counts when it is
             read, and each sample when it is drawn.
 
     Raises:
-        InvalidParameterError: If the source is not a folder with labels, the output is not valid, ``samples`` is out of
-            range, or ``made_at`` has no time zone.
+        InvalidParameterError: If it is not such a source, the output is not valid, ``samples`` is out of range, or
+            ``made_at`` has no time zone.
         DownloadError: If the output cannot be written.
 
     Example:
@@ -91,9 +97,6 @@ def write_report(
         >>> write_report("labels", batches=client.get_batches()).path.name
         'report.html'
     """
-    root = local.folder_path(source, "source")
-    if not root.is_dir():
-        raise InvalidParameterError(f"source {str(root)!r} is not a folder.", parameter="source")
     if not isinstance(samples, int) or not 0 <= samples <= MAX_SAMPLES:
         raise InvalidParameterError(
             f"samples must be an integer from 0 to {MAX_SAMPLES:,}, not {samples!r}.", parameter="samples"
@@ -102,17 +105,23 @@ def write_report(
         raise InvalidParameterError(
             f"made_at {made_at} has no time zone; pass for example datetime.now(timezone.utc).", parameter="made_at"
         )
-    path = _output(root / FILE_NAME if output is None else local.folder_path(output, "output"))
+    path = None if output is None else _output(local.folder_path(output, "output"))
+    opened = open_source(source, images_from)
+    if path is None:
+        if not isinstance(opened, Folder):
+            raise InvalidParameterError("output must name the page, as the source is not a folder.", parameter="output")
+        path = _output(opened.root / FILE_NAME)
+    own = opened.path.name if isinstance(opened, File) else opened.root.name if isinstance(opened, Folder) else "Report"
     reporter = _progress.reporter(progress)
-    folder = Folder(root)
     on_platform = None if batches is None else list(batches)
-    reporter.start(folder.total + min(samples, folder.total))
+    # The number of images in a file or a stream is not known before it is read.
+    reporter.start(opened.total + min(samples, opened.total) if isinstance(opened, Folder) else None)
     try:
-        found = survey(folder, samples, reporter)
-        page = Page(found, title or root.resolve().name, on_platform, made_at)
+        found = survey(opened, samples, reporter)
+        page = Page(found, title or own, on_platform, made_at)
         with written_atomically(path) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
             file.write(page.head)
-            drawn = thumbnails(found.samples, class_colours(found.stats.categories))
+            drawn = thumbnails(found.documents, class_colours(found.stats.categories))
             with contextlib.closing(drawn):
                 for number, thumbnail in enumerate(drawn):
                     file.write(page.image(number, thumbnail))

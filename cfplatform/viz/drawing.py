@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-from ..coco.images import Size, open_image
+from ..coco.documents import Document
+from ..coco.images import open_image
+from ..coco.placing import Size, frame
 from ..coco.values import by_id, key, records, size_of
 from ..exceptions import InvalidParameterError, printable
 from . import marks
@@ -33,12 +36,14 @@ _CAPTIONS = 3
 _ROUNDED = 200
 #: Maximum characters of a name.
 MAX_TEXT = 40
+#: What the image of a panoptic annotation says if the pixels of its segments are not there.
+BOXES_OF_SEGMENTS = "The PNG of the segments was not found: only their boxes are drawn"
 #: Maximum number of texts that avoid each other; with more of them the image is full anyway.
 _KEPT_APART = 200
 
 
 def draw(
-    document: Mapping[str, Any],
+    document: Mapping[str, Any] | Document,
     picture: Picture = None,
     *,
     image_id: Any = None,
@@ -52,18 +57,20 @@ def draw(
 ) -> Image.Image:
     """Draw the annotations of a COCO document on its image, and return the result as a PIL image.
 
-    Draws boxes, polygons, masks (striped for crowds), keypoints with their skeleton (hollow if they are hidden) and
-    captions. The polygons of an annotation are filled together, with the pixels that pycocotools gives them, and each
-    is outlined. Lines and letters grow with the image. Malformed parts are left out.
+    Draws boxes, turned ones too (``attributes.rotation``, in degrees clockwise), polygons, masks (striped for crowds),
+    keypoints with their skeleton (hollow if they are hidden) and captions. The polygons of an annotation are filled
+    together, with the pixels that pycocotools gives them, and each is outlined. Of a panoptic annotation the segments
+    are drawn if its PNG is found beside the document, else their boxes, and the image says so. Lines and letters grow
+    with the image. Malformed parts are left out.
 
-    The image is turned upright by its EXIF orientation, unless the document has the size of the image as stored. If the
-    document has another size than the image, annotations are scaled. An image whose longer side has less than 256
-    pixels is enlarged by an integer factor.
+    The image is turned upright by its EXIF orientation, unless the document has the size of the image as stored, or its
+    shape. If the document has another size than the image, annotations are scaled. An image whose longer side has less
+    than 256 pixels is enlarged by an integer factor.
 
     Args:
-        document: The parsed document.
-        picture: A path, the bytes of a file (JPEG, PNG, GIF, WebP, BMP or TIFF), a PIL image, which is not changed, or
-            ``None`` for a blank image.
+        document: The parsed document, or one that :func:`cfplatform.coco.read` yields.
+        picture: A path, the bytes of a file (JPEG, PNG, GIF, WebP, BMP or TIFF), or a PIL image, which is not changed.
+            ``None`` takes the local image of the document, or a blank one if there is none.
         image_id: The ``id`` of an image of the document; the first image if omitted.
         labels: Whether to write class names and captions.
         boxes: Whether to draw boxes.
@@ -83,6 +90,8 @@ def draw(
         >>> viz.draw(item.load(), item.download_asset("labels")).size
         (320, 240)
     """
+    of = document if isinstance(document, Document) else Document(document)
+    document = of.data
     if not isinstance(document, dict):
         raise InvalidParameterError(
             f"document must be a parsed COCO document, not {type(document).__name__}.", parameter="document"
@@ -92,10 +101,14 @@ def draw(
             f"max_size must be an integer of at least 16, not {max_size!r}.", parameter="max_size"
         )
     image = _image(document, image_id)
+    if picture is None:
+        picture = of.image_path(image)
     canvas, size = _canvas(picture, image, max_size)
     categories = by_id(records(document, "categories"))
-    reader = marks.Reader(categories, size_of(image) or size, canvas.size)
-    chosen = _annotations(document, image, everything=image_id is None)
+    own = _annotations(document, image, everything=image_id is None)
+    chosen = list(marks.with_segments(own))
+    segments = _segments(of, own, of.image_path(image))
+    reader = marks.Reader(categories, frame(image, size), canvas.size, segments)
     found = [reader.mark(annotation) for annotation in chosen[: marks.MAX_MARKS]]
     names = {mark.name for mark in found} | {marks.class_name(each, None) for each in categories.values()}
     known = {**class_colours(names), **(colours or {})}
@@ -103,7 +116,10 @@ def draw(
         _fill(canvas, found, known)
     _outline(canvas, found, known, boxes=boxes, masks=masks, keypoints=keypoints)
     if labels:
-        _write(canvas, found, known, font, left_out=len(chosen) - len(found))
+        notes = [f"{len(chosen) - len(found):,} more annotations are not drawn"] if len(chosen) > len(found) else []
+        if segments is None and any(marks.SEGMENT in each for each in chosen):
+            notes.append(BOXES_OF_SEGMENTS)
+        _write(canvas, found, known, font, notes)
     return canvas
 
 
@@ -153,6 +169,19 @@ def _annotations(document: dict[str, Any], image: dict[str, Any], *, everything:
     return [each for each in found if (key(each["image_id"]) == own if "image_id" in each else everything)]
 
 
+def _segments(document: Document, annotations: list[dict[str, Any]], image: Path | None) -> Image.Image | None:
+    """Return the PNG with the IDs of the segments of a panoptic annotation, if there is one."""
+    for each in annotations:
+        path = document.mask_path(each) if records(each, "segments_info") else None
+        if path is not None and path != image:
+            try:
+                return open_image(path, {})[0]
+            except InvalidParameterError:
+                # The image says that the segments are missing.
+                return None
+    return None
+
+
 def _fill(canvas: Image.Image, found: list[Mark], colours: Mapping[str, Colour]) -> None:
     """Shade masks, the largest first, so that none is hidden; then draw their edges."""
     line = _line(canvas)
@@ -188,7 +217,9 @@ def _outline(
         if masks:
             for ring in mark.rings:
                 _path(pen, [*ring, ring[0]], colour, line)
-        if boxes and mark.box is not None:
+        if boxes and mark.turned is not None:
+            _path(pen, [*mark.turned, mark.turned[0]], colour, line)
+        elif boxes and mark.box is not None:
             left, top, right, bottom = map(round, mark.box)
             corners = left, top, max(left, right - 1), max(top, bottom - 1)
             edge = _edge(line)
@@ -235,11 +266,11 @@ def _write(
     found: list[Mark],
     colours: Mapping[str, Colour],
     font: str | os.PathLike[str] | None,
-    left_out: int,
+    notes: list[str],
 ) -> None:
     text = _TextCanvas(canvas, font)
-    if left_out:
-        text.sentence(f"{left_out:,} more annotations are not drawn", BLACK)
+    for note in notes:
+        text.sentence(note, BLACK)
     for caption in [mark.caption for mark in found if mark.caption is not None][:_CAPTIONS]:
         text.sentence(caption, _CAPTION)
     for mark in found:

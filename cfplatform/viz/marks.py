@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from ..coco import mask as masks
-from ..coco import values
+from ..coco import placing, values
+from ..coco.placing import Point
 
-Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
 #: Maximum number of annotations drawn on an image.
@@ -25,6 +25,8 @@ MAX_MARKS = 2000
 MAX_PIXELS_OF_MASK, MAX_MASK_PIXELS = 100_000_000, 500_000_000
 MAX_SHADED_PIXELS = 100_000_000
 MAX_POINTS = 100_000
+#: The member with the ID of a segment, where :func:`with_segments` has made an annotation of it.
+SEGMENT = "\0segment"
 #: Columns of pixels that the edges of filled polygons cross; the time to fill them grows with it.
 MAX_CROSSED_COLUMNS = 2_000_000
 MAX_BONES = 500
@@ -35,8 +37,10 @@ class Mark:
     """An annotation to draw."""
 
     name: str
-    #: Left, top, right and bottom.
+    #: Left, top, right and bottom; of a turned box those of the upright one around it.
     box: Box | None = None
+    #: The corners of a turned box.
+    turned: list[Point] | None = None
     #: The outlines.
     rings: list[list[Point]] = field(default_factory=list)
     #: The mask, and its position.
@@ -84,13 +88,21 @@ class Reader:
         categories: The categories of the document, by ID.
         size: The size of the image that coordinates refer to.
         target: The size of the canvas.
+        segments: The image with the IDs of the segments of a panoptic annotation, if there is one.
     """
 
-    def __init__(self, categories: Mapping[Any, Mapping[str, Any]], size: tuple[int, int], target: tuple[int, int]):
+    def __init__(
+        self,
+        categories: Mapping[Any, Mapping[str, Any]],
+        size: tuple[int, int],
+        target: tuple[int, int],
+        segments: Image.Image | None = None,
+    ):
         self._categories = categories
         self._size = size
         self._target = target
         self._scale = target[0] / size[0], target[1] / size[1]
+        self._segments = None if segments is None else segments.resize(target, Image.Resampling.NEAREST).split()
         self._pixels = _Budget(MAX_MASK_PIXELS)
         self._shaded = _Budget(MAX_SHADED_PIXELS)
         self._points = _Budget(MAX_POINTS)
@@ -102,12 +114,19 @@ class Reader:
         category = self._categories.get(values.key(category_id), {})
         found = Mark(class_name(category, category_id), crowd=values.is_crowd(annotation))
         found.box = self._box(annotation.get("bbox"))
+        turned = placing.turned_corners(annotation)
+        if turned is not None:
+            found.turned = [(self._near(x, 0), self._near(y, 1)) for x, y in turned]
+            xs, ys = zip(*found.turned, strict=True)
+            found.box = min(xs), min(ys), max(xs), max(ys)
         segmentation = annotation.get("segmentation")
         if isinstance(segmentation, list):
             found.rings = [ring for each in segmentation if (ring := self._ring(each)) is not None]
             found.mask = self._filled(found.rings)
         elif isinstance(segmentation, dict):
             found.mask = self._mask(segmentation)
+        elif SEGMENT in annotation:
+            found.mask = self._segment(annotation[SEGMENT])
         found.keypoints = self._keypoints(annotation.get("keypoints"))
         if found.keypoints:
             found.bones = list(_bones(category.get("skeleton"), found.keypoints))
@@ -157,6 +176,20 @@ class Reader:
             return None
         return mask.crop((0, rows[1], target[0], rows[3])), (left, rows[1])
 
+    def _segment(self, own: Any) -> tuple[Image.Image, tuple[int, int]] | None:
+        """Return the pixels of a segment, whose ID is red + 256 green + 65536 blue, and their position."""
+        if self._segments is None or not isinstance(own, int) or not 0 < own < 1 << 24:
+            return None
+        if not self._pixels.takes(self._target[0] * self._target[1]):
+            return None
+        mask = Image.new("L", self._target, 255)
+        for channel, level in zip(self._segments, own.to_bytes(3, "little"), strict=True):
+            mask = ImageChops.darker(mask, channel.point([255 * (value == level) for value in range(256)]))
+        extent = mask.getbbox()
+        if extent is None or not self._shaded.takes((extent[2] - extent[0]) * (extent[3] - extent[1])):
+            return None
+        return mask.crop(extent), extent[:2]
+
     def _filled(self, rings: list[list[Point]]) -> tuple[Image.Image, tuple[int, int]] | None:
         """Return the union of rings as a mask, and its position."""
         if not rings:
@@ -179,6 +212,17 @@ class Reader:
             return []
         triples = zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         return [(self._near(x, 0), self._near(y, 1), int(min(max(v, 0), 2))) for x, y, v in triples]
+
+
+def with_segments(annotations: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield annotations; of those of panoptic images their segments."""
+    for each in annotations:
+        segments = values.records(each, "segments_info")
+        if not segments:
+            yield each
+        for segment in segments:
+            parts = {name: segment.get(name) for name in ("category_id", "bbox", "iscrowd")}
+            yield {**parts, SEGMENT: segment.get("id")}
 
 
 def class_name(category: Mapping[str, Any], category_id: Any) -> str:

@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import zlib
 from datetime import datetime, timezone
 from html.parser import HTMLParser
 
@@ -249,7 +250,7 @@ def test_samples_are_spread_evenly_and_bounded(downloaded, tmp_path):
     stems = sorted((path.parent.name, path.stem) for path in downloaded[0].glob("*/*.json"))
     assert [sample[0] for sample in found.index["samples"]] == [stems[number][1] for number in (0, 5, 10, 15)]
     assert len(found.pictures()) == summary.samples == 4
-    assert "4 of 20 documents, spread evenly" in found.text
+    assert "4 of 20 images, spread evenly" in found.text
     none = write_report(downloaded[0], tmp_path / "b.html", samples=0)
     assert "This report has no samples" in none.path.read_text(encoding="utf-8")
     assert none.documents == 20
@@ -280,6 +281,144 @@ def test_images_that_cannot_be_shown_are_reported(tmp_path):
     assert [picture.size for picture in found.pictures()] == [(280, 210)] * 2
 
 
+# --- Hostile and odd images -----------------------------------------------------------------------------------------
+
+MEASURED = """
+import resource, sys
+from PIL import EpsImagePlugin
+EpsImagePlugin.Ghostscript = lambda *_, **__: print("Ghostscript was asked")
+from cfplatform.report import write_report
+print(write_report(sys.argv[1]).samples, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is that of Linux")
+def test_images_as_large_as_they_may_be_take_little_memory_and_larger_ones_are_refused(tmp_path):
+    def empty(side):
+        buffer = io.BytesIO()
+        Image.new("1", (side, side)).save(buffer, "PNG")
+        head, _, rest = buffer.getvalue().partition(b"IHDR")
+        # In RGB instead of one bit.
+        packer = zlib.compressobj(1)
+        pixels = b"".join(packer.compress(bytes(1 + 3 * side)) for _ in range(side)) + packer.flush()
+        parts = [b"IHDR" + rest[:8] + b"\x08\x02\0\0\0", b"IDAT" + pixels, b"IEND"]
+        return head[:-4] + b"".join(
+            (len(part) - 4).to_bytes(4, "big") + part + zlib.crc32(part).to_bytes(4, "big") for part in parts
+        )
+
+    allowed, refused = empty(9459), empty(9460)
+    for number, picture in enumerate((allowed, allowed, refused)):
+        put(tmp_path, item=str(number), picture=picture, annotations=[label()])
+    put(tmp_path, item="3", picture=b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) print\n")
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", MEASURED, tmp_path], capture_output=True, text=True)
+    samples, megabytes = done.stdout.split()
+    assert (samples, done.stderr) == ("4", "")
+    assert int(megabytes) < 500
+    notes = notes_of(tmp_path / "report.html")
+    assert [note.partition(":")[0] for note in notes] == [
+        "'2.png' is too large to be opened",
+        "'3.png' is not an image that can be read",
+    ]
+
+
+def notes_of(path):
+    found = Parsed(path.read_text(encoding="utf-8"))
+    return [each["data-note"] for each in found.named("script") if "data-note" in each]
+
+
+def test_a_cut_image_is_named_and_the_report_goes_on(tmp_path):
+    buffer = io.BytesIO()
+    Image.effect_noise((90, 90), 80).save(buffer, "PNG")
+    put(tmp_path, item="1", picture=buffer.getvalue()[:-900], annotations=[label()])
+    put(tmp_path, item="2", picture=buffer.getvalue(), annotations=[label()])
+    path = write_report(tmp_path).path
+    (note,) = notes_of(path)
+    assert note.startswith("'1.png' is not an image that can be read")
+    assert len(Parsed(path.read_text(encoding="utf-8")).pictures()) == 2
+
+
+def test_the_command_is_silent_about_images_that_the_page_names(tmp_path):
+    head = b"IHDR" + (9460).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
+    large = b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + head + zlib.crc32(head).to_bytes(4, "big") + b"\0\0\0\x01IDAT0\0\0\0\0"
+    put(tmp_path, picture=large, annotations=[label()])
+    done = run("report", tmp_path)
+    assert (done.returncode, "Warning" in done.stderr) == (0, False)
+    assert notes_of(tmp_path / "report.html")[0].startswith("'1.png' is too large to be opened")
+
+
+# --- Every source ---------------------------------------------------------------------------------------------------
+
+
+def listing(path):
+    """What the gallery shows of each image, without its place in other lists."""
+    index = Parsed(path.read_text(encoding="utf-8")).index
+    return sorted(
+        (sample[0], index["batches"][sample[1]], sorted(index["classes"][n] for n in sample[2][::2]), sample[3])
+        for sample in index["samples"]
+    )
+
+
+def test_merged_and_split_files_and_streams_have_the_gallery_of_their_folder(downloaded, tmp_path):
+    from cfplatform import coco
+
+    folder = downloaded[0]
+    expected = listing(write_report(folder, tmp_path / "folder.html").path)
+    assert len(expected) == 20
+    coco.merge(folder, tmp_path / "all.json")
+    coco.split(folder, tmp_path / "parts", {"train": 0.5, "val": 0.5})
+    for name, source in {
+        "merged": tmp_path / "all.json",
+        "split": tmp_path / "parts",
+        "list": list(coco.read(folder)),
+        "stream": coco.read(tmp_path / "all.json"),
+    }.items():
+        written = write_report(source, tmp_path / f"{name}.html")
+        assert (listing(written.path), written.samples, notes_of(written.path)) == (expected, 20, []), name
+    page = (tmp_path / "merged.html").read_text(encoding="utf-8")
+    assert "<h1><bdi>all.json</bdi></h1>" in page
+    assert "Documents 1 Images 20" in " ".join(Parsed(page).text.split())
+
+
+def several(folder):
+    """A document with six images, of which the third has a finding and the last has no file."""
+    images = [{"id": n, "file_name": f"{n}.png", "width": 40, "height": 30} for n in range(1, 7)]
+    for image in images[:-1]:
+        Image.new("RGB", (40, 30), "white").save(folder / image["file_name"])
+    labels = [label(n, image_id=n, category=1 + 8 * (n == 3)) for n in range(1, 7)]
+    return {"images": images, "annotations": labels, "categories": [{"id": 1, "name": "x"}]}
+
+
+def test_each_image_of_a_document_has_its_own_findings_and_file(tmp_path):
+    (tmp_path / "images").mkdir()
+    document = several(tmp_path / "images")
+    path = write_report([document], tmp_path / "a.html", images_from=tmp_path / "images").path
+    found = Parsed(path.read_text(encoding="utf-8"))
+    codes = [[found.index["codes"][code][0] for code in sample[4]] for sample in found.index["samples"]]
+    assert codes == [[], [], ["dangling-category-id"], [], [], []]
+    assert [sample[6] for sample in found.index["samples"]] == [f"{n}.png" for n in range(1, 7)]
+    assert notes_of(path) == ["The image is missing."]
+    few = write_report([document], tmp_path / "b.html", images_from=tmp_path / "images", samples=4)
+    assert few.samples == 3
+    page = Parsed(few.path.read_text(encoding="utf-8"))
+    assert [sample[6] for sample in page.index["samples"]] == ["1.png", "3.png", "5.png"]
+    assert "3 of 6 images, spread evenly" in page.text
+
+
+def test_a_source_that_is_no_folder_needs_an_output(tmp_path):
+    with pytest.raises(InvalidParameterError, match="output must name the page"):
+        write_report([{"images": []}])
+    with pytest.raises(InvalidParameterError, match="not JSON"):
+        write_report([{"images": [{"id": 1}], "info": {1, 2}}], tmp_path / "a.html")
+
+
+def test_the_command_takes_a_file_and_the_folder_of_its_images(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "all.json").write_text(json.dumps(several(tmp_path / "elsewhere")))
+    done = run("report", "all.json", "a.html", "--images-from", "elsewhere", cwd=tmp_path)
+    assert (done.returncode, len(notes_of(tmp_path / "a.html"))) == (0, 1)
+    assert run("report", "all.json", cwd=tmp_path).returncode == 2
+
+
 # --- Where it goes --------------------------------------------------------------------------------------------------
 
 
@@ -305,7 +444,7 @@ def test_the_page_appears_whole_or_not_at_all(downloaded, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("nowhere",), "not a folder"),
+        (("nowhere",), "neither a folder nor a file"),
         ((".",), "holds no labels"),
         (("labels", "a.json"), "ends with .html"),
         (("labels", "nowhere/a.html"), "does not exist"),

@@ -157,6 +157,20 @@ def test_samples_take_few_bytes(tmp_path):
     assert len(pickle.dumps(kept)) < 70_000
 
 
+def test_categories_of_a_document_are_kept_once_for_all_of_its_images(tmp_path):
+    put(tmp_path, "a.png")
+    classes = [{"id": number, "name": f"class {number}"} for number in range(1000)]
+    document = {"images": [{"id": n, "file_name": "a.png"} for n in range(300)], "categories": classes}
+    kept = samples_of([document, {**document, "categories": classes[:2]}, document], images_from=tmp_path)
+    assert len(pickle.dumps(kept)) < 400_000
+    numbers = [0, 299, 300, 599, 600, 899]
+    assert [len(kept[number].data["categories"]) for number in numbers] == [1000, 1000, 2, 2, 1000, 1000]
+    assert kept[301].data["categories"] == classes[:2]
+    kept.halve()
+    assert [each.data["images"][0]["id"] for each in kept[:3]] == [0, 2, 4]
+    assert (len(kept), kept[449].data["categories"][999]["name"]) == (450, "class 999")
+
+
 # --- Shares -----------------------------------------------------------------------------------------------------------
 
 
