@@ -93,7 +93,7 @@ class Document:
         ``data``, ``assets`` and the part (``train2017`` for ``instances_train2017.json``), beside the document or
         beside its folder. Backslashes separate folders too; of an absolute path or a URL only the last name counts.
         """
-        if self.asset is not None and len(records(self.data, "images")) == 1:
+        if self.asset is not None and self._has_one_image:
             return self.asset
         if self.path is not None:
             own = image.get("asset_path")
@@ -102,6 +102,10 @@ class Document:
         name = image.get("file_name")
         found = layouts.find_image(self._image_folders, name) if isinstance(name, str) and name else None
         return None if found is None else Path(found)
+
+    @functools.cached_property
+    def _has_one_image(self) -> bool:
+        return len(records(self.data, "images")) == 1
 
     @functools.cached_property
     def _image_folders(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,25 @@ def open_image(
     except Exception as error:
         # Decoders of Pillow raise anything for a broken file.
         raise InvalidParameterError(f"{name} is not an image that can be read: {error}") from None
+
+
+def stored_size(path: str | os.PathLike[str]) -> tuple[Size, Size] | None:
+    """Return the width and height of an image as it is stored, and upright by its EXIF orientation.
+
+    Only headers are read. ``None`` if it is not an image in one of :data:`FORMATS`, or cannot be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Whether it can be decoded is another question.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                width, height = image.size
+                # That of PNG files would decode the image, to look for EXIF data after it.
+                turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    except Exception:
+        # Readers of Pillow raise anything for a broken file.
+        return None
+    return (width, height), (height, width) if turned else (width, height)
 
 
 def _upright(image: Image.Image, stored: Size, record: dict[str, Any], longest: int | None) -> tuple[Image.Image, Size]:
