@@ -6,7 +6,9 @@ import io
 import json
 import math
 import re
+import struct
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -243,7 +245,7 @@ def test_a_message_names_the_value_in_few_characters(crowd, said):
         (0, "0", "There is no image '0', only 0: text and numbers are different ids."),
         ("0", 0, "There is no image 0, only '0': text and numbers are different ids."),
         ("00012", 12.0, "There is no image 12, only '00012': text and numbers are different ids."),
-        (1, 2, "There is no image 2."),
+        (1, 7, "There is no image 7."),
         ("01", "1", "There is no image '1'."),
         (1, None, "There is no image null."),
     ],
@@ -529,11 +531,12 @@ def test_a_file_that_is_not_an_image_has_no_size(tmp_path, content):
 
 
 def test_the_size_of_a_huge_image_is_read_without_decoding_it(tmp_path):
-    put_image(tmp_path / "a.png", (20_000, 15_000))
+    # The header alone says so; there are no pixels that could be decoded.
+    header = b"IHDR" + struct.pack(">IIBBBBB", 12_000, 12_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IDAT\x35\xaf\x06\x1e")
     put(tmp_path / "c.json", of_images("a.png"))
-    began = time.process_time()
     assert [each.code for each in validate(tmp_path / "c.json")] == ["size-mismatch"]
-    assert time.process_time() - began < 0.5
 
 
 def test_an_image_is_missing_if_others_are_there_or_their_folder_is_named(tmp_path):
