@@ -168,7 +168,7 @@ def _listed(data: dict[str, Any], section: str) -> Generator[Problem, None, list
         return []
     if not set(map(type, found)) <= {dict}:
         yield from firsts(
-            Problem("wrong-type", f"The entry is {shown(each)}, not an object.", f"/{section}/{index}")
+            Problem("wrong-type", f"The entry is {shown(plain(each, None, 0))}, not an object.", f"/{section}/{index}")
             for index, each in enumerate(found)
             if not issubclass(type(each), dict)
         )

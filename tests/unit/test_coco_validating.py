@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import contextlib
 import copy
 import io
@@ -7,10 +8,15 @@ import json
 import math
 import re
 import struct
+import tempfile
 import time
 import zlib
+from array import array
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -19,9 +25,9 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 
 from cfplatform import InvalidParameterError, WorkItem
-from cfplatform.coco import CODES, Document, Finding, FindingGroups, check, validate
+from cfplatform.coco import CODES, Document, Finding, FindingGroups, check, merge, validate
 from cfplatform.sandbox import shapes
-from tests.unit.odd_documents import EVERYTHING, anything, odd_documents
+from tests.unit.odd_documents import EVERYTHING, anything, odd_documents, places
 
 GONE = object()
 A0, A1, A2, A3, A4, A5 = (("annotations", index) for index in range(6))
@@ -33,6 +39,7 @@ TALLER = {"size": [60, 20], "counts": [0, 3, 57, 3, 1137]}
 SEGMENT = (*A4, "segments_info", 0)
 #: More digits than Python prints.
 HUGE = 10**5000
+PLACES = [each for each in places(EVERYTHING) if each]
 
 
 def changed(*changes):
@@ -455,7 +462,6 @@ def test_areas_of_polygons_and_of_their_masks_agree(outline):
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**31), st.booleans())
 def test_masks_of_the_reference_have_no_findings(height, width, seed, crowd):
-    np = pytest.importorskip("numpy")
     picture = np.array(np.random.default_rng(seed).random((height, width)) < 0.4, dtype=np.uint8)
     assume(picture.any())
     packed = mask.encode(np.asfortranarray(picture))
@@ -588,6 +594,124 @@ def test_no_document_raises_and_every_finding_is_ready_for_json(document):
         assert place(document, finding.pointer) is not GONE
 
 
+class Odd:
+    """An object that does nothing that others ask of it."""
+
+    def __eq__(self, other):
+        raise ZeroDivisionError
+
+    __hash__ = __bool__ = __len__ = __iter__ = __str__ = __repr__ = __float__ = __int__ = __eq__
+
+    @property
+    def __class__(self):
+        raise ZeroDivisionError
+
+    def tolist(self):
+        raise ZeroDivisionError
+
+
+class OddDict(dict):
+    get = __getitem__ = __iter__ = __contains__ = __len__ = items = keys = values = __eq__ = Odd.__eq__
+
+
+class OddList(list):
+    __getitem__ = __iter__ = __contains__ = __len__ = __eq__ = Odd.__eq__
+
+
+class OddText(str):
+    __slots__ = ()
+    __len__ = __str__ = replace = strip = split = Odd.__eq__
+
+
+class OddInt(int):
+    __int__ = __index__ = __eq__ = __lt__ = __le__ = __gt__ = __ge__ = __add__ = __abs__ = Odd.__eq__
+    __hash__ = int.__hash__
+
+
+class Endless:
+    def tolist(self):
+        return [self]
+
+
+def array_of(value):
+    made = np.empty(1, dtype=object)
+    made[0] = value
+    return made
+
+
+#: Values that only documents of a stream can have.
+FOREIGN = {
+    "object": Odd(), "object in a list": [[Odd()]], "dict": OddDict(id=1), "list": OddList([1, 2, 3, 4]),
+    "text": OddText("a.png"), "int": OddInt(7), "endless": Endless(), "set": {1, 2}, "frozenset": frozenset("a"),
+    "tuple": (1, 2, 3, 4), "bytes": b"03k00dS1", "bytearray": bytearray(b"a"), "array": np.array([2, 2, 10, 10]),
+    "two dimensions": np.array([[2.5, math.nan]]), "no dimension": np.array(3), "float32": np.float32(0.5),
+    "int64": np.int64(1), "bool": np.bool_(True), "array of objects": array_of(Odd()),
+    "another array": array("d", [1, 2, 3, 4]), "complex": 1j, "type": object, "function": len,
+    "odd names": {1: 2, (1, 2): 3, None: 4, OddText("id"): 5}, "range": range(4), "view": memoryview(b"a"),
+    "path": Path("a"), "decimal": Decimal(1), "date": date(2026, 1, 1), "huge": [HUGE, -HUGE],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_values_that_json_does_not_have_raise_nowhere(name):
+    value = FOREIGN[name]
+    for change in PLACES:
+        for finding in check(Document(changed((change, value)))):
+            json.dumps(finding.as_dict(), allow_nan=False)
+    for whole in (value, [value], {"images": value, "annotations": value, "categories": value}):
+        assert list(check(Document(whole)))
+
+
+def as_of_pycocotools(value):
+    """A document as users of pycocotools have it in memory."""
+    if isinstance(value, dict):
+        return {name: as_of_pycocotools(each) for name, each in value.items()}
+    if isinstance(value, list) and value and set(map(type, value)) <= {int, float}:
+        return np.array(value)
+    if isinstance(value, list):
+        return tuple(map(as_of_pycocotools, value))
+    return np.array(value)[()] if isinstance(value, (int, float)) else value
+
+
+def test_arrays_are_lists_and_so_are_tuples():
+    document = as_of_pycocotools(EVERYTHING)
+    document["annotations"][2]["segmentation"]["counts"] = b"03k00dS1"
+    assert found(document) == []
+    document["annotations"][0]["bbox"] = np.array([2, 2, 10.5, math.nan])
+    document["annotations"][1]["segmentation"]["counts"] = np.array([1, 2])
+    document["annotations"][3]["attributes"] = {"color": np.array([0.5, math.inf])}
+    assert found(document) == [
+        ("not-finite", "/annotations/0/bbox"),
+        ("bad-mask", "/annotations/1/segmentation"),
+        ("not-finite", "/annotations/3"),
+    ]
+
+
+def test_a_document_of_arrays_is_not_changed():
+    document = as_of_pycocotools(EVERYTHING)
+    list(check(Document(document)))
+    assert isinstance(document["annotations"], tuple)
+    assert isinstance(document["annotations"][0]["bbox"], np.ndarray)
+
+
+@given(odd_documents())
+def test_what_has_no_errors_is_merged_without_problems(document):
+    if any(each.severity == "error" for each in check(Document(document))):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        assert merge([document], Path(folder) / "merged.json").problems == []
+
+
+def test_arrays_are_merged_as_lists(tmp_path):
+    document = {**EVERYTHING, "annotations": [as_of_pycocotools(each) for each in EVERYTHING["annotations"][:4]]}
+    document["annotations"][2]["segmentation"]["counts"] = b"03k00dS1"
+    assert found(document) == []
+    merge([document], tmp_path / "merged.json").raise_for_problems()
+    written = json.loads((tmp_path / "merged.json").read_bytes())["annotations"]
+    for name in ("bbox", "segmentation", "keypoints", "area", "iscrowd"):
+        assert [each.get(name) for each in written] == [each.get(name) for each in EVERYTHING["annotations"][:4]]
+
+
 def place(document, pointer):
     """What stands at a JSON pointer."""
     for key in pointer.split("/")[1:]:
@@ -632,6 +756,38 @@ def test_hostile_documents_take_little_time(make):
     assert time.process_time() - began < 3
     for finding in findings[:100]:
         assert len(json.dumps(finding.as_dict(), allow_nan=False)) < 1500
+
+
+BASE = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "area": 25}
+#: What makes large documents of about so many bytes.
+LARGE = {
+    "empty polygons": lambda size: one(segmentation=[[]] * (size // 3)),
+    "polygons": lambda size: one(segmentation=[[1, 2, 3, 4, 5, 7]] * (size // 14)),
+    "lists of annotations": lambda size: {**one(), "annotations": [[]] * (size // 3)},
+    "lists of licenses": lambda size: {**one(), "licenses": [[]] * (size // 3)},
+    "lists of segments": lambda size: one(segments_info=[[]] * (size // 3)),
+    "lists of attributes": lambda size: one(attributes=[[]] * (size // 3)),
+    "one id": lambda size: {**one(), "annotations": [BASE] * (size // 80)},
+    "text ids": lambda size: {**one(), "annotations": [{**BASE, "image_id": "1"}] * (size // 80)},
+    "one name": lambda size: {**one(), "categories": [{"id": n, "name": "car"} for n in range(size // 25)]},
+    "skeleton": lambda size: {**one(), "categories": [{"id": 1, "name": "a", "skeleton": [[1, 2]] * (size // 7)}]},
+    "keypoints": lambda size: one(keypoints=[1, 2, 3] * (size // 9)),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_time_grows_with_the_size_of_a_document_only(name):
+    def seconds(size):
+        document = Document(LARGE[name](size))
+        best = math.inf
+        for _ in range(2):
+            began = time.process_time()
+            collections.deque(check(document), maxlen=0)
+            best = min(best, time.process_time() - began)
+        return best
+
+    # Eight times as much; the square of that would be 64 times. A few milliseconds are noise.
+    assert seconds(400_000) < 24 * max(seconds(50_000), 0.004)
 
 
 @pytest.mark.parametrize(
