@@ -152,7 +152,7 @@ def _text(value: object) -> str | None:
 def finding_about(document: Document, problem: Problem) -> Finding:
     """Return the finding for a problem of a document."""
     own = problem.annotation_id
-    plain = len(own) <= _ID_LENGTH if isinstance(own, str) else number(own) is not None
+    plain = own is not None and (len(own) <= _ID_LENGTH if isinstance(own, str) else number(own) is not None)
     severity = CODES[problem.code].severity
     return document.finding(problem.code, severity, problem.message, problem.pointer, own if plain else None)
 

@@ -58,7 +58,7 @@ CODES = {
     "missing-category-name": Meaning(ERROR, "A category has no ``name``."),
     "duplicate-category-name": Meaning(WARNING, "A category has the name of an earlier one."),
     "category-spelling": Meaning(
-        WARNING, "Two names differ only by case, spaces or Unicode form; they stay separate categories."
+        WARNING, "Two names differ only by case, spaces or Unicode form; tools take them for two categories."
     ),
     "bad-keypoint-names": Meaning(ERROR, "The ``keypoints`` of a category are not a list of names."),
     "bad-skeleton": Meaning(ERROR, "The ``skeleton`` is not a list of pairs of keypoints, which are counted from 1."),

@@ -138,8 +138,8 @@ def _section_problems(section: str, data: dict[str, Any], seen: _Seen, files: _F
         if odd := ids.problem(entry, pointer):
             yield odd
         if section == "annotations":
-            for problem in _annotation_problems(entry, data, seen):
-                yield problem._replace(pointer=pointer + problem.pointer, annotation_id=entry.get("id"))
+            for code, message, below, _ in _annotation_problems(entry, data, seen):
+                yield Problem(code, message, pointer + below, entry.get("id"))
         elif section == "images":
             yield from _image_problems(entry, pointer, seen, files)
         elif section == "categories":
