@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
@@ -199,16 +198,30 @@ def shown(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else type(value).__name__
 
 
-def firsts(problems: Iterable[Problem]) -> Iterator[Problem]:
-    """Yield the first problem of each code, which says how many more there are: one entry can have a million."""
-    found: dict[str, Problem] = {}
-    counts: Counter[str] = Counter()
-    for problem in problems:
-        counts[problem.code] += 1
-        found.setdefault(problem.code, problem)
-    for code, first in found.items():
-        more = counts[code] - 1
-        yield first._replace(message=f"{first.message[:-1]}; {more:,} more are like it.") if more else first
+class Firsts:
+    """The first problem of each code, which says how many more there are: one entry can have a million.
+
+    Example:
+        >>> [each.message for each in Firsts(Problem("bad-polygon", f"Polygon {number} is odd.") for number in range(3))]
+        ['Polygon 0 is odd; 2 more are like it.']
+    """
+
+    def __init__(self, problems: Iterable[Problem] = ()) -> None:
+        self._first: dict[str, Problem] = {}
+        self._counts: dict[str, int] = {}
+        for each in problems:
+            self.add(each)
+
+    def add(self, problem: Problem) -> None:
+        """Add a problem."""
+        self._first.setdefault(problem.code, problem)
+        self._counts[problem.code] = self._counts.get(problem.code, 0) + 1
+
+    def __iter__(self) -> Iterator[Problem]:
+        """Yield the problems."""
+        for code, first in self._first.items():
+            more = self._counts[code] - 1
+            yield first._replace(message=f"{first.message[:-1]}; {more:,} more are like it.") if more else first
 
 
 @dataclass

@@ -8,7 +8,7 @@ from operator import mul, sub
 from typing import Any, NamedTuple
 
 from . import mask as masks
-from .findings import Problem, firsts, shown
+from .findings import Firsts, Problem, shown
 from .values import NUMBERS, are_finite, are_numbers, is_crowd, number
 
 #: Pixels by which a shape may extend beyond the image, because tools round in different ways.
@@ -170,12 +170,12 @@ def _extent_of_box(found: _Box) -> _Extent:
 
 def _polygons_problems(polygons: list[Any], image: Size | None) -> Generator[Problem, None, _Extent | None]:
     areas, outline, all_corners, complete = [0.0], 0.0, [], True
-    problems: list[Problem] = []
+    problems = Firsts()
     for index, polygon in enumerate(polygons):
         pointer = f"/segmentation/{index}"
         broken = _broken(polygon, pointer)
         if broken:
-            problems.append(broken)
+            problems.add(broken)
             complete = False
             continue
         xs, ys = polygon[0::2], polygon[1::2]
@@ -183,14 +183,14 @@ def _polygons_problems(polygons: list[Any], image: Size | None) -> Generator[Pro
         area = abs(sum(map(mul, xs, next_ys)) - sum(map(mul, ys, next_xs))) / 2
         corners = min(xs), min(ys), max(xs), max(ys)
         if area < FLAT:
-            problems.append(Problem("flat-polygon", "The polygon has no area.", pointer))
+            problems.add(Problem("flat-polygon", "The polygon has no area.", pointer))
         elif image:
-            problems += _outside("polygon", corners, image, pointer)
+            for problem in _outside("polygon", corners, image, pointer):
+                problems.add(problem)
         areas.append(area)
         all_corners.append(corners)
         outline += sum(map(math.hypot, map(sub, next_xs, xs), map(sub, next_ys, ys)))
-    if problems:
-        yield from firsts(problems)
+    yield from problems
     if not complete:
         return None
     # A polygon may be a hole in another one, or overlap it.
