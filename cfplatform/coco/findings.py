@@ -202,7 +202,8 @@ class Firsts:
     """The first problem of each code, which says how many more there are: one entry can have a million.
 
     Example:
-        >>> [each.message for each in Firsts(Problem("bad-polygon", f"Polygon {number} is odd.") for number in range(3))]
+        >>> problems = Firsts(Problem("bad-polygon", f"Polygon {number} is odd.") for number in range(3))
+        >>> [each.message for each in problems]
         ['Polygon 0 is odd; 2 more are like it.']
     """
 

@@ -133,7 +133,8 @@ def _section_problems(section: str, data: dict[str, Any], seen: _Seen, files: _F
     for index, raw in enumerate(entries):
         if not issubclass(type(raw), dict):
             continue
-        pointer, troubles = f"/{section}/{index}", dict[str, str]()
+        pointer = f"/{section}/{index}"
+        troubles: dict[str, str] = {}
         entry = plain_object(raw if type(raw) is dict else dict(dict.items(raw)), troubles, checked=checked)
         if odd := ids.problem(entry, pointer):
             yield odd
@@ -360,8 +361,8 @@ def _as_text(value: Key) -> str:
 def _annotation_problems(annotation: dict[str, Any], data: dict[str, Any], seen: _Seen) -> Iterator[Problem]:
     """Yield the problems of an annotation, with pointers below it."""
     image, category = key(annotation.get("image_id")), key(annotation.get("category_id"))
-    has_categories = isinstance(data.get("categories"), list)
-    if isinstance(data.get("images"), list) and image not in seen.images:
+    has_categories = type(data.get("categories")) is list
+    if image not in seen.images and type(data.get("images")) is list:
         yield dangling("image", annotation, similar=_similar("image", annotation, seen.images, seen))
     # If there are categories, tools look up that of every annotation, captions too.
     needs_category = has_categories and ("category_id" in annotation or "segments_info" not in annotation)
@@ -377,7 +378,7 @@ def _annotation_problems(annotation: dict[str, Any], data: dict[str, Any], seen:
     size = None if image is None else seen.images.get(image)
     named = None if category is None else seen.categories.get(category)
     yield from shape_problems(annotation, found, size, named)
-    if has_categories and isinstance(annotation.get("segments_info"), list):
+    if "segments_info" in annotation and has_categories and isinstance(annotation["segments_info"], list):
         yield from Firsts(_segment_problems(annotation["segments_info"], seen))
 
 

@@ -238,4 +238,6 @@ def spelling(name: str) -> str:
         >>> spelling("Cafe\u0301  table") == spelling("caf\u00e9 Table")
         True
     """
+    if name.isascii():
+        return " ".join(name.split()).lower()
     return unicodedata.normalize("NFC", " ".join(unicodedata.normalize("NFC", name).split()).casefold())

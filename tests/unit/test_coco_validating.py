@@ -8,6 +8,8 @@ import json
 import math
 import re
 import struct
+import subprocess
+import sys
 import tempfile
 import time
 import zlib
@@ -488,6 +490,11 @@ def test_what_has_no_findings_is_read_by_the_reference(document):
     with contextlib.redirect_stdout(io.StringIO()):
         loaded.createIndex()
     for annotation in loaded.loadAnns(loaded.getAnnIds()):
+        assert annotation.get("category_id") is None or loaded.loadCats([annotation["category_id"]])
+        if annotation.get("segmentation") or annotation.get("keypoints"):
+            # What detectors take.
+            assert min(annotation["bbox"][2:]) >= 1
+            assert annotation["area"] > 0
         if annotation.get("segmentation"):
             image = loaded.imgs[annotation["image_id"]]
             assert loaded.annToMask(annotation).shape == (image["height"], image["width"])
@@ -558,6 +565,20 @@ def test_an_image_is_missing_if_others_are_there_or_their_folder_is_named(tmp_pa
     (finding,) = validate(tmp_path / "labels" / "c.json")
     assert (finding.code, finding.pointer) == ("missing-image", "/images/0/file_name")
     assert finding.message == "There is no file 'a.png'."
+
+
+def test_sizes_are_not_compared_without_pillow(tmp_path):
+    put_image(tmp_path / "a.png", (4, 3))
+    put(tmp_path / "c.json", of_images("a.png", "b.png"))
+    program = """
+import sys
+sys.modules["PIL"] = None
+from cfplatform.coco import validate
+print(*(each.code for each in validate(sys.argv[1])))
+"""
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "c.json"], capture_output=True, check=True)
+    assert done.stdout.split() == [b"missing-image"]
+    assert [each.code for each in validate(tmp_path / "c.json")] == ["size-mismatch", "missing-image"]
 
 
 def test_an_image_of_a_download_is_its_asset(tmp_path):
