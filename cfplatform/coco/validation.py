@@ -61,7 +61,7 @@ def validate(source: Source, *, images_from: PathLike | None = None, progress: P
     """Validate labels, and yield what is wrong and where.
 
     Documents are read one at a time, and their findings come in order. A document without findings loads into the usual
-    tools. The documentation has a table of all codes.
+    tools with all its boxes and masks. The documentation has a table of all codes.
 
     The size of each image that is here is compared with its document; only headers are read. This needs Pillow, and is
     left out without it.
@@ -117,10 +117,8 @@ def _problems(document: Document) -> Iterator[Problem]:
     data: dict[str, Any] = whole
     if not isinstance(data.get("info", {}), dict):
         yield Problem("wrong-type", f"The info is {shown(data['info'])}, not an object.", "/info")
-    seen, files = (
-        _Seen({}, {}, set(), set(), {}, {}),
-        _Files(document if data is document.data else replace(document, data=data)),
-    )
+    seen = _Seen({}, {}, set(), set(), {}, {})
+    files = _Files(document if data is document.data else replace(document, data=data))
     for section in _SECTIONS:
         if section in data or _needs(section, data):
             yield from _section_problems(section, data, seen, files)
@@ -230,7 +228,7 @@ class _Files:
         name, pointer_to_name = image["file_name"], f"{pointer}/file_name"
         path = name.replace("\\", "/")
         if "\\" in name or path.startswith("/") or ntpath.splitdrive(path)[0] or ".." in path.split("/"):
-            message = f"The file_name {shown(name)} is not a path below the folder of the images, with slashes."
+            message = f"The file_name {shown(name)} is not a path with slashes that stays in the folder of the images."
             yield Problem("odd-file-name", message, pointer_to_name)
         if name in self._names:
             message = f"The file_name {shown(name)} is that of an earlier image."
@@ -284,6 +282,9 @@ def _image_problems(image: dict[str, Any], pointer: str, seen: _Seen, files: _Fi
             yield Problem("bad-size", message, f"{pointer}/{name}")
         else:
             sides.append(side)
+            if isinstance(side, float):
+                # NumPy makes no array of such a size.
+                yield Problem("bad-size", f"The {name} is {side!r}; tools need an integer.", f"{pointer}/{name}")
     if "file_name" not in image:
         yield Problem("missing-file-name", "The image has no file_name.", pointer)
     elif not isinstance(image["file_name"], str) or not image["file_name"]:

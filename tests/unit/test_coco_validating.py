@@ -104,6 +104,7 @@ DEFECTS = [
     ("bad-size", "/images/0/width", (("images", 0, "width"), 0)),
     ("bad-size", "/images/0/height", (("images", 0, "height"), "30")),
     ("bad-size", "/images/0/height", (("images", 0, "height"), 30.5)),
+    ("bad-size", "/images/0/height", (("images", 0, "height"), 30.0)),
     ("bad-size", "/images/0/height", (("images", 0, "height"), HUGE)),
     ("missing-file-name", "/images/0", (("images", 0, "file_name"), GONE)),
     ("missing-file-name", "/images/0/file_name", (("images", 0, "file_name"), "")),
@@ -479,7 +480,7 @@ def test_masks_of_the_reference_have_no_findings(height, width, seed, crowd):
     assert found(document_of([annotation], width, height)) == []
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Of the reference itself, at widths such as 40.0.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Of the reference itself, with new versions of NumPy.
 @given(odd_documents())
 def test_what_has_no_findings_is_read_by_the_reference(document):
     if found(document):
