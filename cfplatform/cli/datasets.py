@@ -314,17 +314,26 @@ def _share(count: int, found: coco.Stats) -> str:
 
 @click.command()
 @click.argument("source", shell_complete=completing("dir"))
+@click.option(
+    "--images-from",
+    metavar="FOLDER",
+    shell_complete=completing("dir"),
+    help="Folder of the images (default: found beside the labels).",
+)
 @click.option("--errors-only", is_flag=True, help="Ignore warnings.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if there are warnings.")
 @usual("--limit", type=click.IntRange(0), default=3, help="Maximum number of findings to show per code.")
 @with_output
-def validate(output: Output, source: str, errors_only: bool, strict: bool, limit: int) -> int:
+def validate(output: Output, source: str, images_from: str | None, errors_only: bool, strict: bool, limit: int) -> int:
     """Validate COCO annotations.
 
     SOURCE is a folder of downloaded annotations, the folder of one batch, an unpacked export, or a file with one COCO
     document. Each finding has a code, such as "box-outside" or "dangling-category-id", and its location in the document
     as a JSON pointer; the documentation lists all codes. An error makes tools fail or train on wrong data, a warning
     is only unusual. It needs no key and no network, and changes nothing.
+
+    The sizes of local images are compared with the document, if Pillow is installed. Images are found where labelling
+    tools put them; --images-from names another folder, and then missing images are errors.
 
     On a terminal these are tables; into a pipe tab-separated lines of severity, code, file, JSON pointer and message;
     with --json one object per line. The exit code is 1 if there are errors.
@@ -333,12 +342,14 @@ def validate(output: Output, source: str, errors_only: bool, strict: bool, limit
     Examples:
       cfplatform validate labels
       cfplatform validate labels --errors-only --limit 20
+      cfplatform validate annotations --images-from train2017
       cfplatform validate labels | cut -f 2 | sort | uniq -c
       cfplatform validate labels --json | jq -r 'select(.code == "bad-mask").path'
     """
     # Lines on a terminal would run into the bar.
     moves = output.tables or not sys.stdout.isatty()
-    findings = coco.validate(source, progress=output.reporter(READ) if moves else None)
+    bar = output.reporter(READ) if moves else None
+    findings = coco.validate(source, images_from=images_from, progress=bar)
     groups = coco.FindingGroups(limit if output.tables else 0)
     for finding in findings:
         if errors_only and finding.severity != coco.ERROR:

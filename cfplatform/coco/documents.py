@@ -130,7 +130,7 @@ class Document:
         for ``instances_train2017.json``), beside the document or beside its folder. Backslashes separate folders too;
         of an absolute path or a URL only the last name counts.
         """
-        if self.asset is not None and len(records(self.data, "images")) == 1:
+        if self.asset is not None and self._has_one_image:
             return self.asset
         name = image.get("file_name")
         if self.item_id is not None and self.images_from is None:
@@ -144,6 +144,10 @@ class Document:
                 return Path(os.path.normpath(path))
         found = layouts.find_image(self._image_folders, name) if isinstance(name, str) and name else None
         return None if found is None else Path(found)
+
+    @functools.cached_property
+    def _has_one_image(self) -> bool:
+        return len(records(self.data, "images")) == 1
 
     @functools.cached_property
     def _image_folders(self) -> list[str]:
@@ -212,7 +216,7 @@ def _text(value: object) -> str | None:
 def finding_about(document: Document, problem: Problem) -> Finding:
     """Return the finding for a problem of a document."""
     own = problem.annotation_id
-    plain = len(own) <= _ID_LENGTH if isinstance(own, str) else number(own) is not None
+    plain = own is not None and (len(own) <= _ID_LENGTH if isinstance(own, str) else number(own) is not None)
     severity = CODES[problem.code].severity
     return document.finding(problem.code, severity, problem.message, problem.pointer, own if plain else None)
 

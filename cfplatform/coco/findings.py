@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
+
+from .values import Foreign, Key
 
 ERROR, WARNING = "error", "warning"
 #: Maximum characters of a string, and digits of a number, in a message.
@@ -30,7 +33,8 @@ CODES = {
     "missing-section": Meaning(
         ERROR, "There are no ``images``, no ``annotations``, or no ``categories`` although annotations use them."
     ),
-    "wrong-type": Meaning(ERROR, "A section is not a list, or an entry is not an object."),
+    "wrong-type": Meaning(ERROR, "A section is not a list, or an entry or ``info`` is not an object."),
+    "not-json": Meaning(ERROR, "A value of a stream is not valid JSON, or is nested too deeply."),
     "missing-id": Meaning(ERROR, "An entry has no ``id`` that is a number or a string."),
     "odd-id": Meaning(
         WARNING, "IDs of a section are strings or fractions, which some tools refuse; reported once for a section."
@@ -38,13 +42,25 @@ CODES = {
     "duplicate-image-id": Meaning(ERROR, "An image has the id of an earlier one."),
     "duplicate-annotation-id": Meaning(ERROR, "An annotation has the id of an earlier one."),
     "duplicate-category-id": Meaning(ERROR, "A category has the id of an earlier one."),
+    "duplicate-license-id": Meaning(ERROR, "A license has the id of an earlier one, which is used."),
     # Images
     "missing-size": Meaning(ERROR, "An image has no ``width`` or no ``height``."),
     "bad-size": Meaning(ERROR, "The width or height of an image is not a positive integer."),
     "missing-file-name": Meaning(ERROR, "An image has no ``file_name``."),
+    "odd-file-name": Meaning(WARNING, "The ``file_name`` has backslashes, is absolute, or leads out of the folder."),
+    "duplicate-file-name": Meaning(ERROR, "An image has the ``file_name`` of an earlier one; tools lose one of them."),
+    "missing-image": Meaning(
+        ERROR, "There is no file for an image, but for others of the document, or the folder of images was named."
+    ),
+    "size-mismatch": Meaning(ERROR, "The file of an image has another size; annotations are scaled to the file."),
     # Categories
     "missing-category-name": Meaning(ERROR, "A category has no ``name``."),
     "duplicate-category-name": Meaning(WARNING, "A category has the name of an earlier one."),
+    "category-spelling": Meaning(
+        WARNING, "Two names differ only by case, spaces or Unicode form; tools take them for two categories."
+    ),
+    "bad-keypoint-names": Meaning(ERROR, "The ``keypoints`` of a category are not a list of names."),
+    "bad-skeleton": Meaning(ERROR, "The ``skeleton`` is not a list of pairs of keypoints, which are counted from 1."),
     # Annotations
     "dangling-image-id": Meaning(ERROR, "There is no image with this ``image_id``, or the annotation has none."),
     "dangling-category-id": Meaning(
@@ -52,12 +68,15 @@ CODES = {
     ),
     "duplicate-annotation": Meaning(WARNING, "Image, category and box are those of an earlier annotation."),
     "no-shape": Meaning(WARNING, "An annotation has no box, segmentation, keypoints, caption or segments."),
+    "no-box": Meaning(ERROR, "There is a segmentation or keypoints, but no ``bbox``; detectors drop the annotation."),
+    "rotated-box": Meaning(WARNING, "The box has a ``rotation``; tools that do not know it draw the box upright."),
     "not-finite": Meaning(ERROR, "A number is NaN, infinite, or beyond 10 to the power of 15."),
     "bad-crowd": Meaning(WARNING, "``iscrowd`` is neither 0 nor 1."),
     "bad-caption": Meaning(WARNING, "The ``caption`` is empty or not a string."),
     # Boxes
     "bad-box": Meaning(ERROR, "The ``bbox`` is not a list of four numbers."),
     "empty-box": Meaning(ERROR, "The width or height of the box is zero or less."),
+    "tiny-box": Meaning(ERROR, "The width or height of the box is below a pixel; detectors drop the annotation."),
     "box-outside": Meaning(ERROR, "The box is outside of the image."),
     "box-over-edge": Meaning(WARNING, "The box extends more than a pixel beyond the image."),
     "box-mismatch": Meaning(WARNING, "The box and the segmentation have different positions or sizes."),
@@ -79,6 +98,8 @@ CODES = {
     # Areas
     "missing-area": Meaning(WARNING, "The ``area`` is missing, which COCO's evaluation needs."),
     "bad-area": Meaning(ERROR, "The ``area`` is not a number of zero or more."),
+    "zero-area": Meaning(ERROR, "The ``area`` is zero; detectors drop the annotation."),
+    "tiny-area": Meaning(WARNING, "The ``area`` is below a pixel."),
     "area-mismatch": Meaning(WARNING, "The ``area`` does not match the segmentation, or is larger than the box."),
     # Keypoints
     "bad-keypoints": Meaning(ERROR, "The ``keypoints`` are not a list of x, y and visibility in turn."),
@@ -87,12 +108,9 @@ CODES = {
     "keypoint-outside": Meaning(WARNING, "A labelled keypoint is more than a pixel outside of the image."),
     "num-keypoints": Meaning(WARNING, "``num_keypoints`` is not the number of keypoints whose visibility is above 0."),
     # Merging and splitting
-    "duplicate-license-id": Meaning(ERROR, "A license has the id of an earlier one, which is used."),
-    "not-json": Meaning(ERROR, "A value of a stream is not valid JSON, or is nested too deeply."),
     "batch-without-part": Meaning(ERROR, "A batch is in no part of a split; its items are left out."),
     "unknown-batch": Meaning(ERROR, "A part of a split names a batch that the source does not have."),
     "category-supercategory": Meaning(WARNING, "A name has two supercategories; they stay separate categories."),
-    "category-spelling": Meaning(WARNING, "Two names differ only by case or spaces; they stay separate categories."),
     "category-differs": Meaning(
         WARNING, "The keypoints, skeleton or ``isthing`` of a category differ; they stay separate categories."
     ),
@@ -162,12 +180,15 @@ class Problem(NamedTuple):
     annotation_id: Any = None
 
 
-def dangling(kind: str, owner: dict[str, Any], pointer: str = "", annotation_id: Any = None) -> Problem:
-    """Return the problem of an object whose image or category does not exist."""
+def dangling(
+    kind: str, owner: dict[str, Any], pointer: str = "", annotation_id: Any = None, similar: Key | None = None
+) -> Problem:
+    """Return the problem of an object whose image or category does not exist, but maybe one with a ``similar`` ID."""
     name = f"{kind}_id"
     if name not in owner:
         return Problem(f"dangling-{kind}-id", f"There is no {name}.", pointer, annotation_id)
-    message = f"There is no {kind} {shown(owner[name])}."
+    hint = "" if similar is None else f", only {shown(similar)}: text and numbers are different ids"
+    message = f"There is no {kind} {shown(owner[name])}{hint}."
     return Problem(f"dangling-{kind}-id", message, f"{pointer}/{name}", annotation_id)
 
 
@@ -181,7 +202,36 @@ def shown(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
         return str(value) if abs(value) < 10**_SHOWN else f"a number of more than {_SHOWN} digits"
+    if isinstance(value, Foreign):
+        return f"of the type {value.name}"
     return f"{value:.6g}" if isinstance(value, float) else type(value).__name__
+
+
+class Firsts:
+    """The first problem of each code, which says how many more there are: one entry can have a million.
+
+    Example:
+        >>> problems = Firsts(Problem("bad-polygon", f"Polygon {number} is odd.") for number in range(3))
+        >>> [each.message for each in problems]
+        ['Polygon 0 is odd; 2 more are like it.']
+    """
+
+    def __init__(self, problems: Iterable[Problem] = ()) -> None:
+        self._first: dict[str, Problem] = {}
+        self._counts: dict[str, int] = {}
+        for each in problems:
+            self.add(each)
+
+    def add(self, problem: Problem) -> None:
+        """Add a problem."""
+        self._first.setdefault(problem.code, problem)
+        self._counts[problem.code] = self._counts.get(problem.code, 0) + 1
+
+    def __iter__(self) -> Iterator[Problem]:
+        """Yield the problems."""
+        for code, first in self._first.items():
+            more = self._counts[code] - 1
+            yield first._replace(message=f"{first.message[:-1]}; {more:,} more are like it.") if more else first
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ntpath
 import os
@@ -87,7 +88,9 @@ def _listed(root: str, changed: int) -> frozenset[str]:
 def _relative_names(name: str) -> tuple[str, ...]:
     """Return the paths below a folder of images that the name of an image can mean."""
     if is_url(name):
-        return (unquote(posixpath.basename(urlsplit(name).path)),)
+        with contextlib.suppress(ValueError):
+            return (unquote(posixpath.basename(urlsplit(name).path)),)
+        return ()
     path = name.replace("\\", "/")
     # A path of the machine on which the document was written says only how the file is called.
     absolute = ntpath.splitdrive(path)[0] or path.startswith("/")

@@ -49,7 +49,7 @@ class Runs(NamedTuple):
         if not spans:
             return None
         rows = [start % height for start, _ in spans]
-        top, bottom = min(rows), max(row + length for row, (_, length) in zip(rows, spans, strict=True))
+        top, bottom = min(rows), max([row + length for row, (_, length) in zip(rows, spans, strict=True)])
         if bottom > height:
             # A run continues in the next column, so it touches the lower and the upper edge.
             top, bottom = 0, height

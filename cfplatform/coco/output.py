@@ -22,6 +22,7 @@ from .. import naming
 from ..destination import local, locks
 from ..exceptions import CFPlatformError, DownloadError, InvalidParameterError
 from .layouts import is_url
+from .values import as_json
 
 #: Bytes written and copied at a time.
 _STEP = 256 * 1024
@@ -29,7 +30,7 @@ _STEP = 256 * 1024
 _HIDDEN, _PART = ".cfplatform-", ".part"
 
 #: Compact JSON in ASCII, which is read the same in any encoding. NaN and infinity are refused: JSON has neither.
-_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=as_json).encode
 
 #: A relative path that stays in its folder: no ``..``, drive, backslash or control character.
 _CONTAINED = re.compile(r"(?!/|\.$)(?!(?:.*/)?\.\.(?:/|$))[^\\:\x00-\x1f\x7f]+")

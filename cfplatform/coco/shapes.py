@@ -8,8 +8,8 @@ from operator import mul, sub
 from typing import Any, NamedTuple
 
 from . import mask as masks
-from .findings import Problem, shown
-from .values import NUMBERS, are_finite, are_numbers, box, is_crowd, number
+from .findings import Firsts, Problem, shown
+from .values import NUMBERS, are_finite, are_numbers, is_crowd, number
 
 #: Pixels by which a shape may extend beyond the image, because tools round in different ways.
 EDGE = 1.0
@@ -43,22 +43,29 @@ class _Extent(NamedTuple):
         return self.least - slack <= area <= self.most + slack
 
 
-def shape_problems(annotation: dict[str, Any], image: Size | None, named: int | None) -> Iterator[Problem]:
+def shape_problems(
+    annotation: dict[str, Any], found: _Box | None, image: Size | None, named: int | None
+) -> Iterator[Problem]:
     """Yield the problems of the shapes of an annotation.
 
     Args:
         annotation: The annotation.
+        found: Its box, ``None`` if it is empty or not valid.
         image: The size of its image; without it, no shape is outside.
         named: How many keypoints its category names; ``None`` if it names none.
     """
     if "bbox" in annotation:
         yield from _box_problems(annotation["bbox"], image)
+        if "attributes" in annotation:
+            yield from _rotation_problems(annotation["attributes"])
+    elif annotation.get("segmentation") or annotation.get("keypoints"):
+        yield Problem("no-box", "The annotation has no bbox; detectors drop it.")
     extent = None
     if "segmentation" in annotation:
-        extent = yield from _segmentation_problems(annotation, annotation["segmentation"], image)
+        extent = yield from _segmentation_problems(annotation, found, annotation["segmentation"], image)
     if extent:
-        yield from _share_problems(box(annotation.get("bbox")), extent)
-    yield from _area_problems(annotation, extent)
+        yield from _share_problems(found, extent)
+    yield from _area_problems(annotation, found, extent)
     if "keypoints" in annotation:
         yield from _keypoint_problems(annotation, annotation["keypoints"], image, named)
 
@@ -70,9 +77,20 @@ def _box_problems(value: Any, image: Size | None) -> Iterator[Problem]:
         yield Problem("not-finite", "The box has a number that is not finite, or far too large.", "/bbox")
     elif value[2] <= 0 or value[3] <= 0:
         yield Problem("empty-box", f"The box is {shown(value[2])} wide and {shown(value[3])} high.", "/bbox")
+    elif value[2] < 1 or value[3] < 1:
+        size = f"{shown(value[2])} x {shown(value[3])}"
+        yield Problem("tiny-box", f"The box has {size} pixels; detectors drop boxes below a pixel.", "/bbox")
     elif image:
         x, y, width, height = value
         yield from _outside("box", (x, y, x + width, y + height), image, "/bbox")
+
+
+def _rotation_problems(attributes: Any) -> Iterator[Problem]:
+    rotation = number(attributes.get("rotation")) if isinstance(attributes, dict) else None
+    # Half a turn leaves the box where it is.
+    if rotation and rotation % 180:
+        message = f"The box is rotated by {shown(rotation)} degrees; tools that do not know that draw it upright."
+        yield Problem("rotated-box", message, "/attributes/rotation")
 
 
 def _share_problems(found: _Box | None, extent: _Extent) -> Iterator[Problem]:
@@ -112,14 +130,14 @@ def _outside(kind: str, corners: _Corners, image: Size, pointer: str) -> Iterato
 
 
 def _segmentation_problems(
-    annotation: dict[str, Any], value: Any, image: Size | None
+    annotation: dict[str, Any], found: _Box | None, value: Any, image: Size | None
 ) -> Generator[Problem, None, _Extent | None]:
     """Yield the problems of a segmentation, and return its extent if it has one."""
     if value is None or value == []:
-        yield from _empty_problems(annotation)
+        yield from _empty_problems(annotation, found)
         return None
     if isinstance(value, dict):
-        return (yield from _mask_problems(annotation, value, image))
+        return (yield from _mask_problems(found, value, image))
     if not isinstance(value, list):
         message = f"The segmentation is {shown(value)}, neither a list of polygons nor a mask."
         yield Problem("bad-segmentation", message, "/segmentation")
@@ -133,9 +151,9 @@ def _segmentation_problems(
     return (yield from _polygons_problems(value, image))
 
 
-def _empty_problems(annotation: dict[str, Any]) -> Iterator[Problem]:
+def _empty_problems(annotation: dict[str, Any], found: _Box | None) -> Iterator[Problem]:
     """Yield a problem if other members imply that there was a segmentation."""
-    area, found = number(annotation.get("area")) or 0, box(annotation.get("bbox"))
+    area = number(annotation.get("area")) or 0
     # An area larger than the box is reported as such.
     fits = found is not None and (_extent_of_box(found).allows(area) or area > found[2] * found[3])
     if is_crowd(annotation):
@@ -152,11 +170,12 @@ def _extent_of_box(found: _Box) -> _Extent:
 
 def _polygons_problems(polygons: list[Any], image: Size | None) -> Generator[Problem, None, _Extent | None]:
     areas, outline, all_corners, complete = [0.0], 0.0, [], True
+    problems = Firsts()
     for index, polygon in enumerate(polygons):
         pointer = f"/segmentation/{index}"
         broken = _broken(polygon, pointer)
         if broken:
-            yield broken
+            problems.add(broken)
             complete = False
             continue
         xs, ys = polygon[0::2], polygon[1::2]
@@ -164,12 +183,14 @@ def _polygons_problems(polygons: list[Any], image: Size | None) -> Generator[Pro
         area = abs(sum(map(mul, xs, next_ys)) - sum(map(mul, ys, next_xs))) / 2
         corners = min(xs), min(ys), max(xs), max(ys)
         if area < FLAT:
-            yield Problem("flat-polygon", "The polygon has no area.", pointer)
+            problems.add(Problem("flat-polygon", "The polygon has no area.", pointer))
         elif image:
-            yield from _outside("polygon", corners, image, pointer)
+            for problem in _outside("polygon", corners, image, pointer):
+                problems.add(problem)
         areas.append(area)
         all_corners.append(corners)
         outline += sum(map(math.hypot, map(sub, next_xs, xs), map(sub, next_ys, ys)))
+    yield from problems
     if not complete:
         return None
     # A polygon may be a hole in another one, or overlap it.
@@ -191,7 +212,7 @@ def _broken(polygon: Any, pointer: str) -> Problem | None:
 
 
 def _mask_problems(
-    annotation: dict[str, Any], value: dict[str, Any], image: Size | None
+    own: _Box | None, value: dict[str, Any], image: Size | None
 ) -> Generator[Problem, None, _Extent | None]:
     try:
         found = masks.runs(value)
@@ -206,13 +227,12 @@ def _mask_problems(
         yield Problem("empty-mask", "The mask has no pixels.", "/segmentation")
         return _Extent(0, 0, 0, (0, 0, 0, 0))
     # The outline is at least that of a square, longer if the mask is long; a ragged one has many runs.
-    area, own = found.area, box(annotation.get("bbox"))
+    area = found.area
     outline = max(4 * math.sqrt(area), _extent_of_box(own).outline if own else 0)
     return _Extent(area, area, outline + len(found.counts), corners)
 
 
-def _area_problems(annotation: dict[str, Any], extent: _Extent | None) -> Iterator[Problem]:
-    found = box(annotation.get("bbox"))
+def _area_problems(annotation: dict[str, Any], found: _Box | None, extent: _Extent | None) -> Iterator[Problem]:
     if "area" not in annotation:
         if extent or found:
             yield Problem("missing-area", "The annotation has no area.")
@@ -224,12 +244,16 @@ def _area_problems(annotation: dict[str, Any], extent: _Extent | None) -> Iterat
         yield Problem("not-finite", "The area is not finite, or far too large.", "/area")
     elif area < 0:
         yield Problem("bad-area", f"The area is {shown(area)}.", "/area")
+    elif not area and (extent or found):
+        yield Problem("zero-area", "The area is 0; detectors drop the annotation.", "/area")
     elif extent and not extent.allows(area):
         message = f"The area is {shown(area)}, that of the segmentation is {shown(float(extent.most))}."
         yield Problem("area-mismatch", message, "/area")
     elif extent is None and found and not _extent_of_box(found)._replace(least=0).allows(area):
         message = f"The area is {shown(area)}, that of the box is only {shown(float(found[2] * found[3]))}."
         yield Problem("area-mismatch", message, "/area")
+    elif area < 1 and (extent or found):
+        yield Problem("tiny-area", f"The area is {shown(area)}, less than a pixel.", "/area")
 
 
 def _keypoint_problems(

@@ -226,7 +226,7 @@ class StatsBuilder:
     def _new_name(self, category: dict[str, Any]) -> str | None:
         """Return a unique name for a new category; ``None`` if it has no name, so its annotations are in no class."""
         name, outer = category.get("name"), category.get("supercategory")
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not name:
             return None
         if name in self._stats.categories and outer and isinstance(outer, str):
             name = f"{name} ({outer})"

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import functools
+import ntpath
 from collections import deque
-from collections.abc import Generator, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..progress import Progress, reporter
-from .documents import Document, Source, finding_about, open_source, reported
-from .findings import Finding, Problem, dangling, shown
+from .documents import Document, PathLike, Source, finding_about, open_source, reported
+from .findings import Finding, Firsts, Problem, dangling, shown
 from .shapes import Size, shape_problems
-from .values import Key, box, key, number
+from .values import Key, are_numbers, box, key, number, plain, plain_object, size_of, spelling
 
-#: Members that make an annotation useful.
-_SHAPES = ("bbox", "segmentation", "keypoints", "caption", "segments_info")
-#: The code for a duplicate ID, by section.
-_ID_CODES = {
-    "images": "duplicate-image-id",
-    "categories": "duplicate-category-id",
-    "annotations": "duplicate-annotation-id",
+if TYPE_CHECKING:
+    from ..types import CocoDocument
+
+
+class _Section(NamedTuple):
+    """How to validate the entries of a section."""
+
+    #: The code for a duplicate ID.
+    duplicate: str
+    #: Members whose own checks report a value that cannot be written; of an object the members named there.
+    checked: dict[str, dict[str, Any]]
+
+
+#: The sections, in the order in which they are validated.
+_SECTIONS = {
+    "licenses": _Section("duplicate-license-id", {"id": {}}),
+    "images": _Section("duplicate-image-id", {"id": {}, "file_name": {}, "width": {}, "height": {}}),
+    "categories": _Section("duplicate-category-id", {"id": {}, "name": {}}),
+    "annotations": _Section(
+        "duplicate-annotation-id",
+        {
+            **dict.fromkeys(("id", "image_id", "category_id", "bbox", "keypoints", "area"), {}),
+            "segmentation": {"size": {}, "counts": {}},
+        },
+    ),
 }
 
 
@@ -31,17 +53,26 @@ class _Seen(NamedTuple):
     categories: dict[Key, int | None]
     #: Image, category and box of each annotation.
     boxes: set[tuple[Key, Key | None, Any]]
+    #: The names of categories, and the first one of each spelling.
+    names: set[str]
+    spellings: dict[str, str]
+    #: IDs by their text, of images and categories; made when they are needed.
+    texts: dict[str, dict[str, Key]]
 
 
-def validate(source: Source, *, progress: Progress = None) -> Generator[Finding]:
+def validate(source: Source, *, images_from: PathLike | None = None, progress: Progress = None) -> Generator[Finding]:
     """Validate labels, and yield what is wrong and where.
 
     Documents are read one at a time, and their findings come in order. A document without findings loads into the usual
-    tools. The documentation has a table of all codes.
+    tools with all its boxes and masks. The documentation has a table of all codes.
+
+    The size of each image that is here is compared with its document; only headers are read. This needs Pillow, and is
+    left out without it.
 
     Args:
         source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`. An unreadable file is
             a finding too.
+        images_from: The folder of the images, as there; then a missing one is a finding.
         progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter.
 
     Raises:
@@ -57,7 +88,7 @@ def validate(source: Source, *, progress: Progress = None) -> Generator[Finding]
         [('dangling-category-id', '/annotations/0/category_id')]
     """
     missed: deque[Finding] = deque()
-    return _findings(reported(open_source(source), reporter(progress), missed.append), missed)
+    return _findings(reported(open_source(source, images_from), reporter(progress), missed.append), missed)
 
 
 def _findings(documents: Generator[Document], missed: deque[Finding]) -> Generator[Finding]:
@@ -71,74 +102,172 @@ def _findings(documents: Generator[Document], missed: deque[Finding]) -> Generat
 def check(document: Document) -> Iterator[Finding]:
     """Validate one document; never raises, whatever it contains.
 
+    Arrays and numbers of NumPy are taken as lists and numbers, tuples as lists, and bytes as text.
+
     Example:
         >>> [finding.code for finding in check(Document({"images": []}))]
         ['missing-section']
     """
-    return (finding_about(document, problem) for problem in _problems(document.data))
+    return (finding_about(document, problem) for problem in _problems(document))
 
 
-def _problems(data: Any) -> Iterator[Problem]:
-    if not isinstance(data, dict):
-        yield Problem("wrong-type", f"The document is {shown(data)}, not an object.")
+def _problems(document: Document) -> Iterator[Problem]:
+    whole = plain(document.data, None, 1)
+    if not isinstance(whole, dict):
+        yield Problem("wrong-type", f"The document is {shown(whole)}, not an object.")
         return
-    for section in _ID_CODES:
-        yield from _section_problems(data, section)
-        yield from _id_problems(data, section)
-    seen = _Seen({}, {}, set())
-    for index, image in _entries(data, "images"):
-        yield from _image_problems(image, f"/images/{index}", seen)
-    yield from _category_problems(data, seen)
-    for index, annotation in _entries(data, "annotations"):
-        pointer, annotation_id = f"/annotations/{index}", annotation.get("id")
-        for problem in _annotation_problems(annotation, data, seen):
-            yield problem._replace(pointer=pointer + problem.pointer, annotation_id=annotation_id)
+    # plain() reads no further: the entries are as they were.
+    data: dict[str, Any] = whole
+    if not isinstance(data.get("info", {}), dict):
+        yield Problem("wrong-type", f"The info is {shown(data['info'])}, not an object.", "/info")
+    seen = _Seen({}, {}, set(), set(), {}, {})
+    files = _Files(document if data is document.data else replace(document, data=cast("CocoDocument", data)))
+    for section in _SECTIONS:
+        if section in data or _needs(section, data):
+            yield from _section_problems(section, data, seen, files)
 
 
-def _entries(data: dict[str, Any], section: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the objects of a section with their positions."""
-    found = data.get(section)
-    if isinstance(found, list):
-        yield from ((index, each) for index, each in enumerate(found) if isinstance(each, dict))
+def _section_problems(section: str, data: dict[str, Any], seen: _Seen, files: _Files) -> Iterator[Problem]:
+    entries = yield from _listed(data, section)
+    duplicate, checked = _SECTIONS[section]
+    ids = _Ids(section, duplicate)
+    for index, raw in enumerate(entries):
+        if not issubclass(type(raw), dict):
+            continue
+        pointer = f"/{section}/{index}"
+        troubles: dict[str, str] = {}
+        entry = plain_object(raw if type(raw) is dict else dict(dict.items(raw)), troubles, checked=checked)
+        if odd := ids.problem(entry, pointer):
+            yield odd
+        if section == "annotations":
+            for code, message, below, _ in _annotation_problems(entry, data, seen):
+                yield Problem(code, message, pointer + below, entry.get("id"))
+        elif section == "images":
+            yield from _image_problems(entry, pointer, seen, files)
+        elif section == "categories":
+            yield from _category_problems(entry, pointer, seen)
+        for code, what in troubles.items():
+            yield Problem(code, f"It cannot be written as JSON: a value is {what}.", pointer)
+    if section == "images":
+        yield from files.missing()
 
 
-def _section_problems(data: dict[str, Any], section: str) -> Iterator[Problem]:
+def _needs(section: str, data: dict[str, Any]) -> bool:
+    """Return whether a document needs a section that it does not have."""
+    return section in ("images", "annotations") or (
+        section == "categories" and _uses_categories(data.get("annotations"))
+    )
+
+
+def _listed(data: dict[str, Any], section: str) -> Generator[Problem, None, list[Any]]:
+    """Yield the problems of a section itself, and return its entries."""
     if section not in data:
-        if section != "categories" or any("category_id" in each for _, each in _entries(data, "annotations")):
-            yield Problem("missing-section", f"The document has no {section}.")
-        return
+        yield Problem("missing-section", f"The document has no {section}.")
+        return []
     found = data[section]
     if not isinstance(found, list):
         yield Problem("wrong-type", f"The {section} are {shown(found)}, not a list.", f"/{section}")
-        return
-    for index, each in enumerate(found):
-        if not isinstance(each, dict):
-            yield Problem("wrong-type", f"The entry is {shown(each)}, not an object.", f"/{section}/{index}")
+        return []
+    if not set(map(type, found)) <= {dict}:
+        yield from Firsts(
+            Problem("wrong-type", f"The entry is {shown(plain(each, None, 0))}, not an object.", f"/{section}/{index}")
+            for index, each in enumerate(found)
+            if not issubclass(type(each), dict)
+        )
+    return found
 
 
-def _id_problems(data: dict[str, Any], section: str) -> Iterator[Problem]:
-    ids: set[Key] = set()
-    odd_reported = False
-    for index, entry in _entries(data, section):
-        pointer, value = f"/{section}/{index}", entry.get("id")
-        about = value if section == "annotations" else None
+def _uses_categories(annotations: Any) -> bool:
+    """Return whether an annotation or a segment has a category."""
+    for raw in annotations if isinstance(annotations, list) else []:
+        annotation = plain(raw, {})
+        segments = annotation.get("segments_info") if isinstance(annotation, dict) else None
+        inner = segments if isinstance(segments, list) else []
+        if any(isinstance(each, dict) and "category_id" in each for each in (annotation, *inner)):
+            return True
+    return False
+
+
+class _Ids:
+    """The IDs of the entries of a section so far."""
+
+    def __init__(self, section: str, duplicate: str) -> None:
+        self._section, self._duplicate = section, duplicate
+        self._known: set[Key] = set()
+        self._odd_reported = False
+
+    def problem(self, entry: dict[str, Any], pointer: str) -> Problem | None:
+        """Return the problem of the ID of an entry, if there is one."""
+        value = entry.get("id")
+        about = value if self._section == "annotations" else None
         found = key(value)
         if found is None:
             # Panoptic annotations have none.
-            if "segments_info" not in entry:
-                message = f"The id is {shown(value)}." if "id" in entry else "There is no id."
-                yield Problem("missing-id", message, pointer, about)
-            continue
-        if found in ids:
+            if "segments_info" in entry:
+                return None
+            message = f"The id is {shown(value)}." if "id" in entry else "There is no id."
+            return Problem("missing-id", message, pointer, about)
+        if found in self._known:
             message = f"The id {shown(value)} is that of an earlier entry."
-            yield Problem(_ID_CODES[section], message, f"{pointer}/id", about)
-        elif not odd_reported and (isinstance(value, str) or (isinstance(value, float) and not value.is_integer())):
-            odd_reported = True
-            yield Problem("odd-id", f"The id is {shown(value)}, not an integer.", f"{pointer}/id", about)
-        ids.add(found)
+            return Problem(self._duplicate, message, f"{pointer}/id", about)
+        self._known.add(found)
+        if self._odd_reported or not (isinstance(value, str) or (isinstance(value, float) and not value.is_integer())):
+            return None
+        self._odd_reported = True
+        return Problem("odd-id", f"The id is {shown(value)}, not an integer.", f"{pointer}/id", about)
 
 
-def _image_problems(image: dict[str, Any], pointer: str, seen: _Seen) -> Iterator[Problem]:
+class _Files:
+    """The names and the local files of the images of a document."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._names: set[str] = set()
+        self._missing: list[tuple[str, str]] = []
+        self._some_found = document.images_from is not None
+
+    def problems(self, image: dict[str, Any], pointer: str) -> Iterator[Problem]:
+        """Yield the problems of a ``file_name`` and of the file."""
+        name, pointer_to_name = image["file_name"], f"{pointer}/file_name"
+        path = name.replace("\\", "/")
+        if "\\" in name or path.startswith("/") or ntpath.splitdrive(path)[0] or ".." in path.split("/"):
+            message = f"The file_name {shown(name)} is not a path with slashes that stays in the folder of the images."
+            yield Problem("odd-file-name", message, pointer_to_name)
+        if name in self._names:
+            message = f"The file_name {shown(name)} is that of an earlier image."
+            yield Problem("duplicate-file-name", message, pointer_to_name)
+        self._names.add(name)
+        file = self._document.image_path(image)
+        if file is None:
+            self._missing.append((pointer_to_name, name))
+            return
+        self._some_found = True
+        size, read = size_of(image), _size_reader()
+        sizes = read(file) if read is not None and size is not None else None
+        # Annotated as it is stored or upright by EXIF.
+        if sizes and size and size not in sizes:
+            ours, theirs = (f"{width} x {height}" for width, height in (size, sizes[1]))
+            message = f"The image is {theirs}, not {ours}; annotations are scaled to it."
+            yield Problem("size-mismatch", message, pointer)
+
+    def missing(self) -> Iterator[Problem]:
+        """Yield the problem of each image without a file, if others have theirs or the folder was named."""
+        if self._some_found:
+            for pointer, name in self._missing:
+                yield Problem("missing-image", f"There is no file {shown(name)}.", pointer)
+
+
+@functools.cache
+def _size_reader() -> Callable[[Path], tuple[tuple[int, int], tuple[int, int]] | None] | None:
+    try:
+        from .images import stored_size
+    except ImportError:
+        # Without Pillow sizes are not compared.
+        return None
+    return stored_size
+
+
+def _image_problems(image: dict[str, Any], pointer: str, seen: _Seen, files: _Files) -> Iterator[Problem]:
     sides = []
     for name in ("width", "height"):
         side = number(image.get(name))
@@ -149,43 +278,93 @@ def _image_problems(image: dict[str, Any], pointer: str, seen: _Seen) -> Iterato
             yield Problem("bad-size", message, f"{pointer}/{name}")
         else:
             sides.append(side)
+            if isinstance(side, float):
+                # NumPy makes no array of such a size.
+                yield Problem("bad-size", f"The {name} is {side!r}; tools need an integer.", f"{pointer}/{name}")
     if "file_name" not in image:
         yield Problem("missing-file-name", "The image has no file_name.", pointer)
     elif not isinstance(image["file_name"], str) or not image["file_name"]:
         yield Problem("missing-file-name", f"The file_name is {shown(image['file_name'])}.", f"{pointer}/file_name")
+    else:
+        yield from files.problems(image, pointer)
     found = key(image.get("id"))
     if found is not None:
         seen.images.setdefault(found, (sides[0], sides[1]) if len(sides) == 2 else None)
 
 
-def _category_problems(data: dict[str, Any], seen: _Seen) -> Iterator[Problem]:
-    names: set[str] = set()
-    for index, category in _entries(data, "categories"):
-        pointer, name = f"/categories/{index}", category.get("name")
-        if "name" not in category:
-            yield Problem("missing-category-name", "The category has no name.", pointer)
-        elif not isinstance(name, str) or not name:
-            yield Problem("missing-category-name", f"The name is {shown(name)}.", f"{pointer}/name")
-        elif name in names:
+def _category_problems(category: dict[str, Any], pointer: str, seen: _Seen) -> Iterator[Problem]:
+    name = category.get("name")
+    if "name" not in category:
+        yield Problem("missing-category-name", "The category has no name.", pointer)
+    elif not isinstance(name, str) or not name:
+        yield Problem("missing-category-name", f"The name is {shown(name)}.", f"{pointer}/name")
+    else:
+        similar = seen.spellings.setdefault(spelling(name), name)
+        if name in seen.names:
             message = f"The name {shown(name)} is that of an earlier category."
             yield Problem("duplicate-category-name", message, f"{pointer}/name")
+        elif similar != name:
+            message = f"The name {shown(name)} differs from {shown(similar)} only by case, spaces or Unicode form."
+            yield Problem("category-spelling", message, f"{pointer}/name")
+        seen.names.add(name)
+    keypoints, count = category.get("keypoints"), None
+    if isinstance(keypoints, list) and set(map(type, keypoints)) <= {str}:
+        count = len(keypoints)
+    elif "keypoints" in category:
+        message = f"The keypoints are {shown(keypoints)}, not a list of names."
+        yield Problem("bad-keypoint-names", message, f"{pointer}/keypoints")
+    if "skeleton" in category:
+        yield from _skeleton_problems(category["skeleton"], count, f"{pointer}/skeleton")
+    found = key(category.get("id"))
+    if found is not None:
+        seen.categories.setdefault(found, count)
+
+
+def _skeleton_problems(skeleton: Any, count: int | None, pointer: str) -> Iterator[Problem]:
+    """Yield the first problem of a skeleton over so many keypoints, ``None`` if their number is unknown."""
+    if not isinstance(skeleton, list):
+        yield Problem("bad-skeleton", f"The skeleton is {shown(skeleton)}, not a list of pairs.", pointer)
+        return
+    for index, pair in enumerate(skeleton):
+        if not are_numbers(pair) or len(pair) != 2:
+            message = "The edge is not a pair of numbers of keypoints."
+        elif any(each < 1 or each % 1 for each in pair):
+            message = f"The edge goes from {shown(pair[0])} to {shown(pair[1])}; keypoints are counted from 1."
+        elif count is not None and max(pair) > count:
+            message = f"The edge goes from {shown(pair[0])} to {shown(pair[1])}, but there are {count} keypoints."
         else:
-            names.add(name)
-        found, keypoints = key(category.get("id")), category.get("keypoints")
-        if found is not None:
-            seen.categories.setdefault(found, len(keypoints) if isinstance(keypoints, list) else None)
+            continue
+        yield Problem("bad-skeleton", message, f"{pointer}/{index}")
+        return
+
+
+def _similar(kind: str, owner: dict[str, Any], known: dict[Key, Any], seen: _Seen) -> Key | None:
+    """Return the ID that is the same as that of an owner, except that one is text and the other a number."""
+    value = key(owner.get(f"{kind}_id"))
+    if value is None:
+        return None
+    if kind not in seen.texts:
+        seen.texts[kind] = {_as_text(each): each for each in known}
+    found = seen.texts[kind].get(_as_text(value))
+    return None if isinstance(found, str) == isinstance(value, str) else found
+
+
+def _as_text(value: Key) -> str:
+    if isinstance(value, str):
+        return value.strip().lstrip("0") or "0"
+    return f"{value:.0f}" if value == value // 1 else str(value)
 
 
 def _annotation_problems(annotation: dict[str, Any], data: dict[str, Any], seen: _Seen) -> Iterator[Problem]:
     """Yield the problems of an annotation, with pointers below it."""
     image, category = key(annotation.get("image_id")), key(annotation.get("category_id"))
-    has_images, has_categories = (isinstance(data.get(section), list) for section in ("images", "categories"))
-    if has_images and image not in seen.images:
-        yield dangling("image", annotation)
+    has_categories = type(data.get("categories")) is list
+    if image not in seen.images and type(data.get("images")) is list:
+        yield dangling("image", annotation, similar=_similar("image", annotation, seen.images, seen))
     # If there are categories, tools look up that of every annotation, captions too.
     needs_category = has_categories and ("category_id" in annotation or "segments_info" not in annotation)
     if needs_category and category not in seen.categories:
-        yield dangling("category", annotation)
+        yield dangling("category", annotation, similar=_similar("category", annotation, seen.categories, seen))
     yield from _plain_problems(annotation)
     found = box(annotation.get("bbox"))
     if found and image is not None:
@@ -194,13 +373,15 @@ def _annotation_problems(annotation: dict[str, Any], data: dict[str, Any], seen:
             yield Problem("duplicate-annotation", "An earlier annotation has the same image, category and box.")
         seen.boxes.add(same)
     size = None if image is None else seen.images.get(image)
-    yield from shape_problems(annotation, size, None if category is None else seen.categories.get(category))
-    if has_categories and isinstance(annotation.get("segments_info"), list):
-        yield from _segment_problems(annotation["segments_info"], seen)
+    named = None if category is None else seen.categories.get(category)
+    yield from shape_problems(annotation, found, size, named)
+    if "segments_info" in annotation and has_categories and isinstance(annotation["segments_info"], list):
+        yield from Firsts(_segment_problems(annotation["segments_info"], seen))
 
 
 def _plain_problems(annotation: dict[str, Any]) -> Iterator[Problem]:
-    if not any(annotation.get(name) for name in _SHAPES):
+    get = annotation.get
+    if not (get("bbox") or get("segmentation") or get("keypoints") or get("caption") or get("segments_info")):
         yield Problem("no-shape", "The annotation has no box, segmentation, keypoints or caption.")
     crowd = annotation.get("iscrowd", 0)
     if not isinstance(crowd, (int, float)) or crowd not in (0, 1):
@@ -219,4 +400,4 @@ def _segment_problems(segments: list[Any], seen: _Seen) -> Iterator[Problem]:
         if not isinstance(segment, dict):
             yield Problem("wrong-type", f"The segment is {shown(segment)}, not an object.", pointer)
         elif key(segment.get("category_id")) not in seen.categories:
-            yield dangling("category", segment, pointer)
+            yield dangling("category", segment, pointer, similar=_similar("category", segment, seen.categories, seen))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 #: A larger number is not a coordinate, size or area.
@@ -16,6 +17,147 @@ NUMBERS = {int, float}
 
 #: An ID in a form that can be compared.
 Key = int | float | str
+
+#: Levels of lists and objects below an entry that are read; none of the format has more than four.
+LEVELS = 100
+#: Python writes no longer number.
+_LONGEST = 10**4300
+_TEXT = {str, bool, type(None)}
+_NOTHING: Mapping[str, Any] = {}
+#: How a value of a subclass becomes one of its base: with methods of the base, since others can do anything.
+_EXACT: dict[type, Callable[[Any], Any]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+    list: lambda value: list.__getitem__(value, slice(None)),
+    tuple: lambda value: [*tuple.__iter__(value)],
+    dict: lambda value: dict(dict.items(value)),
+}
+
+
+class Foreign:
+    """A value that JSON does not have, of which only the type is known: any other use of it may fail."""
+
+    def __init__(self, value: object) -> None:
+        self.name = type(value).__name__
+
+
+def as_json(value: Any) -> Any:
+    """Return the list or number for a value of NumPy, and the text for bytes, which pycocotools uses for counts.
+
+    Raises:
+        TypeError: If it is another type that JSON does not have.
+
+    Example:
+        >>> from array import array
+        >>> as_json(array("d", [1.5])), as_json(b"03k00dS1")
+        ([1.5], '03k00dS1')
+    """
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if hasattr(type(value), "tolist"):
+        return value.tolist()
+    raise TypeError(f"it has a value of the type {type(value).__name__}, which JSON does not have")
+
+
+def plain(value: Any, troubles: dict[str, str] | None, levels: int = LEVELS) -> Any:
+    """Return a value as JSON has it: tuples, arrays and subclasses become lists, numbers, texts and objects.
+
+    It is the value itself if nothing of it is another.
+
+    Args:
+        value: Any value; nothing of it is called except ``tolist`` of an array.
+        troubles: Gets what cannot be written as JSON: the code of the finding, and what the value is. ``None`` if
+            others check the value.
+        levels: How many more levels to read.
+    """
+    kind = type(value)
+    if kind in _TEXT:
+        return value
+    if kind in NUMBERS:
+        if troubles is not None:
+            _check_number(value, troubles)
+        return value
+    if kind is dict:
+        return plain_object(value, troubles, levels)
+    if kind is not list:
+        return _of_subclass(value, troubles, levels)
+    kinds = set(map(type, value))
+    if kinds <= _TEXT or (kinds <= NUMBERS and (troubles is None or are_finite(value))):
+        return value
+    if not levels:
+        return _too_deep(value, troubles)
+    return [plain(each, troubles, levels - 1) for each in value]
+
+
+def plain_object(
+    value: dict[Any, Any],
+    troubles: dict[str, str] | None,
+    levels: int = LEVELS,
+    checked: Mapping[str, Mapping[str, Any]] = _NOTHING,
+) -> dict[Any, Any]:
+    """Do the same for an object; others check the members named ``checked``, of objects the members named there."""
+    if not levels:
+        _too_deep(value, troubles)
+        return value
+    made = value
+    for name, each in value.items():
+        if type(name) is not str:
+            return _with_odd_names(value, troubles, levels)
+        kind = type(each)
+        if kind in _TEXT or (kind is int and -_SMALL < each < _SMALL):
+            continue
+        if name not in checked:
+            own = plain(each, troubles, levels - 1)
+        elif kind is dict:
+            own = plain_object(each, troubles, levels - 1, checked[name])
+        else:
+            own = plain(each, None, levels - 1)
+        if own is not each:
+            made = {**value} if made is value else made
+            made[name] = own
+    return made
+
+
+def _with_odd_names(value: dict[Any, Any], troubles: dict[str, str] | None, levels: int) -> dict[Any, Any]:
+    made = {}
+    for name, each in value.items():
+        own = plain(name, troubles, 0)
+        if type(own) in _TEXT or type(own) in NUMBERS:
+            made[own] = plain(each, troubles, levels - 1)
+        else:
+            _note(troubles, "not-json", "a member whose name is not text")
+    return made
+
+
+def _too_deep(value: Any, troubles: dict[str, str] | None) -> Any:
+    _note(troubles, "not-json", f"nested in more than {LEVELS} levels")
+    return value
+
+
+def _note(troubles: dict[str, str] | None, code: str, what: str) -> None:
+    if troubles is not None:
+        troubles.setdefault(code, what)
+
+
+def _check_number(value: float, troubles: dict[str, str]) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        troubles.setdefault("not-finite", repr(value))
+    elif not -_LONGEST < value < _LONGEST:
+        troubles.setdefault("not-json", "a number of more than 4,300 digits")
+
+
+def _of_subclass(value: Any, troubles: dict[str, str] | None, levels: int) -> Any:
+    for base, exact in _EXACT.items():
+        if issubclass(type(value), base):
+            return plain(exact(value), troubles, levels)
+    try:
+        made = as_json(value)
+    except Exception:
+        _note(troubles, "not-json", f"of the type {type(value).__name__}")
+        return Foreign(value)
+    # An odd tolist() may return such a value again.
+    return plain(made, troubles, levels - 1) if levels else Foreign(value)
 
 
 def records(data: Any, section: str) -> list[dict[str, Any]]:
@@ -60,7 +202,10 @@ def are_numbers(value: Any) -> bool:
 def are_finite(values: list[Any]) -> bool:
     """Return whether numbers are finite and not implausibly large."""
     try:
-        return all(map(math.isfinite, values)) and (not values or max(map(abs, values)) <= LARGEST)
+        # Usually the sum is enough, which is not finite either if a number is not.
+        if sum(map(abs, values)) <= LARGEST:
+            return True
+        return all(map(math.isfinite, values)) and max(map(abs, values)) <= LARGEST
     except OverflowError:
         return False
 
@@ -84,3 +229,15 @@ def size_of(image: dict[str, Any]) -> tuple[int, int] | None:
     if width is None or height is None or min(width, height) <= 0 or width % 1 or height % 1:
         return None
     return int(width), int(height)
+
+
+def spelling(name: str) -> str:
+    """Return a name in a form that is equal for names that differ only by case, spaces or Unicode form (NFC, NFD).
+
+    Example:
+        >>> spelling("Cafe\u0301  table") == spelling("caf\u00e9 Table")
+        True
+    """
+    if name.isascii():
+        return " ".join(name.split()).lower()
+    return unicodedata.normalize("NFC", " ".join(unicodedata.normalize("NFC", name).split()).casefold())

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 
 import pytest
+from hypothesis import given
 
 from cfplatform import InvalidParameterError, InvalidResponseError
-from cfplatform.coco import Document
+from cfplatform.coco import Document, check
+from tests.unit.odd_documents import odd_documents
 
 sv = pytest.importorskip("supervision", reason="needs supervision: python -m tests.adapters installs it")
 
@@ -62,3 +66,17 @@ def test_items_with_an_image_are_in_the_dataset(folder):
     with pytest.raises(InvalidParameterError, match="1 of 20 images have no file"):
         to_dataset(folder)
     assert len(to_dataset(folder, classes=["star"], masks=True, skip_missing=True)) == 19
+
+
+@given(odd_documents())
+def test_what_validates_without_findings_is_read_with_all_its_boxes(document):
+    if any(check(Document(document))):
+        return
+    # supervision reads boxes only, not captions or panoptic annotations.
+    boxes = [each for each in document["annotations"] if "bbox" in each]
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "c.json")
+        with open(path, "w") as file:
+            json.dump({**document, "annotations": boxes}, file)
+        dataset = sv.DetectionDataset.from_coco(folder, path)
+    assert sum(map(len, dataset.annotations.values())) == len(boxes)

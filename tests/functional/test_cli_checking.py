@@ -8,6 +8,7 @@ import re
 import warnings
 
 import pytest
+from PIL import Image
 
 from cfplatform.cli import cli
 from cfplatform.coco import stats, validate
@@ -194,6 +195,19 @@ def test_lines_on_a_terminal_do_not_run_into_a_bar(odd):
     assert code == 0
     first, last = screen.splitlines()
     assert (json.loads(first)["code"], last) == ("area-mismatch", "1 warning.")
+
+
+def test_validate_compares_the_images_of_a_folder(run, good, tmp_path):
+    for name, size in (("a.png", (40, 30)), ("b.png", (80, 60))):
+        Image.new("RGB", size).save(tmp_path / name)
+    found, out, _ = run("validate", good, "--images-from", tmp_path)
+    (row,) = (line.split("\t") for line in out.splitlines())
+    assert (found, row[:2], row[3]) == (1, ["error", "size-mismatch"], "/images/1")
+    assert row[4] == "The image is 80 x 60, not 40 x 30; annotations are scaled to it."
+    (tmp_path / "b.png").unlink()
+    assert "missing-image" in run("validate", good, "--images-from", tmp_path)[1]
+    found, _, err = run("validate", good, "--images-from", tmp_path / "none")
+    assert (found, "--images-from" in err) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["stats", "validate"])

@@ -22,7 +22,7 @@ EVERYTHING = {
     "licenses": [{"id": 1, "name": "none"}],
     "images": [
         {"id": 1, "file_name": "a.png", "width": 40, "height": 30},
-        {"id": 2.0, "file_name": "b.png", "width": 40.0, "height": 30},
+        {"id": 2.0, "file_name": "b.png", "width": 40, "height": 30},
     ],
     "categories": [
         {"id": 1, "name": "person", "supercategory": "", "keypoints": ["nose", "tail"], "skeleton": [[1, 2]]},
