@@ -244,7 +244,8 @@ class Entry(NamedTuple):
 def _item_of(path: Path, data: dict[str, Any]) -> str | None:
     """Return the work item of a file by its ``info``: downloads and exports write the asset URL into it."""
     info = data.get("info")
-    return path.stem if isinstance(info, dict) and isinstance(info.get("asset_url"), str) else None
+    is_item = isinstance(info, dict) and isinstance(info.get("asset_url"), str)
+    return os.path.splitext(os.path.basename(path))[0] if is_item else None
 
 
 def read(

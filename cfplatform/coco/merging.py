@@ -436,6 +436,11 @@ class Merger:
         """Add the annotations of a document; return their size in bytes."""
         targets, categories = numbers.targets, numbers.tables["categories"]
         chosen: _Chosen = {}
+        members: tuple[str, ...] = ()
+        found, has_more, has_segments = references(members), False, False
+        last: DatasetFile | None = None
+        entries: dict[int, dict[str, Any]] = {}
+        number = 0
         for index, annotation in enumerate(annotations):
             try:
                 target = targets[annotation.get("image_id")]
@@ -450,13 +455,18 @@ class Merger:
             except (KeyError, TypeError, AttributeError):
                 self._refuse(document, annotation, index, targets)
                 continue
-            entries = chosen.setdefault(dataset, {})
-            made["id"] = dataset.annotations.count + len(entries) + 1
-            found = references(tuple(made))
-            if found.has_more:
+            # Most annotations have the dataset and the members of the one before.
+            if dataset is not last:
+                last, entries = dataset, chosen.setdefault(dataset, {})
+                number = dataset.annotations.count + len(entries)
+            made["id"] = number = number + 1
+            if (own_members := tuple(made)) != members:
+                members, found = own_members, references(own_members)
+                has_more, has_segments = found.has_more, "segments_info" in made
+            if has_more:
                 own = annotation.get("id")
                 numbers.follow(made, found, found.others, dataset, f"/annotations/{index}", own)
-            if isinstance(made.get("segments_info"), list):
+            if has_segments and isinstance(made.get("segments_info"), list):
                 made["segments_info"] = self._segments(document, annotation, index, numbers, dataset)
                 self._set_mask(document, made, numbers, dataset)
             entries[index] = made
