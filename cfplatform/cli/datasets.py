@@ -135,7 +135,7 @@ def split(
       cfplatform split labels datasets --part train=0.8 --part val=0.2
       cfplatform split labels datasets --part train=0.8 --part val=0.2 --by batch
       cfplatform split labels datasets --batch train="Day" --batch val="Night"
-      cfplatform split labels datasets --part train=0.8 --part val=0.2 --images copy
+      cfplatform split labels datasets --part train=.8 --part val=.2 --images copy
     """
     summary = coco.split(
         source,
