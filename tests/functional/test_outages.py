@@ -279,11 +279,11 @@ def test_a_pause_that_is_longer_than_the_patience_ends_the_run_at_once(make_sand
 
 
 def test_who_asks_too_often_is_slowed_down_and_loses_nothing(make_sandbox, tmp_path):
-    sandbox = make_sandbox(items=60)
-    sandbox.rate_limit(40, retry_after=0.2)
+    sandbox = make_sandbox(items=30)
+    sandbox.rate_limit(15, retry_after=0.2)
     with sandbox.client(max_workers=32, retries=1) as client:
         summary = client.download_project(destination=tmp_path / "labels")
-    assert (summary.successful, summary.failed) == (60, 0)
+    assert (summary.successful, summary.failed) == (30, 0)
     assert sum(each.status == 429 for each in sandbox.requests) > 1
 
 
