@@ -479,7 +479,21 @@ def test_a_file_that_is_no_journal_stays_as_it_is(client, sandbox, files, journa
     assert sandbox.requests == []
 
 
-@pytest.mark.parametrize("line", [b"{", b"[]", b"5", b'{"item": "x"}', b'{"key": []}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"[]",
+        b"5",
+        b'{"item": "x"}',
+        b'{"key": []}',
+        b'{"key": "a", "item": "x"}',
+        b'{"key": "a", "item": 5, "batch_id": 1}',
+        b'{"key": "a", "is_uploaded": true}',
+        b'{"key": "a", "file": 5}',
+        b'{"key": "a", "file": {"path": "assets/x"}}',
+    ],
+)
 def test_a_damaged_line_is_named(client, sandbox, files, journal, line):
     list(client.create_work_items(files[:1], journal=journal))
     content = journal.read_bytes() + line + b"\n"
