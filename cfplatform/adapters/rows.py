@@ -161,4 +161,6 @@ def as_json(value: Any) -> str | None:
     try:
         return _encode(value) if value else None
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidParameterError(f"An annotation has a value that is not JSON: {error}", parameter="source") from None
+        raise InvalidParameterError(
+            f"An annotation has a value that is not JSON: {error}", parameter="source"
+        ) from None

@@ -128,7 +128,8 @@ class Document:
         is what ``asset_path`` names, or the file with the ``file_name`` in ``images_from``, or else beside the document
         or in one of the folders that labelling tools use: ``images``, ``data``, ``assets`` and the part (``train2017``
         for ``instances_train2017.json``), beside the document or beside its folder. Backslashes separate folders too;
-        of an absolute path or a URL only the last name counts.
+        of an absolute path or a URL only the last name counts. A file outside of these folders is one only if its name
+        is that of an image or a video.
         """
         if self.asset is not None and self._has_one_image:
             return self.asset
@@ -140,8 +141,9 @@ class Document:
             own = _text(image.get("asset_path"))
             # The asset of several images, such as a video, is none of them.
             is_image = own and isinstance(name, str) and _suffix(own) == _suffix(name)
-            if own and is_image and os.path.isfile(path := os.path.join(self.path.parent, own)):
-                return Path(os.path.normpath(path))
+            path = os.path.normpath(os.path.join(self.path.parent, own or ""))
+            if is_image and layouts.may_be_image(str(self.path.parent), path) and os.path.isfile(path):
+                return Path(path)
         found = layouts.find_image(self._image_folders, name) if isinstance(name, str) and name else None
         return None if found is None else Path(found)
 
