@@ -161,5 +161,5 @@ def _check(known: dict[str, Any]) -> None:
     """Raise an error about a missing or a wrong member if no run can have written these."""
     if "file" in known or known.get("is_uploaded"):
         UploadedFile(**known["file"])
-    if "item" in known:
-        len(known["item"]), known["batch_id"]
+    if "item" in known and not (isinstance(known["item"], str) and "batch_id" in known):
+        raise ValueError
