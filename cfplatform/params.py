@@ -329,6 +329,10 @@ def metadata(value: object) -> dict[str, Any]:
 
 def _first_problem(value: object, levels: int) -> str | None:
     """Return why a value cannot be written as JSON exactly, or ``None``."""
+    if isinstance(value, str):
+        # Such as the name of a file that is not UTF-8: many servers accept it, and then fail over each listing.
+        is_odd = any("\ud800" <= character <= "\udfff" for character in value)
+        return f"{shown(value)} holds lone surrogates" if is_odd else None
     if not isinstance(value, (dict, list, tuple)):
         return None
     if levels == 0:
@@ -337,7 +341,7 @@ def _first_problem(value: object, levels: int) -> str | None:
         wrong = [key for key in value if not isinstance(key, str)]
         if wrong:
             return f"the key {shown(wrong[0])} is not a string"
-    inner = value.values() if isinstance(value, dict) else value
+    inner = [*value, *value.values()] if isinstance(value, dict) else value
     return next((problem for part in inner if (problem := _first_problem(part, levels - 1)) is not None), None)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..coco.documents import Document, PathLike, Source, open_source
 from ..coco.values import are_finite, are_numbers, by_id, key, number, records
+from ..exceptions import InvalidParameterError
 
 #: The columns in their order, with their kind: "text", "class" (a text that repeats), "integer", "number", "flag" or
 #: "json" (a text). Any of them may be empty.
@@ -157,4 +158,9 @@ def text(value: Any) -> str | None:
 
 def as_json(value: Any) -> str | None:
     """Return a value as JSON in ASCII; ``None`` if it is empty."""
-    return _encode(value) if value else None
+    try:
+        return _encode(value) if value else None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidParameterError(
+            f"An annotation has a value that is not JSON: {error}", parameter="source"
+        ) from None

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..coco.documents import Document, PathLike, Source
+from ..coco.documents import Document, PathLike, Source, with_plain_values
 from ..coco.placing import Point, Size
 from ..coco.samples import samples_of
 from ..exceptions import ConfigurationError
@@ -62,8 +62,7 @@ def to_detections(
         >>> detections.mask.shape[1:], len(detections) == len(detections.class_id)
         ((240, 320), True)
     """
-    if not isinstance(document, Document):
-        document = Document(document)
+    document = with_plain_values(document)
     size = image_size or labels.image_size(document)
     found = labels.labels_of(document, labels.checked_classes(classes), masks=masks, size=size)
     pixels: Any = None

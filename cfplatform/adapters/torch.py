@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..coco.documents import Document, PathLike, Source
+from ..coco.documents import Document, PathLike, Source, with_plain_values
 from ..coco.samples import samples_of
 from ..exceptions import CFPlatformError, ConfigurationError, InvalidParameterError
 from ..resources import WorkItem
@@ -223,8 +223,7 @@ def detection_target(
         >>> len(target["boxes"]) == len(target["labels"]) == len(target["masks"])
         True
     """
-    if not isinstance(document, Document):
-        document = Document(document)
+    document = with_plain_values(document)
     size = image_size or labels.image_size(document)
     found = labels.labels_of(document, classes, masks=masks, size=size)
     target = {

@@ -800,7 +800,11 @@ def _webhook_keys(platform: Platform) -> Seen:
 @_check("rate limits", "Responses have no headers about a rate limit.")
 def _rate_limits(platform: Platform) -> Seen:
     names = {name.lower() for response in platform.responses for name in response.headers}
-    found = sorted(name for name in names if re.fullmatch(r"[a-z-]*rate-?limit[a-z-]*|retry-after", name))
+    # Any other name could hold that of a customer.
+    parts = r"(x-)?rate-?limit(-(limit|remaining|reset|reset-after|used|policy|resource|scope|bucket))?"
+    usual = {name for name in names if re.fullmatch(rf"{parts}|retry-after", name)}
+    others = {"an unusual name" for name in names - usual if re.search("rate-?limit", name)}
+    found = [*sorted(usual), *others]
     return _verdict(not found, f"{listed(found)} in {counted(len(platform.responses), 'responses')}")
 
 

@@ -211,7 +211,7 @@ def create(
     batch = batch_id if batch_name is None else batch_name
     with opened(output, connection, max_workers=max_workers, patience=patience) as client:
         first, *others = asset_url
-        if others or os.path.exists(first):
+        if others or _is_file(first):
             assets = [found for given in asset_url for found in _assets(given)]
             if not assets:
                 raise click.UsageError(f"There are no files in {', '.join(map(repr, asset_url))}.")
@@ -228,6 +228,12 @@ def create(
             batch = client.create_batch(batch, exist_ok=True).id
         show(output, client.create_work_item(first, asset_type=asset_type, batch_id=batch, metadata=metadata))
         return 0
+
+
+def _is_file(given: str) -> bool:
+    """Return whether an asset is a local file; one that is misspelt must not become a work item as a storage path."""
+    is_remote = "://" in given or given.startswith("assets/")
+    return os.path.exists(given) or (not is_remote and os.path.splitext(given)[1] != "")
 
 
 def _assets(given: str) -> Sequence[str | UploadedFile]:

@@ -23,7 +23,7 @@ from ..progress import ProgressReporter
 from ..resources import WorkItem
 from . import layouts
 from .findings import CODES, ERROR, Finding, Problem
-from .values import Key, by_id, key, number, records
+from .values import Key, by_id, key, number, plain, records
 
 if TYPE_CHECKING:
     from ..types import CocoDocument
@@ -128,7 +128,8 @@ class Document:
         is what ``asset_path`` names, or the file with the ``file_name`` in ``images_from``, or else beside the document
         or in one of the folders that labelling tools use: ``images``, ``data``, ``assets`` and the part (``train2017``
         for ``instances_train2017.json``), beside the document or beside its folder. Backslashes separate folders too;
-        of an absolute path or a URL only the last name counts.
+        of an absolute path or a URL only the last name counts. A file outside of these folders is one only if its name
+        is that of an image or a video.
         """
         if self.asset is not None and self._has_one_image:
             return self.asset
@@ -140,8 +141,9 @@ class Document:
             own = _text(image.get("asset_path"))
             # The asset of several images, such as a video, is none of them.
             is_image = own and isinstance(name, str) and _suffix(own) == _suffix(name)
-            if own and is_image and os.path.isfile(path := os.path.join(self.path.parent, own)):
-                return Path(os.path.normpath(path))
+            path = os.path.normpath(os.path.join(self.path.parent, own or ""))
+            if is_image and layouts.may_be_image(str(self.path.parent), path) and os.path.isfile(path):
+                return Path(path)
         found = layouts.find_image(self._image_folders, name) if isinstance(name, str) and name else None
         return None if found is None else Path(found)
 
@@ -216,9 +218,9 @@ def _text(value: object) -> str | None:
 def finding_about(document: Document, problem: Problem) -> Finding:
     """Return the finding for a problem of a document."""
     own = problem.annotation_id
-    plain = own is not None and (len(own) <= _ID_LENGTH if isinstance(own, str) else number(own) is not None)
+    is_short = own is not None and (len(own) <= _ID_LENGTH if isinstance(own, str) else number(own) is not None)
     severity = CODES[problem.code].severity
-    return document.finding(problem.code, severity, problem.message, problem.pointer, own if plain else None)
+    return document.finding(problem.code, severity, problem.message, problem.pointer, own if is_short else None)
 
 
 class Entry(NamedTuple):
@@ -442,19 +444,32 @@ class Stream:
     def documents(self, on_error: OnError | None) -> Generator[Document]:
         """Yield the documents in the order of the iterable."""
         for each in self._source:
-            if isinstance(each, Document):
-                yield each if self._images_from is None else replace(each, images_from=self._images_from)
-            elif isinstance(each, dict):
-                yield Document(each, images_from=self._images_from)
-            elif isinstance(each, tuple) and len(each) == 2 and isinstance(each[1], dict):
-                item, data = each
-                batch = None if item.batch_id is None else str(item.batch_id)
-                yield Document(data, item.id, batch, images_from=self._images_from)
-            else:
-                raise InvalidParameterError(
-                    f"source must yield documents, or pairs of a work item and a document, not {type(each).__name__}.",
-                    parameter="source",
-                )
+            found = with_plain_values(_streamed(each))
+            yield found if self._images_from is None else replace(found, images_from=self._images_from)
+
+
+def _streamed(each: Any) -> Document:
+    if isinstance(each, Document):
+        return each
+    if isinstance(each, dict):
+        return Document(each)
+    kinds = type(each).__name__
+    if isinstance(each, tuple):
+        if len(each) == 2 and isinstance(each[0], WorkItem) and isinstance(each[1], dict):
+            item, data = each
+            return Document(data, item.id, None if item.batch_id is None else str(item.batch_id))
+        kinds = f"({', '.join(type(part).__name__ for part in each[:3])})"
+    raise InvalidParameterError(
+        f"source must yield documents, or pairs of a work item and a document, not {kinds}.", parameter="source"
+    )
+
+
+def with_plain_values(document: Document | Mapping[str, Any]) -> Document:
+    """Return a document with lists and numbers in place of those of NumPy, if it has no value that JSON lacks."""
+    found = document if isinstance(document, Document) else Document(document)
+    troubles: dict[str, str] = {}
+    data = plain(found.data, troubles)
+    return found if data is found.data or "not-json" in troubles else replace(found, data=data)
 
 
 #: A source that was opened.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import mimetypes
 import ntpath
 import os
 import posixpath
@@ -22,6 +23,8 @@ _IMAGE_FOLDERS = ("images", "data", ASSETS_FOLDER)
 _MASK_FOLDERS = ("panoptic", "masks")
 #: Seconds after which a later change of a folder has another time, on any file system.
 _SETTLED = 5
+#: Images that mimetypes does not know everywhere.
+_MORE_SUFFIXES = (".avif", ".dng", ".exr", ".heic", ".heif", ".jfif", ".jp2", ".tga", ".webp")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -97,8 +100,24 @@ def _relative_names(name: str) -> tuple[str, ...]:
     return (name, posixpath.basename(path)) if absolute else (name,) if path == name else (name, path)
 
 
+def may_be_image(folder: str, path: str) -> bool:
+    """Return whether a file can be an image of a document whose images are in a folder.
+
+    Documents may be of strangers: none of them must get a file such as ``../../.ssh/id_rsa`` copied into a dataset.
+    """
+    if path.startswith(os.path.join(folder, "")) or os.path.basename(os.path.dirname(path)) == ASSETS_FOLDER:
+        return True
+    kind = mimetypes.guess_type(path, strict=False)[0] or ""
+    if kind.startswith(("image/", "video/")) or path.lower().endswith(_MORE_SUFFIXES):
+        return True
+    # Either may be relative.
+    return os.path.abspath(path).startswith(os.path.join(os.path.abspath(folder), ""))
+
+
 def find_image(folders: list[str], name: str) -> str | None:
     """Return the path of an image by the ``file_name`` of a document, or ``None`` if there is no such file.
+
+    Outside of the folders only a file with the name of an image is one.
 
     The folder in which it is found moves to the front of ``folders``, since others are there too.
 
@@ -109,7 +128,7 @@ def find_image(folders: list[str], name: str) -> str | None:
     for position, folder in enumerate(folders):
         for relative in _relative_names(name):
             path = os.path.normpath(os.path.join(folder, relative))
-            if relative and os.path.isfile(path):
+            if relative and may_be_image(folder, path) and os.path.isfile(path):
                 folders.insert(0, folders.pop(position))
                 return path
     return None

@@ -362,7 +362,9 @@ def _annotation_problems(annotation: dict[str, Any], data: dict[str, Any], seen:
     if image not in seen.images and type(data.get("images")) is list:
         yield dangling("image", annotation, similar=_similar("image", annotation, seen.images, seen))
     # If there are categories, tools look up that of every annotation, captions too.
-    needs_category = has_categories and ("category_id" in annotation or "segments_info" not in annotation)
+    # Merging gives null to those without the member.
+    is_panoptic = "segments_info" in annotation and annotation.get("category_id") is None
+    needs_category = has_categories and not is_panoptic
     if needs_category and category not in seen.categories:
         yield dangling("category", annotation, similar=_similar("category", annotation, seen.categories, seen))
     yield from _plain_problems(annotation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -87,7 +88,8 @@ def plain(value: Any, troubles: dict[str, str] | None, levels: int = LEVELS) -> 
         return value
     if not levels:
         return _too_deep(value, troubles)
-    return [plain(each, troubles, levels - 1) for each in value]
+    made = [plain(each, troubles, levels - 1) for each in value]
+    return made if any(map(operator.is_not, made, value)) else value
 
 
 def plain_object(

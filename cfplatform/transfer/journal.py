@@ -20,6 +20,7 @@ from typing_extensions import Self
 from ..destination import local, locks
 from ..exceptions import InvalidParameterError, shown
 from ..http import Interrupted
+from ..resources.results import UploadedFile
 
 _HEADER = b'{"journal": "cfplatform work items", "version": 1}\n'
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
@@ -143,7 +144,9 @@ class Journal:
             if number > 1:
                 try:
                     entry = json.loads(line)
-                    self._known.setdefault(entry.pop("key"), {}).update(entry)
+                    known = self._known.setdefault(entry.pop("key"), {})
+                    known.update(entry)
+                    _check(known)
                 except (ValueError, LookupError, TypeError, AttributeError):
                     entry = None
                 if entry is None:
@@ -152,3 +155,11 @@ class Journal:
 
     def _wrong(self, words: str) -> InvalidParameterError:
         return InvalidParameterError(f"{self._name} {words}", parameter="journal")
+
+
+def _check(known: dict[str, Any]) -> None:
+    """Raise an error about a missing or a wrong member if no run can have written these."""
+    if "file" in known or known.get("is_uploaded"):
+        UploadedFile(**known["file"])
+    if "item" in known and not (isinstance(known["item"], str) and "batch_id" in known):
+        raise ValueError

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-from ..coco.documents import Document
+from ..coco.documents import Document, with_plain_values
 from ..coco.images import open_image
 from ..coco.placing import Size, frame
 from ..coco.values import by_id, key, records, size_of
@@ -90,7 +90,7 @@ def draw(
         >>> viz.draw(item.load(), item.download_asset("labels")).size
         (320, 240)
     """
-    of = document if isinstance(document, Document) else Document(document)
+    of = with_plain_values(document)
     document = of.data
     if not isinstance(document, dict):
         raise InvalidParameterError(

@@ -319,3 +319,11 @@ def test_memory_does_not_grow_with_the_source(tmp_path):
     )
     # In KiB: the JSON of the second source alone has 50 MB.
     assert int(done.stdout) < 25_000
+
+
+def test_a_value_that_is_not_json_is_a_typed_error(tmp_path):
+    source = [{"images": [{"id": 1}], "annotations": [{"id": 1, "image_id": 1, "score": 1j}]}]
+    with pytest.raises(InvalidParameterError, match="a value that is not JSON: Object of type complex"):
+        to_dataframe(source)
+    with pytest.raises(InvalidParameterError, match="a value that is not JSON: Object of type complex"):
+        write_parquet(source, tmp_path / "labels.parquet")

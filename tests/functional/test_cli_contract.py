@@ -256,6 +256,11 @@ def limited(exchange):
     exchange.answer_headers["x-ratelimit-remaining"] = "7"
 
 
+def limited_by_name(exchange):
+    yield
+    exchange.answer_headers["x-ratelimit-acme-corporation"] = "7"
+
+
 def no_date(exchange):
     yield
     exchange.answer_headers.pop("date", None)
@@ -358,6 +363,7 @@ DIFFERENCES = {
     head_refused: {"HEAD": ("different", "status 403")},
     no_key_set: {"webhook keys": ("different", "there is no key set")},
     limited: {"rate limits": ("different", "x-ratelimit-remaining in 27 responses")},
+    limited_by_name: {"rate limits": ("different", "an unusual name in 27 responses")},
     no_date: {"clock": ("different", "missing, or not a date")},
     asset_in_document: {"asset_url": ("different", "path")},
     broken_document: {

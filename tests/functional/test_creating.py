@@ -479,7 +479,21 @@ def test_a_file_that_is_no_journal_stays_as_it_is(client, sandbox, files, journa
     assert sandbox.requests == []
 
 
-@pytest.mark.parametrize("line", [b"{", b"[]", b"5", b'{"item": "x"}', b'{"key": []}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"[]",
+        b"5",
+        b'{"item": "x"}',
+        b'{"key": []}',
+        b'{"key": "a", "item": "x"}',
+        b'{"key": "a", "item": 5, "batch_id": 1}',
+        b'{"key": "a", "is_uploaded": true}',
+        b'{"key": "a", "file": 5}',
+        b'{"key": "a", "file": {"path": "assets/x"}}',
+    ],
+)
 def test_a_damaged_line_is_named(client, sandbox, files, journal, line):
     list(client.create_work_items(files[:1], journal=journal))
     content = journal.read_bytes() + line + b"\n"
@@ -687,3 +701,14 @@ def test_stopped_by_ctrl_c_and_resumed(make_sandbox, tmp_path):
     with sandbox.client() as client:
         assert len(items_of(client, "Spring")) == 40
     assert len([request for request in sent(sandbox, "PUT", "uploads") if request.status == 200]) == 40
+
+
+def test_a_command_with_a_misspelt_file_creates_nothing(sandbox, tmp_path):
+    for name in ("misspelt.png", "images/misspelt.JPG"):
+        done = run("work-items", "create", name, sandbox=sandbox, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"'{name}' cannot be read: No such file or directory." in done.stderr
+    assert sent(sandbox, "POST", "work_items") == []
+    # A path of the storage need not be a file here.
+    for path in ("assets/abc.png", "abc"):
+        assert run("work-items", "create", path, sandbox=sandbox, cwd=tmp_path).returncode == 0

@@ -869,3 +869,18 @@ def test_a_stream_is_read_as_findings_are_asked_for():
 def test_arguments_are_checked_at_the_call(arguments):
     with pytest.raises(InvalidParameterError):
         validate(**arguments)
+
+
+def test_a_merged_panoptic_dataset_is_valid(tmp_path):
+    segments = [{"id": 3, "category_id": 1, "bbox": [0, 0, 3, 3], "area": 9, "iscrowd": 0}]
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 64, "height": 48}],
+        "categories": [{"id": 1, "name": "car"}],
+        "annotations": [{"image_id": 1, "file_name": "a_mask.png", "segments_info": segments}],
+    }
+    assert list(validate([document])) == []
+    merged = merge([document], tmp_path / "dataset.json")
+    assert json.loads(merged.output.read_text())["annotations"][0]["category_id"] is None
+    assert list(validate(merged.output)) == []
+    document["annotations"][0]["category_id"] = 7
+    assert [finding.code for finding in validate([document])] == ["dangling-category-id"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +118,23 @@ def test_frames_of_a_video_stay_together(tmp_path):
         each[own] += 100
     again = coco.split([data], tmp_path / "again", {"a": 0.5, "b": 0.5})
     assert [part.images for part in again.parts.values()] == [len(images) for images in parts]
+
+
+@pytest.mark.parametrize("secret", ["id_rsa", ".env", "credentials", "config.json", "notes.txt"])
+@pytest.mark.parametrize("member", ["file_name", "asset_path"])
+def test_a_document_gets_no_file_from_outside_that_is_no_image(tmp_path, secret, member):
+    labels = tmp_path / "labels" / "batch"
+    labels.mkdir(parents=True)
+    (tmp_path / secret).write_text("a secret")
+    (tmp_path / "street.webp").write_bytes(b"RIFF")
+    suffix = Path(secret).suffix
+    for name in (f"../../{secret}", str(tmp_path / secret)):
+        image = {"id": 1, "file_name": f"other{suffix}", member: name}
+        (labels / "a.json").write_text(json.dumps({"images": [image], "annotations": []}))
+        coco.merge(tmp_path / "labels", tmp_path / "made" / "dataset.json", images="copy")
+        assert [path.name for path in (tmp_path / "made").rglob("*") if path.is_file()] == ["dataset.json"]
+    # An image may be elsewhere, as those of a merged dataset are.
+    image = {"id": 1, "file_name": "../../street.webp"}
+    (labels / "a.json").write_text(json.dumps({"images": [image], "annotations": []}))
+    coco.merge(tmp_path / "labels", tmp_path / "made" / "dataset.json", images="copy")
+    assert (tmp_path / "made" / "images" / "street.webp").read_bytes() == b"RIFF"

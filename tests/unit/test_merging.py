@@ -827,3 +827,41 @@ def test_memory_does_not_grow_with_the_number_of_documents(tmp_path, count):
     assert (tmp_path / "merged.json").stat().st_size > 200 * count
     # The cache of SQLite, which remembers the names, has 2 MB.
     assert many - few < 3
+
+
+def test_values_of_numpy_are_those_of_json_everywhere(tmp_path):
+    np = pytest.importorskip("numpy")
+    outline = [1.0, 2.0, 11.0, 2.0, 11.0, 14.0, 1.0, 14.0]
+    annotation = {
+        "id": np.int64(7),
+        "image_id": np.int64(5),
+        "category_id": np.int64(3),
+        "bbox": np.array([1.0, 2.0, 10.0, 12.0]),
+        "area": np.float32(120),
+        "iscrowd": np.int8(0),
+        "segmentation": [np.array(outline)],
+    }
+    data = {
+        "images": [{"id": np.int64(5), "file_name": "a.png", "width": np.int32(64), "height": np.int64(48)}],
+        "categories": [{"id": np.int64(3), "name": "car"}],
+        "annotations": [annotation],
+    }
+    assert list(coco.validate([data])) == []
+    merged = coco.merge([data], tmp_path / "dataset.json")
+    assert (merged.problem_count, merged.annotations) == (0, 1)
+    written = json.loads(merged.output.read_text())["annotations"][0]
+    assert (written["image_id"], written["bbox"], written["segmentation"]) == (1, [1, 2, 10, 12], [outline])
+    for source in ([data], [coco.Document(data)]):
+        assert coco.stats(source).categories["car"].mean_side == pytest.approx(120**0.5)
+        assert sum(part.annotations for part in coco.split(source, tmp_path, {"a": 0.5, "b": 0.5}).parts.values()) == 1
+    (document,) = coco.read([data])
+    assert document.data["annotations"][0]["bbox"] == [1, 2, 10, 12]
+    assert isinstance(annotation["bbox"], np.ndarray)
+    # One without such values is read as it is, and so is one with a value that JSON does not have.
+    for same in (json.loads(merged.output.read_text()), {"images": [{"id": 1, "taken": 1j}]}):
+        assert next(coco.read([same])).data is same
+
+
+def test_a_pair_of_something_else_is_refused(tmp_path):
+    with pytest.raises(InvalidParameterError, match=r"pairs of a work item and a document, not \(str, dict\)\."):
+        coco.merge([("item", {"images": []})], tmp_path / "dataset.json")

@@ -185,6 +185,8 @@ def test_two_long_lists_are_combined_in_every_way():
         ({"metadata": {}}, "metadata is empty"),
         ({"metadata": {1: "a"}}, "the key 1 is not a string"),
         ({"metadata": {"a": {1, 2}}}, "metadata cannot be sent as JSON"),
+        ({"metadata": {"a": ["b\udcff.png"]}}, r"JSON: 'b\\udcff\.png' holds lone surrogates"),
+        ({"metadata": {"\ud800": 1}}, "holds lone surrogates"),
         ({"created_at_from": datetime(2026, 7, 11)}, "created_at_from.* has no time zone"),
         ({"created_at_to": "2026-07-11T11:52:37"}, "created_at_to.* has no time zone"),
         ({"created_at_to": date(2026, 7, 11)}, "not date"),

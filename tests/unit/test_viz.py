@@ -406,3 +406,17 @@ def test_without_pillow_the_extra_is_named():
     script = "import sys; sys.modules['PIL'] = None; import cfplatform.viz"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "pip install 'cfplatform[viz]'" in done.stderr.splitlines()[-1]
+
+
+def test_values_of_numpy_are_drawn():
+    np = pytest.importorskip("numpy")
+    listed = {
+        "images": [{"id": 1, "width": 320, "height": 240}],
+        "categories": [{"id": 1, "name": "car"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [40.0, 50.0, 100.0, 80.0]}],
+    }
+    arrays = json.loads(json.dumps(listed))
+    arrays["images"][0]["id"] = np.int64(1)
+    arrays["annotations"][0].update(image_id=np.int64(1), bbox=np.array([40.0, 50.0, 100.0, 80.0]))
+    blank = Image.new("RGB", (320, 240))
+    assert viz.draw(arrays, blank).tobytes() == viz.draw(listed, blank).tobytes() != blank.tobytes()
