@@ -191,7 +191,9 @@ class Document:
         annotations: dict[Key | None, list[dict[str, Any]]] = {}
         for each in records(self.data, "annotations"):
             annotations.setdefault(key(each.get("image_id")), []).append(each)
-        shared: dict[str, Any] = {name: self.data[name] for name in ("licenses", "categories") if name in self.data}
+        shared: dict[str, Any] = {
+            name: value for name, value in self.data.items() if name in ("licenses", "categories")
+        }
         info: Any = self.data.get("info")
         head: dict[str, Any] = info if isinstance(info, dict) else {}
         by_own = by_id(images)

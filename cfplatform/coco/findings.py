@@ -52,6 +52,9 @@ CODES = {
     "missing-image": Meaning(
         ERROR, "There is no file for an image, but for others of the document, or the folder of images was named."
     ),
+    "bad-image": Meaning(
+        ERROR, "The file of an image is empty, broken in its header, too large, or in a format that is not opened."
+    ),
     "size-mismatch": Meaning(ERROR, "The file of an image has another size; annotations are scaled to the file."),
     # Categories
     "missing-category-name": Meaning(ERROR, "A category has no ``name``."),

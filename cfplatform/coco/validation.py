@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import mimetypes
 import ntpath
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -243,7 +244,10 @@ class _Files:
             return
         self._some_found = True
         size, read = size_of(image), _size_reader()
-        sizes = read(file) if read is not None and size is not None else None
+        sizes = None if read is None else read(file)
+        # What is not named like an image may be a video.
+        if read is not None and sizes is None and (mimetypes.guess_type(file.name)[0] or "").startswith("image/"):
+            yield Problem("bad-image", f"The file {shown(file.name)} cannot be opened as an image.", pointer_to_name)
         # Annotated as it is stored or upright by EXIF.
         if sizes and size and size not in sizes:
             ours, theirs = (f"{width} x {height}" for width, height in (size, sizes[1]))

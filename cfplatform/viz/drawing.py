@@ -123,7 +123,7 @@ def draw(
     return canvas
 
 
-def _image(document: dict[str, Any], image_id: Any) -> dict[str, Any]:
+def _image(document: Mapping[str, Any], image_id: Any) -> dict[str, Any]:
     images = records(document, "images")
     if image_id is None:
         return images[0] if images else {}
@@ -160,7 +160,7 @@ def _fitted(size: Size, longest: int) -> Size:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _annotations(document: dict[str, Any], image: dict[str, Any], *, everything: bool) -> list[dict[str, Any]]:
+def _annotations(document: Mapping[str, Any], image: dict[str, Any], *, everything: bool) -> list[dict[str, Any]]:
     """Return the annotations of an image; those without ``image_id`` belong to the first."""
     found = records(document, "annotations")
     if "id" not in image:

@@ -304,7 +304,7 @@ def test_a_defect_of_an_image_id_is_reported_with_its_consequences():
 
 
 #: Codes that are about files; their tests are further down.
-OF_FILES = {"unreadable", "missing-image", "size-mismatch"}
+OF_FILES = {"unreadable", "missing-image", "bad-image", "size-mismatch"}
 #: Codes that only merging and splitting report; their tests are beside those of merging and splitting.
 OF_MERGING = {
     "batch-without-part",
@@ -539,10 +539,13 @@ def test_an_image_may_be_annotated_as_it_is_stored_or_turned_upright(tmp_path, s
 @pytest.mark.parametrize(
     "content", [b"", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"\x89PNG\r\n\x1a\n\0\0"]
 )
-def test_a_file_that_is_not_an_image_has_no_size(tmp_path, content):
-    (tmp_path / "a.png").write_bytes(content)
-    put(tmp_path / "c.json", of_images("a.png"))
-    assert list(validate(tmp_path / "c.json")) == []
+def test_a_file_that_cannot_be_opened_is_reported_if_its_name_is_that_of_an_image(tmp_path, content):
+    for name in ("a.png", "b.mp4"):
+        (tmp_path / name).write_bytes(content)
+    put(tmp_path / "c.json", of_images("a.png", "b.mp4"))
+    assert [(each.code, each.message, each.pointer) for each in validate(tmp_path / "c.json")] == [
+        ("bad-image", "The file 'a.png' cannot be opened as an image.", "/images/0/file_name")
+    ]
 
 
 def test_the_size_of_a_huge_image_is_read_without_decoding_it(tmp_path):
