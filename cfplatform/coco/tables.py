@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .documents import Document, finding_about
@@ -52,7 +52,7 @@ class Table:
     _one: str
     _members: tuple[str, str]
     #: Members that define what a reference to the entry means: entries in which they differ are different.
-    _meaning: tuple[str, ...] = ()
+    meaning: tuple[str, ...] = ()
 
     def __init__(self, log: FindingLog) -> None:
         self.entries: list[dict[str, Any]] = []
@@ -108,23 +108,28 @@ class Table:
             identity = self._identity(entry)
             same = self._known.setdefault(identity, [])
             for known in same:
-                if all(_agree(known.get(member), entry.get(member)) for member in self._meaning):
+                if all(agree(known.get(member), entry.get(member)) for member in self.meaning):
                     self._complete(document, known, entry, pointer)
                     return int(known["id"])
             made: dict[str, Any] = copied(entry)
         except UnwritableError as error:
             message = f"The {self._one} cannot be written as JSON: {error}."
             raise _RefusedError(error.code, message, pointer) from None
-        made["id"] = len(self.entries) + 1
+        made = self._place(identity, made)
         if same:
-            members = ", ".join(self._meaning)
+            members = ", ".join(self.meaning)
             message = f"The {self._one} {shown(identity[0])} has different {members} than before; they stay separate."
             self._log.warning(document, f"{self._one}-differs", str(made["id"]), message, pointer)
         else:
             self._compare(document, identity, pointer)
         same.append(made)
+        return int(made["id"])
+
+    def _place(self, identity: tuple[str, ...], made: dict[str, Any]) -> dict[str, Any]:
+        """Put a new entry among the others, with its number as ID; return it."""
+        made["id"] = len(self.entries) + 1
         self.entries.append(made)
-        return len(self.entries)
+        return made
 
     def _identity(self, entry: dict[str, Any]) -> tuple[str, ...]:
         first, second = (entry.get(member) or "" for member in self._members)
@@ -140,7 +145,7 @@ class Table:
             if member == "id" or known.get(member) == value:
                 continue
             below = f"{pointer}/{_escaped(member)}"
-            if member not in known or (known[member] is None and member in self._meaning):
+            if member not in known or (known[member] is None and member in self.meaning):
                 try:
                     known[member] = copied(value)
                 except UnwritableError as error:
@@ -169,11 +174,26 @@ class Categories(Table):
     """
 
     _section, _one, _members = "categories", "category", ("name", "supercategory")
-    _meaning = ("keypoints", "skeleton", "isthing")
+    meaning = ("keypoints", "skeleton", "isthing")
 
     def __init__(self, log: FindingLog) -> None:
         super().__init__(log)
         self._spelled: dict[str, tuple[str, str]] = {}
+        self._reserved: dict[str, dict[str, Any]] = {}
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Give the first numbers to the first categories with these names, in this order."""
+        self.entries += [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+        self._reserved = {unicodedata.normalize("NFC", each["name"]): each for each in self.entries}
+
+    def _place(self, identity: tuple[str, ...], made: dict[str, Any]) -> dict[str, Any]:
+        # That of an unnamed one has three parts.
+        reserved = self._reserved.pop(identity[0], None) if len(identity) == 2 else None
+        if reserved is None:
+            return super()._place(identity, made)
+        made["id"] = reserved["id"]
+        reserved.update(made)
+        return reserved
 
     def _compare(self, document: Document, identity: tuple[str, ...], pointer: str) -> None:
         """Warn if a new category is almost the same as a known one."""
@@ -222,7 +242,8 @@ class Agreement:
         return dropped + [name for name in members if name not in self._kept and name not in dropped]
 
 
-def _agree(known: Any, value: Any) -> bool:
+def agree(known: Any, value: Any) -> bool:
+    """Return whether a member that defines the meaning of an entry is the same, as far as both have it."""
     return known is None or value is None or known == value
 
 
