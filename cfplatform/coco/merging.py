@@ -550,7 +550,9 @@ class Merger:
                 if section == "images":
                     self._follow(originals, entries, numbers, dataset)
                 text = ",".join(map(encode, entries.values()))
-            target.add(text, len(entries))
+            # A document has one line, also if it is merged piece by piece.
+            before = numbers.starts[dataset][section == "annotations"]
+            target.add(text, len(entries), continues=target.count > before)
             size += len(text)
         return size
 

@@ -33,6 +33,8 @@ _REFERENCES = {
 }
 #: An entry whose image or category does not exist is refused; of other references only the reference is left out.
 _NEEDED = {"image_id", "category_id"}
+#: Members that refer to categories beside the category of the entry itself.
+CATEGORY_REFERENCES = {name for name, section in _REFERENCES.items() if section == "categories"} - _NEEDED
 #: Sections that a document may refer to without having them: the IDs only say what belongs together.
 FREE = {"videos", "tracks", "instances"}
 #: Members that end like references, but refer to nothing in the document.

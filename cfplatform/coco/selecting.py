@@ -13,10 +13,10 @@ from ..exceptions import InvalidParameterError
 from .documents import Document, OnError, PathLike, Source, Stream, open_source
 from .entries import Entries
 from .findings import shown
-from .references import is_list_of_entries, references
+from .references import CATEGORY_REFERENCES, is_list_of_entries, references
 from .statistics import kinds as kinds_of
-from .tables import Categories, agree
-from .values import Key, are_finite, are_numbers, each_record, is_crowd, key, number, records
+from .tables import Categories
+from .values import Key, are_numbers, each_record, is_crowd, key, number, records
 
 #: Returns whether to keep an annotation, given its image and its document.
 Where = Callable[[dict[str, Any], dict[str, Any], Document], object]
@@ -66,7 +66,7 @@ class Selection(Stream):
         drop: Collection[str],
         rename: Mapping[str, str],
         batches: Collection[str] | None,
-        kinds: Collection[str] | None,
+        kinds: frozenset[str] | None,
         min_side: float | None,
         crowds: bool,
         empty_images: bool,
@@ -79,8 +79,15 @@ class Selection(Stream):
         self._only = None if only is None else {_same(name): number for number, name in enumerate(only)}
         self._drop = set(map(_same, drop))
         self._rename = {_same(name): new for name, new in rename.items()}
-        self._batches, self._kinds, self._min_side = batches, kinds, min_side
-        self._crowds, self._empty_images, self._where = crowds, empty_images, where
+        self._batches, self._crowds, self._empty_images, self._where = batches, crowds, empty_images, where
+        #: The reasons to leave out an annotation, whatever its image and class, except for ``where``.
+        self._tests: list[tuple[str, Callable[[dict[str, Any]], bool]]] = []
+        if not crowds:
+            self._tests.append(("crowd", is_crowd))
+        if kinds is not None:
+            self._tests.append(("kind", lambda annotation: kinds.isdisjoint(kinds_of(annotation))))
+        if min_side is not None:
+            self._tests.append(("side", lambda annotation: _is_below(annotation.get("bbox"), min_side)))
         self._asked = {
             "only": [*(only or ())],
             "drop": [*drop],
@@ -91,7 +98,7 @@ class Selection(Stream):
         self.order = tuple({_same(name): name for name in names}.values())
         # Documents that nothing is left of are not counted before they are read.
         self.total = self.source.total if batches is None and empty_images else None
-        self._tests_annotations = kinds is not None or min_side is not None or not crowds or where is not None
+        self._is_tested = bool(self._tests) or where is not None
         self._begin()
 
     def _begin(self) -> None:
@@ -241,16 +248,14 @@ class Selection(Stream):
             known = self._targets[new] = {"name": name, "supercategory": entry.get("supercategory"), "": entry["name"]}
             if known["supercategory"] is None:
                 del known["supercategory"]
-        for member in Categories.meaning:
-            if not agree(known.get(member), entry.get(member)):
+        for member, value in Categories.meaning(entry).items():
+            if known.setdefault(member, value) != value:
                 raise InvalidParameterError(
                     f"rename makes {shown(known[''])} and {shown(entry['name'])} one class, but they differ in "
                     f"{member!r}, so their annotations mean different things.",
                     parameter="rename",
                     hint="Give them different names, or leave one of them out.",
                 )
-            if entry.get(member) is not None:
-                known[member] = entry[member]
         return {member: value for member, value in known.items() if member}
 
     # --- Annotations -----------------------------------------------------------------------------------------
@@ -259,21 +264,9 @@ class Selection(Stream):
         self, document: Document, annotations: list[Any] | Entries, classes: _Classes, gone: set[Key | None]
     ) -> list[Any] | Entries:
         """Return the annotations that are kept."""
-        if not (gone or classes.gone or classes.joined or self._only is not None or self._tests_annotations):
+        if not (gone or classes.gone or classes.joined or self._only is not None or self._is_tested):
             return annotations
-        # Later images without annotations leave nothing out here.
-        others, images = frozenset(gone), {} if self._where is None else _images(document)
-
-        def kept(annotation: Any) -> Any:
-            """Return an annotation as it is kept, and count what is left out."""
-            if not isinstance(annotation, dict):
-                return annotation
-            reason = self._reason(annotation, document, classes, others, images)
-            made = self._changed(annotation, classes) if reason is None else None
-            if made is None:
-                self.removed.annotations[reason or "class"] += 1
-            return made
-
+        kept = self._keeper(document, classes, frozenset(gone))
         if isinstance(annotations, list):
             return [made for made in map(kept, annotations) if made is not None]
         # Whether each is kept, once it was asked: the file is read several times, but each counts once.
@@ -290,49 +283,60 @@ class Selection(Stream):
 
         return annotations.picked(pick)
 
+    def _keeper(
+        self, document: Document, classes: _Classes, others: Collection[Key | None]
+    ) -> Callable[[Any], dict[str, Any] | None]:
+        """Return a function that returns an annotation as it is kept, and counts it if it is left out."""
+        images = {} if self._where is None else _images(document)
+        needs_class, has_classes = self._only is not None, bool(document.data.get("categories"))
+        is_tested, is_changed = self._is_tested, bool(classes.gone or classes.joined or not self._crowds)
+
+        def reason(annotation: dict[str, Any]) -> str | None:
+            if others and key(annotation.get("image_id")) in others:
+                return "batch"
+            category = key(annotation.get("category_id"))
+            if category in classes.gone:
+                return "class"
+            if needs_class and (category is None or not has_classes) and _has_no_class(annotation):
+                return "class"
+            return self._failed(annotation, images, document) if is_tested else None
+
+        def kept(annotation: Any) -> Any:
+            if not isinstance(annotation, dict):
+                return annotation
+            why, made = reason(annotation), annotation
+            if why is None and is_changed:
+                made = self._changed(annotation, classes)
+                why = "class" if made is None else None
+            if why is None:
+                return made
+            self.removed.annotations[why] += 1
+            return None
+
+        return kept
+
+    def _failed(
+        self, annotation: dict[str, Any], images: dict[Key | None, dict[str, Any]], document: Document
+    ) -> str | None:
+        """Return the reason to leave out an annotation, whatever its image and class."""
+        for reason, leaves_out in self._tests:
+            if leaves_out(annotation):
+                return reason
+        image = None if self._where is None else images.get(key(annotation.get("image_id")))
+        return "where" if self._where and image is not None and not self._where(annotation, image, document) else None
+
     def _changed(self, annotation: Any, classes: _Classes) -> Any:
         """Return an annotation with the segments that are kept, and with the IDs of categories that became one."""
         if not isinstance(annotation, dict):
             return annotation
-        is_changed = bool(classes.gone or classes.joined)
-        if (is_changed or not self._crowds) and "segments_info" in annotation:
+        if "segments_info" in annotation:
             with_segments = self._with_segments(annotation, classes)
             if with_segments is None:
                 return None
             annotation = with_segments
-        return _follow(annotation, classes, ()) if is_changed else annotation
-
-    def _reason(
-        self,
-        annotation: dict[str, Any],
-        document: Document,
-        classes: _Classes,
-        others: Collection[Key | None],
-        images: dict[Key | None, dict[str, Any]],
-    ) -> str | None:
-        """Return why an annotation is left out."""
-        if others and key(annotation.get("image_id")) in others:
-            return "batch"
-        if key(annotation.get("category_id")) in classes.gone or (
-            self._only is not None and _has_no_class(annotation, document)
-        ):
-            return "class"
-        return self._other_reason(annotation, document, images) if self._tests_annotations else None
-
-    def _other_reason(
-        self, annotation: dict[str, Any], document: Document, images: dict[Key | None, dict[str, Any]]
-    ) -> str | None:
-        if not self._crowds and is_crowd(annotation):
-            return "crowd"
-        if self._kinds is not None and not any(each in self._kinds for each in kinds_of(annotation)):
-            return "kind"
-        if self._min_side is not None and _is_below(annotation.get("bbox"), self._min_side):
-            return "side"
-        if self._where is not None:
-            image = images.get(key(annotation.get("image_id")))
-            if image is not None and not self._where(annotation, image, document):
-                return "where"
-        return None
+        if not classes.joined and CATEGORY_REFERENCES.isdisjoint(annotation):
+            return annotation
+        return _follow(annotation, classes, ())
 
     def _with_segments(self, annotation: dict[str, Any], classes: _Classes) -> dict[str, Any] | None:
         """Return a panoptic annotation with the segments that are kept; ``None`` if none of them is."""
@@ -392,15 +396,16 @@ def _follow(entry: Any, classes: _Classes, gone: Collection[Key | None]) -> Any:
     return made
 
 
-def _has_no_class(annotation: dict[str, Any], document: Document) -> bool:
-    """Return whether an annotation has no class: most captions; what has segments has their classes."""
+def _has_no_class(annotation: dict[str, Any]) -> bool:
+    """Return whether an annotation whose category is missing has no class; what has segments has their classes."""
     if annotation.get("category_id") is None:
         return not isinstance(annotation.get("segments_info"), list)
-    return isinstance(annotation.get("caption"), str) and not document.data.get("categories")
+    # A caption of a document without categories, whatever it names.
+    return isinstance(annotation.get("caption"), str)
 
 
 def _is_below(bbox: Any, min_side: float) -> bool:
-    return are_numbers(bbox) and len(bbox) == 4 and are_finite(bbox) and min(bbox[2], bbox[3]) < min_side
+    return are_numbers(bbox) and len(bbox) == 4 and bool(bbox[2] < min_side or bbox[3] < min_side)
 
 
 def _same(name: str) -> str:

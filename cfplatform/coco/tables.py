@@ -52,7 +52,7 @@ class Table:
     _one: str
     _members: tuple[str, str]
     #: Members that define what a reference to the entry means: entries in which they differ are different.
-    meaning: tuple[str, ...] = ()
+    _meaning: tuple[str, ...] = ()
 
     def __init__(self, log: FindingLog) -> None:
         self.entries: list[dict[str, Any]] = []
@@ -108,7 +108,7 @@ class Table:
             identity = self._identity(entry)
             same = self._known.setdefault(identity, [])
             for known in same:
-                if all(agree(known.get(member), entry.get(member)) for member in self.meaning):
+                if all(_agree(known.get(member), entry.get(member)) for member in self._meaning):
                     self._complete(document, known, entry, pointer)
                     return int(known["id"])
             made: dict[str, Any] = copied(entry)
@@ -117,7 +117,7 @@ class Table:
             raise _RefusedError(error.code, message, pointer) from None
         made = self._place(identity, made)
         if same:
-            members = ", ".join(self.meaning)
+            members = ", ".join(self._meaning)
             message = f"The {self._one} {shown(identity[0])} has different {members} than before; they stay separate."
             self._log.warning(document, f"{self._one}-differs", str(made["id"]), message, pointer)
         else:
@@ -145,7 +145,7 @@ class Table:
             if member == "id" or known.get(member) == value:
                 continue
             below = f"{pointer}/{_escaped(member)}"
-            if member not in known or (known[member] is None and member in self.meaning):
+            if member not in known or (known[member] is None and member in self._meaning):
                 try:
                     known[member] = copied(value)
                 except UnwritableError as error:
@@ -174,12 +174,17 @@ class Categories(Table):
     """
 
     _section, _one, _members = "categories", "category", ("name", "supercategory")
-    meaning = ("keypoints", "skeleton", "isthing")
+    _meaning = ("keypoints", "skeleton", "isthing")
 
     def __init__(self, log: FindingLog) -> None:
         super().__init__(log)
         self._spelled: dict[str, tuple[str, str]] = {}
         self._reserved: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    def meaning(cls, entry: dict[str, Any]) -> dict[str, Any]:
+        """Return the members that define what annotations of a category mean, as far as it has them."""
+        return {member: entry[member] for member in cls._meaning if entry.get(member) is not None}
 
     def reserve(self, names: Iterable[str]) -> None:
         """Give the first numbers to the first categories with these names, in this order."""
@@ -242,8 +247,7 @@ class Agreement:
         return dropped + [name for name in members if name not in self._kept and name not in dropped]
 
 
-def agree(known: Any, value: Any) -> bool:
-    """Return whether a member that defines the meaning of an entry is the same, as far as both have it."""
+def _agree(known: Any, value: Any) -> bool:
     return known is None or value is None or known == value
 
 
