@@ -194,7 +194,11 @@ class Document:
         images = records(self.data, "images")
         if len(images) == 1:
             origin = self.origin(images[0])
-            yield replace(self, item_id=origin.item_id, batch=origin.batch, asset=self.image_path(images[0]))
+            data: Any = self.data
+            if isinstance(found := data.get("annotations"), Entries):
+                data = {**data, "annotations": [*found]}
+            asset = self.image_path(images[0])
+            yield replace(self, data=data, item_id=origin.item_id, batch=origin.batch, asset=asset)
             return
         with self._annotations_by_image() as annotations:
             yield from self._by_image(images, annotations)

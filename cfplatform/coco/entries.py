@@ -58,7 +58,7 @@ class Entries:
                     continue
                 for number, entry in enumerate(piece, number):  # noqa: B020 - it continues
                     picked = self._pick(number, entry)
-                    if picked is not None:
+                    if picked is not None or entry is None:
                         yield picked
                 number += 1
 

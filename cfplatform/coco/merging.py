@@ -40,7 +40,7 @@ _MERGED = {"info", "images", "annotations", "categories", "licenses", "scene_cat
 _LISTS = 32
 
 #: Annotations of a document that are merged at a time.
-_PIECE = 5_000
+_PIECE = 500
 
 #: Returns the dataset that an image of a document belongs to; ``None`` skips the image.
 Choose = Callable[[Document, dict[str, Any]], DatasetFile | None]

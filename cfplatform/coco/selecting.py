@@ -268,7 +268,8 @@ class Selection(Stream):
             return annotations
         kept = self._keeper(document, classes, frozenset(gone))
         if isinstance(annotations, list):
-            return [made for made in map(kept, annotations) if made is not None]
+            # What is no annotation stays, so that it is reported.
+            return [made for each in annotations if (made := kept(each)) is not None or each is None]
         # Whether each is kept, once it was asked: the file is read several times, but each counts once.
         known = bytearray()
 
@@ -363,8 +364,7 @@ def _follow_all(made: dict[str, Any], classes: _Classes, gone: Collection[Key | 
     """Change the references of images, and of lists of other tools."""
     for name, entries in made.items():
         if name == "images" or (name not in _OWN and is_list_of_entries(name, entries)):
-            followed = (_follow(entry, classes, gone) for entry in entries)
-            made[name] = [entry for entry in followed if entry is not None]
+            made[name] = [new for each in entries if (new := _follow(each, classes, gone)) is not None or each is None]
 
 
 def _follow(entry: Any, classes: _Classes, gone: Collection[Key | None]) -> Any:
