@@ -53,20 +53,20 @@ def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str
 
 
 _SELECTION = (
-    click.option("--only", metavar="CLASS", multiple=True, help="Keep this class, in this order (repeatable)."),
+    click.option("--only", metavar="CLASS", multiple=True, help="Keep only this class (repeatable, in order)."),
     click.option("--drop", metavar="CLASS", multiple=True, help="Leave out this class (repeatable)."),
     click.option(
         "--rename",
         metavar="OLD=NEW",
         multiple=True,
         callback=_pairs,
-        help="Rename a class; those with one name become one (repeatable).",
+        help="Rename a class; classes with the same name become one (repeatable).",
     ),
     click.option(
         "--min-side",
         metavar="PIXELS",
         type=click.FloatRange(0),
-        help="Leave out boxes that are less wide or high.",
+        help="Leave out annotations whose box is less wide or high than this.",
     ),
     click.option("--no-crowds", is_flag=True, help="Leave out crowds."),
     click.option("--drop-empty", is_flag=True, help="Leave out images without annotations."),
@@ -147,6 +147,7 @@ def merge(output: Output, source: coco.Source, output_: str, images_from: str | 
       cfplatform merge "labels/Street scenes" streets.json
       cfplatform merge labels training/dataset.json --images link
       cfplatform merge export.json dataset.json --images-from photos
+      cfplatform merge labels dataset.json --only car --only truck --rename truck=lorry --min-side 8
       cfplatform merge labels dataset.json --json | jq 'select(.code)'
     """
     summary = coco.merge(

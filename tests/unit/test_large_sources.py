@@ -184,7 +184,7 @@ def test_memory_is_far_below_the_size_of_the_file(large, tmp_path):
             "image_id": numbers.randrange(500),
             "category_id": 1,
             "bbox": [0, 0, 5, 5],
-            "segmentation": [[each + 0.5 for each in range(80)]],
+            "segmentation": [[each + 0.5 for each in range(20)]],
         }
         for number in range(6_000)
     ]
@@ -206,4 +206,4 @@ def test_memory_is_far_below_the_size_of_the_file(large, tmp_path):
         lambda: coco.merge(selection, tmp_path / "out.json"),
         lambda: sum(len(each.data["annotations"]) for each in coco.read(path, by_image=True)),
     ):
-        assert peak(function) < whole / 3
+        assert peak(function) < whole / 2
