@@ -17,7 +17,7 @@ from ..exceptions import InvalidResponseError
 #: A larger file is not loaded as a whole, by those who can do without.
 LARGE = 32 * 1024 * 1024
 #: Bytes that are read at a time.
-_STEP = 1024 * 1024
+_STEP = 64 * 1024
 #: A value that is longer is no entry, but what follows an error.
 _LONGEST = 64 * 1024 * 1024
 
