@@ -79,6 +79,7 @@ class Selection(Stream):
         self._only = None if only is None else {_same(name): number for number, name in enumerate(only)}
         self._drop = set(map(_same, drop))
         self._rename = {_same(name): new for name, new in rename.items()}
+        self._new_names = set(map(_same, rename.values()))
         self._batches, self._crowds, self._empty_images, self._where = batches, crowds, empty_images, where
         #: The reasons to leave out an annotation, whatever its image and class, except for ``where``.
         self._tests: list[tuple[str, Callable[[dict[str, Any]], bool]]] = []
@@ -94,7 +95,8 @@ class Selection(Stream):
             "rename": [*rename],
             "batches": [*(batches or ())],
         }
-        names = [self._rename.get(_same(name), name) for name in only or ()]
+        before = self.source.order if only is None else only
+        names = [self._rename.get(_same(name), name) for name in before if _same(name) not in self._drop]
         self.order = tuple({_same(name): name for name in names}.values())
         # Documents that nothing is left of are not counted before they are read.
         self.total = self.source.total if batches is None and empty_images else None
@@ -106,8 +108,8 @@ class Selection(Stream):
         self.removed.annotations.clear()
         self.removed.images.clear()
         self._found: dict[str, dict[str, None]] = {"class": {}, "batch": {}}
-        #: The category that several ones become, by its name.
-        self._targets: dict[str, dict[str, Any] | None] = {_same(name): None for name in self._rename.values()}
+        #: The members of each class that categories became, by its name, and the name that the first of them had.
+        self._targets: dict[str, tuple[dict[str, Any], str]] = {}
         self._last: tuple[Any, _Classes] = None, _Classes([], set(), {})
 
     def reads(self, path: Any) -> bool:
@@ -227,7 +229,7 @@ class Selection(Stream):
                 continue
             position = self._only[name] if self._only is not None and name is not None else 0
             new = _same(self._rename.get(name, name)) if name is not None else None
-            if new is not None and new in self._targets:
+            if new is not None and new in self._new_names:
                 if new in ids:
                     found.joined[own] = ids[new]
                     self._target(new, entry)
@@ -242,21 +244,21 @@ class Selection(Stream):
 
     def _target(self, new: str, entry: dict[str, Any]) -> dict[str, Any]:
         """Return the members of the class that a category becomes, which are those of the first one."""
-        known = self._targets[new]
-        name = self._rename.get(_name(entry) or "", entry["name"])
-        if known is None:
-            known = self._targets[new] = {"name": name, "supercategory": entry.get("supercategory"), "": entry["name"]}
-            if known["supercategory"] is None:
-                del known["supercategory"]
+        if new not in self._targets:
+            made = {"name": self._rename.get(_name(entry) or "", entry["name"])}
+            if entry.get("supercategory") is not None:
+                made["supercategory"] = entry["supercategory"]
+            self._targets[new] = made, entry["name"]
+        known, first = self._targets[new]
         for member, value in Categories.meaning(entry).items():
             if known.setdefault(member, value) != value:
                 raise InvalidParameterError(
-                    f"rename makes {shown(known[''])} and {shown(entry['name'])} one class, but they differ in "
-                    f"{member!r}, so their annotations mean different things.",
+                    f"rename makes {shown(first)} and {shown(entry['name'])} one class, but they differ in {member!r}, "
+                    "so their annotations mean different things.",
                     parameter="rename",
                     hint="Give them different names, or leave one of them out.",
                 )
-        return {member: value for member, value in known.items() if member}
+        return known
 
     # --- Annotations -----------------------------------------------------------------------------------------
 

@@ -106,6 +106,9 @@ def test_classes_have_the_order_of_only_though_documents_begin_with_others(tmp_p
     names = [(each["id"], each["name"], each.get("supercategory")) for each in merged["categories"]]
     assert names == [(1, "caf\u00e9", None), (2, "car", "road"), (3, "van", "works"), (4, "car", "toys")]
     assert [each["category_id"] for each in merged["annotations"]] == [3, 2, 3, 1, 2, 4]
+    outer = coco.select(selection, drop=["car"], rename={"van": "lorry"})
+    merged = json.loads(coco.merge(outer, tmp_path / "all.json").output.read_text())
+    assert [each["name"] for each in merged["categories"]] == ["caf\u00e9", "lorry"]
     (_, again) = selection
     assert [each["name"] for each in again.data["categories"]] == ["caf\u00e9", "car", "car", "van"]
 
