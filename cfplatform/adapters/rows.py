@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..coco.documents import Document, PathLike, Source, open_source
-from ..coco.values import are_finite, are_numbers, by_id, key, number, records
+from ..coco.values import are_finite, are_numbers, by_id, each_record, key, number, records
 from ..exceptions import InvalidParameterError
 
 #: The columns in their order, with their kind: "text", "class" (a text that repeats), "integer", "number", "flag" or
@@ -58,7 +58,7 @@ def annotation_rows(source: Source, *, empty_images: bool, images_from: PathLike
         images_from: The folder of the images, as for ``cfplatform.coco.read``.
     """
     opened = open_source(source, images_from)
-    return (row for document in opened.documents(None) for row in _rows(document, empty_images))
+    return (row for document in opened.documents(None, streamed=True) for row in _rows(document, empty_images))
 
 
 def _rows(document: Document, empty_images: bool) -> Iterator[Row]:
@@ -67,7 +67,7 @@ def _rows(document: Document, empty_images: bool) -> Iterator[Row]:
     by_own: dict[Any, Row] = {own: row for own, row in reversed(images) if own is not None}
     categories: dict[Any, dict[str, Any]] = {**by_id(records(document.data, "categories"))}
     used = set()
-    for annotation in records(document.data, "annotations"):
+    for annotation in each_record(document.data, "annotations"):
         of = key(annotation.get("image_id"))
         used.add(of)
         image = by_own.get(of) or _image(document, {"id": annotation.get("image_id")})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -39,13 +41,96 @@ with_images = click.option(
 )
 
 
+def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Split NAME=VALUE pairs."""
+    pairs = [value.partition("=") for value in values]
+    for name, sign, value in pairs:
+        if not (name and sign and value):
+            raise click.BadParameter(
+                f"{name + sign + value!r} must have the form {parameter.metavar}.", context, parameter
+            )
+    return [(name, value) for name, _, value in pairs]
+
+
+_SELECTION = (
+    click.option("--only", metavar="CLASS", multiple=True, help="Keep only this class (repeatable, in order)."),
+    click.option("--drop", metavar="CLASS", multiple=True, help="Leave out this class (repeatable)."),
+    click.option(
+        "--rename",
+        metavar="OLD=NEW",
+        multiple=True,
+        callback=_pairs,
+        help="Rename a class; classes with the same name become one (repeatable).",
+    ),
+    click.option(
+        "--min-side",
+        metavar="PIXELS",
+        type=click.FloatRange(0),
+        help="Leave out annotations whose box is less wide or high than this.",
+    ),
+    click.option("--no-crowds", is_flag=True, help="Leave out crowds."),
+    click.option("--drop-empty", is_flag=True, help="Leave out images without annotations."),
+)
+#: What the reasons of a selection mean.
+_REASONS = {
+    "class": "of other classes",
+    "crowd": "that are crowds",
+    "side": "below --min-side",
+    "empty": "without annotations",
+}
+
+
+def with_selection(function: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Add the options that select a part of the source, which the command gets as ``source``."""
+
+    @functools.wraps(function)
+    def command(
+        output: Output,
+        source: str,
+        only: tuple[str, ...],
+        drop: tuple[str, ...],
+        rename: list[tuple[str, str]],
+        min_side: float | None,
+        no_crowds: bool,
+        drop_empty: bool,
+        **values: Any,
+    ) -> int | None:
+        if not (only or drop or rename or min_side is not None or no_crowds or drop_empty):
+            return function(output=output, source=source, **values)
+        if repeated := sorted(name for name, count in Counter(name for name, _ in rename).items() if count > 1):
+            raise click.UsageError(f"The class {repeated[0]!r} is renamed twice.")
+        selection = coco.select(
+            source,
+            only=only or None,
+            drop=drop,
+            rename=dict(rename),
+            min_side=min_side,
+            crowds=not no_crowds,
+            empty_images=not drop_empty,
+        )
+        code = function(output=output, source=selection, **values)
+        left_out = [
+            f"{counted(count, unit)} {_REASONS[reason]}"
+            for unit, counts in vars(selection.removed).items()
+            for reason, count in sorted(counts.items())
+            if count
+        ]
+        output.note(f"Left out: {', '.join(left_out) or 'nothing'}.")
+        return code
+
+    for option in reversed(_SELECTION):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("source", shell_complete=completing("dir"))
 @click.argument("output_", metavar="OUTPUT", shell_complete=completing("file"))
 @with_images_from
 @with_images
 @with_output
-def merge(output: Output, source: str, output_: str, images_from: str | None, images: str | None) -> int:
+@with_selection
+def merge(output: Output, source: coco.Source, output_: str, images_from: str | None, images: str | None) -> int:
     """Merge annotations into one COCO dataset.
 
     SOURCE is a folder of downloaded annotations, or a file with one COCO document. All documents become the one file
@@ -62,6 +147,7 @@ def merge(output: Output, source: str, output_: str, images_from: str | None, im
       cfplatform merge "labels/Street scenes" streets.json
       cfplatform merge labels training/dataset.json --images link
       cfplatform merge export.json dataset.json --images-from photos
+      cfplatform merge labels dataset.json --only car --only truck --rename truck=lorry --min-side 8
       cfplatform merge labels dataset.json --json | jq 'select(.code)'
     """
     summary = coco.merge(
@@ -82,17 +168,6 @@ def merge(output: Output, source: str, output_: str, images_from: str | None, im
     return _report(output, summary, figures)
 
 
-def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Split NAME=VALUE pairs."""
-    pairs = [value.partition("=") for value in values]
-    for name, sign, value in pairs:
-        if not (name and sign and value):
-            raise click.BadParameter(
-                f"{name + sign + value!r} must have the form {parameter.metavar}.", context, parameter
-            )
-    return [(name, value) for name, _, value in pairs]
-
-
 @click.command()
 @click.argument("source", shell_complete=completing("dir"))
 @click.argument("output_folder", metavar="OUTPUT", shell_complete=completing("dir"))
@@ -110,9 +185,10 @@ def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str
 @with_images_from
 @with_images
 @with_output
+@with_selection
 def split(
     output: Output,
-    source: str,
+    source: coco.Source,
     output_folder: str,
     parts: list[tuple[str, str]],
     batches: list[tuple[str, str]],
@@ -202,7 +278,8 @@ def _named(findings: list[coco.Finding], count: int) -> list[str]:
 @click.argument("source", shell_complete=completing("dir"))
 @with_images_from
 @with_output
-def stats(output: Output, source: str, images_from: str | None) -> int:
+@with_selection
+def stats(output: Output, source: coco.Source, images_from: str | None) -> int:
     """Show dataset statistics.
 
     SOURCE is a folder of downloaded annotations, the folder of one batch, an unpacked export, or a file with one COCO
@@ -394,10 +471,11 @@ def _location(finding: coco.Finding) -> str:
 @click.option("--ask", is_flag=True, help="Get the progress of each batch from the platform (needs a key).")
 @with_project
 @with_output
+@with_selection
 def report(
     output: Output,
     connection: Options,
-    source: str,
+    source: coco.Source,
     output_: str | None,
     images_from: str | None,
     samples: int,
@@ -445,7 +523,7 @@ def report(
         output.row([str(written.path)])
 
 
-def written_report(output: Output, source: str, page: str | None = None, **options: Any) -> ReportSummary:
+def written_report(output: Output, source: coco.Source, page: str | None = None, **options: Any) -> ReportSummary:
     """Write the page, and show the progress."""
     from ..report import write_report
 

@@ -10,6 +10,7 @@ from . import mask
 from .documents import Document, Source, read
 from .findings import CODES, ERROR, WARNING, Finding, FindingGroup, FindingGroups
 from .merging import MergeSummary, merge
+from .selecting import Removed, Selection, select
 from .splitting import Part, SplitSummary, split
 from .statistics import BatchStats, CategoryStats, Stats, StatsBuilder, Tally, stats
 from .validation import check, validate
@@ -26,6 +27,8 @@ __all__ = [
     "FindingGroups",
     "MergeSummary",
     "Part",
+    "Removed",
+    "Selection",
     "Source",
     "SplitSummary",
     "Stats",
@@ -35,6 +38,7 @@ __all__ = [
     "mask",
     "merge",
     "read",
+    "select",
     "split",
     "stats",
     "validate",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import glob
 import os
 import posixpath
 import sqlite3
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -21,7 +22,8 @@ from ..destination.state import state_path
 from ..exceptions import DownloadError, InvalidParameterError, InvalidResponseError
 from ..progress import ProgressReporter
 from ..resources import WorkItem
-from . import layouts
+from . import entries, layouts
+from .entries import Entries, read_large
 from .findings import CODES, ERROR, Finding, Problem
 from .values import Key, by_id, key, number, plain, records
 
@@ -103,6 +105,14 @@ class Document:
         own = image.get("work_item_id"), str(batch) if isinstance(batch, int) else batch, image.get("asset_url")
         item_id, batch, own_url = map(_text, own)
         return Origin(item_id, batch or self.batch, own_url or url)
+
+    def with_data(self, data: Mapping[str, Any]) -> Document:
+        """Return a document with other content that comes from where this one does."""
+        made = replace(self, data=cast("CocoDocument", data))
+        if self.asset is not None:
+            # The asset of several images, such as a video, is none of them, also if one of them is left.
+            made.__dict__["_has_one_image"] = self._has_one_image
+        return made
 
     def video_of(self, image: dict[str, Any]) -> str | None:
         """Return the name of the video that an image is a frame of: its ``name``, ``file_name``, or ID as text.
@@ -186,11 +196,32 @@ class Document:
         images = records(self.data, "images")
         if len(images) == 1:
             origin = self.origin(images[0])
-            yield replace(self, item_id=origin.item_id, batch=origin.batch, asset=self.image_path(images[0]))
+            data: Any = self.data
+            if isinstance(found := data.get("annotations"), Entries):
+                data = {**data, "annotations": [*found]}
+            asset = self.image_path(images[0])
+            yield replace(self, data=data, item_id=origin.item_id, batch=origin.batch, asset=asset)
+            return
+        with self._annotations_by_image() as annotations:
+            yield from self._by_image(images, annotations)
+
+    @contextlib.contextmanager
+    def _annotations_by_image(self) -> Iterator[Callable[[Key | None], list[dict[str, Any]]]]:
+        """Yield a function that returns the annotations of an image."""
+        found: Any = self.data.get("annotations")
+        if isinstance(found, Entries):
+            objects = found.picked(lambda number, entry: entry if isinstance(entry, dict) else None)
+            with objects.grouped(_image_of) as of:
+                yield of
             return
         annotations: dict[Key | None, list[dict[str, Any]]] = {}
         for each in records(self.data, "annotations"):
-            annotations.setdefault(key(each.get("image_id")), []).append(each)
+            annotations.setdefault(_image_of(each), []).append(each)
+        yield lambda own: annotations.get(own, [])
+
+    def _by_image(
+        self, images: list[dict[str, Any]], annotations: Callable[[Key | None], list[dict[str, Any]]]
+    ) -> Iterator[Document]:
         shared: dict[str, Any] = {
             name: value for name, value in self.data.items() if name in ("licenses", "categories")
         }
@@ -201,12 +232,16 @@ class Document:
             item_id, batch, url = self.origin(image)
             own = key(image.get("id"))
             # Of several images with one ID the first has the annotations.
-            labels = annotations.get(own, []) if own is not None and by_own[own] is image else []
+            labels = annotations(own) if own is not None and by_own[own] is image else []
             own_head = head if url is None else dict(head, asset_url=url)
             data: dict[str, Any] = {"info": own_head, **shared, "images": [image], "annotations": labels}
             if (video := self._video(image)) is not None:
                 data["videos"] = [video]
             yield Document(data, item_id, batch, self.path, self.image_path(image), self.images_from)
+
+
+def _image_of(annotation: dict[str, Any]) -> Key | None:
+    return key(annotation.get("image_id"))
 
 
 def _suffix(name: str) -> str:
@@ -235,13 +270,13 @@ class Entry(NamedTuple):
     asset: Path | None
     images_from: Path | None = None
 
-    def read(self) -> Document:
+    def read(self, *, streamed: bool = False) -> Document:
         """Read the document; raise :class:`InvalidResponseError` if the file is not a complete JSON object."""
-        return cast("Document", self.parsed(None))
+        return cast("Document", self.parsed(None, streamed=streamed))
 
-    def parsed(self, on_error: OnError | None) -> Document | None:
+    def parsed(self, on_error: OnError | None, *, streamed: bool = False) -> Document | None:
         """Read the document; ``None`` if ``on_error`` was called, because it cannot be read."""
-        data = _parsed(self.path, self.item_id, self.batch, on_error)
+        data = _parsed(self.path, self.item_id, self.batch, on_error, streamed=streamed)
         return None if data is None else Document(data, self.item_id or _item_of(self.path, data), *self[1:])
 
 
@@ -284,7 +319,7 @@ def read(
         >>> sum(len(document.data["annotations"]) for document in read("labels")) > 0
         True
     """
-    found = open_source(source, images_from).documents(on_error)
+    found = open_source(source, images_from).documents(on_error, streamed=by_image)
     return (each for document in found for each in document.by_image()) if by_image else found
 
 
@@ -293,6 +328,8 @@ def open_source(source: Source, images_from: PathLike | None = None) -> Opened:
     images = None if images_from is None else local.folder_path(images_from, "images_from")
     if images is not None and not images.is_dir():
         raise InvalidParameterError(f"images_from {str(images)!r} is not a folder.", parameter="images_from")
+    if isinstance(source, Stream):
+        return source.with_images_from(images)
     if isinstance(source, (str, os.PathLike)):
         path = local.folder_path(source, "source")
         if path.is_dir():
@@ -310,6 +347,8 @@ def open_source(source: Source, images_from: PathLike | None = None) -> Opened:
 
 class Folder:
     """A folder of batches, or of one batch."""
+
+    order: Sequence[str] = ()
 
     def __init__(self, root: Path, images_from: Path | None = None) -> None:
         self.root = root.resolve()
@@ -345,10 +384,10 @@ class Folder:
         count: int = self._names.execute("SELECT count(*) FROM files").fetchone()[0]
         return count
 
-    def documents(self, on_error: OnError | None) -> Generator[Document]:
-        """Yield the documents in the order of their names."""
+    def documents(self, on_error: OnError | None, *, streamed: bool = False) -> Generator[Document]:
+        """Yield the documents in the order of their names; ``streamed`` as for :class:`File`."""
         for entry in self.entries():
-            found = entry.parsed(on_error)
+            found = entry.parsed(on_error, streamed=streamed)
             if found is not None:
                 yield found
 
@@ -410,6 +449,7 @@ class File:
     """A file with one COCO document."""
 
     total = 1
+    order: Sequence[str] = ()
 
     def __init__(self, path: Path, images_from: Path | None = None) -> None:
         self.path = path.resolve()
@@ -419,9 +459,15 @@ class File:
         """Return whether this is the file."""
         return path == self.path
 
-    def documents(self, on_error: OnError | None) -> Generator[Document]:
-        """Yield the one document."""
-        found = _parsed(self.path, None, None, on_error)
+    def documents(self, on_error: OnError | None, *, streamed: bool = False) -> Generator[Document]:
+        """Yield the one document.
+
+        Args:
+            on_error: Called if it cannot be read.
+            streamed: Leave the annotations of a large file there: they are :class:`~.entries.Entries` instead of a
+                list. Only for those who read them with :func:`~.values.each_record` or :meth:`Document.by_image`.
+        """
+        found = _parsed(self.path, None, None, on_error, streamed=streamed)
         if found is not None:
             folder, item_id, batch, asset = self.path.parent, _item_of(self.path, found), None, None
             if item_id is not None:
@@ -434,20 +480,36 @@ class Stream:
     """An iterable of documents."""
 
     total: int | None = None
+    #: Names of classes: the first categories of a merge, in this order.
+    order: Sequence[str] = ()
 
     def __init__(self, source: Iterable[Any], images_from: Path | None = None) -> None:
         self._source = source
         self._images_from = images_from
 
+    def __iter__(self) -> Iterator[Document]:
+        return self.documents(None)
+
+    def with_images_from(self, images_from: Path | None) -> Stream:
+        """Return the same with another folder of images, unless it is ``None``."""
+        if images_from is None:
+            return self
+        made = copy.copy(self)
+        made._images_from = images_from
+        return made
+
+    def _placed(self, document: Document) -> Document:
+        return document if self._images_from is None else replace(document, images_from=self._images_from)
+
     def reads(self, path: Path) -> bool:
         """Return ``False``: no file is read."""
         return False
 
-    def documents(self, on_error: OnError | None) -> Generator[Document]:
+    def documents(self, on_error: OnError | None, *, streamed: bool = False) -> Generator[Document]:
         """Yield the documents in the order of the iterable."""
         for each in self._source:
             found = with_plain_values(_streamed(each))
-            yield found if self._images_from is None else replace(found, images_from=self._images_from)
+            yield self._placed(found)
 
 
 def _streamed(each: Any) -> Document:
@@ -478,9 +540,14 @@ def with_plain_values(document: Document | Mapping[str, Any]) -> Document:
 Opened = Folder | File | Stream
 
 
-def _parsed(path: Path, item_id: str | None, batch: str | None, on_error: OnError | None) -> dict[str, Any] | None:
+def _parsed(
+    path: Path, item_id: str | None, batch: str | None, on_error: OnError | None, *, streamed: bool
+) -> dict[str, Any] | None:
     try:
-        if path.stat().st_size > documents.LOAD_LIMIT:
+        size = path.stat().st_size
+        if streamed and size > entries.LARGE and (found := read_large(path)) is not None:
+            return found
+        if size > documents.LOAD_LIMIT:
             raise InvalidResponseError(f"The document has more than {documents.LOAD_LIMIT:,} bytes.")
         return documents.parse(path.read_bytes())
     except (OSError, InvalidResponseError) as error:
@@ -503,7 +570,9 @@ def _files_in(folder: Path) -> Iterator[str]:
                 yield entry.name
 
 
-def reported(opened: Opened, bar: ProgressReporter, on_error: OnError | None) -> Generator[Document]:
+def reported(
+    opened: Opened, bar: ProgressReporter, on_error: OnError | None, *, streamed: bool = False
+) -> Generator[Document]:
     """Yield the documents of a source, and report the progress.
 
     Each document counts when the next one is requested, with the size of its file; an unreadable file counts as failed.
@@ -516,7 +585,7 @@ def reported(opened: Opened, bar: ProgressReporter, on_error: OnError | None) ->
 
     bar.start(opened.total)
     try:
-        for document in opened.documents(failed if on_error is not None else None):
+        for document in opened.documents(failed if on_error is not None else None, streamed=streamed):
             yield document
             bar.advance("read", _size(document))
     finally:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from ..exceptions import InvalidParameterError, InvalidResponseError
 from ..progress import Progress, reporter
 from ..resources.base import table
 from .documents import Document, OnError, Opened, PathLike, Source, open_source
+from .entries import Entries
 from .findings import ERROR, WARNING, Finding, dangling, shown
 from .image_files import ImageFolder
 from .layouts import is_url
@@ -36,6 +38,9 @@ from .values import key
 _MERGED = {"info", "images", "annotations", "categories", "licenses", "scene_categories"}
 #: Lists of entries beside images and annotations that a dataset may have. Each needs a file while it is written.
 _LISTS = 32
+
+#: Annotations of a document that are merged at a time.
+_PIECE = 500
 
 #: Returns the dataset that an image of a document belongs to; ``None`` skips the image.
 Choose = Callable[[Document, dict[str, Any]], DatasetFile | None]
@@ -254,6 +259,7 @@ class Merger:
     def add_all(self, opened: Opened, progress: Progress) -> None:
         """Add all documents of a source."""
         bar = reporter(progress)
+        self._categories.reserve(opened.order)
 
         def unreadable(finding: Finding) -> None:
             self.report(finding)
@@ -261,7 +267,7 @@ class Merger:
 
         bar.start(opened.total)
         try:
-            with closing(opened.documents(unreadable)) as documents:
+            with closing(opened.documents(unreadable, streamed=True)) as documents:
                 for document in documents:
                     size = self._add(document)
                     self._summary.documents += size is not None
@@ -304,8 +310,11 @@ class Merger:
         numbers = Numbers(document, self._log, self._counts, self._tables(document))
         size = self._add_images(document, images, numbers)
         annotations = document.data.get("annotations")
-        if isinstance(annotations, list):
-            size += self._add_annotations(document, annotations, numbers)
+        if isinstance(annotations, (list, Entries)):
+            rest, first = iter(annotations), 0
+            while piece := [*islice(rest, _PIECE)]:
+                size += self._add_annotations(document, piece, first, numbers)
+                first += len(piece)
         elif annotations is not None:
             self._log.error(document, "wrong-type", "The annotations are not a list.", "/annotations")
         for name in lists:
@@ -366,7 +375,7 @@ class Merger:
             self._set_target(document, image.get("id"), pointer, numbers.targets, target)
         for dataset, entries in chosen.items():
             self._follow(images, entries, numbers, dataset)
-        return self._write_entries(document, "images", chosen, numbers)
+        return self._write_entries(document, "images", chosen, numbers, images)
 
     def _follow(
         self, images: list[Any], entries: dict[int, dict[str, Any]], numbers: Numbers, dataset: DatasetFile
@@ -432,8 +441,8 @@ class Merger:
 
     # --- Annotations -----------------------------------------------------------------------------------------
 
-    def _add_annotations(self, document: Document, annotations: list[Any], numbers: Numbers) -> int:
-        """Add the annotations of a document; return their size in bytes."""
+    def _add_annotations(self, document: Document, annotations: list[Any], first: int, numbers: Numbers) -> int:
+        """Add annotations of a document, the first of which has this position; return their size in bytes."""
         targets, categories = numbers.targets, numbers.tables["categories"]
         chosen: _Chosen = {}
         members: tuple[str, ...] = ()
@@ -441,7 +450,7 @@ class Merger:
         last: DatasetFile | None = None
         entries: dict[int, dict[str, Any]] = {}
         number = 0
-        for index, annotation in enumerate(annotations):
+        for index, annotation in enumerate(annotations, first):
             try:
                 target = targets[annotation.get("image_id")]
                 if target is None or target[1]["id"] is None:
@@ -470,7 +479,7 @@ class Merger:
                 made["segments_info"] = self._segments(document, annotation, index, numbers, dataset)
                 self._set_mask(document, made, numbers, dataset)
             entries[index] = made
-        return self._write_entries(document, "annotations", chosen, numbers)
+        return self._write_entries(document, "annotations", chosen, numbers, annotations, first)
 
     def _segments(
         self, document: Document, annotation: dict[str, Any], index: int, numbers: Numbers, dataset: DatasetFile
@@ -518,7 +527,15 @@ class Merger:
 
     # --- Both ------------------------------------------------------------------------------------------------
 
-    def _write_entries(self, document: Document, section: str, chosen: _Chosen, numbers: Numbers) -> int:
+    def _write_entries(
+        self,
+        document: Document,
+        section: str,
+        chosen: _Chosen,
+        numbers: Numbers,
+        originals: list[Any],
+        first: int = 0,
+    ) -> int:
         """Write the entries of a section into their datasets; return their size in bytes.
 
         Entries that cannot be written are reported and taken out, and the IDs after them move up.
@@ -529,16 +546,24 @@ class Merger:
             try:
                 text = encode([*entries.values()])[1:-1]
             except UnwritableError:
-                self._drop_unwritable(document, section, entries, target.count + 1)
+                self._drop_unwritable(document, section, entries, target.count + 1, originals, first)
                 if section == "images":
-                    self._follow(document.data["images"], entries, numbers, dataset)
+                    self._follow(originals, entries, numbers, dataset)
                 text = ",".join(map(encode, entries.values()))
-            target.add(text, len(entries))
+            # A document has one line, also if it is merged piece by piece.
+            before = numbers.starts[dataset][section == "annotations"]
+            target.add(text, len(entries), continues=target.count > before)
             size += len(text)
         return size
 
     def _drop_unwritable(
-        self, document: Document, section: str, entries: dict[int, dict[str, Any]], number: int
+        self,
+        document: Document,
+        section: str,
+        entries: dict[int, dict[str, Any]],
+        number: int,
+        originals: list[Any],
+        first: int,
     ) -> None:
         for index, entry in list(entries.items()):
             entry["id"] = number
@@ -549,7 +574,7 @@ class Merger:
                 del entries[index]
                 entry["id"] = None
                 message, pointer = f"It cannot be written as JSON: {error}.", f"/{section}/{index}"
-                own = document.data["annotations"][index].get("id") if section == "annotations" else None
+                own = originals[index - first].get("id") if section == "annotations" else None
                 self._log.error(document, error.code, message, pointer, own)
 
     # --- Further lists ---------------------------------------------------------------------------------------

@@ -77,12 +77,13 @@ class Section:
         with _refusing(folder):
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=_STEP)  # noqa: SIM115 - see close()
 
-    def add(self, text: str, count: int) -> None:
-        """Append entries, as JSON with commas between them."""
+    def add(self, text: str, count: int, *, continues: bool = False) -> None:
+        """Append entries, as JSON with commas between them, on the same line if it continues."""
         if not count:
             return
         try:
-            self._file.write((b",\n" if self.count else b"\n") + text.encode("ascii"))
+            start = b"," if continues else b",\n" if self.count else b"\n"
+            self._file.write(start + text.encode("ascii"))
         except OSError as error:
             raise _refusal(error, self._folder) from None
         self.count += count

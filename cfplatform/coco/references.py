@@ -11,7 +11,7 @@ from .documents import Document
 from .findings import shown
 from .output import DatasetFile
 from .tables import FindingLog, is_id
-from .values import key, records
+from .values import each_record, key, records
 
 #: Members that refer to entries by their ID, or by a list of IDs, and the section of these entries.
 _REFERENCES = {
@@ -33,6 +33,8 @@ _REFERENCES = {
 }
 #: An entry whose image or category does not exist is refused; of other references only the reference is left out.
 _NEEDED = {"image_id", "category_id"}
+#: Members that refer to categories beside the category of the entry itself.
+CATEGORY_REFERENCES = {name for name, section in _REFERENCES.items() if section == "categories"} - _NEEDED
 #: Sections that a document may refer to without having them: the IDs only say what belongs together.
 FREE = {"videos", "tracks", "instances"}
 #: Members that end like references, but refer to nothing in the document.
@@ -228,7 +230,7 @@ class Numbers:
     def _texts(self) -> set[str]:
         """The IDs that are texts."""
         data = self._document.data
-        ids = (each.get("id") for section in data for each in records(data, section))
+        ids = (each.get("id") for section in data for each in each_record(data, section))
         return {own for own in ids if isinstance(own, str)}
 
     @property
@@ -241,7 +243,7 @@ class Numbers:
         if len(self.starts) != 1:
             return False
         ((_, annotations),) = self.starts.values()
-        own = [each.get("id") for each in records(self._document.data, "annotations")]
+        own = [each.get("id") for each in each_record(self._document.data, "annotations")]
         return (
             all(target is not None and old == target[1]["id"] for old, target in self.targets.items())
             and own == [*range(annotations + 1, annotations + len(own) + 1)]

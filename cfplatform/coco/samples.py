@@ -139,11 +139,11 @@ def samples_of(source: Source, *, images_from: PathLike | None = None, skip_miss
     """
     opened = open_source(source, images_from)
     found, missing = Samples(opened.root if isinstance(opened, Folder) else None), 0
-    for each in opened.entries() if isinstance(opened, Folder) else opened.documents(None):
+    for each in opened.entries() if isinstance(opened, Folder) else opened.documents(None, streamed=True):
         if isinstance(each, Entry) and each.asset is not None:
             found.add_file(each)
             continue
-        document = each.read() if isinstance(each, Entry) else each
+        document = each.read(streamed=True) if isinstance(each, Entry) else each
         # What a stream yields need not be what is in the file.
         is_own_file = not isinstance(opened, Stream) and len(records(document.data, "images")) == 1
         for image in document.by_image():

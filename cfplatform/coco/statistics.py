@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..resources.base import table
 from .documents import Document, OnError, PathLike, Source, open_source, reported
 from .findings import Finding
 from .tables import Categories, FindingLog
-from .values import Key, box, is_crowd, key, number, records
+from .values import Key, box, each_record, is_crowd, key, number, records
 
 #: An object is small below the first area in pixels, and large above the second, as in the evaluation of COCO.
 SMALL, LARGE = 32**2, 96**2
@@ -179,26 +179,25 @@ class StatsBuilder:
 
     def add(self, document: Document) -> None:
         """Count a document."""
-        images, annotations = records(document.data, "images"), records(document.data, "annotations")
+        images, found = records(document.data, "images"), self._stats
         ids = [key(image.get("id")) for image in images]
-        labelled = self._add_annotations(annotations, set(ids) - {None}, self.class_names(document))
-        found = self._stats
-        found.documents += 1
-        found.images += len(images)
-        found.annotations += len(annotations)
-        found.empty_images += sum(own not in labelled for own in ids)
         # What belongs to no image belongs to the batch of the document; of several images with one ID the first counts.
         of_image: dict[Key | None, BatchStats] = {}
         own_batches: dict[str | None, BatchStats] = {}
-        for image, own in zip(images, ids, strict=True):
-            batch = own_batches.setdefault(document.origin(image).batch, BatchStats())
+        batches = [own_batches.setdefault(document.origin(image).batch, BatchStats()) for image in images]
+        for own, batch in zip(ids, batches, strict=True):
             batch.images += 1
-            batch.empty_images += own not in labelled
             of_image.setdefault(own, batch)
         others = own_batches.get(document.batch) or BatchStats()
         of_image[None] = others
-        for annotation in annotations:
-            of_image.get(key(annotation.get("image_id")), others).annotations += 1
+        annotations, names = each_record(document.data, "annotations"), self.class_names(document)
+        labelled = self._add_annotations(annotations, set(ids) - {None}, names, of_image, others)
+        found.documents += 1
+        found.images += len(images)
+        for own, batch in zip(ids, batches, strict=True):
+            if own not in labelled:
+                found.empty_images += 1
+                batch.empty_images += 1
         if others.annotations or not images:
             own_batches[document.batch] = others
         for name, each in own_batches.items():
@@ -246,13 +245,20 @@ class StatsBuilder:
         return found
 
     def _add_annotations(
-        self, annotations: list[dict[str, Any]], images: set[Key | None], names: dict[Key, str]
+        self,
+        annotations: Iterable[dict[str, Any]],
+        images: set[Key | None],
+        names: dict[Key, str],
+        of_image: dict[Key | None, BatchStats],
+        others: BatchStats,
     ) -> set[Key | None]:
         """Count annotations, and return the images that have any."""
         labelled: set[Key | None] = set()
         pairs: set[tuple[str, Key | None]] = set()
         for annotation in annotations:
             image, category = key(annotation.get("image_id")), key(annotation.get("category_id"))
+            self._stats.annotations += 1
+            of_image.get(image, others).annotations += 1
             name = None if category is None else names.get(category)
             figures = None if name is None else self._stats.categories[name]
             if image in images:
@@ -340,6 +346,7 @@ def stats(
         if on_error is not None:
             on_error(finding)
 
-    for document in reported(open_source(source, images_from), reporter(progress), missed if on_error else None):
+    opened = open_source(source, images_from)
+    for document in reported(opened, reporter(progress), missed if on_error else None, streamed=True):
         builder.add(document)
     return builder.result()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .documents import Document, finding_about
@@ -115,7 +115,7 @@ class Table:
         except UnwritableError as error:
             message = f"The {self._one} cannot be written as JSON: {error}."
             raise _RefusedError(error.code, message, pointer) from None
-        made["id"] = len(self.entries) + 1
+        made = self._place(identity, made)
         if same:
             members = ", ".join(self._meaning)
             message = f"The {self._one} {shown(identity[0])} has different {members} than before; they stay separate."
@@ -123,8 +123,13 @@ class Table:
         else:
             self._compare(document, identity, pointer)
         same.append(made)
+        return int(made["id"])
+
+    def _place(self, identity: tuple[str, ...], made: dict[str, Any]) -> dict[str, Any]:
+        """Put a new entry among the others, with its number as ID; return it."""
+        made["id"] = len(self.entries) + 1
         self.entries.append(made)
-        return len(self.entries)
+        return made
 
     def _identity(self, entry: dict[str, Any]) -> tuple[str, ...]:
         first, second = (entry.get(member) or "" for member in self._members)
@@ -174,6 +179,26 @@ class Categories(Table):
     def __init__(self, log: FindingLog) -> None:
         super().__init__(log)
         self._spelled: dict[str, tuple[str, str]] = {}
+        self._reserved: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    def meaning(cls, entry: dict[str, Any]) -> dict[str, Any]:
+        """Return the members that define what annotations of a category mean, as far as it has them."""
+        return {member: entry[member] for member in cls._meaning if entry.get(member) is not None}
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Give the first numbers to the first categories with these names, in this order."""
+        self.entries += [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+        self._reserved = {unicodedata.normalize("NFC", each["name"]): each for each in self.entries}
+
+    def _place(self, identity: tuple[str, ...], made: dict[str, Any]) -> dict[str, Any]:
+        # That of an unnamed one has three parts.
+        reserved = self._reserved.pop(identity[0], None) if len(identity) == 2 else None
+        if reserved is None:
+            return super()._place(identity, made)
+        made["id"] = reserved["id"]
+        reserved.update(made)
+        return reserved
 
     def _compare(self, document: Document, identity: tuple[str, ...], pointer: str) -> None:
         """Warn if a new category is almost the same as a known one."""

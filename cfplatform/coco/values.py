@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import operator
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+from .entries import Entries
 
 #: A larger number is not a coordinate, size or area.
 LARGEST = 10**15
@@ -164,8 +166,13 @@ def _of_subclass(value: Any, troubles: dict[str, str] | None, levels: int) -> An
 
 def records(data: Any, section: str) -> list[dict[str, Any]]:
     """Return the objects of a section; entries that are not objects are left out."""
+    return [*each_record(data, section)]
+
+
+def each_record(data: Any, section: str) -> Iterator[dict[str, Any]]:
+    """Yield the same one after the other, without holding all of a large file."""
     found = data.get(section) if isinstance(data, dict) else None
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    return (each for each in found if isinstance(each, dict)) if isinstance(found, (list, Entries)) else iter(())
 
 
 def by_id(entries: Iterable[dict[str, Any]]) -> dict[Key, dict[str, Any]]:

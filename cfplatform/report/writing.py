@@ -13,6 +13,7 @@ from .. import progress as _progress
 from ..coco.documents import File, Folder, Source, open_source
 from ..coco.findings import ERROR, WARNING
 from ..coco.output import written_atomically
+from ..coco.selecting import Selection
 from ..destination import local
 from ..exceptions import InvalidParameterError
 from ..resources import Batch
@@ -107,11 +108,13 @@ def write_report(
         )
     path = None if output is None else _output(local.folder_path(output, "output"))
     opened = open_source(source, images_from)
+    # A selection of a folder belongs to it, too.
+    whole = opened.source if isinstance(opened, Selection) else opened
     if path is None:
-        if not isinstance(opened, Folder):
+        if not isinstance(whole, Folder):
             raise InvalidParameterError("output must name the page, as the source is not a folder.", parameter="output")
-        path = _output(opened.root / FILE_NAME)
-    own = opened.path.name if isinstance(opened, File) else opened.root.name if isinstance(opened, Folder) else "Report"
+        path = _output(whole.root / FILE_NAME)
+    own = whole.path.name if isinstance(whole, File) else whole.root.name if isinstance(whole, Folder) else "Report"
     reporter = _progress.reporter(progress)
     on_platform = None if batches is None else list(batches)
     # The number of images in a file or a stream is not known before it is read.

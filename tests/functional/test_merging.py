@@ -190,3 +190,49 @@ def test_ctrl_c_leaves_nothing(tmp_path):
         assert process.wait() == 130
     assert "Stopped. Nothing was changed" in said
     assert [path.name for path in tmp_path.iterdir()] == ["labels"]
+
+
+def test_commands_select_a_part_and_say_what_was_left_out(tmp_path):
+    layout = labelbox(tmp_path / "source")
+    data = json.loads(layout.documents[0].read_text())
+    names = {each["id"]: each["name"] for each in data["categories"]}
+    labels = [(names[each["category_id"]], each) for each in data["annotations"]]
+    buses = [each for name, each in labels if name == "bus"]
+    crowds = [each for name, each in labels if name != "bus" and each["iscrowd"]]
+    small = [each for name, each in labels if name != "bus" and not each["iscrowd"] and min(each["bbox"][2:]) < 10]
+    kept = len(labels) - len(buses) - len(crowds) - len(small)
+    options = ["--drop", "bus", "--rename", "bike=tram", "--rename", "tram=rail", "--min-side", "10", "--no-crowds"]
+    done = run("merge", layout.source, "all.json", *options, "--drop-empty", cwd=tmp_path)
+    assert done.returncode == 0
+    whole = loaded(tmp_path / "all.json")
+    assert [each["name"] for each in whole.cats.values()] == ["rail", "tram"]
+    assert len(whole.anns) == kept
+    assert all(whole.getAnnIds(imgIds=[own]) for own in whole.imgs)
+    left_out = f"{len(buses)} annotations of other classes, {len(crowds)} annotations that are crowds"
+    empty = len(data["images"]) - len(whole.imgs)
+    assert f"Left out: {left_out}, {len(small)} annotations below --min-side, {empty} images without annotations." in (
+        done.stderr
+    )
+    found = run("stats", layout.source, *options, "--json")
+    assert json.loads(found.stdout)["annotations"] == kept
+    parts = ["--part", "a=0.5", "--part", "b=0.5"]
+    (*_, line) = json_lines(run("split", layout.source, tmp_path / "parts", *parts, "--only", "bus", "--json").stdout)
+    assert sum(each["annotations"] for each in line["summary"]["parts"].values()) == len(buses)
+    page = run("report", layout.source, tmp_path / "page.html", "--only", "bus", "--json")
+    assert json.loads(page.stdout)["annotations"] == len(buses)
+    wrong = run("merge", layout.source, "wrong.json", "--only", "buss", cwd=tmp_path)
+    assert "Did you mean 'bus'?" in wrong.stderr
+    assert wrong.returncode != 0
+    assert not (tmp_path / "wrong.json").exists()
+    assert run("stats", layout.source, "--rename", "bus").returncode == 2
+    assert run("stats", layout.source, "--rename", "bus=a", "--rename", "bus=b").returncode == 2
+
+
+def test_the_report_of_a_part_of_a_folder_lies_in_it(labels):
+    done = run("report", labels, "--only", "ellipse", "--samples", "3", "--json")
+    assert done.returncode == 0
+    (line,) = json_lines(done.stdout)
+    assert Path(line["path"]) == labels / "report.html"
+    assert line["annotations"] == coco.stats(labels).categories["ellipse"].annotations
+    assert line["samples"] == 3
+    assert "<title>labels" in (labels / "report.html").read_text(encoding="utf-8")
