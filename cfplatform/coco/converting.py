@@ -37,7 +37,7 @@ ANNOTATIONS, PARTS = "annotations", "parts"
 #: Images go to the output as links, unless that is one file.
 AUTO = "auto"
 #: Findings of each code that a summary keeps.
-_KEPT_OF_CODE = 10
+_KEPT_OF_CODE = 3
 #: The part in the name of a document, or of its folder.
 _PART = re.compile(r"(?i)(train|val(?:id(?:ation)?)?|test)(?:[-_]?\d{4})?")
 
@@ -304,7 +304,7 @@ class _Converter:
             if (own := key(each.get("image_id"))) is None or own not in known:
                 self._refuse(document, dangling("image", each, "", each.get("id")))
         for single in document.by_image():
-            self._add_image(single, single.data["images"][0], numbers, writer)
+            self._add_image(single, records(single.data, "images")[0], numbers, writer)
         return True
 
     def _refuse(self, document: Document, problem: Problem) -> None:

@@ -10,18 +10,18 @@ from .findings import Finding, Problem, shown
 
 #: What happened to annotations of an image, by the code of the finding.
 _MESSAGES = {
-    "crowd-left-out": "are crowds, which the format does not have; they are left out",
-    "no-row": "have no valid box or shape that the format has; they are left out",
-    "no-keypoints": "have no keypoints, or not as many as their category; they are left out",
-    "outside-left-out": "are outside of the image; they are left out",
-    "clipped": "extend beyond the image; they are clipped",
-    "keypoint-outside": "have a keypoint outside of the image; it becomes one that is not labelled",
-    "box-as-polygon": "have a box only; its corners become the polygon",
-    "parts-bridged": "have several parts; they become one polygon",
-    "hole-bridged": "have holes; they are connected with the outline",
-    "segmentation-left-out": "lose their segmentation, which the format does not have",
-    "keypoints-left-out": "lose their keypoints, which the format does not have",
-    "rotation-left-out": "lose the rotation of their box, which the format does not have",
+    "crowd-left-out": "Crowds are left out, because the format has none",
+    "no-row": "Annotations without a valid box or shape that the format has are left out",
+    "no-keypoints": "Annotations without keypoints, or with another number than their category, are left out",
+    "outside-left-out": "Annotations outside of the image are left out",
+    "clipped": "Shapes beyond the image are clipped",
+    "keypoint-outside": "Keypoints outside of the image become ones that are not labelled",
+    "box-as-polygon": "Boxes without a segmentation become polygons of their corners",
+    "parts-bridged": "Several parts of an object become one polygon",
+    "hole-bridged": "Holes are connected with the outline",
+    "segmentation-left-out": "Segmentations are left out, because the format or the task has none",
+    "keypoints-left-out": "Keypoints are left out, because the format or the task has none",
+    "rotation-left-out": "Turned boxes become the upright ones around them",
 }
 
 
@@ -42,7 +42,7 @@ class Losses:
         if self._found:
             for code, own in self._found.items():
                 self._total[code] = self._total.get(code, 0) + len(own)
-                message = f"{len(own):,} annotations of {shown(name)} {_MESSAGES[code]}."
+                message = f"{_MESSAGES[code]}: {len(own):,} of the image {shown(name)}."
                 self._report(finding_about(document, Problem(code, message, "", own[0])))
             self._found = {}
 

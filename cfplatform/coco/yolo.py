@@ -16,9 +16,11 @@ from .placing import rotation, turned_corners
 from .shapes import EDGE
 from .values import are_finite, are_numbers, box, is_crowd
 
-#: What a row is made of.
+#: What a row is made of, and the task of ultralytics.
 DETECT, SEGMENT, POSE, OBB = "detect", "segment", "pose", "obb"
 TASKS = (DETECT, SEGMENT, POSE, OBB)
+#: How the names of models for a task end.
+_MODELS = {DETECT: "", SEGMENT: "-seg", POSE: "-pose", OBB: "-obb"}
 #: The member of ``data.yaml`` for the name of a part.
 KEYS = {"valid": "val", "validation": "val"}
 DATA = "data.yaml"
@@ -78,7 +80,7 @@ class YoloWriter:
             self._folder.make(f"labels/{part}")
         names = unique_names(categories)
         # Without "path:" the parts are relative to the folder of the file.
-        lines = [f"# Train: yolo {self._task} train data={DATA} model=yolo11n.yaml"]
+        lines = [f"# Train: yolo {self._task} train data={DATA} model=yolo11n{_MODELS[self._task]}.pt"]
         lines += [f"{_short(key)}: {_short(f'images/{part}')}" for key, part in paths.items()]
         lines += [f"task: {self._task}", f"nc: {len(names)}", "names:" if names else "names: {}"]
         lines += [f"  {number}: {quoted(name)}" for number, name in enumerate(names)]
