@@ -304,14 +304,16 @@ class _Converter:
             if (own := key(each.get("image_id"))) is None or own not in known:
                 self._refuse(document, dangling("image", each, "", each.get("id")))
         for single in document.by_image():
-            self._add_image(single, records(single.data, "images")[0], numbers, writer)
+            self._add_image(document, single, numbers, writer)
         return True
 
     def _refuse(self, document: Document, problem: Problem) -> None:
         self._report(finding_about(document, problem))
 
-    def _add_image(self, document: Document, image: dict[str, Any], numbers: dict[Any, int], writer: _Writer) -> None:
-        part = self._choose(document, image)
+    def _add_image(self, whole: Document, document: Document, numbers: dict[Any, int], writer: _Writer) -> None:
+        """Add an image of a document, as a document of its own."""
+        image = records(document.data, "images")[0]
+        part = self._choose(whole, image)
         if part is None:
             return
         name, local_file = image.get("file_name"), document.asset

@@ -68,7 +68,7 @@ class DatasetFolder:
         self.root = folder
         self.images = images
         self._marker = folder / MARKER
-        if folder.is_dir() and not self._marker.is_file() and next(os.scandir(folder), None) is not None:
+        if folder.is_dir() and not self._marker.is_file() and os.listdir(folder):
             raise InvalidParameterError(
                 f"output {str(folder)!r} has files that no conversion wrote. Name a new or an empty folder.",
                 parameter="output",

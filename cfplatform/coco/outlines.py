@@ -66,7 +66,7 @@ def outline_of(segmentation: object, width: int, height: int) -> Outline | None:
         if not polygons or not all(map(masks.is_polygon, polygons)):
             raise ValueError("it is not a list of polygons with at least three points each")
         rings = [_clipped([*zip(each[::2], each[1::2], strict=True)], width, height) for each in polygons]
-        rings = [ring for ring in rings if len(ring) > 2 and _area(ring)]
+        rings = [ring for ring in rings if len(ring) > 2 and not _is_flat(ring)]
         if len(rings) < 2:
             return Outline(rings[0], 1, 0, width, height) if rings else None
         if not _overlap(rings, width, height):
@@ -108,6 +108,14 @@ def _area(ring: Ring) -> float:
     """Return twice the area of a ring, negative if it goes against the clock (y points down)."""
     xs, ys = zip(*ring, strict=True)
     return math.fsum(map(mul, xs, (*ys[1:], ys[0]))) - math.fsum(map(mul, ys, (*xs[1:], xs[0])))
+
+
+def _is_flat(ring: Ring) -> bool:
+    """Return whether all points are on one line; a ring that crosses itself may have an area of zero too."""
+    if _area(ring):
+        return False
+    (x, y), far = ring[0], max(ring, key=lambda point: math.dist(ring[0], point))
+    return all((far[0] - x) * (own_y - y) == (far[1] - y) * (own_x - x) for own_x, own_y in ring)
 
 
 def _clipped(ring: Ring, width: float, height: float) -> Ring:

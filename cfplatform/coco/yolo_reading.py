@@ -27,6 +27,8 @@ _SAMPLE = 200
 #: A larger coordinate is not a share of the image; ultralytics leaves the image out.
 _MOST = 1.01
 _LARGEST_FILE = 64 << 20
+#: Levels of tables in data.yaml.
+_DEPTH = 20
 
 
 def find_yolo(source: object) -> Path | None:
@@ -334,43 +336,49 @@ _Lines = list[tuple[int, int, str]]
 
 
 def _block(lines: _Lines, depth: int) -> tuple[Any, _Lines]:
-    """Read the lines of one depth."""
-    if depth > 20:
+    """Read the lines of one depth; return what they say, and the lines after them."""
+    if depth > _DEPTH:
         raise ValueError("it is nested too deeply")
-    if not lines:
-        return {}, []
-    indent, rest = lines[0][1], lines
     table: dict[str, Any] = {}
     items: list[Any] = []
-    while rest and rest[0][1] == indent:
+    indent, rest = (lines[0][1] if lines else 0), lines
+    is_list = bool(lines) and _is_item(lines[0][2])
+    while rest and rest[0][1] == indent and _is_item(rest[0][2]) == is_list:
         number, _, line = rest[0]
-        rest = rest[1:]
-        if line == "-" or line.startswith("- "):
+        if is_list:
             items.append(_value(line[1:].strip(), number))
+            rest = rest[1:]
             continue
         match = _KEY.fullmatch(line)
         if match is None:
             raise ValueError(f"line {number} is not YAML as datasets have it")
-        value = _uncommented(match["rest"])
-        # A list may stand below its name without being indented.
-        is_below = rest and (rest[0][1] > indent or (rest[0][1] == indent and rest[0][2].startswith("- ")))
-        if value and value[0] in "[{":
-            # It may go on in the next lines.
-            while rest and not _is_closed(value):
-                value, rest = f"{value} {_uncommented(rest[0][2])}", rest[1:]
-            made: Any = _value(value, number)
-        elif value in ("|", ">", "|-", ">-"):
-            made = ""
-            while rest and rest[0][1] > indent:
-                made, rest = f"{made} {rest[0][2]}".strip(), rest[1:]
-        elif not value and is_below:
-            made, rest = _block(rest, depth + 1)
-        else:
-            made = _value(value, number)
-        table[_scalar(match["key"], number)] = made
-        if items:
-            return items, [(number, indent, line), *rest]
-    return (items if items and not table else table), rest
+        table[_scalar(match["key"], number)], rest = _entry(_uncommented(match["rest"]), rest, depth)
+    return (items if is_list else table), rest
+
+
+def _is_item(line: str) -> bool:
+    return line == "-" or line.startswith("- ")
+
+
+def _entry(value: str, lines: _Lines, depth: int) -> tuple[Any, _Lines]:
+    """Read the value of a name, which begins in the first line."""
+    number, indent, _ = lines[0]
+    rest = lines[1:]
+    if value and value[0] in "[{":
+        # It may go on in the next lines.
+        while rest and not _is_closed(value):
+            value, rest = f"{value} {_uncommented(rest[0][2])}", rest[1:]
+        return _value(value, number), rest
+    if value in ("|", ">", "|-", ">-"):
+        text = []
+        while rest and rest[0][1] > indent:
+            text.append(rest[0][2])
+            rest = rest[1:]
+        return " ".join(text), rest
+    # A list may stand below its name without being indented.
+    if not value and rest and (rest[0][1] > indent or (rest[0][1] == indent and _is_item(rest[0][2]))):
+        return _block(rest, depth + 1)
+    return _value(value, number), rest
 
 
 def _uncommented(text: str) -> str:
