@@ -192,7 +192,9 @@ def reported(
     if not summary.problem_count:
         return 0
     named = [] if output.as_json else _named(summary.problems, summary.problem_count)
-    output.error(f"{counted(summary.problem_count, 'entries')} could not be merged; the rest was written.", named)
+    output.error(
+        f"{counted(summary.problem_count, 'entries')} could not be {summary.verb}; the rest was written.", named
+    )
     return FAILED
 
 

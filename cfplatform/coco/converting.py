@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -17,7 +18,7 @@ from ..progress import Progress, reporter
 from .dataset_folder import MARKER, DatasetFolder, extension_of
 from .documents import Document, OnError, Opened, PathLike, Source, finding_about, open_source
 from .findings import ERROR, WARNING, Finding, Problem, dangling, shown
-from .image_files import COPY, LINK
+from .image_files import COPY, LINK, upright_size
 from .layouts import is_url, stem_of
 from .losses import Losses
 from .merging import Merger, Summary, refuse_own
@@ -59,6 +60,8 @@ class ConvertSummary(Summary):
         parts: The number of images of each part.
         losses: How many annotations or images lost something, by the code of the findings.
     """
+
+    verb = "converted"
 
     output: Path = Path()
     to: str = COCO
@@ -384,14 +387,10 @@ class _Converter:
 
 
 def _stored_size(path: Path | None) -> Size | None:
-    if path is None:
-        return None
-    try:
-        from .images import stored_size
-    except ImportError:
-        return None
-    found = stored_size(path)
-    return None if found is None else found[1]
+    # Without Pillow it is not known.
+    with contextlib.suppress(ImportError):
+        return None if path is None else upright_size(path)
+    return None
 
 
 # --- COCO ---------------------------------------------------------------------------------------------------------

@@ -101,3 +101,15 @@ def put(source: str, target: Path, *, is_link: bool) -> bool:
     with written_atomically(target) as temporary:
         shutil.copyfile(source, temporary)
     return True
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Return the size of an image, upright; ``None`` if it cannot be read.
+
+    Raises:
+        ImportError: Without Pillow.
+    """
+    from .images import stored_size
+
+    found = stored_size(path)
+    return None if found is None else found[1]

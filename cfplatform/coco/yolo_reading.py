@@ -14,6 +14,7 @@ from typing import Any
 from ..exceptions import InvalidParameterError, InvalidResponseError
 from .documents import Document, OnError, Stream, finding_about
 from .findings import Problem, shown
+from .image_files import upright_size
 from .yolo import DETECT, OBB, POSE, SEGMENT, TASKS
 
 #: Extensions of images that ultralytics reads.
@@ -251,13 +252,11 @@ def _rows_of(path: Path) -> list[list[str]]:
 def _size(image: Path) -> tuple[int, int] | None:
     """Return the size of an image file, upright."""
     try:
-        from .images import stored_size
+        return upright_size(image)
     except ImportError:
         raise InvalidParameterError(
             "The sizes of the images are needed, which Pillow reads: pip install 'cfplatform[viz]'.", parameter="source"
         ) from None
-    found = stored_size(image)
-    return None if found is None else found[1]
 
 
 def _clean(value: float) -> float:
