@@ -66,7 +66,7 @@ def test_only_what_cannot_be_read_is_a_failure(tmp_path):
     (source / "Day" / "broken.json").write_text("{")
     done = run("convert", source, tmp_path / "out", "--to", "yolo")
     assert done.returncode == 1
-    assert "1 entry could not be converted" in done.stderr
+    assert "could not be converted" in done.stderr
     done = run("convert", source, source, "--to", "yolo")
     assert done.returncode == 2
     assert "no conversion wrote" in done.stderr or "holds the source" in done.stderr
