@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 from ..destination import local
 from ..exceptions import InvalidParameterError
 from ..progress import Progress, reporter
-from .dataset_folder import MARKER, DatasetFolder, extension_of
+from .dataset_folder import MARKER, DatasetFolder, content_of
 from .documents import Document, OnError, Opened, PathLike, Source, finding_about, open_source
 from .findings import ERROR, WARNING, Finding, Problem, dangling, shown
-from .image_files import COPY, LINK, upright_size
+from .image_files import COPY, LINK, is_turned_by_others, upright_size
 from .layouts import is_url, stem_of
 from .losses import Losses
 from .merging import Merger, Summary, refuse_own
@@ -333,7 +333,7 @@ class _Converter:
             message = f"The size of the image {shown(name)} is not known, so it is left out."
             self._refuse(document, Problem(code, message))
             return
-        path = self._place(document, local_file, name, part, writer)
+        path = self._place(document, image, name, part, writer)
         if path is None:
             return
         labels = self._labels(document, image, numbers)
@@ -342,8 +342,9 @@ class _Converter:
         self._summary.parts[part] = self._summary.parts.get(part, 0) + 1
         self.losses.report(document, name)
 
-    def _place(self, document: Document, local_file: Path | None, name: str, part: str, writer: _Writer) -> str | None:
+    def _place(self, document: Document, image: dict[str, Any], name: str, part: str, writer: _Writer) -> str | None:
         """Put an image into the folder; return its path there, or that which it would have."""
+        local_file = document.asset
         own = (
             local_file.name
             if local_file is not None
@@ -354,12 +355,19 @@ class _Converter:
             suffix = os.path.splitext(own)[1].lower()
             return writer.image_path(part, f"{stem}{suffix or '.jpg'}")
         try:
-            suffix, is_known = extension_of(local_file)
+            content = content_of(local_file)
         except OSError as error:
             reason = error.strerror or error
             self.losses.add_image("no-image", document, f"The image {shown(name)} cannot be read: {reason}.")
             return None
-        if not is_known or suffix == ".gif":
+        if content.has_exif and self._summary.to == YOLO and is_turned_by_others(local_file, image):
+            message = (
+                f"The image {shown(name)} is annotated as it is stored, but YOLO turns it upright; it is left out."
+            )
+            self.losses.add_image("turned-image", document, message)
+            return None
+        suffix = content.extension
+        if not content.is_known or suffix == ".gif":
             self.losses.add_image(
                 "image-format", document, f"The image {shown(name)} has a format that tools may not read."
             )
@@ -485,7 +493,7 @@ class _LaidOut(Merger):
         part = next(name for name, each in self.datasets.items() if each is dataset)
         folder = self._images_of(part)
         try:
-            suffix, _ = extension_of(local_file)
+            suffix = content_of(local_file).extension
         except OSError:
             suffix = local_file.suffix
         stem = self._target.stem(folder, local_file.name, f"{document.item_id} {document.path} {original}")

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, NamedTuple
 
 from .. import naming
 from ..destination import local, locks
@@ -28,26 +28,43 @@ _FORMATS = (
     (b"\0\0\0\x0cjP  ", (".jp2",)),
     (b"GIF8", (".gif",)),
 )
+#: Bytes at the beginning of a file: cameras write EXIF first.
+_HEADER = 2048
 _BRANDS = {b"avif": ".avif", b"heic": ".heic", b"heix": ".heic", b"mif1": ".heif"}
 
 
-def extension_of(path: Path) -> tuple[str, bool]:
-    """Return the extension of an image by its content, and whether the content is known.
+class Content(NamedTuple):
+    """What the beginning of an image file says.
+
+    Attributes:
+        extension: Its extension.
+        is_known: Whether its format is known.
+        has_exif: Whether it may have an EXIF orientation.
+    """
+
+    extension: str
+    is_known: bool
+    has_exif: bool
+
+
+def content_of(path: Path) -> Content:
+    """Return what the beginning of an image file says.
 
     Raises:
         OSError: If it cannot be read.
     """
     with open(path, "rb", buffering=0) as file:
-        head = file.read(16)
+        head = file.read(_HEADER)
+    has_exif = b"Exif\0\0" in head
     own = path.suffix.lower()
     for start, extensions in _FORMATS:
         if head.startswith(start):
-            return own if own in extensions else extensions[0], True
+            return Content(own if own in extensions else extensions[0], True, has_exif)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return ".webp", True
+        return Content(".webp", True, has_exif)
     if head[4:8] == b"ftyp" and head[8:12] in _BRANDS:
-        return _BRANDS[head[8:12]], True
-    return (own if naming.is_extension(own) else ".img"), False
+        return Content(_BRANDS[head[8:12]], True, has_exif)
+    return Content(own if naming.is_extension(own) else ".img", False, has_exif)
 
 
 class DatasetFolder:

@@ -148,6 +148,10 @@ CODES = {
     ),
     "no-image": Meaning(WARNING, "There is no file for an image, so it is not in the output."),
     "image-format": Meaning(WARNING, "The content of an image is of no format that tools for training read."),
+    "turned-image": Meaning(
+        WARNING,
+        "An image was annotated as it is stored, but YOLO turns it upright by its EXIF orientation; it is left out.",
+    ),
     "no-part": Meaning(WARNING, "A dataset of YOLO has no part for training or validation, or no images in it."),
     "no-flip": Meaning(WARNING, "The names of keypoints do not say left and right, so images cannot be mirrored."),
     "bad-row": Meaning(ERROR, "A row of a label file of YOLO cannot be read; it is left out."),

@@ -109,7 +109,17 @@ def upright_size(path: Path) -> tuple[int, int] | None:
     Raises:
         ImportError: Without Pillow.
     """
-    from .images import stored_size
+    from .images import read_header
 
-    found = stored_size(path)
-    return None if found is None else found[1]
+    found = read_header(path)
+    return None if found is None else found.upright
+
+
+def is_turned_by_others(path: Path, record: dict[str, Any]) -> bool:
+    """Return whether other tools turn an image that was annotated as it is stored; ``False`` without Pillow."""
+    try:
+        from .images import read_header
+    except ImportError:
+        return False
+    found = read_header(path)
+    return found is not None and found.orientation > 1 and not found.turned_in(record)

@@ -414,6 +414,19 @@ def test_the_extension_is_that_of_the_content(tmp_path):
     assert made.losses == {"image-format": 2}
 
 
+def test_images_that_yolo_turns_are_left_out_if_they_were_annotated_as_stored(tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for name in ("stored.jpg", "upright.jpg"):
+        Image.new("RGB", (40, 20)).save(tmp_path / name, exif=turned)
+    names, sizes = ["stored.jpg", "upright.jpg"], [(40, 20), (20, 40)]
+    source = labels(tmp_path, [], sizes=sizes, names=names)
+    made = coco.convert(source, tmp_path / "out", "yolo")
+    assert list(rows(tmp_path / "out")) == ["upright"]
+    assert made.losses == {"turned-image": 1}
+    assert coco.convert(source, tmp_path / "voc", "voc").images == 2
+
+
 @pytest.mark.parametrize("images", ["link", "copy"])
 def test_images_are_files_of_the_folder(tmp_path, images):
     source = labels(tmp_path / "in", [])
