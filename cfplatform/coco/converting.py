@@ -26,7 +26,7 @@ from .output import DatasetFile, dataset_file, prepare_folder
 from .references import Numbers
 from .splitting import choose_missing, chooser
 from .tables import Categories, FindingLog
-from .values import key, records, size_of
+from .values import key, plain_object, records, size_of
 from .voc import VocWriter
 from .yolo import DETECT, TASKS, Size, YoloWriter
 from .yolo_reading import Yolo, find_yolo
@@ -383,6 +383,9 @@ class _Converter:
         for each in records(document.data, "annotations"):
             if own is None or key(each.get("image_id")) != own:
                 continue
+            if document.path is None:
+                # A stream may have arrays and tuples.
+                each = plain_object(each, None)
             category = each.get("category_id")
             try:
                 labels.append((each, categories[numbers[category] - 1]))
@@ -472,6 +475,7 @@ class _LaidOut(Merger):
         if part not in self.datasets:
             name = f"{part}/_annotations.coco.json" if self._is_by_part else f"annotations/instances_{part}.json"
             path = self._target.add(name)
+            prepare_folder(path.parent)
             self._target.make(self._images_of(part))
             self.datasets[part] = self._stack.enter_context(dataset_file(path))
         return self.datasets[part]

@@ -201,6 +201,8 @@ class DatasetFolder:
             self._list.seek(self._start)
             while data := self._list.read(1 << 20):
                 file.write(data)
+            # Windows does not replace an open file.
+            self._list.close()
 
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)

@@ -19,6 +19,8 @@ Ring = list[Point]
 
 #: How far a simplified outline may be from that of the pixels, and the least share of pixels that both must have.
 _TOLERANCE, _SHARED = 0.75, 0.98
+#: Rings with fewer points stay as they are, and those with more, which would take long.
+_FEWEST, _MOST = 8, 20_000
 #: Vertices of a ring that are tried as ends of a bridge, for all rings together; more rings are bridged in a chain.
 _CANDIDATES, _CHAIN = 512, 256
 
@@ -244,7 +246,7 @@ def _corners(ring: list[_Vertex]) -> Ring:
 
 def _simplified(ring: Ring) -> Ring:
     """Return a ring with fewer points: none that was left out is far from it (Douglas-Peucker)."""
-    if len(ring) <= 8:
+    if not _FEWEST < len(ring) <= _MOST:
         return ring
     far = max(range(len(ring)), key=lambda index: math.dist(ring[0], ring[index]))
     closed = [*ring, ring[0]]

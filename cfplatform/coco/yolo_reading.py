@@ -114,9 +114,11 @@ class Yolo(Stream):
         """Yield a document for each image."""
         for part in self._parts:
             for image in self.images(part):
-                yield self._document(image, part, on_error)
+                found = self._document(image, part, on_error)
+                if found is not None:
+                    yield found
 
-    def _document(self, image: Path, part: str, on_error: OnError | None) -> Document:
+    def _document(self, image: Path, part: str, on_error: OnError | None) -> Document | None:
         path = label_path(image)
         record: dict[str, Any] = {"id": 1, "file_name": image.name}
         data: dict[str, Any] = {"images": [record], "annotations": [], "categories": self.categories}
@@ -129,7 +131,7 @@ class Yolo(Stream):
             problem = Problem("missing-size", f"The size of the image {image.name!r} cannot be read.")
         if problem or size is None:
             self._report(document, problem, on_error)
-            return document
+            return None
         record["width"], record["height"] = size
         with contextlib.suppress(FileNotFoundError):
             # An image without a file has no objects.

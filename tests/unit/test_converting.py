@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cfplatform import DownloadError, InvalidParameterError, InvalidResponseError, coco
+from cfplatform.coco import Document
 from tests.layouts import LAYOUTS
 
 WIDTH, HEIGHT = 200, 100
@@ -472,6 +473,47 @@ def test_a_second_run_leaves_nothing_of_the_first(tmp_path):
     assert (tmp_path / "out" / "images" / "train" / "1.png").samefile(tmp_path / "in" / "1.png")
 
 
+def test_two_conversions_do_not_write_one_folder(tmp_path):
+    source = labels(tmp_path / "in", [{"bbox": [0, 0, 9, 9]}])
+    refused = []
+
+    def again(done, total):
+        if not refused:
+            with pytest.raises(InvalidParameterError, match="by another conversion") as found:
+                coco.convert(source, tmp_path / "out", "yolo")
+            refused.append(found)
+
+    assert coco.convert(source, tmp_path / "out", "yolo", progress=again).images == 1
+    assert refused
+
+
+def test_a_stream_may_have_arrays_and_tuples(tmp_path):
+    numpy = pytest.importorskip("numpy")
+    document = json.loads(labels(tmp_path, []).read_text())
+    for box in (numpy.array([20.0, 10, 50, 40]), (20, 10, 50, 40)):
+        document["annotations"].append({"image_id": 1, "category_id": 1, "bbox": box})
+    made = coco.convert([document], tmp_path / "out", "yolo", images=None)
+    assert rows(tmp_path / "out")["1"] == ["0 0.2250000 0.3000000 0.2500000 0.4000000"] * 2
+    assert made.losses == {}
+
+
+def test_a_run_that_was_killed_is_cleaned_up_by_the_next(tmp_path):
+    source = labels(tmp_path / "in", [{"bbox": [0, 0, 9, 9]}], sizes=[(9, 9)] * 3)
+
+    def documents():
+        data = json.loads(source.read_text())
+        yield Document(data, path=source)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        coco.convert(documents(), tmp_path / "out", "yolo")
+    assert not (tmp_path / "out" / "data.yaml").exists()
+    assert len(rows(tmp_path / "out")) == 3
+    coco.convert(labels(tmp_path / "other", [], names=["other.png"]), tmp_path / "out", "yolo")
+    assert list(rows(tmp_path / "out")) == ["other"]
+    assert [path.name for path in (tmp_path / "out" / "images" / "train").iterdir()] == ["other.png"]
+
+
 def test_a_list_of_files_cannot_lead_out_of_the_folder(tmp_path):
     source = labels(tmp_path / "in", [])
     coco.convert(source, tmp_path / "out", "yolo")
@@ -731,7 +773,7 @@ def test_a_list_of_images_and_paths_of_roboflow_are_found(tmp_path):
     folder = yolo(tmp_path / "in", "train: ../list.txt\nnames:\n    0: a\n", {"labels/train/1.txt": "0 .5 .5 .1 .1"})
     (folder / "list.txt").write_text("images/train/1.png\nimages/train/gone.png\n")
     made = coco.convert(folder, tmp_path / "back.json")
-    assert (made.images, made.annotations, made.counts) == (2, 1, {"missing-image": 1})
+    assert (made.images, made.annotations, made.counts) == (1, 1, {"missing-image": 1})
 
 
 def test_supervision_reads_what_is_written(tmp_path):
