@@ -296,6 +296,15 @@ def _shared(one: Sequence[int], other: Sequence[int]) -> int:
 # --- Bridges ------------------------------------------------------------------------------------------------------
 
 
+class _Bridge(NamedTuple):
+    """The square of its length, the ring and the vertex where it begins, and the vertex of the ring where it ends."""
+
+    square: float
+    parent: int
+    at: int
+    begin: int
+
+
 def bridged(rings: list[Ring]) -> Ring:
     """Return rings as one polygon: each is entered and left on one line from another, the shortest that was found.
 
@@ -349,17 +358,17 @@ def _tree(rings: list[Ring]) -> Iterator[tuple[int, int, int, int]]:
             if found < known:
                 best[number] = found
         newest = min(best, key=lambda number: (best[number], number))
-        _, parent, at, begin = best.pop(newest)
-        yield parent, at, newest, begin
+        found = best.pop(newest)
+        yield found.parent, found.at, newest, found.begin
 
 
-def _nearest(rings: list[Ring], tried: list[list[int]], one: int, other: int) -> tuple[float, int, int, int]:
-    """Return the square of the least distance of two rings, the first ring, and the vertices of both."""
+def _nearest(rings: list[Ring], tried: list[list[int]], one: int, other: int) -> _Bridge:
+    """Return a short bridge between two rings."""
     theirs = [(*rings[other][end], end) for end in tried[other]]
-    found = (math.inf, one, 0, 0)
+    found = _Bridge(math.inf, one, 0, 0)
     for start in tried[one]:
         x, y = rings[one][start]
         away, end = min(((x - ox) * (x - ox) + (y - oy) * (y - oy), number) for ox, oy, number in theirs)
-        if away < found[0]:
-            found = away, one, start, end
+        if away < found.square:
+            found = _Bridge(away, one, start, end)
     return found

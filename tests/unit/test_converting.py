@@ -82,7 +82,7 @@ def test_rows_are_the_class_and_the_middle_and_size_as_shares(tmp_path):
     made.raise_for_problems()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_boxes_come_back(tmp_path_factory, data):
     tmp_path = tmp_path_factory.mktemp("boxes")
@@ -108,7 +108,7 @@ def test_boxes_come_back(tmp_path_factory, data):
             assert abs(each["bbox"][axis] - expected[axis]) <= 1e-6 * size[axis % 2] + 1e-6
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, WIDTH), st.floats(0, HEIGHT)), min_size=3, max_size=9, unique=True))
 def test_a_polygon_comes_back(tmp_path_factory, points):
     tmp_path = tmp_path_factory.mktemp("polygons")
@@ -215,7 +215,7 @@ def test_a_shape_becomes_one_polygon_with_the_same_pixels(tmp_path, name):
     assert set(made.losses) == expected.get(name, set())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.randoms(use_true_random=False))
 def test_any_mask_becomes_one_polygon_with_the_same_pixels(tmp_path_factory, height, width, pick):
     tmp_path = tmp_path_factory.mktemp("masks")
@@ -266,7 +266,7 @@ def test_files_of_segments_have_polygons_only(tmp_path):
 # --- Turned boxes -------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.floats(0, 359.9), st.floats(5, 40), st.floats(5, 40))
 def test_turned_boxes_come_back(tmp_path_factory, degrees, width, height):
     tmp_path = tmp_path_factory.mktemp("turned")
