@@ -350,7 +350,7 @@ def _tree(rings: list[Ring]) -> Iterator[tuple[int, int, int, int]]:
     """Yield bridges so that each ring is reached by a short one (Prim)."""
     most = max(4, min(64, _CANDIDATES // len(rings)))
     tried = [[*range(0, len(ring), -(-len(ring) // most))] for ring in rings]
-    best = dict.fromkeys(range(1, len(rings)), (math.inf, 0, 0, 0))
+    best = dict.fromkeys(range(1, len(rings)), _Bridge(math.inf, 0, 0, 0))
     newest = 0
     while best:
         for number, known in best.items():
