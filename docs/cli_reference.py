@@ -15,7 +15,16 @@ from cfplatform.cli import cli
 from cfplatform.cli.doctor import Check
 from cfplatform.cli.errors import metavar
 from cfplatform.cli.transfers import Upload
-from cfplatform.coco import BatchStats, CategoryStats, Finding, MergeSummary, Part, SplitSummary, Stats
+from cfplatform.coco import (
+    BatchStats,
+    CategoryStats,
+    ConvertSummary,
+    Finding,
+    MergeSummary,
+    Part,
+    SplitSummary,
+    Stats,
+)
 from cfplatform.coco.merging import Summary
 from cfplatform.report import ReportSummary
 from cfplatform.resources.results import DownloadResult, DownloadSummary
@@ -127,6 +136,11 @@ LINES: dict[str, tuple[Line, ...]] = {
     ),
     "batches rename": (_BATCH,),
     "completion": (Line("The script", (Field("shell", "text", "The shell."), Field("script", "text", "The script."))),),
+    "convert": (
+        _FINDING,
+        Line("The last line", (_SUMMARY,)),
+        Line("The fields of ``summary``", (*_JOINED, *fields_of(ConvertSummary))),
+    ),
     "count": (Line("The number", (Field("count", "integer", "The number of work items."),)),),
     "demo": (
         Line(

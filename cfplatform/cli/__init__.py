@@ -12,6 +12,12 @@ from .groups import LateGroup
 __all__ = ["cli"]
 
 
+def _converting() -> ModuleType:
+    from . import converting
+
+    return converting
+
+
 def _datasets() -> ModuleType:
     from . import datasets
 
@@ -58,6 +64,7 @@ def _work_items() -> ModuleType:
 _COMMANDS = {
     "batches": ("List, create and rename batches.", _work_items),
     "completion": ("Print a completion script for a shell.", _tools),
+    "convert": ("Convert annotations to YOLO, Pascal VOC or COCO with images.", _converting),
     "count": ("Count work items.", _work_items),
     "demo": ("Try a download with sample data.", _sandbox),
     "doctor": ("Check configuration and connectivity.", _doctor),

@@ -41,7 +41,7 @@ with_images = click.option(
 )
 
 
-def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
+def in_pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
     """Split NAME=VALUE pairs."""
     pairs = [value.partition("=") for value in values]
     for name, sign, value in pairs:
@@ -59,7 +59,7 @@ _SELECTION = (
         "--rename",
         metavar="OLD=NEW",
         multiple=True,
-        callback=_pairs,
+        callback=in_pairs,
         help="Rename a class; classes with the same name become one (repeatable).",
     ),
     click.option(
@@ -156,7 +156,7 @@ def merge(output: Output, source: coco.Source, output_: str, images_from: str | 
         images_from=images_from,
         images=images,
         progress=output.reporter(READ),
-        on_error=_lines(output),
+        on_error=finding_lines(output),
     )
     figures = [
         ("Documents", f"{summary.documents:,}"),
@@ -165,19 +165,19 @@ def merge(output: Output, source: coco.Source, output_: str, images_from: str | 
         ("Categories", f"{summary.categories:,}"),
         ("Bytes", f"{summary.size:,}"),
     ]
-    return _report(output, summary, figures)
+    return reported(output, summary, figures)
 
 
 @click.command()
 @click.argument("source", shell_complete=completing("dir"))
 @click.argument("output_folder", metavar="OUTPUT", shell_complete=completing("dir"))
-@click.option("--part", "parts", metavar="NAME=FRACTION", multiple=True, callback=_pairs, help="Part (repeatable).")
+@click.option("--part", "parts", metavar="NAME=FRACTION", multiple=True, callback=in_pairs, help="Part (repeatable).")
 @click.option(
     "--batch",
     "batches",
     metavar="NAME=BATCH",
     multiple=True,
-    callback=_pairs,
+    callback=in_pairs,
     help="Instead of fractions: batch that belongs to a part (repeatable).",
 )
 @usual("--by", type=click.Choice(["item", "batch"]), default="item", help="Unit to keep together.")
@@ -216,21 +216,21 @@ def split(
     summary = coco.split(
         source,
         output_folder,
-        _parts(parts, batches),
+        parts_of(parts, batches),
         by=by,
         seed=seed,
         images_from=images_from,
         images=images,
         progress=output.reporter(READ),
-        on_error=_lines(output),
+        on_error=finding_lines(output),
     )
     shares = [
         (name, f"{part.images:,} images, {part.annotations:,} annotations") for name, part in summary.parts.items()
     ]
-    return _report(output, summary, [("Documents", f"{summary.documents:,}"), *shares])
+    return reported(output, summary, [("Documents", f"{summary.documents:,}"), *shares])
 
 
-def _parts(parts: list[tuple[str, str]], batches: list[tuple[str, str]]) -> dict[str, Any]:
+def parts_of(parts: list[tuple[str, str]], batches: list[tuple[str, str]]) -> dict[str, Any]:
     if bool(parts) == bool(batches):
         raise click.UsageError("Name the parts, either with --part NAME=FRACTION or with --batch NAME=BATCH.")
     if batches:
@@ -246,12 +246,14 @@ def _parts(parts: list[tuple[str, str]], batches: list[tuple[str, str]]) -> dict
     return fractions
 
 
-def _lines(output: Output) -> Callable[[coco.Finding], None] | None:
+def finding_lines(output: Output) -> Callable[[coco.Finding], None] | None:
     """Return a function that writes each finding as a line of JSON, with ``--json``."""
     return (lambda finding: output.json_line(finding.as_dict())) if output.as_json else None
 
 
-def _report(output: Output, summary: coco.MergeSummary | coco.SplitSummary, figures: list[tuple[str, str]]) -> int:
+def reported(
+    output: Output, summary: coco.MergeSummary | coco.SplitSummary | coco.ConvertSummary, figures: list[tuple[str, str]]
+) -> int:
     """Print the summary, and return the exit code."""
     if output.as_json:
         for warning in summary.conflicts:
@@ -266,7 +268,9 @@ def _report(output: Output, summary: coco.MergeSummary | coco.SplitSummary, figu
     if not summary.problem_count:
         return 0
     named = [] if output.as_json else _named(summary.problems, summary.problem_count)
-    output.error(f"{counted(summary.problem_count, 'entries')} could not be merged; the rest was written.", named)
+    output.error(
+        f"{counted(summary.problem_count, 'entries')} could not be {summary.verb}; the rest was written.", named
+    )
     return FAILED
 
 

@@ -1,4 +1,4 @@
-"""Read, merge, split, count and validate COCO labels, document by document.
+"""Read, merge, split, convert, count and validate COCO labels, document by document.
 
 Every function takes the same kinds of source; see :func:`read`. :mod:`~cfplatform.coco.mask` decodes segmentations.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 # Modules are not named like the functions, which would hide them here.
 from . import mask
+from .converting import ConvertSummary, convert
 from .documents import Document, Source, read
 from .findings import CODES, ERROR, WARNING, Finding, FindingGroup, FindingGroups
 from .merging import MergeSummary, merge
@@ -21,6 +22,7 @@ __all__ = [
     "WARNING",
     "BatchStats",
     "CategoryStats",
+    "ConvertSummary",
     "Document",
     "Finding",
     "FindingGroup",
@@ -35,6 +37,7 @@ __all__ = [
     "StatsBuilder",
     "Tally",
     "check",
+    "convert",
     "mask",
     "merge",
     "read",

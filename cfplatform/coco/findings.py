@@ -131,6 +131,33 @@ CODES = {
         "A member that is not part of COCO differs between documents, or may refer to ids that changed; it is left "
         "out.",
     ),
+    # Converting
+    "crowd-left-out": Meaning(WARNING, "The format has no crowds; they are left out."),
+    "outside-left-out": Meaning(WARNING, "A shape is outside of the image; the annotation is left out."),
+    "no-row": Meaning(
+        WARNING, "An annotation has no valid box or shape that the format has, such as a caption; it is left out."
+    ),
+    "no-keypoints": Meaning(
+        WARNING, "An annotation has no keypoints, or not as many as its category; it is left out of poses."
+    ),
+    "clipped": Meaning(WARNING, "A shape extends more than a pixel beyond the image; it is clipped."),
+    "box-as-polygon": Meaning(WARNING, "An annotation has a box only; its corners become a polygon."),
+    "parts-bridged": Meaning(WARNING, "An object has several parts; bridges without an area make them one polygon."),
+    "hole-bridged": Meaning(WARNING, "An object has holes; bridges without an area make them part of the outline."),
+    "segmentation-left-out": Meaning(WARNING, "The format, or the task, has boxes only; segmentations are left out."),
+    "keypoints-left-out": Meaning(WARNING, "The format, or the task, has no keypoints; they are left out."),
+    "rotation-left-out": Meaning(
+        WARNING, "The format, or the task, has no turned boxes; the upright box around it is written."
+    ),
+    "no-image": Meaning(WARNING, "There is no file for an image, so it is not in the output."),
+    "image-format": Meaning(WARNING, "The content of an image is of no format that tools for training read."),
+    "turned-image": Meaning(
+        WARNING,
+        "An image was annotated as it is stored, but YOLO turns it upright by its EXIF orientation; it is left out.",
+    ),
+    "no-part": Meaning(WARNING, "A dataset of YOLO has no part for training or validation, or no images in it."),
+    "no-flip": Meaning(WARNING, "The names of keypoints do not say left and right, so images cannot be mirrored."),
+    "bad-row": Meaning(ERROR, "A row of a label file of YOLO cannot be read; it is left out."),
 }
 
 

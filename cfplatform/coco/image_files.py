@@ -59,7 +59,7 @@ class ImageFolder:
         stem, suffix = os.path.splitext(naming.safe_name(source.name))
         name = f"{folder}/{stem}{suffix}"
         attempts = 0
-        while self._is_taken(name) or not self._put(original, self._folder / name):
+        while self._is_taken(name) or not put(original, self._folder / name, is_link=self._is_link):
             # Another file has the name: a hash of the path makes one that is the same in the next run.
             attempts += 1
             name = f"{folder}/{stem}~{naming.digest(f'{path} {attempts}')}{suffix}"
@@ -79,24 +79,47 @@ class ImageFolder:
         except sqlite3.Error as error:
             raise names_refusal(error) from None
 
-    def _put(self, source: str, target: Path) -> bool:
-        """Make the link or the copy; return ``False`` if another file is there."""
-        if self._is_link:
-            # It fails if a file is there, or the original is on another disk, or the file system has no links.
-            with contextlib.suppress(OSError):
-                os.link(source, target)
-                return True
-        if os.path.lexists(target):
-            try:
-                if not os.path.samefile(source, target):
-                    return filecmp.cmp(source, target, shallow=False)
-            except OSError:
-                # A link that leads nowhere, or a file that cannot be read.
-                return False
-            if self._is_link or (os.path.realpath(target) == source and not os.path.islink(target)):
-                # The folder itself may be a link to the originals.
-                return True
-            # A link of an earlier run becomes a copy.
-        with written_atomically(target) as temporary:
-            shutil.copyfile(source, temporary)
-        return True
+
+def put(source: str, target: Path, *, is_link: bool) -> bool:
+    """Make the link or the copy; return ``False`` if another file is there."""
+    if is_link:
+        # It fails if a file is there, or the original is on another disk, or the file system has no links.
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return True
+    if os.path.lexists(target):
+        try:
+            if not os.path.samefile(source, target):
+                return filecmp.cmp(source, target, shallow=False)
+        except OSError:
+            # A link that leads nowhere, or a file that cannot be read.
+            return False
+        if is_link or (os.path.realpath(target) == source and not os.path.islink(target)):
+            # The folder itself may be a link to the originals.
+            return True
+        # A link of an earlier run becomes a copy.
+    with written_atomically(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return True
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Return the size of an image, upright; ``None`` if it cannot be read.
+
+    Raises:
+        ImportError: Without Pillow.
+    """
+    from .images import read_header
+
+    found = read_header(path)
+    return None if found is None else found.upright
+
+
+def is_turned_by_others(path: Path, record: dict[str, Any]) -> bool:
+    """Return whether other tools turn an image that was annotated as it is stored; ``False`` without Pillow."""
+    try:
+        from .images import read_header
+    except ImportError:
+        return False
+    found = read_header(path)
+    return found is not None and found.orientation > 1 and not found.turned_in(record)

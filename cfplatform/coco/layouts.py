@@ -33,6 +33,11 @@ def is_url(name: str) -> bool:
     return "://" in name and _URL.match(name) is not None
 
 
+def stem_of(stem: str) -> str:
+    """Return the name of the part that is in the name of a document: ``val2017`` of ``instances_val2017``."""
+    return _KIND.sub("", stem)
+
+
 def image_folders(folder: str, stem: str, images_from: str | None) -> list[str]:
     """Return the existing folders in which the images of a document can be, the most likely one first.
 
@@ -41,7 +46,7 @@ def image_folders(folder: str, stem: str, images_from: str | None) -> list[str]:
         stem: The name of the document without its extension, such as ``instances_val2017``.
         images_from: The folder that the caller names; then no other is searched.
     """
-    part = _KIND.sub("", stem)
+    part = stem_of(stem)
     roots = [folder, os.path.dirname(folder)] if images_from is None else [images_from]
     names = ("", *_IMAGE_FOLDERS, part, *(f"{each}{os.sep}{part}" for each in _IMAGE_FOLDERS))
     return _existing(roots, names)

@@ -68,6 +68,9 @@ class Summary:
         conflicts: The first warnings, each once.
     """
 
+    #: What was done, in messages.
+    verb = "merged"
+
     documents: int = 0
     categories: int = 0
     licenses: int = 0
@@ -106,7 +109,7 @@ class Summary:
         named = " ".join(f"{each.location}: {each.message}" for each in self.problems[:_NAMED])
         more = f" And {self.problem_count - _NAMED:,} more." if self.problem_count > _NAMED else ""
         raise InvalidResponseError(
-            f"{self.problem_count:,} entries could not be merged. {named}{more} The rest was written. See "
+            f"{self.problem_count:,} entries could not be {self.verb}. {named}{more} The rest was written. See "
             "problems of the summary for the first of them, or pass on_error to get each."
         )
 

@@ -231,6 +231,19 @@ def _chooser(parts: Mapping[str, float] | Mapping[str, Sequence[str]], by: str, 
     return _ByBatch(lists)
 
 
+def chooser(
+    parts: Mapping[str, float] | Mapping[str, Sequence[str]], *, by: str = "item", seed: int | str = 0
+) -> Callable[[Document, dict[str, Any]], str | None]:
+    """Return what chooses the part of an image; the arguments are those of :func:`split`."""
+    return _chooser(parts, by, seed)
+
+
+def choose_missing(choose: Callable[[Document, dict[str, Any]], str | None]) -> Iterator[Finding]:
+    """Yield what is wrong with the parts, once all images were chosen."""
+    if isinstance(choose, _ByBatch):
+        yield from choose.missing()
+
+
 def _is_fraction(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1
 
