@@ -44,23 +44,28 @@ with_images = click.option(
 @click.argument("output_", metavar="OUTPUT", shell_complete=completing("file"))
 @with_images_from
 @with_images
+@click.option("--metadata", metavar="NAME", multiple=True, help="Metadata that images get (repeatable).")
 @with_output
-def merge(output: Output, source: str, output_: str, images_from: str | None, images: str | None) -> int:
+def merge(
+    output: Output, source: str, output_: str, images_from: str | None, images: str | None, metadata: tuple[str, ...]
+) -> int:
     """Merge annotations into one COCO dataset.
 
     SOURCE is a folder of downloaded annotations, or a file with one COCO document. All documents become the one file
     OUTPUT: IDs are reassigned, categories are merged by name and supercategory, and the file_name of each image is the
     path to its image, relative to the folder of OUTPUT. With --images, the images are put into the folder "images"
-    beside OUTPUT, for tools that refuse paths out of its folder, and to move both together. Memory does not grow with
-    the number of documents, and OUTPUT is written atomically. Entries that cannot be merged are skipped and reported;
-    then the exit code is 1. It needs no key and no network. With --json there is a line for each error and each
-    warning, and a last one with the summary.
+    beside OUTPUT, for tools that refuse paths out of its folder, and to move both together. With --metadata, each image
+    gets that member of the metadata of its work item, so that "cfplatform split --by" finds it. Memory does not grow
+    with the number of documents, and OUTPUT is written atomically. Entries that cannot be merged are skipped and
+    reported; then the exit code is 1. It needs no key and no network. With --json there is a line for each error and
+    each warning, and a last one with the summary.
 
     \b
     Examples:
       cfplatform merge labels dataset.json
       cfplatform merge "labels/Street scenes" streets.json
       cfplatform merge labels training/dataset.json --images link
+      cfplatform merge labels dataset.json --metadata externalId
       cfplatform merge export.json dataset.json --images-from photos
       cfplatform merge labels dataset.json --json | jq 'select(.code)'
     """
@@ -69,6 +74,7 @@ def merge(output: Output, source: str, output_: str, images_from: str | None, im
         output_,
         images_from=images_from,
         images=images,
+        metadata=metadata,
         progress=output.reporter(READ),
         on_error=_lines(output),
     )
@@ -105,7 +111,17 @@ def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str
     callback=_pairs,
     help="Instead of fractions: batch that belongs to a part (repeatable).",
 )
-@usual("--by", type=click.Choice(["item", "batch"]), default="item", help="Unit to keep together.")
+@usual("--by", metavar="NAME", default="item", help="What to keep together: item, batch, video, or a member.")
+@click.option(
+    "--groups",
+    metavar="FILE",
+    shell_complete=completing("file"),
+    help="CSV file of items and groups to keep together.",
+)
+@click.option("--stratify", is_flag=True, help="Spread each class evenly.")
+@click.option(
+    "--keep", metavar="FOLDER", shell_complete=completing("dir"), help="Earlier split whose items stay in their parts."
+)
 @usual("--seed", metavar="TEXT", default="0", help="Random seed.")
 @with_images_from
 @with_images
@@ -117,6 +133,9 @@ def split(
     parts: list[tuple[str, str]],
     batches: list[tuple[str, str]],
     by: str,
+    groups: str | None,
+    stratify: bool,
+    keep: str | None,
     seed: str,
     images_from: str | None,
     images: str | None,
@@ -127,13 +146,22 @@ def split(
     OUTPUT/<part>.json, as "cfplatform merge" writes it, with the same categories in all of them. A hash of its ID
     decides which part an item belongs to: items that are added later move no others, and a part has about its fraction.
     In datasets of other tools each image is an item, and the frames of a video stay together. With --images, the images
-    are put into the folder OUTPUT/images, so no path leads out of OUTPUT. It needs no key and no network. With --json
+    are put into the folder OUTPUT/images, so no path leads out of OUTPUT.
+
+    With --by, items of one group stay together: the NAME is "batch", "video", or a member of the image, of the metadata
+    of its work item, or of "info". --groups names a CSV file instead, with a line "item,group" for each item.
+    --stratify moves groups until each part has about its fraction of every class too; then later items may move others,
+    unless --keep names the folder of the split before.
+
+    It needs no key and no network. With --json
     there is a line for each error and each warning, and a last one with the summary.
 
     \b
     Examples:
       cfplatform split labels datasets --part train=0.8 --part val=0.2
-      cfplatform split labels datasets --part train=0.8 --part val=0.2 --by batch
+      cfplatform split labels datasets --part train=0.8 --part val=0.2 --by scene --stratify
+      cfplatform split labels new --part train=0.8 --part val=0.2 --by scene --stratify --keep datasets
+      cfplatform split labels datasets --part train=0.8 --part val=0.2 --groups scenes.csv
       cfplatform split labels datasets --batch train="Day" --batch val="Night"
       cfplatform split labels datasets --part train=0.8 --part val=0.2 --images copy
     """
@@ -142,6 +170,9 @@ def split(
         output_folder,
         _parts(parts, batches),
         by=by,
+        groups=groups,
+        stratify=stratify,
+        keep=keep,
         seed=seed,
         images_from=images_from,
         images=images,

@@ -208,8 +208,9 @@ def merge(
 
 
 def _names_of(metadata: object) -> tuple[str, ...]:
-    names = () if isinstance(metadata, str) or not isinstance(metadata, Iterable) else tuple(metadata)
-    if isinstance(metadata, str) or not all(isinstance(name, str) and name for name in names):
+    is_list = isinstance(metadata, Iterable) and not isinstance(metadata, str)
+    names = tuple(cast("Iterable[Any]", metadata)) if is_list else ()
+    if not is_list or not all(isinstance(name, str) and name for name in names):
         raise InvalidParameterError(
             f"metadata must be a list of names such as ['externalId'], not {metadata!r}.", parameter="metadata"
         )

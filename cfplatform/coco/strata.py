@@ -105,7 +105,8 @@ class Spread:
         self._goals = [[fraction * total for total in totals] for fraction in fractions]
 
     def improve(self, order: Sequence[int]) -> None:
-        """Move the groups that are named, in their order; a part without any gets one."""
+        """Move the groups that are named, the largest first, else in their order; a part without any gets one."""
+        order = sorted(order, key=lambda number: -sum(count for _, count in self._rows[number]))
         for _ in range(_PASSES):
             if not sum([self._improve(number) for number in order]):
                 break
