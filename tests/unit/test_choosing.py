@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cfplatform import InvalidParameterError, WorkItem, coco
+from cfplatform import InvalidParameterError, WorkItem, coco, iter_downloaded
 from cfplatform.coco import Document
+from cfplatform.coco.samples import samples_of
 from tests.unit.test_merging import document, folder
 from tests.unit.test_splitting import divided, items
 
@@ -459,3 +460,16 @@ def test_metadata_of_an_image_of_another_tool_stay(tmp_path):
 def test_metadata_must_be_a_list_of_names(tmp_path, metadata):
     with pytest.raises(InvalidParameterError, match="metadata"):
         coco.merge([document()], tmp_path / "m.json", metadata=metadata)
+
+
+def test_images_as_a_sequence_have_the_metadata_of_a_download(sandbox, client, tmp_path):
+    for number, item in enumerate(sandbox.work_item_ids()):
+        sandbox.patch_work_item_json(item, {"metadata": {"number": number}})
+    client.download_project(destination=tmp_path / "labels", assets=True)
+    expected = {item: {"number": number} for number, item in enumerate(sandbox.work_item_ids())}
+    for source in (tmp_path / "labels", coco.read(tmp_path / "labels")):
+        samples = samples_of(source)
+        assert {samples[number].item_id: samples[number].metadata for number in range(20)} == expected
+    downloaded = next(iter(iter_downloaded(tmp_path / "labels")))
+    assert downloaded.metadata
+    assert "metadata" not in repr(downloaded) + downloaded._repr_html_()
