@@ -9,12 +9,9 @@ import click
 
 from .. import coco
 from .common import Output, usual, with_output
-from .datasets import finding_lines, in_pairs, parts_of, reported, with_images_from, with_selection
+from .datasets import finding_lines, reported, with_images_from, with_parts, with_selection
 from .groups import completing
 from .progress import READ
-
-#: How far a sum may be from 100 to be one of percentages.
-_TOLERANCE = 1e-6
 
 
 @click.command()
@@ -26,24 +23,7 @@ _TOLERANCE = 1e-6
     type=click.Choice(["detect", "segment", "pose", "obb"]),
     help="Rows of YOLO: boxes, polygons, keypoints or turned boxes (default: boxes, or what SOURCE has).",
 )
-@click.option(
-    "--part",
-    "parts",
-    metavar="NAME=FRACTION",
-    multiple=True,
-    callback=in_pairs,
-    help="Part and its fraction or percentage (repeatable).",
-)
-@click.option(
-    "--batch",
-    "batches",
-    metavar="NAME=BATCH",
-    multiple=True,
-    callback=in_pairs,
-    help="Instead of fractions: batch that belongs to a part (repeatable).",
-)
-@click.option("--by", type=click.Choice(["item", "batch"]), help="Unit to keep together in one part.")
-@click.option("--seed", metavar="TEXT", help="Random seed of the parts.")
+@with_parts
 @click.option(
     "--images",
     type=click.Choice(["link", "copy", "none"]),
@@ -65,10 +45,8 @@ def convert(
     output_: str,
     to: str,
     task: str | None,
-    parts: list[tuple[str, str]],
-    batches: list[tuple[str, str]],
-    by: str | None,
-    seed: str | None,
+    parts: dict[str, Any],
+    chosen_by: dict[str, Any],
     images: str | None,
     images_from: str | None,
     layout: str,
@@ -94,15 +72,13 @@ def convert(
       cfplatform convert labels training --to coco --part train=80 --part val=20 --layout parts
       cfplatform convert training/data.yaml dataset.json --to coco
     """
-    options: dict[str, Any] = {name: value for name, value in {"by": by, "seed": seed}.items() if value is not None}
-    if images is not None:
-        options["images"] = None if images == "none" else images
+    options = chosen_by if images is None else {**chosen_by, "images": None if images == "none" else images}
     summary = coco.convert(
         source,
         output_,
         to,
         task=task,
-        parts=_fractions(parts_of(parts, batches)) if parts or batches else None,
+        parts=parts or None,
         images_from=images_from,
         layout=layout,
         origin=origin,
@@ -118,14 +94,6 @@ def convert(
         output.line()
         output.line(_next(summary))
     return code
-
-
-def _fractions(parts: dict[str, Any]) -> dict[str, Any]:
-    """Return percentages as fractions."""
-    values = list(parts.values())
-    if all(isinstance(each, float) for each in values) and abs(sum(values) - 100) < _TOLERANCE:
-        return {name: each / 100 for name, each in parts.items()}
-    return parts
 
 
 def _next(summary: coco.ConvertSummary) -> str:

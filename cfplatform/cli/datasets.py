@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 import warnings
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import coco
-from .common import Options, Output, opened, usual, with_output, with_project
+from .common import Options, Output, given, opened, usual, with_output, with_project
 from .errors import FAILED
 from .groups import completing
 from .progress import READ, REPORT
@@ -50,6 +51,82 @@ def in_pairs(context: click.Context, parameter: click.Parameter, values: tuple[s
                 f"{name + sign + value!r} must have the form {parameter.metavar}.", context, parameter
             )
     return [(name, value) for name, _, value in pairs]
+
+
+_EITHER = "Name the parts, either with --part NAME=FRACTION or with --batch NAME=BATCH."
+_PARTS = (
+    click.option(
+        "--part",
+        "parts",
+        metavar="NAME=FRACTION",
+        multiple=True,
+        callback=in_pairs,
+        help="Part and its fraction or percentage (repeatable).",
+    ),
+    click.option(
+        "--batch",
+        "batches",
+        metavar="NAME=BATCH",
+        multiple=True,
+        callback=in_pairs,
+        help="Instead of fractions: batch that belongs to a part (repeatable).",
+    ),
+    click.option("--by", metavar="NAME", help="What to keep together: item (default), batch, video, or a member."),
+    click.option(
+        "--groups",
+        metavar="FILE",
+        shell_complete=completing("file"),
+        help="CSV file of items and groups to keep together.",
+    ),
+    click.option("--stratify", is_flag=True, default=None, help="Spread each class evenly."),
+    click.option(
+        "--keep",
+        metavar="FOLDER",
+        shell_complete=completing("dir"),
+        help="Earlier split whose items stay in their parts.",
+    ),
+    click.option("--seed", metavar="TEXT", help="Random seed (default: 0)."),
+)
+
+
+def _parts_of(parts: list[tuple[str, str]], batches: list[tuple[str, str]]) -> dict[str, Any]:
+    if parts and batches:
+        raise click.UsageError(_EITHER)
+    if batches:
+        return {name: [batch for part, batch in batches if part == name] for name, _ in batches}
+    fractions: dict[str, float] = {}
+    for name, value in parts:
+        if name in fractions:
+            raise click.UsageError(f"The part {name!r} is given twice.")
+        try:
+            fractions[name] = float(value)
+        except ValueError:
+            raise click.UsageError(f"The fraction of the part {name!r} is not a number: {value!r}.") from None
+    # Such as 80 and 20.
+    percent = math.isclose(math.fsum(fractions.values()), 100)
+    return {name: value / 100 for name, value in fractions.items()} if percent else fractions
+
+
+def with_parts(function: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Add the options that choose the parts, which the command gets as ``parts`` and ``chosen_by``."""
+
+    @functools.wraps(function)
+    def command(
+        parts: list[tuple[str, str]],
+        batches: list[tuple[str, str]],
+        by: str | None,
+        groups: str | None,
+        stratify: bool | None,
+        keep: str | None,
+        seed: str | None,
+        **values: Any,
+    ) -> int | None:
+        chosen_by = given(by=by, groups=groups, stratify=stratify, keep=keep, seed=seed)
+        return function(parts=_parts_of(parts, batches), chosen_by=chosen_by, **values)
+
+    for option in reversed(_PARTS):
+        command = option(command)
+    return command
 
 
 _SELECTION = (
@@ -128,24 +205,34 @@ def with_selection(function: Callable[..., int | None]) -> Callable[..., int | N
 @click.argument("output_", metavar="OUTPUT", shell_complete=completing("file"))
 @with_images_from
 @with_images
+@click.option("--metadata", metavar="NAME", multiple=True, help="Metadata that images get (repeatable).")
 @with_output
 @with_selection
-def merge(output: Output, source: coco.Source, output_: str, images_from: str | None, images: str | None) -> int:
+def merge(
+    output: Output,
+    source: coco.Source,
+    output_: str,
+    images_from: str | None,
+    images: str | None,
+    metadata: tuple[str, ...],
+) -> int:
     """Merge annotations into one COCO dataset.
 
     SOURCE is a folder of downloaded annotations, or a file with one COCO document. All documents become the one file
     OUTPUT: IDs are reassigned, categories are merged by name and supercategory, and the file_name of each image is the
     path to its image, relative to the folder of OUTPUT. With --images, the images are put into the folder "images"
-    beside OUTPUT, for tools that refuse paths out of its folder, and to move both together. Memory does not grow with
-    the number of documents, and OUTPUT is written atomically. Entries that cannot be merged are skipped and reported;
-    then the exit code is 1. It needs no key and no network. With --json there is a line for each error and each
-    warning, and a last one with the summary.
+    beside OUTPUT, for tools that refuse paths out of its folder, and to move both together. With --metadata, each image
+    gets that member of the metadata of its work item, so that "cfplatform split --by" finds it. Memory does not grow
+    with the number of documents, and OUTPUT is written atomically. Entries that cannot be merged are skipped and
+    reported; then the exit code is 1. It needs no key and no network. With --json there is a line for each error and
+    each warning, and a last one with the summary.
 
     \b
     Examples:
       cfplatform merge labels dataset.json
       cfplatform merge "labels/Street scenes" streets.json
       cfplatform merge labels training/dataset.json --images link
+      cfplatform merge labels dataset.json --metadata externalId
       cfplatform merge export.json dataset.json --images-from photos
       cfplatform merge labels dataset.json --only car --only truck --rename truck=lorry --min-side 8
       cfplatform merge labels dataset.json --json | jq 'select(.code)'
@@ -155,6 +242,7 @@ def merge(output: Output, source: coco.Source, output_: str, images_from: str | 
         output_,
         images_from=images_from,
         images=images,
+        metadata=metadata,
         progress=output.reporter(READ),
         on_error=finding_lines(output),
     )
@@ -171,17 +259,7 @@ def merge(output: Output, source: coco.Source, output_: str, images_from: str | 
 @click.command()
 @click.argument("source", shell_complete=completing("dir"))
 @click.argument("output_folder", metavar="OUTPUT", shell_complete=completing("dir"))
-@click.option("--part", "parts", metavar="NAME=FRACTION", multiple=True, callback=in_pairs, help="Part (repeatable).")
-@click.option(
-    "--batch",
-    "batches",
-    metavar="NAME=BATCH",
-    multiple=True,
-    callback=in_pairs,
-    help="Instead of fractions: batch that belongs to a part (repeatable).",
-)
-@usual("--by", type=click.Choice(["item", "batch"]), default="item", help="Unit to keep together.")
-@usual("--seed", metavar="TEXT", default="0", help="Random seed.")
+@with_parts
 @with_images_from
 @with_images
 @with_output
@@ -190,10 +268,8 @@ def split(
     output: Output,
     source: coco.Source,
     output_folder: str,
-    parts: list[tuple[str, str]],
-    batches: list[tuple[str, str]],
-    by: str,
-    seed: str,
+    parts: dict[str, Any],
+    chosen_by: dict[str, Any],
     images_from: str | None,
     images: str | None,
 ) -> int:
@@ -203,47 +279,41 @@ def split(
     OUTPUT/<part>.json, as "cfplatform merge" writes it, with the same categories in all of them. A hash of its ID
     decides which part an item belongs to: items that are added later move no others, and a part has about its fraction.
     In datasets of other tools each image is an item, and the frames of a video stay together. With --images, the images
-    are put into the folder OUTPUT/images, so no path leads out of OUTPUT. It needs no key and no network. With --json
-    there is a line for each error and each warning, and a last one with the summary.
+    are put into the folder OUTPUT/images, so no path leads out of OUTPUT.
+
+    With --by, items of one group stay together: the NAME is "batch", "video", or a member of the image, of the metadata
+    of its work item, or of "info". --groups names a CSV file instead, with a line "item,group" for each item.
+    --stratify moves groups until each part has about its fraction of every class too; then later items may move others,
+    unless --keep names the folder of the split before.
+
+    It needs no key and no network. With --json there is a line for each error and each warning, and a last one with
+    the summary.
 
     \b
     Examples:
       cfplatform split labels datasets --part train=0.8 --part val=0.2
-      cfplatform split labels datasets --part train=0.8 --part val=0.2 --by batch
+      cfplatform split labels datasets --part train=80 --part val=20 --by scene --stratify
+      cfplatform split labels new --part train=80 --part val=20 --by scene --keep datasets
+      cfplatform split labels datasets --part train=80 --part val=20 --groups scenes.csv
       cfplatform split labels datasets --batch train="Day" --batch val="Night"
       cfplatform split labels datasets --part train=.8 --part val=.2 --images copy
     """
+    if not parts:
+        raise click.UsageError(_EITHER)
     summary = coco.split(
         source,
         output_folder,
-        parts_of(parts, batches),
-        by=by,
-        seed=seed,
+        parts,
         images_from=images_from,
         images=images,
         progress=output.reporter(READ),
         on_error=finding_lines(output),
+        **chosen_by,
     )
     shares = [
         (name, f"{part.images:,} images, {part.annotations:,} annotations") for name, part in summary.parts.items()
     ]
     return reported(output, summary, [("Documents", f"{summary.documents:,}"), *shares])
-
-
-def parts_of(parts: list[tuple[str, str]], batches: list[tuple[str, str]]) -> dict[str, Any]:
-    if bool(parts) == bool(batches):
-        raise click.UsageError("Name the parts, either with --part NAME=FRACTION or with --batch NAME=BATCH.")
-    if batches:
-        return {name: [batch for part, batch in batches if part == name] for name, _ in batches}
-    fractions: dict[str, float] = {}
-    for name, value in parts:
-        if name in fractions:
-            raise click.UsageError(f"The part {name!r} is given twice.")
-        try:
-            fractions[name] = float(value)
-        except ValueError:
-            raise click.UsageError(f"The fraction of the part {name!r} is not a number: {value!r}.") from None
-    return fractions
 
 
 def finding_lines(output: Output) -> Callable[[coco.Finding], None] | None:

@@ -52,7 +52,7 @@ HINTS = {
     "allow_private_storage": "Set CF_ALLOW_PRIVATE_STORAGE=1 if the storage is your own.",
     "api_key": "Pass --api-key or set CF_API_KEY.",
     "base_url": "Use https.",
-    "by": "Read a folder of batches, or pass --by item.",
+    "by": "Read the downloaded folder, or pass --by item.",
     "content": "Pass --format JSON or --format CSV.",
     "keys": "To verify without fetching, pass --jwks.",
     "name": "'cfplatform batches' lists the batch that has it.",

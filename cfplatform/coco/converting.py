@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from ..destination import local
 from ..exceptions import InvalidParameterError
 from ..progress import Progress, reporter
+from .choosing import Chooser, chooser
 from .dataset_folder import MARKER, DatasetFolder, content_of
 from .documents import Document, OnError, Opened, PathLike, Source, finding_about, open_source
 from .entries import Entries
@@ -25,7 +26,6 @@ from .losses import Losses
 from .merging import Merger, Summary, refuse_own
 from .output import DatasetFile, dataset_file, prepare_folder
 from .references import Numbers
-from .splitting import choose_missing, chooser
 from .tables import Categories, FindingLog
 from .values import each_record, key, plain_object, records, size_of
 from .voc import VocWriter
@@ -44,7 +44,6 @@ _KEPT_OF_CODE = 3
 _PART = re.compile(r"(?i)(train|val(?:id(?:ation)?)?|test)(?:[-_]?\d{4})?")
 
 _Writer = YoloWriter | VocWriter
-_Choose = Callable[[Document, dict[str, Any]], str | None]
 _Any = TypeVar("_Any")
 
 
@@ -130,7 +129,8 @@ def convert(
             coordinates from 0 as torchvision takes them.
         progress: As for :func:`merge`.
         on_error: As for :func:`merge`.
-        split_options: Others of :func:`split` that say how to choose the parts, such as ``by`` and ``seed``.
+        split_options: Others of :func:`split` that say how to choose the parts: ``by``, ``groups``, ``stratify``,
+            ``keep`` and ``seed``.
 
     Raises:
         InvalidParameterError: If the source or the output cannot be used, or classes have different numbers of
@@ -159,7 +159,7 @@ def convert(
         task = task or opened.task
     else:
         opened = open_source(source, images_from)
-    choose: _Choose = _own_part if parts is None else chooser(parts, **split_options)
+    choose = _OwnParts() if parts is None else chooser(parts, **split_options)
     path = _output_path(output, source)
     summary = ConvertSummary(output=path, to=to)
     if parts is not None:
@@ -194,14 +194,16 @@ def _output_path(output: object, source: object) -> Path:
     return path
 
 
-def _own_part(document: Document, image: dict[str, Any]) -> str:
-    """Return the part that the name of a document says."""
-    if document.path is None or document.item_id is not None:
-        return "train"
-    names = (stem_of(document.path.stem), document.path.parent.name, document.batch or "")
-    found = next((match for name in names if (match := _PART.fullmatch(name))), None)
-    part = "train" if found is None else found[1].lower()
-    return "val" if part.startswith("val") else part
+class _OwnParts(Chooser):
+    """Returns the part that the name of a document says."""
+
+    def __call__(self, document: Document, image: dict[str, Any]) -> str:
+        if document.path is None or document.item_id is not None:
+            return "train"
+        names = (stem_of(document.path.stem), document.path.parent.name, document.batch or "")
+        found = next((match for name in names if (match := _PART.fullmatch(name))), None)
+        part = "train" if found is None else found[1].lower()
+        return "val" if part.startswith("val") else part
 
 
 # --- YOLO and Pascal VOC ------------------------------------------------------------------------------------------
@@ -210,7 +212,7 @@ def _own_part(document: Document, image: dict[str, Any]) -> str:
 def _to_files(
     opened: Opened,
     summary: ConvertSummary,
-    choose: _Choose,
+    choose: Chooser,
     task: str,
     images: str | None,
     origin: int,
@@ -235,7 +237,7 @@ class _Converter:
     """Writes each image of a source with a writer, in flat memory."""
 
     def __init__(
-        self, folder: DatasetFolder, summary: ConvertSummary, choose: _Choose, on_error: OnError | None
+        self, folder: DatasetFolder, summary: ConvertSummary, choose: Chooser, on_error: OnError | None
     ) -> None:
         self._began = time.monotonic()
         self._folder = folder
@@ -262,6 +264,7 @@ class _Converter:
             bar.advance("failed", 0)
 
         self._table.reserve(opened.order)
+        self._choose.begin(opened, self._report, progress)
         bar.start(opened.total)
         try:
             with closing(opened.documents(unreadable, streamed=True)) as documents:
@@ -276,8 +279,7 @@ class _Converter:
         """Write what is there once."""
         for code, message in writer.finish(self._summary.parts, self.categories):
             self._report(Finding(code, WARNING, message))
-        for finding in choose_missing(self._choose):
-            self._report(finding)
+        self._choose.end()
         self._summary.categories = len(self.categories)
         self._summary.elapsed = time.monotonic() - self._began
 
@@ -408,7 +410,7 @@ def _stored_size(path: Path | None) -> Size | None:
 def _to_coco(
     opened: Opened,
     summary: ConvertSummary,
-    choose: _Choose,
+    choose: Chooser,
     has_parts: bool,
     images: str | None,
     layout: str,
@@ -435,9 +437,9 @@ def _to_coco(
         merger = _LaidOut(folder, summary, on_error, choose, layout, stack)
         for part in summary.parts:
             merger.dataset_of(part)
+        choose.begin(opened, merger.report, progress)
         merger.add_all(opened, progress)
-        for finding in choose_missing(choose):
-            merger.report(finding)
+        choose.end()
         merger.write(merger.datasets.values())
     summary.parts = {part: dataset.images.count for part, dataset in merger.datasets.items()}
     summary.images = sum(summary.parts.values())
@@ -452,7 +454,7 @@ class _LaidOut(Merger):
         folder: DatasetFolder,
         summary: ConvertSummary,
         on_error: OnError | None,
-        choose: _Choose,
+        choose: Chooser,
         layout: str,
         stack: ExitStack,
     ) -> None:

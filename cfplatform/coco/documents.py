@@ -11,13 +11,13 @@ import posixpath
 import sqlite3
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .. import documents
 from ..destination import local
-from ..destination.reading import read_downloaded
+from ..destination.reading import read_downloaded, read_metadata
 from ..destination.state import state_path
 from ..exceptions import DownloadError, InvalidParameterError, InvalidResponseError
 from ..progress import ProgressReporter
@@ -69,6 +69,8 @@ class Document:
         path: The file; ``None`` if the document came from a stream.
         asset: The downloaded image or video; ``None`` if there is none.
         images_from: The folder of the images; ``None`` to look where labelling tools put them.
+        metadata: The metadata of the work item; empty if there is none, or it is unknown. Those that a merge copied are
+            in each image: :meth:`metadata_of` returns both.
     """
 
     data: CocoDocument
@@ -77,6 +79,8 @@ class Document:
     path: Path | None = None
     asset: Path | None = None
     images_from: Path | None = None
+    # May hold secrets, such as a URL for callbacks.
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     if TYPE_CHECKING:
         # Any dict is taken, but read as what it should be.
@@ -88,6 +92,7 @@ class Document:
             path: Path | None = None,
             asset: Path | None = None,
             images_from: Path | None = None,
+            metadata: Mapping[str, Any] = ...,
         ) -> None: ...
 
     def finding(self, code: str, severity: str, message: str, pointer: str = "", annotation_id: Any = None) -> Finding:
@@ -113,6 +118,17 @@ class Document:
             # The asset of several images, such as a video, is none of them, also if one of them is left.
             made.__dict__["_has_one_image"] = self._has_one_image
         return made
+
+    def metadata_of(self, image: dict[str, Any]) -> Mapping[str, Any]:
+        """Return the metadata of the work item of an image: of the document, and what a merge copied to the image."""
+        own = image.get("metadata")
+        return {**own, **self.metadata} if isinstance(own, dict) else self.metadata
+
+    def member_of(self, image: dict[str, Any], name: str) -> Any:
+        """Return a member of an image, or else of the metadata of its work item, or else of ``info``; or ``None``."""
+        info: Any = self.data.get("info")
+        places = (image, self.metadata_of(image), info if isinstance(info, dict) else {})
+        return next((place[name] for place in places if place.get(name) not in (None, "")), None)
 
     def video_of(self, image: dict[str, Any]) -> str | None:
         """Return the name of the video that an image is a frame of: its ``name``, ``file_name``, or ID as text.
@@ -199,8 +215,8 @@ class Document:
             data: Any = self.data
             if isinstance(found := data.get("annotations"), Entries):
                 data = {**data, "annotations": [*found]}
-            asset = self.image_path(images[0])
-            yield replace(self, data=data, item_id=origin.item_id, batch=origin.batch, asset=asset)
+            asset, metadata = self.image_path(images[0]), self.metadata_of(images[0])
+            yield replace(self, data=data, item_id=origin.item_id, batch=origin.batch, asset=asset, metadata=metadata)
             return
         with self._annotations_by_image() as annotations:
             yield from self._by_image(images, annotations)
@@ -237,7 +253,8 @@ class Document:
             data: dict[str, Any] = {"info": own_head, **shared, "images": [image], "annotations": labels}
             if (video := self._video(image)) is not None:
                 data["videos"] = [video]
-            yield Document(data, item_id, batch, self.path, self.image_path(image), self.images_from)
+            files = self.path, self.image_path(image), self.images_from
+            yield Document(data, item_id, batch, *files, self.metadata_of(image))
 
 
 def _image_of(annotation: dict[str, Any]) -> Key | None:
@@ -269,6 +286,8 @@ class Entry(NamedTuple):
     path: Path
     asset: Path | None
     images_from: Path | None = None
+    #: As JSON, because it may not be needed.
+    metadata: str | None = None
 
     def read(self, *, streamed: bool = False) -> Document:
         """Read the document; raise :class:`InvalidResponseError` if the file is not a complete JSON object."""
@@ -277,7 +296,9 @@ class Entry(NamedTuple):
     def parsed(self, on_error: OnError | None, *, streamed: bool = False) -> Document | None:
         """Read the document; ``None`` if ``on_error`` was called, because it cannot be read."""
         data = _parsed(self.path, self.item_id, self.batch, on_error, streamed=streamed)
-        return None if data is None else Document(data, self.item_id or _item_of(self.path, data), *self[1:])
+        if data is None:
+            return None
+        return Document(data, self.item_id or _item_of(self.path, data), *self[1:-1], read_metadata(self.metadata))
 
 
 def _item_of(path: Path, data: dict[str, Any]) -> str | None:
@@ -357,8 +378,8 @@ class Folder:
         self._names = sqlite3.connect("", check_same_thread=False)
         weakref.finalize(self, self._names.close)
         self._names.execute(
-            "CREATE TABLE files (folder BLOB, stem BLOB, name BLOB, asset BLOB, item TEXT, PRIMARY KEY (folder, stem)) "
-            "WITHOUT ROWID"
+            "CREATE TABLE files (folder BLOB, stem BLOB, name BLOB, asset BLOB, item TEXT, metadata TEXT, "
+            "PRIMARY KEY (folder, stem)) WITHOUT ROWID"
         )
         self._add_files(_folders_in(self.root))
         if not self.total:
@@ -376,7 +397,7 @@ class Folder:
             "UPDATE files SET asset = ? WHERE folder = ? AND stem = ? AND (asset IS NULL OR asset > ?)",
             self._assets(folders),
         )
-        self._names.executemany("UPDATE files SET item = ? WHERE folder = ? AND stem = ?", self._items())
+        self._names.executemany("UPDATE files SET item = ?, metadata = ? WHERE folder = ? AND stem = ?", self._items())
 
     @property
     def total(self) -> int:
@@ -394,12 +415,12 @@ class Folder:
     def entries(self) -> Generator[Entry]:
         """Yield the documents in the same order without reading them."""
         last, parent, batch = None, self.root, ""
-        for row in self._names.execute("SELECT folder, name, asset, item FROM files ORDER BY folder, stem"):
+        for row in self._names.execute("SELECT folder, name, asset, item, metadata FROM files ORDER BY folder, stem"):
             if row[0] != last:
                 last, folder = row[0], os.fsdecode(row[0])
                 parent, batch = self.root / folder, folder or self.root.name
             asset = None if row[2] is None else parent / local.ASSETS_FOLDER / os.fsdecode(row[2])
-            yield Entry(row[3], batch, parent / os.fsdecode(row[1]), asset, self._images_from)
+            yield Entry(row[3], batch, parent / os.fsdecode(row[1]), asset, self._images_from, row[4])
 
     def reads(self, path: Path) -> bool:
         """Return whether a file at this path would be read as labels or as an asset."""
@@ -431,8 +452,8 @@ class Folder:
                     stem, asset = os.path.splitext(name)[0], os.fsencode(name)
                     yield asset, os.fsencode(folder), os.fsencode(stem), asset
 
-    def _items(self) -> Iterator[tuple[str, bytes, bytes]]:
-        """Yield the work item of each file that the state of the download names."""
+    def _items(self) -> Iterator[tuple[str, str | None, bytes, bytes]]:
+        """Yield the work item, and its metadata, of each file that the state of the download names."""
         root = self.root.parent if self._is_batch else self.root
         if not state_path(root).is_file():
             return
@@ -442,7 +463,7 @@ class Folder:
                 folder, name = posixpath.split(row.path or "")
                 if self._is_batch and folder == self.root.name:
                     folder = ""
-                yield row.item_id, os.fsencode(folder), os.fsencode(os.path.splitext(name)[0])
+                yield row.item_id, row.metadata, os.fsencode(folder), os.fsencode(os.path.splitext(name)[0])
 
 
 class File:
@@ -485,6 +506,7 @@ class Stream:
 
     def __init__(self, source: Iterable[Any], images_from: Path | None = None) -> None:
         self._source = source
+        self.is_read_once = isinstance(source, Iterator)
         self._images_from = images_from
 
     def __iter__(self) -> Iterator[Document]:
@@ -521,7 +543,8 @@ def _streamed(each: Any) -> Document:
     if isinstance(each, tuple):
         if len(each) == 2 and isinstance(each[0], WorkItem) and isinstance(each[1], dict):
             item, data = each
-            return Document(data, item.id, None if item.batch_id is None else str(item.batch_id))
+            batch = None if item.batch_id is None else str(item.batch_id)
+            return Document(data, item.id, batch, metadata=item.metadata)
         kinds = f"({', '.join(type(part).__name__ for part in each[:3])})"
     raise InvalidParameterError(
         f"source must yield documents, or pairs of a work item and a document, not {kinds}.", parameter="source"

@@ -113,6 +113,12 @@ CODES = {
     # Merging and splitting
     "batch-without-part": Meaning(ERROR, "A batch is in no part of a split; its items are left out."),
     "unknown-batch": Meaning(ERROR, "A part of a split names a batch that the source does not have."),
+    "no-group": Meaning(WARNING, "An item has no group, so a split makes it a group of its own."),
+    "unknown-item": Meaning(WARNING, "The groups of a split name an item that the source does not have."),
+    "unknown-part": Meaning(WARNING, "A part of the earlier split is none of the new one; its items move."),
+    "empty-part": Meaning(WARNING, "No group is in a part of a split."),
+    "class-in-one-group": Meaning(WARNING, "A class is in one group only, so only one part of a split has it."),
+    "unknown-metadata": Meaning(WARNING, "No work item has the metadata that a merge was to copy."),
     "category-supercategory": Meaning(WARNING, "A name has two supercategories; they stay separate categories."),
     "category-differs": Meaning(
         WARNING, "The keypoints, skeleton or ``isthing`` of a category differ; they stay separate categories."

@@ -155,6 +155,7 @@ def merge(
     *,
     images_from: PathLike | None = None,
     images: str | None = None,
+    metadata: Iterable[str] = (),
     progress: Progress = None,
     on_error: OnError | None = None,
 ) -> MergeSummary:
@@ -181,6 +182,8 @@ def merge(
         images: "link" or "copy" puts each local image into the folder ``images`` beside the output, and the masks of
             panoptic annotations into ``masks``; ``file_name`` names them there. "link" makes hard links, or copies
             where the file system has no links. Other files there stay as they are.
+        metadata: Names of metadata of the work items, or members of ``info``, that become members of ``metadata`` of
+            their images.
         progress: ``True`` for a bar (needs the extra ``progress``), a function of (done, total), or a
             :class:`~cfplatform.ProgressReporter`.
         on_error: Called with a :class:`~cfplatform.coco.Finding` for each entry that cannot be merged and is skipped.
@@ -199,16 +202,27 @@ def merge(
     """
     opened = open_source(source, images_from)
     path = _output_path(output)
+    names = _names_of(metadata)
     refuse_own(opened, path)
     summary = MergeSummary(output=path)
     prepare_folder(path.parent)
     with dataset_file(path) as dataset:
-        merger = Merger(path.parent, summary, on_error, lambda document, image: dataset, images)
+        merger = Merger(path.parent, summary, on_error, lambda document, image: dataset, images, names)
         merger.add_all(opened, progress)
         merger.write([dataset])
     summary.images, summary.annotations = dataset.images.count, dataset.annotations.count
     summary.size = path.stat().st_size
     return summary
+
+
+def _names_of(metadata: object) -> tuple[str, ...]:
+    is_list = isinstance(metadata, Iterable) and not isinstance(metadata, str)
+    names = tuple(cast("Iterable[Any]", metadata)) if is_list else ()
+    if not is_list or not all(isinstance(name, str) and name for name in names):
+        raise InvalidParameterError(
+            f"metadata must be a list of names such as ['externalId'], not {metadata!r}.", parameter="metadata"
+        )
+    return names
 
 
 def _output_path(value: object) -> Path:
@@ -235,7 +249,13 @@ class Merger:
     """Merges documents into one dataset, or several of one folder with the same categories and licenses."""
 
     def __init__(
-        self, folder: Path, summary: Summary, on_error: OnError | None, choose: Choose, images: str | None = None
+        self,
+        folder: Path,
+        summary: Summary,
+        on_error: OnError | None,
+        choose: Choose,
+        images: str | None = None,
+        metadata: tuple[str, ...] = (),
     ) -> None:
         self._began = time.monotonic()
         self._folder = str(folder)
@@ -247,6 +267,8 @@ class Merger:
         self._scenes = SceneCategories(self._log)
         self._info, self._others = Agreement(), Agreement()
         self._placed = None if images is None else ImageFolder(folder, images)
+        #: The metadata that images get, and those that no item has had so far.
+        self._metadata, self._unknown = metadata, dict.fromkeys(metadata)
         #: The names of further lists, and the last number of each section that is not counted by dataset.
         self._lists: dict[str, None] = {}
         self._counts: dict[str, int] = {}
@@ -286,6 +308,9 @@ class Merger:
                 del others[name]
                 message = f"The member {shown(name)} may refer to IDs that changed, so it is left out."
                 self.report(Finding("member-left-out", WARNING, message))
+        for name in self._unknown:
+            message = f"No work item has the metadata {shown(name)}."
+            self.report(Finding("unknown-metadata", WARNING, message))
         head = {"info": self._info.members, **others}
         lists = {"licenses": self._licenses.entries, "categories": self._categories.entries}
         self._summary.licenses, self._summary.categories = map(len, lists.values())
@@ -401,6 +426,8 @@ class Merger:
             made["batch"] = batch
         if url is not None:
             made["asset_url"] = url
+        if self._metadata:
+            self._copy_metadata(document, made)
         asset: str | Path | None = document.asset or local
         if document.asset is None and document.path is not None:
             # A dataset; its paths are relative to its own folder.
@@ -418,6 +445,15 @@ class Merger:
         if asset is not None:
             is_image = local is not None and os.path.normpath(asset) == os.path.normpath(local)
             made["asset_path"] = made["file_name"] if is_image else relative_path(asset, self._folder)
+
+    def _copy_metadata(self, document: Document, made: dict[str, Any]) -> None:
+        known = {**_info(document), **document.metadata_of(made)}
+        copied = {name: known[name] for name in self._metadata if known.get(name) is not None}
+        for name in copied:
+            self._unknown.pop(name, None)
+        own = made.get("metadata")
+        if copied:
+            made["metadata"] = {**own, **copied} if isinstance(own, dict) else copied
 
     def _path_of(self, local: Path, folder: str) -> str:
         """Return the path of a local file relative to the datasets; if it is to be beside them, in this folder."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+from ..destination.reading import read_metadata
 from ..exceptions import InvalidParameterError
 from .documents import Document, Entry, Folder, PathLike, Source, Stream, open_source
 from .values import records
@@ -67,7 +68,10 @@ class Samples(Sequence[Document]):
 
     def _add(self, of: Entry | Document, data: str) -> None:
         paths = ("" if each is None else self._short(str(each)) for each in (of.path, of.asset, of.images_from))
-        row = "\0".join((of.item_id or "", of.batch or "", *paths, data))
+        # As JSON, which has no zero byte unless the state is damaged.
+        known = of.metadata if isinstance(of, Entry) else json.dumps({**of.metadata}, default=str)
+        metadata = "" if known is None or known == "{}" else known.replace("\0", "")
+        row = "\0".join((of.item_id or "", of.batch or "", *paths, metadata, data))
         self._rows += row.encode("utf-8", "surrogatepass")
         self._ends.append(len(self._rows))
 
@@ -99,7 +103,7 @@ class Samples(Sequence[Document]):
             return entry.read()
         position, _, own = kept.partition("\0")
         data = {**json.loads(own), **json.loads(self._shared[int(position)])}
-        return Document(data, entry.item_id, entry.batch or None, *entry[2:])
+        return Document(data, entry.item_id, entry.batch or None, *entry[2:-1], read_metadata(entry.metadata))
 
     @property
     def content(self) -> bytes:
@@ -113,9 +117,9 @@ class Samples(Sequence[Document]):
     def _row(self, index: int) -> tuple[Entry, str]:
         number = range(len(self))[index]
         row = bytes(self._rows[self._ends[number] : self._ends[number + 1]]).decode("utf-8", "surrogatepass")
-        item_id, batch, path, asset, images_from, data = row.split("\0", 5)
+        item_id, batch, path, asset, images_from, metadata, data = row.split("\0", 6)
         paths: Any = map(self._long, (path, asset, images_from))
-        return Entry(item_id or None, batch, *paths), data
+        return Entry(item_id or None, batch, *paths)._replace(metadata=metadata or None), data
 
 
 def _are_same(one: dict[str, Any], other: dict[str, Any]) -> bool:

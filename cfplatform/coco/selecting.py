@@ -100,6 +100,7 @@ class Selection(Stream):
         self.order = tuple({_same(name): name for name in names}.values())
         # Documents that nothing is left of are not counted before they are read.
         self.total = self.source.total if batches is None and empty_images else None
+        self.is_read_once = getattr(self.source, "is_read_once", False)
         self._is_tested = bool(self._tests) or where is not None
         self._begin()
 

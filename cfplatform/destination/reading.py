@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any, NamedTuple
 
 from .. import naming
 from ..exceptions import DownloadError
-from .state import ResultRow, state_path, text
+from .state import DAMAGED, ResultRow, state_path, text
+
+#: The first version of the tables that has the metadata of items.
+_WITH_METADATA = 4
 
 #: Rows that are read at a time.
 _PAGE = 5_000
@@ -21,12 +25,13 @@ _ALL = 1 << 62
 
 
 class DownloadedRow(NamedTuple):
-    """The files of one item, relative to the destination."""
+    """The files of one item, relative to the destination, and its metadata as JSON."""
 
     project_id: str
     item_id: str
     path: str | None
     asset_path: str | None
+    metadata: str | None
 
 
 def read_results(
@@ -46,28 +51,45 @@ def read_results(
 
 def read_downloaded(root: Path) -> Iterator[DownloadedRow]:
     """Yield what was downloaded into a destination, by project and item; paths that are damaged are left out."""
-    files = heapq.merge(*(_files(root, table) for table in ("items", "assets")))
+    problem = "What was downloaded cannot be read"
+    # A reader changes nothing, so the tables may be those of an earlier version.
+    has_metadata = _read(root, "PRAGMA user_version", (), problem)[0][0] >= _WITH_METADATA
+    columns = {"items": "metadata" if has_metadata else "NULL", "assets": "NULL"}
+    files = heapq.merge(*(_files(root, *each, problem) for each in columns.items()), key=lambda file: file[:3])
     for (project_id, item_id), found in itertools.groupby(files, key=lambda file: file[:2]):
-        paths = {table: path for *_, table, path in found}
-        yield DownloadedRow(project_id, item_id, paths.get("items"), paths.get("assets"))
+        own = {table: (path, metadata) for *_, table, path, metadata in found}
+        path, metadata = own.get("items", (None, None))
+        yield DownloadedRow(project_id, item_id, path, own.get("assets", (None,))[0], metadata)
 
 
-def _files(root: Path, table: str) -> Iterator[tuple[str, str, str, str]]:
+def read_metadata(recorded: str | None) -> dict[str, Any]:
+    """Return the metadata of an item as it was recorded; empty if there is none, or it is damaged."""
+    # As deep as the platform sent it, or as somebody wrote it there.
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(recorded or "{}")
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _files(root: Path, table: str, column: str, problem: str) -> Iterator[tuple[str, str, str, str, str | None]]:
     statement = (
-        f"SELECT project_id, item_id, '{table}', path FROM {table} "  # noqa: S608 - only names of ours
+        f"SELECT project_id, item_id, '{table}', path, {column} FROM {table} "  # noqa: S608 - only names of ours
         f"WHERE (project_id, item_id) > (?, ?) ORDER BY project_id, item_id LIMIT {_PAGE}"
     )
     last: tuple[Any, ...] = ("", "")
-    while rows := _read(root, statement, last, "What was downloaded cannot be read"):
+    while rows := _read(root, statement, last, problem):
         last = rows[-1][:2]
-        yield from (row for row in rows if all(isinstance(cell, str) for cell in row) and naming.stays_inside(row[3]))
+        for *row, metadata in rows:
+            if all(isinstance(cell, str) for cell in row) and naming.stays_inside(row[3]):
+                project_id, item_id, _, path = row
+                yield project_id, item_id, table, path, metadata if isinstance(metadata, str) else None
 
 
 def _read(root: Path, statement: str, values: tuple[Any, ...], problem: str) -> list[tuple[Any, ...]]:
     """Return the rows of a query and write nothing: no lock, and none of the files that SQLite makes for readers."""
     path = state_path(root)
     log_path = path.with_name(f"{path.name}-wal")
-    failure: sqlite3.Error | None = None
+    failure: Exception | None = None
     # Twice, as a run may begin or end in between. If the write-ahead log is empty, the file is complete,
     # and can be read as immutable; a reader of a read-only mount has no other way.
     for options in ("mode=ro", "immutable=1") if _has_content(log_path) else ("immutable=1", "mode=ro"):
@@ -75,7 +97,7 @@ def _read(root: Path, statement: str, values: tuple[Any, ...], problem: str) -> 
             with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{options}", uri=True)) as db:
                 db.text_factory = text
                 return db.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except DAMAGED as error:
             failure = failure or error
     raise DownloadError(f"{problem} from {str(path)!r}: {failure}.")
 

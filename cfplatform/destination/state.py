@@ -28,8 +28,8 @@ from .local import Written
 KEPT_RUNS = 3
 #: Results that are collected before they are written together; they inform, nothing depends on them.
 RESULTS_AT_ONCE = 500
-#: Raised when the tables change; a file of another version than this and the one before is put aside.
-SCHEMA_VERSION = 3
+#: Raised when the tables change; a file of a version that cannot be brought up to this one is put aside.
+SCHEMA_VERSION = 4
 
 #: Seconds that another process may hold the database.
 LOCK_WAIT = 10.0
@@ -37,7 +37,7 @@ LOCK_WAIT = 10.0
 _SCHEMA = f"""
 CREATE TABLE items (
     project_id TEXT, item_id TEXT, path TEXT, path_key TEXT, revision TEXT, injected INTEGER,
-    etag TEXT, size INTEGER, mtime_ns INTEGER, digest TEXT, PRIMARY KEY (project_id, item_id)
+    etag TEXT, size INTEGER, mtime_ns INTEGER, digest TEXT, metadata TEXT, PRIMARY KEY (project_id, item_id)
 ) WITHOUT ROWID;
 CREATE INDEX items_by_path ON items (path_key);
 CREATE TABLE assets (
@@ -55,12 +55,11 @@ CREATE TABLE results (
 ) WITHOUT ROWID;
 PRAGMA user_version = {SCHEMA_VERSION};
 """
-#: From the version before.
-_UPGRADE = f"""
-ALTER TABLE items ADD COLUMN digest TEXT;
-ALTER TABLE assets ADD COLUMN digest TEXT;
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
+#: From each version to the next one.
+_UPGRADES = {
+    2: "ALTER TABLE items ADD COLUMN digest TEXT; ALTER TABLE assets ADD COLUMN digest TEXT; PRAGMA user_version = 3",
+    3: "ALTER TABLE items ADD COLUMN metadata TEXT; PRAGMA user_version = 4",
+}
 #: Ways to open a database: the default; for a mount without shared memory maps, which the write-ahead log needs; and
 #: for one without locks. The lock on the destination keeps other processes out where there are any.
 _WAYS = (("WAL", ""), ("TRUNCATE", ""), ("TRUNCATE", "?nolock=1"))
@@ -87,7 +86,7 @@ def state_path(root: Path) -> Path:
 
 
 class FinishedItem(NamedTuple):
-    """What is recorded of a downloaded item; ``path`` is relative to the destination."""
+    """What is recorded of a downloaded item; ``path`` is relative to the destination, ``metadata`` is JSON."""
 
     path: str
     revision: str | None
@@ -96,11 +95,12 @@ class FinishedItem(NamedTuple):
     size: int
     mtime_ns: int
     digest: str | None = None
+    metadata: str | None = None
 
     @property
     def written(self) -> Written:
         """What distinguishes the file from a later one."""
-        return Written(*self[4:])
+        return Written(self.size, self.mtime_ns, self.digest)
 
 
 class FinishedAsset(NamedTuple):
@@ -253,7 +253,7 @@ class State:
                         raise
                     self.restore()
                     return work(self._db)
-            except sqlite3.Error as error:
+            except DAMAGED as error:
                 # By its message, as older versions of Python have no code for it.
                 if "full" in str(error):
                     advice = f"Free space ({local.free_space(self.root)}), then run it again."
@@ -295,7 +295,7 @@ class State:
 
     def items(self, project_id: str, item_ids: Sequence[str]) -> dict[str, FinishedItem]:
         """Return what is known of items, by id; at most some hundred ids."""
-        columns = "item_id, path, revision, injected, etag, size, mtime_ns, digest"
+        columns = "item_id, path, revision, injected, etag, size, mtime_ns, digest, metadata"
         # Only question marks are put in.
         statement = f"SELECT {columns} FROM items WHERE project_id = ? AND item_id IN ({_marks(item_ids)})"  # noqa: S608
         rows = self._execute(statement, (project_id, *item_ids))
@@ -312,7 +312,7 @@ class State:
     def remember(self, project_id: str, item_id: str, path_key: str, item: FinishedItem) -> None:
         """Record a file that has its final name; committed when this returns."""
         self._execute(
-            "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (project_id, item_id, item.path, path_key, *item[1:]),
         )
 
@@ -394,8 +394,8 @@ class State:
 def _is_sound(known: FinishedItem | FinishedAsset) -> bool:
     """Tell whether a row is as it was written: a damaged one counts as missing, and no path leads outside."""
     if isinstance(known, FinishedItem):
-        path, revision, _, etag, size, mtime_ns, digest = known
-        texts = revision, etag, digest
+        path, revision, _, etag, size, mtime_ns, digest, metadata = known
+        texts: tuple[Any, ...] = revision, etag, digest, metadata
     else:
         path, source, size, mtime_ns, digest = known
         texts = source, source, digest
@@ -428,7 +428,7 @@ def _connect(path: Path) -> sqlite3.Connection:
                     f"The state file {str(path)!r} cannot be opened: {error} ({space}). Free space or fix the folder.",
                 ) from None
             time.sleep(0.05)
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             if put_aside:
                 raise DestinationError(f"No state file can be made at {str(path)!r}.") from None
             put_aside = True
@@ -437,7 +437,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             os.replace(path, path.with_name(path.name + ".damaged"))
 
 
-def _unusable(error: sqlite3.Error, message: str) -> DestinationError:
+def _unusable(error: Exception, message: str) -> DestinationError:
     problem = DestinationError(message)
     # SQLite does not tell what the file system said.
     problem.errno, problem.strerror = errno.ENOSPC if "full" in str(error) else errno.EIO, str(error)
@@ -475,6 +475,8 @@ def _open_database(path: Path) -> sqlite3.Connection:
     raise failures[0]
 
 
+#: What a damaged database raises: SQLite's message may quote bytes of it that are no text.
+DAMAGED: tuple[type[Exception], ...] = (sqlite3.Error, UnicodeDecodeError)
 #: Turns the bytes of a text into one, whatever they are.
 text = functools.partial(str, encoding="utf-8", errors="replace")
 
@@ -505,15 +507,13 @@ def _use(db: sqlite3.Connection, journal: str, path: Path) -> None:
 
 
 def _make_tables(db: sqlite3.Connection) -> int:
-    """Make the tables where there are none, or bring those of the version before up to date; return the version."""
+    """Make the tables where there are none, or bring those of earlier versions up to date; return the version."""
     # In one transaction, because where locks do nothing another process may be doing the same.
     db.execute("BEGIN IMMEDIATE")
     with db:
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        script = ""
-        if version == SCHEMA_VERSION - 1:
-            script = _UPGRADE
-        elif not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+        script = ";".join(_UPGRADES[step] for step in range(version, SCHEMA_VERSION) if version in _UPGRADES)
+        if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
             script = _SCHEMA
         for statement in script.split(";"):
             db.execute(statement)

@@ -9,11 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypedDict, overload
 
 from .. import progress
 from ..destination import local, remote
-from ..destination.reading import read_downloaded, read_results
+from ..destination.reading import read_downloaded, read_metadata, read_results
 from ..destination.state import KEPT_RUNS
 from ..exceptions import CFPlatformError, DownloadError, from_dict
 from .base import table
@@ -302,6 +303,8 @@ class DownloadedItem(NamedTuple):
         asset_path: The asset, absolute; ``None`` if none was downloaded, or the destination is a URL.
         object_url: If the destination is a URL: that of the document's object.
         asset_object_url: The same for the asset.
+        metadata: The metadata of the work item at the last download; empty if only the asset was downloaded. It may
+            hold secrets, such as a ``callbackUrl``, so ``repr`` leaves it out.
     """
 
     project_id: str
@@ -310,9 +313,19 @@ class DownloadedItem(NamedTuple):
     asset_path: Path | None
     object_url: str | None = None
     asset_object_url: str | None = None
+    metadata: Mapping[str, Any] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._shown().items())})"
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._shown().values()))
 
     def _repr_html_(self) -> str:
-        return table(type(self).__name__, self._asdict().items())
+        return table(type(self).__name__, self._shown().items())
+
+    def _shown(self) -> dict[str, Any]:
+        return {name: value for name, value in self._asdict().items() if name != "metadata"}
 
 
 def located(root: Path, url: str | None, path: str | None, asset_path: str | None) -> dict[str, Any]:
@@ -350,7 +363,8 @@ def iter_downloaded(
     root = Path() if url else local.folder_path(destination, "destination").resolve()
     state_root = root if url is None and state is None else remote.state_root(url or str(root), state)
     for row in read_downloaded(state_root):
-        yield DownloadedItem(row.project_id, row.item_id, **located(root, url, row.path, row.asset_path))
+        files = located(root, url, row.path, row.asset_path)
+        yield DownloadedItem(row.project_id, row.item_id, **files, metadata=read_metadata(row.metadata))
 
 
 @dataclass(frozen=True)

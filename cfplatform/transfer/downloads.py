@@ -278,12 +278,14 @@ class Downloader:
         known = target.known
         if known is None or known.injected != self._inject:
             return False
-        written = known.written
-        found = self._destination.unchanged(known.path, written)
-        if found is not None and found is not written:
-            # It was copied or restored. Its new time saves reading it the next time.
-            self._state.remember(job.project_id, job.item.id, target.key, known._replace(mtime_ns=found.mtime_ns))
-        return found is not None
+        found = self._destination.unchanged(known.path, known.written)
+        if found is None:
+            return False
+        # If it was copied or restored, its new time saves reading it the next time.
+        now = known._replace(mtime_ns=found.mtime_ns, metadata=_metadata(job.item))
+        if now != known:
+            self._state.remember(job.project_id, job.item.id, target.key, now)
+        return True
 
     def _known_asset(self, job: Job, target: Target) -> FinishedAsset | None:
         """Return an item's asset if it is there, unchanged and where it belongs."""
@@ -328,6 +330,7 @@ class Downloader:
         earlier: FinishedItem | FinishedAsset | None
         if isinstance(saved, FinishedItem):
             earlier = target.known
+            saved = saved._replace(metadata=_metadata(job.item))
             self._state.remember(job.project_id, job.item.id, target.key, saved)
             job.target = target._replace(known=saved)
         else:
@@ -347,6 +350,15 @@ class Downloader:
         is_ours = all(naming.safe_name(part) == part for part in (*folders, stem))
         is_ours = is_ours and len(folders) == 1 + len(inner) and folders[1:] == inner
         return is_ours and self._destination.remove_unchanged(known.path, known.written)
+
+
+def _metadata(item: WorkItem) -> str | None:
+    """Return the metadata of an item as it is recorded; ``None`` if there is none, or it is nested too deeply."""
+    found = item.metadata
+    if found:
+        with contextlib.suppress(RecursionError):
+            return json.dumps(found, separators=(",", ":"))
+    return None
 
 
 def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:

@@ -253,7 +253,12 @@ def test_a_division_by_batch_needs_batches(tmp_path, parts):
         ({"": 1}, {}),
         ({3: 1}, {}),
         ({"a": 0.5, "A": 0.5}, {}),
-        ({"a": 1}, {"by": "image"}),
+        ({"a": 1}, {"by": ""}),
+        ({"a": 1}, {"by": 3}),
+        ({"a": ["x"]}, {"by": "scene"}),
+        ({"a": ["x"]}, {"stratify": True}),
+        ({"a": ["x"]}, {"keep": "before"}),
+        ({"a": ["x"]}, {"groups": {"1": "g"}}),
         ({"a": 1}, {"seed": None}),
     ],
 )
