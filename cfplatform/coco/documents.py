@@ -23,6 +23,7 @@ from ..progress import ProgressReporter
 from ..resources import WorkItem
 from . import layouts
 from .findings import CODES, ERROR, Finding, Problem
+from .results import Results, is_results_file, is_results_list
 from .values import Key, by_id, key, number, records
 
 if TYPE_CHECKING:
@@ -294,8 +295,10 @@ def open_source(source: Source, images_from: PathLike | None = None) -> Opened:
         if path.is_dir():
             return Folder(path, images)
         if path.is_file():
-            return File(path, images)
+            return Results(path) if is_results_file(path) else File(path, images)
         raise InvalidParameterError(f"source {str(path)!r} is neither a folder nor a file.", parameter="source")
+    if is_results_list(source):
+        return Results(cast("list[Any]", source))
     if isinstance(source, dict) or not isinstance(source, Iterable):
         raise InvalidParameterError(
             f"source must be a folder, a file, or an iterable of documents, not {type(source).__name__}.",
@@ -458,7 +461,7 @@ class Stream:
 
 
 #: A source that was opened.
-Opened = Folder | File | Stream
+Opened = Folder | File | Stream | Results
 
 
 def _parsed(path: Path, item_id: str | None, batch: str | None, on_error: OnError | None) -> dict[str, Any] | None:

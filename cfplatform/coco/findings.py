@@ -25,8 +25,8 @@ class Meaning(NamedTuple):
     meaning: str
 
 
-#: Every code that :func:`~cfplatform.coco.validate`, :func:`~cfplatform.coco.merge` or
-#: :func:`~cfplatform.coco.split` can report.
+#: Every code that :func:`~cfplatform.coco.validate`, :func:`~cfplatform.coco.merge`,
+#: :func:`~cfplatform.coco.split` or :func:`~cfplatform.coco.compare` can report.
 CODES = {
     "unreadable": Meaning(ERROR, "The file is not a complete JSON object in UTF-8."),
     # Sections and their entries
@@ -127,6 +127,10 @@ CODES = {
         WARNING,
         "A member that is not part of COCO differs between documents, or may refer to ids that changed; it is left "
         "out.",
+    ),
+    # Comparing
+    "size-differs": Meaning(
+        WARNING, "An image has another size in the second set; its annotations are scaled to that of the first."
     ),
 }
 

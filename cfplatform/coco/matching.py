@@ -258,15 +258,18 @@ def _insert(
             break
         passed[b] = None
         a, paid = held.a, 1 - held.iou + price.get(b, 0.0)
-    for b in passed:
-        price[b] = price.get(b, 0.0) + shortest - reached[b]
+    price.update({b: price.get(b, 0.0) + shortest - reached[b] for b in passed})
     if free is None:
         a, freed = alone, of_a.pop(alone, None)
     else:
         a, freed = by[free].a, of_a.get(by[free].a)
         of_a[a] = of_b[free] = by[free]
-    # Along the path each takes what the next one has left.
+    _exchange(freed, by, of_a, of_b)
+
+
+def _exchange(freed: Pair | None, by: dict[int, Pair], of_a: dict[int, Pair], of_b: dict[int, Pair]) -> None:
+    """Give what the last object of a path has left to the one before it, and so on."""
     while freed is not None:
         pair = by[freed.b]
-        a, freed = pair.a, of_a.get(pair.a)
-        of_a[a] = of_b[pair.b] = pair
+        freed = of_a.get(pair.a)
+        of_a[pair.a] = of_b[pair.b] = pair
