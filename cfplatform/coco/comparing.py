@@ -258,6 +258,8 @@ class ImagePair(NamedTuple):
     b: Labelled
     changes: list[Change]
     difference: float
+    #: The categories, by their number.
+    categories: list[dict[str, Any]]
 
 
 OnChange = Callable[[Change], Any]
@@ -602,12 +604,16 @@ class _Comparing:
                 self._alone(image, REMOVED, own, is_covered=True)
             else:
                 image.add(SAME, own, left.pop(place)[0], None, False, self)
-        for each, _ in left:
-            self._alone(image, ADDED, each, is_covered=True)
+        for other, _ in left:
+            self._alone(image, ADDED, other, is_covered=True)
 
     def name_of(self, label: int) -> str | None:
         """Return the name of a category."""
         return (self._names.names[label - 1] or f"#{label}") if label else None
+
+    def _named_categories(self) -> list[dict[str, Any]]:
+        entries = self._names.categories.entries
+        return [{**each, "name": name or ""} for each, name in zip(entries, self._names.names, strict=True)]
 
     def _end(self, image: _Image) -> None:
         found = self._found
@@ -620,7 +626,7 @@ class _Comparing:
         if not changed:
             return
         if self._on_image is not None:
-            self._on_image(ImagePair(image.a, image.b, image.changes, image.difference))
+            self._on_image(ImagePair(image.a, image.b, image.changes, image.difference, self._named_categories()))
         entry = (image.difference, -found.images)
         if len(self._worst) < _WORST or entry > self._worst[0][:2]:
             summary = ImageAgreement(
@@ -781,12 +787,12 @@ def _attributes(annotation: dict[str, Any]) -> dict[str, Any]:
     names = tuple(annotation)
     found = references(names)
     left_out = {name for name, _ in (*found.needed, *found.others)}.union(found.unknown, _OWN)
-    own = {name: value for name, value in annotation.items() if name not in left_out and value not in (None, [], {})}
+    own = {name: value for name, value in annotation.items() if name not in left_out}
     if isinstance(own.get("attributes"), dict):
         # The tracks of CVAT, whose IDs a merge changes.
         inner = {name for name, _ in references(tuple(own["attributes"])).others}
         own["attributes"] = {name: value for name, value in own["attributes"].items() if name not in inner}
-    return own
+    return {name: value for name, value in own.items() if value not in (None, [], {})}
 
 
 def _scaled(polygons: list[Any], factors: tuple[float, float]) -> list[Any]:

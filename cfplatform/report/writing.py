@@ -17,7 +17,7 @@ from ..destination import local
 from ..exceptions import InvalidParameterError
 from ..resources import Batch
 from ..viz import class_colours
-from .page import Page
+from .page import Page, image_block
 from .survey import survey
 from .thumbnails import thumbnails
 
@@ -105,12 +105,12 @@ def write_report(
         raise InvalidParameterError(
             f"made_at {made_at} has no time zone; pass for example datetime.now(timezone.utc).", parameter="made_at"
         )
-    path = None if output is None else _output(local.folder_path(output, "output"))
+    path = None if output is None else page_path(local.folder_path(output, "output"))
     opened = open_source(source, images_from)
     if path is None:
         if not isinstance(opened, Folder):
             raise InvalidParameterError("output must name the page, as the source is not a folder.", parameter="output")
-        path = _output(opened.root / FILE_NAME)
+        path = page_path(opened.root / FILE_NAME)
     own = opened.path.name if isinstance(opened, File) else opened.root.name if isinstance(opened, Folder) else "Report"
     reporter = _progress.reporter(progress)
     on_platform = None if batches is None else list(batches)
@@ -124,7 +124,7 @@ def write_report(
             drawn = thumbnails(found.documents, class_colours(found.stats.categories))
             with contextlib.closing(drawn):
                 for number, thumbnail in enumerate(drawn):
-                    file.write(page.image(number, thumbnail))
+                    file.write(image_block(number, thumbnail))
                     reporter.advance("drawn", len(thumbnail.text))
             file.write(page.tail)
     finally:
@@ -140,7 +140,7 @@ def write_report(
     )
 
 
-def _output(path: Path) -> Path:
+def page_path(path: Path) -> Path:
     """Check the path of the page; only HTML files are replaced."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise InvalidParameterError(f"output {str(path)!r} must be a file that ends with .html.", parameter="output")

@@ -223,7 +223,7 @@ def test_a_results_list_names_images_by_stem_or_id(tmp_path, image_id):
     dataset.write_text(json.dumps(data))
     for results in (path, [detection(image_id)]):
         result = coco.compare(dataset, results)
-        assert (result.images, result.f1, result.map, result.map50) == (1, 1.0, 1.0, 1.0)
+        assert (result.images, result.f1, result.map, result.map50) == pytest.approx((1, 1.0, 1.0, 1.0))
         assert coco.compare(results, dataset).f1 == 1.0
 
 
