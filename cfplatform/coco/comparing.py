@@ -369,6 +369,7 @@ class _Comparing:
         self._scored = self._unscored = 0
         self._worst: list[tuple[float, int, ImageAgreement]] = []
         self._are_results = False
+        self._categories: list[dict[str, Any]] = []
 
     def of(self, ours: Opened, theirs: Opened) -> Comparison:
         """Compare two sources."""
@@ -613,7 +614,10 @@ class _Comparing:
 
     def _named_categories(self) -> list[dict[str, Any]]:
         entries = self._names.categories.entries
-        return [{**each, "name": name or ""} for each, name in zip(entries, self._names.names, strict=True)]
+        if len(self._categories) != len(entries):
+            names = self._names.names
+            self._categories = [{**each, "name": name or ""} for each, name in zip(entries, names, strict=True)]
+        return self._categories
 
     def _end(self, image: _Image) -> None:
         found = self._found
