@@ -160,7 +160,7 @@ class _Worst:
 def _documents(pair: ImagePair) -> Generator[Document]:
     """Yield both documents of an image, with the file of one of them."""
     documents = [each.document(pair.categories) for each in (pair.a, pair.b)]
-    paths = [each.asset or each.image_path(each.data["images"][0]) for each in documents]
+    paths = [each.asset or each.image_path(of.image) for each, of in zip(documents, (pair.a, pair.b), strict=True)]
     for document, own in zip(documents, paths, strict=True):
         yield replace(document, asset=own or paths[0] or paths[1])
 

@@ -345,6 +345,7 @@ def scene(seed, *, crowds=True):
 @pytest.mark.parametrize("seed", range(4))
 def test_average_precision_is_that_of_pycocotools(tmp_path, seed, shape):
     pytest.importorskip("pycocotools")
+    from pycocotools import mask as masks
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -357,7 +358,10 @@ def test_average_precision_is_that_of_pycocotools(tmp_path, seed, shape):
         truth.createIndex()
         plain = json.loads(path.read_text())
         for each in plain:
-            del each["segmentation" if shape == "box" else "bbox"]
+            polygons = each.pop("segmentation")
+            if shape == "segmentation":
+                del each["bbox"]
+                each["segmentation"] = masks.frPyObjects(polygons, 200, 200)[0]
         evaluation = COCOeval(truth, truth.loadRes(plain), "bbox" if shape == "box" else "segm")
         evaluation.evaluate()
         evaluation.accumulate()
