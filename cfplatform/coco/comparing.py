@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import itertools
 from collections import Counter
@@ -788,15 +789,19 @@ def _near(one: Any, other: Any) -> bool:
 
 def _attributes(annotation: dict[str, Any]) -> dict[str, Any]:
     """Return the members that are neither shape nor reference, without empty ones."""
-    names = tuple(annotation)
-    found = references(names)
-    left_out = {name for name, _ in (*found.needed, *found.others)}.union(found.unknown, _OWN)
-    own = {name: value for name, value in annotation.items() if name not in left_out}
+    own = {name: annotation[name] for name in _attribute_names(tuple(annotation))}
     if isinstance(own.get("attributes"), dict):
         # The tracks of CVAT, whose IDs a merge changes.
         inner = {name for name, _ in references(tuple(own["attributes"])).others}
         own["attributes"] = {name: value for name, value in own["attributes"].items() if name not in inner}
     return {name: value for name, value in own.items() if value not in (None, [], {})}
+
+
+@functools.lru_cache(maxsize=256)
+def _attribute_names(members: tuple[str, ...]) -> tuple[str, ...]:
+    found = references(members)
+    left_out = {name for name, _ in (*found.needed, *found.others)}.union(found.unknown, _OWN)
+    return tuple(name for name in members if name not in left_out)
 
 
 def _scaled(polygons: list[Any], factors: tuple[float, float]) -> list[Any]:

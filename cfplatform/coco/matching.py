@@ -61,10 +61,8 @@ class Shape:
 
 def any_box(value: Any) -> Box | None:
     """Return a box, also one without an area; ``None`` if it is not one."""
-    if type(value) is list and len(value) == 4 and are_numbers(value) and are_finite(value):
-        left, top, width, height = value
-        if width >= 0 and height >= 0:
-            return left, top, width, height
+    if are_numbers(value) and len(value) == 4 and are_finite(value) and value[2] >= 0 and value[3] >= 0:
+        return value[0], value[1], value[2], value[3]
     return None
 
 
