@@ -8,14 +8,14 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from ..exceptions import InvalidParameterError
 from ..progress import Progress, ProgressReporter, reporter
 from ..resources.base import table
 from . import mask as masks
-from .documents import Document, OnError, Opened, PathLike, Source, open_source
+from .documents import Document, OnError, Opened, PathLike, Source, Stream, open_source
 from .findings import WARNING, Finding, shown
 from .matching import Pair, Shape, assigned, box_of, components, pairs_of, share_inside
 from .pairing import LEVELS, Labelled, ResultsStore, Store, images_of
@@ -23,7 +23,7 @@ from .precision import PrecisionBuilder
 from .references import references
 from .results import Results, check_score
 from .tables import CategoryNames
-from .values import Key, is_crowd, key, size_of
+from .values import Key, is_crowd, key, plain, size_of
 
 #: Kinds of changes.
 SAME, MOVED, RESHAPED, RELABELLED = "same", "moved", "reshaped", "relabelled"
@@ -449,6 +449,9 @@ class _Comparing:
                 self._on_error(finding)
 
         for document in opened.documents(failed if self._on_error is not None else None):
+            if isinstance(opened, Stream):
+                # Arrays of NumPy are taken as lists.
+                document = replace(document, data=plain(document.data, {}))
             yield from images_of(document, self._numbers_of(document))
             self._bar.advance("read", 0)
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from ..exceptions import InvalidParameterError, InvalidResponseError
 from .findings import shown
-from .values import key, number
+from .values import key, number, plain
 
 #: Characters read at a time.
 _STEP = 1 << 20
@@ -50,7 +50,9 @@ class Results:
         """
         source = self._source
         entries: Iterable[Any] = _entries(source) if isinstance(source, Path) else source
-        for position, entry in enumerate(entries):
+        for position, found in enumerate(entries):
+            # Arrays of NumPy are taken as lists.
+            entry = found if isinstance(source, Path) else plain(found, {})
             where = f"{self.name}: the detection at position {position}"
             if not isinstance(entry, dict) or key(entry.get("image_id")) is None:
                 raise InvalidParameterError(

@@ -179,6 +179,16 @@ def test_a_folder_and_its_merged_file_are_the_same(tmp_path):
     assert (result.images, result.f1, result.changes["same"], result.findings) == (5, 1.0, 5, [])
 
 
+def test_arrays_are_taken_as_lists():
+    numpy = pytest.importorskip("numpy")
+    plain, arrays = document([(3, BOX), (5, BOX)]), document([(3, BOX), (5, BOX)])
+    for each in arrays["annotations"]:
+        each["bbox"] = numpy.array(each["bbox"], float)
+    results = [detection("a", box=numpy.array(BOX)), detection("a", category=5, score=numpy.float64(0.25))]
+    for a, b in (([plain], [arrays]), ([arrays], [plain]), ([plain], results), (results, [arrays])):
+        assert coco.compare(a, b).f1 == 1.0
+
+
 # --- Bad input --------------------------------------------------------------------------------------------------------
 
 
