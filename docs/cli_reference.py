@@ -16,10 +16,13 @@ from cfplatform.cli.doctor import Check
 from cfplatform.cli.errors import metavar
 from cfplatform.cli.transfers import Upload
 from cfplatform.coco import (
+    Agreement,
     BatchStats,
     CategoryStats,
+    Comparison,
     ConvertSummary,
     Finding,
+    ImageAgreement,
     MergeSummary,
     Part,
     SplitSummary,
@@ -55,6 +58,7 @@ class Line(NamedTuple):
 
 _JSON_TYPES = {"str": "text", "Path": "text", "CFPlatformError": "text", "int": "integer", "float": "number"}
 _JSON_TYPES["Any"] = "anything"
+_JSON_TYPES |= dict.fromkeys(("list[ImageAgreement]", "list[Finding]"), "array")
 
 
 def fields_of(kind: type, *left_out: str) -> tuple[Field, ...]:
@@ -121,6 +125,13 @@ _EXPORT = Line(
 _FINDING = Line("An error or a warning", fields_of(Finding))
 _JOINED = fields_of(Summary, "problems", "conflicts")
 #: The lines that each command writes with --json. An empty one is the response of the server.
+_AGREEMENT = (
+    *fields_of(Agreement, "iou_sum"),
+    Field("precision", "number or null", "The share of the second set that is in the first."),
+    Field("recall", "number or null", "The share of the first set that is in the second."),
+    Field("f1", "number or null", "The harmonic mean of both; null if there is nothing on either side."),
+    Field("mean_iou", "number or null", "The mean intersection over union of what matched."),
+)
 LINES: dict[str, tuple[Line, ...]] = {
     "batches create": (_BATCH,),
     "batches list": (
@@ -135,6 +146,18 @@ LINES: dict[str, tuple[Line, ...]] = {
         ),
     ),
     "batches rename": (_BATCH,),
+    "compare": (
+        Line(
+            "The figures, and those of all categories together",
+            (
+                *fields_of(Comparison, "total"),
+                *(each for each in _AGREEMENT if each.name not in ("ap", "ap50")),
+            ),
+        ),
+        Line("The figures of each category in ``categories``", _AGREEMENT),
+        Line("An image in ``worst``", fields_of(ImageAgreement)),
+        Line("A finding in ``findings``", fields_of(Finding)),
+    ),
     "completion": (Line("The script", (Field("shell", "text", "The shell."), Field("script", "text", "The script."))),),
     "convert": (
         _FINDING,

@@ -12,6 +12,12 @@ from .groups import LateGroup
 __all__ = ["cli"]
 
 
+def _comparing() -> ModuleType:
+    from . import comparing
+
+    return comparing
+
+
 def _converting() -> ModuleType:
     from . import converting
 
@@ -63,6 +69,7 @@ def _work_items() -> ModuleType:
 #: The first sentence of the help of each command, and what imports its module.
 _COMMANDS = {
     "batches": ("List, create and rename batches.", _work_items),
+    "compare": ("Compare two sets of labels of the same images.", _comparing),
     "completion": ("Print a completion script for a shell.", _tools),
     "convert": ("Convert annotations to YOLO, Pascal VOC or COCO with images.", _converting),
     "count": ("Count work items.", _work_items),

@@ -157,47 +157,56 @@ _REASONS = {
 }
 
 
-def with_selection(function: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Add the options that select a part of the source, which the command gets as ``source``."""
+def selecting(*sources: str) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Return what adds the options that select a part of these arguments, which the command gets instead."""
 
-    @functools.wraps(function)
-    def command(
-        output: Output,
-        source: str,
-        only: tuple[str, ...],
-        drop: tuple[str, ...],
-        rename: list[tuple[str, str]],
-        min_side: float | None,
-        no_crowds: bool,
-        drop_empty: bool,
-        **values: Any,
-    ) -> int | None:
-        if not (only or drop or rename or min_side is not None or no_crowds or drop_empty):
-            return function(output=output, source=source, **values)
-        if repeated := sorted(name for name, count in Counter(name for name, _ in rename).items() if count > 1):
-            raise click.UsageError(f"The class {repeated[0]!r} is renamed twice.")
-        selection = coco.select(
-            source,
-            only=only or None,
-            drop=drop,
-            rename=dict(rename),
-            min_side=min_side,
-            crowds=not no_crowds,
-            empty_images=not drop_empty,
-        )
-        code = function(output=output, source=selection, **values)
-        left_out = [
-            f"{counted(count, unit)} {_REASONS[reason]}"
-            for unit, counts in vars(selection.removed).items()
-            for reason, count in sorted(counts.items())
-            if count
-        ]
-        output.note(f"Left out: {', '.join(left_out) or 'nothing'}.")
-        return code
+    def with_options(function: Callable[..., int | None]) -> Callable[..., int | None]:
+        @functools.wraps(function)
+        def command(
+            output: Output,
+            only: tuple[str, ...],
+            drop: tuple[str, ...],
+            rename: list[tuple[str, str]],
+            min_side: float | None,
+            no_crowds: bool,
+            drop_empty: bool,
+            **values: Any,
+        ) -> int | None:
+            if not (only or drop or rename or min_side is not None or no_crowds or drop_empty):
+                return function(output=output, **values)
+            if repeated := sorted(name for name, count in Counter(name for name, _ in rename).items() if count > 1):
+                raise click.UsageError(f"The class {repeated[0]!r} is renamed twice.")
+            selections = {
+                source: coco.select(
+                    values[source],
+                    only=only or None,
+                    drop=drop,
+                    rename=dict(rename),
+                    min_side=min_side,
+                    crowds=not no_crowds,
+                    empty_images=not drop_empty,
+                )
+                for source in sources
+            }
+            code = function(output=output, **{**values, **selections})
+            removed = Counter[tuple[str, str]]()
+            for selection in selections.values():
+                for unit, counts in vars(selection.removed).items():
+                    removed.update({(unit, reason): count for reason, count in counts.items()})
+            left_out = [
+                f"{counted(count, unit)} {_REASONS[reason]}" for (unit, reason), count in sorted(removed.items())
+            ]
+            output.note(f"Left out: {', '.join(left_out) or 'nothing'}.")
+            return code
 
-    for option in reversed(_SELECTION):
-        command = option(command)
-    return command
+        for option in reversed(_SELECTION):
+            command = option(command)
+        return command
+
+    return with_options
+
+
+with_selection = selecting("source")
 
 
 @click.command()

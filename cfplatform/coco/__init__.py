@@ -1,4 +1,4 @@
-"""Read, merge, split, convert, count and validate COCO labels, document by document.
+"""Read, merge, split, convert, compare, count and validate COCO labels, document by document.
 
 Every function takes the same kinds of source; see :func:`read`. :mod:`~cfplatform.coco.mask` decodes segmentations.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 # Modules are not named like the functions, which would hide them here.
 from . import mask
+from .comparing import Agreement, Change, Comparison, ImageAgreement, compare
 from .converting import ConvertSummary, convert
 from .documents import Document, Source, read
 from .findings import CODES, ERROR, WARNING, Finding, FindingGroup, FindingGroups
@@ -20,13 +21,17 @@ __all__ = [
     "CODES",
     "ERROR",
     "WARNING",
+    "Agreement",
     "BatchStats",
     "CategoryStats",
+    "Change",
+    "Comparison",
     "ConvertSummary",
     "Document",
     "Finding",
     "FindingGroup",
     "FindingGroups",
+    "ImageAgreement",
     "MergeSummary",
     "Part",
     "Removed",
@@ -37,6 +42,7 @@ __all__ = [
     "StatsBuilder",
     "Tally",
     "check",
+    "compare",
     "convert",
     "mask",
     "merge",

@@ -25,6 +25,7 @@ from ..resources import WorkItem
 from . import entries, layouts
 from .entries import Entries, read_large
 from .findings import CODES, ERROR, Finding, Problem
+from .results import Results, is_results_file, is_results_list
 from .values import Key, by_id, key, number, plain, records
 
 if TYPE_CHECKING:
@@ -356,8 +357,10 @@ def open_source(source: Source, images_from: PathLike | None = None) -> Opened:
         if path.is_dir():
             return Folder(path, images)
         if path.is_file():
-            return File(path, images)
+            return Results(path) if is_results_file(path) else File(path, images)
         raise InvalidParameterError(f"source {str(path)!r} is neither a folder nor a file.", parameter="source")
+    if is_results_list(source):
+        return Results(cast("list[Any]", source))
     if isinstance(source, dict) or not isinstance(source, Iterable):
         raise InvalidParameterError(
             f"source must be a folder, a file, or an iterable of documents, not {type(source).__name__}.",
@@ -560,7 +563,7 @@ def with_plain_values(document: Document | Mapping[str, Any]) -> Document:
 
 
 #: A source that was opened.
-Opened = Folder | File | Stream
+Opened = Folder | File | Stream | Results
 
 
 def _parsed(

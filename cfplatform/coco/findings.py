@@ -25,8 +25,8 @@ class Meaning(NamedTuple):
     meaning: str
 
 
-#: Every code that :func:`~cfplatform.coco.validate`, :func:`~cfplatform.coco.merge` or
-#: :func:`~cfplatform.coco.split` can report.
+#: Every code that :func:`~cfplatform.coco.validate`, :func:`~cfplatform.coco.merge`,
+#: :func:`~cfplatform.coco.split` or :func:`~cfplatform.coco.compare` can report.
 CODES = {
     "unreadable": Meaning(ERROR, "The file is not a complete JSON object in UTF-8."),
     # Sections and their entries
@@ -164,6 +164,10 @@ CODES = {
     "no-part": Meaning(WARNING, "A dataset of YOLO has no part for training or validation, or no images in it."),
     "no-flip": Meaning(WARNING, "The names of keypoints do not say left and right, so images cannot be mirrored."),
     "bad-row": Meaning(ERROR, "A row of a label file of YOLO cannot be read; it is left out."),
+    # Comparing
+    "size-differs": Meaning(
+        WARNING, "An image has another size in the second set; its annotations are scaled to that of the first."
+    ),
 }
 
 

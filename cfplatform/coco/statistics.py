@@ -13,7 +13,7 @@ from ..progress import Progress, reporter
 from ..resources.base import table
 from .documents import Document, OnError, PathLike, Source, open_source, reported
 from .findings import Finding
-from .tables import Categories, FindingLog
+from .tables import CategoryNames
 from .values import Key, box, each_record, is_crowd, key, number, records
 
 #: An object is small below the first area in pixels, and large above the second, as in the evaluation of COCO.
@@ -173,8 +173,7 @@ class StatsBuilder:
         self._kinds: Counter[str] = Counter()
         self._sides: Counter[int] = Counter()
         # The same as in a merge, so that both have the same categories.
-        self._categories = Categories(FindingLog(lambda finding: None))
-        self._names: list[str | None] = []
+        self._categories = CategoryNames(lambda finding: None)
         self._last: tuple[dict[Any, int], dict[Key, str]] = {}, {}
 
     def add(self, document: Document) -> None:
@@ -214,25 +213,15 @@ class StatsBuilder:
 
     def class_names(self, document: Document) -> dict[int | float | str, str]:
         """Return the name in :attr:`Stats.categories` for each category of a document, by its ID."""
-        numbers = self._categories.numbers(document) if isinstance(document.data, dict) else {}
+        numbers = self._categories.numbers(document)
         if numbers is not self._last[0]:
-            for entry in self._categories.entries[len(self._names) :]:
-                self._names.append(self._new_name(entry))
-            names = {key(own): self._names[number - 1] for own, number in numbers.items()}
+            found = self._categories.names
+            for name in found:
+                if name is not None:
+                    self._stats.categories.setdefault(name, CategoryStats())
+            names = {key(own): found[number - 1] for own, number in numbers.items()}
             self._last = numbers, {own: name for own, name in names.items() if own is not None and name is not None}
         return self._last[1]
-
-    def _new_name(self, category: dict[str, Any]) -> str | None:
-        """Return a unique name for a new category; ``None`` if it has no name, so its annotations are in no class."""
-        name, outer = category.get("name"), category.get("supercategory")
-        if not isinstance(name, str) or not name:
-            return None
-        if name in self._stats.categories and outer and isinstance(outer, str):
-            name = f"{name} ({outer})"
-        while name in self._stats.categories:
-            name = f"{name} #{category['id']}"
-        self._stats.categories[name] = CategoryStats()
-        return name
 
     def result(self) -> Stats:
         """Return the figures so far; later documents do not change them."""

@@ -217,6 +217,34 @@ class Categories(Table):
         self._log.warning(document, code, f"{name}\0{outer}", message, pointer)
 
 
+class CategoryNames:
+    """A unique name for each category: a second one with the same name is "name (supercategory)", or "name #2"."""
+
+    def __init__(self, report: Callable[[Finding], Any]) -> None:
+        self.categories = Categories(FindingLog(report))
+        #: The name of each number, from 1 on, at the position before it; ``None`` for a category without a name.
+        self.names: list[str | None] = []
+        self._used: set[str] = set()
+
+    def numbers(self, document: Document) -> dict[Any, int]:
+        """Return the number of each category of a document, by its ID there."""
+        numbers = self.categories.numbers(document) if isinstance(document.data, dict) else {}
+        for entry in self.categories.entries[len(self.names) :]:
+            self.names.append(self._new(entry))
+        return numbers
+
+    def _new(self, category: dict[str, Any]) -> str | None:
+        name, outer = category.get("name"), category.get("supercategory")
+        if not isinstance(name, str) or not name:
+            return None
+        if name in self._used and outer and isinstance(outer, str):
+            name = f"{name} ({outer})"
+        while name in self._used:
+            name = f"{name} #{category['id']}"
+        self._used.add(name)
+        return name
+
+
 class SceneCategories(Table):
     """The classes of whole images that TACO has."""
 

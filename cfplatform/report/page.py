@@ -49,30 +49,16 @@ _SIZES = {"small": "< 32²", "medium": "≤ 96²", "large": "> 96²"}
 
 
 class Page:
-    """The page in pieces: ``head``, an :meth:`image` for each sample, ``tail``."""
+    """The page in pieces: ``head``, an :func:`image_block` for each sample, ``tail``."""
 
     def __init__(self, found: Survey, title: str, batches: Sequence[Batch] | None, made_at: datetime | None) -> None:
-        style, script = _file("report.css"), _file("report.js")
-        environment = jinja2.Environment(
-            loader=jinja2.FunctionLoader(_file),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters["shown"] = shown
-        environment.filters["stem"] = lambda path: PurePath(path or "").stem
         groups = found.findings.sorted()
-        text = environment.get_template("report.html").render(
+        self.head, self.tail = filled(
+            "report",
+            _index(found, groups),
             title=title,
+            subject="labels",
             made_at=made_at,
-            made_at_text=None if made_at is None else f"{made_at.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC",
-            version=__version__,
-            policy=_policy(style, script),
-            style=Markup(style),  # noqa: S704 - files of this package
-            script=Markup(script),  # noqa: S704
-            index=Markup(_script_json(_index(found, groups))),  # noqa: S704 - escaped for a script
-            images=Markup(_IMAGES),  # noqa: S704
             totals=totals(found),
             batches=_batches(found, batches),
             of_platform=batches is not None,
@@ -85,12 +71,47 @@ class Page:
             max_rows=MAX_ROWS,
             max_bars=MAX_BARS,
         )
-        self.head, _, self.tail = text.partition(_IMAGES)
 
-    def image(self, number: int, thumbnail: Thumbnail) -> str:
-        """Return an image as a block that a browser neither runs nor decodes before it is shown."""
-        note = f' data-note="{escape(shown(thumbnail.note))}"' if thumbnail.note else ""
-        return f'<script type="text/plain" id="p{number}"{note}>{thumbnail.text}</script>\n'
+
+def filled(name: str, index: dict[str, Any], *, made_at: datetime | None, **values: Any) -> tuple[str, str]:
+    """Return a page before and after its images.
+
+    Args:
+        name: The name of its template, script, and style sheet, which is added to that of the report.
+        index: What its script reads.
+        made_at: When it was made.
+        values: The other variables of the template.
+    """
+    style = "\n".join(map(_file, dict.fromkeys(["report.css", f"{name}.css"])))
+    script = _file(f"{name}.js")
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_file),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["shown"] = shown
+    environment.filters["stem"] = lambda path: PurePath(path or "").stem
+    text = environment.get_template(f"{name}.html").render(
+        made_at=made_at,
+        made_at_text=None if made_at is None else f"{made_at.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        version=__version__,
+        policy=_policy(style, script),
+        style=Markup(style),  # noqa: S704 - files of this package
+        script=Markup(script),  # noqa: S704
+        index=Markup(_script_json(index)),  # noqa: S704 - escaped for a script
+        images=Markup(_IMAGES),  # noqa: S704
+        **values,
+    )
+    head, _, tail = text.partition(_IMAGES)
+    return head, tail
+
+
+def image_block(number: int, thumbnail: Thumbnail) -> str:
+    """Return an image as a block that a browser neither runs nor decodes before it is shown."""
+    note = f' data-note="{escape(shown(thumbnail.note))}"' if thumbnail.note else ""
+    return f'<script type="text/plain" id="p{number}"{note}>{thumbnail.text}</script>\n'
 
 
 def _file(name: str) -> str:

@@ -18,7 +18,7 @@ from ..destination import local
 from ..exceptions import InvalidParameterError
 from ..resources import Batch
 from ..viz import class_colours
-from .page import Page
+from .page import Page, image_block
 from .survey import survey
 from .thumbnails import thumbnails
 
@@ -106,14 +106,14 @@ def write_report(
         raise InvalidParameterError(
             f"made_at {made_at} has no time zone; pass for example datetime.now(timezone.utc).", parameter="made_at"
         )
-    path = None if output is None else _output(local.folder_path(output, "output"))
+    path = None if output is None else page_path(local.folder_path(output, "output"))
     opened = open_source(source, images_from)
     # A selection of a folder belongs to it, too.
     whole = opened.source if isinstance(opened, Selection) else opened
     if path is None:
         if not isinstance(whole, Folder):
             raise InvalidParameterError("output must name the page, as the source is not a folder.", parameter="output")
-        path = _output(whole.root / FILE_NAME)
+        path = page_path(whole.root / FILE_NAME)
     own = whole.path.name if isinstance(whole, File) else whole.root.name if isinstance(whole, Folder) else "Report"
     reporter = _progress.reporter(progress)
     on_platform = None if batches is None else list(batches)
@@ -127,7 +127,7 @@ def write_report(
             drawn = thumbnails(found.documents, class_colours(found.stats.categories))
             with contextlib.closing(drawn):
                 for number, thumbnail in enumerate(drawn):
-                    file.write(page.image(number, thumbnail))
+                    file.write(image_block(number, thumbnail))
                     reporter.advance("drawn", len(thumbnail.text))
             file.write(page.tail)
     finally:
@@ -143,7 +143,7 @@ def write_report(
     )
 
 
-def _output(path: Path) -> Path:
+def page_path(path: Path) -> Path:
     """Check the path of the page; only HTML files are replaced."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise InvalidParameterError(f"output {str(path)!r} must be a file that ends with .html.", parameter="output")

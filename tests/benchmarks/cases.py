@@ -326,6 +326,25 @@ def b16(bench: Bench) -> None:
     bench.row("B16", what, f"listing {depth}", "", float(depth), bar, unit="")
 
 
+def b18(bench: Bench) -> None:
+    """A comparison of two folders: seconds and memory for many images, and for a million boxes."""
+    images = bench.size(10_000, 300)
+    for boxes, most in ((10, 5.0), (100, 30.0)):
+        with bench.destination() as folder:
+            sides = [
+                labels.write_boxes(Path(folder, f"{boxes} {name}"), images, boxes, shift)
+                for name, shift in (("a", 0.0), ("b", 2.0))
+            ]
+            compare = functools.partial(bench.local, "ours", "compare", source=sides[0], other=sides[1])
+            (ours,) = bench.in_turn("B18", {"cfplatform": compare})
+        what = f"comparison of {images:,} images x {boxes} boxes"
+        seconds, peak = ours.median("seconds"), ours.median("peak_mb")
+        bar = Bar(most, at_least=False, unit="s")
+        bench.row("B18", what, f"{seconds:.2f} s", "", seconds, bar, unit="s")
+        bar = Bar(150, at_least=False, unit="MB")
+        bench.row("B18", "peak memory of it", f"{peak:.0f} MB", "", peak, bar, unit="MB")
+
+
 def m1(bench: Bench) -> None:
     """A merge of small documents into one dataset, and the memory that it needs."""
     count = bench.size(100_000, 1000)
@@ -433,6 +452,6 @@ def _import(bench: Bench, statement: str) -> float:
 #: The cases by name, in the order in which they run.
 CASES: dict[str, Callable[[Bench], None]] = {
     "B1": b1, "B2": b2, "B3": b3, "B4": b4, "B5": b5, "B6": b6, "B7": b7, "B8": b8, "B9": b9, "B10": b10, "B11": b11,
-    "B12": b12, "B13": b13, "B14": b14, "B15": b15, "B16": b16, "M1": m1,
+    "B12": b12, "B13": b13, "B14": b14, "B15": b15, "B16": b16, "B18": b18, "M1": m1,
     "growth": growth,
 }  # fmt: skip

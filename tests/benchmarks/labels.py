@@ -26,6 +26,31 @@ def write(folder: Path, count: int) -> str:
     return str(folder)
 
 
+def write_boxes(folder: Path, count: int, boxes: int, shift: float = 0.0) -> str:
+    """Write documents with so many boxes into a new folder, every third box shifted; return its path."""
+    for number in range(count):
+        batch = folder / f"Batch {number // _BATCH:05d}"
+        if number % _BATCH == 0:
+            batch.mkdir(parents=True)
+        document = _boxes(random.Random(number), number, boxes, shift)
+        (batch / f"{number:08d}.json").write_text(json.dumps(document), encoding="ascii")
+    return str(folder)
+
+
+def _boxes(chance: random.Random, number: int, boxes: int, shift: float) -> dict[str, Any]:
+    annotations = []
+    for own in range(1, boxes + 1):
+        x, y, width, height = (round(chance.uniform(20, 900), 2) for _ in range(4))
+        box = [round(x + (shift if own % 3 == 0 else 0), 2), y, width, height]
+        annotations.append({"id": own, "image_id": 1, "category_id": own % 10 + 1, "bbox": box, "iscrowd": 0})
+    return {
+        "info": {"asset_url": f"assets/{number}"},
+        "images": [{"id": 1, "width": _WIDTH, "height": _HEIGHT, "file_name": f"{number:08d}.jpg"}],
+        "categories": [{"id": n, "name": f"class {n}"} for n in range(1, 11)],
+        "annotations": annotations,
+    }
+
+
 def _document(seed: int) -> dict[str, Any]:
     chance = random.Random(seed)
     return {

@@ -31,7 +31,7 @@ SPELLINGS = {
     "PUT /storage/...": "PUT <signed URL>",
 }
 #: Commands that call nothing of the platform, and methods that call nothing.
-LOCAL_COMMANDS = {"completion", "convert", "demo", "merge", "split", "stats", "validate"}
+LOCAL_COMMANDS = {"compare", "completion", "convert", "demo", "merge", "split", "stats", "validate"}
 LOCAL_COMMANDS |= {"sandbox outage", "sandbox run", "sandbox set-status"}
 LOCAL_METHODS = {"close"}
 

@@ -306,6 +306,8 @@ def test_a_defect_of_an_image_id_is_reported_with_its_consequences():
 #: Codes that are about files; their tests are further down.
 OF_FILES = {"unreadable", "missing-image", "bad-image", "size-mismatch"}
 #: Codes that only merging and splitting report; their tests are beside those of merging and splitting.
+#: Codes that only comparing reports.
+OF_COMPARING = {"size-differs"}
 OF_MERGING = {
     "batch-without-part",
     "unknown-batch",
@@ -321,7 +323,7 @@ OF_MERGING = {
 
 
 def test_there_is_a_test_of_every_code():
-    assert {code for code, *_ in DEFECTS} | OF_FILES | OF_MERGING | {"duplicate-image-id"} == set(CODES)
+    assert {code for code, *_ in DEFECTS} | OF_FILES | OF_MERGING | OF_COMPARING | {"duplicate-image-id"} == set(CODES)
 
 
 def test_the_table_in_the_documentation_is_that_of_the_code():

@@ -120,6 +120,13 @@ def merge(source: str, output: str) -> dict[str, Any]:
     return {"items": summary.documents}
 
 
+def compare(source: str, other: str) -> dict[str, Any]:
+    """Compare two folders."""
+    found = coco.compare(source, other)
+    assert found.f1 == 1, found
+    return {"items": found.images}
+
+
 if __name__ == "__main__":
-    actions = (download, endure, stacks, spread, listing, first, annotations, export, merge)
+    actions = (download, endure, stacks, spread, listing, first, annotations, export, merge, compare)
     frame.run({each.__name__: each for each in actions})
