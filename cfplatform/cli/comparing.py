@@ -73,7 +73,7 @@ def compare(
     \b
     Examples:
       cfplatform compare labels reworked
-      cfplatform compare anna.json ben.json --shape segmentation --html agreement.html
+      cfplatform compare a.json b.json --shape segmentation --html page.html
       cfplatform compare labels predictions.json --json | jq .map
       cfplatform compare labels reworked --csv changes.csv --fail-under 0.9
     """

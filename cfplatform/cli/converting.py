@@ -69,7 +69,7 @@ def convert(
       cfplatform convert labels training --to yolo --task segment --images copy
       cfplatform convert datasets training --to yolo
       cfplatform convert labels voc --to voc --origin 0
-      cfplatform convert labels training --to coco --part train=80 --part val=20 --layout parts
+      cfplatform convert datasets training --to coco --layout parts
       cfplatform convert training/data.yaml dataset.json --to coco
     """
     options = chosen_by if images is None else {**chosen_by, "images": None if images == "none" else images}

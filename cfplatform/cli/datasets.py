@@ -243,7 +243,7 @@ def merge(
       cfplatform merge labels training/dataset.json --images link
       cfplatform merge labels dataset.json --metadata externalId
       cfplatform merge export.json dataset.json --images-from photos
-      cfplatform merge labels dataset.json --only car --only truck --rename truck=lorry --min-side 8
+      cfplatform merge labels cars.json --only car --min-side 8
       cfplatform merge labels dataset.json --json | jq 'select(.code)'
     """
     summary = coco.merge(
@@ -301,9 +301,9 @@ def split(
     \b
     Examples:
       cfplatform split labels datasets --part train=0.8 --part val=0.2
-      cfplatform split labels datasets --part train=80 --part val=20 --by scene --stratify
-      cfplatform split labels new --part train=80 --part val=20 --by scene --keep datasets
-      cfplatform split labels datasets --part train=80 --part val=20 --groups scenes.csv
+      cfplatform split labels datasets --part train=80 --part val=20 --by scene
+      cfplatform split labels new --part train=80 --part val=20 --keep datasets
+      cfplatform split labels datasets --part train=80 --part val=20 --stratify
       cfplatform split labels datasets --batch train="Day" --batch val="Night"
       cfplatform split labels datasets --part train=.8 --part val=.2 --images copy
     """

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from cfplatform import InvalidParameterError, coco
-from cfplatform.coco import Document, findings, merging, output, references, splitting, tables
+from cfplatform.coco import Document, choosing, findings, merging, output, references, strata, tables
 
 NAN = float("nan")
 POLYGON = [[4, 4, 30, 6, 22, 40]]
@@ -307,7 +307,7 @@ def test_classes_of_a_merge_are_those_of_its_statistics(tmp_path_factory, lists)
 def test_every_code_that_merging_and_splitting_report_is_in_the_table():
     kinds = [tables.Categories, tables.Licenses, tables.SceneCategories]
     found = set()
-    for module in (merging, output, references, splitting, tables):
+    for module in (choosing, merging, output, references, strata, tables):
         for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.add(node.value)
