@@ -441,7 +441,7 @@ def test_a_port_in_use_is_explained(world):
 
 #: Commands that need no key.
 KEYLESS = {
-    *(("completion",), ("demo",), ("merge",), ("split",), ("stats",), ("validate",)),
+    *(("compare",), ("completion",), ("convert",), ("demo",), ("merge",), ("split",), ("stats",), ("validate",)),
     *(("sandbox", "run"), ("webhook", "verify")),
 }
 
