@@ -36,7 +36,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(archives):
         (metadata,) = [name for name in names if name.endswith("METADATA")]
         text = archive.read(metadata).decode()
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "cfplatform").rglob("*.py")}
-    templates = {f"cfplatform/report/templates/report.{suffix}" for suffix in ("css", "html", "js")}
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "cfplatform/report/templates").iterdir()}
     assert modules | templates | {"cfplatform/py.typed"} == {name for name in names if ".dist-info/" not in name}
     required = re.findall(r"^Requires-Dist: ([\w-]+)(?!.*extra)", text, re.MULTILINE)
     assert sorted(required) == ["requests", "typing-extensions", "urllib3"]
