@@ -388,7 +388,7 @@ def test_split_by_scene(script, typed, make_sandbox, tmp_path):
             sandbox.set_status(item, "COMPLETED")
         return line
 
-    first, second = commands_of("Split by scene")
+    first, second, convert = commands_of("Split by scene")
     assert annotated(*"abcdefghij") == "50 of 50 items exist"
     typed(first, sandbox)
     parts = {name: scenes_of(tmp_path / "first" / f"{name}.json") for name in ("train", "val")}
@@ -403,6 +403,13 @@ def test_split_by_scene(script, typed, make_sandbox, tmp_path):
     later = {name: scenes_of(tmp_path / "second" / f"{name}.json") for name in ("train", "val")}
     assert all(parts[name].items() <= later[name].items() for name in parts)
     assert {name: sum(found.values()) for name, found in later.items()} == {"train": 60, "val": 15}
+    # The same in one folder, as the page says.
+    typed([line.replace(" second ", " first ") for line in second], sandbox)
+    for name in ("train.json", "val.json"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    typed(convert, sandbox)
+    written = {name: len([*(tmp_path / "yolo" / "images" / name).iterdir()]) for name in ("train", "val")}
+    assert written == {"train": 60, "val": 15}
 
 
 def test_two_annotators(script, typed, make_sandbox, tmp_path):
