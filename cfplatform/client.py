@@ -1229,8 +1229,9 @@ class Client:
         loop, cancels what is under way.
 
         Args:
-            assets: Local files, what :meth:`upload_files` returned, and URLs, in any iterable, which is read lazily. A
-                text with ``://`` is a URL, any other one a path. An asset that is given twice becomes two items.
+            assets: Local files, what :meth:`upload_file` returned, which is ``uploaded`` in the results of
+                :meth:`upload_files`, and URLs, in any iterable, which is read lazily. A text with ``://`` is a URL, any
+                other one a path. An asset that is given twice becomes two items.
             project_id: The project; else the client's.
             batch: A batch, its id, or its name: the batch of this name, created if there is none.
             space_id: The space of the uploads; else the client's.

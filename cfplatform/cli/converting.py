@@ -97,6 +97,7 @@ def convert(
 
 
 def _next(summary: coco.ConvertSummary) -> str:
-    """Return the path of the result, and for YOLO how to train with it."""
+    """Return the path of the result, and for YOLO how to train with it, unless a part has no images."""
     path = str(summary.output)
-    return f"yolo {summary.task} train data={shlex.quote(path)}" if summary.to == "yolo" else path
+    is_ready = summary.to == "yolo" and summary.images and all(summary.parts.values())
+    return f"yolo {summary.task} train data={shlex.quote(path)}" if is_ready else path

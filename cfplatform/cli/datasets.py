@@ -103,7 +103,10 @@ def _parts_of(parts: list[tuple[str, str]], batches: list[tuple[str, str]]) -> d
         except ValueError:
             raise click.UsageError(f"The fraction of the part {name!r} is not a number: {value!r}.") from None
     # Such as 80 and 20.
-    percent = math.isclose(math.fsum(fractions.values()), 100)
+    total = math.fsum(fractions.values())
+    percent = math.isclose(total, 100)
+    if not percent and any(value > 1 for value in fractions.values()):
+        raise click.UsageError(f"The percentages of --part must sum to 100, not to {total:g}.")
     return {name: value / 100 for name, value in fractions.items()} if percent else fractions
 
 

@@ -74,7 +74,8 @@ class YoloWriter:
             if key not in keys:
                 yield "no-part", f"There is no part {key!r}, so {DATA} names the images of {paths[key]!r} for it."
             elif not parts[keys[key]]:
-                yield "no-part", f"The part {keys[key]!r} has no images, so training fails."
+                hint = "If there are no files, download them with assets=True (--assets), or name images_from."
+                yield "no-part", f"The part {keys[key]!r} has no images, so training fails. {hint}"
         for part in paths.values():
             self._folder.make(f"images/{part}")
             self._folder.make(f"labels/{part}")

@@ -36,6 +36,19 @@ def test_from_a_download_to_yolo_and_back(client, tmp_path):
     assert [each.code for each in coco.validate(tmp_path / "back.json")] == []
 
 
+def test_without_images_no_training_is_proposed(client, tmp_path):
+    client.download_project(destination=tmp_path / "labels").raise_for_failures()
+    done = run("convert", tmp_path / "labels", tmp_path / "training", "--to", "yolo")
+    assert done.stdout.splitlines()[-1] == f"{tmp_path}/training/data.yaml"
+    parts = ["--part", "train=80", "--part", "val=20"]
+    done = run("convert", tmp_path / "labels", tmp_path / "training", "--to", "yolo", *parts, "--json")
+    messages = [line["message"] for line in json_lines(done.stdout)[:-1] if line["code"] == "no-part"]
+    assert messages[0] == (
+        "The part 'train' has no images, so training fails. If there are no files, download them with assets=True "
+        "(--assets), or name images_from."
+    )
+
+
 def test_a_stream_has_labels_without_images(client, tmp_path):
     made = coco.convert(client.iter_annotations(), tmp_path / "out", "yolo", images=None)
     assert made.images == len(list((tmp_path / "out" / "labels" / "train").iterdir())) == 20

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
+import shlex
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +20,8 @@ import pytest
 import requests
 
 from tests.faults.tools import wait_until
+from tests.functional.shell import run
+from tests.functional.test_report import Parsed
 from tests.functional.test_webhook_examples import started
 from tests.proxies import CompanyProxy
 from tests.stores import SECRET, S3Server
@@ -280,3 +285,170 @@ def test_dask_to_s3(script, sandbox):
         assert found == set(sandbox.work_item_ids())
     finally:
         server.stop()
+
+
+# --- Labels: the commands of the page --------------------------------------------------------------------------------
+
+
+def commands_of(heading):
+    """The lines of each shell block of a section."""
+    section = re.search(rf"^{re.escape(heading)}\n-+\n(.*?)(?=^[^\n]+\n---+\n|\Z)", PAGE, re.MULTILINE | re.DOTALL)[1]
+    blocks = re.findall(r"^\.\. code-block:: shell\n\n((?:(?:    .*)?\n)+)", section, re.MULTILINE)
+    return [[line.strip() for line in block.splitlines() if line] for block in blocks]
+
+
+@pytest.fixture
+def typed(tmp_path):
+    """Run the lines of a block, all of which must end with the status; return what the last one wrote."""
+
+    def type_in(lines, sandbox, status=0):
+        for line in lines:
+            name, *arguments = shlex.split(line)
+            assert name == "cfplatform"
+            done = run(*arguments, sandbox=sandbox, cwd=tmp_path)
+            assert done.returncode == (status if line == lines[-1] else 0), done.stderr
+        return done
+
+    return type_in
+
+
+def figures(done):
+    """What ``compare`` prints into a pipe: the totals by their names."""
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    return {row[1]: row[2] for row in rows if row[0] == "total"}
+
+
+def test_review_a_rework(typed, sandbox, tmp_path):
+    before, after = commands_of("Review a rework")
+    typed(before, sandbox)
+    ids = [*sandbox.work_item_ids()]
+    removed, relabelled, moved, untouched = (json.loads(sandbox.document(each)) for each in ids[:4])
+    total = sum(labels_of(sandbox).values())
+    removed["annotations"].pop()
+    first = relabelled["annotations"][0]
+    first["category_id"] = next(each["id"] for each in relabelled["categories"] if each["id"] != first["category_id"])
+    for each in moved["annotations"]:
+        each["bbox"][0] += 2
+    for item, document in zip(ids, (removed, relabelled, moved), strict=False):
+        sandbox.update_work_item(item, document=json.dumps(document).encode())
+    # Still in rework.
+    sandbox.set_status(ids[3], "REWORK")
+    found = figures(typed(after, sandbox))
+    assert (found["images in both"], found["only in the first"], found["only in the second"]) == ("19", "1", "0")
+    shifted = len(moved["annotations"])
+    changed = {"removed": 1, "relabelled": 1, "moved": shifted, "added": 0, "reshaped": 0, "attributes": 0}
+    assert {kind: int(found[kind]) for kind in changed} == changed
+    assert int(found["same"]) == total - len(untouched["annotations"]) - 2 - shifted
+    rows = list(csv.DictReader((tmp_path / "changes.csv").read_text(encoding="utf-8").splitlines()))
+    assert {row["item_id"] for row in rows} == set(ids[:3])
+    assert len(rows) == 2 + shifted
+    # Both versions of three images, with the image that only the first download has.
+    page = (tmp_path / "changes.html").read_text(encoding="utf-8")
+    assert len(Parsed(page).pictures()) == 6
+
+
+def test_train_yolo_in_six_commands(typed, sandbox, tmp_path):
+    yaml = pytest.importorskip("yaml")
+    (lines,) = commands_of("Train YOLO in six commands")
+    export, *ours, install, train = lines
+    assert (export.split()[0], install, len(ours)) == ("export", "pip install ultralytics", 3)
+    done = typed(ours, sandbox)
+    # The path that the last command names is that which was written.
+    name = re.fullmatch(r"yolo detect train data=(\S+) model=yolo11n.pt epochs=100", train)[1]
+    assert f"yolo detect train data={tmp_path / name}" in done.stdout
+    data = yaml.safe_load((tmp_path / name).read_text(encoding="utf-8"))
+    assert (data["train"], data["val"], data["nc"]) == ("images/train", "images/val", len(data["names"]))
+    assert set(data["names"].values()) == {"rectangle", "triangle", "star", "ellipse"}
+    rows = {path.stem: path.read_text().splitlines() for path in (tmp_path / "yolo" / "labels").rglob("*.txt")}
+    assert sum(map(len, rows.values())) == sum(labels_of(sandbox).values())
+    images = [path for part in ("train", "val") for path in (tmp_path / "yolo" / data[part]).iterdir()]
+    assert {path.stem for path in images} == set(rows)
+    assert len(images) == 20
+
+
+def scenes_of(path):
+    """The number of images of each scene in a part of a split."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    names = [Path(path.parent, each["file_name"]).read_bytes().decode() for each in data["images"]]
+    return Counter(name.split()[0] for name in names)
+
+
+def test_split_by_scene(script, typed, make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=0, batches=0)
+    script.environment.update(sandbox.environment())
+
+    def annotated(*scenes):
+        """What the page calls finished: images of some scenes, five each, created and annotated."""
+        for scene in scenes:
+            (tmp_path / "photos" / scene).mkdir(parents=True)
+            for number in range(5):
+                (tmp_path / "photos" / scene / f"{number}.png").write_bytes(f"{scene} {number}".encode())
+        (line,) = script("upload_scenes.py", "photos")
+        for item in sandbox.work_item_ids():
+            sandbox.set_status(item, "COMPLETED")
+        return line
+
+    first, second, convert = commands_of("Split by scene")
+    assert annotated(*"abcdefghij") == "50 of 50 items exist"
+    typed(first, sandbox)
+    parts = {name: scenes_of(tmp_path / "first" / f"{name}.json") for name in ("train", "val")}
+    assert {name: (len(found), sum(found.values())) for name, found in parts.items()} == {
+        "train": (8, 40),
+        "val": (2, 10),
+    }
+    assert not parts["train"].keys() & parts["val"].keys()
+    # Later: five more scenes.
+    assert annotated(*"klmno") == "75 of 75 items exist"
+    typed(second, sandbox)
+    later = {name: scenes_of(tmp_path / "second" / f"{name}.json") for name in ("train", "val")}
+    assert all(parts[name].items() <= later[name].items() for name in parts)
+    assert {name: sum(found.values()) for name, found in later.items()} == {"train": 60, "val": 15}
+    # The same in one folder, as the page says.
+    typed([line.replace(" second ", " first ") for line in second], sandbox)
+    for name in ("train.json", "val.json"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    typed(convert, sandbox)
+    written = {name: len([*(tmp_path / "yolo" / "images" / name).iterdir()]) for name in ("train", "val")}
+    assert written == {"train": 60, "val": 15}
+
+
+def test_two_annotators(script, typed, make_sandbox, tmp_path):
+    sandbox = make_sandbox(items=0, batches=0)
+    script.environment.update(sandbox.environment())
+    categories = [{"id": 1, "name": "car"}, {"id": 2, "name": "bus"}]
+
+    def box(number, category):
+        return {"id": number, "image_id": 1, "category_id": category, "bbox": [number * 30, 10, 20, 20], "area": 400}
+
+    # Of five images: the same; the class differs; one object is missing; empty for both; the same.
+    drawn = {
+        "First": [[box(1, 1), box(2, 2)], [box(1, 1)], [box(1, 2), box(2, 2)], [], [box(1, 1)]],
+        "Second": [[box(1, 1), box(2, 2)], [box(1, 2)], [box(1, 2)], [], [{**box(1, 1), "bbox": [31, 10, 20, 20]}]],
+    }
+    with sandbox.client() as client:
+        # In the order of their names, one at a time.
+        uploaded = [client.upload_file(io.BytesIO(f"image {number}".encode())) for number in range(5)]
+        for batch, images in drawn.items():
+            for asset, annotations in zip(uploaded, images, strict=True):
+                (created,) = client.create_work_items([asset], batch=batch)
+                document = json.loads(sandbox.document(created.item.id))
+                document.update(annotations=annotations, categories=categories)
+                sandbox.update_work_item(created.item.id, status="COMPLETED", document=json.dumps(document).encode())
+    (lines,) = commands_of("Measure agreement, and merge two annotators")
+    done = typed(lines, sandbox, status=1)
+    assert "F1 is 0.7273, below 0.8" in done.stderr
+    found = figures(done)
+    assert found["images in both"] == "5"
+    # Matched objects are 2 cars, 2 buses, and a car that is a bus for the second. By hand: kappa is
+    # (4/5 - 12/25) / (1 - 12/25) and alpha is 1 - (10 - 1) * 2 / (2 * 5 * 5).
+    assert (found["f1"], found["kappa of matched objects"], found["alpha of matched objects"]) == (
+        "0.727",
+        "0.615",
+        "0.640",
+    )
+    lines = script("merge_agreed.py", "labels/First", "labels/Second", "agreed.json")
+    assert lines == ["2 images with agreement, 2 without"]
+    data = json.loads((tmp_path / "agreed.json").read_text(encoding="utf-8"))
+    contents = sorted((tmp_path / each["file_name"]).read_text() for each in data["images"])
+    assert contents == ["image 0", "image 4"]
+    assert sorted(each["bbox"][0] for each in data["annotations"]) == [30, 30, 60]

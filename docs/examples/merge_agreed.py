@@ -1,0 +1,24 @@
+"""Write a dataset of the images on which two annotators agree.
+
+Run it with ``python merge_agreed.py FIRST SECOND OUTPUT``.
+"""
+
+import sys
+
+from cfplatform import coco
+
+first, second, output = sys.argv[1:]
+agreed, disputed = set(), set()
+
+
+def note(change):
+    is_dispute = change.kind in ("added", "removed", "relabelled")
+    (disputed if is_dispute else agreed).add(change.item_id)
+
+
+coco.compare(first, second, on_change=note)
+agreed -= disputed
+documents = (each for each in coco.read(first) if each.item_id in agreed)
+merged = coco.merge(documents, output)
+merged.raise_for_problems()
+print(f"{merged.images} images with agreement, {len(disputed)} without")
