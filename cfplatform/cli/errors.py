@@ -19,11 +19,12 @@ from ..exceptions import (
     server_words,
 )
 
-#: Exit codes: some items or the platform failed, the command was wrong, Ctrl-C, the reader of stdout went away.
+#: Exit codes: some items or the platform failed, the command was wrong, Ctrl-C, the reader of stdout went away, SIGTERM.
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+TERMINATED = 143
 
 #: The sentence and the exit code for each class of errors; the first line that matches is used. ``{words}`` is the
 #: message with its advice, ``{reason}`` the same without the request, ``{message}`` the message alone, ``{response}``

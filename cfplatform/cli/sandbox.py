@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -75,8 +74,7 @@ def run(output: Output, latency: float, **options: Any) -> None:
       cfplatform sandbox --latency 50 --in-review 0.2 --json
       cfplatform sandbox --webhook-url http://127.0.0.1:8000/ --export-seconds 10
     """
-    # SIGTERM ends it like Ctrl-C, and here neither is an error.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Neither Ctrl-C nor SIGTERM is an error here.
     with contextlib.suppress(KeyboardInterrupt), _started(latency=latency / 1000, **options) as running:
         _show_environment(output, running)
         while True:

@@ -18,12 +18,16 @@ class Screen:
 
     def __init__(self):
         self.calls = []
+        self.ticks = 0
 
     def show_wait(self, reason, action):
         self.calls.append((reason, action))
 
     def end_wait(self):
         self.calls.append("end")
+
+    def tick(self):
+        self.ticks += 1
 
 
 def watched(looks):
