@@ -19,7 +19,7 @@ from .datasets import written_report
 from .errors import words
 from .groups import DefaultGroup, completing
 from .text import listed
-from .transfers import report_failures, show_summary, summary_fields
+from .transfers import closing, report_failures, summary_fields
 from .work_items import show
 
 if TYPE_CHECKING:
@@ -250,11 +250,8 @@ def _show_demo(
     requests: dict[str, int],
     page: ReportSummary | None,
 ) -> None:
-    show_summary(output, summary)
+    output.line(closing(summary, destination))
     output.line()
-    if summary.skipped and not summary.successful:
-        output.line(f"Nothing to download: all {summary.skipped:,} files are up to date.")
-        output.line()
     folders: dict[str, list[str]] = {}
     for result in summary.results:
         if result.path is not None:

@@ -18,8 +18,8 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     SpinnerColumn,
-    TextColumn,
     Task,
+    TextColumn,
     TimeElapsedColumn,
     TransferSpeedColumn,
 )
