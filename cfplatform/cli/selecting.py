@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 import click
+from click.core import ParameterSource
 
 from ..client import Client
 from .common import Options, Output, resolved
@@ -24,10 +25,13 @@ with_allow_empty = click.option(
 
 
 def is_selection(filters: Options) -> bool:
-    """Return whether a filter was given; the usual status alone is none."""
-    context = click.get_current_context()
-    usual = next(each.get_default(context) for each in context.command.params if each.name == "status")
-    return tuple(filters["status"]) != tuple(usual) or any(value for name, value in filters.items() if name != "status")
+    """Return whether a filter was given; the default status alone is none."""
+    return not has_default_status() or any(value for name, value in filters.items() if name != "status")
+
+
+def has_default_status() -> bool:
+    """Return whether no status was given to the running command."""
+    return click.get_current_context().get_parameter_source("status") is ParameterSource.DEFAULT
 
 
 def check(output: Output, client: Client, filters: Options, found: int, *, allow_empty: bool) -> int:
@@ -107,4 +111,4 @@ def _of_statuses(client: Client, filters: Options) -> str:
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     are = ", ".join(f"{status} ({count:,})" for status, count in seen.most_common())
     first = f" of the first {LOOKED_AT}" if seen.total() == LOOKED_AT else ""
-    return f"No work item is {' or '.join(wanted)}.{hint} Statuses{first}: {are}."
+    return f"No work item has the status {' or '.join(wanted)}.{hint} Statuses{first}: {are}."

@@ -164,7 +164,8 @@ def closing(summary: DownloadSummary, destination: str, *, dry_run: bool = False
     if not summary.successful and not summary.pruned:
         return f"All {counted(summary.skipped, 'work items')} in {path} are up to date."
     following = "" if "://" in destination else f"; next: cfplatform validate {path}"
-    size = f"{amount(summary.bytes)} in {clock(summary.elapsed)}"
+    elapsed = clock(summary.elapsed) if summary.elapsed >= 60 else f"{summary.elapsed:.1f} s"
+    size = f"{amount(summary.bytes)} in {elapsed}"
     return f"Downloaded {fetched} to {path}, {size}{others}{following}"
 
 
@@ -210,9 +211,11 @@ def _group(
         with contextlib.suppress(CFPlatformError):
             known = statuses(missing)
     for each in results:
-        status = known.get(each.item_id.lower(), WorkItemStatus.COMPLETED)
-        is_in_review = isinstance(each.error, NotFoundError) and status != WorkItemStatus.COMPLETED
-        groups.add(each.item_id, each.error, f"No annotation yet: the status is {status}." if is_in_review else None)
+        text = None
+        if isinstance(each.error, NotFoundError) and (status := known.get(each.item_id.lower())) is not None:
+            is_completed = status == WorkItemStatus.COMPLETED
+            text = cause(each.error) if is_completed else f"No annotation yet: the status is {status}."
+        groups.add(each.item_id, each.error, text)
 
 
 class Failures:

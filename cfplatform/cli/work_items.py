@@ -158,11 +158,13 @@ def annotation(output: Output, connection: Options, work_item_id: str) -> int:
         try:
             found = client.get_annotation(work_item_id)
         except NotFoundError:
-            # An item in review has none yet, and what is not there says so itself.
-            status = client.get_work_item(work_item_id).status
+            status: str | None = WorkItemStatus.COMPLETED
+            with contextlib.suppress(CFPlatformError):
+                status = selecting.statuses(client, [work_item_id]).get(work_item_id.strip().lower())
             if status == WorkItemStatus.COMPLETED:
                 raise
-            output.error(f"Work item {work_item_id} is {status}: only completed items have an annotation.")
+            reason = f"is {status}, and only completed items have annotations" if status else "is not in this project"
+            output.error(f"Work item {work_item_id} {reason}.")
             return FAILED
     item, path = cell(found.work_item_id), cell(found.coco_results_url)
     output.record(found, [("Work item", item), ("Project", cell(found.project_id)), ("Labels", path)], (item, path))
@@ -349,6 +351,8 @@ def count(output: Output, connection: Options, filters: Options, allow_empty: bo
             output.json_line({"count": number})
         else:
             output.line(str(number))
+        if number and selecting.has_default_status() and not output.as_json:
+            output.note("Only those that are COMPLETED; --status any counts all.")
         return selecting.check(output, client, filters, number, allow_empty=allow_empty)
 
 
