@@ -351,7 +351,7 @@ def count(output: Output, connection: Options, filters: Options, allow_empty: bo
             output.json_line({"count": number})
         else:
             output.line(str(number))
-        if number and selecting.has_default_status() and not output.as_json:
+        if number and output.tables and selecting.has_default_status():
             output.note("Only those that are COMPLETED; --status any counts all.")
         return selecting.check(output, client, filters, number, allow_empty=allow_empty)
 
