@@ -68,8 +68,9 @@ class Reporter:
         self._done = self._failed = self._skipped = self._bytes = 0
         self._created = time.monotonic()
         self._began: float | None = None
-        # When the last figures were shown, and when something was shown at all.
-        self._shown = self._last_sign = self._created
+        self._shown = self._created
+        # When the command has printed something.
+        self._last_sign: float | None = None
         # Whether anything succeeded since a wait was shown last.
         self._has_resumed = False
 
@@ -188,7 +189,8 @@ class LineReporter(Reporter):
                 self._reason, self._wait_began = reason, now
                 elapsed = ""
             elif now - self._wait_shown >= LINE_INTERVAL:
-                elapsed = f", {_elapsed(self._wait_began)} so far"
+                # How long a server has not responded is part of the action.
+                elapsed = f", {_elapsed(self._wait_began)} so far" if action.startswith("retrying") else ""
             else:
                 return
             self._wait_shown = now
@@ -205,8 +207,8 @@ class LineReporter(Reporter):
         """Write the figures, or how long the command has waited for some, if the last line is old enough."""
         now = time.monotonic()
         if self._began is None:
-            is_first = self._last_sign == self._created
-            if now - self._last_sign >= (FIRST_LINE if is_first else LINE_INTERVAL):
+            last, limit = (self._created, FIRST_LINE) if self._last_sign is None else (self._last_sign, LINE_INTERVAL)
+            if now - last >= limit:
                 self._write(self._preparing)
         elif now - self._shown >= self.interval:
             self._shown = now
