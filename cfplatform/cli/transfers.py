@@ -83,7 +83,8 @@ def download(
     Each work item becomes DESTINATION/<batch name>/<work item id>.json, with --assets its image or video
     DESTINATION/<batch name>/assets/<work item id>.<extension>. Unchanged files are skipped. The
     same command resumes an interrupted download, and later downloads only what is new. Times are ISO 8601 with a time
-    zone. With --json there is a line for each item, and a last one with the summary.
+    zone. Prints how many items were fetched, unchanged, failed and removed: on a terminal in one sentence; into a pipe
+    as tab-separated lines; with --json in the last line, below a line for each item.
 
     DESTINATION may be a URL that fsspec knows, such as s3://bucket/labels. Its state is kept in the local folder that
     --state names.
