@@ -269,6 +269,7 @@ def _requirements() -> dict[str, list[tuple[str, str]]]:
     return found
 
 
+_CODE = (".py", ".so", ".pyd")
 _OPERATORS = {">=": operator.ge, "<=": operator.le, "==": operator.eq, ">": operator.gt, "<": operator.lt}
 
 
@@ -290,10 +291,13 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _version(name: str) -> str | None:
+    """Return the version of a distribution, if it is installed; what was removed may leave its metadata."""
     try:
-        return importlib.metadata.version(name)
+        found = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+    code = next((each for each in found.files or () if each.suffix in _CODE), None)
+    return found.version if code is None or os.path.exists(str(code.locate())) else None
 
 
 def _source(value: str | None, option: str, variable: str) -> str:

@@ -137,7 +137,7 @@ def _missing(error: CFPlatformError) -> str | None:
     match [unquote(each) for each in rest.split("/")]:
         case ["projects", _, "workItems", item, "annotations"]:
             return f"Only completed items have annotations: 'cfplatform work-items get {item}' shows its status."
-        case ["projects", project, "workItems" | "batches"]:
+        case ["projects", project, "workItems" | "batches"] if error.method == "GET":
             return _check_id("project", project)
         case ["spaces", space, "exports", _]:
             return f"'cfplatform exports' lists those of the space. {_check_id('space', space)}"

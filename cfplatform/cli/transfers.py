@@ -304,6 +304,7 @@ def upload(
       cfplatform upload *.png --json | jq -r 'select(.error == null) | .path'
       cfplatform upload scan.raw --content-type application/octet-stream
     """
+    uploaded: dict[str, int] = {}
     failed: list[Upload] = []
     outage: OutageError | None = None
 
@@ -317,6 +318,7 @@ def upload(
                     left[str(result.file)] -= 1
                     done = result.uploaded
                     if done is not None:
+                        uploaded[done.path] = done.size
                         yield Upload(str(result.file), done.path, done.size, done.content_type)
                     else:
                         error = words(result.error) if result.error else "unknown"
@@ -333,6 +335,10 @@ def upload(
 
     with opened(output, connection, max_workers=max_workers, patience=patience) as client:
         show_as_finished(output, _COLUMNS, finished(client), _row, files)
+    if not failed:
+        size = amount(sum(uploaded.values()))
+        path = next(iter(uploaded)) if len(uploaded) == 1 else "PATH"
+        output.note(f"Uploaded {counted(len(files), 'files')}, {size}; next: cfplatform work-items create {path}")
     return _report_failed_uploads(output, failed, len(files), outage)
 
 

@@ -178,12 +178,22 @@ Requires-Dist: pillow (>=9.0) ; extra == "viz"
 Requires-Dist: pillow>=9; (python_version > "3") and extra == "report"
 Requires-Dist: not-there-at-all; extra == "report"
 Requires-Dist: not-there-at-all; extra == "dev"
+Requires-Dist: removed; extra == "left"
+Requires-Dist: kept; extra == "right"
 """
 
 
 def test_requirements_come_from_the_metadata_of_the_package(sandbox, tmp_path):
     (tmp_path / "cfplatform-0.1.0.dist-info").mkdir()
     (tmp_path / "cfplatform-0.1.0.dist-info" / "METADATA").write_text(METADATA, encoding="utf-8")
+    # Of one the files are gone, and of the other they are there.
+    for name in ("removed", "kept"):
+        metadata = tmp_path / f"{name}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+        (metadata / "RECORD").write_text(f"{name}-1.0.dist-info/METADATA,,\n{name}/__init__.py,,\n", encoding="utf-8")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "__init__.py").touch()
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     # Not in the checkout, which has metadata of its own once it is installed.
     found = examined(run=functools.partial(run_process, cwd=tmp_path), sandbox=sandbox, PYTHONPATH=path)
@@ -195,7 +205,7 @@ def test_requirements_come_from_the_metadata_of_the_package(sandbox, tmp_path):
     assert missing["found"] == "not-there-at-all is not installed"
     assert extras["status"] == "warning"
     rich = importlib.metadata.version("rich")
-    assert extras["found"] == f"viz; too old: cli (rich {rich}, not >=999.1); not installed: report"
+    assert extras["found"] == f"right, viz; too old: cli (rich {rich}, not >=999.1); not installed: left, report"
     assert extras["advice"] == "Run: pip install -U 'cfplatform[cli]'"
 
 

@@ -224,3 +224,10 @@ def test_a_long_listing_is_not_silent(make_sandbox):
         line = process.stderr.readline()
         assert time.monotonic() - began < 3 + 1.5
     assert re.fullmatch(r"Waiting for the platform, 0:00:0[2-4]\n", line)
+
+
+def test_a_batch_that_is_not_there_is_no_wrong_project(world):
+    done = run("work-items", "create", "https://example.com/a.png", "--batch", 7, sandbox=world)
+    assert done.returncode == 1
+    assert "batch 7 not found" in done.stderr
+    assert "CF_PROJECT_ID" not in done.stderr
