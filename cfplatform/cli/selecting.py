@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 from collections import Counter
@@ -11,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from ..client import Client
+from ..exceptions import CFPlatformError
 from .common import Options, Output, resolved
 from .errors import FAILED, option
 from .text import counted, listed
@@ -40,10 +42,17 @@ def check(output: Output, client: Client, filters: Options, found: int, *, allow
     ids = {each.strip().lower() for each in filters["work_item_ids"]}
     if found and found >= len(ids):
         return 0
-    if not found and not is_selection(filters):
-        output.note(_of_statuses(client, filters) or "The project has no work items.")
+    lines: list[str] = []
+    is_error = bool(found) or is_selection(filters)
+    # Without an explanation it is the same result.
+    with contextlib.suppress(CFPlatformError):
+        if not is_error:
+            lines = [_of_statuses(client, filters) or "The project has no work items."]
+        else:
+            lines = _of_ids(client, filters) if ids else _of_others(client, filters)
+    if not is_error:
+        output.note("".join(lines) or "There are no work items to list.")
         return 0
-    lines = _of_ids(client, filters) if ids else _of_others(client, filters)
     if found:
         text = f"{len(ids) - found:,} of {counted(len(ids), 'work items')} were not found, or do not match."
     else:

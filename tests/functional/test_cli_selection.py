@@ -231,3 +231,11 @@ def test_a_batch_that_is_not_there_is_no_wrong_project(world):
     assert done.returncode == 1
     assert "batch 7 not found" in done.stderr
     assert "CF_PROJECT_ID" not in done.stderr
+
+
+def test_a_result_is_the_same_if_it_cannot_be_explained(world, tmp_path):
+    # The first listing succeeds, and the one that would explain it does not.
+    world.fail_next(400, times=None, path="*/batches")
+    done = run("download", tmp_path, "--batch-id", "9999", sandbox=world)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: No work items match --batch-id 9999, --status COMPLETED.")
