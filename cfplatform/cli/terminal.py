@@ -62,6 +62,8 @@ class _Bar(Progress):
 
     def get_renderables(self) -> Iterator[RenderableType]:
         """Yield both."""
+        for task in self.tasks:
+            task.fields["is_waiting"] = bool(self.wait)
         yield from super().get_renderables()
         if self.wait:
             yield Text(self.wait, "yellow")
@@ -73,7 +75,8 @@ class _Times(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Show both; the first one ticks while nothing is finished."""
         elapsed = clock((task.finished_time if task.finished else task.elapsed) or 0.0)
-        left = None if task.finished else task.time_remaining
+        # Nobody knows when an outage ends.
+        left = None if task.finished or task.fields.get("is_waiting") else task.time_remaining
         return Text(elapsed if left is None or left > LONGEST else f"{elapsed}, {clock(left)} left")
 
 

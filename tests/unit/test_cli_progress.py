@@ -261,3 +261,19 @@ def test_a_bar_shows_the_time_that_has_passed(monkeypatch, columns):
     reporter.finish()
     assert "0:00:01" in stream.getvalue()
     assert "Waiting" not in stream.getvalue()[stream.getvalue().rindex("1/3") - 100 :]
+
+
+def test_no_time_is_estimated_while_there_is_an_outage(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = io.StringIO()
+    reporter = BarReporter(stream)
+    reporter.start(1000)
+    for _ in range(3):
+        time.sleep(terminal.BAR_INTERVAL * 1.2)
+        reporter.advance("downloaded", 10)
+    time.sleep(0.2)
+    assert " left" in stream.getvalue()
+    reporter.show_wait(*OUTAGE)
+    time.sleep(0.3)
+    assert " left" not in stream.getvalue()[stream.getvalue().rindex("503 Service") - 300 :]
+    reporter.finish()
