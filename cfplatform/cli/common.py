@@ -9,7 +9,9 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,11 +22,12 @@ from click.core import ParameterSource
 
 from .. import config, http
 from ..client import Client
-from .errors import INTERRUPTED, PIPE_CLOSED, explain
+from .errors import INTERRUPTED, PIPE_CLOSED, TERMINATED, explain
 from .progress import DOWNLOAD, WAIT, LineReporter, Reporter, StateReporter, Watcher, Work
 from .text import Column, clean, is_terminal, write_line
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 #: Values of options, under the names that the library has for them.
 Options = dict[str, Any]
 
@@ -53,6 +56,8 @@ class Output:
         self.quiet = quiet
         self._debug = debug
         self._reporter: Reporter | None = None
+        # Shows the waits of single calls.
+        self._lines: Reporter | None = None
         #: Whether stdout is a terminal that shows tables.
         self.tables = is_terminal(sys.stdout) and not (as_json or quiet)
         _prepare_streams()
@@ -63,7 +68,8 @@ class Output:
         """Run a command and return its exit code; an error becomes a sentence."""
         try:
             try:
-                return command() or 0
+                with _termination():
+                    return command() or 0
             finally:
                 _flush_stdout()
         except click.ClickException:
@@ -73,7 +79,7 @@ class Output:
                 # An unanswered prompt is on this line.
                 sys.stderr.write("\n")
             write_line(sys.stderr, f"Stopped. {self._reporter.stopped}" if self._reporter else "Stopped.")
-            return INTERRUPTED
+            return TERMINATED if isinstance(error, _TerminatedError) else INTERRUPTED
         except BrokenPipeError:
             return PIPE_CLOSED
         except Exception as error:
@@ -116,6 +122,7 @@ class Output:
 
         ``row`` returns the cells of a resource, given whether a table will show them.
         """
+        resources = self._touching(resources)
         if self.as_json:
             for resource in resources:
                 self.json_line(resource.as_dict())
@@ -125,6 +132,12 @@ class Output:
         else:
             for resource in resources:
                 self.row(row(resource, False))
+
+    def _touching(self, resources: Iterable[T]) -> Iterator[T]:
+        for resource in resources:
+            if self._lines is not None:
+                self._lines.touch()
+            yield resource
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
         """Write rows as a table on a terminal, below an empty line."""
@@ -178,13 +191,34 @@ class Output:
 
         Single calls get lines on a terminal too. A moving line would be garbled when their data is printed.
         """
-        lines = Reporter(sys.stderr) if self.quiet else LineReporter(sys.stderr)
+        lines = self._lines = Reporter(sys.stderr) if self.quiet else LineReporter(sys.stderr)
         try:
             with Watcher(client._calls.trouble, client._calls.unanswered, lambda: self._reporter or lines):
                 yield
         finally:
             if self._reporter is not None:
                 self._reporter.close()
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+def _terminate(*_: object) -> None:
+    raise _TerminatedError
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, unless the process has another use for it."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _prepare_streams() -> None:
