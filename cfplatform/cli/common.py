@@ -18,13 +18,15 @@ from typing import Any, Protocol, TypeVar
 import click
 from click.core import ParameterSource
 
-from .. import config, http
+from .. import config, http, timestamps
 from ..client import Client
 from .errors import INTERRUPTED, PIPE_CLOSED, explain
 from .progress import DOWNLOAD, WAIT, LineReporter, Reporter, StateReporter, Watcher, Work
 from .text import Column, clean, is_terminal, write_line
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: The notes of options, in the ``meta`` of the context.
+_NOTES = "cfplatform.notes"
 #: Values of options, under the names that the library has for them.
 Options = dict[str, Any]
 
@@ -247,7 +249,30 @@ def json_object(context: click.Context, parameter: click.Parameter, value: str |
 
 
 _setting = functools.partial(click.option, show_envvar=True, callback=_unless_from_environment)
-_time = functools.partial(click.option, metavar="TIME")
+
+
+def note_later(context: click.Context, text: str) -> None:
+    """Have a note written as soon as the command has its output."""
+    context.meta.setdefault(_NOTES, []).append(text)
+
+
+def _moment(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Read a time; one in this machine's zone is shown."""
+    if value is None:
+        return None
+    try:
+        sent, is_local = timestamps.from_person(value, is_end=str(parameter.name).endswith("_to"))
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not a time. Write a date such as 2026-11-30, a date and time such as '2026-11-30 14:00' or "
+            "2026-11-30T14:00:00Z, today, yesterday, or a time ago such as 30m, 3h, 2d or 1w."
+        ) from None
+    if is_local:
+        note_later(context, f"{parameter.opts[0]} {value!r} is {sent} in this machine's time zone.")
+    return sent
+
+
+_time = functools.partial(click.option, metavar="TIME", callback=_moment)
 #: An option whose default is shown.
 usual = functools.partial(click.option, show_default=True)
 
@@ -350,6 +375,8 @@ def with_output(function: Callable[..., int | None]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(options: dict[str, bool], **values: Any) -> None:
         output = Output(**options)
+        for note in click.get_current_context().meta.pop(_NOTES, ()):
+            output.note(note)
         click.get_current_context().exit(output.run(lambda: function(output=output, **values)))
 
     return command

@@ -74,8 +74,8 @@ def download(
 
     Each work item becomes DESTINATION/<batch name>/<work item id>.json, with --assets its image or video
     DESTINATION/<batch name>/assets/<work item id>.<extension>. Unchanged files are skipped. The
-    same command resumes an interrupted download, and later downloads only what is new. Times are ISO 8601 with a time
-    zone. With --json there is a line for each item, and a last one with the summary.
+    same command resumes an interrupted download, and later downloads only what is new. TIME is a date, a date and time, or such as
+    yesterday, 3h or 2d. With --json there is a line for each item, and a last one with the summary.
 
     DESTINATION may be a URL that fsspec knows, such as s3://bucket/labels. Its state is kept in the local folder that
     --state names.

@@ -76,7 +76,8 @@ def list_work_items(output: Output, connection: Options, filters: Options, limit
 
     Prints ID, batch, status, type and last change: on a terminal as a table, in UTC, with fewer columns if it is too
     narrow; into a pipe as tab-separated lines without a header; with --json as the platform's own objects, one per
-    line. Times are ISO 8601 with a time zone.
+    line. TIME is a date, a date and time, or such as
+    yesterday, 3h or 2d.
 
     \b
     Examples:
@@ -302,7 +303,8 @@ def _show_created(output: Output, results: Generator[CreateResult, None, None], 
 def count(output: Output, connection: Options, filters: Options) -> None:
     """Count work items.
 
-    "cfplatform download" with the same options downloads as many. Times are ISO 8601 with a time zone.
+    "cfplatform download" with the same options downloads as many. TIME is a date, a date and time, or such as
+    yesterday, 3h or 2d.
 
     \b
     Examples:

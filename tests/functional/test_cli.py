@@ -285,7 +285,7 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
         (["count"], {"CF_API_KEY": " "}, 2, "Error: CF_API_KEY is blank."),
         (["count"], {"CF_PROJECT_ID": ""}, 2, "Error: No project. Pass --project-id or set CF_PROJECT_ID."),
         (["count", "--base-url", "ftp://x"], {}, 2, "Error: --base-url must begin with https:// and name a host."),
-        (["count", "--created-from", "now"], {}, 2, "Error: --created-from: 'now' is not an ISO 8601 date and time"),
+        (["count", "--created-from", "now"], {}, 2, "Invalid value for '--created-from': 'now' is not a time."),
         (
             ["count", "--status", ""],
             {},
@@ -302,7 +302,7 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
             "for its state. Pass its path with --state",
         ),
         (["download", " "], {}, 2, "Error: DESTINATION must be the path of a folder"),
-        (["count", "--created-from", "2026-07-11T00:00:00"], {}, 2, "has no time zone. Add one, such as a final 'Z'."),
+        (["count", "--created-from", "2d", "--created-to", "3d"], {}, 2, "is later than the end of the range"),
         (["count", "--base-url", "http://example.com"], {}, 2, "the API key in clear text. Use https.\n"),
         (["merge", "project_id", "out.json"], {}, 2, "Error: SOURCE 'project_id' is neither a folder nor a file."),
         (["report", str(Path(__file__).parent), "page.txt"], {}, 2, "Error: OUTPUT 'page.txt' must be a file"),
