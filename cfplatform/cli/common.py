@@ -21,6 +21,7 @@ from click.core import ParameterSource
 from .. import config, http, timestamps
 from ..client import Client
 from .errors import INTERRUPTED, PIPE_CLOSED, explain
+from .groups import completing
 from .progress import DOWNLOAD, WAIT, LineReporter, Reporter, StateReporter, Watcher, Work
 from .text import Column, clean, is_terminal, write_line
 
@@ -174,6 +175,12 @@ class Output:
         self._reporter = kind(sys.stderr, work)
         return self._reporter
 
+    def end_progress(self) -> None:
+        """Show no more progress; waits become lines."""
+        if self._reporter is not None:
+            self._reporter.close()
+            self._reporter = None
+
     @contextlib.contextmanager
     def watching(self, client: Client) -> Iterator[None]:
         """Show the waits of a client on stderr: with the progress, if there is any, else as lines.
@@ -246,6 +253,31 @@ def json_object(context: click.Context, parameter: click.Parameter, value: str |
     if not isinstance(parsed, dict):
         raise click.BadParameter("it must be a JSON object such as '{\"camera\": 7}'.")
     return parsed
+
+
+def _ids_of_file(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
+    """Read the ids in a file: one a line, or lines that a listing has written."""
+    if value is None or context.resilient_parsing:
+        return None
+    try:
+        with click.open_file(value, encoding="utf-8-sig") as file:
+            lines = [line.strip() for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise click.BadParameter(f"{value!r} cannot be read: {reason}.") from None
+    return [_id_of(line, number) for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
+
+
+def _id_of(line: str, number: int) -> str:
+    if not line.startswith("{"):
+        return line.split("\t")[0].strip()
+    try:
+        found = json.loads(line).get("id")
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, str):
+        raise click.BadParameter(f'line {number} is not a JSON object with an "id".')
+    return found
 
 
 _setting = functools.partial(click.option, show_envvar=True, callback=_unless_from_environment)
@@ -322,6 +354,14 @@ _FILTERS = {
     "work_item_ids": click.option(
         "--work-item-id", "work_item_ids", multiple=True, help="Filter by work item (repeatable)."
     ),
+    "ids_of_file": click.option(
+        "--work-item-ids",
+        "ids_of_file",
+        metavar="FILE",
+        callback=_ids_of_file,
+        shell_complete=completing("file"),
+        help='File with IDs of work items, one a line, or as "work-items list" prints them; "-" reads stdin.',
+    ),
     "status": usual(
         "--status",
         default=["COMPLETED"],
@@ -392,8 +432,22 @@ with_connection: Decorator = connected("api_key", "base_url", "project_id", "spa
 with_project: Decorator = connected("api_key", "base_url", "project_id")
 with_space: Decorator = connected("api_key", "base_url", "space_id")
 with_upload: Decorator = _gathering("connection", _SPACE)
-with_filters: Decorator = _gathering("filters", _FILTERS)
 with_dates: Decorator = _gathering("dates", _DATES)
+
+
+def with_filters(function: F) -> F:
+    """Add the filters of work items."""
+
+    @_gathering("filters", _FILTERS)
+    @functools.wraps(function)
+    def command(filters: Options, **values: Any) -> Any:
+        found = filters.pop("ids_of_file")
+        if found is not None:
+            # A list, which selects nothing where it is empty.
+            filters["work_item_ids"] = [*filters["work_item_ids"], *found]
+        return function(filters=filters, **values)
+
+    return command  # type: ignore[return-value]
 
 
 @contextlib.contextmanager
