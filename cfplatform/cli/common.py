@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,15 +18,22 @@ from typing import Any, Protocol, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from .. import config, http, timestamps
 from ..client import Client
+from ..resources import WorkItemStatus
+from . import profiles
 from .errors import INTERRUPTED, PIPE_CLOSED, explain
-from .groups import completing
+from .groups import completing, values
 from .progress import DOWNLOAD, WAIT, LineReporter, Reporter, StateReporter, Watcher, Work
 from .text import Column, clean, is_terminal, write_line
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: Values of ``--status``; the platform may have others.
+_STATUSES = (*(each.value for each in WorkItemStatus), "any")
+#: Seconds that the shell waits for names of the platform.
+COMPLETION_TIMEOUT = 3.0
 #: The notes of options, in the ``meta`` of the context.
 _NOTES = "cfplatform.notes"
 #: Values of options, under the names that the library has for them.
@@ -280,6 +288,32 @@ def _id_of(line: str, number: int) -> str:
     return found
 
 
+def _batch_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the names of batches, if the platform lists them soon."""
+    found: list[str] = []
+
+    def fetch() -> None:
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            given = {name: context.params.get(name) for name in _CONNECTION}
+            connection = profiles.completed(given, context.params.get("profile"), lambda text: None)
+            with Client(**connection, retries=0, patience=0, timeout=COMPLETION_TIMEOUT) as client:
+                found.extend(batch.name for batch in client.get_batches(max_items=1000) if batch.name)
+
+    # A server may respond slowly for longer than any timeout of a connection.
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    thread.join(COMPLETION_TIMEOUT)
+    return values(list(found), incomplete)
+
+
+def _profile_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    try:
+        return values(profiles.names(), incomplete)
+    except click.UsageError:
+        return []
+
+
 _setting = functools.partial(click.option, show_envvar=True, callback=_unless_from_environment)
 
 
@@ -338,6 +372,14 @@ _CONNECTION = {
     "space_id": _setting("--space-id", envvar="CF_SPACE_ID", help="Space ID (default: detected from the project)."),
 }
 _SPACE = {**_CONNECTION, "space_id": _setting("--space-id", envvar="CF_SPACE_ID", help="Space ID.")}
+_PROFILE = click.option(
+    "--profile",
+    envvar="CF_PROFILE",
+    show_envvar=True,
+    metavar="NAME",
+    shell_complete=_profile_names,
+    help="Profile of the configuration file (default: its table [default]).",
+)
 _DATES = {
     "created_at_from": _time("--created-from", "created_at_from", help="Only items created at this time or later."),
     "created_at_to": _time("--created-to", "created_at_to", help="Only items created at this time or before."),
@@ -349,7 +391,11 @@ _FILTERS = {
         "--batch-id", "batch_ids", type=int, multiple=True, help="Filter by batch ID (repeatable)."
     ),
     "batch_names": click.option(
-        "--batch-name", "batch_names", multiple=True, help="Filter by batch name (repeatable)."
+        "--batch-name",
+        "batch_names",
+        multiple=True,
+        shell_complete=_batch_names,
+        help="Filter by batch name (repeatable).",
     ),
     "work_item_ids": click.option(
         "--work-item-id", "work_item_ids", multiple=True, help="Filter by work item (repeatable)."
@@ -366,6 +412,7 @@ _FILTERS = {
         "--status",
         default=["COMPLETED"],
         multiple=True,
+        shell_complete=lambda context, parameter, incomplete: values(_STATUSES, incomplete),
         help='Filter by status (repeatable); "any" for every status.',
     ),
     **_DATES,
@@ -422,16 +469,32 @@ def with_output(function: Callable[..., int | None]) -> Callable[..., None]:
     return command
 
 
+def _connecting(options: dict[str, Callable[[Any], Any]]) -> Decorator:
+    """Add options of the connection, and that of the profile that has more of them."""
+
+    def decorate(function: F) -> F:
+        @_gathering("connection", {**options, "profile": _PROFILE})
+        @functools.wraps(function)
+        def command(connection: Options, **values: Any) -> Any:
+            profile = connection.pop("profile")
+            note = functools.partial(note_later, click.get_current_context())
+            return function(connection=profiles.completed(connection, profile, note), **values)
+
+        return command  # type: ignore[return-value]
+
+    return decorate
+
+
 def connected(*settings: str) -> Decorator:
     """Add the named options of :class:`~cfplatform.Client`."""
     known = _CONNECTION if "project_id" in settings else _SPACE
-    return _gathering("connection", {name: known[name] for name in settings})
+    return _connecting({name: known[name] for name in settings})
 
 
 with_connection: Decorator = connected("api_key", "base_url", "project_id", "space_id")
 with_project: Decorator = connected("api_key", "base_url", "project_id")
 with_space: Decorator = connected("api_key", "base_url", "space_id")
-with_upload: Decorator = _gathering("connection", _SPACE)
+with_upload: Decorator = _connecting(_SPACE)
 with_dates: Decorator = _gathering("dates", _DATES)
 
 
