@@ -115,7 +115,11 @@ class Output:
             write_line(sys.stderr, f"  {detail}")
 
     def pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Write names with their figures, aligned."""
+        """Write names with their figures: aligned on a terminal, else as tab-separated lines."""
+        if not self.tables:
+            for name, figure in pairs:
+                self.row((name, figure.replace(",", "")))
+            return
         left, right = (max(map(len, texts)) for texts in zip(*pairs, strict=True))
         for name, figure in pairs:
             self.line(f"  {name:<{left}}  {figure:>{right}}")

@@ -83,7 +83,8 @@ def download(
     Each work item becomes DESTINATION/<batch name>/<work item id>.json, with --assets its image or video
     DESTINATION/<batch name>/assets/<work item id>.<extension>. Unchanged files are skipped. The
     same command resumes an interrupted download, and later downloads only what is new. TIME is a date, a date and
-    time, or such as yesterday, 3h or 2d. With --json there is a line for each item, and a last one with the summary.
+    time, or such as yesterday, 3h or 2d. Prints the figures of the run: into a pipe as tab-separated lines of name and
+    figure; with --json as a line for each item, and a last one with the summary.
 
     With --watch it repeats until Ctrl-C. Each run prints a line: into a pipe tab-separated, with the time and the
     numbers of fetched, unchanged, failed and removed items; with --json the summary, below the items that were fetched
@@ -179,8 +180,10 @@ def summary_fields(summary: DownloadSummary) -> dict[str, Any]:
 
 
 def show_summary(output: Output, summary: DownloadSummary, *, prune: bool = False, dry_run: bool = False) -> None:
-    """Print the figures of a summary."""
-    output.line()
+    """Print the figures of a summary; only they are data."""
+    say = output.line if output.tables else output.note
+    if output.tables:
+        output.line()
     gone = [("Removed" if not dry_run else "Would be removed", f"{summary.pruned:,}")] if prune else []
     output.pairs(
         [
@@ -195,11 +198,11 @@ def show_summary(output: Output, summary: DownloadSummary, *, prune: bool = Fals
     )
     left = summary.unlisted - summary.pruned
     if left and prune and not summary.total_items:
-        output.line(f"Kept, since the platform lists no work item at all: the files of {left:,} items.")
+        say(f"Kept, since the platform lists no work item at all: the files of {left:,} items.")
     elif left and prune:
-        output.line(f"Kept, since somebody changed their files: {left:,} items that are not listed any more.")
+        say(f"Kept, since somebody changed their files: {left:,} items that are not listed any more.")
     elif left:
-        output.line(f"{left:,} items with files are no longer listed; --prune removes their files.")
+        say(f"{left:,} items with files are no longer listed; --prune removes their files.")
 
 
 def report_failures(output: Output, summary: DownloadSummary) -> int:

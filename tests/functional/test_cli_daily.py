@@ -136,11 +136,20 @@ def test_a_download_with_a_limit(world, tmp_path, filters):
     assert sent(world, "limit") == ["7"]
     # What was not listed is not gone.
     done = run("download", tmp_path, "--limit", 2, *filters, sandbox=world)
-    assert "no longer listed" not in done.stdout
+    assert "no longer listed" not in done.stdout + done.stderr
     assert done.stderr.splitlines()[0] == "Downloading 2 items"
     done = run("download", tmp_path, "--limit", 2, "--prune", sandbox=world)
     assert (done.returncode, "--prune cannot be used with filters or a limit" in done.stderr) == (2, True)
     assert documents(tmp_path) == set(wanted)
+
+
+def test_into_a_pipe_a_download_prints_only_figures(world, tmp_path):
+    assert run("download", tmp_path, "-q", sandbox=world).returncode == 0
+    world.update_work_item(ids(world).index(sorted(documents(tmp_path))[0]), status="CLIENT_REVIEW")
+    done = run("download", tmp_path, sandbox=world)
+    figures = dict(line.split("\t") for line in done.stdout.splitlines())
+    assert (figures["Fetched"], figures["Skipped"], figures["Failed"]) == ("0", "19", "0")
+    assert done.stderr.splitlines()[-1] == "1 items with files are no longer listed; --prune removes their files."
 
 
 # --- Watching ---------------------------------------------------------------------------------------------------------
