@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import cast
 
 from ..webhooks import MAX_BODY_BYTES
 
@@ -70,7 +71,6 @@ class Listener(ThreadingHTTPServer):
 
 class _Delivery(BaseHTTPRequestHandler):
     timeout = SILENCE
-    server: Listener
 
     def do_POST(self) -> None:  # noqa: N802 - the name is that of the base class
         self.send_response(self._received())
@@ -83,13 +83,14 @@ class _Delivery(BaseHTTPRequestHandler):
             return 411
         if int(length) > MAX_BODY_BYTES:
             return 413
+        server = cast(Listener, self.server)
         body = self.rfile.read(int(length))
         if len(body) < int(length):
             return 400
         try:
-            return self.server.receive(body, self.headers)
+            return server.receive(body, self.headers)
         except Exception as error:
-            self.server.fail(error)
+            server.fail(error)
             return 500
 
     def version_string(self) -> str:

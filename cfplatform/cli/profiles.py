@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def _read() -> _File | None:
         import tomllib
     else:
         try:
-            import tomli as tomllib
+            tomllib = importlib.import_module("tomli")
         except ImportError:
             raise click.UsageError(f"{where} needs tomli: pip install 'cfplatform[cli]'") from None
     try:
