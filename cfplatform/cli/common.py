@@ -334,11 +334,10 @@ def _moment(context: click.Context, parameter: click.Parameter, value: str | Non
         sent, is_local = timestamps.from_person(value, is_end=str(parameter.name).endswith("_to"))
     except ValueError:
         raise click.BadParameter(
-            f"{value!r} is not a time. Write a date such as 2026-11-30, a date and time such as '2026-11-30 14:00' or "
-            "2026-11-30T14:00:00Z, today, yesterday, or a time ago such as 30m, 3h, 2d or 1w."
+            f"{value!r} is not a time. Examples: 2026-11-30, '2026-11-30 14:00', 2026-11-30T14:00:00Z, yesterday, 3h."
         ) from None
     if is_local:
-        note_later(context, f"{parameter.opts[0]} {value!r} is {sent} in this machine's time zone.")
+        note_later(context, f"{parameter.opts[0]} {value} means {sent} (local time).")
     return sent
 
 

@@ -39,8 +39,8 @@ def test_a_day_is_that_of_this_machine_and_the_note_says_so(world):
     done = run("count", "--created-from", "2025-03-03", "--created-to", "2025-03-03", sandbox=world, TZ="UTC")
     assert (done.returncode, done.stdout) == (0, "20\n")
     assert done.stderr.splitlines() == [
-        f"--created-from '2025-03-03' is {sent(world, 'createdAtFrom')[0]} in this machine's time zone.",
-        f"--created-to '2025-03-03' is {sent(world, 'createdAtTo')[0]} in this machine's time zone.",
+        f"--created-from 2025-03-03 means {sent(world, 'createdAtFrom')[0]} (local time).",
+        f"--created-to 2025-03-03 means {sent(world, 'createdAtTo')[0]} (local time).",
     ]
     assert sent(world, "createdAtTo")[0].startswith("2025-03-03T23:59:59.999999")
     done = run("count", "--created-from", "2025-03-03", "--quiet", sandbox=world)
