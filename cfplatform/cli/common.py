@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import functools
 import io
@@ -66,7 +67,8 @@ class Output:
         self._reporter: Reporter | None = None
         #: Whether stdout is a terminal that shows tables.
         self.tables = is_terminal(sys.stdout) and not (as_json or quiet)
-        _prepare_streams()
+        self._has_escaped = False
+        self._prepare_streams()
         if debug:
             _log_to_stderr()
 
@@ -77,6 +79,11 @@ class Output:
                 return command() or 0
             finally:
                 _flush_stdout()
+                if self._has_escaped:
+                    encoding = sys.stdout.encoding
+                    self.note(
+                        f"stdout is {encoding}: other characters were escaped. PYTHONIOENCODING=utf-8 keeps them."
+                    )
         except click.ClickException:
             raise
         except (KeyboardInterrupt, click.Abort) as error:
@@ -94,6 +101,18 @@ class Output:
             sentence, code = explain(error)
             self.error(sentence)
             return code
+
+    def _prepare_streams(self) -> None:
+        """Make printing safe: no name fails in a poor encoding, and a warning is one line."""
+
+        def escape(error: UnicodeError) -> tuple[str | bytes, int]:
+            self._has_escaped = True
+            return codecs.backslashreplace_errors(error)
+
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            codecs.register_error("cfplatform.escape", escape)
+            sys.stdout.reconfigure(errors="cfplatform.escape")
+        warnings.showwarning = _show_warning
 
     def line(self, text: str = "") -> None:
         """Write a line of data."""
@@ -206,13 +225,6 @@ class Output:
         finally:
             if self._reporter is not None:
                 self._reporter.close()
-
-
-def _prepare_streams() -> None:
-    """Make printing safe: no name fails in a poor encoding, and a warning is one line."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    warnings.showwarning = _show_warning
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import threading
 from datetime import datetime, timezone
 
 import pytest
 
-from tests.functional.shell import json_lines, on_terminal, run, shown, started
+from tests.functional.shell import command, environment, json_lines, on_terminal, run, shown, started
 
 
 @pytest.fixture
@@ -150,6 +151,19 @@ def test_into_a_pipe_a_download_prints_only_figures(world, tmp_path):
     figures = dict(line.split("\t") for line in done.stdout.splitlines())
     assert (figures["Fetched"], figures["Skipped"], figures["Failed"]) == ("0", "19", "0")
     assert done.stderr.splitlines()[-1] == "1 items with files are no longer listed; --prune removes their files."
+
+
+@pytest.mark.parametrize(
+    ("encoding", "printed"), [("cp1252", "Nacht \\U0001f98a Caf\xe9"), ("ascii", "Nacht \\U0001f98a Caf\\xe9")]
+)
+def test_what_an_encoding_lacks_is_escaped_with_a_notice(make_sandbox, encoding, printed):
+    sandbox = make_sandbox(items=3, batch_names=["Nacht \U0001f98a Caf\xe9"])
+    variables = environment(sandbox, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+    done = subprocess.run(command("batches"), env=variables, capture_output=True, timeout=60, check=True)
+    assert done.stdout.decode(encoding).split("\t")[1] == printed
+    assert done.stderr.decode(encoding).splitlines() == [
+        f"stdout is {encoding}: other characters were escaped. PYTHONIOENCODING=utf-8 keeps them."
+    ]
 
 
 # --- Watching ---------------------------------------------------------------------------------------------------------
