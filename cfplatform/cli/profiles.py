@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import os
 import subprocess
 import sys
@@ -105,7 +104,7 @@ def _read() -> _File | None:
         import tomllib
     else:
         try:
-            tomllib = importlib.import_module("tomli")
+            import tomli as tomllib  # pyright: ignore[reportMissingImports] - only on Python 3.10
         except ImportError:
             raise click.UsageError(f"{where} needs tomli: pip install 'cfplatform[cli]'") from None
     try:
