@@ -85,7 +85,7 @@ _COMMANDS = {
     "stats": ("Show dataset statistics.", _datasets),
     "upload": ("Upload files to the storage of a space.", _transfers),
     "validate": ("Validate COCO annotations.", _datasets),
-    "webhook": ("Check deliveries of webhooks.", _tools),
+    "webhook": ("Receive and check deliveries of webhooks.", _tools),
     "work-items": ("List, show and create work items.", _work_items),
 }
 

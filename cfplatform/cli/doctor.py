@@ -262,6 +262,9 @@ def _requirements() -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
     for line in lines:
         needed, _, marker = line.partition(";")
+        older = re.search(r"""python_version\s*<\s*["']3\.(\d+)["']""", marker)
+        if older and sys.version_info[1] >= int(older[1]):
+            continue
         extra = re.search(r"""extra\s*==\s*["']([^"']+)["']""", marker)
         match = re.match(r"\s*([\w.-]+)\s*(?:\[[^\]]*\])?\s*\(?([^)]*)", needed)
         if match and (extra is None or extra[1] not in _OF_DEVELOPERS):
@@ -301,7 +304,13 @@ def _version(name: str) -> str | None:
 
 
 def _source(value: str | None, option: str, variable: str) -> str:
-    return f"from {option}" if value is not None else f"from {variable}"
+    if value is None:
+        return f"from {variable}"
+    context = click.get_current_context()
+    name = option.removeprefix("--").replace("-", "_")
+    if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        return f"from {option}"
+    return f"from profile {context.params.get('profile') or 'default'!r}"
 
 
 def _key(value: str | None) -> Check:

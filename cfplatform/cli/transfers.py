@@ -7,20 +7,24 @@ import functools
 import itertools
 import os
 import shlex
-from collections import Counter
+import sys
+import time
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import click
 
 from ..client import Client
-from ..exceptions import CFPlatformError, NotFoundError, OutageError
+from ..exceptions import CFPlatformError, NotFoundError, OutageError, RateLimitError, ServerError, TransportError
 from ..resources import WorkItemStatus
 from . import selecting
 from .common import (
     HasDict,
     Options,
     Output,
+    Seconds,
     opened,
     resolved,
     with_connection,
@@ -30,11 +34,11 @@ from .common import (
     with_space,
     with_workers,
 )
-from .errors import FAILED, cause, hint, message, without_request, words
+from .errors import FAILED, cause, explain, hint, message, without_request, words
 from .groups import completing
-from .progress import UPLOAD
+from .progress import UPLOAD, Reporter
 from .selecting import with_allow_empty
-from .text import Column, amount, clock, counted, listed
+from .text import Column, amount, clock, counted, listed, moment
 
 if TYPE_CHECKING:
     from ..resources.results import DownloadResult, DownloadSummary
@@ -60,6 +64,8 @@ LOOKED_AT = 1000
 )
 @click.option("--prune", is_flag=True, help="Remove the files of items that the platform no longer lists.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be downloaded and removed.")
+@click.option("--limit", "max_items", type=click.IntRange(1), help="Maximum number of work items. Not with --prune.")
+@click.option("--watch", type=Seconds(0.1), metavar="SECONDS", help="Repeat after this pause until Ctrl-C.")
 @with_allow_empty
 @with_connection
 @with_output
@@ -76,15 +82,22 @@ def download(
     state: str | None,
     prune: bool,
     dry_run: bool,
+    max_items: int | None,
+    watch: float | None,
     allow_empty: bool,
 ) -> int:
     """Download the annotations of a project.
 
     Each work item becomes DESTINATION/<batch name>/<work item id>.json, with --assets its image or video
     DESTINATION/<batch name>/assets/<work item id>.<extension>. Unchanged files are skipped. The
-    same command resumes an interrupted download, and later downloads only what is new. Times are ISO 8601 with a time
-    zone. Prints how many items were fetched, unchanged, failed and removed: on a terminal in one sentence; into a pipe
-    as tab-separated lines; with --json in the last line, below a line for each item.
+    same command resumes an interrupted download, and later downloads only what is new. TIME is a date, a date and
+    time, or such as yesterday, 3h or 2d. Prints how many items were fetched, unchanged, failed and removed: on a
+    terminal in one sentence; into a pipe as tab-separated lines; with --json in the last line, below a line for each
+    item.
+
+    With --watch it repeats until Ctrl-C. Each run prints a line: into a pipe tab-separated, with the time and the
+    numbers of fetched, unchanged, failed and removed items; with --json the summary, below the items that were fetched
+    or failed. After an outage it continues with the next run.
 
     DESTINATION may be a URL that fsspec knows, such as s3://bucket/labels. Its state is kept in the local folder that
     --state names.
@@ -99,21 +112,29 @@ def download(
       cfplatform download labels --prune --dry-run
       cfplatform download s3://bucket/labels --state labels-state
       cfplatform download labels --batch-name "Street scenes" --workers 64
-      cfplatform download labels --updated-from 2026-07-11T00:00:00Z
+      cfplatform download labels --updated-from yesterday --watch 300
+      cfplatform download labels --work-item-ids ids.txt
       cfplatform download labels --json | jq -r 'select(.error) | .item_id'
     """
     with opened(output, connection, max_workers=max_workers, patience=patience) as client:
-        summary = client.download_project(
-            destination=destination,
-            overwrite=overwrite,
-            assets=assets,
-            inject_asset_url=not raw,
-            state=state,
-            prune=prune,
-            dry_run=dry_run,
-            progress=output.reporter(),
-            **resolved(filters),
-        )
+
+        def run(progress: Reporter | None) -> DownloadSummary:
+            return client.download_project(
+                destination=destination,
+                overwrite=overwrite,
+                assets=assets,
+                inject_asset_url=not raw,
+                state=state,
+                prune=prune,
+                dry_run=dry_run,
+                max_items=max_items,
+                progress=progress,
+                **resolved(filters),
+            )
+
+        if watch is not None:
+            _repeat(output, run, watch)
+        summary = run(output.reporter())
         if output.as_json:
             for result in summary.results:
                 output.json_line(_result_fields(result))
@@ -126,6 +147,39 @@ def download(
             output.note(line)
         failed = report_failures(output, summary, functools.partial(selecting.statuses, client))
         return selecting.check(output, client, filters, summary.total_items, allow_empty=allow_empty) or failed
+
+
+def _repeat(output: Output, run: Callable[[Reporter | None], DownloadSummary], pause: float) -> NoReturn:
+    """Run a download again and again; only the first run shows its progress."""
+    progress: Reporter | None = output.reporter()
+    while True:
+        try:
+            summary = run(progress)
+        except (TransportError, RateLimitError, ServerError) as error:
+            output.error(f"{explain(error)[0]} The next run is in {pause:g} s.")
+        else:
+            _show_run(output, summary)
+            report_failures(output, summary)
+        output.end_progress()
+        progress = None
+        time.sleep(pause)
+
+
+def _show_run(output: Output, summary: DownloadSummary) -> None:
+    figures = (summary.successful, summary.skipped, summary.failed, summary.pruned)
+    now = datetime.now(timezone.utc)
+    if output.as_json:
+        for result in summary.results:
+            if result.outcome != "skipped":
+                output.json_line(_result_fields(result))
+        output.json_line({"summary": summary_fields(summary)})
+    elif output.tables:
+        names = ("fetched", "unchanged", "failed", "removed")
+        shown = ", ".join(f"{figure:,} {name}" for figure, name in zip(figures, names, strict=True))
+        output.line(f"{now.astimezone():%H:%M:%S}  {shown}")
+    elif not output.quiet:
+        output.row((moment(now, False), *map(str, figures)))
+    sys.stdout.flush()
 
 
 def _result_fields(result: DownloadResult) -> dict[str, Any]:
@@ -176,7 +230,7 @@ def _left(summary: DownloadSummary, *, prune: bool) -> list[str]:
         return [f"Kept, since the platform lists no work item at all: the files of {left:,} items."]
     if left and prune:
         return [f"Kept, since somebody changed their files: {left:,} items that are not listed any more."]
-    return [f"{left:,} items with files are no longer listed; --prune removes their files."] if left else []
+    return [f"{counted(left, 'items')} with files no longer listed; --prune removes the files."] if left else []
 
 
 def no_statuses(_: Iterable[str]) -> dict[str, str]:
@@ -294,8 +348,8 @@ def upload(
     """Upload files to the storage of a space.
 
     Prints for each file its path in the space, which "cfplatform work-items create" takes: on a terminal as a table;
-    into a pipe, as each is finished, as tab-separated lines of path, file and size; with --json as one object per
-    line, where files that failed have an error. The exit code is 1 if any failed.
+    into a pipe as tab-separated lines of path, file and size; with --json as one object per line, where files that
+    failed have an error. They are printed in the order given. The exit code is 1 if any failed.
 
     \b
     Examples:
@@ -323,15 +377,13 @@ def upload(
                     else:
                         error = words(result.error) if result.error else "unknown"
                         failed.append(Upload(str(result.file), error=error))
-                        if output.as_json:
-                            yield failed[-1]
+                        yield failed[-1]
         except OutageError as error:
             # Uploaded files must not be uploaded again, so each failed one is listed.
             outage = error
             missing = [Upload(file, error=_cause(error)) for file in left.elements()]
             failed.extend(missing)
-            if output.as_json:
-                yield from missing
+            yield from missing
 
     with opened(output, connection, max_workers=max_workers, patience=patience) as client:
         show_as_finished(output, _COLUMNS, finished(client), _row, files)
@@ -350,6 +402,11 @@ class HasFile(HasDict, Protocol):
         """The file, as it was named."""
         ...
 
+    @property
+    def error(self) -> object:
+        """Why it failed, else ``None``."""
+        ...
+
 
 R = TypeVar("R", bound=HasFile)
 
@@ -361,18 +418,34 @@ def show_as_finished(
     row: Callable[[R, bool], Sequence[str]],
     files: Sequence[str],
 ) -> None:
-    """Print results as they come; a table when all is done, since the bar is on the same terminal, or when stopped."""
-    if not output.tables:
-        output.listing(columns, results, row)
-        return
-    done: list[R] = []
+    """Print results in the order of the files, failed ones only as JSON.
+
+    Into a pipe, each is printed as soon as all before it are. A table is printed when all is done or stopped, since the
+    bar is on the same terminal.
+    """
+    left = deque(files)
+    finished: defaultdict[str, list[R]] = defaultdict(list)
+
+    def show(ready: Iterable[R]) -> None:
+        shown = [result for result in ready if output.as_json or result.error is None]
+        if shown:
+            output.listing(columns, shown, row)
+
+    def next_ones(*, with_gaps: bool) -> Iterator[R]:
+        while left and (with_gaps or finished[left[0]]):
+            found = finished[left.popleft()]
+            if found:
+                yield found.pop(0)
+        if with_gaps:
+            yield from itertools.chain.from_iterable(finished.values())
+
     try:
-        done.extend(results)
+        for result in results:
+            finished[result.file].append(result)
+            if not output.tables:
+                show(next_ones(with_gaps=False))
     finally:
-        positions = {file: position for position, file in enumerate(files)}
-        done.sort(key=lambda result: positions.get(result.file, 0))
-        if done:
-            output.listing(columns, done, row)
+        show(next_ones(with_gaps=True))
 
 
 def _row(upload: Upload, in_table: bool) -> Sequence[str]:

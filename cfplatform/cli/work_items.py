@@ -68,9 +68,11 @@ def work_items() -> None:
 @work_items.command("list")
 @with_filters
 @click.option(
-    "--limit", type=click.IntRange(min=1), help=f"Maximum number of results.  [default: {LISTED}, with --json all]"
+    "--limit",
+    type=click.IntRange(min=1),
+    help=f"Maximum number of results.  [default: {LISTED} on a terminal, else all]",
 )
-@click.option("--all", "everything", is_flag=True, help="List all of them.")
+@click.option("--all", "everything", is_flag=True, help="List all of them, on a terminal too.")
 @with_allow_empty
 @with_connection
 @with_output
@@ -86,17 +88,19 @@ def list_work_items(
 
     Prints ID, batch, status, type and last change: on a terminal as a table, in UTC, with fewer columns if it is too
     narrow; into a pipe as tab-separated lines without a header; with --json as the platform's own objects, one per
-    line. Times are ISO 8601 with a time zone.
+    line. TIME is a date, a date and time, or such as
+    yesterday, 3h or 2d.
 
     \b
     Examples:
       cfplatform work-items
-      cfplatform work-items --status any --all | cut -f 3 | sort | uniq -c
+      cfplatform work-items --status any | cut -f 3 | sort | uniq -c
+      cfplatform work-items --work-item-ids ids.txt
       cfplatform work-items --batch-id 1001 --json | jq .assetUrl
     """
     if everything and limit is not None:
         raise click.UsageError("--all and --limit exclude each other.")
-    if limit is None and not (everything or output.as_json):
+    if limit is None and output.tables and not everything:
         limit = LISTED
     shown = 0
 
@@ -223,7 +227,7 @@ def create(
     that has changed is another asset. To create items for the same files again, pass another --journal.
 
     For a single URL or path, prints the item as "work-items get" does. Otherwise prints for each item its ID, batch
-    and asset: on a terminal as a table; into a pipe, as each is finished, as tab-separated lines; with --json as one
+    and asset, in the order given: on a terminal as a table; into a pipe as tab-separated lines; with --json as one
     object per line, where assets that failed have an error. The exit code is 1 if any failed.
 
     \b
@@ -288,6 +292,10 @@ class _Created(NamedTuple):
     file: str
     result: CreateResult
 
+    @property
+    def error(self) -> CFPlatformError | None:
+        return self.result.error
+
     def as_dict(self) -> dict[str, Any]:
         error = self.result.error
         return {**self.result.as_dict(), "error": words(error) if error else None}
@@ -316,8 +324,7 @@ def _show_created(output: Output, results: Generator[CreateResult, None, None], 
                     failed.append(sentence(_created_row(done, False)[-1], words(result.error)))
                 existed += result.existed
                 created += result.ok and not result.existed
-                if result.ok or output.as_json:
-                    yield done
+                yield done
 
     try:
         show_as_finished(output, _CREATED_COLUMNS, finished(), _created_row, [_name(each) for each in assets])
@@ -342,8 +349,8 @@ def _show_created(output: Output, results: Generator[CreateResult, None, None], 
 def count(output: Output, connection: Options, filters: Options, allow_empty: bool) -> int:
     """Count work items.
 
-    "cfplatform download" with the same options downloads as many. Times are ISO 8601 with a time zone. If a filter
-    matches nothing, it prints 0, and the exit code is 1.
+    "cfplatform download" with the same options downloads as many. TIME is a date, a date and time, or such as
+    yesterday, 3h or 2d. If a filter matches nothing, it prints 0, and the exit code is 1.
 
     \b
     Examples:

@@ -157,11 +157,11 @@ def test_work_items_into_a_pipe_are_tab_separated(world):
     done = run("work-items", "--status", "any", sandbox=world)
     assert done.returncode == 0
     rows = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [row[0] for row in rows] == list(world.work_item_ids(0, 20))
+    assert [row[0] for row in rows] == list(world.work_item_ids())
     first = world.work_item(0)
     assert rows[0][1:4] == [str(first["batchId"]), first["status"], first["assetType"]]
     assert rows[0][4].endswith("Z")
-    assert done.stderr == "These are the first 20; --all lists all of them.\n"
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
         (["count"], {"CF_API_KEY": " "}, 2, "Error: CF_API_KEY is blank."),
         (["count"], {"CF_PROJECT_ID": ""}, 2, "Error: No project. Pass --project-id or set CF_PROJECT_ID."),
         (["count", "--base-url", "ftp://x"], {}, 2, "Error: --base-url must begin with https:// and name a host."),
-        (["count", "--created-from", "now"], {}, 2, "Error: --created-from: 'now' is not an ISO 8601 date and time"),
+        (["count", "--created-from", "now"], {}, 2, "Invalid value for '--created-from': 'now' is not a time."),
         (
             ["count", "--status", ""],
             {},
@@ -315,7 +315,7 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
             "for its state. Pass its path with --state",
         ),
         (["download", " "], {}, 2, "Error: DESTINATION must be the path of a folder"),
-        (["count", "--created-from", "2026-07-11T00:00:00"], {}, 2, "has no time zone. Add one, such as a final 'Z'."),
+        (["count", "--created-from", "2d", "--created-to", "3d"], {}, 2, "is later than the end of the range"),
         (["count", "--base-url", "http://example.com"], {}, 2, "the API key in clear text. Use https.\n"),
         (["merge", "project_id", "out.json"], {}, 2, "Error: SOURCE 'project_id' is neither a folder nor a file."),
         (["report", str(Path(__file__).parent), "page.txt"], {}, 2, "Error: OUTPUT 'page.txt' must be a file"),
@@ -397,14 +397,14 @@ def test_demo_twice(tmp_path):
     lines = first.stdout.splitlines()
     for path in (tmp_path / "cfplatform-demo").iterdir():
         assert (f"  {path.name}/" in lines) == (path.is_dir() and path.name != ".cfplatform")
-    assert re.search(r"documents and images +400\n", first.stdout)
+    assert re.search(r"documents and images\t400\n", first.stdout)
     page = tmp_path / "cfplatform-demo" / "report.html"
     assert lines[-1] == f"  {page}"
     assert page.read_text(encoding="utf-8").count('<script type="text/plain"') == 200
     second = run("demo", cwd=tmp_path)
     assert second.returncode == 0
     assert second.stdout.startswith("All 200 work items in cfplatform-demo are up to date.\n")
-    assert re.search(r"documents and images +0\n", second.stdout)
+    assert re.search(r"documents and images\t0\n", second.stdout)
     assert second.stdout.splitlines()[-1] == f"  {page}"
 
 
@@ -455,7 +455,7 @@ def test_a_port_in_use_is_explained(world):
 #: Commands that need no key.
 KEYLESS = {
     *(("compare",), ("completion",), ("convert",), ("demo",), ("merge",), ("split",), ("stats",), ("validate",)),
-    *(("sandbox", "run"), ("webhook", "verify")),
+    *(("sandbox", "run"), ("webhook", "listen"), ("webhook", "verify")),
 }
 
 
