@@ -671,6 +671,7 @@ class Client:
         state: PathLike | None = None,
         prune: bool = False,
         dry_run: bool = False,
+        max_items: int | None = None,
         **filters: Unpack[WorkItemFilters],
     ) -> DownloadSummary:
         """Download the COCO documents of a project, or bring a downloaded copy up to date.
@@ -705,6 +706,7 @@ class Client:
                 changed. Not with filters, which select only some items; several statuses are a filter. The platform is
                 asked for these items once more before, and if it lists no item at all, nothing is removed.
             dry_run: Fetch and remove nothing; the summary says what would be done.
+            max_items: Maximum number of work items, the first ones listed. Not with ``prune``.
             filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
 
         Returns:
@@ -726,10 +728,12 @@ class Client:
         params.check_names("download_project", filters, params.FILTER_NAMES)
         filters.setdefault("status", WorkItemStatus.COMPLETED)
         chosen = params.selection(filters)
-        is_whole = chosen.keep is None and chosen.queries() in ([[]], [[("status", "COMPLETED")]])
+        limit = params.max_items(max_items)
+        is_whole = limit is None and chosen.keep is None and chosen.queries() in ([[]], [[("status", "COMPLETED")]])
         if params.flag("prune", prune) and not is_whole:
             raise InvalidParameterError(
-                "prune cannot be used with filters: items that they leave out would count as gone.", parameter="prune"
+                "prune cannot be used with filters or a limit: items that they leave out would count as gone.",
+                parameter="prune",
             )
         project = self._project(project_id)
         options: DownloadOptions = {
@@ -746,11 +750,13 @@ class Client:
         downloader, reporter = self._downloader("download_project", destination, options, dry_run=dry_run)
         # A batch may have been renamed since an earlier call.
         self._batch_names.pop(project, None)
-        pages = self._item_pages(project, chosen, run=downloader.run)
+        needed = limit if chosen.keep is None else None
+        size = params.page_size(params.MAX_PAGE_SIZE, needed)
+        pages = self._item_pages(project, chosen, page_size=size, limit=needed, run=downloader.run)
         # The total of a page is that of one listing, without our own filter.
         is_part = chosen.keep is not None or len(chosen.queries(chosen.batch_names or ())) > 1
-        announced = _announce(pages, reporter, is_part=is_part)
-        listed = pagination.fresh(announced, keep=chosen.keep)
+        announced = _announce(pages, reporter, is_part=is_part, limit=limit)
+        listed = pagination.fresh(announced, limit=limit, keep=chosen.keep)
         items = ([WorkItem(data, self, project) for data in found] for found in listed)
 
         def still_listed(ids: list[str]) -> set[str]:
@@ -1461,11 +1467,12 @@ def _in_pages(items: Iterable[WorkItem]) -> tuple[Iterable[Sequence[WorkItem]], 
 
 
 def _announce(
-    pages: Iterator[dict[str, Any]], reporter: _progress.ProgressReporter, *, is_part: bool
+    pages: Iterator[dict[str, Any]], reporter: _progress.ProgressReporter, *, is_part: bool, limit: int | None
 ) -> Iterator[dict[str, Any]]:
     """Yield the pages, and start the reporter with the total that the first one reports."""
     first = next(pages, None)
-    reporter.start(0 if first is None else None if is_part else pagination.total(first))
+    total = 0 if first is None else None if is_part else pagination.total(first)
+    reporter.start(total if total is None or limit is None else min(total, limit))
     if first is not None:
         yield first
         yield from pages

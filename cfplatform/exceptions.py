@@ -316,7 +316,7 @@ def error_from_response(
         hint = "This web page is not from the platform: it was sent by a proxy, firewall or gateway in between."
     words = server_words(text, content_type) or "the server gave no reason"
     where = blank_url(url)
-    message = f"{method} {where} failed with status {status_code}: {words.rstrip('.')}. {hint or usual_hint}".rstrip()
+    message = f"{method} {where} failed with status {status_code}: {words.rstrip('.')}."
     if retry_after is not None:
         message += f" The server requires a wait of {retry_after:g} s."
     request_id = printable(plain.get("x-request-id") or plain.get("x-amz-request-id") or "") or None
@@ -324,6 +324,7 @@ def error_from_response(
         message += f" (request id {request_id})"
     response = ErrorResponse(status_code, plain, text)
     error = cls(message, method=method, url=where, status_code=status_code, request_id=request_id, response=response)
+    error.hint = hint or usual_hint or None
     error.code = _code(text)
     if isinstance(error, RateLimitError):
         error.retry_after = retry_after

@@ -141,7 +141,8 @@ def date_range(filters: Mapping[str, Any], kind: str) -> tuple[tuple[datetime | 
         if moment is not None:
             query.append((_DATES[name], sent))
     first, last = moments
-    if first and last and first > last:
+    # As seconds: within one zone Python compares the clocks, which repeat an hour.
+    if first and last and first.timestamp() > last.timestamp():
         name = f"{kind}_from"
         raise _wrong(name, f"{name} is later than the end of the range: nothing can match.")
     return (first, last), query
@@ -223,15 +224,14 @@ def object_id(name: str, value: Any) -> str:
 def date(name: str, value: Any) -> tuple[datetime, str]:
     """Check a date filter; return the moment and the text to send.
 
-    An aware ``datetime`` is sent in ISO 8601; a string is sent as given. Without a time zone it is refused, since it
+    Both are sent in RFC 3339, a string with its own zone and fraction. Without a time zone it is refused, since it
     would be ambiguous.
     """
     if isinstance(value, datetime):
         moment, sent = value, _iso_text(name, value)
     elif isinstance(value, str):
-        sent = value.strip()
         try:
-            moment = timestamps.parse(sent)
+            moment, sent = timestamps.parse(value), timestamps.rfc3339(value)
         except ValueError:
             example = "'2026-07-11T11:52:37+05:45'"
             raise _wrong(name, f"{name}: {shown(value)} is not an ISO 8601 date and time such as {example}.") from None

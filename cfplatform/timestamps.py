@@ -1,12 +1,15 @@
-"""Times as the platform writes them: ISO 8601 with a time zone."""
+"""Times: ISO 8601 with a time zone, as the platform writes them, and what people write on a command line."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import date, datetime, time, timedelta, timezone
 
-# A string: re compiles and caches it at the first use, which keeps the import of the package fast.
+# Strings: re compiles and caches them at the first use, which keeps the import of the package fast.
 _ISO = r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?:(:\d\d)(?:[.,](\d+))?)?\s*(Z|z|[+-]\d\d:?\d\d)?"
+_AGO = r"(\d{1,5}) ?([smhdw])"
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DAYS_AGO = {"today": 0, "yesterday": 1}
 
 
 def parse(text: str) -> datetime:
@@ -17,16 +20,9 @@ def parse(text: str) -> datetime:
     Raises:
         ValueError: If it is not such a text, or no such moment exists.
     """
-    match = re.fullmatch(_ISO, text.strip(), re.ASCII)
-    if match is None:
-        raise ValueError(f"not an ISO 8601 date and time: {text!r}")
-    day, clock, seconds, fraction, zone = match.groups()
-    micros = (fraction or "0")[:6].ljust(6, "0")
-    if zone in ("Z", "z"):
-        zone = "+00:00"
-    elif zone and ":" not in zone:
-        zone = f"{zone[:3]}:{zone[3:]}"
-    return datetime.fromisoformat(f"{day}T{clock}{seconds or ':00'}.{micros}{zone or ''}")
+    day, clock, seconds, fraction, zone = _parts(text)
+    micros = fraction[:6].ljust(6, "0")
+    return datetime.fromisoformat(f"{day}T{clock}{seconds}.{micros}{'+00:00' if zone == 'Z' else zone}")
 
 
 def parse_or_none(value: object) -> datetime | None:
@@ -37,3 +33,68 @@ def parse_or_none(value: object) -> datetime | None:
         return parse(value)
     except ValueError:
         return None
+
+
+def rfc3339(text: str) -> str:
+    """Return a text that :func:`parse` takes in the spelling of RFC 3339, with all digits of its fraction."""
+    day, clock, seconds, fraction, zone = _parts(text)
+    return f"{day}T{clock}{seconds}{'.' if fraction else ''}{fraction}{zone}"
+
+
+def _parts(text: str) -> tuple[str, str, str, str, str]:
+    """Return day, clock, seconds, fraction and zone, each as RFC 3339 spells it; the last two may be empty."""
+    match = re.fullmatch(_ISO, text.strip(), re.ASCII)
+    if match is None:
+        raise ValueError(f"not an ISO 8601 date and time: {text!r}")
+    day, clock, seconds, fraction, zone = match.groups()
+    zone = (zone or "").upper()
+    if len(zone) == len("+0545"):
+        zone = f"{zone[:3]}:{zone[3:]}"
+    return day, clock, seconds or ":00", fraction or "", zone
+
+
+def from_person(text: str, *, is_end: bool = False, now: datetime | None = None) -> tuple[str, bool]:
+    """Read the start or the end of a range as people write it: what :func:`parse` takes, and shorter forms.
+
+    A date, "today" and "yesterday" mean the start of that day, and its last microsecond at the end of a range. "30m",
+    "3h", "2d" and "1w" mean that long ago. Days and times without a zone are in this machine's zone. A time in the hour
+    that clocks repeat or skip is read as the wider range.
+
+    Args:
+        text: What a person wrote.
+        is_end: Whether it ends a range.
+        now: The present moment.
+
+    Returns:
+        The time in RFC 3339, and whether this machine's zone was used.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    now = now or datetime.now(timezone.utc)
+    word = text.strip().lower()
+    try:
+        ago = re.fullmatch(_AGO, word, re.ASCII)
+        if ago is not None:
+            moment = now.astimezone(timezone.utc) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            return _spelled(moment.replace(microsecond=0)), False
+        if word in _DAYS_AGO:
+            day = now.astimezone().date() - timedelta(days=_DAYS_AGO[word])
+        elif re.fullmatch(r"\d{4}-\d\d-\d\d", word, re.ASCII):
+            day = date.fromisoformat(word)
+        else:
+            moment = parse(text)
+            return (_spelled(_local(moment, is_end)), True) if moment.tzinfo is None else (rfc3339(text), False)
+        return _spelled(_local(datetime.combine(day, time.max if is_end else time.min), is_end)), True
+    except (OverflowError, OSError):
+        raise ValueError(f"not a time that this machine's zone has: {text!r}") from None
+
+
+def _local(moment: datetime, is_end: bool) -> datetime:
+    """Return a naive time in this machine's zone: of two readings the one that makes a range wider."""
+    readings = [moment.replace(fold=fold).astimezone(timezone.utc) for fold in (0, 1)]
+    return (max if is_end else min)(readings).astimezone()
+
+
+def _spelled(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")

@@ -250,6 +250,7 @@ LINES: dict[str, tuple[Line, ...]] = {
     ),
     "upload": (Line("A file", fields_of(Upload)),),
     "validate": (Line("A finding", fields_of(Finding)),),
+    "webhook listen": (Line("The body of each delivery, as it was sent", (), from_platform=True),),
     "webhook verify": (Line("The body of the delivery, as it was sent", (), from_platform=True),),
     "work-items annotation": (
         Line(

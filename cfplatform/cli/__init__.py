@@ -85,7 +85,7 @@ _COMMANDS = {
     "stats": ("Show dataset statistics.", _datasets),
     "upload": ("Upload files to the storage of a space.", _transfers),
     "validate": ("Validate COCO annotations.", _datasets),
-    "webhook": ("Check deliveries of webhooks.", _tools),
+    "webhook": ("Receive and check deliveries of webhooks.", _tools),
     "work-items": ("List, show and create work items.", _work_items),
 }
 
@@ -97,7 +97,7 @@ def cli() -> None:
 
     The key and the IDs come from CF_API_KEY, CF_PROJECT_ID and CF_SPACE_ID, or from options of each command.
     Data is written to stdout, everything else to stderr. The exit code is 0 for success, 1 if some items or the
-    platform failed, 2 if the command was wrong, and 130 after Ctrl-C.
+    platform failed, 2 if the command was wrong, 130 after Ctrl-C, and 143 after SIGTERM.
 
     \b
     Examples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import functools
 import io
@@ -9,7 +10,9 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,14 +20,25 @@ from typing import Any, Protocol, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
-from .. import config, http
+from .. import config, http, timestamps
 from ..client import Client
-from .errors import INTERRUPTED, PIPE_CLOSED, explain
+from ..resources import WorkItemStatus
+from . import profiles
+from .errors import INTERRUPTED, PIPE_CLOSED, TERMINATED, explain
+from .groups import completing, values
 from .progress import DOWNLOAD, WAIT, LineReporter, Reporter, StateReporter, Watcher, Work
 from .text import Column, clean, is_terminal, write_line
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+#: Values of ``--status``; the platform may have others.
+_STATUSES = (*(each.value for each in WorkItemStatus), "any")
+#: Seconds that the shell waits for names of the platform.
+COMPLETION_TIMEOUT = 3.0
+#: The notes of options, in the ``meta`` of the context.
+_NOTES = "cfplatform.notes"
 #: Values of options, under the names that the library has for them.
 Options = dict[str, Any]
 
@@ -53,9 +67,12 @@ class Output:
         self.quiet = quiet
         self._debug = debug
         self._reporter: Reporter | None = None
+        # Shows the waits of single calls.
+        self._lines: Reporter | None = None
         #: Whether stdout is a terminal that shows tables.
         self.tables = is_terminal(sys.stdout) and not (as_json or quiet)
-        _prepare_streams()
+        self._has_escaped = False
+        self._prepare_streams()
         if debug:
             _log_to_stderr()
 
@@ -63,9 +80,15 @@ class Output:
         """Run a command and return its exit code; an error becomes a sentence."""
         try:
             try:
-                return command() or 0
+                with _termination():
+                    return command() or 0
             finally:
                 _flush_stdout()
+                if self._has_escaped:
+                    encoding = sys.stdout.encoding
+                    self.note(
+                        f"stdout is {encoding}: other characters were escaped. PYTHONIOENCODING=utf-8 keeps them."
+                    )
         except click.ClickException:
             raise
         except (KeyboardInterrupt, click.Abort) as error:
@@ -73,7 +96,7 @@ class Output:
                 # An unanswered prompt is on this line.
                 sys.stderr.write("\n")
             write_line(sys.stderr, f"Stopped. {self._reporter.stopped}" if self._reporter else "Stopped.")
-            return INTERRUPTED
+            return TERMINATED if isinstance(error, _TerminatedError) else INTERRUPTED
         except BrokenPipeError:
             return PIPE_CLOSED
         except Exception as error:
@@ -83,6 +106,18 @@ class Output:
             sentence, code = explain(error)
             self.error(sentence)
             return code
+
+    def _prepare_streams(self) -> None:
+        """Make printing safe: no name fails in a poor encoding, and a warning is one line."""
+
+        def escape(error: UnicodeError) -> tuple[str | bytes, int]:
+            self._has_escaped = True
+            return codecs.backslashreplace_errors(error)
+
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            codecs.register_error("cfplatform.escape", escape)
+            sys.stdout.reconfigure(errors="cfplatform.escape")
+        warnings.showwarning = _show_warning
 
     def line(self, text: str = "") -> None:
         """Write a line of data."""
@@ -104,7 +139,11 @@ class Output:
             write_line(sys.stderr, f"  {detail}")
 
     def pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Write names with their figures, aligned."""
+        """Write names with their figures: aligned on a terminal, else as tab-separated lines."""
+        if not self.tables:
+            for name, figure in pairs:
+                self.row((name, figure.replace(",", "")))
+            return
         left, right = (max(map(len, texts)) for texts in zip(*pairs, strict=True))
         for name, figure in pairs:
             self.line(f"  {name:<{left}}  {figure:>{right}}")
@@ -116,6 +155,7 @@ class Output:
 
         ``row`` returns the cells of a resource, given whether a table will show them.
         """
+        resources = self._touching(resources)
         if self.as_json:
             for resource in resources:
                 self.json_line(resource.as_dict())
@@ -125,6 +165,12 @@ class Output:
         else:
             for resource in resources:
                 self.row(row(resource, False))
+
+    def _touching(self, resources: Iterable[T]) -> Iterator[T]:
+        for resource in resources:
+            if self._lines is not None:
+                self._lines.touch()
+            yield resource
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
         """Write rows as a table on a terminal, below an empty line."""
@@ -172,13 +218,19 @@ class Output:
         self._reporter = kind(sys.stderr, work)
         return self._reporter
 
+    def end_progress(self) -> None:
+        """Show no more progress; waits become lines."""
+        if self._reporter is not None:
+            self._reporter.close()
+            self._reporter = None
+
     @contextlib.contextmanager
     def watching(self, client: Client) -> Iterator[None]:
         """Show the waits of a client on stderr: with the progress, if there is any, else as lines.
 
         Single calls get lines on a terminal too. A moving line would be garbled when their data is printed.
         """
-        lines = Reporter(sys.stderr) if self.quiet else LineReporter(sys.stderr)
+        lines = self._lines = Reporter(sys.stderr) if self.quiet else LineReporter(sys.stderr)
         try:
             with Watcher(client._calls.trouble, client._calls.unanswered, lambda: self._reporter or lines):
                 yield
@@ -187,11 +239,25 @@ class Output:
                 self._reporter.close()
 
 
-def _prepare_streams() -> None:
-    """Make printing safe: no name fails in a poor encoding, and a warning is one line."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    warnings.showwarning = _show_warning
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+def _terminate(*_: object) -> None:
+    raise _TerminatedError
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, unless the process has another use for it."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -246,8 +312,81 @@ def json_object(context: click.Context, parameter: click.Parameter, value: str |
     return parsed
 
 
+def _ids_of_file(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
+    """Read the ids in a file: one a line, or lines that a listing has written."""
+    if value is None or context.resilient_parsing:
+        return None
+    try:
+        with click.open_file(value, encoding="utf-8-sig") as file:
+            lines = [line.strip() for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise click.BadParameter(f"{value!r} cannot be read: {reason}.") from None
+    return [_id_of(line, number) for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
+
+
+def _id_of(line: str, number: int) -> str:
+    if not line.startswith("{"):
+        return line.split("\t")[0].strip()
+    try:
+        found = json.loads(line).get("id")
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, str):
+        raise click.BadParameter(f'line {number} is not a JSON object with an "id".')
+    return found
+
+
+def _batch_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the names of batches, if the platform lists them soon."""
+    found: list[str] = []
+
+    def fetch() -> None:
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            given = {name: context.params.get(name) for name in _CONNECTION}
+            connection = profiles.completed(given, context.params.get("profile"), lambda text: None)
+            with Client(**connection, retries=0, patience=0, timeout=COMPLETION_TIMEOUT) as client:
+                found.extend(batch.name for batch in client.get_batches(max_items=1000) if batch.name)
+
+    # A server may respond slowly for longer than any timeout of a connection.
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    thread.join(COMPLETION_TIMEOUT)
+    return values(list(found), incomplete)
+
+
+def _profile_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    try:
+        return values(profiles.names(), incomplete)
+    except click.UsageError:
+        return []
+
+
 _setting = functools.partial(click.option, show_envvar=True, callback=_unless_from_environment)
-_time = functools.partial(click.option, metavar="TIME")
+
+
+def note_later(context: click.Context, text: str) -> None:
+    """Have a note written as soon as the command has its output."""
+    context.meta.setdefault(_NOTES, []).append(text)
+
+
+def _moment(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Read a time; one in this machine's zone is shown."""
+    if value is None:
+        return None
+    try:
+        sent, is_local = timestamps.from_person(value, is_end=str(parameter.name).endswith("_to"))
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not a time. Examples: 2026-11-30, '2026-11-30 14:00', 2026-11-30T14:00:00Z, yesterday, 3h."
+        ) from None
+    if is_local:
+        note_later(context, f"{parameter.opts[0]} {value} means {sent} (local time).")
+    return sent
+
+
+_time = functools.partial(click.option, metavar="TIME", callback=_moment)
 #: An option whose default is shown.
 usual = functools.partial(click.option, show_default=True)
 
@@ -281,6 +420,14 @@ _CONNECTION = {
     "space_id": _setting("--space-id", envvar="CF_SPACE_ID", help="Space ID (default: detected from the project)."),
 }
 _SPACE = {**_CONNECTION, "space_id": _setting("--space-id", envvar="CF_SPACE_ID", help="Space ID.")}
+_PROFILE = click.option(
+    "--profile",
+    envvar="CF_PROFILE",
+    show_envvar=True,
+    metavar="NAME",
+    shell_complete=_profile_names,
+    help="Profile of the configuration file (default: its table [default]).",
+)
 _DATES = {
     "created_at_from": _time("--created-from", "created_at_from", help="Only items created at this time or later."),
     "created_at_to": _time("--created-to", "created_at_to", help="Only items created at this time or before."),
@@ -292,15 +439,28 @@ _FILTERS = {
         "--batch-id", "batch_ids", type=int, multiple=True, help="Filter by batch ID (repeatable)."
     ),
     "batch_names": click.option(
-        "--batch-name", "batch_names", multiple=True, help="Filter by batch name (repeatable)."
+        "--batch-name",
+        "batch_names",
+        multiple=True,
+        shell_complete=_batch_names,
+        help="Filter by batch name (repeatable).",
     ),
     "work_item_ids": click.option(
         "--work-item-id", "work_item_ids", multiple=True, help="Filter by work item (repeatable)."
+    ),
+    "ids_of_file": click.option(
+        "--work-item-ids",
+        "ids_of_file",
+        metavar="FILE",
+        callback=_ids_of_file,
+        shell_complete=completing("file"),
+        help='File with IDs of work items, one a line, or as "work-items list" prints them; "-" reads stdin.',
     ),
     "status": usual(
         "--status",
         default=["COMPLETED"],
         multiple=True,
+        shell_complete=lambda context, parameter, incomplete: values(_STATUSES, incomplete),
         help='Filter by status (repeatable); "any" for every status.',
     ),
     **_DATES,
@@ -350,23 +510,55 @@ def with_output(function: Callable[..., int | None]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(options: dict[str, bool], **values: Any) -> None:
         output = Output(**options)
+        for note in click.get_current_context().meta.pop(_NOTES, ()):
+            output.note(note)
         click.get_current_context().exit(output.run(lambda: function(output=output, **values)))
 
     return command
 
 
+def _connecting(options: dict[str, Callable[[Any], Any]]) -> Decorator:
+    """Add options of the connection, and that of the profile that has more of them."""
+
+    def decorate(function: F) -> F:
+        @_gathering("connection", {**options, "profile": _PROFILE})
+        @functools.wraps(function)
+        def command(connection: Options, **values: Any) -> Any:
+            profile = connection.pop("profile")
+            note = functools.partial(note_later, click.get_current_context())
+            return function(connection=profiles.completed(connection, profile, note), **values)
+
+        return command  # type: ignore[return-value]
+
+    return decorate
+
+
 def connected(*settings: str) -> Decorator:
     """Add the named options of :class:`~cfplatform.Client`."""
     known = _CONNECTION if "project_id" in settings else _SPACE
-    return _gathering("connection", {name: known[name] for name in settings})
+    return _connecting({name: known[name] for name in settings})
 
 
 with_connection: Decorator = connected("api_key", "base_url", "project_id", "space_id")
 with_project: Decorator = connected("api_key", "base_url", "project_id")
 with_space: Decorator = connected("api_key", "base_url", "space_id")
-with_upload: Decorator = _gathering("connection", _SPACE)
-with_filters: Decorator = _gathering("filters", _FILTERS)
+with_upload: Decorator = _connecting(_SPACE)
 with_dates: Decorator = _gathering("dates", _DATES)
+
+
+def with_filters(function: F) -> F:
+    """Add the filters of work items."""
+
+    @_gathering("filters", _FILTERS)
+    @functools.wraps(function)
+    def command(filters: Options, **values: Any) -> Any:
+        found = filters.pop("ids_of_file")
+        if found is not None:
+            # A list, which selects nothing where it is empty.
+            filters["work_item_ids"] = [*filters["work_item_ids"], *found]
+        return function(filters=filters, **values)
+
+    return command  # type: ignore[return-value]
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import time
 import urllib.request
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -87,7 +87,7 @@ class Check(NamedTuple):
 def doctor(output: Output, connection: Options, destination: str, contract: bool, record: Path | None) -> int:
     """Check configuration and connectivity.
 
-    Checks versions, key, base URL, IDs, proxy and certificate authorities, sends the platform one small request,
+    Checks versions, key, base URL, proxy and certificate authorities, asks the platform for the project and the space,
     compares the clock with the platform's, and creates and deletes a file in DESTINATION (default: this folder). Each
     check is ok, a warning with advice, or failed with advice. The exit code is 1 if any failed. The key is never
     printed.
@@ -194,26 +194,26 @@ def _new_file(path: Path) -> Iterator[TextIO]:
 
 
 def all_checks(output: Output, connection: Options, destination: str) -> Iterator[Check]:
-    """Yield every check; the platform gets one request, and only if the settings are valid."""
+    """Yield every check; the platform gets two requests at most, and only if the settings are valid."""
     yield from _versions()
     address = _base_url(connection["base_url"])
-    settings = [
-        _key(connection["api_key"]),
-        address,
-        _id(connection["project_id"], "--project-id", "CF_PROJECT_ID", _NO_PROJECT),
-        _id(connection["space_id"], "--space-id", "CF_SPACE_ID", _NO_SPACE),
-    ]
+    settings = [_key(connection["api_key"]), address]
     yield from settings
+    named = {
+        "project": _id(connection["project_id"], "--project-id", "CF_PROJECT_ID", _NO_PROJECT),
+        "space": _id(connection["space_id"], "--space-id", "CF_SPACE_ID", _NO_SPACE),
+    }
     if address.status != _FAILED:
         url = config.base_url(connection["base_url"])
         settings.append(_proxy(url))
         yield settings[-1]
         yield _authorities(url)
-    wrong = [each.check for each in settings if each.status == _FAILED]
+    wrong = [each.check for each in (*settings, *named.values()) if each.status == _FAILED]
     if wrong:
         yield Check("platform", _FAILED, f"not checked, because of {', '.join(wrong)}", "Fix this first.")
+        yield from named.values()
     else:
-        yield from _platform(output, connection)
+        yield from _platform(output, connection, named)
     yield _destination(destination)
 
 
@@ -262,6 +262,9 @@ def _requirements() -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
     for line in lines:
         needed, _, marker = line.partition(";")
+        older = re.search(r"""python_version\s*<\s*["']3\.(\d+)["']""", marker)
+        if older and sys.version_info[1] >= int(older[1]):
+            continue
         extra = re.search(r"""extra\s*==\s*["']([^"']+)["']""", marker)
         match = re.match(r"\s*([\w.-]+)\s*(?:\[[^\]]*\])?\s*\(?([^)]*)", needed)
         if match and (extra is None or extra[1] not in _OF_DEVELOPERS):
@@ -269,6 +272,7 @@ def _requirements() -> dict[str, list[tuple[str, str]]]:
     return found
 
 
+_CODE = (".py", ".so", ".pyd")
 _OPERATORS = {">=": operator.ge, "<=": operator.le, "==": operator.eq, ">": operator.gt, "<": operator.lt}
 
 
@@ -290,14 +294,23 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _version(name: str) -> str | None:
+    """Return the version of a distribution, if it is installed; what was removed may leave its metadata."""
     try:
-        return importlib.metadata.version(name)
+        found = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+    code = next((each for each in found.files or () if each.suffix in _CODE), None)
+    return found.version if code is None or os.path.exists(str(code.locate())) else None
 
 
 def _source(value: str | None, option: str, variable: str) -> str:
-    return f"from {option}" if value is not None else f"from {variable}"
+    if value is None:
+        return f"from {variable}"
+    context = click.get_current_context()
+    name = option.removeprefix("--").replace("-", "_")
+    if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        return f"from {option}"
+    return f"from profile {context.params.get('profile') or 'default'!r}"
 
 
 def _key(value: str | None) -> Check:
@@ -380,34 +393,82 @@ def _authorities(url: str) -> Check:
     return Check("CA", _OK, f"{path}, from {variable}")
 
 
-def _platform(output: Output, connection: Options) -> Iterator[Check]:
-    project = config.default_id(connection["project_id"], "CF_PROJECT_ID")
-    path = f"/projects/{quote(project, safe='')}/batches" if project else "/"
+def _platform(output: Output, connection: Options, named: Mapping[str, Check]) -> Iterator[Check]:
+    """Yield what the platform itself shows: one small request for the project, and one for the space."""
+    paths = {name: path for name in named if (path := _path(name, connection)) is not None}
+    first = next(iter(paths), None)
+    secret = secret_of(connection)
+    with contextlib.ExitStack() as stack:
+        # The warning about the key was reported already.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            client = stack.enter_context(opened(output, connection, retries=0, timeout=TIMEOUT))
+        began = time.time()
+        response = _ask(client, paths[first] if first else "/")
+        seconds = time.time() - began
+        platform = _response(response, seconds, client, first and paths[first])
+        # A server may repeat the key.
+        yield platform._replace(found=without_secret(secret, platform.found))
+        for name, check in named.items():
+            if name not in paths:
+                found = check
+            elif platform.status == _FAILED:
+                found = check._replace(status=_WARNING, found=f"{check.found}; not checked", advice=_PLATFORM_FIRST)
+            else:
+                found = _listed(check, response if name == first else _ask(client, paths[name]))
+            yield found._replace(found=without_secret(secret, found.found))
+        if not isinstance(response, CFPlatformError):
+            yield _clock(response.headers.get("Date"), began + seconds / 2)
+
+
+_PLATFORM_FIRST = "Fix the platform check first."
+
+
+def _path(name: str, connection: Options) -> str | None:
+    """Return the path that lists a project or a space, if it is set."""
+    given = config.default_id(connection[f"{name}_id"], f"CF_{name.upper()}_ID")
+    listing = {"project": "batches", "space": "exports"}[name]
+    return None if given is None else f"/{name}s/{quote(given, safe='')}/{listing}"
+
+
+def _ask(client: Client, path: str) -> requests.Response | CFPlatformError:
     try:
-        with contextlib.ExitStack() as stack:
-            # The warning about the key was reported already.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                client = stack.enter_context(opened(output, connection, retries=0, timeout=TIMEOUT))
-            began = time.time()
-            response = client.request("GET", path, params={"limit": 1}, check=False)
-            seconds = time.time() - began
+        return client.request("GET", path, params={"limit": 1}, check=False)
     except CFPlatformError as error:
-        advice = "Check the network, the base URL and the proxy; --debug shows more."
-        yield Check("platform", _FAILED, without_secret(secret_of(connection), reason(error)), advice)
-        return
-    check = _response(response, seconds, project)
-    # A server may repeat the key.
-    yield check._replace(found=without_secret(secret_of(connection), check.found))
-    yield _clock(response.headers.get("Date"), began + seconds / 2)
+        return error
 
 
-def _response(response: requests.Response, seconds: float, project: str | None) -> Check:
+def _listed(check: Check, response: requests.Response | CFPlatformError) -> Check:
+    """Return the check of a project or a space, by the response to a listing of it."""
+    if isinstance(response, CFPlatformError):
+        return check._replace(status=_FAILED, found=f"{check.found}: {reason(response)}", advice=_NOT_REACHED)
+    if response.status_code == 200:
+        return check._replace(found=f"{check.found}; the key may list it")
+    detail = server_words(response.text, response.headers.get("content-type", ""))
+    found = f"{check.found}: status {response.status_code}{detail and ': '}{detail}"
+    advice = f"Set CF_{check.check.upper()}_ID to a {check.check} of the account that the API key belongs to."
+    return check._replace(status=_FAILED, found=found, advice=advice)
+
+
+_NOT_REACHED = "Check the network, the base URL and the proxy; --debug shows more."
+
+
+def _response(response: requests.Response | CFPlatformError, seconds: float, client: Client, path: str | None) -> Check:
+    """Return the check of the platform; ``path`` is that of a project or a space."""
+    if isinstance(response, CFPlatformError):
+        return Check("platform", _FAILED, reason(response), _NOT_REACHED)
     status = response.status_code
     detail = server_words(response.text, response.headers.get("content-type", ""))
     found = f"status {status} after {seconds * 1000:.0f} ms"
     bad = f"{found}: {detail}" if detail else found
-    if status == 200 and not _is_json(response):
+    is_json = _is_json(response)
+    if status == 404 and path is None:
+        unchecked = f"{found}; reached, but the key was not checked"
+        return Check("platform", _WARNING, unchecked, "Set CF_PROJECT_ID to check it.")
+    if path is not None and (status == 404 or not is_json) and _is_below(client, path):
+        url = f"{client.base_url}{_USUAL_END}"
+        return Check("platform", _FAILED, f"{bad}; the API is at {url}", f"Set CF_PLATFORM_BASE_URL to {url}.")
+    if status in (200, 404) and not is_json:
         return Check(
             "platform",
             _FAILED,
@@ -416,17 +477,29 @@ def _response(response: requests.Response, seconds: float, project: str | None) 
         )
     if status == 200:
         return Check("platform", _OK, f"{found}; the key is valid")
+    if status == 404:
+        return Check("platform", _OK, f"{found}; it responds")
     if status == 401:
         return Check("platform", _FAILED, bad, "The key was refused. Check CF_API_KEY, and the base URL.")
     if status == 403:
-        return Check("platform", _FAILED, bad, "The key may not see this project. Check CF_PROJECT_ID.")
+        return Check("platform", _FAILED, bad, "The key may not see this project or space. Check the IDs and the key.")
     if status == 429 or status >= 500:
         return Check("platform", _FAILED, bad, "The platform is overloaded or failed. Try again later.")
-    if project is None and status == 404:
-        return Check(
-            "platform", _WARNING, f"{found}; reached, but the key was not checked", "Set CF_PROJECT_ID to check it."
-        )
     return Check("platform", _FAILED, bad, "Check the project and the base URL.")
+
+
+#: What a base URL ends with.
+_USUAL_END = "/api/v1"
+
+
+def _is_below(client: Client, path: str) -> bool:
+    """Return whether the base URL lacks its usual end, and the API is there, whatever it says about the key and IDs."""
+    if client.base_url.endswith(_USUAL_END):
+        return False
+    response = _ask(client, f"{_USUAL_END}{path}")
+    if isinstance(response, CFPlatformError):
+        return False
+    return response.status_code in (200, 401, 403, 404) and _is_json(response)
 
 
 def _is_json(response: requests.Response) -> bool:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import http
+import re
+from urllib.parse import unquote, urlsplit
+
 import click
 
 from ..exceptions import (
@@ -12,6 +16,8 @@ from ..exceptions import (
     ConfigurationError,
     ExportTimeoutError,
     InvalidParameterError,
+    InvalidResponseError,
+    NotFoundError,
     OutageError,
     PermissionDeniedError,
     RateLimitError,
@@ -19,11 +25,13 @@ from ..exceptions import (
     server_words,
 )
 
-#: Exit codes: some items or the platform failed, the command was wrong, Ctrl-C, the reader of stdout went away.
+#: Exit codes: some items or the platform failed, the command was wrong, Ctrl-C, the reader of stdout went away, and
+#: SIGTERM.
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+TERMINATED = 143
 
 #: The sentence and the exit code for each class of errors; the first line that matches is used. ``{words}`` is the
 #: message with its advice, ``{reason}`` the same without the request, ``{message}`` the message alone, ``{response}``
@@ -47,6 +55,7 @@ EXPLANATIONS: tuple[tuple[type[Exception], str, int], ...] = (
     (Exception, "Unexpected {kind}: {words}. Run it with --debug and report what it shows.", FAILED),
 )
 
+_PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 #: Advice for each parameter, in place of the hint of the error, which is for Python.
 HINTS = {
     "allow_private_storage": "Set CF_ALLOW_PRIVATE_STORAGE=1 if the storage is your own.",
@@ -101,9 +110,45 @@ def message(error: BaseException) -> str:
 
 def words(error: BaseException) -> str:
     """Return what failed and what to do."""
-    if not isinstance(error, CFPlatformError) or not error.hint:
-        return message(error)
-    return f"{message(error)} {HINTS.get(error.parameter or '', error.hint)}"
+    advice = hint(error) if isinstance(error, CFPlatformError) else None
+    return f"{message(error)} {advice}" if advice else message(error)
+
+
+def hint(error: CFPlatformError) -> str | None:
+    """Return what to do, in terms of the command line."""
+    missing = _missing(error) if isinstance(error, (NotFoundError, InvalidResponseError)) else None
+    return missing or (error.hint and HINTS.get(error.parameter or "", error.hint))
+
+
+def _missing(error: CFPlatformError) -> str | None:
+    """Return the advice for something that is not there: by the path of the request, it is another thing each time."""
+    parts = urlsplit(error.url or "")
+    start, found, rest = parts.path.partition("/api/v1/")
+    if not parts.netloc or error.method is None or (error.status_code or 200) not in (200, 404):
+        return None
+    if not found:
+        base = f"{parts.scheme}://{parts.netloc}{re.split('/(?:projects|spaces)/', start)[0].rstrip('/')}"
+        url = f"{base}/api/v1"
+        return f"The base URL has no /api/v1: set CF_PLATFORM_BASE_URL or --base-url to {url}, unless it is a gateway."
+    if error.status_code != 404:
+        return None
+    if "an HTML page" in error.message:
+        return "A web page is not from the platform: check --base-url, and the proxy."
+    match [unquote(each) for each in rest.split("/")]:
+        case ["projects", _, "workItems", item, "annotations"]:
+            return f"Only completed items have annotations: 'cfplatform work-items get {item}' shows its status."
+        case ["projects", project, "workItems" | "batches"] if error.method == "GET":
+            return _check_id("project", project)
+        case ["spaces", space, "exports", _]:
+            return f"'cfplatform exports' lists those of the space. {_check_id('space', space)}"
+        case ["spaces", space, *_]:
+            return _check_id("space", space)
+    return None
+
+
+def _check_id(kind: str, value: str) -> str:
+    setting = f"--{kind}-id or CF_{kind.upper()}_ID"
+    return f"Check {setting}, which is {value!r}, and that the API key belongs to the account of this {kind}."
 
 
 def without_request(error: CFPlatformError, text: str) -> str:
@@ -116,6 +161,15 @@ def without_request(error: CFPlatformError, text: str) -> str:
 def reason(error: CFPlatformError) -> str:
     """Return what failed and what to do, without the request."""
     return without_request(error, words(error))
+
+
+def cause(error: CFPlatformError) -> str:
+    """Return what failed, the same for all requests that fail alike: without the request and its ID."""
+    text = without_request(error, message(error)).removesuffix(f" (request id {error.request_id})")
+    number = f"status {error.status_code}"
+    if error.status_code in _PHRASES and text.startswith(number):
+        text = f"{error.status_code} {_PHRASES[error.status_code]}{text.removeprefix(number)}"
+    return text
 
 
 def explain(error: Exception) -> tuple[str, int]:

@@ -117,7 +117,8 @@ def create(
 
     The platform creates one at a time in a space. NAME need not be unique. Prints the export: on a terminal one field
     per line; into a pipe as a tab-separated line that begins with its ID; with --json as the platform's own object.
-    Times are ISO 8601 with a time zone.
+    TIME is a date, a date and time, or such as
+    yesterday, 3h or 2d.
 
     \b
     Examples:

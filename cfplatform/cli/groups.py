@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections import UserDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -97,3 +99,15 @@ class LateGroup(Group):
 def completing(kind: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
     """Let the shell complete the names of files (``file``) or folders (``dir``)."""
     return lambda context, parameter, incomplete: [CompletionItem(incomplete, type=kind)]
+
+
+def values(known: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    """Let the shell complete one of some values."""
+    # Unlike the others, bash puts a value into the line as it is, and the script of click drops one backslash.
+    is_bash = os.environ.get("_CFPLATFORM_COMPLETE", "").startswith("bash")
+    return [
+        CompletionItem(re.sub(r"([^\w@%+=:,./-])", r"\\\\\1", value) if is_bash else value)
+        for value in map(str, known)
+        # A line break in a name would be another value.
+        if value.startswith(incomplete) and value.isprintable()
+    ]

@@ -7,15 +7,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import NamedTuple, TextIO
 
 from typing_extensions import Self
 
-from .text import amount, counted, rate, write_line
+from .text import amount, clock, counted, rate, write_line
 
-#: Seconds between two lines of progress.
+#: Seconds between two lines of progress, and between two lines about the same wait.
 LINE_INTERVAL = 10.0
+#: Seconds without a word after which a line shows that the command still works.
+FIRST_LINE = 2.5
 #: The unit of work that comes in pieces of any size.
 BYTES = "bytes"
 
@@ -64,22 +65,26 @@ class Reporter:
         self._stream = stream
         self._work = work
         self._total: int | None = None
-        self._done = self._failed = self._bytes = 0
+        self._done = self._failed = self._skipped = self._bytes = 0
+        self._created = time.monotonic()
         self._began: float | None = None
-        self._shown = 0.0
+        self._shown = self._created
+        # When the command has printed something.
+        self._last_sign: float | None = None
         # Whether anything succeeded since a wait was shown last.
         self._has_resumed = False
 
     def start(self, total: int | None) -> None:
         """Begin to count, and store the total."""
         self._total = total
-        self._done = self._failed = self._bytes = 0
+        self._done = self._failed = self._skipped = self._bytes = 0
         self._began = self._shown = time.monotonic()
 
     def advance(self, outcome: str, size: int) -> None:
         """Count an item or a piece; show the figures if the last update is old enough."""
         self._done += size if self._work.unit == BYTES else 1
         self._failed += outcome == "failed"
+        self._skipped += outcome == "skipped"
         self._has_resumed = self._has_resumed or outcome != "failed"
         self._bytes += size if outcome not in ("skipped", "failed") else 0
         now = time.monotonic()
@@ -101,24 +106,52 @@ class Reporter:
     def end_wait(self) -> None:
         """Show that the wait is over."""
 
+    def tick(self) -> None:
+        """Show that time passes; called with each check while there is no wait."""
+
+    def touch(self) -> None:
+        """Note that the command has just printed something itself."""
+        self._last_sign = time.monotonic()
+
     def _show(self) -> None:
         """Show the figures as they are now."""
+
+    @property
+    def _preparing(self) -> str:
+        """The line for the time before anything can be counted."""
+        return f"Waiting for the platform, {_elapsed(self._created)}"
 
     def _named(self, number: int) -> str:
         return amount(number) if self._work.unit == BYTES else counted(number, self._work.unit)
 
     @property
     def counted(self) -> str:
-        """The count so far, such as "37 of 200 items"."""
+        """The count so far, such as "37 of 200 items"; what failed is part of it."""
+        return self._of_total(self._done)
+
+    @property
+    def succeeded(self) -> str:
+        """The same without what failed."""
+        return self._of_total(self._done - self._failed)
+
+    def _of_total(self, number: int) -> str:
         if self._total is None:
-            return self._named(self._done)
-        done = amount(self._done) if self._work.unit == BYTES else f"{self._done:,}"
+            return self._named(number)
+        done = amount(number) if self._work.unit == BYTES else f"{number:,}"
         return f"{done} of {self._named(self._total)}"
+
+    @property
+    def parts(self) -> list[str]:
+        """The unchanged and the failed ones, where there are any."""
+        return [f"{n:,} {name}" for n, name in ((self._skipped, "unchanged"), (self._failed, "failed")) if n]
 
     @property
     def stopped(self) -> str:
         """The sentence for a user who has stopped the work."""
-        return self._work.kept if self._work is WAIT else f"{self._work.kept} Finished so far: {self.counted}."
+        if self._work is WAIT:
+            return self._work.kept
+        parts = f" ({', '.join(self.parts)})" if self.parts else ""
+        return f"{self._work.kept} Finished so far: {self.succeeded}{parts}."
 
 
 class LineReporter(Reporter):
@@ -129,6 +162,7 @@ class LineReporter(Reporter):
     def __init__(self, stream: TextIO, work: Work = DOWNLOAD) -> None:
         super().__init__(stream, work)
         self._reason: str | None = None
+        self._wait_began = self._wait_shown = 0.0
         # Both the checking and the working thread may find that a wait is over.
         self._lock = threading.Lock()
 
@@ -147,36 +181,59 @@ class LineReporter(Reporter):
         super().finish()
 
     def show_wait(self, reason: str, action: str) -> None:
-        """Write a line if the reason is new."""
+        """Write a line if the reason is new, and again after a while."""
         with self._lock:
             self._has_resumed = False
+            now = time.monotonic()
             if reason != self._reason:
-                self._reason = reason
-                write_line(self._stream, f"{reason}: {action}{self._so_far}")
+                self._reason, self._wait_began = reason, now
+                elapsed = ""
+            elif now - self._wait_shown >= LINE_INTERVAL:
+                # How long a server has not responded is part of the action.
+                elapsed = f", {_elapsed(self._wait_began)} so far" if action.startswith("retrying") else ""
+            else:
+                return
+            self._wait_shown = now
+            self._write(f"{reason}: {action}{elapsed}{self._so_far}")
 
     def end_wait(self) -> None:
         """Write a line if a wait was shown."""
         with self._lock:
             if self._reason is not None:
                 self._reason = None
-                write_line(self._stream, f"Resumed{self._so_far}")
+                self._write(f"Resumed{self._so_far}")
+
+    def tick(self) -> None:
+        """Write the figures, or how long the command has waited for some, if the last line is old enough."""
+        now = time.monotonic()
+        if self._began is None:
+            last, limit = (self._created, FIRST_LINE) if self._last_sign is None else (self._last_sign, LINE_INTERVAL)
+            if now - last >= limit:
+                self._write(self._preparing)
+        elif now - self._shown >= self.interval:
+            self._shown = now
+            self._show()
+
+    def _write(self, line: str) -> None:
+        self.touch()
+        write_line(self._stream, line)
 
     @property
     def _so_far(self) -> str:
-        return "" if self._began is None else f", {self.counted} done"
+        return "" if self._began is None else f", {self.succeeded} done"
 
     def _show(self) -> None:
         seconds = time.monotonic() - (self._began or 0.0)
-        failed = f" ({self._failed:,} failed)" if self._failed else ""
+        failed = f" ({', '.join(self.parts)})" if self.parts else ""
         if self._work.unit == BYTES:
             speed = f"{amount(self._done / seconds if seconds > 0 else 0)}/s"
         else:
             speed = f"{amount(self._bytes)}, {rate(self._done, seconds)} {self._work.unit}/s"
-        write_line(self._stream, f"{self.counted}{failed}, {speed}, {timedelta(seconds=round(seconds))}")
+        write_line(self._stream, f"{self.counted}{failed}, {speed}, {clock(seconds)}")
 
 
 class StateReporter(LineReporter):
-    """Writes a line whenever the state of an export changes."""
+    """Writes a line whenever the state of an export changes, and again after a while."""
 
     _state = ""
 
@@ -188,7 +245,11 @@ class StateReporter(LineReporter):
         self.end_wait()
         if outcome != self._state:
             self._state = outcome
-            write_line(self._stream, f"The export is {outcome}.")
+            self._write(f"The export is {outcome}.")
+
+    @property
+    def _preparing(self) -> str:
+        return f"The export is {self._state}, {_elapsed(self._created)}" if self._state else super()._preparing
 
 
 class Watcher:
@@ -264,6 +325,12 @@ class Watcher:
             self._reason = reason
         if self._reason is not None and reason is not None:
             self._shown().show_wait(self._reason, action)
+        elif self._reason is None and reason is None:
+            self._shown().tick()
+
+
+def _elapsed(began: float) -> str:
+    return clock(time.monotonic() - began)
 
 
 def _duration(seconds: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from .datasets import written_report
 from .errors import words
 from .groups import DefaultGroup, completing
 from .text import listed
-from .transfers import report_failures, show_summary, summary_fields
+from .transfers import closing, report_failures, summary_fields
 from .work_items import show
 
 if TYPE_CHECKING:
@@ -75,8 +74,7 @@ def run(output: Output, latency: float, **options: Any) -> None:
       cfplatform sandbox --latency 50 --in-review 0.2 --json
       cfplatform sandbox --webhook-url http://127.0.0.1:8000/ --export-seconds 10
     """
-    # SIGTERM ends it like Ctrl-C, and here neither is an error.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Neither Ctrl-C nor SIGTERM is an error here.
     with contextlib.suppress(KeyboardInterrupt), _started(latency=latency / 1000, **options) as running:
         _show_environment(output, running)
         while True:
@@ -252,11 +250,8 @@ def _show_demo(
     requests: dict[str, int],
     page: ReportSummary | None,
 ) -> None:
-    show_summary(output, summary)
+    output.line(closing(summary, destination))
     output.line()
-    if summary.skipped and not summary.successful:
-        output.line(f"Nothing to download: all {summary.skipped:,} files are up to date.")
-        output.line()
     folders: dict[str, list[str]] = {}
     for result in summary.results:
         if result.path is not None:

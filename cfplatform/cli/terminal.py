@@ -18,17 +18,17 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
     TransferSpeedColumn,
 )
 from rich.table import Column as RichColumn
 from rich.table import Table
 from rich.text import Text
 
-from .progress import BYTES, DOWNLOAD, WAIT, Reporter, Work
-from .text import Column, amount, clean, rate
+from .progress import BYTES, DOWNLOAD, FIRST_LINE, WAIT, Reporter, Work
+from .text import Column, amount, clean, clock, rate
 
 #: Seconds between two updates of a bar.
 BAR_INTERVAL = 0.05
@@ -36,6 +36,8 @@ BAR_INTERVAL = 0.05
 BAR_WIDTH = 30
 #: Blanks between the columns of a table.
 GAP = 2
+#: Seconds up to which an estimate of the time left is shown.
+LONGEST = 100 * 3600.0
 #: Rows that are laid out together, so that a long listing appears while it is read.
 ROWS_AT_ONCE = 100
 #: Characters that a flexible column keeps before an optional one is left out for it.
@@ -60,9 +62,22 @@ class _Bar(Progress):
 
     def get_renderables(self) -> Iterator[RenderableType]:
         """Yield both."""
+        for task in self.tasks:
+            task.fields["is_waiting"] = bool(self.wait)
         yield from super().get_renderables()
         if self.wait:
             yield Text(self.wait, "yellow")
+
+
+class _Times(ProgressColumn):
+    """The time so far, and an estimate of the time left."""
+
+    def render(self, task: Task) -> Text:
+        """Show both; the first one ticks while nothing is finished."""
+        elapsed = clock((task.finished_time if task.finished else task.elapsed) or 0.0)
+        # Nobody knows when an outage ends.
+        left = None if task.finished or task.fields.get("is_waiting") else task.time_remaining
+        return Text(elapsed if left is None or left > LONGEST else f"{elapsed}, {clock(left)} left")
 
 
 class BarReporter(Reporter):
@@ -81,6 +96,7 @@ class BarReporter(Reporter):
         """Show the bar."""
         super().start(total)
         with self._lock:
+            self._bar.wait = ""
             # Only a spinner shows the description.
             self._bar.add_task("Checking the export", total=total, failed="", speed="")
             self._bar.live.start(refresh=True)
@@ -115,6 +131,13 @@ class BarReporter(Reporter):
         """Remove that line."""
         self._bar.wait = ""
 
+    def tick(self) -> None:
+        """Show how long the command has waited, in place of a bar that is yet to come; rich updates a bar itself."""
+        if self._began is None and time.monotonic() - self._created >= FIRST_LINE:
+            with self._lock:
+                self._bar.wait = self._preparing
+                self._bar.live.start(refresh=True)
+
     def _show(self) -> None:
         for task in self._bar.tasks:
             # Before there is a speed, that of all work so far.
@@ -141,7 +164,7 @@ def _columns(work: Work) -> tuple[ProgressColumn, ...]:
     """Return the columns of a bar, of which only the bar itself shrinks."""
     fixed = RichColumn(no_wrap=True)
     bar = BarColumn(bar_width=None, table_column=RichColumn(max_width=BAR_WIDTH))
-    left = TimeRemainingColumn(elapsed_when_finished=True, table_column=fixed.copy())
+    left = _Times(table_column=fixed.copy())
     if work is WAIT:
         return SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
     if work.unit == BYTES:

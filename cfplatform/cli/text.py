@@ -55,6 +55,12 @@ def rate(count: float, seconds: float = 1.0) -> str:
     return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}"
 
 
+def clock(seconds: float) -> str:
+    """Return a time that has passed, such as "0:01:30"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
 def counted(number: int, unit: str) -> str:
     """Return a count with its unit, such as "1 file" or "1,200 files"."""
     return f"{number:,} {unit if number != 1 else unit.removesuffix('s')}"

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
+import signal
+import subprocess
 import sys
+import threading
+from collections.abc import Mapping
 from email.message import Message
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,7 +18,7 @@ import click
 from click.shell_completion import ShellComplete, get_completion_class
 
 from ..exceptions import WebhookVerificationError
-from .common import Options, Output, connected, given, opened, with_output
+from .common import Options, Output, connected, given, opened, usual, with_output
 from .errors import FAILED, words
 from .groups import Group
 from .text import cell, moment
@@ -23,6 +29,10 @@ if TYPE_CHECKING:
 #: Shells that can complete commands.
 SHELLS = ("bash", "fish", "zsh")
 _TIMESTAMP = "x-payload-timestamp"
+#: The statuses of responses to refused deliveries: 503 asks for another one, the others are final.
+_RESPONSES = {"too_large": 413, "keys_unavailable": 503, "replayed": 204}
+#: Seconds that a command for an event may take.
+EXEC_TIMEOUT = 600.0
 
 
 def _pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -161,20 +171,143 @@ def without_secret(secret: str, shown: Any) -> Any:
 
 @click.group(cls=Group)
 def webhook() -> None:
-    """Check deliveries of webhooks.
+    """Receive and check deliveries of webhooks.
 
     \b
     Examples:
+      cfplatform webhook listen --port 8000
       cfplatform webhook verify --body body.json --headers headers.txt
     """
+
+
+_jwks_url = click.option("--jwks-url", metavar="URL", help="URL of the keys (default: that of the API).")
+_jwks = click.option(
+    "--jwks", "keys", type=click.File("rb"), metavar="FILE", help="File with the keys; nothing is fetched."
+)
+_tolerance = click.option("--tolerance", type=float, metavar="SECONDS", help="Maximum age.  [default: 300]")
+
+
+def _verifying(connection: Options, jwks_url: str | None, keys: BinaryIO | None, tolerance: float | None) -> Options:
+    """Return the options of a verifier."""
+    if keys is not None and jwks_url is not None:
+        raise click.UsageError("--jwks and --jwks-url exclude each other.")
+    options = given(jwks_url=jwks_url, tolerance=tolerance)
+    if keys is not None:
+        options["keys"] = _key_set(keys.read())
+    elif jwks_url is None:
+        options.update(connection)
+    return options
+
+
+def _command(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | str | None:
+    """Read a command that is run without a shell."""
+    if value is None or sys.platform == "win32":
+        # Windows takes a command line as it is.
+        return value
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not a command: {error}.") from None
+    if not words or shutil.which(words[0]) is None:
+        raise click.BadParameter(f"There is no command {(words or [''])[0]!r}.")
+    return words
+
+
+@webhook.command()
+@usual("--port", type=click.IntRange(0, 65_535), default=8000, help="Port to listen on; 0 for a free one.")
+@usual("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--exec", "command", metavar="COMMAND", callback=_command, help="Command to run for each event.")
+@_jwks_url
+@_jwks
+@_tolerance
+@connected("base_url")
+@with_output
+def listen(
+    output: Output,
+    connection: Options,
+    port: int,
+    host: str,
+    command: list[str] | str | None,
+    jwks_url: str | None,
+    keys: BinaryIO | None,
+    tolerance: float | None,
+) -> int:
+    """Receive deliveries on this machine, and print verified events.
+
+    Prints the body of each verified delivery as a line of JSON. A refused one, and an exact copy, is a line on stderr
+    with the reason. Ctrl-C ends it, when deliveries under way are finished. It needs no API key.
+
+    It serves plain HTTP at any path. Let a tunnel or a proxy with TLS forward a public URL to it, and register that
+    URL.
+
+    --exec runs a command for each event, with the line of JSON on its stdin, without a shell; its output goes to
+    stderr. The response follows when it has ended: if it failed, or took more than ten minutes, with status 500, so
+    that the platform can deliver the event again.
+
+    \b
+    Examples:
+      cfplatform webhook listen
+      cfplatform webhook listen --port 0 | jq -r .workItemID
+      cfplatform webhook listen --exec "python3 handle.py"
+    """
+    from ..webhooks import RecentDeliveries, WebhookVerifier
+    from .listening import Listener
+
+    seen, lock = RecentDeliveries(), threading.Lock()
+    verifier = WebhookVerifier(**_verifying(connection, jwks_url, keys, tolerance), seen=seen)
+
+    def receive(body: bytes, headers: Message) -> int:
+        try:
+            event = verifier.verify(body, headers)
+        except WebhookVerificationError as error:
+            with lock:
+                output.error(f"{words(error)} [{error.reason}]")
+            return _RESPONSES.get(error.reason, 400)
+        with lock:
+            output.json_line(event.as_dict())
+            sys.stdout.flush()
+        problem = None if command is None else _failure(command, event.as_dict())
+        if problem is None:
+            return 204
+        seen.forget(event.delivery_id)
+        with lock:
+            output.error(f"--exec {problem} for work item {event.work_item_id}.")
+        return 500
+
+    try:
+        server = Listener(host, port, receive)
+    except OSError as error:
+        raise click.UsageError(f"Cannot listen on {host} port {port}: {error.strerror}. Pass another --port.") from None
+    # SIGTERM ends it like Ctrl-C, and here neither is an error.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    output.note(f"Listening on {server.url}. Register a public URL that forwards to it. Ctrl-C stops.")
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        output.note("Stopped.")
+    return 0
+
+
+def _failure(command: list[str] | str, event: Mapping[str, Any]) -> str | None:
+    """Run a command with an event on its stdin; return what failed."""
+    line = json.dumps(event).encode() + b"\n"
+    try:
+        done = subprocess.run(  # noqa: S603 - the command of the user
+            command, input=line, stdout=sys.stderr, timeout=EXEC_TIMEOUT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"did not end within {EXEC_TIMEOUT:g} s"
+    except OSError as error:
+        return f"could not be run ({error.strerror})"
+    return f"failed with exit code {done.returncode}" if done.returncode else None
 
 
 @webhook.command()
 @click.option("--body", type=click.File("rb"), required=True, help='Raw body of the request; "-" reads stdin.')
 @click.option("--headers", type=click.File("rb"), required=True, help="Headers, as lines or as a JSON object.")
-@click.option("--jwks-url", metavar="URL", help="URL of the keys (default: that of the API).")
-@click.option("--jwks", "keys", type=click.File("rb"), metavar="FILE", help="File with the keys; nothing is fetched.")
-@click.option("--tolerance", type=float, metavar="SECONDS", help="Maximum age.  [default: 300]")
+@_jwks_url
+@_jwks
+@_tolerance
 @click.option("--any-age", is_flag=True, help="Accept any age; for deliveries that were saved.")
 @connected("base_url")
 @with_output
@@ -205,8 +338,7 @@ def verify(
     """
     from ..webhooks import WebhookEvent, WebhookVerifier
 
-    if keys is not None and jwks_url is not None:
-        raise click.UsageError("--jwks and --jwks-url exclude each other.")
+    options = _verifying(connection, jwks_url, keys, tolerance)
     if any_age and tolerance is not None:
         raise click.UsageError("--any-age and --tolerance exclude each other.")
     if body.name == headers.name:
@@ -215,11 +347,6 @@ def verify(
     read = Message()
     for name, value in _read_headers(headers.read()):
         read[name] = value
-    options = given(jwks_url=jwks_url, tolerance=tolerance)
-    if keys is not None:
-        options["keys"] = _key_set(keys.read())
-    elif jwks_url is None:
-        options.update(connection)
     if any_age:
         # At its own time, which disables the age check: the signature is still checked.
         sent_at = _sent_at(read)

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+import shlex
+import sys
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import click
 
 from ..client import Client
-from ..exceptions import OutageError
+from ..exceptions import CFPlatformError, NotFoundError, OutageError, RateLimitError, ServerError, TransportError
+from ..resources import WorkItemStatus
+from . import selecting
 from .common import (
     HasDict,
     Options,
     Output,
+    Seconds,
     opened,
     resolved,
     with_connection,
@@ -26,16 +34,18 @@ from .common import (
     with_space,
     with_workers,
 )
-from .errors import FAILED, message, reason, without_request, words
+from .errors import FAILED, cause, explain, hint, message, without_request, words
 from .groups import completing
-from .progress import UPLOAD
-from .text import Column, amount, listed, rate
+from .progress import UPLOAD, Reporter
+from .selecting import with_allow_empty
+from .text import Column, amount, clock, counted, listed, moment
 
 if TYPE_CHECKING:
     from ..resources.results import DownloadResult, DownloadSummary
 
-#: Maximum number of failures that are listed.
+#: Maximum number of failures that are listed, one for each kind, and of those whose work items are looked at.
 NAMED_FAILURES = 10
+LOOKED_AT = 1000
 
 
 @click.command()
@@ -54,6 +64,9 @@ NAMED_FAILURES = 10
 )
 @click.option("--prune", is_flag=True, help="Remove the files of items that the platform no longer lists.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be downloaded and removed.")
+@click.option("--limit", "max_items", type=click.IntRange(1), help="Maximum number of work items. Not with --prune.")
+@click.option("--watch", type=Seconds(0.1), metavar="SECONDS", help="Repeat after this pause until Ctrl-C.")
+@with_allow_empty
 @with_connection
 @with_output
 def download(
@@ -69,13 +82,22 @@ def download(
     state: str | None,
     prune: bool,
     dry_run: bool,
+    max_items: int | None,
+    watch: float | None,
+    allow_empty: bool,
 ) -> int:
     """Download the annotations of a project.
 
     Each work item becomes DESTINATION/<batch name>/<work item id>.json, with --assets its image or video
     DESTINATION/<batch name>/assets/<work item id>.<extension>. Unchanged files are skipped. The
-    same command resumes an interrupted download, and later downloads only what is new. Times are ISO 8601 with a time
-    zone. With --json there is a line for each item, and a last one with the summary.
+    same command resumes an interrupted download, and later downloads only what is new. TIME is a date, a date and
+    time, or such as yesterday, 3h or 2d. Prints how many items were fetched, unchanged, failed and removed: on a
+    terminal in one sentence; into a pipe as tab-separated lines; with --json in the last line, below a line for each
+    item.
+
+    With --watch it repeats until Ctrl-C. Each run prints a line: into a pipe tab-separated, with the time and the
+    numbers of fetched, unchanged, failed and removed items; with --json the summary, below the items that were fetched
+    or failed. After an outage it continues with the next run.
 
     DESTINATION may be a URL that fsspec knows, such as s3://bucket/labels. Its state is kept in the local folder that
     --state names.
@@ -90,28 +112,74 @@ def download(
       cfplatform download labels --prune --dry-run
       cfplatform download s3://bucket/labels --state labels-state
       cfplatform download labels --batch-name "Street scenes" --workers 64
-      cfplatform download labels --updated-from 2026-07-11T00:00:00Z
+      cfplatform download labels --updated-from yesterday --watch 300
+      cfplatform download labels --work-item-ids ids.txt
       cfplatform download labels --json | jq -r 'select(.error) | .item_id'
     """
     with opened(output, connection, max_workers=max_workers, patience=patience) as client:
-        summary = client.download_project(
-            destination=destination,
-            overwrite=overwrite,
-            assets=assets,
-            inject_asset_url=not raw,
-            state=state,
-            prune=prune,
-            dry_run=dry_run,
-            progress=output.reporter(),
-            **resolved(filters),
-        )
+
+        def run(progress: Reporter | None) -> DownloadSummary:
+            return client.download_project(
+                destination=destination,
+                overwrite=overwrite,
+                assets=assets,
+                inject_asset_url=not raw,
+                state=state,
+                prune=prune,
+                dry_run=dry_run,
+                max_items=max_items,
+                progress=progress,
+                **resolved(filters),
+            )
+
+        if watch is not None:
+            _repeat(output, run, watch)
+        summary = run(output.reporter())
+        if output.as_json:
+            for result in summary.results:
+                output.json_line(_result_fields(result))
+            output.json_line({"summary": summary_fields(summary)})
+        elif not (output.quiet or output.tables):
+            show_figures(output, summary)
+        if summary.total_items and not summary.failed:
+            output.note(closing(summary, destination, dry_run=dry_run))
+        for line in _left(summary, prune=prune):
+            output.note(line)
+        failed = report_failures(output, summary, functools.partial(selecting.statuses, client))
+        return selecting.check(output, client, filters, summary.total_items, allow_empty=allow_empty) or failed
+
+
+def _repeat(output: Output, run: Callable[[Reporter | None], DownloadSummary], pause: float) -> NoReturn:
+    """Run a download again and again; only the first run shows its progress."""
+    progress: Reporter | None = output.reporter()
+    while True:
+        try:
+            summary = run(progress)
+        except (TransportError, RateLimitError, ServerError) as error:
+            output.error(f"{explain(error)[0]} The next run is in {pause:g} s.")
+        else:
+            _show_run(output, summary)
+            report_failures(output, summary)
+        output.end_progress()
+        progress = None
+        time.sleep(pause)
+
+
+def _show_run(output: Output, summary: DownloadSummary) -> None:
+    figures = (summary.successful, summary.skipped, summary.failed, summary.pruned)
+    now = datetime.now(timezone.utc)
     if output.as_json:
         for result in summary.results:
-            output.json_line(_result_fields(result))
+            if result.outcome != "skipped":
+                output.json_line(_result_fields(result))
         output.json_line({"summary": summary_fields(summary)})
+    elif output.tables:
+        names = ("fetched", "unchanged", "failed", "removed")
+        shown = ", ".join(f"{figure:,} {name}" for figure, name in zip(figures, names, strict=True))
+        output.line(f"{now.astimezone():%H:%M:%S}  {shown}")
     elif not output.quiet:
-        show_summary(output, summary, prune=prune, dry_run=dry_run)
-    return report_failures(output, summary)
+        output.row((moment(now, False), *map(str, figures)))
+    sys.stdout.flush()
 
 
 def _result_fields(result: DownloadResult) -> dict[str, Any]:
@@ -125,39 +193,116 @@ def summary_fields(summary: DownloadSummary) -> dict[str, Any]:
     return {name: value for name, value in vars(summary).items() if name not in ("run", "state")}
 
 
-def show_summary(output: Output, summary: DownloadSummary, *, prune: bool = False, dry_run: bool = False) -> None:
-    """Print the figures of a summary."""
-    output.line()
-    gone = [("Removed" if not dry_run else "Would be removed", f"{summary.pruned:,}")] if prune else []
-    output.pairs(
-        [
-            ("Fetched" if not dry_run else "Would be fetched", f"{summary.successful:,}"),
-            ("Skipped", f"{summary.skipped:,}"),
-            ("Failed", f"{summary.failed:,}"),
-            *gone,
-            ("Bytes", f"{summary.bytes:,}"),
-            ("Seconds", f"{summary.elapsed:.1f}"),
-            ("Items/s", rate(summary.total_items, summary.elapsed)),
-        ]
-    )
+def show_figures(output: Output, summary: DownloadSummary) -> None:
+    """Print the figures of a summary as tab-separated lines."""
+    figures = {
+        "fetched": summary.successful,
+        "unchanged": summary.skipped,
+        "failed": summary.failed,
+        "removed": summary.pruned,
+        "bytes": summary.bytes,
+        "seconds": f"{summary.elapsed:.1f}",
+    }
+    for name, figure in figures.items():
+        output.row((name, str(figure)))
+
+
+def closing(summary: DownloadSummary, destination: str, *, dry_run: bool = False) -> str:
+    """Return the sentence that ends a run without failures: what was done, where it is, and the next step."""
+    path = shlex.quote(destination)
+    parts = [f"{summary.skipped:,} unchanged"] if summary.skipped else []
+    parts += [f"{summary.pruned:,} {'would be removed' if dry_run else 'removed'}"] if summary.pruned else []
+    others = f" ({', '.join(parts)})" if parts else ""
+    fetched = counted(summary.successful, "work items")
+    if dry_run:
+        return f"Would download {fetched} to {path}{others}; run it without --dry-run to do so."
+    if not summary.successful and not summary.pruned:
+        return f"All {counted(summary.skipped, 'work items')} in {path} are up to date."
+    following = "" if "://" in destination else f"; next: cfplatform validate {path}"
+    elapsed = clock(summary.elapsed) if summary.elapsed >= 60 else f"{summary.elapsed:.1f} s"
+    size = f"{amount(summary.bytes)} in {elapsed}"
+    return f"Downloaded {fetched} to {path}, {size}{others}{following}"
+
+
+def _left(summary: DownloadSummary, *, prune: bool) -> list[str]:
     left = summary.unlisted - summary.pruned
     if left and prune and not summary.total_items:
-        output.line(f"Kept, since the platform lists no work item at all: the files of {left:,} items.")
-    elif left and prune:
-        output.line(f"Kept, since somebody changed their files: {left:,} items that are not listed any more.")
-    elif left:
-        output.line(f"{left:,} items with files are no longer listed; --prune removes their files.")
+        return [f"Kept, since the platform lists no work item at all: the files of {left:,} items."]
+    if left and prune:
+        return [f"Kept, since somebody changed their files: {left:,} items that are not listed any more."]
+    return [f"{counted(left, 'items')} with files no longer listed; --prune removes the files."] if left else []
 
 
-def report_failures(output: Output, summary: DownloadSummary) -> int:
-    """Print the failures, if any, and return the exit code."""
+def no_statuses(_: Iterable[str]) -> dict[str, str]:
+    """Return no status where no platform can be asked."""
+    return {}
+
+
+def report_failures(
+    output: Output, summary: DownloadSummary, statuses: Callable[[Iterable[str]], dict[str, str]] = no_statuses
+) -> int:
+    """Print the failures, equal ones together, and return the exit code; ``statuses`` are those of items by ID."""
     if not summary.failed:
         return 0
-    failures = (f"{result.item_id}: {reason(result.error)}" for result in summary.results if result.error)
-    named = [] if output.as_json else listed(list(itertools.islice(failures, NAMED_FAILURES)), summary.failed)
-    share = f"{summary.failed:,} of {summary.total_items:,}"
-    output.error(f"{share} work items failed. Run the same command again to download only what is missing.", named)
+    failures = (result for result in summary.results if result.error)
+    groups = Failures("work items")
+    if not output.as_json:
+        _group(groups, list(itertools.islice(failures, LOOKED_AT)), statuses)
+        for each in failures:
+            groups.add(each.item_id, each.error)
+    share = f"{summary.failed:,} of {counted(summary.total_items, 'work items')}"
+    advice = "Run the same command again to download only what is missing."
+    output.error(f"{share} failed. {advice}", groups.lines())
     return FAILED
+
+
+def _group(
+    groups: Failures, results: Sequence[DownloadResult], statuses: Callable[[Iterable[str]], dict[str, str]]
+) -> None:
+    """Add failures to their groups; what was not found may be in review."""
+    missing = [each.item_id for each in results if isinstance(each.error, NotFoundError)]
+    known: dict[str, str] = {}
+    if missing:
+        with contextlib.suppress(CFPlatformError):
+            known = statuses(missing)
+    for each in results:
+        text = None
+        if isinstance(each.error, NotFoundError) and (status := known.get(each.item_id.lower())) is not None:
+            is_completed = status == WorkItemStatus.COMPLETED
+            text = cause(each.error) if is_completed else f"No annotation yet: the status is {status}."
+        groups.add(each.item_id, each.error, text)
+
+
+class Failures:
+    """Failures with a count for equal ones, and the first one of each kind.
+
+    Args:
+        unit: What failed, in the plural.
+    """
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._first: dict[str, tuple[str, str]] = {}
+        self._counts: Counter[str] = Counter()
+        self._others = 0
+
+    def add(self, name: str, error: CFPlatformError | None, text: str | None = None) -> None:
+        """Add one, with its own text or that of the error; beyond some kinds, the others are only counted."""
+        text = text or (f"{cause(error)} {hint(error) or ''}".rstrip() if error is not None else "unknown")
+        kind = text.replace(name, "")
+        if kind not in self._first and len(self._first) == NAMED_FAILURES:
+            self._others += 1
+            return
+        self._first.setdefault(kind, (name, text))
+        self._counts[kind] += 1
+
+    def lines(self) -> list[str]:
+        """Return a line for each kind, the most frequent one first."""
+        lines = []
+        for kind, count in self._counts.most_common():
+            name, text = self._first[kind]
+            lines.append(f"{counted(count, self._unit)}: {text} (first: {name})" if count > 1 else f"{name}: {text}")
+        return [*lines, *([f"and {self._others:,} more"] if self._others else [])]
 
 
 _COLUMNS = (Column("Path"), Column("File", flexible=True), Column("Size", right=True, optional=1))
@@ -203,8 +348,8 @@ def upload(
     """Upload files to the storage of a space.
 
     Prints for each file its path in the space, which "cfplatform work-items create" takes: on a terminal as a table;
-    into a pipe, as each is finished, as tab-separated lines of path, file and size; with --json as one object per
-    line, where files that failed have an error. The exit code is 1 if any failed.
+    into a pipe as tab-separated lines of path, file and size; with --json as one object per line, where files that
+    failed have an error. They are printed in the order given. The exit code is 1 if any failed.
 
     \b
     Examples:
@@ -213,6 +358,7 @@ def upload(
       cfplatform upload *.png --json | jq -r 'select(.error == null) | .path'
       cfplatform upload scan.raw --content-type application/octet-stream
     """
+    uploaded: dict[str, int] = {}
     failed: list[Upload] = []
     outage: OutageError | None = None
 
@@ -226,22 +372,25 @@ def upload(
                     left[str(result.file)] -= 1
                     done = result.uploaded
                     if done is not None:
+                        uploaded[done.path] = done.size
                         yield Upload(str(result.file), done.path, done.size, done.content_type)
                     else:
                         error = words(result.error) if result.error else "unknown"
                         failed.append(Upload(str(result.file), error=error))
-                        if output.as_json:
-                            yield failed[-1]
+                        yield failed[-1]
         except OutageError as error:
             # Uploaded files must not be uploaded again, so each failed one is listed.
             outage = error
             missing = [Upload(file, error=_cause(error)) for file in left.elements()]
             failed.extend(missing)
-            if output.as_json:
-                yield from missing
+            yield from missing
 
     with opened(output, connection, max_workers=max_workers, patience=patience) as client:
         show_as_finished(output, _COLUMNS, finished(client), _row, files)
+    if not failed:
+        size = amount(sum(uploaded.values()))
+        path = next(iter(uploaded)) if len(uploaded) == 1 else "PATH"
+        output.note(f"Uploaded {counted(len(files), 'files')}, {size}; next: cfplatform work-items create {path}")
     return _report_failed_uploads(output, failed, len(files), outage)
 
 
@@ -251,6 +400,11 @@ class HasFile(HasDict, Protocol):
     @property
     def file(self) -> str:
         """The file, as it was named."""
+        ...
+
+    @property
+    def error(self) -> object:
+        """Why it failed, else ``None``."""
         ...
 
 
@@ -264,18 +418,34 @@ def show_as_finished(
     row: Callable[[R, bool], Sequence[str]],
     files: Sequence[str],
 ) -> None:
-    """Print results as they come; a table when all is done, since the bar is on the same terminal, or when stopped."""
-    if not output.tables:
-        output.listing(columns, results, row)
-        return
-    done: list[R] = []
+    """Print results in the order of the files, failed ones only as JSON.
+
+    Into a pipe, each is printed as soon as all before it are. A table is printed when all is done or stopped, since the
+    bar is on the same terminal.
+    """
+    left = deque(files)
+    finished: defaultdict[str, list[R]] = defaultdict(list)
+
+    def show(ready: Iterable[R]) -> None:
+        shown = [result for result in ready if output.as_json or result.error is None]
+        if shown:
+            output.listing(columns, shown, row)
+
+    def next_ones(*, with_gaps: bool) -> Iterator[R]:
+        while left and (with_gaps or finished[left[0]]):
+            found = finished[left.popleft()]
+            if found:
+                yield found.pop(0)
+        if with_gaps:
+            yield from itertools.chain.from_iterable(finished.values())
+
     try:
-        done.extend(results)
+        for result in results:
+            finished[result.file].append(result)
+            if not output.tables:
+                show(next_ones(with_gaps=False))
     finally:
-        positions = {file: position for position, file in enumerate(files)}
-        done.sort(key=lambda result: positions.get(result.file, 0))
-        if done:
-            output.listing(columns, done, row)
+        show(next_ones(with_gaps=True))
 
 
 def _row(upload: Upload, in_table: bool) -> Sequence[str]:

@@ -7,15 +7,16 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import click
 
-from ..exceptions import CFPlatformError, blank_url
-from ..resources import Batch, WorkItem
+from ..exceptions import CFPlatformError, NotFoundError, blank_url
+from ..resources import Batch, WorkItem, WorkItemStatus
 from ..resources.created import CreateResult
 from ..resources.results import UploadedFile
+from . import selecting
 from .common import (
     Options,
     Output,
@@ -34,6 +35,7 @@ from .common import (
 from .errors import FAILED, words
 from .groups import DefaultGroup, completing
 from .progress import CREATE
+from .selecting import with_allow_empty
 from .text import Column, cell, listed, moment
 from .transfers import NAMED_FAILURES, sentence, show_as_finished
 
@@ -66,34 +68,58 @@ def work_items() -> None:
 @work_items.command("list")
 @with_filters
 @click.option(
-    "--limit", type=click.IntRange(min=1), help=f"Maximum number of results.  [default: {LISTED}, with --json all]"
+    "--limit",
+    type=click.IntRange(min=1),
+    help=f"Maximum number of results.  [default: {LISTED} on a terminal, else all]",
 )
-@click.option("--all", "everything", is_flag=True, help="List all of them.")
+@click.option("--all", "everything", is_flag=True, help="List all of them, on a terminal too.")
+@with_allow_empty
 @with_connection
 @with_output
-def list_work_items(output: Output, connection: Options, filters: Options, limit: int | None, everything: bool) -> None:
+def list_work_items(
+    output: Output,
+    connection: Options,
+    filters: Options,
+    limit: int | None,
+    everything: bool,
+    allow_empty: bool,
+) -> int:
     """List work items.
 
     Prints ID, batch, status, type and last change: on a terminal as a table, in UTC, with fewer columns if it is too
     narrow; into a pipe as tab-separated lines without a header; with --json as the platform's own objects, one per
-    line. Times are ISO 8601 with a time zone.
+    line. TIME is a date, a date and time, or such as
+    yesterday, 3h or 2d.
 
     \b
     Examples:
       cfplatform work-items
-      cfplatform work-items --status any --all | cut -f 3 | sort | uniq -c
+      cfplatform work-items --status any | cut -f 3 | sort | uniq -c
+      cfplatform work-items --work-item-ids ids.txt
       cfplatform work-items --batch-id 1001 --json | jq .assetUrl
     """
     if everything and limit is not None:
         raise click.UsageError("--all and --limit exclude each other.")
-    if limit is None and not (everything or output.as_json):
+    if limit is None and output.tables and not everything:
         limit = LISTED
+    shown = 0
+
+    def counted(items: Iterable[WorkItem]) -> Iterator[WorkItem]:
+        nonlocal shown
+        for item in items:
+            shown += 1
+            yield item
+
     with opened(output, connection) as client:
         # One more than is listed, to know whether there are more.
         items = client.get_work_items(max_items=limit and limit + 1, **resolved(filters))
-        output.listing(_COLUMNS, itertools.islice(items, limit), _row)
+        first = next(items, None)
+        if first is not None:
+            output.listing(_COLUMNS, counted(itertools.islice(itertools.chain([first], items), limit)), _row)
         if limit is not None and next(items, None) is not None:
             output.note(f"These are the first {limit}; --all lists all of them.")
+            return 0
+        return selecting.check(output, client, filters, shown, allow_empty=allow_empty)
 
 
 @work_items.command()
@@ -119,7 +145,7 @@ def get(output: Output, connection: Options, work_item_id: str) -> None:
 @click.argument("work_item_id", metavar="ITEM_ID")
 @with_project
 @with_output
-def annotation(output: Output, connection: Options, work_item_id: str) -> None:
+def annotation(output: Output, connection: Options, work_item_id: str) -> int:
     """Show the annotation of a work item.
 
     It names the storage path of the COCO document; "download" downloads it. On a terminal one field per line; into a
@@ -133,9 +159,20 @@ def annotation(output: Output, connection: Options, work_item_id: str) -> None:
           --json | jq .metadata
     """
     with opened(output, connection) as client:
-        found = client.get_annotation(work_item_id)
+        try:
+            found = client.get_annotation(work_item_id)
+        except NotFoundError:
+            status: str | None = WorkItemStatus.COMPLETED
+            with contextlib.suppress(CFPlatformError):
+                status = selecting.statuses(client, [work_item_id]).get(work_item_id.strip().lower())
+            if status == WorkItemStatus.COMPLETED:
+                raise
+            reason = f"is {status}, and only completed items have annotations" if status else "is not in this project"
+            output.error(f"Work item {work_item_id} {reason}.")
+            return FAILED
     item, path = cell(found.work_item_id), cell(found.coco_results_url)
     output.record(found, [("Work item", item), ("Project", cell(found.project_id)), ("Labels", path)], (item, path))
+    return 0
 
 
 def _batch(context: click.Context, parameter: click.Parameter, value: str | None) -> int | str | None:
@@ -190,7 +227,7 @@ def create(
     that has changed is another asset. To create items for the same files again, pass another --journal.
 
     For a single URL or path, prints the item as "work-items get" does. Otherwise prints for each item its ID, batch
-    and asset: on a terminal as a table; into a pipe, as each is finished, as tab-separated lines; with --json as one
+    and asset, in the order given: on a terminal as a table; into a pipe as tab-separated lines; with --json as one
     object per line, where assets that failed have an error. The exit code is 1 if any failed.
 
     \b
@@ -255,6 +292,10 @@ class _Created(NamedTuple):
     file: str
     result: CreateResult
 
+    @property
+    def error(self) -> CFPlatformError | None:
+        return self.result.error
+
     def as_dict(self) -> dict[str, Any]:
         error = self.result.error
         return {**self.result.as_dict(), "error": words(error) if error else None}
@@ -283,8 +324,7 @@ def _show_created(output: Output, results: Generator[CreateResult, None, None], 
                     failed.append(sentence(_created_row(done, False)[-1], words(result.error)))
                 existed += result.existed
                 created += result.ok and not result.existed
-                if result.ok or output.as_json:
-                    yield done
+                yield done
 
     try:
         show_as_finished(output, _CREATED_COLUMNS, finished(), _created_row, [_name(each) for each in assets])
@@ -303,12 +343,14 @@ def _show_created(output: Output, results: Generator[CreateResult, None, None], 
 
 @click.command()
 @with_filters
+@with_allow_empty
 @with_connection
 @with_output
-def count(output: Output, connection: Options, filters: Options) -> None:
+def count(output: Output, connection: Options, filters: Options, allow_empty: bool) -> int:
     """Count work items.
 
-    "cfplatform download" with the same options downloads as many. Times are ISO 8601 with a time zone.
+    "cfplatform download" with the same options downloads as many. TIME is a date, a date and time, or such as
+    yesterday, 3h or 2d. If a filter matches nothing, it prints 0, and the exit code is 1.
 
     \b
     Examples:
@@ -318,10 +360,13 @@ def count(output: Output, connection: Options, filters: Options) -> None:
     """
     with opened(output, connection) as client:
         number = client.get_work_items_count(**resolved(filters))
-    if output.as_json:
-        output.json_line({"count": number})
-    else:
-        output.line(str(number))
+        if output.as_json:
+            output.json_line({"count": number})
+        else:
+            output.line(str(number))
+        if number and output.tables and selecting.has_default_status():
+            output.note("Only those that are COMPLETED; --status any counts all.")
+        return selecting.check(output, client, filters, number, allow_empty=allow_empty)
 
 
 def _row(item: WorkItem, in_table: bool) -> Sequence[str]:

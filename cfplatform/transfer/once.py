@@ -90,9 +90,12 @@ def adding(words: str, *statuses: int, parameter: str | None = None, hint: str |
         yield
     except APIError as error:
         if error.status_code in statuses:
-            error.message = f"{error.message} {words}"
-            error.args = (error.message,)
-            error.parameter, error.hint = parameter or error.parameter, hint or error.hint
+            if hint is None and error.hint:
+                hint = f"{error.hint} {words}"
+            else:
+                error.message = f"{error.message} {words}"
+                error.args = (error.message,)
+            error.parameter, error.hint = parameter or error.parameter, hint
         raise
 
 

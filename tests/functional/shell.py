@@ -37,7 +37,13 @@ def command(*arguments):
 
 def environment(sandbox, **changes):
     """The variables of a process that is to use a sandbox; a change to ``None`` takes one away."""
-    usual = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **dict.fromkeys(("NO_COLOR", "FORCE_COLOR", "COLUMNS"))}
+    usual = {
+        "PYTHONPATH": str(ROOT),
+        "TERM": "xterm-256color",
+        **dict.fromkeys(("NO_COLOR", "FORCE_COLOR", "COLUMNS", "CF_PROFILE")),
+    }
+    # No configuration file of the machine is read.
+    usual["XDG_CONFIG_HOME"] = str(ROOT / "tests" / "functional")
     variables = {**os.environ, **usual, **(sandbox.environment() if sandbox else {}), **changes}
     return {name: value for name, value in variables.items() if value is not None}
 

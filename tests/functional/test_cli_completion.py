@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -32,20 +33,20 @@ def complete(tmp_path):
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cfplatform "$@"\n', encoding="utf-8")
     program.chmod(0o755)
-    variables = environment(None, PATH=f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    search = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
 
-    def words(*typed):
+    def words(*typed, sandbox=None, **changes):
         done = subprocess.run(
             [_BASH, "--norc", "-c", _SCRIPT, "bash", "cfplatform", *typed],
             capture_output=True,
             text=True,
-            env=variables,
+            env=environment(sandbox, PATH=search, **changes),
             cwd=tmp_path,
             timeout=60,
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout.split()
+        return done.stdout.splitlines() if sandbox else done.stdout.split()
 
     return words
 
@@ -59,14 +60,40 @@ def complete(tmp_path):
         (["count", "--st"], ["--status"]),
         (["exports", "create", "x", "--format", "C"], ["coco_json", "csv"]),
         # Those of the command that is meant where none is named.
-        (["work-items", "--al"], ["--all"]),
+        (["work-items", "--al"], ["--all", "--allow-empty"]),
         (["work-items", "--all", "--js"], ["--json"]),
+        (["count", "--status", ""], ["any", "client_review", "completed"]),
+        (["download", "x", "--status", "COM"], ["completed"]),
     ],
     ids=" ".join,
 )
 def test_bash_completes(complete, typed, expected):
     # Some versions of click complete formats in small letters, which are as good.
     assert sorted(map(str.lower, complete(*typed))) == expected
+
+
+def test_names_of_batches_come_from_the_platform(complete, make_sandbox):
+    sandbox = make_sandbox(items=3, batch_names=["Street scenes", "Street, wet", "Night"])
+    typed = ("count", "--project-id", sandbox.project_id, "--batch-name", "Str")
+    # As bash puts them into the line.
+    assert complete(*typed, sandbox=sandbox, CF_PROJECT_ID=None) == ["Street\\ scenes", "Street,\\ wet"]
+
+
+@pytest.mark.parametrize(("latency", "changes"), [(0, {"CF_API_KEY": None}), (30, {})], ids=["no key", "slow"])
+def test_names_that_cannot_be_had_soon_are_no_error(complete, make_sandbox, latency, changes):
+    began = time.monotonic()
+    assert complete("count", "--batch-name", "B", sandbox=make_sandbox(items=3, latency=latency), **changes) == [""]
+    assert time.monotonic() - began < 20
+
+
+def test_names_of_profiles(complete, tmp_path):
+    file = tmp_path / "cfplatform" / "config.toml"
+    file.parent.mkdir()
+    file.write_text("[default]\n[profiles.staging]\n[profiles.uat]\n", encoding="utf-8")
+    folder = str(tmp_path)
+    assert complete("count", "--profile", "", XDG_CONFIG_HOME=folder) == ["default", "staging", "uat"]
+    file.write_text("broken", encoding="utf-8")
+    assert complete("count", "--profile", "", XDG_CONFIG_HOME=folder) == []
 
 
 @pytest.mark.parametrize(("shell", "sign"), [("bash", "complete "), ("zsh", "compdef"), ("fish", "complete --")])

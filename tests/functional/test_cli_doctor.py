@@ -60,9 +60,13 @@ def test_all_is_well(sandbox, tmp_path):
     assert found["base URL"]["found"] == f"{sandbox.base_url}, from CF_PLATFORM_BASE_URL"
     assert found["platform"]["found"].endswith("the key is valid")
     assert list(tmp_path.iterdir()) == []
-    # One cheap request, which is not repeated.
-    (request,) = sandbox.requests
-    assert (request.method, request.query) == ("GET", [("limit", "1")])
+    for name in ("project", "space"):
+        assert found[name]["found"].endswith(f"from CF_{name.upper()}_ID; the key may list it")
+    # Two cheap requests, which are not repeated.
+    assert [(each.method, each.path.rpartition("/")[2], each.query) for each in sandbox.requests] == [
+        ("GET", "batches", [("limit", "1")]),
+        ("GET", "exports", [("limit", "1")]),
+    ]
 
 
 def test_nothing_is_set():
@@ -77,9 +81,13 @@ def test_nothing_is_set():
     [
         ({"CF_API_KEY": "wrong-key-123"}, "platform", "failed", "status 401"),
         ({"CF_API_KEY": "in side"}, "key", "failed", "white space"),
-        ({"CF_PROJECT_ID": "none"}, "platform", "failed", "status 404"),
+        ({"CF_PROJECT_ID": "none"}, "project", "failed", "none, from CF_PROJECT_ID: status 404: project not found"),
+        ({"CF_SPACE_ID": "none"}, "space", "failed", "none, from CF_SPACE_ID: status 404: space not found"),
+        ({"CF_SPACE_ID": "none", "CF_PROJECT_ID": None}, "space", "failed", "status 404: space not found"),
+        ({"CF_API_KEY": "wrong-key-123"}, "space", "warning", "; not checked"),
         ({"CF_PROJECT_ID": ".."}, "project", "failed", "'..' is not an id"),
-        ({"CF_PROJECT_ID": None}, "platform", "warning", "the key was not checked"),
+        ({"CF_PROJECT_ID": None}, "platform", "ok", "the key is valid"),
+        ({"CF_PROJECT_ID": None, "CF_SPACE_ID": None}, "platform", "warning", "the key was not checked"),
         ({"CF_PLATFORM_BASE_URL": "http://127.0.0.1:9/api/v1"}, "platform", "failed", "refused"),
         ({"CF_PLATFORM_BASE_URL": "ftp://x"}, "base URL", "failed", "https://"),
         ({"CF_PLATFORM_BASE_URL": "https://api.invalid", "HTTPS_PROXY": "http://me:pa55@[::1"}, "proxy", "failed", ""),
@@ -104,6 +112,38 @@ def test_what_is_wrong_is_found(sandbox, changes, check, status, words):
     assert found[check]["status"] == status
     assert words in found[check]["found"]
     assert "pa55" not in json.dumps(found)
+
+
+def test_a_base_url_without_its_end_is_found(sandbox, server):
+    root = sandbox.base_url.removesuffix("/api/v1")
+    found = examined(sandbox=sandbox, CF_PLATFORM_BASE_URL=f"{root}/")
+    assert found["platform"]["status"] == "failed"
+    assert found["platform"]["found"].endswith(f"; the API is at {root}/api/v1")
+    assert found["platform"]["advice"] == f"Set CF_PLATFORM_BASE_URL to {root}/api/v1."
+    # The API of a gateway may be anywhere.
+    elsewhere = examined(**server(raw(404, b"<html>", "Content-Type: text/html")))
+    assert elsewhere["platform"]["found"].endswith("but the response is not JSON")
+
+
+def test_a_proxy_that_is_away_is_named(sandbox):
+    variables = {"CF_PLATFORM_BASE_URL": "https://api.invalid", "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
+    found = examined(sandbox=sandbox, **variables)
+    assert found["platform"]["status"] == "failed"
+    assert "proxy" in found["platform"]["found"].lower()
+    assert found["project"]["advice"] == "Fix the platform check first."
+
+
+def test_a_disk_without_space_is_a_warning(sandbox, tmp_path):
+    # Whatever this machine has.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import collections, shutil\n"
+        "shutil.disk_usage = lambda path: collections.namedtuple('usage', 'total used free')(9, 9, 5_000_000)\n",
+        encoding="utf-8",
+    )
+    found = examined(run=run_process, sandbox=sandbox, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    assert found["destination"]["status"] == "warning"
+    assert found["destination"]["found"].endswith("can be written, 5.0 MB free")
+    assert found["destination"]["advice"] == "Free some space, or name another folder."
 
 
 def test_a_socks_proxy_needs_pysocks(tmp_path):
@@ -138,12 +178,22 @@ Requires-Dist: pillow (>=9.0) ; extra == "viz"
 Requires-Dist: pillow>=9; (python_version > "3") and extra == "report"
 Requires-Dist: not-there-at-all; extra == "report"
 Requires-Dist: not-there-at-all; extra == "dev"
+Requires-Dist: removed; extra == "left"
+Requires-Dist: kept; extra == "right"
 """
 
 
 def test_requirements_come_from_the_metadata_of_the_package(sandbox, tmp_path):
     (tmp_path / "cfplatform-0.1.0.dist-info").mkdir()
     (tmp_path / "cfplatform-0.1.0.dist-info" / "METADATA").write_text(METADATA, encoding="utf-8")
+    # Of one the files are gone, and of the other they are there.
+    for name in ("removed", "kept"):
+        metadata = tmp_path / f"{name}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+        (metadata / "RECORD").write_text(f"{name}-1.0.dist-info/METADATA,,\n{name}/__init__.py,,\n", encoding="utf-8")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "__init__.py").touch()
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     # Not in the checkout, which has metadata of its own once it is installed.
     found = examined(run=functools.partial(run_process, cwd=tmp_path), sandbox=sandbox, PYTHONPATH=path)
@@ -155,7 +205,7 @@ def test_requirements_come_from_the_metadata_of_the_package(sandbox, tmp_path):
     assert missing["found"] == "not-there-at-all is not installed"
     assert extras["status"] == "warning"
     rich = importlib.metadata.version("rich")
-    assert extras["found"] == f"viz; too old: cli (rich {rich}, not >=999.1); not installed: report"
+    assert extras["found"] == f"right, viz; too old: cli (rich {rich}, not >=999.1); not installed: left, report"
     assert extras["advice"] == "Run: pip install -U 'cfplatform[cli]'"
 
 
@@ -226,9 +276,9 @@ def test_on_a_terminal_it_is_a_table_in_colours(sandbox, columns):
     lines = [line.rstrip() for line in shown(screen).splitlines()]
     assert lines[0].split() == ["Status", "Check", "Found"]
     assert max(map(len, lines)) <= columns
-    (failed,) = (i for i, line in enumerate(lines) if line.split()[:2] == ["failed", "platform"])
-    assert any("Check the project and the base URL." in line for line in lines[failed + 1 : failed + 3])
-    assert lines[-1] == "Error: 1 of 15 checks failed: platform."
+    (failed,) = (i for i, line in enumerate(lines) if line.split()[:2] == ["failed", "project"])
+    assert any("Set CF_PROJECT_ID to a project" in line for line in lines[failed + 1 : failed + 3])
+    assert lines[-1] == "Error: 1 of 15 checks failed: project."
     _, screen = on_terminal("doctor", sandbox=sandbox, columns=columns, NO_COLOR="1")
     assert "\x1b[3" not in screen
 

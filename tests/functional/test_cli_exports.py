@@ -198,7 +198,7 @@ def test_deleting_where_nobody_can_be_asked(world):
         (["get", UNKNOWN], 1, "failed with status 404: export not found"),
         (["create", " "], 2, "Error: NAME must be a non-empty string"),
         (["create", "x", "--content", "INFERENCE"], 2, "Error: --content INFERENCE cannot be exported as COCO_JSON"),
-        (["create", "x", "--created-from", "now"], 2, "Error: --created-from: 'now' is not an ISO 8601"),
+        (["create", "x", "--created-from", "now"], 2, "Invalid value for '--created-from': 'now' is not a time."),
         (["create", "x", "--project", ".."], 2, "Error: --project: '..' is not an id"),
         (["create", "x", "--batch", "y"], 2, "Invalid value for '--batch'"),
         (["list", "--format", "XML"], 2, "Invalid value for '--format'"),

@@ -40,7 +40,13 @@ def test_upload_prints_the_paths(sandbox, tmp_path, pictures):
         path, size = found[name]
         assert (size, media_type) == stored(sandbox, path)
     assert done.stderr.splitlines()[0] == "Uploading 3 files"
-    assert done.stderr.splitlines()[-1].startswith("3 of 3 files, ")
+    assert done.stderr.splitlines()[-2].startswith("3 of 3 files, ")
+    assert re.fullmatch(
+        r"Uploaded 3 files, [\d.]+ k?B; next: cfplatform work-items create PATH", done.stderr.splitlines()[-1]
+    )
+    one = run("upload", pictures[0], sandbox=sandbox, cwd=tmp_path)
+    path = one.stdout.split("\t")[0]
+    assert one.stderr.splitlines()[-1].endswith(f"; next: cfplatform work-items create {path}")
     assert sandbox.leaks == 0
 
 
@@ -85,7 +91,7 @@ def test_upload_on_a_terminal_is_a_table_in_the_order_of_the_files(sandbox, tmp_
     assert code == 0
     assert "━" in screen
     assert "4/4" in screen
-    header, *rows = shown(screen).splitlines()[-5:]
+    header, *rows = shown(screen).splitlines()[-6:-1]
     assert header.split() == ["Path", "File", "Size"]
     assert [name in row for name, row in zip(pictures, rows, strict=False)] == [True] * 3
     assert "ev\ufffd[31mil.png" in rows[3]

@@ -111,7 +111,8 @@ def test_a_piped_download_says_that_it_waits_and_that_it_is_over(world, tmp_path
     assert last.at - at[0] > OUTAGE - 1
     # Items that failed last wait for their own next attempt, and for a while there may be no others.
     assert len(done.waits) in (2, 4)
-    assert done.lines[-1].text.startswith("200 of 200 items, ")
+    assert done.lines[-2].text.startswith("200 of 200 items, ")
+    assert done.lines[-1].text.startswith(f"Downloaded 200 work items to {tmp_path}, ")
 
 
 def test_another_reason_is_another_line(world, tmp_path):

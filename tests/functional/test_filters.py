@@ -282,7 +282,7 @@ def test_wrong_filters_on_the_command_line(world, tmp_path):
         (["--status", ""], 2, "Error: --status must be a string such as 'COMPLETED'. Pass \"any\""),
         (["--metadata", "[1]"], 2, "it must be a JSON object"),
         (["--metadata", "{}"], 2, "Error: --metadata is empty"),
-        (["--created-from", ""], 2, "Error: --created-from: '' is not an ISO 8601 date"),
+        (["--created-from", ""], 2, "Error: Invalid value for '--created-from': '' is not a time."),
     ):
         done = run("count", *arguments, sandbox=world)
         assert (done.returncode, done.stdout) == (code, "")
@@ -291,6 +291,21 @@ def test_wrong_filters_on_the_command_line(world, tmp_path):
     assert done.returncode == 2
     assert "prune cannot be used with filters" in done.stderr
     assert run("download", tmp_path, "-q", "--prune", "--status", "COMPLETED", sandbox=world).returncode == 0
+
+
+def test_a_download_of_at_most_so_many(world, client, tmp_path):
+    summary = client.download_project(destination=tmp_path, max_items=2)
+    assert {result.item_id for result in summary.results} == set(ids(world, 0, 1))
+    assert sent(world, "limit") == [["2"]]
+    # With a filter of our own, any number of items may have to be listed.
+    world.clear_requests()
+    summary = client.download_project(destination=tmp_path, max_items=1, metadata={"camera": 7})
+    assert ([result.item_id for result in summary.results], summary.unlisted) == (ids(world, 5), 0)
+    assert sent(world, "limit") == [["100"]]
+    with pytest.raises(InvalidParameterError, match="prune cannot be used with filters or a limit"):
+        client.download_project(destination=tmp_path, max_items=2, prune=True)
+    with pytest.raises(InvalidParameterError, match="max_items must be an integer"):
+        client.download_project(destination=tmp_path, max_items="2")
 
 
 # --- Batches by their time --------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def examples():
 @pytest.mark.parametrize(("name", "line"), list(examples()))
 def test_every_example_is_a_call_that_the_command_takes(name, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for file in ("body.json", "headers.txt", "headers.json", "old.json", "old.txt", "keys.json"):
+    for file in ("body.json", "headers.txt", "headers.json", "old.json", "old.txt", "keys.json", "ids.txt"):
         (tmp_path / file).touch()
     (tmp_path / "paths.json").write_text("{}", encoding="utf-8")
     calls = [shlex.split(found) for found in _CALL.findall(line)]

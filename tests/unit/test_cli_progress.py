@@ -13,17 +13,24 @@ OUTAGE = ("503 Service Unavailable from https://api.example.com", "retrying, nex
 LINE = ": ".join(OUTAGE)
 
 
+EVERY_TEN_SECONDS = ["0:00:10", "0:00:20", "0:00:30", "0:00:40", "0:00:50", "0:01:00"]
+
+
 class Screen:
     """What shows a wait, written down."""
 
     def __init__(self):
         self.calls = []
+        self.ticks = 0
 
     def show_wait(self, reason, action):
         self.calls.append((reason, action))
 
     def end_wait(self):
         self.calls.append("end")
+
+    def tick(self):
+        self.ticks += 1
 
 
 def watched(looks):
@@ -147,6 +154,59 @@ def test_a_reason_cannot_drive_a_terminal():
     assert "\x1b]" not in bar.getvalue()
 
 
+def test_time_passes_in_a_pipe(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+
+    def after(seconds, action):
+        clock[0] += seconds
+        action()
+        return stream.getvalue().splitlines()
+
+    stream = io.StringIO()
+    reporter = LineReporter(stream)
+    assert after(2, reporter.tick) == []
+    assert after(1, reporter.tick) == ["Waiting for the platform, 0:00:03"]
+    assert len(after(9, reporter.tick)) == 1
+    assert after(1, reporter.tick)[1:] == ["Waiting for the platform, 0:00:13"]
+    reporter.start(4)
+    for outcome in ("downloaded", "skipped", "failed"):
+        reporter.advance(outcome, 10)
+    assert len(after(9, reporter.tick)) == 3
+    assert after(1, reporter.tick)[3:] == ["3 of 4 items (1 unchanged, 1 failed), 10 B, 0.3 items/s, 0:00:10"]
+    waits = lambda: reporter.show_wait(*OUTAGE)  # noqa: E731
+    assert after(0, waits)[4:] == [f"{LINE}, 2 of 4 items done"]
+    assert len(after(9, waits)) == 5
+    assert after(1, waits)[5:] == [f"{LINE}, 0:00:10 so far, 2 of 4 items done"]
+    assert reporter.stopped.endswith(" Finished so far: 2 of 4 items (1 unchanged, 1 failed).")
+
+
+def test_an_export_that_takes_long_is_said_to_be_running(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    reporter = progress.StateReporter(stream, WAIT)
+    reporter.start(None)
+    reporter.advance("PENDING", 0)
+    for _ in range(65):
+        clock[0] += 1
+        reporter.tick()
+    assert stream.getvalue().splitlines() == [
+        "The export is PENDING.",
+        *(f"The export is PENDING, {elapsed}" for elapsed in EVERY_TEN_SECONDS),
+    ]
+
+
+def test_the_platform_is_not_ticked_while_a_wait_is_shown():
+    screen = Screen()
+    watcher = progress.Watcher(lambda: None, lambda: None, lambda: screen)
+    ticks = []
+    for found in [None, OUTAGE, OUTAGE, None, None, None, None]:
+        watcher._take(found)
+        ticks.append(screen.ticks)
+    assert ticks == [1, 1, 1, 1, 1, 2, 3]
+
+
 # --- Moving displays ---------------------------------------------------------------------------------------
 
 
@@ -184,3 +244,36 @@ def test_a_total_may_be_absurd(kind, work, total):
         reporter.advance("downloaded", 1)
     reporter.finish()
     assert reporter.counted.startswith("3 ")
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_bar_shows_the_time_that_has_passed(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = io.StringIO()
+    reporter = BarReporter(stream)
+    reporter._created -= 3
+    reporter.tick()
+    assert "Waiting for the platform, 0:00:03" in stream.getvalue()
+    reporter.start(3)
+    # Nothing is finished, and rich draws again.
+    time.sleep(1.2)
+    reporter.advance("downloaded", 10)
+    reporter.finish()
+    assert "0:00:01" in stream.getvalue()
+    assert "Waiting" not in stream.getvalue()[stream.getvalue().rindex("1/3") - 100 :]
+
+
+def test_no_time_is_estimated_while_there_is_an_outage(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = io.StringIO()
+    reporter = BarReporter(stream)
+    reporter.start(1000)
+    for _ in range(3):
+        time.sleep(terminal.BAR_INTERVAL * 1.2)
+        reporter.advance("downloaded", 10)
+    time.sleep(0.2)
+    assert " left" in stream.getvalue()
+    reporter.show_wait(*OUTAGE)
+    time.sleep(0.3)
+    assert " left" not in stream.getvalue()[stream.getvalue().rindex("503 Service") - 300 :]
+    reporter.finish()

@@ -160,7 +160,8 @@ def test_a_status_has_its_class_and_the_error_tells_all_of_it(status, cls):
     error = failed(status, b'{"message": "No.", "code": "c-1"}', **{"X-Request-ID": "r-7"})
     assert type(error) is cls
     assert str(error).startswith(f"GET https://api.example/projects/p failed with status {status}: No. [c-1]. ")
-    assert str(error).endswith("(request id r-7)")
+    assert error.message.endswith(": No. [c-1]. (request id r-7)")
+    assert str(error) == (f"{error.message} {error.hint}" if error.hint else error.message)
     assert (error.method, error.url) == ("GET", "https://api.example/projects/p")
     assert (error.status_code, error.request_id, error.code) == (status, "r-7", "c-1")
     assert error.response.headers["x-request-id"] == "r-7"

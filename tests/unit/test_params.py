@@ -4,6 +4,7 @@ import itertools
 import operator
 import uuid
 from datetime import date, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -210,6 +211,22 @@ def test_a_wrong_filter_is_refused_with_its_name(filters, says):
         params.selection(filters)
     assert isinstance(caught.value, ValueError)
     assert len(str(caught.value)) < 700
+
+
+def test_a_range_in_the_hour_that_clocks_repeat():
+    zone = ZoneInfo("Europe/Berlin")
+    first = datetime(2026, 10, 25, 2, 50, tzinfo=zone)
+    last = datetime(2026, 10, 25, 2, 10, tzinfo=zone, fold=1)
+    (query,) = params.selection({"updated_at_from": first, "updated_at_to": last}).queries()
+    assert query == [("updatedAtFrom", "2026-10-25T02:50:00+02:00"), ("updatedAtTo", "2026-10-25T02:10:00+01:00")]
+    with pytest.raises(InvalidParameterError, match="updated_at_from is later than"):
+        params.selection({"updated_at_from": last, "updated_at_to": first})
+
+
+@pytest.mark.parametrize("text", ["2026-11-30 00:00:00Z", "2026-11-30T00:00Z", " 2026-11-30T00:00:00z"])
+def test_a_time_is_sent_in_rfc_3339(text):
+    (query,) = params.selection({"created_at_from": text}).queries()
+    assert query == [("createdAtFrom", "2026-11-30T00:00:00Z")]
 
 
 def test_equal_limits_of_a_period_are_allowed():
