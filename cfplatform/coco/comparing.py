@@ -367,7 +367,7 @@ class _Comparing:
         self._confusion: Counter[tuple[int | None, int | None]] = Counter()
         self._blind: Counter[tuple[int, int]] = Counter()
         self._precision = PrecisionBuilder()
-        self._scored = self._unscored = 0
+        self._is_scored, self._unscored = False, 0
         self._worst: list[tuple[float, int, ImageAgreement]] = []
         self._are_results = False
         self._categories: list[dict[str, Any]] = []
@@ -411,6 +411,8 @@ class _Comparing:
     def _with_results(self, ours: Opened, theirs: Opened) -> None:
         self._are_results = True
         is_first = isinstance(ours, Results)
+        # A list without detections has scores too.
+        self._is_scored = not is_first
         results, documents = (ours, theirs) if is_first else (theirs, ours)
         store = ResultsStore(results)  # type: ignore[arg-type]
         taken = unpaired = 0
@@ -651,7 +653,7 @@ class _Comparing:
             if each.annotation.get("score") is not None:
                 check_score(each.annotation["score"], f"An annotation of the image {shown(b.name)}")
                 with_score += 1
-        self._scored += with_score
+        self._is_scored = self._is_scored or with_score > 0
         self._unscored += len(theirs) - with_score
         return not self._unscored
 
@@ -688,7 +690,7 @@ class _Comparing:
 
     def _finish(self) -> None:
         found = self._found
-        if self._scored and not self._unscored:
+        if self._is_scored and not self._unscored:
             precisions = self._precision.result()
             for label, each in precisions.items():
                 self._agreement(label).ap, self._agreement(label).ap50 = each

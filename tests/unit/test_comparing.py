@@ -237,6 +237,14 @@ def test_a_results_list_names_images_by_stem_or_id(tmp_path, image_id):
         assert coco.compare(results, dataset).f1 == 1.0
 
 
+def test_a_results_list_without_detections_has_a_precision_of_zero(tmp_path):
+    (tmp_path / "results.json").write_text("[]")
+    for results in (tmp_path / "results.json", [detection("a", category=77)]):
+        result = coco.compare([document([(3, BOX)])], results)
+        assert (result.map, result.map50, result.categories["car"].ap) == (0, 0, 0)
+    assert coco.compare(tmp_path / "results.json", [document([(3, BOX)])]).map is None
+
+
 def test_images_without_detections_are_in_both_sets():
     result = coco.compare([document([(3, BOX)], "7.png"), document([(3, BOX)], "b.png")], [detection(7)])
     assert (result.images, result.recall, result.precision) == (2, 0.5, 1.0)
