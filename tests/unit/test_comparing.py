@@ -13,6 +13,7 @@ import pytest
 from cfplatform import InvalidParameterError, coco
 from cfplatform.coco.comparing import agreement_of
 from cfplatform.coco.matching import Pair, assigned, components
+from tests.layouts import LAYOUTS
 
 CLASSES = [{"id": number, "name": name} for number, name in ((3, "car"), (5, "bus"), (9, "bike"))]
 SIDE = 100
@@ -177,6 +178,20 @@ def test_a_folder_and_its_merged_file_are_the_same(tmp_path):
     coco.merge(tmp_path / "labels", tmp_path / "all.json")
     result = coco.compare(tmp_path / "labels", tmp_path / "all.json")
     assert (result.images, result.f1, result.changes["same"], result.findings) == (5, 1.0, 5, [])
+
+
+@pytest.mark.parametrize("to_merged", [False, True])
+def test_a_download_is_paired_with_a_data_set_made_of_it(tmp_path, to_merged):
+    source = LAYOUTS["download"](tmp_path / "labels").source
+    made = coco.convert(source, tmp_path / "yolo", "yolo")
+    back = coco.convert(made.output, tmp_path / "back.json").output
+    reference = coco.merge(source, tmp_path / "all.json").output if to_merged else source
+    result = coco.compare(reference, back)
+    assert (result.images, result.images_only_a, result.total.a, result.total.b) == (24, 0, 24, 24)
+    assert result.images_only_b == 0
+    # As YOLO names the images: by the stems of their files.
+    result = coco.compare(reference, [detection("item-01"), detection("item-02")])
+    assert (result.images, result.images_only_b, result.total.b) == (24, 0, 2)
 
 
 def test_arrays_are_taken_as_lists():
