@@ -281,9 +281,9 @@ def compare(
     """Compare two sets of labels of the same images, such as before and after a rework, or those of two annotators.
 
     Images are paired by their work item, else by their asset URL, the ``original_file_name``, the ``file_name``, its
-    last part, or the name of the local file. Categories are those of :func:`merge`. Objects are matched so that the sum of their intersections over
-    union is the largest: first within a category, then what is left across categories ("relabelled"). If two images
-    have different sizes, the second is scaled.
+    last part, or the name of the local file. Categories are those of :func:`merge`. Objects are matched so that the sum
+    of their intersections over union is the largest: first within a category, then what is left across categories
+    ("relabelled"). If two images have different sizes, the second is scaled.
 
     Crowds and what lies within them are never missed or false. The images of ``b`` are kept in a temporary file, so
     memory does not grow with their number.
