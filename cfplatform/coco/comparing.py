@@ -280,10 +280,10 @@ def compare(
 ) -> Comparison:
     """Compare two sets of labels of the same images, such as before and after a rework, or those of two annotators.
 
-    Images are paired by their work item, else by their asset URL, the ``original_file_name``, the ``file_name``, or its
-    last part. Categories are those of :func:`merge`. Objects are matched so that the sum of their intersections over
-    union is the largest: first within a category, then what is left across categories ("relabelled"). If two images
-    have different sizes, the second is scaled.
+    Images are paired by their work item, else by their asset URL, the ``original_file_name``, the ``file_name``, its
+    last part, or the name of the local file. Categories are those of :func:`merge`. Objects are matched so that the sum
+    of their intersections over union is the largest: first within a category, then what is left across categories
+    ("relabelled"). If two images have different sizes, the second is scaled.
 
     Crowds and what lies within them are never missed or false. The images of ``b`` are kept in a temporary file, so
     memory does not grow with their number.
@@ -367,7 +367,7 @@ class _Comparing:
         self._confusion: Counter[tuple[int | None, int | None]] = Counter()
         self._blind: Counter[tuple[int, int]] = Counter()
         self._precision = PrecisionBuilder()
-        self._scored = self._unscored = 0
+        self._is_scored, self._unscored = False, 0
         self._worst: list[tuple[float, int, ImageAgreement]] = []
         self._are_results = False
         self._categories: list[dict[str, Any]] = []
@@ -411,6 +411,8 @@ class _Comparing:
     def _with_results(self, ours: Opened, theirs: Opened) -> None:
         self._are_results = True
         is_first = isinstance(ours, Results)
+        # A list without detections has scores too.
+        self._is_scored = not is_first
         results, documents = (ours, theirs) if is_first else (theirs, ours)
         store = ResultsStore(results)  # type: ignore[arg-type]
         taken = unpaired = 0
@@ -651,7 +653,7 @@ class _Comparing:
             if each.annotation.get("score") is not None:
                 check_score(each.annotation["score"], f"An annotation of the image {shown(b.name)}")
                 with_score += 1
-        self._scored += with_score
+        self._is_scored = self._is_scored or with_score > 0
         self._unscored += len(theirs) - with_score
         return not self._unscored
 
@@ -688,7 +690,7 @@ class _Comparing:
 
     def _finish(self) -> None:
         found = self._found
-        if self._scored and not self._unscored:
+        if self._is_scored and not self._unscored:
             precisions = self._precision.result()
             for label, each in precisions.items():
                 self._agreement(label).ap, self._agreement(label).ap50 = each

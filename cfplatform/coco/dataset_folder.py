@@ -92,6 +92,8 @@ class DatasetFolder:
             )
         prepare_folder(folder)
         self._folders: set[str] = set()
+        #: The folder of the last image, and where it is without links.
+        self._last = "", ""
         self._names = Names()
         try:
             self._list: IO[bytes] = open(self._marker, "ab+", buffering=0)  # noqa: SIM115 - see __exit__
@@ -168,11 +170,19 @@ class DatasetFolder:
 
     def place(self, source: Path, path: str) -> None:
         """Put an image into it, as a link or a copy."""
-        target, original = self.add(path), os.path.realpath(source)
+        target, original = self.add(path), self._real(source)
         is_link = self.images == LINK
         if not put(original, target, is_link=is_link):
             target.unlink()
             put(original, target, is_link=is_link)
+
+    def _real(self, source: Path) -> str:
+        """Return the path of a file without links; most files are in the folder of the one before."""
+        folder, name = os.path.split(source)
+        if folder != self._last[0]:
+            self._last = folder, os.path.realpath(folder)
+        found = os.path.join(self._last[1], name)
+        return os.path.realpath(found) if os.path.islink(found) else found
 
     def remove(self, path: str) -> None:
         """Remove a file if it is there, so that a run that fails leaves no dataset that looks complete."""

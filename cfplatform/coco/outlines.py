@@ -122,6 +122,9 @@ def _is_flat(ring: Ring) -> bool:
 
 def _clipped(ring: Ring, width: float, height: float) -> Ring:
     """Return the part of a ring within the image."""
+    xs, ys = zip(*ring, strict=True)
+    if min(xs) >= 0 and min(ys) >= 0 and max(xs) <= width and max(ys) <= height:
+        return ring
     for axis, bound, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
         if all((point[axis] - bound) * sign >= 0 for point in ring):
             continue

@@ -18,7 +18,7 @@ from .results import Results
 from .values import Key, key, plain, records
 
 #: What images are paired by, the most reliable first.
-LEVELS = ("work item", "asset URL", "original file name", "file name", "last part of the file name")
+LEVELS = ("work item", "asset URL", "original file name", "file name", "last part of the file name", "local file")
 
 
 class Labelled(NamedTuple):
@@ -45,6 +45,10 @@ class Labelled(NamedTuple):
         for level, text in enumerate((self.item_id, self.asset_url, texts[0] or texts[1], texts[1], last)):
             if text:
                 yield level, text
+        # A data set for training has the names of the local files.
+        for local in dict.fromkeys(map(posixpath.basename, (_name(self.asset), *texts))):
+            if local:
+                yield len(LEVELS) - 1, local
 
     @property
     def name(self) -> str:
@@ -58,7 +62,7 @@ class Labelled(NamedTuple):
         by_id = [] if own is None else [_id_text(own)]
         stems = dict.fromkeys(
             posixpath.splitext(posixpath.basename(name))[0]
-            for name in (_name(self.image.get(member)) for member in ("file_name", "original_file_name"))
+            for name in map(_name, (self.asset, self.image.get("file_name"), self.image.get("original_file_name")))
             if name
         )
         by_stem = [each for stem in stems for each in (stem, str(int(stem)) if stem.isdecimal() else None) if each]

@@ -282,12 +282,12 @@ def _rectangle(corners: Corners | None) -> list[tuple[float, float]] | None:
 
 
 def _is_far_out(polygons: list[list[float]], size: Size) -> bool:
-    return any(
-        min(each[axis::2]) < -EDGE or max(each[axis::2]) > size[axis] + EDGE
-        for each in polygons
-        if each
-        for axis in (0, 1)
-    )
+    least, (width, height) = -EDGE, size
+    for each in polygons:
+        xs, ys = each[::2], each[1::2]
+        if each and (min(xs) < least or min(ys) < least or max(xs) > width + EDGE or max(ys) > height + EDGE):
+            return True
+    return False
 
 
 def _keypoint_names(category: dict[str, Any]) -> list[str]:

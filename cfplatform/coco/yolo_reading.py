@@ -82,6 +82,13 @@ class Yolo(Stream):
                 self._parts[part] = paths
         if not self._parts:
             raise InvalidParameterError(f"source {str(path)!r} names no images.", parameter="source")
+        # Roboflow names a part for tests that is often not there.
+        named = [self._found(each) for part in self._parts for each in self._paths(part)]
+        if not any(each.exists() for each in named):
+            raise InvalidParameterError(
+                f"source {str(path)!r} names no images that are there: {str(named[0])!r} does not exist.",
+                parameter="source",
+            )
         self._shape = self._keypoint_shape()
         stated = data.get("task")
         self.task = task or (stated if stated in TASKS else self._told())
@@ -95,15 +102,22 @@ class Yolo(Stream):
 
     def images(self, part: str) -> Iterator[Path]:
         """Yield the images of a part in the order of their names."""
-        paths = self._parts[part]
-        for each in paths if isinstance(paths, list) else [paths]:
-            found = self._found(str(each))
+        for each in self._paths(part):
+            found = self._found(each)
             if found.is_file():
-                for line in found.read_text(encoding="utf-8-sig").splitlines():
-                    if line.strip():
-                        yield found.parent / line.strip()
+                try:
+                    lines = found.read_text(encoding="utf-8-sig").splitlines()
+                except (OSError, ValueError) as error:
+                    raise InvalidParameterError(
+                        f"source names {str(found)!r}, which is no list of images: {error}.", parameter="source"
+                    ) from None
+                yield from (found.parent / line.strip() for line in lines if line.strip())
             else:
                 yield from sorted(image for image in found.rglob("*.*") if image.suffix.lower() in _IMAGES)
+
+    def _paths(self, part: str) -> list[str]:
+        paths = self._parts[part]
+        return [*map(str, paths)] if isinstance(paths, list) else [str(paths)]
 
     def _found(self, path: str) -> Path:
         # Roboflow's paths lead out of the folder by mistake.

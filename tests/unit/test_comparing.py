@@ -13,6 +13,7 @@ import pytest
 from cfplatform import InvalidParameterError, coco
 from cfplatform.coco.comparing import agreement_of
 from cfplatform.coco.matching import Pair, assigned, components
+from tests.layouts import LAYOUTS
 
 CLASSES = [{"id": number, "name": name} for number, name in ((3, "car"), (5, "bus"), (9, "bike"))]
 SIDE = 100
@@ -179,6 +180,20 @@ def test_a_folder_and_its_merged_file_are_the_same(tmp_path):
     assert (result.images, result.f1, result.changes["same"], result.findings) == (5, 1.0, 5, [])
 
 
+@pytest.mark.parametrize("to_merged", [False, True])
+def test_a_download_is_paired_with_a_data_set_made_of_it(tmp_path, to_merged):
+    source = LAYOUTS["download"](tmp_path / "labels").source
+    made = coco.convert(source, tmp_path / "yolo", "yolo")
+    back = coco.convert(made.output, tmp_path / "back.json").output
+    reference = coco.merge(source, tmp_path / "all.json").output if to_merged else source
+    result = coco.compare(reference, back)
+    assert (result.images, result.images_only_a, result.total.a, result.total.b) == (24, 0, 24, 24)
+    assert result.images_only_b == 0
+    # As YOLO names the images: by the stems of their files.
+    result = coco.compare(reference, [detection("item-01"), detection("item-02")])
+    assert (result.images, result.images_only_b, result.total.b) == (24, 0, 2)
+
+
 def test_arrays_are_taken_as_lists():
     numpy = pytest.importorskip("numpy")
     plain, arrays = document([(3, BOX), (5, BOX)]), document([(3, BOX), (5, BOX)])
@@ -235,6 +250,14 @@ def test_a_results_list_names_images_by_stem_or_id(tmp_path, image_id):
         result = coco.compare(dataset, results)
         assert (result.images, result.f1, result.map, result.map50) == pytest.approx((1, 1.0, 1.0, 1.0))
         assert coco.compare(results, dataset).f1 == 1.0
+
+
+def test_a_results_list_without_detections_has_a_precision_of_zero(tmp_path):
+    (tmp_path / "results.json").write_text("[]")
+    for results in (tmp_path / "results.json", [detection("a", category=77)]):
+        result = coco.compare([document([(3, BOX)])], results)
+        assert (result.map, result.map50, result.categories["car"].ap) == (0, 0, 0)
+    assert coco.compare(tmp_path / "results.json", [document([(3, BOX)])]).map is None
 
 
 def test_images_without_detections_are_in_both_sets():

@@ -709,6 +709,30 @@ def yolo(folder, text, files):
     return folder
 
 
+@pytest.mark.parametrize(
+    ("paths", "reason"),
+    [
+        ("train: images/trian\nval: images/vla\n", "'.*trian' does not exist"),
+        ("train: [images/none.txt]\n", "none.txt' does not exist"),
+        ("train: images/a.png\n", "a.png', which is no list of images"),
+    ],
+)
+def test_images_that_are_not_where_the_yaml_says_are_an_error(tmp_path, paths, reason):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "images" / "a.png")
+    (tmp_path / "data.yaml").write_text(f"{paths}names: [car]\n")
+    with pytest.raises(InvalidParameterError, match=reason):
+        coco.convert(tmp_path / "data.yaml", tmp_path / "dataset.json")
+    assert not (tmp_path / "dataset.json").exists()
+
+
+def test_a_part_that_is_not_there_has_no_images(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "images" / "a.png")
+    (tmp_path / "data.yaml").write_text("train: images\ntest: ../test/images\nnames: [car]\n")
+    assert coco.convert(tmp_path / "data.yaml", tmp_path / "dataset.json").images == 1
+
+
 def test_parts_are_the_batches_of_what_is_read(tmp_path):
     text = "path: .\ntrain: images/train  # here\nval:\n- images/val\nnames: ['a', \"b\\u00e9\", c d]\n"
     folder = yolo(

@@ -161,6 +161,19 @@ def test_any_json(value, step, indent, ascii_only, large, tmp_path):
             coco.stats(path)
 
 
+def test_a_selection_is_compared_with_its_annotations(large, tmp_path):
+    source = LAYOUTS["cvat"](tmp_path / "source").source
+    found = []
+    for step in (0, 64):
+        large(step)
+        changes = []
+        result = coco.compare(source, coco.select(source, drop=["tram"]), on_change=changes.append)
+        kinds = [(each.kind, each.category_a) for each in changes]
+        found.append((result.total.a, result.total.b, result.changes, kinds))
+    assert found[0] == found[1]
+    assert (*found[0][:2], found[0][2]["same"]) == (24, 16, 24)
+
+
 def test_a_file_that_changes_while_it_is_read_is_an_error(large, tmp_path):
     large(10)
     path = tmp_path / "dataset.json"
