@@ -33,6 +33,8 @@ maximum_signature_line_length = 88
 autodoc_member_order = "bysource"
 autodoc_type_aliases = {"Progress": "Progress", "DatetimeLike": "DatetimeLike"}
 # Types of other projects and aliases that have no page of their own; the build has no network for their inventories.
+# The annotation ``object`` is not the member of that name which pages of the platform have.
+suppress_warnings = ["ref.python"]
 nitpick_ignore_regex = [
     ("py:.*", r"(requests|urllib3|uuid|datetime|pathlib|os|collections|typing|typing_extensions|types|threading)\b.*"),
     ("py:mod", r"(fnmatch|mimetypes|zipfile)"),
@@ -42,6 +44,7 @@ nitpick_ignore_regex = [
     ("py:class", r"(ValueError|ConnectionError|TimeoutError|PermissionError|LookupError)"),
     ("py:class", r"(TypeAliasForwardRef|WorkItemFilters|DownloadOptions|config\.Timeout)"),
     ("py:class", r"(DrawOptions|Image|PIL\.Image\.Image)"),
+    ("py:class", r"(Source|Names|Mapping\[str|pd\.DataFrame|cfplatform\.resources\.base\.Data)"),
     ("py:class", r"zipfile\.ZipInfo|cfplatform\.compat\.WorkItem"),
     ("py:class", r"(MakeClient|Items|dict\[\w+|(pandas|datasets|supervision)\..*|cfplatform\.coco\.\w+\.\w+)"),
 ]

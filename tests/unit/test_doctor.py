@@ -22,6 +22,9 @@ from cfplatform.cli import doctor
         ("1.0", "", True),
     ],
 )
-def test_versions_are_compared_as_numbers(monkeypatch, version, wanted, is_enough):
-    monkeypatch.setattr("importlib.metadata.version", {"a-library": version}.__getitem__)
+def test_versions_are_compared_as_numbers(monkeypatch, tmp_path, version, wanted, is_enough):
+    metadata = tmp_path / "a_library.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text(f"Metadata-Version: 2.1\nName: a-library\nVersion: {version}\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
     assert (doctor._problem("a-library", wanted) is None) == is_enough
