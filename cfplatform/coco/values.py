@@ -152,7 +152,7 @@ def _check_number(value: float, troubles: dict[str, str]) -> None:
 
 
 def _of_subclass(value: Any, troubles: dict[str, str] | None, levels: int) -> Any:
-    if isinstance(value, Entries):
+    if issubclass(type(value), Entries):
         # Those of a large file are read from JSON.
         return value
     for base, exact in _EXACT.items():
