@@ -105,7 +105,9 @@ def test_the_recipe_tests_what_it_installs(recipe):
     assert recipe["test"]["commands"] == ["pip check", "cfplatform --version"]
     # What the command needs, with the bounds of its extra.
     for line in SETUP["options.extras_require"]["cli"].strip().splitlines():
-        assert normal(line.partition(";")[0].strip()) in {normal(each) for each in recipe["test"]["requires"] if ">" in each}
+        assert normal(line.partition(";")[0].strip()) in {
+            normal(each) for each in recipe["test"]["requires"] if ">" in each
+        }
 
 
 def test_its_metadata(package):
