@@ -299,7 +299,9 @@ def _version(name: str) -> str | None:
         found = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-    code = next((each for each in found.files or () if each.suffix in _CODE), None)
+    # A frozen application has the metadata, but its code in an archive.
+    files = () if getattr(sys, "frozen", False) else found.files or ()
+    code = next((each for each in files if each.suffix in _CODE), None)
     return found.version if code is None or os.path.exists(str(code.locate())) else None
 
 
