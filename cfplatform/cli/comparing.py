@@ -18,10 +18,10 @@ from ..coco.comparing import SHAPES, figure
 from ..coco.output import written_atomically
 from ..destination import local
 from .common import Output, usual, with_output
-from .datasets import selecting, with_images_from
 from .errors import FAILED
 from .groups import completing
 from .progress import READ
+from .sources import selecting, with_images_from
 from .text import Column, amount, counted, listed
 
 #: Maximum number of findings, categories confused, and images that are listed.

@@ -9,9 +9,10 @@ import click
 
 from .. import coco
 from .common import Output, usual, with_output
-from .datasets import finding_lines, reported, with_images_from, with_parts, with_selection
+from .datasets import finding_lines, reported
 from .groups import completing
 from .progress import READ
+from .sources import with_images_from, with_parts, with_selection
 
 
 @click.command()

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import accumulate
@@ -35,7 +36,7 @@ _TOLERANCE = 1e-6
 _REMEMBERED = 10_000
 
 
-class Chooser:
+class Chooser(ABC):
     """Returns the part of an image, when called with it and its document; ``None`` leaves the image out.
 
     Call :meth:`begin` before the first image, and :meth:`end` after the last one.
@@ -52,10 +53,10 @@ class Chooser:
         """
         self._report = report
 
-    def __call__(self, document: Document, image: dict[str, Any]) -> str | None:
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self, document: Document, image: dict[str, Any]) -> str | None: ...
 
-    def end(self) -> None:
+    def end(self) -> None:  # noqa: B027 - most have nothing to report then
         """Report what is known at the end only.
 
         Raises:
