@@ -229,7 +229,7 @@ def _left(summary: DownloadSummary, *, prune: bool) -> list[str]:
     if left and prune and not summary.total_items:
         return [f"Kept, since the platform lists no work item at all: the files of {left:,} items."]
     if left and prune:
-        return [f"Kept, since somebody changed their files: {left:,} items that are not listed any more."]
+        return [f"Kept, because their files were changed: {left:,} items that are no longer listed."]
     return [f"{counted(left, 'items')} with files no longer listed; --prune removes the files."] if left else []
 
 

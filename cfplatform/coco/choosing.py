@@ -433,7 +433,7 @@ class _ByFraction(Chooser):
             )
         for path in sorted(folder.glob("*.json")):
             if path.stem not in self._names:
-                message = f"{path.name} of the earlier split is no part of this one; its items are assigned anew."
+                message = f"{path.name} of the earlier split is not a part of this one; its items are assigned again."
                 self._report(Finding("unknown-part", WARNING, message, path=str(path)))
         for number, file in enumerate(files.values()):
             for document in () if file is None else open_source(file).documents(None):

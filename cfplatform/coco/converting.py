@@ -471,7 +471,7 @@ class _LaidOut(Merger):
         return None if part is None else self.dataset_of(part)
 
     def dataset_of(self, part: str) -> DatasetFile:
-        """Return the dataset of a part, which is begun if it is new."""
+        """Return the dataset of a part, creating it if it is new."""
         if part not in self.datasets:
             name = f"{part}/_annotations.coco.json" if self._is_by_part else f"annotations/instances_{part}.json"
             path = self._target.add(name)

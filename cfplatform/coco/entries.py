@@ -1,4 +1,4 @@
-"""Reads large documents: their annotations one after the other, each time anew, instead of all at once."""
+"""Reads large documents: their annotations one after the other from the file, instead of all at once."""
 
 from __future__ import annotations
 

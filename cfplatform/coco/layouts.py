@@ -108,7 +108,7 @@ def _relative_names(name: str) -> tuple[str, ...]:
 def may_be_image(folder: str, path: str) -> bool:
     """Return whether a file can be an image of a document whose images are in a folder.
 
-    Documents may be of strangers: none of them must get a file such as ``../../.ssh/id_rsa`` copied into a dataset.
+    Documents may come from anywhere: none of them may have a file such as ``../../.ssh/id_rsa`` copied into a dataset.
     """
     if path.startswith(os.path.join(folder, "")) or os.path.basename(os.path.dirname(path)) == ASSETS_FOLDER:
         return True

@@ -117,7 +117,7 @@ class DatasetFile:
     lists: dict[str, Section] = field(default_factory=dict)
 
     def list_of(self, name: str) -> Section:
-        """Return a further list, which is begun if it is new."""
+        """Return a further list, creating it if it is new."""
         if name not in self.lists:
             self.lists[name] = self.stack.enter_context(closing(Section(self.folder)))
         return self.lists[name]

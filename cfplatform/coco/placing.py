@@ -25,7 +25,7 @@ def is_as_stored(record: dict[str, Any], stored: Size) -> bool:
 
 
 def frame(record: dict[str, Any], size: Size) -> Size:
-    """Return the size of the image that the document has in mind, which is that of the image if it has none."""
+    """Return the size of the image that the document was annotated with; that of the image if it names none."""
     return size_of(record) or size
 
 

@@ -74,7 +74,7 @@ def _count(counts: dict[int, int], stratum: int) -> None:
 
 
 def _identity(entry: dict[str, Any]) -> str:
-    """Return what tells a category from others, whatever its ID."""
+    """Return what identifies a category, whatever its ID."""
     members = ("name", "supercategory", "keypoints", "skeleton", "isthing")
     return unicodedata.normalize("NFC", json.dumps([entry.get(member) for member in members], ensure_ascii=False))
 

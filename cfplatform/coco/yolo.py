@@ -62,7 +62,7 @@ class YoloWriter:
         return len(rows)
 
     def finish(self, parts: dict[str, int], categories: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-        """Write ``data.yaml``: after the rows, so that nobody takes an unfinished folder for a dataset.
+        """Write ``data.yaml``: after the rows, so that an unfinished folder is not taken for a dataset.
 
         Yields:
             Codes and messages of what users should know.

@@ -32,7 +32,7 @@ def shown(text: object, limit: int = MAX_TEXT) -> str:
 
 @dataclass
 class Sample:
-    """What the gallery tells of an image; its document is in :attr:`Survey.documents`."""
+    """What the gallery shows of an image; its document is in :attr:`Survey.documents`."""
 
     item_id: str
     batch: str
