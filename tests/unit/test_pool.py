@@ -1,4 +1,4 @@
-"""The worker pool: how many threads it starts."""
+"""The worker pool: how many threads it starts, and which jobs it handles together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from cfplatform.transfer import pool as pools
 from cfplatform.transfer.pool import Pool
 
 WORKERS = 16
@@ -59,3 +60,19 @@ def test_workers_are_started_when_tasks_begin_to_wait():
             time.sleep(0.05)
 
     assert threads_of(task, 600) == WORKERS
+
+
+@pytest.mark.parametrize(("number", "sizes"), [(1, [1]), (10, [10]), (25, [10, 10, 5]), (0, [])])
+def test_groups_are_full_while_jobs_come(monkeypatch, number, sizes):
+    # A busy machine may keep the caller's thread away for longer than a group waits.
+    monkeypatch.setattr(pools, "LINGER", 60)
+    handled = []
+
+    def handle(jobs):
+        handled.append(len(jobs))
+        for job in jobs:
+            pool.finish(job)
+
+    pool = Pool(10, handle, 10, window=40, concerns_all=lambda job, error: True)
+    assert len(list(pool.run((Job() for _ in range(number)), pool.submit_together))) == number
+    assert sorted(handled, reverse=True) == sizes
