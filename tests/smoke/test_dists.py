@@ -42,6 +42,21 @@ def test_the_wheel_holds_the_package_and_nothing_else(archives):
     assert sorted(required) == ["requests", "typing-extensions", "urllib3"]
     assert "License-Expression: MIT" in text
     assert "License ::" not in text
+    # An index has no other file of the repository, and nothing says here where that is published.
+    assert "From a checkout of this repository, with Python 3.10 or newer (more ways)::" in text
+    assert "docs/" not in text
+
+
+def test_links_of_the_description_lead_to_the_repository(tmp_path):
+    for name in ("setup.py", "setup.cfg", "README.rst", "cfplatform/_version.py", "cfplatform/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    settings = (tmp_path / "setup.cfg").read_text(encoding="utf-8")
+    (tmp_path / "setup.cfg").write_text(settings.replace("[metadata]", "[metadata]\nurl = https://forge.example/cf/"))
+    text = run(sys.executable, "setup.py", "--quiet", "--long-description", cwd=tmp_path)
+    assert ".. image:: https://forge.example/cf/raw/HEAD/docs/_static/report-readme.webp" in text
+    assert "`Tutorial <https://forge.example/cf/blob/HEAD/docs/quickstart.rst>`__" in text
+    assert re.findall(r"(?:<|:: |target: )(?:docs/|LICENSE|CHANGELOG)", text) == []
 
 
 def test_the_wheel_brings_the_command_and_the_plugin_for_pytest(archives, tmp_path):
