@@ -135,7 +135,9 @@ _LATER = {
     "archives": "archives",
     "coco": "coco",
     "iter_downloaded": "resources.results",
+    "load_ipython_extension": "notebook",
     "types": "types",
+    "unload_ipython_extension": "notebook",
 }
 
 # Hidden from type checkers, which would else take any name for one of the package.

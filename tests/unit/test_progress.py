@@ -111,7 +111,7 @@ def test_the_bar_takes_an_absurd_total(counts_bytes, capfd):
 
 
 def test_true_without_tqdm_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'cfplatform\[progress\]'"):
         progress.reporter(True)
 
