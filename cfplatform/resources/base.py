@@ -206,6 +206,8 @@ def _row(cells: Sequence[Any], first: str, other: str) -> str:
 
 def _cell(tag: str, value: Any) -> str:
     """Show a value as text, whatever it holds: never as markup or with a signature, never longer than a cell."""
+    if isinstance(value, datetime):
+        value = value.isoformat(" ", "seconds")
     text = "" if value is None else blank(str(value))
     if len(text) > MAX_TEXT:
         text = text[: MAX_TEXT - 1] + "…"

@@ -124,7 +124,7 @@ class DownloadResult(Tabular):
             ("item_id", self.item_id),
             ("batch_id", self.batch_id),
             ("outcome", self.outcome),
-            ("size", f"{self.size:,}"),
+            ("size", None if self.error else f"{self.size:,}"),
             ("file", self.path or self.object_url),
             ("asset", self.asset_path or self.asset_object_url),
             ("error", self.error),
