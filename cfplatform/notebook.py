@@ -14,9 +14,9 @@ _STATES = {inspect.GEN_CREATED: "not started", inspect.GEN_CLOSED: "finished: ca
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """Show lists and tuples of objects of this package, and its generators, as tables.
+    """Show lists, tuples and generators of objects of this package as tables; called by ``%load_ext cfplatform``.
 
-    Other lists are shown as before. Nothing is requested and no item is taken from a generator.
+    Other lists are shown as before. No request is sent, and no item is taken from a generator.
     """
     html = ipython.display_formatter.formatters["text/html"]
     for kind, function in _FORMATTERS.items():
@@ -24,7 +24,7 @@ def load_ipython_extension(ipython: Any) -> None:
 
 
 def unload_ipython_extension(ipython: Any) -> None:
-    """Show them as before."""
+    """Show lists, tuples and generators as before; called by ``%unload_ext cfplatform``."""
     html = ipython.display_formatter.formatters["text/html"]
     for kind in _FORMATTERS:
         html.pop(kind, None)
