@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from . import coco as coco
     from . import types as types
     from .client import Client
+    from .notebook import load_ipython_extension, unload_ipython_extension
     from .params import WorkItemFilters
     from .progress import ProgressReporter
     from .resources.created import CreateResult
@@ -112,6 +113,8 @@ __all__ = [
     "WorkItemStatus",
     "__version__",
     "iter_downloaded",
+    "load_ipython_extension",
+    "unload_ipython_extension",
 ]
 
 logging.getLogger("cfplatform").addHandler(logging.NullHandler())
@@ -135,7 +138,9 @@ _LATER = {
     "archives": "archives",
     "coco": "coco",
     "iter_downloaded": "resources.results",
+    "load_ipython_extension": "notebook",
     "types": "types",
+    "unload_ipython_extension": "notebook",
 }
 
 # Hidden from type checkers, which would else take any name for one of the package.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Protocol, cast, runtime_checkable
@@ -90,16 +91,47 @@ class FunctionReporter(NullReporter):
         self._function(self._done, self._total)
 
 
+class _NotebookOutput:
+    """A file for tqdm that is an output of a notebook cell: each line replaces the one before, and the last is stored.
+
+    The bar of ``tqdm.notebook`` is a widget: it needs ipywidgets, and a stored notebook shows it at 0 % or not at all.
+    """
+
+    def __init__(self, display: Callable[..., Any]) -> None:
+        self._display = display
+        self._handle: Any = None
+
+    def write(self, text: str) -> None:
+        data = {"text/plain": text.strip()}
+        if not data["text/plain"]:
+            return
+        if self._handle is None:
+            self._handle = self._display(data, raw=True, display_id=True)
+        else:
+            self._handle.update(data, raw=True)
+
+    def flush(self) -> None:
+        """Do nothing; tqdm calls it."""
+
+
+def _notebook_display() -> Callable[..., Any] | None:
+    """Return the function ``display`` where the code runs in a Jupyter kernel."""
+    ipython = sys.modules.get("IPython")
+    is_kernel = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+    return ipython.display.display if ipython is not None and is_kernel else None
+
+
 class TqdmReporter:
-    """Shows a tqdm bar: a widget in notebooks, a line on stderr elsewhere. Needs the extra ``progress``."""
+    """Shows a tqdm bar: in the output of a notebook cell, elsewhere on stderr. Needs the extra ``progress``."""
 
     def __init__(self, *, counts_bytes: bool = False) -> None:
         try:
-            from tqdm.auto import tqdm
+            from tqdm import tqdm
         except ImportError:
             message = "progress=True needs tqdm: pip install 'cfplatform[progress]'"
             raise ConfigurationError(message, parameter="progress") from None
-        self._tqdm = tqdm
+        display = _notebook_display()
+        self._tqdm: Any = functools.partial(tqdm, file=_NotebookOutput(display), ascii=False) if display else tqdm
         self._counts_bytes = counts_bytes
         self._bar: Any = None
         self._counts: dict[str, int] = {}

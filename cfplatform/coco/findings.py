@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from ..resources.base import Tabular
 from .values import Foreign, Key
 
 ERROR, WARNING = "error", "warning"
@@ -172,7 +173,7 @@ CODES = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Tabular):
     """An error or a warning about one document.
 
     Attributes:
@@ -209,6 +210,14 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """Return the finding as plain values, ready for JSON."""
         return asdict(self)
+
+    def _cells(self) -> list[tuple[str, Any]]:
+        return [
+            ("code", self.code),
+            ("severity", self.severity),
+            ("message", self.message),
+            ("location", self.location),
+        ]
 
 
 class Problem(NamedTuple):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from .. import timestamps
@@ -21,6 +22,8 @@ Data = TypeVar("Data")
 
 #: Maximum number of characters in a cell of a table.
 MAX_TEXT = 300
+#: Maximum number of rows in a table of many objects.
+MAX_ROWS = 10
 # The module html would do the same, but importing the package would have to load it.
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 
@@ -31,7 +34,20 @@ class Text(str, Enum):
     __str__ = str.__str__
 
 
-class Resource(Generic[Data]):
+class Tabular:
+    """An object that a notebook shows as a table, and as a row in a table of many."""
+
+    __slots__ = ()
+
+    def _cells(self) -> list[tuple[str, Any]]:
+        """Return names and values to show: none that may be a secret."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return table(type(self).__name__, self._cells())
+
+
+class Resource(Tabular, Generic[Data]):
     """An object of the platform, with the state in which it was read.
 
     Keeps the server's dict and converts a field when it is read, so that an odd field never costs a page.
@@ -72,10 +88,8 @@ class Resource(Generic[Data]):
         shown = f" {self._label}={label!r}" if label is not None else ""
         return f"<{type(self).__name__} id={self.id!r}{shown}>"
 
-    def _repr_html_(self) -> str:
-        values = ((name, getattr(self, name)) for name in self._shown)
-        rows = ((name, blank(value) if isinstance(value, str) else value) for name, value in values)
-        return table(type(self).__name__, [("id", self.id), *rows])
+    def _cells(self) -> list[tuple[str, Any]]:
+        return [("id", self.id), *((name, getattr(self, name)) for name in self._shown)]
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self.id == other.id
@@ -171,8 +185,18 @@ def table(caption: str, rows: Iterable[Sequence[Any]], header: Sequence[str] = (
     """
     first = "td" if header else "th"
     head = f"<thead>{_row(header, 'th', 'th')}</thead>" if header else ""
-    shown = "".join(_row(row, first, "td") for row in rows if any(value is not None for value in row[1:]))
+    shown = "".join(_row(row, first, "td") for row in rows if header or any(value is not None for value in row[1:]))
     return f"<table>{_cell('caption', caption)}{head}<tbody>{shown}</tbody></table>"
+
+
+def table_of(caption: str, objects: Iterable[Tabular], count: int) -> str:
+    """Return a table of the first objects, which are of one class, without columns that are empty."""
+    shown = [dict(each._cells()) for each in islice(objects, MAX_ROWS)]
+    header = [name for name in (shown[0] if shown else ()) if any(row[name] is not None for row in shown)]
+    rows = [[row[name] for name in header] for row in shown]
+    if count > len(rows) > 0:
+        rows.append([f"and {count - len(rows):,} more", *[""] * (len(header) - 1)])
+    return table(caption, rows, header)
 
 
 def _row(cells: Sequence[Any], first: str, other: str) -> str:
@@ -181,8 +205,10 @@ def _row(cells: Sequence[Any], first: str, other: str) -> str:
 
 
 def _cell(tag: str, value: Any) -> str:
-    """Show a value as text, whatever it holds: never as markup, never longer than a cell."""
-    text = "" if value is None else str(value)
+    """Show a value as text, whatever it holds: never as markup or with a signature, never longer than a cell."""
+    if isinstance(value, datetime):
+        value = value.isoformat(" ", "seconds")
+    text = "" if value is None else blank(str(value))
     if len(text) > MAX_TEXT:
         text = text[: MAX_TEXT - 1] + "…"
     # Invisible characters could turn the direction of what follows.

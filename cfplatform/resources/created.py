@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..exceptions import CFPlatformError, blank
-from .base import table
+from .base import Tabular
 from .results import File, UploadedFile, file_name, plain
 from .work_items import WorkItem
 
 
 @dataclass(frozen=True, repr=False)
-class CreateResult:
+class CreateResult(Tabular):
     """The result of one asset.
 
     Attributes:
@@ -53,6 +53,5 @@ class CreateResult:
         item, uploaded = (each and each.as_dict() for each in (self.item, self.uploaded))
         return plain({**vars(self), "asset": asset, "item": item, "uploaded": uploaded})
 
-    def _repr_html_(self) -> str:
-        rows = [("asset", blank(str(self.asset))), ("item", self.item and self.item.id), ("error", self.error)]
-        return table(type(self).__name__, rows)
+    def _cells(self) -> list[tuple[str, Any]]:
+        return [("asset", self.asset), ("item", self.item and self.item.id), ("error", self.error)]

@@ -17,10 +17,8 @@ from ..destination import local, remote
 from ..destination.reading import read_downloaded, read_metadata, read_results
 from ..destination.state import KEPT_RUNS
 from ..exceptions import CFPlatformError, DownloadError, from_dict
-from .base import table
+from .base import Tabular, table, table_of
 
-#: Maximum number of results that a notebook shows.
-SHOWN = 10
 #: Results that are read at a time from the last one on.
 SLICE = 1000
 
@@ -82,7 +80,7 @@ class DrawOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class DownloadResult:
+class DownloadResult(Tabular):
     """The result of one work item.
 
     Attributes:
@@ -121,8 +119,16 @@ class DownloadResult:
         """
         return plain(vars(self))
 
-    def _repr_html_(self) -> str:
-        return table(type(self).__name__, vars(self).items())
+    def _cells(self) -> list[tuple[str, Any]]:
+        return [
+            ("item_id", self.item_id),
+            ("batch_id", self.batch_id),
+            ("outcome", self.outcome),
+            ("size", None if self.error else f"{self.size:,}"),
+            ("file", self.path or self.object_url),
+            ("asset", self.asset_path or self.asset_object_url),
+            ("error", self.error),
+        ]
 
 
 @dataclass
@@ -229,13 +235,7 @@ class _StoredResults(Sequence[DownloadResult]):
     _outcome: str | None = None
 
     def _repr_html_(self) -> str:
-        rows = [
-            (each.item_id, each.outcome, each.error or each.path or each.object_url) for each in islice(self, SHOWN)
-        ]
-        hidden = self._count - len(rows)
-        more = [("", f"and {hidden:,} more", "")] if hidden > 0 else []
-        caption = "Failures" if self._outcome else "Results"
-        return table(caption, [*rows, *more], ("item_id", "outcome", "error or file"))
+        return table_of("Failures" if self._outcome else "Results", self, self._count)
 
     def __len__(self) -> int:
         # A summary that was built by hand has none.
@@ -316,16 +316,16 @@ class DownloadedItem(NamedTuple):
     metadata: Mapping[str, Any] = MappingProxyType({})
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._shown().items())})"
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._cells())})"
 
     def __hash__(self) -> int:
-        return hash(tuple(self._shown().values()))
+        return hash(tuple(self._cells()))
 
     def _repr_html_(self) -> str:
-        return table(type(self).__name__, self._shown().items())
+        return table(type(self).__name__, self._cells())
 
-    def _shown(self) -> dict[str, Any]:
-        return {name: value for name, value in self._asdict().items() if name != "metadata"}
+    def _cells(self) -> list[tuple[str, Any]]:
+        return [(name, value) for name, value in self._asdict().items() if name != "metadata"]
 
 
 def located(root: Path, url: str | None, path: str | None, asset_path: str | None) -> dict[str, Any]:
@@ -368,7 +368,7 @@ def iter_downloaded(
 
 
 @dataclass(frozen=True)
-class UploadedFile:
+class UploadedFile(Tabular):
     """A file in the storage of a space.
 
     Attributes:
@@ -393,12 +393,12 @@ class UploadedFile:
         """
         return plain(vars(self))
 
-    def _repr_html_(self) -> str:
-        return table(type(self).__name__, vars(self).items())
+    def _cells(self) -> list[tuple[str, Any]]:
+        return [*vars(self).items()]
 
 
 @dataclass(frozen=True)
-class UploadResult:
+class UploadResult(Tabular):
     """The result of one file.
 
     Attributes:
@@ -429,9 +429,8 @@ class UploadResult:
         uploaded = self.uploaded and self.uploaded.as_dict()
         return plain({"file": file_name(self.file), "uploaded": uploaded, "error": self.error})
 
-    def _repr_html_(self) -> str:
-        path = self.uploaded and self.uploaded.path
-        return table(type(self).__name__, [("file", self.file), ("path", path), ("error", self.error)])
+    def _cells(self) -> list[tuple[str, Any]]:
+        return [("file", self.file), ("path", self.uploaded and self.uploaded.path), ("error", self.error)]
 
 
 def file_name(file: File) -> str | None:

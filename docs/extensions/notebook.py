@@ -1,4 +1,4 @@
-"""The directive ``notebook``: cells and outputs of a notebook that was run before, without a dependency for it."""
+"""The directive ``notebook``: the cells and the stored outputs of a notebook."""
 
 import json
 from html import escape
@@ -10,7 +10,7 @@ from sphinx.util.docutils import SphinxDirective
 
 
 class Notebook(SphinxDirective):
-    """Takes the path of the notebook, relative to the page. Its texts are plain paragraphs; headings are left out."""
+    """Takes the path of the notebook, relative to the page. Its texts become paragraphs; headings are left out."""
 
     required_arguments = 1
 
@@ -29,18 +29,20 @@ class Notebook(SphinxDirective):
     def code(self, cell):
         source = "".join(cell["source"])
         yield nodes.literal_block(source, source, language="python")
-        for output in cell["outputs"]:
-            data = output.get("data", {})
-            if "image/png" in data:
-                yield html(f'<img src="data:image/png;base64,{"".join(data["image/png"]).strip()}" alt="">')
-            elif "text/html" in data:
-                yield html("".join(data["text/html"]))
-            elif "application/vnd.jupyter.widget-view+json" not in data:
-                yield html(f"<pre>{escape(''.join(output.get('text') or data['text/plain']))}</pre>")
+        if cell["outputs"]:
+            content = "".join(map(html, cell["outputs"]))
+            yield nodes.raw("", f'<div class="notebook-output">{content}</div>', format="html")
 
 
-def html(content):
-    return nodes.raw("", f'<div class="notebook-output">{content}</div>', format="html")
+def html(output):
+    """Return an output as the page shows it: an image, a table or text."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        png = "".join(data["image/png"]).strip()
+        return f'<img src="data:image/png;base64,{png}" alt="Annotated image">'
+    if "text/html" in data:
+        return "".join(data["text/html"])
+    return f"<pre>{escape(''.join(output.get('text') or data['text/plain']))}</pre>"
 
 
 def setup(app):

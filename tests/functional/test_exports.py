@@ -520,10 +520,10 @@ def test_progress_counts_what_an_earlier_run_left(sandbox, add, tmp_path):
 
 
 def test_a_bar_shows_bytes(add, tmp_path, monkeypatch):
-    tqdm_auto = pytest.importorskip("tqdm.auto")
+    tqdm = pytest.importorskip("tqdm")
     bars = []
 
-    class Bar(tqdm_auto.tqdm):
+    class Bar(tqdm.tqdm):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs, file=open(os.devnull, "w"))  # noqa: SIM115
             bars.append(self)
@@ -532,7 +532,7 @@ def test_a_bar_shows_bytes(add, tmp_path, monkeypatch):
             super().close()
             self.fp.close()
 
-    monkeypatch.setattr(tqdm_auto, "tqdm", Bar)
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
     content = zipped(300_000)
     add(content).download(tmp_path / "out", progress=True)
     (bar,) = bars

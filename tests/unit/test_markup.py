@@ -20,7 +20,8 @@ from cfplatform import (
     WorkItem,
 )
 from cfplatform import UploadResult as Upload
-from cfplatform.resources.base import MAX_TEXT, table
+from cfplatform.coco import Finding
+from cfplatform.resources.base import MAX_TEXT, table, table_of
 
 HOSTILE = "<script>alert('1')</script>&amp;\"\u202e\x07"
 SHOWN = "<script>alert('1')</script>&amp;\"\ufffd\ufffd"
@@ -65,7 +66,9 @@ def read(value):
         UploadedFile("p", 1, "image/png", HOSTILE),
         Upload(HOSTILE, error=ServerError(HOSTILE)),
         CreateResult(HOSTILE, error=ServerError(HOSTILE)),
+        Finding("bad-box", "error", HOSTILE),
         table(HOSTILE, [(HOSTILE, HOSTILE)]),
+        table_of(HOSTILE, [Batch({"id": 1, "name": HOSTILE}), Batch({"id": 2, "name": "b"})], 2),
         table(HOSTILE, [[HOSTILE, HOSTILE, None]], [HOSTILE, HOSTILE, HOSTILE]),
     ],
     ids=lambda value: type(value).__name__,
@@ -81,6 +84,9 @@ def test_what_a_text_holds_is_shown_and_not_run(value):
         Annotation({"id": "1", "metadata": {"coco_results_url": SIGNED}}),
         Export({"exportId": "1", "downloadUrl": SIGNED, "error": f"no room at {SIGNED}"}),
         CreateResult(SIGNED, WorkItem({"id": "1", "assetUrl": SIGNED})),
+        UploadedFile(SIGNED, 1, "image/png", None),
+        DownloadResult("1", None, None, "downloaded", object_url=SIGNED),
+        Finding("bad-box", "error", SIGNED, path=SIGNED),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -93,6 +99,17 @@ def test_values_that_are_missing_have_no_row():
         "total_count",
         "3",
     ]
+
+
+def test_times_are_shown_to_the_second():
+    assert read(WorkItem({"id": "1", "createdAt": "2025-03-03T06:15:47.688Z"}))[-1] == "2025-03-03 06:15:47+00:00"
+
+
+def test_many_are_shown_with_the_columns_that_have_values():
+    batches = [Batch({"id": 1}), Batch({"id": 2, "name": "Autumn"})]
+    assert read(table_of("2", batches, 2)) == ["2", "id", "name", "1", "2", "Autumn"]
+    assert read(table_of("1", batches[:1], 1)) == ["1", "id", "1"]
+    assert read(table_of("none", [], 0)) == ["none"]
 
 
 def test_a_text_without_end_does_not_make_a_page():

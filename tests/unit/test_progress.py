@@ -110,8 +110,15 @@ def test_the_bar_takes_an_absurd_total(counts_bytes, capfd):
     assert "0%" in capfd.readouterr().err
 
 
+def test_the_bar_is_on_stderr_where_ipython_has_no_kernel(capfd):
+    pytest.importorskip("tqdm")
+    pytest.importorskip("IPython")
+    run(progress.reporter(True))
+    assert "3/3" in capfd.readouterr().err
+
+
 def test_true_without_tqdm_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'cfplatform\[progress\]'"):
         progress.reporter(True)
 
