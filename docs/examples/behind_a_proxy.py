@@ -1,16 +1,19 @@
-"""Reach the platform through a proxy whose certificates a company signs itself.
+"""Reach the platform through a proxy that signs connections with its own CA.
 
-``LABELS_PROXY`` is the URL of the proxy, such as ``http://proxy.example.com:3128``,
-and ``LABELS_CA`` the file with the company's certificate.
+Run it with ``python behind_a_proxy.py PROXY_URL CA_FILE``, such as
+``python behind_a_proxy.py http://proxy.example.com:3128 company-ca.pem``.
 """
 
-import os
+import sys
 
 from cfplatform import Client
 
-proxy = os.environ["LABELS_PROXY"]
-authority = os.environ["LABELS_CA"]
-with Client(proxies={"https": proxy, "http": proxy}, verify=authority) as client:
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
+proxy, ca_file = sys.argv[1:]
+
+with Client(proxies={"https": proxy, "http": proxy}, verify=ca_file) as client:
     print(client.get_work_items_count(status="COMPLETED"), "items are completed")
     item = next(client.get_work_items(status="COMPLETED"))
-    print(len(item.load()["annotations"]), "labels in the first one")
+    # The document comes from the storage, which is another host than the API.
+    print(len(item.load()["annotations"]), "annotations in the first one")

@@ -1,4 +1,4 @@
-"""Write a project to S3 with a Dask cluster.
+"""Download a project into an S3 bucket with a Dask cluster.
 
 Run it with ``python dask_to_s3.py s3://BUCKET/FOLDER [SCHEDULER]``.
 """
@@ -11,7 +11,7 @@ from cfplatform import Client
 
 
 def cluster(*scheduler):
-    """Connect to a cluster that runs already, else start one on this machine."""
+    """Connect to a running cluster, or start one on this machine."""
     if scheduler:
         return Cluster(*scheduler)
     return Cluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
@@ -31,4 +31,6 @@ def main(url, *scheduler):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Export a space, unpack it and say what is in it.
+"""Export a space, unpack it, and count the annotations in each folder.
 
 Run it with ``python export_and_unpack.py [NAME]``.
 """
@@ -15,9 +15,9 @@ with Client() as client:
     export = client.create_export(NAME, format="COCO_JSON", wait_for_running=True)
     folder = export.download("exports", extract=True)
 
-labels = Counter()
+counts = Counter()
 for path in folder.rglob("*.json"):
-    labels[path.parent.name] += len(json.loads(path.read_bytes())["annotations"])
+    counts[path.parent.name] += len(json.loads(path.read_bytes())["annotations"])
 print(folder.name)
-for name, count in sorted(labels.items()):
-    print(f"{name}: {count} labels")
+for name, count in sorted(counts.items()):
+    print(f"{name}: {count} annotations")

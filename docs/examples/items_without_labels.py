@@ -1,6 +1,6 @@
-"""List the images without annotations.
+"""List downloaded images that have no annotations.
 
-Run it with ``python items_without_labels.py [FOLDER]``, after a download.
+Run it with ``python items_without_labels.py [FOLDER]`` after a download.
 """
 
 import json

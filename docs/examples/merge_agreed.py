@@ -1,4 +1,4 @@
-"""Write a dataset of the images on which two annotators agree.
+"""Merge the images on which two annotators agree into one COCO file.
 
 Run it with ``python merge_agreed.py FIRST SECOND OUTPUT``.
 """
@@ -7,6 +7,8 @@ import sys
 
 from cfplatform import coco
 
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
 first, second, output = sys.argv[1:]
 agreed, disputed = set(), set()
 

@@ -1,4 +1,4 @@
-"""With cfplatform: key, base URL and ids come from the same variables."""
+"""With cfplatform: the key, base URL and IDs come from the same variables."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""With the official client: download two batches, and make an export."""
+"""With the official client: download two batches and create an export."""
 
 import os
 

@@ -1,6 +1,6 @@
-"""Bring a folder up to date and print a summary in one line.
+"""Sync a folder with all finished annotations and images; for cron.
 
-Run it with ``python nightly_sync.py [FOLDER]``. It is made for cron.
+Run it with ``python nightly_sync.py [FOLDER]``.
 """
 
 import sys
@@ -12,12 +12,12 @@ FOLDER = sys.argv[1] if len(sys.argv) > 1 else "labels"
 
 
 def sync():
-    """Return the status for the shell: 0 if the folder is up to date, else 1."""
+    """Return the exit code: 0 if the folder is up to date, else 1."""
     try:
         with Client() as client:
             summary = client.download_project(destination=FOLDER, assets=True)
     except DestinationBusyError:
-        print("yesterday's run is still running")
+        print("the previous run is still in progress")
         return 0
     except CFPlatformError as error:
         print(f"sync failed: {error}", file=sys.stderr)

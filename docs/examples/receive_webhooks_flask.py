@@ -2,7 +2,7 @@
 
 Run it with ``python receive_webhooks_flask.py [PORT [DATABASE]]``, or any WSGI server.
 
-Put a TLS server in front of it. Another process handles the table.
+Put a server with TLS in front of it. Another process reads the table.
 """
 
 import sqlite3
@@ -17,17 +17,17 @@ from cfplatform.webhooks import MAX_BODY_BYTES, WebhookVerifier
 PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
 DATABASE = sys.argv[2] if len(sys.argv) > 2 else "events.db"
 COLUMNS = "key TEXT PRIMARY KEY, work_item_id TEXT, status TEXT"
-# 503 requests another delivery; every other refusal is final.
+# 503 asks for another delivery; the other codes are final.
 STATUSES = {"too_large": 413, "keys_unavailable": 503}
 
 app = Flask(__name__)
-# Flask responds with 413 itself if a body is larger.
+# Flask itself responds with 413 to a larger body.
 app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
 verifier = WebhookVerifier()
 
 
 def store(event):
-    """Write an event down; one that was sent twice is there once."""
+    """Store an event; a repeated delivery of it is ignored."""
     key = f"{event.work_item_id} {event.status} {event.updated_at}"
     with closing(sqlite3.connect(DATABASE)) as db, db:
         db.execute(f"CREATE TABLE IF NOT EXISTS events ({COLUMNS})")
@@ -38,13 +38,13 @@ def store(event):
 @app.post("/webhooks")
 def receive():
     try:
-        # The raw bytes: request.json would be something else than what was signed.
+        # The signature covers the raw bytes, so do not pass parsed JSON.
         event = verifier.verify(request.get_data(), request.headers)
     except WebhookVerificationError as error:
         app.logger.warning("%s", error)
         return "", STATUSES.get(error.reason, 400)
-    # Stored before the response, so that no event is lost; the work is done later,
-    # so that the response is quick.
+    # Store before responding, so no event is lost. Work on it later, so the response
+    # is quick.
     store(event)
     return "", 204
 

@@ -1,4 +1,4 @@
-"""Download a project, then try what failed again, later and later.
+"""Download a project, then retry failed items after growing pauses.
 
 Run it with ``python retry_failures.py [SECONDS...]``.
 """
@@ -20,5 +20,5 @@ with Client() as client:
         time.sleep(pause)
         items = client.get_work_items(work_item_ids=failed)
         summary = client.download_work_items(items, "labels")
-        print(f"again: {summary.successful} fetched, {summary.failed} failed")
+        print(f"retry: {summary.successful} fetched, {summary.failed} failed")
     summary.raise_for_failures()

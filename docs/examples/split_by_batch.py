@@ -1,6 +1,7 @@
-"""Keep some batches for validation; all others are for training.
+"""Download some batches for validation, and all others for training.
 
-Run it with ``python split_by_batch.py "Street scenes"``.
+Run it with ``python split_by_batch.py BATCH...``, such as
+``python split_by_batch.py "Street scenes"``.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Train while the images arrive; only the first epoch downloads anything.
+"""Train while images are downloaded; later epochs read from disk.
 
 Run it with ``python training_loop.py [EPOCHS]``.
 """
@@ -15,7 +15,7 @@ EPOCHS = int(sys.argv[1]) if len(sys.argv) > 1 else 2
 
 
 def arriving():
-    """Yield (image, labels) as downloads finish; cached ones are yielded at once."""
+    """Yield (image, document) paths as downloads finish, cached ones at once."""
     with Client() as client:
         items = client.get_work_items(status="COMPLETED")
         for result in client.iter_downloads(items, CACHE, assets=True):
@@ -26,15 +26,15 @@ def arriving():
 
 
 def cached():
-    """Yield the same pairs from the disk, without requests."""
+    """Yield the same pairs from disk, without requests."""
     for item in iter_downloaded(CACHE):
         if item.path and item.asset_path:
             yield item.asset_path, item.path
 
 
-def boxes(labels):
-    """Return the class and the box of each label of a COCO file."""
-    document = json.loads(labels.read_bytes())
+def boxes(path):
+    """Return the class and the box of each annotation in a COCO file."""
+    document = json.loads(path.read_bytes())
     names = {each["id"]: each["name"] for each in document["categories"]}
     return [
         (names[each["category_id"]], each["bbox"]) for each in document["annotations"]
@@ -42,7 +42,7 @@ def boxes(labels):
 
 
 def train_step(samples):
-    """Put your model here; each sample is the bytes of an image with its boxes."""
+    """Replace this by your model. A sample is the bytes of an image and its boxes."""
     return sum(len(found) for image, found in samples)
 
 
@@ -50,7 +50,7 @@ for epoch in range(EPOCHS):
     pairs = arriving() if epoch == 0 else cached()
     seen = total = 0
     while batch := list(islice(pairs, BATCH_SIZE)):
-        samples = [(image.read_bytes(), boxes(labels)) for image, labels in batch]
+        samples = [(image.read_bytes(), boxes(path)) for image, path in batch]
         total += train_step(samples)
         seen += len(samples)
     print(f"epoch {epoch + 1}: {seen} images, {total} boxes")

@@ -1,6 +1,6 @@
-"""Create a work item for each image in a folder; the next run continues.
+"""Create a work item for each image in a folder.
 
-Run it with ``python upload_folder.py FOLDER [BATCH]``.
+Run it with ``python upload_folder.py FOLDER [BATCH]``; run it again to resume.
 """
 
 import sys
@@ -8,12 +8,14 @@ from pathlib import Path
 
 from cfplatform import Client
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 folder = Path(sys.argv[1])
 batch = sys.argv[2] if len(sys.argv) > 2 else folder.name
 
 
 def metadata(path):
-    """The file name finds the item again, on the platform and in exports."""
+    """Store the file name, to find the item on the platform and in exports."""
     return {"externalId": path.name}
 
 

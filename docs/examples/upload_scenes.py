@@ -1,6 +1,6 @@
 """Create a work item for each image, with the name of its folder as its scene.
 
-Run it with ``python upload_scenes.py FOLDER``; the next run continues.
+Run it with ``python upload_scenes.py FOLDER``; run it again to resume.
 """
 
 import sys
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cfplatform import Client
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 images = sorted(Path(sys.argv[1]).glob("*/*.png"))
 
 

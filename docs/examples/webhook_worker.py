@@ -1,6 +1,6 @@
-"""Download what the webhook receiver wrote down.
+"""Download the work items whose webhooks the receiver has stored.
 
-Run it with ``python webhook_worker.py [DATABASE]``, as often as you like.
+Run it with ``python webhook_worker.py [DATABASE]``, for example from cron.
 """
 
 import sqlite3
@@ -19,9 +19,9 @@ with closing(sqlite3.connect(DATABASE)) as db, Client() as client:
     items = client.get_work_items(work_item_ids=list(keys))
     for result in client.iter_downloads(items, "labels", assets=True):
         if result.error is not None:
-            print("later:", result.item_id, result.error, file=sys.stderr)
+            print("failed:", result.item_id, result.error, file=sys.stderr)
             continue
-        # Only now is the event done with. Had this died, the next start would do it.
+        # The files are saved. If the script dies before this, the next run repeats it.
         with db:
             db.executemany("DELETE FROM events WHERE key = ?", keys[result.item_id])
         print(result.path)

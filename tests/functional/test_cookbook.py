@@ -83,6 +83,14 @@ def test_every_example_stands_in_the_docs_and_is_run_here():
     assert len(in_cookbook) >= 12
 
 
+@pytest.mark.parametrize(
+    "name", ["behind_a_proxy.py", "dask_to_s3.py", "merge_agreed.py", "upload_folder.py", "upload_scenes.py"]
+)
+def test_a_script_without_its_arguments_shows_how_to_run_it(script, sandbox, name):
+    assert script(name, status=1, stderr=rf"(?s)\w[^\n]+\.\n\nRun it with ``python {name} \S.*") == []
+    assert not sandbox.requests
+
+
 def test_nightly_sync(script, sandbox, tmp_path):
     (line,) = script("nightly_sync.py", "copy")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d: 20 fetched, 0 unchanged, 0 failed", line)
@@ -104,19 +112,25 @@ def test_nightly_sync_tells_what_stopped_it(script, sandbox, tmp_path):
     with script.running("nightly_sync.py"):
         wait_until((tmp_path / "labels" / ".cfplatform").exists)
         wait_until(lambda: sandbox.counts["work_items"] > 1)
-        assert script("nightly_sync.py") == ["yesterday's run is still running"]
+        assert script("nightly_sync.py") == ["the previous run is still in progress"]
 
 
 def test_changed_since_yesterday(script, client, sandbox, tmp_path):
-    assert script("changed_since_yesterday.py") == []
+    (line,) = script("changed_since_yesterday.py")
+    assert re.fullmatch(r"0 changed since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line)
     # What changes after something was created carries the present time.
     client.create_work_item("assets/new", asset_type="image")
     sandbox.update_work_item(3)
     changed = [*sandbox.work_item_ids()][3]
-    (line,) = script("changed_since_yesterday.py")
+    line, total = script("changed_since_yesterday.py")
+    assert total.startswith("1 changed since ")
     folder = tmp_path / f"changed-{datetime.now(timezone.utc):%Y-%m-%d}"
     assert (folder / line).stem == changed
     assert set(documents(folder)) == {changed}
+    # The items of a sandbox are of March 2025.
+    *lines, total = script("changed_since_yesterday.py", "2025-03-01T00:00:00Z")
+    assert len(lines) == 20
+    assert total == "20 changed since 2025-03-01T00:00:00Z"
 
 
 def test_upload_folder(script, client, sandbox, tmp_path):
@@ -149,7 +163,7 @@ def test_training_loop(script, sandbox):
 
 def test_count_labels(script, sandbox):
     header, *rows = csv.reader(script("count_labels.py"))
-    assert header == ["class", "labels", "items"]
+    assert header == ["class", "annotations", "items"]
     assert sum(int(labels) for _, labels, _ in rows) == sum(labels_of(sandbox).values())
     assert [int(labels) for _, labels, _ in rows] == sorted((int(labels) for _, labels, _ in rows), reverse=True)
     assert all(0 < int(items) <= int(labels) and int(items) <= 20 for _, labels, items in rows)
@@ -172,7 +186,7 @@ def test_resume_own_work(script, sandbox, tmp_path):
     def done():
         with closing(sqlite3.connect(tmp_path / "work.db")) as db:
             exists = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'done'").fetchone()
-            return dict(db.execute("SELECT item, labels FROM done")) if exists else {}
+            return dict(db.execute("SELECT item, annotations FROM done")) if exists else {}
 
     sandbox.drip_next(times=None, path=f"*/{[*sandbox.work_item_ids()][8]}.json")
     with script.running("resume_own_work.py"):
@@ -196,24 +210,20 @@ def test_behind_a_proxy(script, sandbox, tmp_path):
             signed = client.request("POST", f"/spaces/{sandbox.space_id}/signedurls", json={"paths": paths}).text
         origin = sandbox.base_url.partition("/api")[0]
         sandbox.replace_next(signed.replace(origin, proxy.shown).encode(), times=None, path="*/signedurls")
-        reached = {
-            "CF_PLATFORM_BASE_URL": sandbox.base_url.replace(origin, proxy.shown),
-            "LABELS_PROXY": proxy.url,
-            "LABELS_CA": str(proxy.certificate),
-        }
+        reached = {"CF_PLATFORM_BASE_URL": sandbox.base_url.replace(origin, proxy.shown)}
         first = next(iter(labels_of(sandbox).values()))
-        lines = script("behind_a_proxy.py", **reached)
-        assert lines == ["20 items are completed", f"{first} labels in the first one"]
+        lines = script("behind_a_proxy.py", proxy.url, proxy.certificate, **reached)
+        assert lines == ["20 items are completed", f"{first} annotations in the first one"]
         assert set(proxy.tunnels) == {"platform.example:443"}
         assert sandbox.counts["storage"] == 1
         # Without the company's certificate nobody vouches for the proxy.
-        usual = {**reached, "LABELS_CA": requests.certs.where()}
-        script("behind_a_proxy.py", status=1, stderr=r"(?s).*certificate verify failed.*", **usual)
+        failed = {"status": 1, "stderr": r"(?s).*certificate verify failed.*"}
+        script("behind_a_proxy.py", proxy.url, requests.certs.where(), **failed, **reached)
 
 
 def test_retry_failures(script, sandbox, tmp_path):
     sandbox.fail_next(404, times=5, path="*/annotations")
-    assert script("retry_failures.py", 0, 0) == ["15 fetched, 5 failed", "again: 5 fetched, 0 failed"]
+    assert script("retry_failures.py", 0, 0) == ["15 fetched, 5 failed", "retry: 5 fetched, 0 failed"]
     assert sandbox.counts["annotations"] == 25
     # The second listing is of the five and no others.
     listings = [request.query_string for request in sandbox.requests if request.route == "work_items"]
@@ -224,7 +234,7 @@ def test_retry_failures(script, sandbox, tmp_path):
 def test_retry_failures_gives_up_with_an_error(script, sandbox):
     sandbox.fail_next(404, times=None, path=f"*/{next(iter(sandbox.work_item_ids()))}/annotations")
     lines = script("retry_failures.py", 0, status=1, stderr=r"(?s).*DownloadError: 1 of 1 work items could not.*404.*")
-    assert lines == ["19 fetched, 1 failed", "again: 0 fetched, 1 failed"]
+    assert lines == ["19 fetched, 1 failed", "retry: 0 fetched, 1 failed"]
 
 
 def test_export_and_unpack(script, sandbox, tmp_path):
@@ -245,7 +255,7 @@ def test_webhook_worker(script, sandbox, tmp_path):
         assert sandbox.wait_for_deliveries(20)
     ids = [*sandbox.work_item_ids()]
     sandbox.fail_next(404, path=f"*/{ids[5]}/annotations")
-    (line,) = script("webhook_worker.py", database, stderr=rf"later: {ids[5]} .*404.*\n")
+    (line,) = script("webhook_worker.py", database, stderr=rf"failed: {ids[5]} .*404.*\n")
     assert Path(line).stem == ids[4]
     (line,) = script("webhook_worker.py", database)
     assert Path(line).stem == ids[5]
