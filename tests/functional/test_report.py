@@ -52,9 +52,25 @@ class Parsed(HTMLParser):
         (text,) = [text for (_, attributes), text in self.scripts if attributes.get("id") == "index"]
         return json.loads(text)
 
+    def images(self):
+        """The attributes of each image in the order of the samples, with its content in base64."""
+        found = [(attributes, text) for (_, attributes), text in self.scripts if attributes.get("type") == "text/plain"]
+        strip = [each for each in self.named("img") if "src" in each]
+        assert all(each["src"].startswith("data:image/webp;base64,") for each in strip)
+        found += [(each, each["src"].partition(",")[2]) for each in strip]
+        # Each image is on the page once.
+        assert len({attributes["id"] for attributes, _ in found}) == len(found)
+        return sorted(found, key=lambda entry: int(entry[0]["id"][1:]))
+
     def pictures(self):
-        found = (text for (_, attributes), text in self.scripts if attributes.get("type") == "text/plain")
-        return [Image.open(io.BytesIO(base64.b64decode(text))) for text in found]
+        return [Image.open(io.BytesIO(base64.b64decode(text))) for _, text in self.images()]
+
+    def notes(self):
+        return [attributes["data-note"] for attributes, _ in self.images() if "data-note" in attributes]
+
+    def strip(self):
+        """The positions of the images at the top of the page, in their order."""
+        return [int(each["id"][1:]) for each in self.named("img") if "src" in each]
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +291,7 @@ def test_images_that_cannot_be_shown_are_reported(tmp_path):
     put(tmp_path, item="1", picture=b"no picture", annotations=[label()])
     put(tmp_path, item="2", annotations=[label()])
     found = Parsed(write_report(tmp_path).path.read_text(encoding="utf-8"))
-    notes = [each["data-note"] for each in found.named("script") if "data-note" in each]
+    notes = found.notes()
     assert notes[0].startswith("'1.png' is not an image that can be read")
     assert notes[1] == "The image is missing."
     assert [picture.size for picture in found.pictures()] == [(280, 210)] * 2
@@ -325,8 +341,7 @@ def test_images_as_large_as_they_may_be_take_little_memory_and_larger_ones_are_r
 
 
 def notes_of(path):
-    found = Parsed(path.read_text(encoding="utf-8"))
-    return [each["data-note"] for each in found.named("script") if "data-note" in each]
+    return Parsed(path.read_text(encoding="utf-8")).notes()
 
 
 def test_a_cut_image_is_named_and_the_report_goes_on(tmp_path):

@@ -125,8 +125,8 @@ def test_filters_one_by_one_and_together(browser, page):
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("labels", "none", ["empty"]),
-        ("finding", "any", ["<i>1"]),
+        ("labels", "without annotations", ["empty"]),
+        ("finding", "with findings", ["<i>1"]),
         ("finding", "box-outside", ["<i>1"]),
         ("class", ATTACK, ["<i>1"]),
         ("class", "\u05e9\u05dc\u05d5\u05dd\"'", ["<i>1"]),
@@ -138,7 +138,7 @@ def test_what_is_odd_is_found(browser, name, text, expected):
     assert shown(browser) == expected
     for other in ("labels", "finding"):
         if other != name:
-            choose(browser, other, "any number" if other == "labels" else "any or none")
+            choose(browser, other, "all")
     assert shown(browser) == expected
 
 
