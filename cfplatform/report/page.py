@@ -140,9 +140,10 @@ def _strip_item(number: int, sample: Sample, thumbnail: Thumbnail) -> str:
     classes = ", ".join(f"{count} × {shown(name)}" for name, count in sample.classes.items())
     unclassed = f"{sample.annotations} annotations without a class" if sample.annotations else "no annotations"
     words = escape(classes or unclassed)
-    image = f'id="p{number}"{_note(thumbnail)} src="data:{media_type()};base64,{thumbnail.text}"'
+    source = f' src="data:{media_type()};base64,{thumbnail.text}"' if thumbnail.text else ""
     return (
-        f'<li><button type="button" data-number="{number}"><img {image} alt="Image with {words}">'
+        f'<li><button type="button" data-number="{number}">'
+        f'<img id="p{number}"{_note(thumbnail)}{source} alt="Image with {words}">'
         f'<span class="what"><bdi>{escape(shown(thumbnail.note)) or words}</bdi></span></button></li>\n'
     )
 

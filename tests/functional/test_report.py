@@ -172,6 +172,67 @@ def test_classes_with_one_name_stay_separate(tmp_path):
     assert [classes[sample[2][0]] for sample in found.index["samples"]] == ["car", "car (toy)", "car (toy)"]
 
 
+# --- The images at the top ------------------------------------------------------------------------------------------
+
+
+def png(width=40, height=30):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "white").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def with_classes(*classes):
+    """A document with an annotation of each class."""
+    annotations = [label(number, category) for number, category in enumerate(classes, 1)]
+    return {"annotations": annotations, "categories": [{"id": each, "name": f"class {each}"} for each in classes]}
+
+
+def test_the_page_opens_with_images_that_show_most_classes(tmp_path):
+    for number in range(20):
+        put(tmp_path, batch="ab"[number // 10], item=f"{number:02}", picture=png(), **with_classes(1))
+    put(tmp_path, batch="c", item="1", picture=png(), **with_classes(1, 2, 3))
+    put(tmp_path, batch="c", item="2", picture=png(), **with_classes(4))
+    put(tmp_path, batch="c", item="3", picture=b"not an image", **with_classes(1, 2, 3, 4, 5))
+    put(tmp_path, batch="c", item="4", **with_classes(1, 2, 3, 4, 6))
+    page = write_report(tmp_path).path.read_text(encoding="utf-8")
+    found = Parsed(page)
+    # All classes that have an image, and then the first images of batches that are not there yet.
+    assert found.strip() == found.index["strip"] == [20, 21, 0, 10, 1, 11]
+    alternatives = [each["alt"] for each in found.named("img") if "src" in each]
+    assert alternatives[:3] == [
+        f"Image with {words}" for words in ("1 × class 1, 1 × class 2, 1 × class 3", "1 × class 4", "1 × class 1")
+    ]
+    assert page.index('id="strip"') < page.index('id="totals"') < page.index('id="gallery"')
+    assert len(found.images()) == 24
+
+
+def test_few_images_and_images_without_annotations_are_at_the_top_too(tmp_path):
+    put(tmp_path, item="1", picture=png(), annotations=[])
+    put(tmp_path, item="2", picture=png(), annotations=[label()], categories=[])
+    found = Parsed(write_report(tmp_path).path.read_text(encoding="utf-8"))
+    assert [each["alt"] for each in found.named("img") if "src" in each] == [
+        "Image with no annotations",
+        "Image with 1 annotations without a class",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("picture", "samples", "expected"),
+    [
+        (None, 9, "no image files were found. Download with --assets, or pass"),
+        (b"not an image", 9, "the image files could not be opened. See Findings."),
+        (None, 0, None),
+    ],
+)
+def test_a_page_without_images_says_why(tmp_path, picture, samples, expected):
+    put(tmp_path, picture=picture, **with_classes(1))
+    found = Parsed(write_report(tmp_path, samples=samples).path.read_text(encoding="utf-8"))
+    before_totals = found.text.partition("Work items")[0]
+    assert (found.strip(), [each for each in found.named("ul") if each.get("id") == "strip"]) == ([], [])
+    assert ("There are no annotated images because" in before_totals) == (expected is not None)
+    assert (expected or "") in before_totals
+
+
 # --- What is only text ----------------------------------------------------------------------------------------------
 
 HOSTILE = [
@@ -227,6 +288,15 @@ def test_hostile_names_are_shown_and_never_more_than_text(hostile):
     assert "x" * 199 + "…" in found.text
     assert max(map(len, classes)) == 200
     assert len(found.index["samples"]) == len(HOSTILE)
+
+
+def test_hostile_names_at_the_top_are_only_text(tmp_path):
+    name = '"><script>alert(1)</script>\u202e'
+    put(tmp_path, picture=png(), annotations=[label()], categories=[{"id": 1, "name": name}])
+    page = write_report(tmp_path).path.read_text(encoding="utf-8")
+    (image,) = [each for each in Parsed(page).named("img") if "src" in each]
+    assert image["alt"] == f"Image with 1 × {name[:-1]}\ufffd"
+    assert "<script>alert" not in page
 
 
 def test_the_page_allows_nothing_but_itself(page, downloaded, tmp_path):

@@ -248,6 +248,59 @@ def test_nothing_is_wider_than_the_window_and_colours_follow_the_system(browser,
     assert contrast(ground, bar) >= 3
 
 
+TOP = "[...document.querySelectorAll('#strip li')].map((each) => each.getBoundingClientRect())"
+
+
+@pytest.mark.parametrize(("width", "height", "visible"), [(1440, 900, 6), (390, 844, 2)])
+def test_images_and_totals_are_above_the_fold(browser, width, height, visible):
+    browser.view(width=width, height=height)
+    boxes = browser.evaluate(f"{TOP}.map((box) => [box.left, box.right, box.bottom])")
+    totals = browser.evaluate("document.querySelector('.totals').getBoundingClientRect().top")
+    assert len(boxes) == 6
+    assert sum(left < width for left, *_ in boxes) == visible
+    assert max(bottom for *_, bottom in boxes) < totals < height - 100
+    assert (
+        browser.evaluate(
+            "Promise.all([...document.querySelectorAll('#strip img')].map(async (each) => "
+            "{ await each.decode(); return each.naturalWidth; }))"
+        )
+        == [320] * 6
+    )
+    # The last image is reached by the keyboard, and comes into view.
+    browser.evaluate("document.querySelector('#strip li:nth-child(5) button').focus()")
+    browser.press("Tab")
+    assert browser.evaluate("document.activeElement.closest('#strip li').matches(':last-child')")
+    browser.until(f"{TOP}.at(-1).left < {width - 50}")
+
+
+def test_the_larger_view_of_the_images_at_the_top(browser):
+    strip = browser.evaluate("index.strip")
+    names = [browser.evaluate(f"index.samples[{number}][0]") for number in strip]
+    title = "document.getElementById('larger-title').textContent"
+    # They can be opened whatever the gallery shows.
+    choose(browser, "batch", "~ <b>odd")
+    browser.evaluate("document.querySelector('#strip li:nth-child(5) button').focus()")
+    browser.press("Enter")
+    assert browser.evaluate(title) == names[4]
+    browser.press("ArrowRight")
+    assert browser.evaluate(title) == names[5]
+    assert browser.evaluate("document.getElementById('after').disabled")
+    assert browser.evaluate("document.getElementById('larger-image').naturalWidth") == 320
+    browser.press("Escape")
+    assert browser.evaluate("document.activeElement.closest('#strip li').matches(':nth-child(5)')")
+
+
+def test_the_images_at_the_top_need_no_script(running, page):
+    running.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        running.open(page.as_uri())
+        widths = "[...document.querySelectorAll('#strip img')].map((each) => each.complete && each.naturalWidth)"
+        assert running.evaluate(widths) == [320] * 6
+        assert running.evaluate("document.getElementById('cards').children.length") == 0
+    finally:
+        running.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
 @pytest.mark.stress
 def test_ten_thousand_images_are_there_at_once(running, tmp_path):
     for number in range(10_000):
