@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -288,6 +290,39 @@ def test_the_larger_view_of_the_images_at_the_top(browser):
     assert browser.evaluate("document.getElementById('larger-image').naturalWidth") == 320
     browser.press("Escape")
     assert browser.evaluate("document.activeElement.closest('#strip li').matches(':nth-child(5)')")
+
+
+def test_images_that_arrive_late_are_shown_when_they_are_there(running, page):
+    head, mark, tail = page.read_bytes().partition(b'<script type="text/plain"')
+    arrived = threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(head)
+            arrived.wait(30)
+            self.wfile.write(mark + tail)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        running.call("Page.navigate", url=f"http://127.0.0.1:{server.server_port}/")
+        running.until("location.protocol === 'http:' && document.querySelectorAll('#cards img').length === 24")
+        strip = running.evaluate("index.strip")
+        with_source = "[...document.querySelectorAll('#cards img[src]')].map((each) => Number(each.dataset.number))"
+        assert running.evaluate(with_source) == sorted(number for number in strip if number < 24)
+        late = next(number for number in range(24) if number not in strip)
+        running.evaluate(f"document.querySelector('#cards button[data-number=\"{late}\"]').click()")
+        assert running.evaluate("document.getElementById('larger-image').hasAttribute('src')") is False
+        arrived.set()
+        running.until("document.readyState === 'complete'")
+        assert running.evaluate(with_source) == list(range(24))
+        running.until("document.getElementById('larger-image').naturalWidth === 320")
+        server.shutdown()
 
 
 def test_the_images_at_the_top_need_no_script(running, page):
