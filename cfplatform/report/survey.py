@@ -210,8 +210,8 @@ def totals(found: Survey) -> list[tuple[str, str, Any]]:
         ("Images", f"{sum(found.assets.values()):,}", None),
         ("Annotations", f"{stats.annotations:,}", _per(stats.annotations, stats.images, "per image")),
         ("Classes", f"{len(stats.categories):,}", None),
-        ("Empty images", f"{stats.empty_images:,}", _share(stats.empty_images, stats.images, "of the images")),
-        ("Crowds", f"{stats.crowds:,}", _share(stats.crowds, stats.annotations, "of the annotations")),
+        ("Empty images", f"{stats.empty_images:,}", _share(stats.empty_images, stats.images, "of images")),
+        ("Crowds", f"{stats.crowds:,}", _share(stats.crowds, stats.annotations, "of annotations")),
         ("Errors", f"{found.findings.count(ERROR):,}", None),
         ("Warnings", f"{found.findings.count(WARNING):,}", None),
     ]
