@@ -66,8 +66,8 @@ def write_report(
 ) -> ReportSummary:
     """Write an HTML page about labels, which opens in any browser without a network.
 
-    It has totals, batches, classes, box sizes, the findings of :func:`cfplatform.coco.validate`, and a gallery of
-    annotated images. The page is written atomically; the same labels and arguments give the same bytes.
+    It opens with a few annotated images, followed by totals, batches, classes, box sizes, the findings of
+    :func:`cfplatform.coco.validate`, and a gallery. The page is written atomically; the same labels and arguments give the same bytes.
 
     Args:
         source: A downloaded folder, best with ``assets=True``, a merged dataset, or any other source of
