@@ -62,7 +62,7 @@ class Page:
             "report",
             {**_index(found, groups), "strip": self._strip},
             strip=self._strip,
-            without_images=_without_images(found),
+            image_files=found.assets.total(),
             title=title,
             subject="dataset report",
             made_at=made_at,
@@ -150,18 +150,6 @@ def _strip_item(number: int, sample: Sample, thumbnail: Thumbnail) -> str:
 
 def _note(thumbnail: Thumbnail) -> str:
     return f' data-note="{escape(shown(thumbnail.note))}"' if thumbnail.note else ""
-
-
-def _without_images(found: Survey) -> str | None:
-    """Return why no sample has an image."""
-    if not found.samples or any(sample.has_image for sample in found.samples):
-        return None
-    if not found.assets.total():
-        return (
-            "There are no annotated images because no image files were found. Download with --assets, or pass the "
-            "folder of the images with --images-from."
-        )
-    return "There are no annotated images because the image files could not be opened. See Findings."
 
 
 def _file(name: str) -> str:

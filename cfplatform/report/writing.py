@@ -67,7 +67,8 @@ def write_report(
     """Write an HTML page about labels, which opens in any browser without a network.
 
     It opens with a few annotated images, followed by totals, batches, classes, box sizes, the findings of
-    :func:`cfplatform.coco.validate`, and a gallery. The page is written atomically; the same labels and arguments give the same bytes.
+    :func:`cfplatform.coco.validate`, and a gallery. The page is written atomically; the same labels and arguments give
+    the same bytes.
 
     Args:
         source: A downloaded folder, best with ``assets=True``, a merged dataset, or any other source of
