@@ -92,10 +92,10 @@ class Browser:
         self.call("Page.navigate", url=address)
         self.until(f"document.readyState === 'complete' && location.href.startsWith({address[:9]!r})")
 
-    def view(self, *, width: int, height: int, dark: bool = False, media: str = "") -> None:
+    def view(self, *, width: int, height: int, dark: bool = False, media: str = "", scale: float = 1) -> None:
         """Change the window, and what the page is told of it."""
-        phone = width < 600
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
 

@@ -1,4 +1,4 @@
-"""The pictures of the documentation: ``python -m tests.pictures`` makes them anew, with Chromium and the sandbox."""
+"""The images of the documentation: ``python -m tests.pictures`` regenerates them with Chromium and the sandbox."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cfplatform.sandbox import Sandbox
 from tests.chromium import Browser, chromium
 
 FOLDER = Path(__file__).parents[1] / "docs" / "_static"
-NAMES = ("drawn", "report-wide", "report-gallery", "report-phone", "report-larger")
+NAMES = ("drawn", "report-wide", "report-gallery", "report-phone", "report-larger", "report-readme")
 #: A page of documentation is to be light.
 MAX_BYTES = 150_000
 
@@ -34,7 +34,7 @@ def drawn(folder: Path) -> Image.Image:
     document["categories"] += [category, {"id": 91, "name": "crowd of people"}]
     image = document["images"][0]["id"]
     figure = [(170, 130, 2), (170, 155, 2), (150, 175, 1), (170, 185, 2), (158, 215, 2), (182, 215, 2)]
-    words = "Shapes of the sandbox, with a figure and a crowd that are not in the picture"
+    words = "Sample image of the sandbox, with keypoints and a crowd added"
     for more in (
         {"category_id": 90, "keypoints": [value for point in figure for value in point]},
         {"category_id": 91, "iscrowd": 1, "segmentation": crowd},
@@ -68,7 +68,7 @@ def shot(browser: Browser, name: str, *, whole: bool = False) -> None:
 def main() -> None:
     """Write all pictures."""
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "street-labels"
+        folder = Path(scratch) / "street-scenes"
         with Sandbox(items=120, batches=4, in_review=0.1) as sandbox, sandbox.client() as client:
             client.download_project(destination=folder, assets=True).raise_for_failures()
             save("drawn", drawn(folder))
@@ -83,8 +83,13 @@ def main() -> None:
             shot(browser, "report-larger")
             browser.press("Escape")
             browser.view(width=390, height=844, dark=True)
-            browser.evaluate("document.getElementById('gallery').scrollIntoView()")
+            browser.evaluate("scrollTo(0, 0)")
             shot(browser, "report-phone")
+            # The top of the page down to the first totals, 1200 pixels wide.
+            browser.view(width=900, height=900)
+            end = browser.evaluate("document.querySelector('.totals div').getBoundingClientRect().bottom")
+            browser.view(width=900, height=round(end) + 12, scale=4 / 3)
+            shot(browser, "report-readme")
 
 
 if __name__ == "__main__":

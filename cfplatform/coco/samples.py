@@ -110,9 +110,13 @@ class Samples(Sequence[Document]):
         """What is kept of all images; it changes with any path, and with documents that are kept."""
         return bytes(self._rows) + "".join(self._shared).encode()
 
+    def entry(self, index: int) -> Entry:
+        """Return where a document comes from, without reading it."""
+        return self._row(index)[0]
+
     def entries(self) -> Iterator[Entry]:
         """Yield where the documents come from, without reading them."""
-        return (self._row(index)[0] for index in range(len(self)))
+        return map(self.entry, range(len(self)))
 
     def _row(self, index: int) -> tuple[Entry, str]:
         number = range(len(self))[index]

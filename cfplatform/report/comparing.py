@@ -128,7 +128,7 @@ def write_comparison(
     )
     with written_atomically(path) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
         file.write(head)
-        with contextlib.closing(thumbnails(documents, class_colours(found.categories))) as drawn:
+        with contextlib.closing(thumbnails(documents, range(len(documents)), class_colours(found.categories))) as drawn:
             for number, thumbnail in enumerate(drawn):
                 file.write(image_block(number, thumbnail))
         file.write(tail)

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import datetime, timezone
 from importlib import resources
 from pathlib import PurePath
@@ -24,7 +24,7 @@ from ..coco.findings import CODES, FindingGroup
 from ..coco.statistics import BatchStats
 from ..resources import Batch
 from ..viz.drawing import readable
-from .survey import Sample, Survey, shown, totals
+from .survey import Sample, Survey, opening, shown, totals
 from .thumbnails import Thumbnail, media_type
 
 # pygal installs an import hook for its plug-ins; before Python 3.12 it makes each import of a missing module warn.
@@ -32,6 +32,8 @@ sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder,
 
 #: Maximum rows of a table and bars of a chart; the others are counted.
 MAX_ROWS, MAX_BARS = 200, 15
+#: Images at the top.
+STRIP = 6
 #: Maximum choices of a filter; the others are found by typing their name.
 MAX_CHOICES = 500
 #: The position of the images. Text of documents is escaped, so it cannot contain this.
@@ -49,15 +51,20 @@ _SIZES = {"small": "< 32²", "medium": "≤ 96²", "large": "> 96²"}
 
 
 class Page:
-    """The page in pieces: ``head``, an :func:`image_block` for each sample, ``tail``."""
+    """The page in pieces, of which each has one image at most."""
 
     def __init__(self, found: Survey, title: str, batches: Sequence[Batch] | None, made_at: datetime | None) -> None:
         groups = found.findings.sorted()
-        self.head, self.tail = filled(
+        self._samples = found.samples
+        self._strip = opening(found.samples, STRIP)
+        self._others = sorted({*range(len(found.samples))} - {*self._strip})
+        self._texts = filled(
             "report",
-            _index(found, groups),
+            {**_index(found, groups), "strip": self._strip},
+            strip=self._strip,
+            image_files=found.assets.total(),
             title=title,
-            subject="labels",
+            subject="dataset report",
             made_at=made_at,
             totals=totals(found),
             batches=_batches(found, batches),
@@ -72,9 +79,25 @@ class Page:
             max_bars=MAX_BARS,
         )
 
+    @property
+    def order(self) -> list[int]:
+        """The positions of the samples in the order in which their images are on the page."""
+        return self._strip + self._others
 
-def filled(name: str, index: dict[str, Any], *, made_at: datetime | None, **values: Any) -> tuple[str, str]:
-    """Return a page before and after its images.
+    def pieces(self, drawn: Iterator[Thumbnail]) -> Generator[str]:
+        """Yield the page with these images, which have the order of :attr:`order`."""
+        head, *middle, tail = self._texts
+        yield head
+        for number, thumbnail in zip(self._strip, drawn, strict=False):
+            yield _strip_item(number, self._samples[number], thumbnail)
+        yield from middle
+        for number, thumbnail in zip(self._others, drawn, strict=False):
+            yield image_block(number, thumbnail)
+        yield tail
+
+
+def filled(name: str, index: dict[str, Any], *, made_at: datetime | None, **values: Any) -> list[str]:
+    """Return the texts of a page between which its images are.
 
     Args:
         name: The name of its template, script, and style sheet, which is added to that of the report.
@@ -83,7 +106,7 @@ def filled(name: str, index: dict[str, Any], *, made_at: datetime | None, **valu
         values: The other variables of the template.
     """
     style = "\n".join(map(_file, dict.fromkeys(["report.css", f"{name}.css"])))
-    script = _file(f"{name}.js")
+    script = "\n".join(map(_file, ["gallery.js", f"{name}.js"]))
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_file),
         autoescape=True,
@@ -104,14 +127,29 @@ def filled(name: str, index: dict[str, Any], *, made_at: datetime | None, **valu
         images=Markup(_IMAGES),  # noqa: S704
         **values,
     )
-    head, _, tail = text.partition(_IMAGES)
-    return head, tail
+    return text.split(_IMAGES)
 
 
 def image_block(number: int, thumbnail: Thumbnail) -> str:
     """Return an image as a block that a browser neither runs nor decodes before it is shown."""
-    note = f' data-note="{escape(shown(thumbnail.note))}"' if thumbnail.note else ""
-    return f'<script type="text/plain" id="p{number}"{note}>{thumbnail.text}</script>\n'
+    return f'<script type="text/plain" id="p{number}"{_note(thumbnail)}>{thumbnail.text}</script>\n'
+
+
+def _strip_item(number: int, sample: Sample, thumbnail: Thumbnail) -> str:
+    """Return an image that is shown before scripts run; the gallery takes it from here."""
+    classes = ", ".join(f"{count} × {shown(name)}" for name, count in sample.classes.items())
+    unclassed = f"{sample.annotations} annotations without a class" if sample.annotations else "no annotations"
+    words = escape(classes or unclassed)
+    source = f' src="data:{media_type()};base64,{thumbnail.text}"' if thumbnail.text else ""
+    return (
+        f'<li><button type="button" data-number="{number}">'
+        f'<img id="p{number}"{_note(thumbnail)}{source} alt="Image with {words}">'
+        f'<span class="what"><bdi>{escape(shown(thumbnail.note)) or words}</bdi></span></button></li>\n'
+    )
+
+
+def _note(thumbnail: Thumbnail) -> str:
+    return f' data-note="{escape(shown(thumbnail.note))}"' if thumbnail.note else ""
 
 
 def _file(name: str) -> str:
@@ -182,7 +220,7 @@ def _charts(found: Survey) -> dict[str, Markup]:
     return {
         "class_chart": _bars(classes, "Annotations by class"),
         "size_chart": _bars(sizes, "Objects by area"),
-        "side_chart": _bars(sides, "Boxes by size"),
+        "side_chart": _bars(sides, "Box sizes"),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class Sample:
     codes: list[str]
     #: The first findings, as texts.
     findings: list[str]
+    #: Whether it has an image file that can be opened.
+    has_image: bool
 
 
 @dataclass
@@ -170,7 +172,28 @@ def _sample(document: Document, names: Mapping[Key, str], findings: list[Finding
         annotations=len(annotations),
         codes=[finding.code for finding in findings],
         findings=[shown(f"{each.code} {each.pointer}: {each.message}") for each in findings[:NAMED_OF_SAMPLE]],
+        has_image=document.asset is not None and all(finding.code != "bad-image" for finding in findings),
     )
+
+
+def opening(samples: Sequence[Sample], limit: int) -> list[int]:
+    """Return the positions of samples with images that show most classes, the one with the most classes first."""
+    left = [number for number, sample in enumerate(samples) if sample.has_image]
+    chosen: list[int] = []
+    seen: set[str] = set()
+    batches = Counter[str]()
+    while left and len(chosen) < limit:
+        # The first of several that are alike, from the batch that was chosen least.
+        best = max(left, key=lambda each: (len(samples[each].classes.keys() - seen), -batches[samples[each].batch]))
+        if seen and not samples[best].classes.keys() - seen:
+            # All classes are there, so other images of them follow.
+            seen = set()
+            continue
+        left.remove(best)
+        chosen.append(best)
+        seen |= samples[best].classes.keys()
+        batches[samples[best].batch] += 1
+    return chosen
 
 
 def totals(found: Survey) -> list[tuple[str, str, Any]]:
@@ -187,8 +210,8 @@ def totals(found: Survey) -> list[tuple[str, str, Any]]:
         ("Images", f"{sum(found.assets.values()):,}", None),
         ("Annotations", f"{stats.annotations:,}", _per(stats.annotations, stats.images, "per image")),
         ("Classes", f"{len(stats.categories):,}", None),
-        ("Empty images", f"{stats.empty_images:,}", _share(stats.empty_images, stats.images, "of the images")),
-        ("Crowds", f"{stats.crowds:,}", _share(stats.crowds, stats.annotations, "of the annotations")),
+        ("Empty images", f"{stats.empty_images:,}", _share(stats.empty_images, stats.images, "of images")),
+        ("Crowds", f"{stats.crowds:,}", _share(stats.crowds, stats.annotations, "of annotations")),
         ("Errors", f"{found.findings.count(ERROR):,}", None),
         ("Warnings", f"{found.findings.count(WARNING):,}", None),
     ]
@@ -199,4 +222,4 @@ def _per(count: int, of: int, what: str) -> str | None:
 
 
 def _share(count: int, of: int, what: str) -> str | None:
-    return f"{count / of:.1%} {what}" if of else None
+    return f"{count / of:.1%} {what}" if count else None

@@ -6,7 +6,7 @@ import base64
 import io
 import os
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -53,15 +53,16 @@ def media_type() -> str:
     return "image/webp" if features.check("webp") else "image/jpeg"
 
 
-def thumbnails(samples: Samples, colours: Mapping[str, Colour]) -> Generator[Thumbnail]:
-    """Yield the annotated image of each sample."""
+def thumbnails(samples: Samples, order: Iterable[int], colours: Mapping[str, Colour]) -> Generator[Thumbnail]:
+    """Yield the annotated images of samples in an order."""
     side, kind = side_for(len(samples)), media_type().partition("/")[2].upper()
     waiting: deque[Future[Thumbnail]] = deque()
     # Memory of large images is given back to the thread that took it, so one thread has all of them.
     with ThreadPoolExecutor(_WORKERS) as small, ThreadPoolExecutor(1) as large:
         try:
-            for number, entry in enumerate(samples.entries()):
-                header = None if entry.asset is None else read_header(entry.asset)
+            for number in order:
+                asset = samples.entry(number).asset
+                header = None if asset is None else read_header(asset)
                 pool = large if header is not None and header.decoded_pixels > LARGE else small
                 waiting.append(pool.submit(_thumbnail, samples, number, colours, side, kind))
                 if len(waiting) > 4 * _WORKERS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,9 +18,9 @@ from ..destination import local
 from ..exceptions import InvalidParameterError
 from ..resources import Batch
 from ..viz import class_colours
-from .page import Page, image_block
+from .page import Page
 from .survey import survey
-from .thumbnails import thumbnails
+from .thumbnails import Thumbnail, thumbnails
 
 PathLike = str | os.PathLike[str]
 
@@ -66,8 +66,9 @@ def write_report(
 ) -> ReportSummary:
     """Write an HTML page about labels, which opens in any browser without a network.
 
-    It has totals, batches, classes, box sizes, the findings of :func:`cfplatform.coco.validate`, and a gallery of
-    annotated images. The page is written atomically; the same labels and arguments give the same bytes.
+    It opens with a few annotated images, followed by totals, batches, classes, box sizes, the findings of
+    :func:`cfplatform.coco.validate`, and a gallery. The page is written atomically; the same labels and arguments give
+    the same bytes.
 
     Args:
         source: A downloaded folder, best with ``assets=True``, a merged dataset, or any other source of
@@ -123,13 +124,9 @@ def write_report(
         found = survey(opened, samples, reporter)
         page = Page(found, title or own, on_platform, made_at)
         with written_atomically(path) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page.head)
-            drawn = thumbnails(found.documents, class_colours(found.stats.categories))
+            drawn = thumbnails(found.documents, page.order, class_colours(found.stats.categories))
             with contextlib.closing(drawn):
-                for number, thumbnail in enumerate(drawn):
-                    file.write(image_block(number, thumbnail))
-                    reporter.advance("drawn", len(thumbnail.text))
-            file.write(page.tail)
+                file.writelines(page.pieces(_reported(drawn, reporter)))
     finally:
         reporter.finish()
     return ReportSummary(
@@ -141,6 +138,12 @@ def write_report(
         errors=found.findings.count(ERROR),
         warnings=found.findings.count(WARNING),
     )
+
+
+def _reported(drawn: Iterable[Thumbnail], reporter: _progress.ProgressReporter) -> Generator[Thumbnail]:
+    for thumbnail in drawn:
+        reporter.advance("drawn", len(thumbnail.text))
+        yield thumbnail
 
 
 def page_path(path: Path) -> Path:

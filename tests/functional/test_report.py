@@ -52,9 +52,25 @@ class Parsed(HTMLParser):
         (text,) = [text for (_, attributes), text in self.scripts if attributes.get("id") == "index"]
         return json.loads(text)
 
+    def images(self):
+        """The attributes of each image in the order of the samples, with its content in base64."""
+        found = [(attributes, text) for (_, attributes), text in self.scripts if attributes.get("type") == "text/plain"]
+        strip = [each for each in self.named("img") if "src" in each]
+        assert all(each["src"].startswith("data:image/webp;base64,") for each in strip)
+        found += [(each, each["src"].partition(",")[2]) for each in strip]
+        # Each image is on the page once.
+        assert len({attributes["id"] for attributes, _ in found}) == len(found)
+        return sorted(found, key=lambda entry: int(entry[0]["id"][1:]))
+
     def pictures(self):
-        found = (text for (_, attributes), text in self.scripts if attributes.get("type") == "text/plain")
-        return [Image.open(io.BytesIO(base64.b64decode(text))) for text in found]
+        return [Image.open(io.BytesIO(base64.b64decode(text))) for _, text in self.images()]
+
+    def notes(self):
+        return [attributes["data-note"] for attributes, _ in self.images() if "data-note" in attributes]
+
+    def strip(self):
+        """The positions of the images at the top of the page, in their order."""
+        return [int(each["id"][1:]) for each in self.named("img") if "src" in each]
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +172,67 @@ def test_classes_with_one_name_stay_separate(tmp_path):
     assert [classes[sample[2][0]] for sample in found.index["samples"]] == ["car", "car (toy)", "car (toy)"]
 
 
+# --- The images at the top ------------------------------------------------------------------------------------------
+
+
+def png(width=40, height=30):
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "white").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def with_classes(*classes):
+    """A document with an annotation of each class."""
+    annotations = [label(number, category) for number, category in enumerate(classes, 1)]
+    return {"annotations": annotations, "categories": [{"id": each, "name": f"class {each}"} for each in classes]}
+
+
+def test_the_page_opens_with_images_that_show_most_classes(tmp_path):
+    for number in range(20):
+        put(tmp_path, batch="ab"[number // 10], item=f"{number:02}", picture=png(), **with_classes(1))
+    put(tmp_path, batch="c", item="1", picture=png(), **with_classes(1, 2, 3))
+    put(tmp_path, batch="c", item="2", picture=png(), **with_classes(4))
+    put(tmp_path, batch="c", item="3", picture=b"not an image", **with_classes(1, 2, 3, 4, 5))
+    put(tmp_path, batch="c", item="4", **with_classes(1, 2, 3, 4, 6))
+    page = write_report(tmp_path).path.read_text(encoding="utf-8")
+    found = Parsed(page)
+    # All classes that have an image, and then the first images of batches that are not there yet.
+    assert found.strip() == found.index["strip"] == [20, 21, 0, 10, 1, 11]
+    alternatives = [each["alt"] for each in found.named("img") if "src" in each]
+    assert alternatives[:3] == [
+        f"Image with {words}" for words in ("1 × class 1, 1 × class 2, 1 × class 3", "1 × class 4", "1 × class 1")
+    ]
+    assert page.index('id="strip"') < page.index('id="totals"') < page.index('id="gallery"')
+    assert len(found.images()) == 24
+
+
+def test_few_images_and_images_without_annotations_are_at_the_top_too(tmp_path):
+    put(tmp_path, item="1", picture=png(), annotations=[])
+    put(tmp_path, item="2", picture=png(), annotations=[label()], categories=[])
+    found = Parsed(write_report(tmp_path).path.read_text(encoding="utf-8"))
+    assert [each["alt"] for each in found.named("img") if "src" in each] == [
+        "Image with no annotations",
+        "Image with 1 annotations without a class",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("picture", "samples", "expected"),
+    [
+        (None, 9, "no image files were found. Download with --assets , or pass"),
+        (b"not an image", 9, "no sample has an image file that can be opened. See Findings ."),
+        (None, 0, None),
+    ],
+)
+def test_a_page_without_images_says_why(tmp_path, picture, samples, expected):
+    put(tmp_path, picture=picture, **with_classes(1))
+    found = Parsed(write_report(tmp_path, samples=samples).path.read_text(encoding="utf-8"))
+    before_totals = " ".join(found.text.partition("Work items")[0].split())
+    assert (found.strip(), [each for each in found.named("ul") if each.get("id") == "strip"]) == ([], [])
+    assert ("There are no annotated images because" in before_totals) == (expected is not None)
+    assert (expected or "") in before_totals
+
+
 # --- What is only text ----------------------------------------------------------------------------------------------
 
 HOSTILE = [
@@ -211,6 +288,15 @@ def test_hostile_names_are_shown_and_never_more_than_text(hostile):
     assert "x" * 199 + "…" in found.text
     assert max(map(len, classes)) == 200
     assert len(found.index["samples"]) == len(HOSTILE)
+
+
+def test_hostile_names_at_the_top_are_only_text(tmp_path):
+    name = '"><script>alert(1)</script>\u202e'
+    put(tmp_path, picture=png(), annotations=[label()], categories=[{"id": 1, "name": name}])
+    page = write_report(tmp_path).path.read_text(encoding="utf-8")
+    (image,) = [each for each in Parsed(page).named("img") if "src" in each]
+    assert image["alt"] == f"Image with 1 × {name[:-1]}\ufffd"
+    assert "<script>alert" not in page
 
 
 def test_the_page_allows_nothing_but_itself(page, downloaded, tmp_path):
@@ -275,7 +361,7 @@ def test_images_that_cannot_be_shown_are_reported(tmp_path):
     put(tmp_path, item="1", picture=b"no picture", annotations=[label()])
     put(tmp_path, item="2", annotations=[label()])
     found = Parsed(write_report(tmp_path).path.read_text(encoding="utf-8"))
-    notes = [each["data-note"] for each in found.named("script") if "data-note" in each]
+    notes = found.notes()
     assert notes[0].startswith("'1.png' is not an image that can be read")
     assert notes[1] == "The image is missing."
     assert [picture.size for picture in found.pictures()] == [(280, 210)] * 2
@@ -325,8 +411,7 @@ def test_images_as_large_as_they_may_be_take_little_memory_and_larger_ones_are_r
 
 
 def notes_of(path):
-    found = Parsed(path.read_text(encoding="utf-8"))
-    return [each["data-note"] for each in found.named("script") if "data-note" in each]
+    return Parsed(path.read_text(encoding="utf-8")).notes()
 
 
 def test_a_cut_image_is_named_and_the_report_goes_on(tmp_path):

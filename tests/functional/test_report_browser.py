@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -125,8 +127,8 @@ def test_filters_one_by_one_and_together(browser, page):
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("labels", "none", ["empty"]),
-        ("finding", "any", ["<i>1"]),
+        ("labels", "without annotations", ["empty"]),
+        ("finding", "with findings", ["<i>1"]),
         ("finding", "box-outside", ["<i>1"]),
         ("class", ATTACK, ["<i>1"]),
         ("class", "\u05e9\u05dc\u05d5\u05dd\"'", ["<i>1"]),
@@ -138,7 +140,7 @@ def test_what_is_odd_is_found(browser, name, text, expected):
     assert shown(browser) == expected
     for other in ("labels", "finding"):
         if other != name:
-            choose(browser, other, "any number" if other == "labels" else "any or none")
+            choose(browser, other, "all")
     assert shown(browser) == expected
 
 
@@ -246,6 +248,92 @@ def test_nothing_is_wider_than_the_window_and_colours_follow_the_system(browser,
     assert (sum(ground) < 128) == dark
     assert contrast(ground, ink) >= 7
     assert contrast(ground, bar) >= 3
+
+
+TOP = "[...document.querySelectorAll('#strip li')].map((each) => each.getBoundingClientRect())"
+
+
+@pytest.mark.parametrize(("width", "height", "visible"), [(1440, 900, 6), (390, 844, 2)])
+def test_images_and_totals_are_above_the_fold(browser, width, height, visible):
+    browser.view(width=width, height=height)
+    boxes = browser.evaluate(f"{TOP}.map((box) => [box.left, box.right, box.bottom])")
+    totals = browser.evaluate("document.querySelector('.totals').getBoundingClientRect().top")
+    assert len(boxes) == 6
+    assert sum(left < width for left, *_ in boxes) == visible
+    assert max(bottom for *_, bottom in boxes) < totals < height - 100
+    assert (
+        browser.evaluate(
+            "Promise.all([...document.querySelectorAll('#strip img')].map(async (each) => "
+            "{ await each.decode(); return each.naturalWidth; }))"
+        )
+        == [320] * 6
+    )
+    # The last image is reached by the keyboard, and comes into view.
+    browser.evaluate("document.querySelector('#strip li:nth-child(5) button').focus()")
+    browser.press("Tab")
+    assert browser.evaluate("document.activeElement.closest('#strip li').matches(':last-child')")
+    browser.until(f"{TOP}.at(-1).left < {width - 50}")
+
+
+def test_the_larger_view_of_the_images_at_the_top(browser):
+    strip = browser.evaluate("index.strip")
+    names = [browser.evaluate(f"index.samples[{number}][0]") for number in strip]
+    title = "document.getElementById('larger-title').textContent"
+    # They can be opened whatever the gallery shows.
+    choose(browser, "batch", "~ <b>odd")
+    browser.evaluate("document.querySelector('#strip li:nth-child(5) button').focus()")
+    browser.press("Enter")
+    assert browser.evaluate(title) == names[4]
+    browser.press("ArrowRight")
+    assert browser.evaluate(title) == names[5]
+    assert browser.evaluate("document.getElementById('after').disabled")
+    assert browser.evaluate("document.getElementById('larger-image').naturalWidth") == 320
+    browser.press("Escape")
+    assert browser.evaluate("document.activeElement.closest('#strip li').matches(':nth-child(5)')")
+
+
+def test_images_that_arrive_late_are_shown_when_they_are_there(running, page):
+    head, mark, tail = page.read_bytes().partition(b'<script type="text/plain"')
+    arrived = threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(head)
+            arrived.wait(30)
+            self.wfile.write(mark + tail)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        running.call("Page.navigate", url=f"http://127.0.0.1:{server.server_port}/")
+        running.until("location.protocol === 'http:' && document.querySelectorAll('#cards img').length === 24")
+        strip = running.evaluate("index.strip")
+        with_source = "[...document.querySelectorAll('#cards img[src]')].map((each) => Number(each.dataset.number))"
+        assert running.evaluate(with_source) == sorted(number for number in strip if number < 24)
+        late = next(number for number in range(24) if number not in strip)
+        running.evaluate(f"document.querySelector('#cards button[data-number=\"{late}\"]').click()")
+        assert running.evaluate("document.getElementById('larger-image').hasAttribute('src')") is False
+        arrived.set()
+        running.until("document.readyState === 'complete'")
+        assert running.evaluate(with_source) == list(range(24))
+        running.until("document.getElementById('larger-image').naturalWidth === 320")
+        server.shutdown()
+
+
+def test_the_images_at_the_top_need_no_script(running, page):
+    running.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        running.open(page.as_uri())
+        widths = "[...document.querySelectorAll('#strip img')].map((each) => each.complete && each.naturalWidth)"
+        assert running.evaluate(widths) == [320] * 6
+        assert running.evaluate("document.getElementById('cards').children.length") == 0
+    finally:
+        running.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
 @pytest.mark.stress
