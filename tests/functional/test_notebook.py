@@ -1,4 +1,4 @@
-"""The notebook that is kept in docs: it runs, and what is kept is what comes of it."""
+"""The notebook in docs: it runs, and its saved output is current."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(tmp_path_factory):
 
 
 def shown(notebook):
-    """For each cell what a reader sees of it, without what differs from run to run."""
+    """The visible output of each cell, without values that differ from run to run."""
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             data = output.get("data", {})
