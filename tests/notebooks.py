@@ -1,4 +1,4 @@
-"""Runs the example notebook; ``python -m tests.notebooks`` writes what comes of it back into docs."""
+"""Runs the example notebook; ``python -m tests.notebooks`` saves its output in docs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ NOTEBOOK = Path(__file__).parents[1] / "docs" / "examples" / "notebook.ipynb"
 
 
 def executed(folder: str) -> nbformat.NotebookNode:
-    """Run a copy of the notebook in a folder, in a kernel of its own; a cell that fails raises."""
+    """Run a copy of the notebook in a folder, in a new kernel; a failing cell raises."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     context = {"metadata": {"path": folder}}
     NotebookClient(notebook, timeout=60, resources=context, record_timing=False, store_widget_state=True).execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
-            # The same picture once more, but blurred.
+            # The same image, but blurred.
             output.get("data", {}).pop("image/jpeg", None)
     return notebook
 
@@ -26,5 +26,5 @@ def executed(folder: str) -> nbformat.NotebookNode:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         text = nbformat.writes(executed(scratch))
-    # The folder says nothing to a reader, and would be another one each time.
+    # The folder is irrelevant to readers and differs each time.
     NOTEBOOK.write_text(text.replace(scratch, "/data") + "\n", encoding="utf-8")

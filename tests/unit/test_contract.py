@@ -1,4 +1,4 @@
-"""What a report of ``doctor --contract`` says of values, and its sentences against the page of the docs."""
+"""Values in a report of ``doctor --contract``, and its sentences compared with the documentation."""
 
 from __future__ import annotations
 

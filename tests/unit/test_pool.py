@@ -1,4 +1,4 @@
-"""The worker pool: how many threads it starts."""
+"""The worker pool: number of threads."""
 
 from __future__ import annotations
 
