@@ -20,20 +20,20 @@ html_title = f"cfplatform {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css", "notebook.css"]
 
-# Too large to be installed for a page, and what looks for PyTorch. Its bases stand for themselves, as classes made of
-# mocks would show the arguments of those.
+# These are too large to install for the documentation. PyTorch needs empty modules with real base classes: a class that
+# derives from a mock would show the arguments of the mock.
 autodoc_mock_imports = ["datasets", "supervision"]
 for name in ("torch", "torch.utils", "torch.utils.data"):
     sys.modules[name] = ModuleType(name)
 vars(sys.modules["torch.utils.data"]).update(Dataset=object, IterableDataset=object, get_worker_info=None)
 
 autodoc_typehints = "signature"
-# Longer ones get a line for each argument.
+# Longer signatures get one line per argument.
 maximum_signature_line_length = 88
 autodoc_member_order = "bysource"
 autodoc_type_aliases = {"Progress": "Progress", "DatetimeLike": "DatetimeLike"}
-# Types of other projects and aliases that have no page of their own; the build has no network for their inventories.
-# The annotation ``object`` is not the member of that name which pages of the platform have.
+# Types of other projects (the build has no network to fetch their inventories), and aliases without a page.
+# ``object`` in an annotation is the built-in, not the field of that name in responses.
 suppress_warnings = ["ref.python"]
 nitpick_ignore_regex = [
     ("py:.*", r"(requests|urllib3|uuid|datetime|pathlib|os|collections|typing|typing_extensions|types|threading)\b.*"),

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven through its DevTools protocol; for tests and for the pictures of the documentation."""
+"""A headless Chromium, driven through its DevTools protocol; for tests and for the images of the documentation."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowRi
 
 
 def program() -> str | None:
-    """Where Chromium is, if it is installed."""
+    """The path of Chromium, if it is installed."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 class Browser:
-    """One tab of a Chromium that runs.
+    """A tab of a running Chromium.
 
     Args:
         connection: The socket of the tab.
@@ -53,11 +53,11 @@ class Browser:
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._numbers = itertools.count(1)
-        #: Everything that the tab told, in its order.
+        #: All events of the tab, in order.
         self.events: list[dict[str, Any]] = []
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Send a command and return its answer."""
+        """Send a command and return its response."""
         number = next(self._numbers)
         self._connection.send(json.dumps({"id": number, "method": method, "params": params}))
         while True:
@@ -85,7 +85,7 @@ class Browser:
         return value
 
     def open(self, address: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Show a page in a window of a size, and wait until it is there as a whole."""
+        """Open a page in a window of a given size, and wait until it has loaded."""
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
         self.view(width=width, height=height, dark=dark)
@@ -108,11 +108,11 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyUp", **event)
 
     def type(self, text: str) -> None:
-        """Type a text where the focus is."""
+        """Type a text into the focused element."""
         self.call("Input.insertText", text=text)
 
     def click(self, selector: str) -> None:
-        """Click into the middle of what a selector finds first."""
+        """Click the centre of the first match of a selector."""
         place = self.evaluate(
             f"(() => {{ const found = document.querySelector({json.dumps(selector)}); "
             "found.scrollIntoView({block: 'center'}); const box = found.getBoundingClientRect(); "
@@ -122,7 +122,7 @@ class Browser:
             self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
 
     def screenshot(self, path: Path, *, whole: bool = False, kind: str = "png", quality: int | None = None) -> None:
-        """Write what the window shows, or the whole page, into a file."""
+        """Save a screenshot of the window or of the full page."""
         options: dict[str, Any] = {"format": kind, "captureBeyondViewport": whole}
         if quality is not None:
             options["quality"] = quality
@@ -132,18 +132,18 @@ class Browser:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", **options)["data"]))
 
     def told(self, *methods: str) -> list[dict[str, Any]]:
-        """What the tab told of some kinds of events."""
+        """The tab's events of some kinds."""
         self.call("Runtime.evaluate", expression="1")
         return [event["params"] for event in self.events if event["method"] in methods]
 
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start a Chromium with a profile of its own, and end it."""
+    """Start a Chromium with a new profile, and end it."""
     found = program()
     assert found is not None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        # What is no name of a host on this machine leads nowhere.
+        # Host names other than those of this machine do not resolve.
         options = [*_OPTIONS, f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
         log = Path(profile) / "log"
         with log.open("wb") as errors:
@@ -175,7 +175,7 @@ def _tab(address: str) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End it with its children, which are a group of their own."""
+    """End it with its process group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, 15)
     try:

@@ -1,4 +1,4 @@
-"""The script that writes the page of the command line, as a module."""
+"""The script that generates docs/cli.rst, imported as a module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every test gets: a clean environment, no network but loopback, no waiting, and a platform of its own."""
+"""Fixtures of all tests: a clean environment, no network except loopback, no waits, and a sandbox."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cfplatform.sandbox import Sandbox
     from tests.deliveries import Clock, Signer
 
-# A busy machine must not turn a test red. ``--hypothesis-profile stress`` tries more.
+# A busy machine must not fail a test. ``--hypothesis-profile stress`` tries more.
 _ANY_SPEED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("cfplatform", max_examples=50, **_ANY_SPEED)
 settings.register_profile("stress", max_examples=1000, **_ANY_SPEED)
@@ -48,13 +48,13 @@ _VARIABLES = {
 
 
 def pytest_collection_finish() -> None:
-    """Leave what was imported so far out of garbage collections: each full one would take 0.2 s of a test."""
+    """Exclude imported modules from garbage collection: each full collection would take 0.2 s of a test."""
     gc.collect()
     gc.freeze()
 
 
 class BlockedConnectionError(RuntimeError):
-    """A test wanted to leave this machine. No ``OSError``, so that no code takes it for a broken network."""
+    """A test tried to leave this machine. Not an ``OSError``, so code does not treat it as a network error."""
 
 
 @pytest.fixture(autouse=True)
@@ -139,12 +139,12 @@ def client(sandbox: Sandbox) -> Iterator[Client]:
         yield client
 
 
-# --- A server that says what it is given to say
+# --- A server with scripted responses
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., ScriptedServer]]:
-    """Start servers with planned answers; all are stopped when the test ends."""
+    """Start servers with scripted responses; all are stopped when the test ends."""
     started: list[ScriptedServer] = []
 
     def make(*answers: bytes | Answer, **options: Any) -> ScriptedServer:
@@ -166,7 +166,7 @@ def connect() -> Iterator[Callable[..., Client]]:
 
     def make(server: ScriptedServer | str, **options: Any) -> Client:
         base_url = server if isinstance(server, str) else server.base_url
-        # A fault that lasts is to be seen at once; what a run waits for is tried in tests/functional/test_outages.py.
+        # Permanent faults must fail at once; tests/functional/test_outages.py tests waiting.
         client = Client(KEY, base_url=base_url, **{"project_id": "p", "timeout": 5, "patience": 0, **options})
         opened.append(client)
         return client
@@ -178,7 +178,7 @@ def connect() -> Iterator[Callable[..., Client]]:
 
 @pytest.fixture
 def fetch(connect: Callable[..., Client]) -> Callable[..., bytes]:
-    """Fetch an object of a server with a client of its own."""
+    """Fetch an object of a server with a new client."""
 
     def run(server: ScriptedServer, target: str = f"/o?X-Amz-Signature={SIGNATURE}", **options: Any) -> bytes:
         return load(connect(server, **options), target if "://" in target else server.origin + target)
@@ -206,12 +206,12 @@ def download_body(
     return run
 
 
-# --- What tests of several folders need
+# --- Fixtures of several folders
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[..., subprocess.CompletedProcess[str]]]]:
-    """A disk of 1 MiB of its own, and a function that mounts it again with other options."""
+    """A separate disk of 1 MiB, and a function that remounts it with other options."""
     place = tmp_path / "disk"
     place.mkdir()
 
@@ -231,14 +231,14 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[..., subprocess.Comple
 
 @pytest.fixture
 def loud(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """The log, with everything that is written to it."""
+    """The complete log."""
     caplog.set_level(logging.DEBUG)
     return caplog
 
 
 @pytest.fixture
 def signer() -> Signer:
-    """A key of the platform that signs deliveries."""
+    """A signing key of the platform."""
     from tests.deliveries import Signer
 
     return Signer()
@@ -246,7 +246,7 @@ def signer() -> Signer:
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands still until it is set."""
+    """A clock that changes only when it is set."""
     from tests.deliveries import Clock
 
     return Clock()

@@ -1,4 +1,4 @@
-"""Deliveries of webhooks as the platform makes them, signed with keys that are made here."""
+"""Webhook deliveries like those of the platform, signed with generated keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOW = 1785186000.0
 
 
 class Clock:
-    """A clock that stands still until it is set."""
+    """A clock that changes only when it is set."""
 
     def __init__(self, now: float = NOW) -> None:
         self.now = now
@@ -27,12 +27,12 @@ class Clock:
 
 
 def unpadded(data: bytes) -> str:
-    """Return bytes as a JWK spells them."""
+    """Return bytes in the encoding of a JWK."""
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 class Signer:
-    """One key of the platform, made from its id, so that failures can be repeated."""
+    """A key of the platform, derived from its ID to make failures repeatable."""
 
     def __init__(self, key_id: str = "KEY-1") -> None:
         self.key_id = key_id
@@ -41,7 +41,7 @@ class Signer:
         self.public = self._key.public_key().public_bytes_raw()
 
     def jwk(self, **changes: Any) -> dict[str, Any]:
-        """Return the public key as the platform publishes it; a change to ``None`` leaves the member out."""
+        """Return the public key as the platform publishes it; a value of ``None`` omits the member."""
         entry = {"kty": "OKP", "crv": "Ed25519", "x": unpadded(self.public), "kid": self.key_id}
         entry.update(use="sig", alg="EdDSA")
         entry.update(changes)
@@ -52,7 +52,7 @@ class Signer:
         return self._key.sign(body)
 
     def deliver(self, body: bytes | None = None, at: float = NOW, **fields: Any) -> tuple[bytes, dict[str, str]]:
-        """Return body and headers of a delivery that was sent at a moment."""
+        """Return body and headers of a delivery sent at a given time."""
         body = payload(at, **fields) if body is None else body
         return body, {
             "Content-Type": "application/json",
@@ -63,7 +63,7 @@ class Signer:
 
 
 def moment(at: float) -> str:
-    """Return a moment as the platform writes it."""
+    """Return a time in the platform's format."""
     return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -88,5 +88,5 @@ def key_set(*signers: Signer) -> dict[str, Any]:
 
 
 def published(*signers: Signer, headers: tuple[str, ...] = ()) -> bytes:
-    """Return the answer of a key server."""
+    """Return the response of a key server."""
     return raw(200, json.dumps(key_set(*signers)).encode(), "Content-Type: application/json", *headers)

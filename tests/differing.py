@@ -1,4 +1,4 @@
-"""A proxy before a sandbox that makes it differ: each difference rewrites a request, its response, or both."""
+"""A proxy that changes a sandbox's behaviour: each difference rewrites a request, its response, or both."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Exchange:
         return json.loads(self.answer) if is_json and self.answer else None
 
     def respond(self, data: Any, status: int | None = None) -> None:
-        """Replace the response; before it is there, the sandbox is not asked."""
+        """Replace the response; if there is none yet, the sandbox gets no request."""
         self.status = status or self.status
         self.answer_headers.setdefault("content-type", "application/json")
         self.answer = json.dumps(data).encode()
@@ -43,7 +43,7 @@ Difference = Callable[[Exchange], Iterator[None]]
 
 
 class DifferingServer:
-    """Shows a sandbox with some differences, under an address of its own; use it as a context."""
+    """Serves a sandbox with some differences at a separate address; use it as a context manager."""
 
     def __init__(self, sandbox: Any, *differences: Difference) -> None:
         target = urlsplit(sandbox.base_url)
@@ -51,7 +51,7 @@ class DifferingServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            # Head and body in one piece: two would wait for each other.
+            # Head and body in one packet: two would be delayed.
             wbufsize = 65_536
 
             def log_message(self, *_: object) -> None:
@@ -89,7 +89,7 @@ class DifferingServer:
             response = connection.getresponse()
             exchange.status = response.status
             exchange.answer_headers = {name.lower(): value for name, value in response.getheaders()}
-            # Signed URLs lead here, so that the storage differs as well.
+            # Signed URLs point here, so the storage differs too.
             exchange.answer = response.read().replace(target.netloc.encode(), self.netloc.encode())
             connection.close()
 

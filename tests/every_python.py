@@ -1,11 +1,11 @@
-"""Run the tests on every supported Python that is at hand, and with the oldest and the newest allowed dependencies.
+"""Run the tests on every installed, supported Python, with the oldest or the newest allowed dependencies.
 
-    python -m tests.every_python                                 # whole suite, every Python, newest dependencies
+    python -m tests.every_python                                 # complete suite, every Python, newest dependencies
     python -m tests.every_python tests/unit tests/http           # a part of it; everything else goes to pytest too
     python -m tests.every_python --dependencies oldest
     python -m tests.every_python --python 3.10 --python 3.13
 
-Each run has an environment of its own, made anew. Interpreters are looked for in the PATH and among those of pyenv.
+Each run has a new environment. Interpreters are searched in the PATH and in pyenv.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-#: What can be imported without any extra.
+#: Modules that can be imported without any extra.
 MODULES = ", ".join(f"cfplatform.{name}" for name in ("client", "downloads", "exports", "uploads", "webhooks"))
 
 
@@ -57,7 +57,7 @@ def supported() -> list[str]:
 
 
 def find(version: str) -> str | None:
-    """Return an interpreter of a version that works: a shim of pyenv may be there for one that is not active."""
+    """Return a working interpreter of a version: pyenv may have a shim for an inactive one."""
     for candidate in _candidates(version):
         command = [candidate, "-c", "import ssl, sqlite3, sys; print('%d.%d' % sys.version_info[:2])"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -73,7 +73,7 @@ def oldest() -> list[str]:
 
 
 def run(interpreter: str, end: str, arguments: list[str]) -> tuple[bool, str]:
-    """Make an environment and run pytest in it; return whether it passed and its last line."""
+    """Create an environment and run pytest in it; return whether it passed and its last line."""
     with tempfile.TemporaryDirectory(prefix="cfplatform-python-") as folder:
         subprocess.run([interpreter, "-m", "venv", folder], check=True)
         python = str(Path(folder) / ("Scripts" if os.name == "nt" else "bin") / "python")
@@ -83,7 +83,7 @@ def run(interpreter: str, end: str, arguments: list[str]) -> tuple[bool, str]:
             subprocess.run([python, "-W", "error", "-c", f"import {MODULES}"], check=True)
         subprocess.run([*install, "-e", ".[test]"], cwd=ROOT, check=True)
         if end == "oldest":
-            # Tests need packages that ask for a newer typing-extensions, which is used for nothing but names at import.
+            # Packages for tests need a newer typing-extensions; ours uses only names from it, at import.
             http = [each for each in oldest() if not each.startswith("typing")]
             subprocess.run([*install, "--no-deps", *http], check=True)
         print(f"\n== {interpreter}, {end} dependencies", flush=True)

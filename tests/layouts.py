@@ -1,4 +1,4 @@
-"""Small copies of what labelling tools write, with images, for tests of everything that reads labels."""
+"""Small datasets in the layouts of labelling tools, with images, for tests that read annotations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNT = 24
 
 @dataclass(frozen=True)
 class Layout:
-    """A source as a tool leaves it.
+    """A dataset as written by a tool.
 
     Attributes:
         source: What users pass: a folder or a file.
@@ -167,7 +167,7 @@ def download(root: Path) -> Layout:
 
 
 def merged(root: Path) -> Layout:
-    """What ``coco.merge`` makes of a download: the dataset beside its folder."""
+    """The output of ``coco.merge`` for a download: the dataset beside its folder."""
     labels = download(root / "labels")
     document = coco.merge(labels.source, root / "dataset.json").output
     return Layout(document, [document], labels.images)

@@ -12,13 +12,13 @@ NOTEBOOK = Path(__file__).parents[1] / "docs" / "examples" / "notebook.ipynb"
 
 
 def executed(folder: str) -> nbformat.NotebookNode:
-    """Run a copy of the notebook in a folder, in a kernel of its own; a cell that fails raises."""
+    """Run a copy of the notebook in a folder, in a new kernel; a failing cell raises."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     context = {"metadata": {"path": folder}}
     NotebookClient(notebook, timeout=60, resources=context, record_timing=False).execute()
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
-            # The same image again, but blurred.
+            # The same image, but blurred.
             output.get("data", {}).pop("image/jpeg", None)
     return notebook
 

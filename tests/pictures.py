@@ -16,17 +16,17 @@ from tests.chromium import Browser, chromium
 
 FOLDER = Path(__file__).parents[1] / "docs" / "_static"
 NAMES = ("drawn", "report-wide", "report-gallery", "report-phone", "report-larger", "report-readme")
-#: A page of documentation is to be light.
+#: Pages of the documentation must load quickly.
 MAX_BYTES = 150_000
 
 
 def save(name: str, picture: Image.Image) -> None:
-    """Write a picture of the documentation."""
+    """Write an image of the documentation."""
     picture.convert("RGB").save(FOLDER / f"{name}.webp", quality=80, method=6)
 
 
 def drawn(folder: Path) -> Image.Image:
-    """A picture of the sandbox, three times as large, with labels of every kind."""
+    """An image of the sandbox, three times as large, with annotations of every kind."""
     path = min(folder.glob("*/*.json"), key=lambda each: each.stem)
     document = json.loads(path.read_bytes())
     category = {"id": 90, "name": "person", "skeleton": [[1, 2], [2, 3], [2, 4], [4, 5], [4, 6]]}
@@ -46,7 +46,7 @@ def drawn(folder: Path) -> Image.Image:
 
 
 def spoil(folder: Path) -> None:
-    """Break the labels of a few documents, so that there is something to find."""
+    """Break the annotations of a few documents, for findings."""
     for number, path in enumerate(sorted(folder.glob("*/*.json"))[::13]):
         document = json.loads(path.read_bytes())
         if number % 2:
@@ -57,7 +57,7 @@ def spoil(folder: Path) -> None:
 
 
 def shot(browser: Browser, name: str, *, whole: bool = False) -> None:
-    """Take a picture of the window."""
+    """Take a screenshot of the window."""
     browser.evaluate("new Promise((done) => setTimeout(done, 200))")
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "shot.png"
@@ -66,7 +66,7 @@ def shot(browser: Browser, name: str, *, whole: bool = False) -> None:
 
 
 def main() -> None:
-    """Write all pictures."""
+    """Write all images."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "street-scenes"
         with Sandbox(items=120, batches=4, in_review=0.1) as sandbox, sandbox.client() as client:

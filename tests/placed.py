@@ -9,20 +9,20 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-#: How the document has the image.
+#: The relation of the document to the image.
 KINDS = ("stored", "upright", "square", "other")
 POLYGON = [20, 30, 120, 30, 120, 90, 20, 90]
 
 
 @dataclass
 class Placed:
-    """An image file with its document, and what every tool must make of them."""
+    """An image file with its document, and the result that every tool must have."""
 
     name: str
     document: dict
     #: The image, opened.
     image: Image.Image
-    #: From the document to the image.
+    #: The transformation from document to image.
     factors: tuple[float, float]
 
 
@@ -60,7 +60,7 @@ def placed(folder: Path, orientation: int, kind: str, suffix: str = "png") -> Pl
 
 
 def every(folder: Path) -> dict[str, Placed]:
-    """Write all of them."""
+    """Write all images and documents."""
     made = [placed(folder, orientation, kind) for orientation in range(1, 9) for kind in KINDS]
     return {each.name: each for each in made}
 

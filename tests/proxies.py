@@ -1,4 +1,4 @@
-"""A proxy as companies have them: it opens TLS with a certificate of its own, and everything goes through it."""
+"""A company proxy: it intercepts TLS with its own certificate, and all requests go through it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 
 
 class CompanyProxy:
-    """Stands before one plain server, which it shows with TLS and another name; use it as a context."""
+    """Serves one plain server with TLS and another name; use it as a context manager."""
 
     shown = "https://platform.example"
 
     def __init__(self, origin: str, folder: Path) -> None:
         address = urlsplit(origin)
         self._target = (address.hostname, address.port)
-        #: What was to be reached through a tunnel, in order.
+        #: The targets of tunnels, in order.
         self.tunnels: list[str] = []
         self.certificate = folder / "company.pem"
         key = folder / "company.key"
@@ -40,7 +40,7 @@ class CompanyProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # A socket that is only closed would not wake the thread that waits in it.
+        # Closing a socket does not wake a thread that waits for it.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -59,7 +59,7 @@ class CompanyProxy:
             connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             with self._tls.wrap_socket(connection, server_side=True) as secured:
                 threading.Thread(target=_copy, args=(target, secured), daemon=True).start()
-                # A server knows itself by the name at which it listens.
+                # A server expects the name at which it listens.
                 _copy(
                     secured,
                     target,

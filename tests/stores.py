@@ -1,4 +1,4 @@
-"""A server that speaks S3 on the loopback: moto's, behind a door that writes requests down and can refuse them."""
+"""An S3 server on loopback: moto, behind a proxy that logs requests and can reject them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Request(NamedTuple):
 
 
 class _Quiet(WSGIRequestHandler):
-    # Connections are kept, as a real store does.
+    # Connections are kept alive, as by a real store.
     protocol_version = "HTTP/1.1"
 
     def log(self, *_: Any) -> None:
@@ -31,11 +31,11 @@ class _Quiet(WSGIRequestHandler):
 
 
 class S3Server:
-    """Started when it is made; bound in the caller's thread, so that it answers from the start."""
+    """Starts when it is created; bound in the caller's thread, so it responds at once."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
-        #: Given a request; returns what is answered in place of the store, as status and code, or ``None``.
+        #: Called with a request; returns status and code of a response in place of the store's, or ``None``.
         self.door: Callable[[Request], tuple[str, str] | None] = lambda request: None
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Quiet)
@@ -50,7 +50,7 @@ class S3Server:
         self._thread.join()
 
     def settings(self) -> dict[str, Any]:
-        """What fsspec's configuration needs to reach it."""
+        """The fsspec configuration to reach it."""
         return {"endpoint_url": self.url, "key": "testing", "secret": SECRET, "client_kwargs": {"region_name": "eu"}}
 
     def counts(self) -> Counter[str]:
@@ -64,7 +64,7 @@ class S3Server:
         if refusal is None:
             return self._app(environ, start_response)
         status, code = refusal
-        # Read, because the connection is kept.
+        # Read, because the connection is kept alive.
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         body = f"<Error><Code>{code}</Code><Message>The store says {code}</Message></Error>".encode()
         start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])

@@ -146,12 +146,12 @@ def test_public_types_of_what_the_platform_sends(sandbox: Sandbox, client: cfpla
         assert_type(page, types.Page)
         assert_type(page["items"], list[dict[str, Any]])
         assert_type(page.get("meta", {}).get("cursorNext"), "str | None")
-    # As tools do that keep what was sent.
+    # Like tools that record requests.
     assert WorkItem(item.as_dict(), client) == WorkItem({"id": item.id}) == item
 
 
 def test_keywords_are_known_to_type_checkers(client: cfplatform.Client, tmp_path: Path) -> None:
-    # An ignored error that is none is an error of its own, so a keyword that stops being checked is noticed.
+    # An unused ignore is an error, so a keyword that is no longer checked is noticed.
     with pytest.raises(TypeError, match="status"):
         client.get_work_items_count(statsu="COMPLETED")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="status"):
@@ -163,7 +163,7 @@ def test_keywords_are_known_to_type_checkers(client: cfplatform.Client, tmp_path
 
 
 class Inline:
-    """The least that ``executor=`` takes."""
+    """The minimum that ``executor=`` accepts."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -174,7 +174,7 @@ class Inline:
 def test_public_types_of_executors(client: cfplatform.Client, tmp_path: Path) -> None:
     items = list(client.get_work_items(max_items=2))
     with ThreadPoolExecutor() as threads, ProcessPoolExecutor() as processes:
-        # Nothing is handed to the processes where there is nothing to do.
+        # Without items nothing is submitted.
         assert_type(client.download_work_items([], tmp_path, executor=processes), DownloadSummary)
         assert_type(client.download_project(destination=tmp_path, executor=threads), DownloadSummary)
         assert_type(client.iter_downloads(items, tmp_path, executor=threads), Iterator[DownloadResult])

@@ -1,4 +1,4 @@
-"""Small things that tests of several folders use."""
+"""Helpers of several test folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Exception)
 
-#: Secrets that must not show up anywhere.
+#: Secrets that must not appear anywhere.
 KEY = "cf-key-SENTINEL-0123456789"
 SIGNATURE = "SENTINELsignature0123"
 
@@ -27,12 +27,12 @@ def outcome(expected: type[E], function: Callable[..., Any], *args: Any) -> tupl
 
 
 def case_id(value: Any) -> str:
-    """Return the same name for a case in every process, as tests that run side by side need: no addresses."""
+    """Return the same name for a case in every process, as parallel tests need: no memory addresses."""
     return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 def folded(name: str) -> str:
-    """Return the same text for names that some file systems take for one."""
+    """Return the same text for names that some file systems treat as equal."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 

@@ -1,4 +1,4 @@
-"""Adapters against the libraries that they are for; ``python -m tests.adapters`` installs and runs all of them."""
+"""Adapters with their libraries; ``python -m tests.adapters`` installs and runs all of them."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Run the tests of the adapters with the newest version of every library, in an environment made for it.
+"""Run the tests of the adapters with the newest version of every library, in a new environment.
 
     python -m tests.adapters                        # everything, in a temporary environment
-    python -m tests.adapters --environment FOLDER   # in one that is kept, which is brought up to date
+    python -m tests.adapters --environment FOLDER   # in one that is kept and updated
     python -m tests.adapters -k test_torch          # everything else goes to pytest
 
-It needs some 7 GB, as PyTorch for Linux brings its libraries for graphics cards.
+It needs about 7 GB: PyTorch for Linux includes its CUDA libraries.
 """
 
 from __future__ import annotations

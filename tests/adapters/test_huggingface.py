@@ -1,4 +1,4 @@
-"""Hugging Face datasets: a folder and a stream as datasets, and what the cache of rows does when labels change."""
+"""Hugging Face datasets: a folder and a stream as datasets, and the row cache when annotations change."""
 
 from __future__ import annotations
 

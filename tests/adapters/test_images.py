@@ -1,4 +1,4 @@
-"""An image and its labels are the same for every tool: what ``draw`` shows is what training sees."""
+"""An image and its annotations are the same in ``draw`` and in every adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters whose library is not there."""
+"""Adapters without their library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pandas and Parquet: one row for each annotation, typed, whatever documents hold."""
+"""pandas and Parquet: one row for each annotation, typed, for any document."""
 
 from __future__ import annotations
 

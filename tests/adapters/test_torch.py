@@ -1,4 +1,4 @@
-"""PyTorch: under any number of workers, however they are started, every item comes once."""
+"""PyTorch: every item comes once, with any number of workers, forked or spawned."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Measure cfplatform against the official client, bare urllib3 and curl, on this machine, in one run.
 
 Every figure is a ratio inside the run: the sides take turns, and medians are compared. The server and each side are
-processes of their own. The exit code is 1 when a figure is below its bar.
+separate processes. The exit code is 1 if a figure misses its target.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Running sides in turn against one server, each in a process of its own."""
+"""Runs sides in turn against one server, each in a separate process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cases: what is measured, against what, and the bar."""
+"""The cases: what is measured, compared with what, and the target."""
 
 from __future__ import annotations
 

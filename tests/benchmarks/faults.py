@@ -1,4 +1,4 @@
-"""Faults of the benchmark server: an outage in the middle of a run, and single failed answers."""
+"""Faults of the benchmark server: an outage in the middle of a run, and single failed responses."""
 
 from __future__ import annotations
 

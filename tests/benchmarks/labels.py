@@ -1,4 +1,4 @@
-"""Folders of labels, as a download leaves them."""
+"""Folders of annotations like those of a download."""
 
 from __future__ import annotations
 

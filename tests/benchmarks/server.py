@@ -1,4 +1,4 @@
-"""A platform that costs next to nothing: answers from prepared bytes, so that what is measured is the client.
+"""A platform with minimal cost: it sends prepared responses, so the client is measured.
 
 The sandbox of the package is for correctness; at a thousand items a second it would be the bottleneck. This one checks
 nothing. A project's id says what is in it: ``00000004-0000-4000-8000-000000002000`` has 2000 items with documents of

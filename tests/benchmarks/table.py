@@ -1,4 +1,4 @@
-"""Figures against their bars, and the tables they are shown in."""
+"""Figures compared with their targets, and the tables that show them."""
 
 from __future__ import annotations
 

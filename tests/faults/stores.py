@@ -1,4 +1,4 @@
-"""A platform with one finished export, and a storage whose answers a test decides on."""
+"""A platform with one finished export, and a storage with scripted responses."""
 
 from __future__ import annotations
 

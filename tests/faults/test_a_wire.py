@@ -1,4 +1,4 @@
-"""Group A: the wire, seen from outside: threads, logs, sockets, addresses, proxies, and answers of an odd kind."""
+"""Group A: connections: threads, logs, sockets, addresses, proxies, and unusual responses."""
 
 from __future__ import annotations
 

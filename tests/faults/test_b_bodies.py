@@ -1,4 +1,4 @@
-"""Group B: bodies that are cut, badly framed, damaged, too large, or odd inside."""
+"""Group B: bodies that are truncated, badly framed, damaged, too large, or malformed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Group C: threads, processes and forks that meet."""
+"""Group C: concurrent threads, processes and forks."""
 
 from __future__ import annotations
 

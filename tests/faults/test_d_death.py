@@ -1,4 +1,4 @@
-"""Group D: processes that are killed, interrupted or simply end."""
+"""Group D: processes that are killed, interrupted or exit."""
 
 from __future__ import annotations
 

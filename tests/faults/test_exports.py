@@ -1,4 +1,4 @@
-"""Exports under faults: never made twice, waited for through outages, downloaded in flat memory, without a secret."""
+"""Exports with faults: never created twice, waited for through outages, downloaded in constant memory, no secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing listed goes unaccounted, whatever mix of faults a run meets, and nothing grows with the project."""
+"""Every listed item has a result with any mix of faults, and nothing grows with the project."""
 
 from __future__ import annotations
 

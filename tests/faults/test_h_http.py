@@ -1,4 +1,4 @@
-"""Group H: what the servers answer instead of what was asked for."""
+"""Group H: wrong responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Group I: arguments are refused before any request, or mean one thing only."""
+"""Group I: arguments are rejected before any request, or are unambiguous."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Group N: connections that are refused, cut, reset, or kept alive by a drip."""
+"""Group N: connections that are refused, closed, reset, or very slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Group P: listings that change, go round, break off or make no sense."""
+"""Group P: listings that change, loop, break off or are malformed."""
 
 from __future__ import annotations
 

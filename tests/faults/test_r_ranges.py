@@ -1,4 +1,4 @@
-"""Group R: archives that break off and are continued, and everything that a storage may answer to a range."""
+"""Group R: archives that are interrupted and resumed, and all responses to a range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Group S: signed URLs that come in another order, run out, are refused, or lead elsewhere."""
+"""Group S: signed URLs that are reordered, expire, are refused, or point elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that never recovers; tests/unit/test_storm.py has faults of all kinds among right answers."""
+"""A server that never recovers; tests/unit/test_storm.py has faults of all kinds among valid responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Group W: deliveries of webhooks that are forged, old, copied or broken, and key servers that are worse."""
+"""Group W: webhook deliveries that are forged, old, replayed or malformed, and faulty key servers."""
 
 from __future__ import annotations
 

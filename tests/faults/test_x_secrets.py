@@ -1,4 +1,4 @@
-"""Group X: the key and the signatures through whole runs, whatever fails, wherever somebody may look."""
+"""Group X: the key and signatures do not leak during complete runs, whatever fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Group Z: hostile, broken and very large zip files, and unpacking that is interrupted."""
+"""Group Z: malicious, damaged and very large zip files, and interrupted unpacking."""
 
 from __future__ import annotations
 

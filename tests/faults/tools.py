@@ -1,4 +1,4 @@
-"""What the fault tests share: trees of files, and downloads in processes of their own."""
+"""Helpers of the fault tests: trees of files, and downloads in separate processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several modules of this folder need."""
+"""Fixtures that several modules share."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ import requests
 
 @pytest.fixture(params=["its own session", "a session of the user"])
 def options(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
-    """Options of a client that sends through its own session, and through one of the user."""
+    """Options of a client with its own session, and with a session of the user."""
     with requests.Session() as session:
         yield {} if request.param == "its own session" else {"session": session}

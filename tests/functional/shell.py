@@ -36,20 +36,20 @@ def command(*arguments):
 
 
 def environment(sandbox, **changes):
-    """The variables of a process that is to use a sandbox; a change to ``None`` takes one away."""
+    """Environment variables of a process that uses a sandbox; a value of ``None`` removes one."""
     usual = {
         "PYTHONPATH": str(ROOT),
         "TERM": "xterm-256color",
         **dict.fromkeys(("NO_COLOR", "FORCE_COLOR", "COLUMNS", "CF_PROFILE")),
     }
-    # No configuration file of the machine is read.
+    # The user's configuration file is not read.
     usual["XDG_CONFIG_HOME"] = str(ROOT / "tests" / "functional")
     variables = {**os.environ, **usual, **(sandbox.environment() if sandbox else {}), **changes}
     return {name: value for name, value in variables.items() if value is not None}
 
 
 def run(*arguments, sandbox=None, cwd=None, stdin="", **changes):
-    """Run a command to its end in this process, with streams that are no terminal."""
+    """Run a command in this process; its streams are not terminals."""
     argv = ["cfplatform", *map(str, arguments)]
     variables = mock.patch.dict(os.environ, environment(sandbox, **changes), clear=True)
     before = Path.cwd()
@@ -67,14 +67,14 @@ def run(*arguments, sandbox=None, cwd=None, stdin="", **changes):
             finally:
                 os.chdir(before)
             if code == 2:
-                # Files that a refused command has opened are closed with its process, without a word.
+                # A rejected command's open files are closed when its process exits, without a warning.
                 gc.collect()
         return subprocess.CompletedProcess(argv, code, *map(_written, (out, err)))
 
 
 @contextlib.contextmanager
 def _same_process():
-    """Show warnings as a new process does, and take back what a command does to its process."""
+    """Show warnings as in a new process, and undo changes that a command makes to its process."""
     loggers = [logging.getLogger(name) for name in ("cfplatform", "urllib3")]
     kept = [(logger.level, [*logger.handlers]) for logger in loggers]
     with warnings.catch_warnings():
@@ -95,7 +95,7 @@ def _written(stream):
 
 
 def run_process(*arguments, sandbox=None, cwd=None, stdin="", **changes):
-    """Run a command to its end in a process of its own, with its streams going into pipes."""
+    """Run a command in a separate process, with its streams in pipes."""
     streams = {"input": stdin, "capture_output": True, "encoding": "utf-8"}
     variables = environment(sandbox, **changes)
     return subprocess.run(command(*arguments), **streams, env=variables, cwd=cwd, timeout=60, check=False)
@@ -103,7 +103,7 @@ def run_process(*arguments, sandbox=None, cwd=None, stdin="", **changes):
 
 @contextlib.contextmanager
 def started(*arguments, sandbox=None):
-    """Start a command that the test will end; nothing is left behind if it does not."""
+    """Start a command that the test ends; it is killed if the test does not."""
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
     with subprocess.Popen(command(*arguments), env=environment(sandbox), **streams) as process:
         try:
@@ -137,10 +137,10 @@ def on_terminal(*arguments, sandbox=None, columns=80, typed="", **changes):
 
 
 def shown(screen):
-    """What a terminal received, without colours and movements."""
+    """The text that a terminal received, without colours and cursor movements."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
 
 
 def json_lines(text):
-    """What --json wrote."""
+    """The output of --json."""
     return [json.loads(line) for line in text.splitlines()]

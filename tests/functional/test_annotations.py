@@ -1,4 +1,4 @@
-"""Streaming parsed documents: order, concurrency, look-ahead and cancelling."""
+"""Streaming parsed documents: order, concurrency, prefetching and cancelling."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_max_in_flight_is_the_number_of_workers(make_sandbox):
     sandbox = make_sandbox(items=200, batches=2, latency=0.01)
     with sandbox.client(max_workers=5) as client:
         assert sum(1 for _ in client.iter_annotations()) == 200
-    # Besides the workers one signing request and one page.
+    # In addition to the workers: one signing request and one page.
     assert 5 <= sandbox.max_in_flight <= 5 + 2
 
 

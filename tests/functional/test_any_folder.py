@@ -1,4 +1,4 @@
-"""Destinations as people have them: shares, volumes, group folders, copies and backups, and folders that go away."""
+"""Unusual destinations: shares, volumes, group folders, copies and backups, and folders that disappear."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cfplatform import DestinationError, InvalidParameterError, coco, iter_downl
 from cfplatform.report import write_report
 
 STATE = ".cfplatform"
-#: A slow consumer of a run's progress: calls a function once when so many items are done.
+#: A progress reporter that calls a function once after a number of items.
 ONCE = 60
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs what only POSIX systems have")
@@ -40,20 +40,20 @@ def counts(summary):
 
 
 def tree(folder: Path):
-    """Return every file of a folder that users see."""
+    """Return every visible file of a folder."""
     files = (path for path in folder.rglob("*") if path.is_file() and STATE not in path.parts)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def everything(folder: Path):
-    """Return all that a folder has, with sizes, modes and times."""
+    """Return the entries of a folder with sizes, modes and times."""
     return sorted(
         (str(path), (found := path.lstat()).st_size, found.st_mode, found.st_mtime_ns) for path in folder.rglob("*")
     )
 
 
 def at(count, action):
-    """Return a progress function that does something once, when so many items are done."""
+    """Return a progress function that calls another one once, after a number of items."""
 
     def progress(done, total):
         if done == count:
@@ -159,7 +159,7 @@ DOWNLOAD = """
     from cfplatform import Client, coco, iter_downloaded
     folder, user, group = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     with Client() as client, tempfile.TemporaryDirectory() as other:
-        # Imports all that is needed, which the user may not be able to read.
+        # Imports everything now, because the user may not be allowed to read the files.
         client.download_project(destination=other)
         coco.stats(other)
     os.setgroups([group]); os.setgid(group); os.setuid(user); os.umask(0o002)
@@ -263,7 +263,7 @@ def test_the_state_may_lie_elsewhere(client, sandbox, tmp_path):
     assert counts(client.download_project(destination=tmp_path / "other", state=state)) == (20, 0, 0)
 
 
-# --- A destination that fails as a whole, and files that fail alone ---------------------------------------------------
+# --- A destination that fails, and single files that fail -------------------------------------------------------------
 
 USUALLY_GONE = {"EIO", "ESTALE", "ENOENT", "EACCES"}
 GONE = ["EIO", "ESTALE", "ENOTCONN", "EHOSTDOWN", "ENODEV", "ENXIO", "ETIMEDOUT", "ENOENT", "EROFS", "EACCES"]
@@ -354,7 +354,7 @@ def test_a_destination_that_is_replaced_before_anything_is_written_is_noticed(ma
     labels = tmp_path / "labels"
 
     def replace():
-        # As a share does that is unmounted: the empty folder below it appears.
+        # Like an unmounted share: the empty folder below it appears.
         labels.rename(tmp_path / "moved")
         labels.mkdir()
 
@@ -396,7 +396,7 @@ def test_a_batch_folder_that_is_removed_in_mid_run_is_made_again(make_sandbox, t
     assert len(tree(tmp_path)) == 300
 
 
-# --- Batches that change, and items that are gone ---------------------------------------------------------------------
+# --- Batches that change, and deleted items ---------------------------------------------------------------------------
 
 
 def batches(client):

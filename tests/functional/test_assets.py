@@ -1,4 +1,4 @@
-"""Assets beside the labels: layout, bytes, request counts, what is fetched again, and faults."""
+"""Downloads with assets: layout, bytes, request counts, repeated runs, and faults."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_pictures_lie_beside_their_labels_as_served(make_sandbox, tmp_path, abso
         assert result.asset_path.read_bytes() == sandbox.asset(result.item_id)
         assert result.asset_size == len(sandbox.asset(result.item_id))
         document = json.loads(result.path.read_bytes())
-        # The platform's own name of the picture is left as served.
+        # The platform's name of the image is kept.
         assert document["images"] == json.loads(sandbox.document(result.item_id))["images"]
     assert (summary.successful, summary.bytes) == (60, sum(map(len, files.values())))
     counts = sandbox.counts
@@ -84,7 +84,7 @@ def test_a_second_run_fetches_only_what_is_missing(sandbox, client, tmp_path):
     client.download_project(destination=tmp_path)
     sandbox.clear_requests()
     first = client.download_project(destination=tmp_path, assets=True)
-    # The labels are there already, so only pictures are fetched.
+    # The annotations exist already, so only images are fetched.
     assert (first.successful, sandbox.counts["storage"]) == (20, 20)
     assert first.bytes == sum(len(sandbox.asset(item)) for item in sandbox.work_item_ids())
     sandbox.clear_requests()
@@ -102,7 +102,7 @@ def test_a_second_run_fetches_only_what_is_missing(sandbox, client, tmp_path):
     assert edited.read_bytes() == sandbox.asset(edited.stem)
     assert changed.read_bytes() == gone.read_bytes() == sandbox.asset(gone.stem)
     assert client.download_project(destination=tmp_path, assets=True, overwrite=True).successful == 20
-    # Without the option pictures are left alone.
+    # Without the option images are not touched.
     gone.unlink()
     assert client.download_project(destination=tmp_path).skipped == 20
     assert not gone.exists()
@@ -230,7 +230,7 @@ def test_a_picture_that_was_cut_is_continued_in_a_later_run(make_sandbox, serve,
     point_to(sandbox, item, f"{server.origin}/p.png")
     with sandbox.client(retries=0) as client:
         work_item = client.get_work_item(item)
-        # What arrived is not lost to the failure: nothing is planned for the second request.
+        # Received data is kept: no fault is set for the second request.
         with pytest.raises(BadRequestError, match="nothing planned"):
             work_item.download_asset(tmp_path)
         assert left_over(tmp_path) != []

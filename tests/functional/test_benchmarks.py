@@ -1,4 +1,4 @@
-"""The command that measures: its judgement, and that all sides do the same work. Nothing here is timed."""
+"""The benchmark command: its verdicts, and that all sides do the same work. Nothing here is timed."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def bench():
 
 
 def answer(url):
-    """The status of the answer, or the name of the error."""
+    """The status of the response, or the name of the error."""
     try:
         with DIRECT.open(url, timeout=10) as response:
             return response.status
@@ -189,7 +189,7 @@ def test_some_answers_fail_in_the_same_order_each_time():
         (50.0, 0, {"faults": 7}, AIM),
         (60.0, 0, {"faults": 7}, REACHED),
         (70.0, 0, {"faults": 7}, BELOW),
-        # Whoever gives up is fast.
+        # A call that gives up is fast.
         (11.0, 2000, {"faults": 7}, NO_BAR),
         (12.0, 0, {"storage": 7}, NO_BAR),
     ],

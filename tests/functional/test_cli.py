@@ -1,4 +1,4 @@
-"""The command line as people meet it: real processes against a sandbox, their output, exit codes and files."""
+"""The command line in real processes against a sandbox: output, exit codes and files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import cfplatform
 from cfplatform.cli import cli
 from tests.functional.shell import ESCAPE, HOSTILE, environment, json_lines, on_terminal, run, shown, started
 
-#: Exit codes of a reader that went away: a plain end, or what a shell shows for SIGPIPE.
+#: Exit codes if the reader of a pipe exits: 0, or the code of a shell for SIGPIPE.
 PIPE_CODES = {0, 141}
 
 
@@ -138,7 +138,7 @@ def test_ctrl_c_and_sigterm_keep_what_is_finished_and_count_it(make_sandbox, tmp
     said = re.search(r"Finished so far: (\d+) of 300 items \(30 failed\)\.\n", stderr)
     assert "Traceback" not in stderr
     finished = documents(tmp_path)
-    # What failed is not finished; an item may be written while the process stops.
+    # Failed items are not finished; an item may be written while the process stops.
     assert 0 <= len(finished) - int(said.group(1)) <= 16
     assert 5 <= len(finished) < 300
     assert all(json.loads(path.read_bytes()) for path in finished.values())
@@ -218,7 +218,7 @@ def test_a_reader_that_goes_away_is_no_error(make_sandbox):
         process.wait(timeout=30)
     assert process.returncode in PIPE_CODES
     assert stderr == ""
-    # It noticed before it had listed everything.
+    # It stopped before it had listed everything.
     assert sandbox.counts["work_items"] < 30
 
 
@@ -477,7 +477,7 @@ def test_help_of_each_command_has_examples(names, is_group):
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-#: What no help needs: tables, the sandbox, stores, checks of signatures, the state, and the commands themselves.
+#: Modules that help texts do not need: tables, the sandbox, stores, signatures, the state, and the commands.
 HEAVY = {"rich", "starlette", "uvicorn", "PIL", "fsspec", "distributed", "tqdm", "cryptography", "sqlite3"}
 COMMAND_MODULES = {f"cfplatform.{name}" for name in ("client", "http", "sandbox", "transfer", "destination")} | {
     f"cfplatform.cli.{path.stem}"

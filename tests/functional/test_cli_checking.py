@@ -25,14 +25,14 @@ def put(folder, name, document):
 
 @pytest.fixture
 def good(tmp_path):
-    """A folder in which nothing is wrong."""
+    """A folder without findings."""
     put(tmp_path / "good", "a", EVERYTHING)
     return tmp_path / "good"
 
 
 @pytest.fixture
 def odd(tmp_path):
-    """A folder with a warning in one document, and nothing else."""
+    """A folder with one warning."""
     folder = tmp_path / "odd"
     put(folder, "a", EVERYTHING)
     document = copy.deepcopy(EVERYTHING)
@@ -43,7 +43,7 @@ def odd(tmp_path):
 
 @pytest.fixture
 def bad(odd):
-    """The same with errors in two documents, one of them with a hostile name, and a file that is no document."""
+    """The same with errors in two documents, one with a malicious name, and a file that is not a document."""
     document = copy.deepcopy(EVERYTHING)
     document["categories"][0]["name"] = HOSTILE
     for annotation in document["annotations"][:3]:

@@ -1,4 +1,4 @@
-"""Completion as shells use it."""
+"""Shell completion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.functional.shell import environment, run
 
 _BASH = shutil.which("bash")
-#: What bash runs as cfplatform, and the words that are completed, the last one being unfinished.
+#: The command that bash runs as cfplatform, and the words to complete; the last one is incomplete.
 _SCRIPT = """
 eval "$(cfplatform completion bash)"
 COMP_WORDS=("$@")
@@ -59,7 +59,7 @@ def complete(tmp_path):
         (["completion", "z"], ["zsh"]),
         (["count", "--st"], ["--status"]),
         (["exports", "create", "x", "--format", "C"], ["coco_json", "csv"]),
-        # Those of the command that is meant where none is named.
+        # The options of the default command.
         (["work-items", "--al"], ["--all", "--allow-empty"]),
         (["work-items", "--all", "--js"], ["--json"]),
         (["count", "--status", ""], ["any", "client_review", "completed"]),
@@ -68,14 +68,14 @@ def complete(tmp_path):
     ids=" ".join,
 )
 def test_bash_completes(complete, typed, expected):
-    # Some versions of click complete formats in small letters, which are as good.
+    # Some versions of click complete formats in lower case, which is fine.
     assert sorted(map(str.lower, complete(*typed))) == expected
 
 
 def test_names_of_batches_come_from_the_platform(complete, make_sandbox):
     sandbox = make_sandbox(items=3, batch_names=["Street scenes", "Street, wet", "Night"])
     typed = ("count", "--project-id", sandbox.project_id, "--batch-name", "Str")
-    # As bash puts them into the line.
+    # As bash inserts them.
     assert complete(*typed, sandbox=sandbox, CF_PROJECT_ID=None) == ["Street\\ scenes", "Street,\\ wet"]
 
 

@@ -98,7 +98,7 @@ def checked(sandbox, *differences, code=0, **changes):
 
 
 def unlike(found):
-    """What is not confirmed."""
+    """The checks that are not confirmed."""
     return {name: each for name, each in found.items() if each[0] != "confirmed"}
 
 
@@ -127,7 +127,7 @@ def test_it_only_reads(sandbox):
     assert sandbox.max_in_flight == 1
     assert sandbox.leaks == 0
     for line in (*before, *after):
-        # It is signed anew in each listing.
+        # Each listing signs it again.
         line.pop("downloadUrl", None)
     assert before == after
 
@@ -465,7 +465,7 @@ def test_another_space_in_the_settings(sandbox):
 
 
 def private(sandbox):
-    """Every value of a run that a report must not have."""
+    """Every value of a run that must not be in a report."""
     with sandbox.client() as client:
         items, batches, exports = [*client.get_work_items()], [*client.get_batches()], [*client.get_exports()]
         annotation = client.get_annotation(next(item.id for item in items if item.status == "COMPLETED"))

@@ -1,4 +1,4 @@
-"""Daily work on the command line: times as people write them, ids from a file, limits, watching, profiles."""
+"""Daily work on the command line: formats of times, IDs from a file, limits, watching, profiles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def world(make_sandbox):
 
 
 def sent(sandbox, name):
-    """What the listings of work items had under a name."""
+    """The values of a parameter in the listings of work items."""
     queries = [request.query for request in sandbox.requests if request.route == "work_items"]
     return [value for query in queries for key, value in query if key == name]
 
@@ -61,7 +61,7 @@ def test_times_with_a_zone_are_sent_in_rfc_3339_without_a_note(world):
 @pytest.mark.parametrize(("ago", "seconds"), [("30m", 1800), ("3h", 10_800), ("2d", 172_800), ("1w", 604_800)])
 def test_a_time_ago_is_sent_as_a_moment(world, ago, seconds):
     done = run("count", "--updated-from", ago, sandbox=world)
-    # Nothing is as new.
+    # No item is that new.
     assert (done.returncode, done.stdout) == (1, "0\n")
     since, *_ = sent(world, "updatedAtFrom")
     age = datetime.now(timezone.utc) - datetime.fromisoformat(since.replace("Z", "+00:00"))
@@ -136,7 +136,7 @@ def test_a_download_with_a_limit(world, tmp_path, filters):
     assert done.returncode == 0
     assert documents(tmp_path) == set(wanted)
     assert sent(world, "limit") == ["7"]
-    # What was not listed is not gone.
+    # An item that was not listed is not deleted.
     done = run("download", tmp_path, "--limit", 2, *filters, sandbox=world)
     assert "no longer listed" not in done.stdout + done.stderr
     assert done.stderr.splitlines()[0] == "Downloading 2 items"
@@ -202,7 +202,7 @@ def test_a_watch_survives_an_outage(world, tmp_path):
         world.fail_next(503, times=6, path="*/workItems", headers={"Retry-After": "0"})
         said = next(line for line in process.stderr if line.startswith("Error: "))
         assert said.rstrip().endswith("The next run is in 0.2 s.")
-        # Nobody reads the rest.
+        # The rest is not read.
         threading.Thread(target=process.stderr.read, daemon=True).start()
         assert next(figures)["skipped"] == 20
         # Items that are unchanged have no line.

@@ -1,4 +1,4 @@
-"""``cfplatform doctor`` as a real process, with each thing in turn that may be wrong."""
+"""``cfplatform doctor`` as a real process, with one misconfiguration at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY = "the-secret-key-1234567890"
 
 
 def examined(*arguments, sandbox=None, run=run, **changes):
-    """Each check of a run by its name, and the exit code; the key is nowhere."""
+    """The checks of a run by name, and the exit code; checks that the key is not in the output."""
     changes = {"REQUESTS_CA_BUNDLE": None, "CURL_CA_BUNDLE": None, **changes}
     done = run("doctor", *arguments, "--json", sandbox=sandbox, **changes)
     assert "Traceback" not in done.stderr
@@ -37,7 +37,7 @@ def examined(*arguments, sandbox=None, run=run, **changes):
 
 @pytest.fixture
 def server():
-    """Answers with an empty page, unless it is told otherwise."""
+    """Responds with an empty page by default."""
     made = []
 
     def serve(answer):
@@ -134,7 +134,7 @@ def test_a_proxy_that_is_away_is_named(sandbox):
 
 
 def test_a_disk_without_space_is_a_warning(sandbox, tmp_path):
-    # Whatever this machine has.
+    # Depends on the machine.
     (tmp_path / "sitecustomize.py").write_text(
         "import collections, shutil\n"
         "shutil.disk_usage = lambda path: collections.namedtuple('usage', 'total used free')(9, 9, 5_000_000)\n",
@@ -147,7 +147,7 @@ def test_a_disk_without_space_is_a_warning(sandbox, tmp_path):
 
 
 def test_a_socks_proxy_needs_pysocks(tmp_path):
-    # Whatever this environment has.
+    # Depends on the environment.
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['socks'] = None\n", encoding="utf-8")
     found = examined(
         run=run_process,
@@ -186,7 +186,7 @@ Requires-Dist: kept; extra == "right"
 def test_requirements_come_from_the_metadata_of_the_package(sandbox, tmp_path):
     (tmp_path / "cfplatform-0.1.0.dist-info").mkdir()
     (tmp_path / "cfplatform-0.1.0.dist-info" / "METADATA").write_text(METADATA, encoding="utf-8")
-    # Of one the files are gone, and of the other they are there.
+    # The files of one are missing, those of the other are not.
     for name in ("removed", "kept"):
         metadata = tmp_path / f"{name}-1.0.dist-info"
         metadata.mkdir()
@@ -210,7 +210,7 @@ def test_requirements_come_from_the_metadata_of_the_package(sandbox, tmp_path):
 
 
 def test_a_source_checkout_has_no_metadata(sandbox, tmp_path):
-    # Whatever this environment has installed.
+    # Depends on the installed packages.
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.metadata as metadata\n"
         "def requires(name):\n"

@@ -30,7 +30,7 @@ def create(sandbox, name="nightly", *options):
 
 
 def sent(sandbox):
-    """The body of the last export that was asked for."""
+    """The body of the last request for an export."""
     return json.loads([each for each in sandbox.requests if each.method == "POST"][-1].body)
 
 
@@ -238,7 +238,7 @@ def test_a_terminal_shows_that_it_waits_and_then_the_bytes(make_sandbox, tmp_pat
     assert code == 0
     assert "The export is IN_PROGRESS" in shown(screen)
     assert re.search(r"━ [\d.]+/[\d.]+ kB", shown(screen))
-    # The line of the wait is gone, and the cursor is there again.
+    # The progress line is erased, and the cursor is visible again.
     assert "\x1b[2K" in screen
     assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l")
     assert not re.search(r"\x1b\[(3\d|9\d|38;)", screen)

@@ -1,4 +1,4 @@
-"""What ``--json`` writes against the page that describes it, for every command."""
+"""The output of ``--json`` of every command, compared with the page that describes it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def world():
 
 @pytest.fixture
 def printed(world, capsys, monkeypatch, tmp_path):
-    """Run a command with ``--json`` in this process, and return the objects that it wrote."""
+    """Run a command with ``--json`` in this process, and return the objects of its output."""
     for name, value in world.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
@@ -54,7 +54,7 @@ def printed(world, capsys, monkeypatch, tmp_path):
 
 
 def check(line, value):
-    """Whether an object is as a line of the page says."""
+    """Whether an object matches a line of the page."""
     names = [field.name for field in line.fields]
     if not line.from_platform:
         assert list(value) == names

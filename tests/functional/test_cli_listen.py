@@ -1,4 +1,4 @@
-"""``cfplatform webhook listen`` as a process that is sent deliveries."""
+"""``cfplatform webhook listen`` as a real process that receives deliveries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Listening:
         return self.post(*Signer().deliver(**{"at": time.time(), **fields}))
 
     def end(self, number=signal.SIGINT):
-        """End it, and return what it printed and said since."""
+        """End it, and return its later output on stdout and stderr."""
         self.process.send_signal(number)
         return self.process.communicate(timeout=20)
 
@@ -78,7 +78,7 @@ def test_bodies_are_bounded_and_other_methods_are_refused(listen):
         assert listener.post(iter([body]), headers) == 411
         assert listener.post(body, {**headers, "Content-Length": "-5"}) == 411
         assert listener.post(None, {}, method="GET") == 501
-        # A sender that goes away in the middle, and one that says nothing, stop nobody else.
+        # A sender that disconnects early or sends nothing does not block the others.
         with socket.create_connection(("127.0.0.1", listener.port)) as half:
             half.sendall(b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
         with socket.create_connection(("127.0.0.1", listener.port)):

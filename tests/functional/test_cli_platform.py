@@ -1,4 +1,4 @@
-"""Bringing things to the platform from a shell: uploads, batches, work items, assets, and the sandbox's own command."""
+"""Commands that change the platform: uploads, batches, work items, assets, and the sandbox command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.functional.shell import ESCAPE, HOSTILE, json_lines, on_terminal, run
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Three small files, one of them with a name that has a blank."""
+    """Three small files, one of them with a space in its name."""
     names = ["a.png", "street scene.jpg", "scan.raw"]
     for name in names:
         (tmp_path / name).write_bytes(name.encode() * 100)
@@ -22,7 +22,7 @@ def pictures(tmp_path):
 
 
 def stored(sandbox, path):
-    """Size and media type of an uploaded file, as the storage has them."""
+    """Size and media type of an uploaded file in the storage."""
     (request,) = (each for each in sandbox.requests if each.route == "uploads" and each.path.endswith(path))
     return request.body_size, request.headers["content-type"]
 

@@ -1,4 +1,4 @@
-"""Profiles of the configuration file, as commands use them."""
+"""Commands with profiles of the configuration file."""
 
 from __future__ import annotations
 

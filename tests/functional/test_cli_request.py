@@ -15,7 +15,7 @@ KEY = "sandbox-key\"with'quotes"
 
 @pytest.fixture
 def serve():
-    """Start a server that answers everything with the same bytes."""
+    """Start a server that sends the same bytes for every request."""
     servers = []
 
     def start(answer=None):

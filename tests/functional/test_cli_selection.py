@@ -1,4 +1,4 @@
-"""What a person is told when a selection matches nothing, and when something is not found."""
+"""Messages for a selection that matches nothing, and for objects that are not found."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_failures_of_several_kinds_have_a_line_each(world, tmp_path):
 
 
 def test_a_long_listing_is_not_silent(make_sandbox):
-    # Each page comes before the silence of the server would be a wait of its own.
+    # Each page arrives before the wait for it would be reported.
     sandbox = make_sandbox(items=700, latency=0.8)
     began = time.monotonic()
     with started("count", "--metadata", '{"none": 1}', sandbox=sandbox) as process:
@@ -234,7 +234,7 @@ def test_a_batch_that_is_not_there_is_no_wrong_project(world):
 
 
 def test_a_result_is_the_same_if_it_cannot_be_explained(world, tmp_path):
-    # The first listing succeeds, and the one that would explain it does not.
+    # The first listing succeeds; the second, which would explain it, fails.
     world.fail_next(400, times=None, path="*/batches")
     done = run("download", tmp_path, "--batch-id", "9999", sandbox=world)
     assert done.returncode == 1

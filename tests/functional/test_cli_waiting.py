@@ -1,4 +1,4 @@
-"""What a person sees while the platform is away: real processes against a sandbox, their lines read with the time."""
+"""Output during an outage: real processes against a sandbox, with the time of each line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from tests.functional.shell import command, environment, json_lines, on_terminal, run, shown, started
 
-#: Seconds after which the line must be there, and what a busy machine may add to that.
+#: Seconds until the line must appear, and a margin for a busy machine.
 SOON, SLACK = 3.0, 1.5
 #: Seconds that an outage lasts: longer than the line may take.
 OUTAGE = 4.5
@@ -74,7 +74,7 @@ def timed(*arguments, sandbox, begun=None, **changes):
 
 
 def when_there_are(count, folder, then):
-    """Wait for some documents, then do something; return a function that does so, and when it did."""
+    """Return a function that waits for some documents and then calls another one, and the time of that call."""
     at = []
 
     def wait():
@@ -144,7 +144,7 @@ def test_an_outage_from_the_start_is_said_before_anything_is_known(world, tmp_pa
 
 
 def test_a_server_that_asks_for_a_pause_is_named(world, tmp_path):
-    # Others of its calls succeed, so that this is no outage, but then all of them wait.
+    # Other calls succeed, so this is not an outage; then all of them wait.
     world.fail_next(429, times=12, path="*/annotations", headers={"Retry-After": "5"})
     done = timed("download", tmp_path, sandbox=world)
     assert done.code == 0
@@ -177,11 +177,11 @@ def test_a_terminal_shows_it_below_the_bar_as_long_as_it_lasts(world, tmp_path):
     code, screen = on_terminal("download", tmp_path, sandbox=world, columns=120)
     assert code == 0
     text = shown(screen)
-    # It ticks: the probes come after 1, 2 and 4 seconds.
+    # The time counts down: probes are sent after 1, 2 and 4 seconds.
     assert {"1", "2", "3", "4"} <= set(
         re.findall(r"503 Service Unavailable from \S+: retrying, next attempt in (\d+) s", text)
     )
-    # What is drawn last has the bar alone, and no line for the log.
+    # The last output is the bar alone, without a line for the log.
     assert "retrying" not in text[text.rindex("200/200") - 200 :]
     assert "Resumed" not in text
     assert documents(tmp_path) == set(world.work_item_ids())
@@ -213,7 +213,7 @@ def test_a_download_whose_patience_ends_says_how_to_go_on(world, tmp_path):
     assert int(found.group(1)) == len(documents(tmp_path)) >= 40
     world.clear_faults()
     while world.in_flight:
-        # What the process was waiting for when it ended.
+        # The process was waiting for this when it ended.
         time.sleep(0.01)
     world.clear_requests()
     assert run("download", tmp_path, "-q", sandbox=world).returncode == 0
@@ -236,7 +236,7 @@ def test_an_upload_whose_patience_ends_names_the_files_that_are_missing(sandbox,
         done.stderr,
         re.MULTILINE,
     )
-    # To run it again as it was would upload the others a second time.
+    # Running the same command again would upload the others a second time.
     assert "same command" not in done.stderr
     if form:
         lines = json_lines(done.stdout)

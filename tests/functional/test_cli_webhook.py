@@ -1,4 +1,4 @@
-"""``cfplatform webhook verify`` as a real process, on deliveries that were written into files."""
+"""``cfplatform webhook verify`` as a real process, on deliveries saved in files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def key_server():
 
 @pytest.fixture
 def keep(tmp_path):
-    """Write a delivery down and return the options that name its files."""
+    """Save a delivery and return the options with its files."""
 
     def write(body=None, headers=None, lines=None, **fields):
         signed, sent = Signer().deliver(**{"at": time.time(), **fields})
@@ -125,7 +125,7 @@ def test_a_delivery_that_was_kept(keep, tmp_path):
     age = int(time.time() - NOW)
     if abs(age) < 6 * 86_400:
         assert verify(*options, "--tolerance", abs(age) + 600).returncode == 0
-    # What contradicts itself is refused at any age.
+    # Contradictory values are rejected at any age.
     body, headers = Signer().deliver(at=NOW)
     headers["X-Payload-Timestamp"] = str(int(NOW) - 3600)
     done = verify(*keep(body=body, headers=headers), "--jwks", tmp_path / "keys", "--any-age")

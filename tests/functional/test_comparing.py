@@ -22,7 +22,7 @@ ATTACK = "</script><script>alert(1)</script>"
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A download, and a copy in which some annotations are gone, relabelled, moved, or new."""
+    """A download, and a copy with some annotations removed, relabelled, moved or added."""
     from cfplatform.sandbox import Sandbox
 
     root = tmp_path_factory.mktemp("comparing")

@@ -1,4 +1,4 @@
-"""``cfplatform.compat`` beside the official client: the same scripts, with another import line."""
+"""``cfplatform.compat`` compared with the official client: the same scripts with another import."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 #: Seconds within which a cancelled call returns.
 SOON = 0.5
 
-# All scripts in one process for each client, each in a folder of its own; what they print is what is compared.
+# All scripts run in one process per client, each in a separate folder. Their output is compared.
 RUNNER = """
 import contextlib, io, json, os, pathlib, sys
 printed = []
@@ -51,7 +51,7 @@ print(json.dumps(printed))
 
 
 def run(folder, scripts):
-    """What scripts print, and the documents that each one saves."""
+    """The output of scripts, and the documents that each one saves."""
     command = [sys.executable, "-c", RUNNER, str(folder)]
     done = subprocess.run(command, input=json.dumps(scripts), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -79,7 +79,7 @@ def call(sandbox, *arguments):
     )
 
 
-# --- Beside the official client ---------------------------------------------------------------------------------------
+# --- Compared with the official client --------------------------------------------------------------------------------
 
 
 @pytest.mark.peer

@@ -1,4 +1,4 @@
-"""Labels of a real download in other formats, by the command; and what ultralytics makes of them."""
+"""A real download converted to other formats by the command, and read by ultralytics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripts of the cookbook, run as a reader runs them, and what came of each."""
+"""The scripts of the cookbook, run as a reader runs them, and their results."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def documents(folder):
 
 
 def labels_of(sandbox):
-    """How many labels each work item has, by the sandbox itself."""
+    """The number of annotations of each work item, from the sandbox."""
     return {item: len(json.loads(sandbox.document(item))["annotations"]) for item in sandbox.work_item_ids()}
 
 
@@ -118,7 +118,7 @@ def test_nightly_sync_tells_what_stopped_it(script, sandbox, tmp_path):
 def test_changed_since_yesterday(script, client, sandbox, tmp_path):
     (line,) = script("changed_since_yesterday.py")
     assert re.fullmatch(r"0 changed since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line)
-    # What changes after something was created carries the present time.
+    # Changes to created objects have the current time.
     client.create_work_item("assets/new", asset_type="image")
     sandbox.update_work_item(3)
     changed = [*sandbox.work_item_ids()][3]
@@ -151,7 +151,7 @@ def test_upload_folder(script, client, sandbox, tmp_path):
 
 
 def test_training_loop(script, sandbox):
-    # What fails is left out of both epochs, and fetched by the next start.
+    # Failed items are missing in both epochs; the next start fetches them.
     sandbox.fail_next(404, times=2, path="*/annotations")
     lines = script("training_loop.py", 2, stderr=r"(skipped: [0-9a-f-]{36} .*404.*\n){2}")
     assert [line.split(",")[0] for line in lines] == ["epoch 1: 18 images", "epoch 2: 18 images"]
@@ -204,7 +204,7 @@ def test_resume_own_work(script, sandbox, tmp_path):
 
 def test_behind_a_proxy(script, sandbox, tmp_path):
     with CompanyProxy(sandbox.base_url, tmp_path) as proxy:
-        # The platform that is behind the proxy signs URLs of its own name.
+        # The platform behind the proxy signs URLs with its own host name.
         paths = [f"coco_output/{each}.json" for each in sandbox.work_item_ids()]
         with sandbox.client() as client:
             signed = client.request("POST", f"/spaces/{sandbox.space_id}/signedurls", json={"paths": paths}).text
@@ -216,7 +216,7 @@ def test_behind_a_proxy(script, sandbox, tmp_path):
         assert lines == ["20 items are completed", f"{first} annotations in the first one"]
         assert set(proxy.tunnels) == {"platform.example:443"}
         assert sandbox.counts["storage"] == 1
-        # Without the company's certificate nobody vouches for the proxy.
+        # Without the company's certificate the proxy is not trusted.
         failed = {"status": 1, "stderr": r"(?s).*certificate verify failed.*"}
         script("behind_a_proxy.py", proxy.url, requests.certs.where(), **failed, **reached)
 
@@ -309,7 +309,7 @@ def commands_of(heading):
 
 @pytest.fixture
 def typed(tmp_path):
-    """Run the lines of a block, all of which must end with the status; return what the last one wrote."""
+    """Run the lines of a block, check their exit status, and return the output of the last one."""
 
     def type_in(lines, sandbox, status=0):
         for line in lines:
@@ -323,7 +323,7 @@ def typed(tmp_path):
 
 
 def figures(done):
-    """What ``compare`` prints into a pipe: the totals by their names."""
+    """The output of ``compare`` in a pipe: totals by name."""
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     return {row[1]: row[2] for row in rows if row[0] == "total"}
 
@@ -363,7 +363,7 @@ def test_train_yolo_in_six_commands(typed, sandbox, tmp_path):
     export, *ours, install, train = lines
     assert (export.split()[0], install, len(ours)) == ("export", "pip install ultralytics", 3)
     done = typed(ours, sandbox)
-    # The path that the last command names is that which was written.
+    # The last command prints the path that was written.
     name = re.fullmatch(r"yolo detect train data=(\S+) model=yolo11n.pt epochs=100", train)[1]
     assert f"yolo detect train data={tmp_path / name}" in done.stdout
     data = yaml.safe_load((tmp_path / name).read_text(encoding="utf-8"))
@@ -388,7 +388,7 @@ def test_split_by_scene(script, typed, make_sandbox, tmp_path):
     script.environment.update(sandbox.environment())
 
     def annotated(*scenes):
-        """What the page calls finished: images of some scenes, five each, created and annotated."""
+        """Finished items as on the page: images of some scenes, five each, created and annotated."""
         for scene in scenes:
             (tmp_path / "photos" / scene).mkdir(parents=True)
             for number in range(5):

@@ -1,4 +1,4 @@
-"""Work items, many in one run or one by one: what is created, found again and resumed, and what goes over the wire."""
+"""Creating work items, one or many: objects created, found again and resumed, and the requests sent."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_results_are_plain_data_and_show_no_signature(client, files):
 
 # --- Lost responses --------------------------------------------------------------------------------------------------
 
-#: What loses the response to a POST, and whether the platform has acted.
+#: Faults that lose the response to a POST, and whether the platform has acted.
 LOST = {
     "cut off": (lambda sandbox, path, times: sandbox.truncate_next(times, path=path, method="POST", keep=0.5), True),
     "reset": (lambda sandbox, path, times: sandbox.reset_next(times, path=path, method="POST"), False),
@@ -429,7 +429,7 @@ def test_an_asset_that_failed_is_created_by_the_next_run(client, sandbox, files,
 
 
 def cut(journal, word):
-    """Cut a journal off before the first line with a word."""
+    """Truncate a journal before the first line with a word."""
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join(lines[: next(i for i, line in enumerate(lines) if word in line)]))
 
@@ -446,7 +446,7 @@ def test_what_was_about_to_be_created_is_searched(client, sandbox, files, journa
     assert (again.item, again.existed) == (result.item, True)
     (request,) = sandbox.requests[before:]
     assert (request.method, dict(request.query)["batchIds"]) == ("GET", "1001")
-    # If it was not created, it is.
+    # Created if it was not.
     sandbox.delete_work_item(result.item.id)
     cut(journal, b'"item"')
     before = len(sandbox.requests)
@@ -462,7 +462,7 @@ def test_an_upload_that_had_arrived_is_not_sent_again(client, sandbox, files, jo
     (again,) = client.create_work_items(files[:1], journal=journal)
     assert again.uploaded == result.uploaded
     assert len(sent(sandbox, "PUT", "uploads")) == 1
-    # One that had not arrived is.
+    # An item that had not arrived is created.
     cut(journal, b'"is_uploaded"')
     journal.write_text(journal.read_text().replace(result.uploaded.path, "assets/never-sent"))
     (third,) = client.create_work_items(files[:1], journal=journal)
@@ -594,7 +594,7 @@ def test_killed_and_resumed(make_sandbox, tmp_path, lines):
         for _ in range(lines):
             process.stdout.readline()
         process.kill()
-    # What was sent may still be on its way.
+    # Sent requests may still be on their way.
     time.sleep(0.2)
     assert len(sent(sandbox, "POST")) < 60
     done = subprocess.run(script, **options, timeout=60, check=True)

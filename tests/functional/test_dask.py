@@ -1,4 +1,4 @@
-"""Downloads on a Dask cluster: a scheduler and two workers, each a process of its own on this machine."""
+"""Downloads on a local Dask cluster: a scheduler and two workers in separate processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class Cluster:
-    """A scheduler and two workers, started by the commands that a user has; none of them knows a key."""
+    """A scheduler and two workers, started by commands like a user's; none of them has a key."""
 
     def __init__(self, folder, stack, **environment):
         self._folder = folder

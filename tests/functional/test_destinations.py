@@ -1,4 +1,4 @@
-"""Downloads to stores beyond the local disk: the same tree and account, whole objects, errors that say what to do."""
+"""Downloads to remote stores: the same tree and summary, complete objects, helpful errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ITEMS = 8
 
 
 class Shelf(LocalFileSystem):
-    """A store that writes in place, as those do that are not object stores."""
+    """A store that writes in place, unlike object stores."""
 
     protocol = ("shelf",)
     #: Whether it loses the last byte of each file, or fails after half of it.
@@ -63,7 +63,7 @@ fsspec.register_implementation("shelf", Shelf, clobber=True)
 
 
 class Store:
-    """A place in a store, and what lies there."""
+    """A URL in a store, and its objects."""
 
     def __init__(self, url, server=None):
         self.url = url
@@ -85,7 +85,7 @@ class Store:
 
 @pytest.fixture
 def sandbox(make_sandbox):
-    """A small one, because the store that speaks S3 takes its time."""
+    """A small one, because the S3 server is slow."""
     return make_sandbox(items=ITEMS, batches=2)
 
 
@@ -98,7 +98,7 @@ def s3_server():
 
 @pytest.fixture
 def s3(s3_server, monkeypatch):
-    """A bucket of its own in a store that speaks S3."""
+    """A new bucket of an S3 server."""
     monkeypatch.setitem(fsspec.config.conf, "s3", s3_server.settings())
     for name, value in (("ENDPOINT_URL", s3_server.url), ("KEY", "testing"), ("SECRET", SECRET)):
         monkeypatch.setenv(f"FSSPEC_S3_{name}", value)
@@ -127,7 +127,7 @@ def state(tmp_path):
 
 
 def account(summary):
-    """The results of a run by item, without what tells a folder from a store."""
+    """The results of a run by item, without fields that differ between folder and store."""
     return {
         each.item_id: (each.batch_id, each.outcome, each.size, each.asset_size, each.written, str(each.error))
         for each in summary.results
@@ -144,7 +144,7 @@ LARGE = document(17 * 1024 * 1024)
 
 
 def unfinished(store):
-    """Uploads in parts that were neither completed nor taken back."""
+    """Multipart uploads that were neither completed nor aborted."""
     return store.fs.call_s3("list_multipart_uploads", Bucket=store.base.partition("/")[0]).get("Uploads", [])
 
 
@@ -170,7 +170,7 @@ def test_a_store_gets_the_tree_and_the_account_of_a_folder(sandbox, client, tmp_
 
 def test_an_unchanged_project_costs_a_listing_of_each_folder(sandbox, client, state, s3):
     client.download_project(destination=s3.url, state=state, assets=True)
-    # Each object is sent, and then the store is asked for it.
+    # Each object is uploaded and then checked in the store.
     assert s3.server.counts() == {"PUT": 2 * ITEMS, "HEAD": 2 * ITEMS}
     s3.server.requests.clear()
     sandbox.clear_requests()
@@ -188,7 +188,7 @@ def test_objects_that_were_touched_are_put_back(client, state, store):
     store.fs.rm_file(store.place(gone))
     store.put(cut, before[cut][:100])
     if store.server:
-        # Of the same size, which only a store with entity tags tells.
+        # Of the same size: only a store with ETags shows the difference.
         store.put(edited, before[edited].replace(b"0", b"1"))
     summary = client.download_project(destination=store.url, state=state)
     assert summary.successful == (3 if store.server else 2)
@@ -203,13 +203,13 @@ def test_an_item_that_comes_twice_is_fetched_once(client, state, s3):
     s3.fs.rm_file(s3.place(place))
     s3.server.requests.clear()
     results = [each.outcome for each in client.iter_downloads(several(item, 300), s3.url, state=state, max_workers=1)]
-    # Only those that were looked at before the first was written know nothing of it.
+    # Only items checked before the first was written do not see it.
     assert set(results) == {"downloaded", "skipped"}
     assert s3.server.counts()["GET"] == 1
 
 
 def several(item, count):
-    """The same item again and again, slowly enough that the first is done before the last is looked at."""
+    """The same item repeated, slowly enough that the first is done before the last is checked."""
     for _ in range(count):
         time.sleep(0.002)
         yield item
@@ -224,7 +224,7 @@ def test_a_renamed_batch_moves_its_objects(sandbox, client, state, store):
     store.put(mine, b"mine")
     assert client.download_project(destination=store.url, state=state, assets=True).failed == 0
     expected = {path.replace(f"{old}/", "New name/"): content for path, content in before.items()}
-    # What somebody else wrote stays.
+    # Files of others are kept.
     assert store.tree() == expected | {mine: b"mine"}
 
 
@@ -234,7 +234,7 @@ def test_two_urls_share_a_folder_for_their_state_but_not_what_is_finished(client
         assert client.download_project(destination=url, state=state).successful == ITEMS
     assert client.download_project(destination=second, state=state).skipped == ITEMS
     assert len(os.listdir(state)) == 2
-    # A state that is lost costs requests, and nothing else.
+    # A lost state costs only requests.
     assert client.download_project(destination=second, state=state / "other").successful == ITEMS
 
 
@@ -268,7 +268,7 @@ def test_the_command_takes_a_url(sandbox, tmp_path, s3):
     assert (last["summary"]["destination"], last["summary"]["successful"]) == (s3.url, ITEMS)
 
 
-# --- Whole or not at all -----------------------------------------------------------------------------------------
+# --- Complete or not at all --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("inject", [True, False])
@@ -288,7 +288,7 @@ def test_a_large_document_is_sent_in_parts_and_seen_when_it_is_proven(sandbox, c
     assert item.download(store.url, state=state, inject_asset_url=inject).outcome == "skipped"
     before = store.tree()
     if store.server:
-        # Of the same size, which only a store with entity tags tells.
+        # Of the same size: only a store with ETags shows the difference.
         (path,) = before
         store.put(path, before[path].replace(b"x", b"y"))
         assert item.download(store.url, state=state, inject_asset_url=inject).outcome == "downloaded"
@@ -336,7 +336,7 @@ with Client(max_workers=8) as client:
 def test_a_process_that_is_killed_leaves_whole_objects_only(make_sandbox, tmp_path, state, s3, items, kills):
     sandbox = make_sandbox(items=items, batches=2)
     with sandbox.client() as client:
-        # Two documents that are sent in parts, so that some kill meets one.
+        # Two multipart documents, so that a kill interrupts one.
         for item in list(client.get_work_items(max_items=2)):
             sandbox.update_work_item(item.id, document=LARGE)
         client.download_project(destination=tmp_path / "folder", assets=True).raise_for_failures()

@@ -1,4 +1,4 @@
-"""What the documentation tells to type into a shell, typed into one; and the scripts that it shows as files."""
+"""The shell examples of the documentation, run in a shell, and the scripts that it includes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def environment(commands, **variables):
 
 
 def typed(script, folder, variables):
-    """Run a script line by line, as somebody would who stops at the first thing that fails."""
+    """Run a script line by line up to the first failure."""
     done = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", script],
         cwd=folder,
@@ -93,7 +93,7 @@ def free_port():
 
 @contextmanager
 def first_terminal(script, folder, variables):
-    """Run what the first terminal is left running, and yield what it prints for the second one."""
+    """Run the command of the first terminal, and yield its output for the second one."""
     with subprocess.Popen(
         ["bash", "-c", script], cwd=folder, env=variables, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -104,7 +104,7 @@ def first_terminal(script, folder, variables):
 
 
 def follow(folder, variables, activate="true"):
-    """Do what the page says, in two terminals, apart from the port; return what the second one showed."""
+    """Follow the page in two terminals, with another port; return the output of the second one."""
     port = free_port()
     start, paste, *rest = [block.strip().replace("8765", port) for block in (START, *TYPED)]
     name = re.search(r"^Save this as ``(\w+\.py)``", (DOCS / "quickstart.rst").read_text("utf-8"), re.MULTILINE).group(

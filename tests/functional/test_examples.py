@@ -1,4 +1,4 @@
-"""Every example that a reader may copy is run: the blocks of README.rst and docs, and the docstrings."""
+"""Runs every example: the code blocks of README.rst and docs, and the docstrings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.adapters import missing
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
-#: What wants a process of its own: the start of others, and the set-up of logs and tracers, which would stay.
+#: Examples that need a separate process: they start others, or set up logs or tracers, which would stay.
 PROCESS = re.compile(r"__main__|basicConfig|\.instrument\(")
 MOCKS = re.compile(r"^import (responses|requests_mock)$", re.MULTILINE)
 BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:(?:    .*)?\n)+)", re.MULTILINE)
@@ -39,7 +39,7 @@ def blocks():
 
 
 def needed(text):
-    """Skip what needs an adapter whose library is not installed."""
+    """Skip examples that need a library that is not installed."""
     reason = missing(text)
     return pytest.mark.skip(reason=reason) if reason else ()
 
@@ -54,7 +54,7 @@ def test_code_blocks_run(sandbox, tmp_path, monkeypatch, capfd, block):
     else:
         exec(compile(block, "block", "exec"), {"__name__": "__main__"})  # noqa: S102 - from our own pages
     assert capfd.readouterr().err == ""
-    # An example that starts a sandbox of its own, or mocks the platform, does not need this one.
+    # An example that starts its own sandbox, or mocks the platform, does not need this one.
     assert bool(sandbox.requests) == ("Client(" in block and "Sandbox(" not in block and not MOCKS.search(block))
 
 
@@ -96,7 +96,7 @@ def test_rows_of_tables_run(make_sandbox, tmp_path, monkeypatch, table):
     examples = []
     for row in re.split(r"^   \* - ", table, flags=re.MULTILINE)[2:]:
         found = doctest.DocTestParser().get_examples(re.sub(r"^( +)- >>>", r"\1  >>>", row, flags=re.MULTILINE))
-        # Each row shows a result, or that there is no such thing.
+        # Each row shows a result, or that there is no equivalent.
         assert any(example.want for example in found) != ("No equivalent" in row), row
         examples += found
     output = []

@@ -1,4 +1,4 @@
-"""Downloads in other processes: the same tree, the same account, nothing lost where a process dies, no key shown."""
+"""Downloads in other processes: the same tree and summary, nothing lost if a process dies, no key exposed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ METHODS = [method for method in ("spawn", "forkserver", "fork") if method in mul
 
 
 class Inline:
-    """Runs each call at once in this process, but only after it went through pickle, as did what it returns."""
+    """Runs each call in this process, with arguments and result pickled."""
 
     def __init__(self):
         self.sent = []
@@ -59,7 +59,7 @@ def pool():
 
 
 def remembered(root):
-    """What the state says of a folder, without what differs from run to run."""
+    """The state of a folder, without values that differ from run to run."""
     return [(item.project_id, item.item_id, item.path, item.asset_path) for item in iter_downloaded(root)]
 
 
@@ -81,7 +81,7 @@ def account(summary):
     }
 
 
-# Newer versions of Python warn of a fork where there are threads, which is what this tries.
+# Newer versions of Python warn about a fork with threads, which is tested here.
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", METHODS)
 def test_processes_leave_the_tree_and_the_account_of_threads(make_sandbox, tmp_path, method):
@@ -106,7 +106,7 @@ def test_processes_leave_the_tree_and_the_account_of_threads(make_sandbox, tmp_p
         again = client.download_project(destination=there, assets=True, executor=pool)
         assert (again.skipped, again.bytes) == (210, 0)
         assert {kind for kind, count in sandbox.counts.items() if count} == {"work_items", "batches"}
-        # Threads go on where processes stopped, and the other way round.
+        # Threads resume where processes stopped, and vice versa.
         assert client.download_project(destination=there, assets=True).skipped == 210
         assert pool.submit(os.getpid).result() != os.getpid()
     assert sandbox.leaks == 0
@@ -170,7 +170,7 @@ def test_an_item_that_fails_in_a_worker_fails_as_it_does_here(sandbox, client, t
     assert account(spread) == account(alone)
     assert tree(tmp_path / "there") == tree(tmp_path / "here")
     assert {type(result.error).__name__ for result in spread.failures} >= {"NotFoundError", "InvalidResponseError"}
-    # The document of the item whose asset failed is kept, and known.
+    # The document of the item whose asset failed is kept, and is in the state.
     sandbox.clear_faults()
     sandbox.clear_requests()
     client.download_work_items([client.get_work_item(ids[3])], tmp_path / "there", assets=True, executor=pool)
@@ -243,7 +243,7 @@ def test_closing_early_ends_the_workers_soon_and_keeps_what_they_saved(make_sand
 
 
 class Holding:
-    """Holds what it is given until it has a number of calls, and then runs them all."""
+    """Holds calls until it has a number of them, and then runs them all."""
 
     def __init__(self, number):
         self.number = number
@@ -284,7 +284,7 @@ def test_the_key_goes_to_the_workers_and_nowhere_else(sandbox, tmp_path, caplog)
         with pytest.raises(AuthenticationError) as caught:
             client.download_project(destination=tmp_path, overwrite=True, executor=executor)
     key = sandbox.api_key
-    # As documented: this is how they get it.
+    # The documented way to pass it.
     assert all(key.encode() in sent for sent in executor.sent)
     assert not any(key.encode() in returned for returned in executor.returned)
     shown = executor.shown + caplog.text + "".join(traceback.format_exception(caught.value))
@@ -292,13 +292,13 @@ def test_the_key_goes_to_the_workers_and_nowhere_else(sandbox, tmp_path, caplog)
     assert key not in shown
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or key.encode() not in path.read_bytes()
-    # What is not to be handed over by accident still is not.
+    # Other private values are still not passed.
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(client)
 
 
 class Elsewhere(Inline):
-    """A worker whose folder has the same name and is another one."""
+    """A worker with another folder of the same name."""
 
     def submit(self, fn, /, chunk):
         return super().submit(fn, dataclasses.replace(chunk, mark=chunk.mark.with_name("elsewhere")))
@@ -312,7 +312,7 @@ def test_a_worker_that_does_not_see_the_folder_ends_the_run(sandbox, client, tmp
 
 
 class Failing(Inline):
-    """Loses what it is given, with words that hold the key."""
+    """Fails with a message that contains the key."""
 
     def submit(self, fn, /, chunk):
         future = Future()
@@ -336,12 +336,12 @@ class OwnRetry(urllib3.Retry):
 
 def test_settings_that_cannot_travel_are_refused_before_any_request(sandbox, tmp_path, pool):
     class LocalRetry(urllib3.Retry):
-        """A policy that nobody else can import."""
+        """A policy that other processes cannot import."""
 
     with requests.Session() as session, sandbox.client(session=session) as client:
         with pytest.raises(ConfigurationError, match=r"without session=\.\.\."):
             client.download_project(destination=tmp_path, executor=pool)
-        # Without an executor it is as good as any.
+        # Without an executor it works.
         sandbox.clear_requests()
     with sandbox.client(retries=LocalRetry(2)) as client:
         with pytest.raises(ConfigurationError, match="retries") as caught:
@@ -386,7 +386,7 @@ def test_workers_that_outlive_their_caller_do_not_keep_the_destination(make_sand
         kept = len(remembered(tmp_path))
         with sandbox.client() as client:
             summary = client.download_project(destination=tmp_path)
-        # A forked worker waits for ever; the others have seen that nobody is there any more.
+        # A forked worker waits forever; the others have noticed that the caller is gone.
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker, signal.SIGKILL)
         process.communicate(timeout=20)

@@ -1,4 +1,4 @@
-"""Exports against the sandbox: asking for them, waiting, downloading, unpacking, reading members, deleting."""
+"""Exports against the sandbox: creating, waiting, downloading, unpacking, reading members, deleting."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def finished(sandbox, client):
 
 @pytest.fixture
 def add(sandbox, client, tmp_path):
-    """Let the sandbox serve bytes as the archive of an export, and return the export."""
+    """Make the sandbox serve bytes as the archive of an export, and return the export."""
 
     def call(content, name="Added"):
         path = tmp_path / f"{uuid.uuid4()}.served"
@@ -440,7 +440,7 @@ def test_a_folder_that_is_there_is_kept(sandbox, finished, tmp_path):
     with pytest.raises(DownloadError, match="exists already"):
         finished.download(tmp_path, extract=True, overwrite=True)
     assert (folder / "mine").read_text() == "mine"
-    # Refused before anything was fetched for it.
+    # Rejected before anything was fetched for it.
     assert sandbox.counts["storage"] == 1
 
 
@@ -455,7 +455,7 @@ def test_a_file_in_place_of_the_folder_is_refused_before_the_download(sandbox, f
 
 
 def left_in(folder):
-    """What the library has there; the sandbox keeps its archives there as well."""
+    """Files of the library; the sandbox keeps its archives there too."""
     return [name for name in os.listdir(folder) if not name.startswith("cfplatform-sandbox-")]
 
 

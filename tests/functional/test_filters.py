@@ -1,4 +1,4 @@
-"""Filters by name, by several statuses and by metadata: what goes over the wire, and what is selected."""
+"""Filters by name, by several statuses and by metadata: the requests sent and the items selected."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def client(world):
 
 
 def sent(sandbox, key):
-    """What the listings of items had under a key, request by request."""
+    """The values of a parameter in each listing of items."""
     queries = [request.query for request in sandbox.requests if request.route == ITEMS]
     return [[value for name, value in query if name == key] for query in queries]
 

@@ -1,4 +1,4 @@
-"""Listing against the sandbox: what is yielded, and how many requests it took."""
+"""Listing against the sandbox: items yielded, and number of requests."""
 
 from __future__ import annotations
 

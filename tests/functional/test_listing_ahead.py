@@ -1,4 +1,4 @@
-"""Listings that are fetched ahead: how many requests, when, in which order, and what becomes of threads and errors."""
+"""Prefetching of listings: number, time and order of requests; threads and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.http.scripted import Answer, Request, ScriptedServer, page, said
 LISTING = "*/workItems"
 #: Items in a page of these tests.
 SIZE = 20
-#: Seconds of a page: long enough to be worth fetching ahead.
+#: Seconds for a page: long enough to prefetch.
 LATENCY = 0.01
 
 
@@ -95,7 +95,7 @@ def test_groups_of_ids_are_listed_four_at_a_time_in_order(make_sandbox):
         took = time.monotonic() - began
         assert sandbox.counts["work_items"] == 13
         assert sandbox.max_in_flight == 4
-        # One alone, then twelve in three rounds of four: 0.4 s and what the machine needs, where 1.3 s were waited.
+        # One alone, then twelve in three rounds of four: 0.4 s plus overhead, instead of 1.3 s.
         assert took < 1.0
         sandbox.clear_requests()
         assert [item.id for item in client.get_work_items(work_item_ids=wanted[:300], prefetch=False)] == wanted[:300]
@@ -218,7 +218,7 @@ def test_a_listing_that_is_given_up_leaves_no_thread_and_sends_nothing_more(larg
         else:
             client.close()
         assert time.monotonic() - began < 0.4
-        # The sandbox writes a request down when it has answered it, or seen that nobody waits any more.
+        # The sandbox logs a request when it has responded, or when the client has disconnected.
         wait_until(lambda: not threads() and large.in_flight == 0)
         assert large.counts["work_items"] == 12
         time.sleep(0.05)

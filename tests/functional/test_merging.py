@@ -1,4 +1,4 @@
-"""Labels of a real download, and straight from the platform, as one dataset; and the commands that make it."""
+"""Merging a real download, or a stream from the platform, into one dataset; and the commands for it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 
 def loaded(path):
-    """A file as pycocotools has it."""
+    """A file as read by pycocotools."""
     with contextlib.redirect_stdout(io.StringIO()):
         return COCO(os.fspath(path))
 
 
 @pytest.fixture
 def labels(client, tmp_path):
-    """A folder with the labels of 20 items in 2 batches."""
+    """A folder with the annotations of 20 items in 2 batches."""
     client.download_project(destination=tmp_path / "labels").raise_for_failures()
     return tmp_path / "labels"
 

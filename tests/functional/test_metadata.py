@@ -1,4 +1,4 @@
-"""Metadata of work items: kept by every download, beside the documents, and the groups of a split."""
+"""Metadata of work items: saved by every download, and used as groups of a split."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def metadata_of(number):
 
 @pytest.fixture
 def sandbox(sandbox):
-    """20 items; those of every four are of one scene, and the last has no metadata."""
+    """20 items, four of each scene; the last has no metadata."""
     for number, item in enumerate([*sandbox.work_item_ids()][:-1]):
         sandbox.patch_work_item_json(item, {"metadata": metadata_of(number)})
     return sandbox
@@ -113,7 +113,7 @@ def test_a_state_of_an_earlier_version_is_read_and_gets_the_metadata_without_a_f
     with contextlib.closing(sqlite3.connect(database)) as db:
         db.executescript(OLD[version])
     before, files = database.read_bytes(), tree(tmp_path)
-    # Readers find what there is, and change nothing.
+    # Readers find what exists, and change nothing.
     assert read(tmp_path) == kept(tmp_path) == dict.fromkeys(sandbox.work_item_ids(), {})
     assert database.read_bytes() == before
     fetched = sandbox.counts["storage"]

@@ -1,4 +1,4 @@
-"""Mocks of requests stand for the whole platform: responses and requests-mock see every call."""
+"""The platform mocked with responses and requests-mock, which see every call."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_call_that_requests_mock_does_not_know_fails_at_once_and_says_so(sandb
     began = time.monotonic()
     api = f"{sandbox.base_url}/projects/{sandbox.project_id}"
     with requests_mock.Mocker(case_sensitive=True) as mock, sandbox.client(**options) as client:
-        # It is an exception of the tool itself, which belongs to nobody's family of errors.
+        # It is the tool's own exception, not one of ours.
         with pytest.raises(requests_mock.NoMockAddress, match="No mock address: GET .*/batches"):
             list(client.get_batches())
         mock.get(f"{api}/workItems", json={"items": [{"id": "a", "batchId": 7, "status": "COMPLETED"}], "meta": {}})

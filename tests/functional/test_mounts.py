@@ -1,4 +1,4 @@
-"""A destination on real mounts that lack what a usual file system has. Needs root and packages: skipped elsewhere."""
+"""Destinations on real mounts with missing file system features. Skipped without root and some packages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def needs(*tools):
 
 
 class Mount:
-    """A mount in a folder; ``again`` takes it off and puts it on, so that nothing is left in any cache."""
+    """A mount in a folder; ``again`` remounts it to empty all caches."""
 
     def __init__(self, folder, kind, *, make, mount, needs_device):
         self.path = folder / kind
@@ -56,7 +56,7 @@ class Mount:
             run("losetup", "-d", self._device)
 
     def end(self):
-        """Take it off, whatever was done to it."""
+        """Unmount it in any case."""
         for command in (("umount", self.path), ("losetup", "-d", self._device)):
             subprocess.run([str(part) for part in command], capture_output=True)
 
@@ -65,7 +65,7 @@ class Mount:
         self._on()
 
 
-#: What each lacks is in the table of docs/destinations.rst.
+#: The table of docs/destinations.rst lists the missing features of each.
 KINDS = {
     "ext4 with inodes of 128 bytes": (
         ("mkfs.ext4",),
@@ -163,7 +163,7 @@ def test_a_mount_that_goes_away_ends_the_run(make_sandbox, mount):
         if done == 60:
             subprocess.run(["umount", "--lazy", str(mount.path)], check=True)
 
-    # Otherwise items would be saved where nobody finds them.
+    # Otherwise items would be saved where no one finds them.
     with sandbox.client(max_workers=8) as client, pytest.raises(DestinationError) as caught:
         client.download_project(destination=mount.path / "labels", progress=progress)
     assert isinstance(caught.value, OSError)

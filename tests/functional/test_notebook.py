@@ -29,7 +29,7 @@ def run(tmp_path_factory):
 
 
 def shown(notebook):
-    """For each cell what a reader sees of it, without what differs from run to run."""
+    """The visible output of each cell, without values that differ from run to run."""
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             data = output.get("data", {})

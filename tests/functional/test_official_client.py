@@ -14,7 +14,7 @@ from .test_downloading import tree
 
 pytestmark = pytest.mark.peer
 
-# In a process of its own, because that client leaves its event loop and sockets to the garbage collector.
+# In a separate process, because that client leaves its event loop and sockets to the garbage collector.
 SCRIPT = """
 import json, sys
 from cf_ai_platform_client import SyncCFUserClient
@@ -86,7 +86,7 @@ def test_both_clients_select_the_same_items(make_sandbox, tmp_path):
 
 
 def test_both_clients_send_the_same_listing(make_sandbox, tmp_path):
-    """What the two ask for differs in the page size only."""
+    """The requests of the two clients differ only in the page size."""
     sandbox = make_sandbox(items=5, batches=1)
     filters = {"batch_ids": [1001, 7], "created_at_from": "2020-01-01T00:00:00+05:45"}
 

@@ -1,4 +1,4 @@
-"""What a run does while the platform or the storage is away, and how it tells that from items that always fail."""
+"""Runs during an outage of the platform or the storage, as distinguished from items that always fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Reporter:
         self.outcomes = []
 
     def start(self, total):
-        """Nothing to do."""
+        """Do nothing."""
 
     def advance(self, outcome, size):
         self.outcomes.append(outcome)
@@ -38,11 +38,11 @@ class Reporter:
         self.waits.append((reason, seconds))
 
     def finish(self):
-        """Nothing to do."""
+        """Do nothing."""
 
 
 def begin_at(count, outage):
-    """Return a progress function that begins an outage when so many items are done."""
+    """Return a progress function that begins an outage after a number of items."""
 
     def progress(done, total):
         if done == count:
@@ -53,7 +53,7 @@ def begin_at(count, outage):
 
 PLACES = ("annotations", "storage", "signedurls", "work_items")
 STATUSES = (500, 503, "reset")
-#: Each place and each status once; the other pairs are tried under stress.
+#: Each endpoint and each status once; the other pairs run with ``-m stress``.
 USUAL_OUTAGES = {("annotations", 503), ("storage", "reset"), ("signedurls", 500), ("work_items", 503)}
 
 
@@ -66,7 +66,7 @@ USUAL_OUTAGES = {("annotations", 503), ("storage", "reset"), ("signedurls", 500)
 )
 def test_an_outage_in_mid_run_costs_time_and_no_item(make_sandbox, tmp_path, caplog, status, at):
     caplog.set_level("INFO", "cfplatform")
-    # More pages than are prefetched, where it is the listing that fails.
+    # More pages than are prefetched, if the listing is to fail.
     items = 600 if at == "work_items" else 300
     sandbox = make_sandbox(items=items, latency=0.005)
     progress = begin_at(50, lambda: sandbox.outage(AWAY, status, at=at))
@@ -103,7 +103,7 @@ def test_an_outage_that_begins_before_the_last_attempt_of_an_item_does_not_fail_
         outage = threading.Event()
 
         def progress(done, total):
-            # Others have succeeded since it began to fail, so that it seems to fail alone.
+            # Others have succeeded since its first failure, so it seems to fail alone.
             if not outage.is_set() and sum(f"/{first}/" in each.path for each in sandbox.requests) == 5:
                 outage.set()
                 sandbox.outage(AWAY, 500, at="annotations")

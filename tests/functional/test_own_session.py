@@ -1,4 +1,4 @@
-"""Hooks and adapters of the client's session, and a session that the user gives."""
+"""Hooks and adapters on the client's session, and a session passed by the user."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_hook_sees_the_last_response_of_a_call_and_each_attempt_on_a_session_o
 
 
 class CountingAdapter(HTTPAdapter):
-    """An adapter of a user, which sees what it sends."""
+    """A user's adapter, which records what it sends."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -129,7 +129,7 @@ def test_what_is_set_on_the_session_of_a_client_applies_to_every_call_from_then_
     assert all(("trace", "1") in request.query for request in later)
     assert {request.headers["x-api-key"] for request in later} == {sandbox.api_key}
     assert len(seen) == len(adapter.sent) == len(later)
-    # The storage has a session of its own.
+    # The storage has a separate session.
     assert not any({"x-team", "x-api-key"} & request.headers.keys() for request in of_the_storage(sandbox))
     assert sandbox.leaks == 0
 
@@ -178,7 +178,7 @@ def test_a_session_of_the_user_keeps_what_is_set_on_it(sandbox, tmp_path):
         with sandbox.client(session=session) as client:
             assert client.session is session
             assert client.download_project(destination=tmp_path).successful == 20
-        # Nothing is mounted on it or set on it, and it stays open.
+        # The session is not changed, and it stays open.
         assert dict(session.adapters) == adapters
         assert sandbox.api_key not in str(dict(session.headers))
         calls = of_the_api(sandbox)
@@ -240,7 +240,7 @@ def test_retries_beside_an_adapter_with_retries_of_its_own_are_refused(sandbox):
         session.mount("http://", HTTPAdapter(max_retries=3))
         with pytest.raises(ConfigurationError, match=r"retries cannot be obeyed.*max_retries"):
             sandbox.client(session=session, retries=2)
-        # Without it, the adapter does as it was told.
+        # Without it, the adapter follows its own policy.
         with sandbox.client(session=session) as client:
             assert client.get_work_items_count() == 20
     assert len(sandbox.requests) == 1
@@ -258,7 +258,7 @@ def test_an_adapter_that_gives_up_becomes_the_typed_error(sandbox, options):
 
 
 class FileAdapter(HTTPAdapter):
-    """An adapter that answers from a file, as adapters for other schemes do."""
+    """An adapter that responds from a file, like adapters for other schemes."""
 
     def send(self, request, **_):
         response = requests.Response()

@@ -1,4 +1,4 @@
-"""Removing what the platform does not list any more: never anything that it may still list."""
+"""Removing files of items that the platform no longer lists, and no others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_other_runs_in_the_same_folder_do_not_make_items_look_gone(make_sandbox,
         one = list(client.get_work_items(max_items=1))
 
         def others():
-            # More of them than results of runs are kept.
+            # More runs than the number whose results are kept.
             for _ in range(6):
                 client.download_work_items(one, tmp_path)
 
@@ -84,7 +84,7 @@ def test_a_platform_that_lists_nothing_removes_nothing(make_sandbox, tmp_path, c
             assert "Nothing was removed" in said
             caplog.clear()
         assert len(tree(tmp_path)) == 20
-        # A single one that is listed shows that the answer is meant.
+        # A single listed item shows that the response is valid.
         sandbox.set_status(next(sandbox.work_item_ids(0, 1)), "COMPLETED")
         summary = client.download_project(destination=tmp_path, prune=True)
         assert (summary.total_items, summary.unlisted, summary.pruned) == (1, 19, 19)
@@ -103,6 +103,6 @@ def test_other_projects_in_the_folder_are_left_alone(make_sandbox, tmp_path):
         summary = one.download_project(destination=tmp_path, prune=True)
         assert (summary.successful, summary.unlisted, summary.pruned) == (19, 1, 1)
         summary = two.download_project(destination=tmp_path, prune=True)
-        # The name of its batch is free by now, so it moves there.
+        # The name of its batch is free now, so it moves there.
         assert (summary.successful, summary.failed, summary.unlisted) == (30, 0, 0)
     assert len(tree(tmp_path)) == 49

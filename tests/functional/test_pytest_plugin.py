@@ -1,4 +1,4 @@
-"""The plugin for pytest, as users' own test runs see it: each test here is a run of pytest in a process of its own."""
+"""The pytest plugin in users' test runs: each test here runs pytest in a separate process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run_pytest(tmp_path):
 
     def run(module, *arguments, **environment):
         (tmp_path / "test_mine.py").write_text(module, encoding="utf-8")
-        # Without those that happen to be installed; -p names the module that the entry point names.
+        # Without other installed plugins; -p names the module of the entry point.
         variables = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT), **environment}
         command = (sys.executable, "-m", "pytest", "-q", "-p", "cfplatform.pytest_plugin", "-p", "no:cacheprovider")
         done = subprocess.run(

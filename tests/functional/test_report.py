@@ -1,4 +1,4 @@
-"""Reports on real downloads, and on labels that want to be more than text."""
+"""Reports on real downloads, and on labels that contain markup."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.functional.shell import json_lines, run
 
 
 class Parsed(HTMLParser):
-    """What a browser makes of a page: its tags, and the texts of its scripts and styles."""
+    """A page as parsed by a browser: its tags, and the texts of its scripts and styles."""
 
     def __init__(self, page):
         super().__init__(convert_charrefs=True)
@@ -113,7 +113,7 @@ def test_the_gallery_shows_every_image_under_its_labels(page, downloaded):
         assert sum(sample[2][1::2]) == sample[3] == len(annotations)
         assert (picture.size, picture.format) == ((320, 240), "WEBP")
         plain = Image.open(path.parent / "assets" / f"{path.stem}.png").convert("RGB")
-        # Labels were drawn on it: a picture that is only packed differs in no pixel by so much.
+        # Annotations were drawn on it: compression alone changes no pixel by that much.
         apart = ImageChops.difference(picture.convert("RGB"), plain).split()
         levels = ImageChops.lighter(ImageChops.lighter(apart[0], apart[1]), apart[2]).histogram()
         assert sum(levels[120:]) > 100 * len(annotations)
@@ -233,7 +233,7 @@ def test_a_page_without_images_says_why(tmp_path, picture, samples, expected):
     assert (expected or "") in before_totals
 
 
-# --- What is only text ----------------------------------------------------------------------------------------------
+# --- Text only ------------------------------------------------------------------------------------------------------
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -254,7 +254,7 @@ HOSTILE = [
 
 @pytest.fixture
 def hostile(tmp_path):
-    """A folder where every name wants to be more than a name."""
+    """A folder with markup in every name."""
     folder = tmp_path / "<script>alert(1)<"
     for number, name in enumerate(HOSTILE):
         put(
@@ -275,7 +275,7 @@ def test_hostile_names_are_shown_and_never_more_than_text(hostile):
     assert len(runs) == 1
     assert not {name for _, attributes in found.tags for name in attributes if name.startswith("on") or name == "style"}
     assert not {tag for tag, _ in found.tags} & {"iframe", "object", "embed", "base"}
-    # Else a browser asks the server for an icon, where there is one.
+    # Otherwise a browser requests an icon from the server.
     assert found.named("link") == [{"rel": "icon", "href": "data:,"}]
     assert all(each["href"].startswith("#") for each in found.named("a"))
     assert [each for each in found.named("img") if "src" in each] == []
@@ -367,7 +367,7 @@ def test_images_that_cannot_be_shown_are_reported(tmp_path):
     assert [picture.size for picture in found.pictures()] == [(280, 210)] * 2
 
 
-# --- Hostile and odd images -----------------------------------------------------------------------------------------
+# --- Malicious and unusual images -----------------------------------------------------------------------------------
 
 MEASURED = """
 import re, sys
@@ -438,7 +438,7 @@ def test_the_command_is_silent_about_images_that_the_page_names(tmp_path):
 
 
 def listing(path):
-    """What the gallery shows of each image, without its place in other lists."""
+    """The gallery's data of each image, without its position in other lists."""
     index = Parsed(path.read_text(encoding="utf-8")).index
     return sorted(
         (sample[0], index["batches"][sample[1]], sorted(index["classes"][n] for n in sample[2][::2]), sample[3])
@@ -507,7 +507,7 @@ def test_the_command_takes_a_file_and_the_folder_of_its_images(tmp_path):
     assert run("report", "all.json", cwd=tmp_path).returncode == 2
 
 
-# --- Where it goes --------------------------------------------------------------------------------------------------
+# --- Output file ----------------------------------------------------------------------------------------------------
 
 
 def test_the_page_appears_whole_or_not_at_all(downloaded, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The page of a report as somebody uses it, in a real browser."""
+"""Reports in a real browser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
     program() is None, reason="no Chromium is installed; on Debian: apt-get install chromium"
 )
 ATTACK = "<script>alert(1)</script>"
-#: Labels of its own class in a batch of its own, with a finding; and a picture without labels.
+#: Annotations of a separate class in a separate batch, with a finding; and an image without annotations.
 ODD = {
     "images": [{"id": 1, "width": 40, "height": 30, "file_name": "</script><img src=x onerror=alert(2)>"}],
     "categories": [{"id": 1, "name": ATTACK}, {"id": 2, "name": "\u05e9\u05dc\u05d5\u05dd\"'"}],
@@ -48,7 +48,7 @@ def running():
 
 @pytest.fixture
 def browser(running, page):
-    """The page, freshly opened; nothing may run, load or be complained about that is not its own."""
+    """The page, newly opened; checks that no foreign code runs or loads and that there are no errors."""
     running.events.clear()
     running.open(page.as_uri())
     yield running
@@ -68,7 +68,7 @@ def said(browser):
 
 
 def choose(browser, name, text):
-    """Choose what is called so from a list."""
+    """Choose an entry of a list by its name."""
     browser.evaluate(
         f"(() => {{ const list = document.querySelector('select[name={name}]'); "
         f"list.value = [...list.options].find((each) => each.text === {json.dumps(text)}).value; "
@@ -77,7 +77,7 @@ def choose(browser, name, text):
 
 
 def ids(page, condition):
-    """The ids of all labels that a condition holds for, in the order of the page."""
+    """The IDs of all annotations that match a condition, in the order of the page."""
     paths = sorted(page.parent.glob("*/*.json"), key=lambda path: (path.parent.name, path.stem))
     return [path.stem for path in paths if condition(path, json.loads(path.read_bytes()))]
 

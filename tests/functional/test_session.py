@@ -1,4 +1,4 @@
-"""A whole session in a shell: from a picture on disk to its labels, with nothing but the command.
+"""A complete session in a shell: from an image on disk to its annotations.
 
 ``pytest -s`` prints it as it went.
 """
@@ -20,7 +20,7 @@ import pytest
 
 from tests.functional.shell import ROOT, environment
 
-#: Writes down what it receives, so that it can be verified later, on any machine.
+#: Saves what it receives for later verification.
 RECEIVER = """
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -44,13 +44,13 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), Receiver).serve_forever()
 
 
 class Shell:
-    """A shell that is typed into; what was typed and what came of it is printed."""
+    """An interactive shell; prints its input and output."""
 
     def __init__(self, process):
         self._process = process
 
     def __call__(self, line, *, code=0, seen=True):
-        """Run a line, and return what it wrote."""
+        """Run a line, and return its output."""
         self._process.stdin.write(f"{line}\nprintf '\\n<%s>\\n' $?\n")
         self._process.stdin.flush()
         text = ""
@@ -65,13 +65,13 @@ class Shell:
         return said
 
     def until(self, line):
-        """Run a line, unseen, until it succeeds."""
+        """Run a line silently until it succeeds."""
         self(f"for i in $(seq 300); do {line} && break; sleep 0.1; done; {line}", seen=False)
 
 
 @contextmanager
 def shell(folder):
-    """Start a shell in a folder, where ``cfplatform`` and ``python`` are those of the test."""
+    """Start a shell in a folder, with ``cfplatform`` and ``python`` of the test."""
     tools = folder / "bin"
     tools.mkdir()
     for name, command in (("python", ""), ("cfplatform", "-m cfplatform ")):
@@ -99,7 +99,7 @@ def test_from_a_picture_to_its_labels(tmp_path):
     (tmp_path / "receiver.py").write_text(RECEIVER, encoding="utf-8")
     port = free_port()
     with shell(tmp_path) as type_in:
-        # The platform and a receiver, each in a process of its own.
+        # The platform and a receiver, in separate processes.
         type_in("cfplatform sandbox --items 30 --batches 2 --export-seconds 1.5 --quiet > platform.sh &")
         type_in.until("test $(wc -l < platform.sh) = 4")
         type_in(". ./platform.sh")

@@ -1,4 +1,4 @@
-"""A second run: what is skipped, what is fetched again, and who may run at the same time."""
+"""Second runs: items that are skipped or fetched again, and concurrent runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .test_downloading import tree
 
 @pytest.fixture
 def synced(sandbox, client, tmp_path):
-    """A destination that holds the whole project; the request log is empty again."""
+    """A destination with the complete project; the request log is empty again."""
     client.download_project(destination=tmp_path).raise_for_failures()
     sandbox.clear_requests()
     return tmp_path

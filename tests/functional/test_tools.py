@@ -1,4 +1,4 @@
-"""Third-party tools that hook into requests see every call: recorders, tracers and caches."""
+"""Third-party tools that hook into requests (recorders, tracers, caches) see every call."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_project_of_several_pages_is_recorded_when_it_is_listed_first(make_san
     assert tree(tmp_path / "replayed") == tree(tmp_path / "recorded")
 
 
-# vcrpy before 9.4, of which Python 3.10 has only such ones, leaves the connections that it replaces to the collector.
+# vcrpy before 9.4 (the only versions for Python 3.10) leaves replaced connections to the garbage collector.
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning")
 def test_a_client_with_open_connections_can_be_recorded_and_used_afterwards(sandbox, client, tmp_path):
     cassette = str(tmp_path / "batches.yaml")
@@ -94,7 +94,7 @@ def test_a_client_with_open_connections_can_be_recorded_and_used_afterwards(sand
 def test_a_recorded_connection_stays_in_use_while_another_thread_connects(sandbox, client, tmp_path):
     with RECORDER.use_cassette(str(tmp_path / "batches.yaml")) as recorded:
         list(client.get_batches())
-        # What vcrpy does, for the whole process, while it opens a connection in any thread.
+        # vcrpy does this for the entire process while it opens a connection in any thread.
         with force_reset():
             list(client.get_batches())
     assert len(recorded) == 2
@@ -164,7 +164,7 @@ def test_every_call_has_a_span_and_carries_the_trace_header(sandbox, spans, opti
 
 
 def test_the_spans_of_a_download_belong_to_the_trace_of_the_caller(make_sandbox, spans, tmp_path):
-    # Several pages, so that some are prefetched.
+    # Several pages, so some are prefetched.
     sandbox = make_sandbox(items=250, batches=2)
     tracer = TracerProvider().get_tracer("nightly")
     with tracer.start_as_current_span("nightly") as parent, sandbox.client() as client:
@@ -215,14 +215,14 @@ def test_a_request_hook_keeps_signatures_out_of_the_spans(sandbox, tmp_path):
 
 @pytest.fixture(params=["requests-cache", "CacheControl"])
 def caching_session(request):
-    """A session that answers from a cache whatever it knows."""
+    """A session that responds from a cache if it can."""
     if request.param == "requests-cache":
         session = requests_cache.CachedSession(backend="memory")
     else:
         session = CacheControl(requests.Session(), heuristic=ExpiresAfter(minutes=5))
     with session:
         yield session
-    # Now, so that what CacheControl leaves to the garbage collector is not found in another test.
+    # Now, so objects that CacheControl leaves to the garbage collector do not affect another test.
     del session
     gc.collect()
 

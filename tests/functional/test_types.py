@@ -1,4 +1,4 @@
-"""The types of what the platform sends, against what the sandbox sends."""
+"""The types of responses, compared with the responses of the sandbox."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.deliveries import Clock, Signer, key_set
 
 
 def fits(data, kind):
-    """Whether a dict has no member that its type lacks, and all that it requires."""
+    """Whether a dict has all keys that its type requires, and no others."""
     assert type(data) is dict
     return data.keys() <= kind.__annotations__.keys() and kind.__required_keys__ <= data.keys()
 

@@ -39,7 +39,7 @@ def picture(tmp_path):
 
 
 def stored(client, sandbox, uploaded):
-    """What the storage holds at the place of an upload."""
+    """The object that the storage holds for an upload."""
     return sandbox.asset(client.create_work_item(uploaded).id)
 
 
@@ -281,7 +281,7 @@ def test_addresses_that_expire_are_replaced(make_sandbox):
         results = []
         for result in client.upload_files([io.BytesIO(b"x")] * 30):
             results.append(result)
-            # Slower than the addresses live.
+            # Slower than the lifetime of the URLs.
             sandbox.latency = 0.1
         assert [result.error for result in results] == [None] * 30
     assert sandbox.counts["uploads"] > 30
@@ -325,7 +325,7 @@ print("begun", flush=True)
 def test_the_process_ends_soon(make_sandbox, end):
     sandbox = make_sandbox(items=1, latency=0.01)
     environment = {**os.environ, **sandbox.environment(), "PYTHONPATH": str(ROOT)}
-    # Newer versions of Python warn of every fork while there are threads, which is what is tried here.
+    # Newer versions of Python warn about a fork with threads, which is tested here.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT + end]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -404,7 +404,7 @@ def test_a_batch_is_created_and_renamed(client, sandbox):
     assert batch.update(name="Autumn") is batch
     assert (batch.name, batch.total_count) == ("Autumn", 1)
     assert client.get_batch(batch.id).name == "Autumn"
-    # Its own name is no conflict.
+    # Its own name is not a conflict.
     assert batch.update(name="Autumn").name == "Autumn"
 
 

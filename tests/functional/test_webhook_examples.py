@@ -1,4 +1,4 @@
-"""The receivers of docs/examples as real processes: signed deliveries get 2xx, everything else does not."""
+"""The receivers of docs/examples as real processes: only signed deliveries get 2xx."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def free_port():
 
 @contextmanager
 def started(name, base_url, folder):
-    """Start an example; return the port that it listens to and its database."""
+    """Start an example; return its port and its database."""
     port, database = free_port(), folder / "events.db"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CF_PLATFORM_BASE_URL": base_url}
     command = [sys.executable, "-W", "error", ROOT / "docs" / "examples" / name, str(port), str(database)]
@@ -77,7 +77,7 @@ def post(port, body, headers):
 
 
 def announce(port, length, headers):
-    """Send only the head of a request, since a receiver that refuses it need not read the rest."""
+    """Send only the head of a request: a receiver that rejects it need not read the rest."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.putrequest("POST", "/webhooks")
         for name, value in {**headers, "Content-Length": str(length)}.items():
@@ -96,7 +96,7 @@ def test_a_receiver_takes_what_is_signed_and_nothing_else(receiver, key_server):
     signer, now = Signer(), time.time()
     body, headers = signer.deliver(at=now, workItemID="a")
     assert post(port, body, headers) == 204
-    # Sent again: an exact copy, and with a new time of sending.
+    # Sent again: an exact copy, and a copy with a new time.
     assert post(port, body, headers) == 204
     assert post(port, *signer.deliver(at=now + 5, workItemID="a")) == 204
     assert post(port, *signer.deliver(at=now, workItemID="a", status="CLIENT_REVIEW")) == 204

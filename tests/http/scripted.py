@@ -1,4 +1,4 @@
-"""A server that says what it was told to say, byte for byte, and writes down what it was asked."""
+"""A server that sends scripted responses byte by byte and logs requests."""
 
 from __future__ import annotations
 

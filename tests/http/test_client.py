@@ -1,4 +1,4 @@
-"""The client as a thing that lives in a program: threads, forks, ends, and bad arguments."""
+"""The life cycle of a client: threads, forks, closing, and invalid arguments."""
 
 from __future__ import annotations
 

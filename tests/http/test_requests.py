@@ -1,4 +1,4 @@
-"""What goes over the wire."""
+"""The requests sent."""
 
 from __future__ import annotations
 

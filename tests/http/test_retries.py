@@ -1,4 +1,4 @@
-"""What is repeated, how often, and how long is waited."""
+"""Retries: which requests, how often, and after which wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The key and the signatures stay where they belong, whatever fails."""
+"""The key and signatures do not leak, whatever fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies of stored objects: accepted only when they are whole."""
+"""Bodies of stored objects: accepted only if they are complete."""
 
 from __future__ import annotations
 

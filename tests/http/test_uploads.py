@@ -1,4 +1,4 @@
-"""Uploads on the wire: what is sent, what is sent again, and what is never sent."""
+"""The requests of uploads: sent, retried, and never sent."""
 
 from __future__ import annotations
 

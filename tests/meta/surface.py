@@ -1,6 +1,6 @@
 """The public names of the package with their parameters, one line each.
 
-Run as a program it prints the list, which ``public_names.txt`` keeps: of what users' scripts may use, nothing goes.
+Run as a program it prints the list, which ``public_names.txt`` keeps: no public name may be removed.
 """
 
 from __future__ import annotations

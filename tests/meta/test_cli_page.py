@@ -1,4 +1,4 @@
-"""The page of the command line against the commands."""
+"""The command line page, compared with the commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation against the code."""
+"""The documentation, compared with the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing public is undocumented, and no link inside of the documentation is dead."""
+"""Everything public is documented, and no link within the documentation is dead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grid of docs/endpoints.rst against the client, the commands, and what the sandbox says of itself."""
+"""The table of docs/endpoints.rst, compared with the client, the commands, and the sandbox page."""
 
 from __future__ import annotations
 

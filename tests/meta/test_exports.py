@@ -1,4 +1,4 @@
-"""What the package exports, and that importing it stays cheap."""
+"""The exports of the package, and the cost of importing it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The module table of docs/architecture.rst against the imports."""
+"""The module table of docs/architecture.rst, compared with the imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users' scripts may use stays: names, methods, and the order of parameters."""
+"""Public names, methods and the order of parameters do not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests may use: public names, so that rebuilding the package breaks none of them."""
+"""Tests use only public names, so refactoring the package does not break them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A wire of their own for the sandbox tests: plain http.client, so that the SDK cannot hide a mistake."""
+"""Requests of the sandbox tests: plain http.client, so the SDK cannot hide a mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys, unknown things, annotations and the signing of URLs."""
+"""Keys, unknown objects, annotations and the signing of URLs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a web page of another site can do to a sandbox: nothing."""
+"""Requests from web pages of other sites are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changing the world from Python, and what listings, annotations and storage make of it."""
+"""Changing the project from Python, and the effect on listings, annotations and storage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seed decides everything."""
+"""The same seed gives the same data."""
 
 from __future__ import annotations
 

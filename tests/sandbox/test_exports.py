@@ -1,4 +1,4 @@
-"""Exports: their life over the wire, and what is in their zips."""
+"""Exports: their states, and the contents of their archives."""
 
 from __future__ import annotations
 

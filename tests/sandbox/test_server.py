@@ -1,4 +1,4 @@
-"""Starting and stopping, arguments, and that nothing is printed or logged."""
+"""Starting and stopping, arguments, and no output or log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The object store: content, validators, ranges, expiry, and what it refuses."""
+"""The object store: content, validators, ranges, expiry, and rejected requests."""
 
 from __future__ import annotations
 

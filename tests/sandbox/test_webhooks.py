@@ -1,4 +1,4 @@
-"""Webhooks: what a receiver gets, and the keys it checks that with."""
+"""Webhooks: deliveries, and the keys to verify them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds the archives as a release does."""
+"""Builds the distributions as for a release."""
 
 from __future__ import annotations
 

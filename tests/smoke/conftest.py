@@ -1,4 +1,4 @@
-"""The archives, built once for all tests of them."""
+"""The distributions, built once for all tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conda package, made from the wheel, and the recipe for those who build it themselves."""
+"""The conda package, converted from the wheel, and the recipe to build it."""
 
 from __future__ import annotations
 

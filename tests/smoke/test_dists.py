@@ -1,4 +1,4 @@
-"""The archives as a user gets them: what is inside, and that each installs and runs on its own."""
+"""The distributions: their contents, and that each installs and runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application that PyInstaller makes of the command, with the hook that the wheel brings."""
+"""The command frozen by PyInstaller, with the hook in the wheel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents as somebody could write them who reads no standard: good ones, of which some places hold something else."""
+"""Nonstandard documents: valid ones with some values replaced."""
 
 from __future__ import annotations
 

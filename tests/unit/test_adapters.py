@@ -1,4 +1,4 @@
-"""What adapters have in common: which labels count, what masks look like, whose share an item is, what is missing."""
+"""Common parts of adapters: selected annotations, masks, shares of items, missing libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Export archives: what the functions return, take and refuse. What is hostile stands in tests/faults."""
+"""Export archives: results and arguments of the functions. For malicious archives see tests/faults."""
 
 from __future__ import annotations
 

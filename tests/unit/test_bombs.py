@@ -1,4 +1,4 @@
-"""Bodies that become far larger than they are, with a low limit."""
+"""Decompression bombs, with a low limit."""
 
 from __future__ import annotations
 

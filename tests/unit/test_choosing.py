@@ -1,4 +1,4 @@
-"""Splits by groups: members, functions, files of groups, classes spread evenly, and parts of an earlier split."""
+"""Splits by groups: members, functions, files of groups, balanced classes, and parts of an earlier split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results of a run on the command line, when it is stopped."""
+"""Results of a stopped run on the command line."""
 
 from __future__ import annotations
 

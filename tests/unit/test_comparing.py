@@ -1,4 +1,4 @@
-"""Comparing two sets of labels, against the libraries that compute the same figures."""
+"""Comparing two sets of annotations, checked with libraries that compute the same metrics."""
 
 from __future__ import annotations
 

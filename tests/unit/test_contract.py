@@ -1,4 +1,4 @@
-"""What a report of ``doctor --contract`` says of values, and its sentences against the page of the docs."""
+"""Values in a report of ``doctor --contract``, and its sentences compared with the documentation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "protocol.rst").read_text(encoding=
 
 
 def test_the_page_has_the_sentence_of_every_check():
-    listed = re.findall(r"^(\S.*)\n   (\S.*)$", PAGE.partition("\nChecking it with an account\n")[2], re.MULTILINE)
+    listed = re.findall(r"^(\S.*)\n   (\S.*)$", PAGE.partition("\nCheck the protocol\n")[2], re.MULTILINE)
     written = [(name, sentence.replace("``", "")) for name, sentence in listed if not name.startswith("..")]
     assert written == [(name, sentence) for name, sentence, _ in contract.CHECKS]
 

@@ -1,4 +1,4 @@
-"""Labels in other formats: nothing lost without being counted, and what comes back is what went in."""
+"""Conversion to other formats: losses are counted, and round trips are exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is created at most once: requests whose responses are lost, at the same time."""
+"""Objects are created at most once: concurrent requests with lost responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a page of items is cut before the state is asked for them."""
+"""How a page of items is divided for queries of the state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that finds no room."""
+"""A file that does not fit on the disk."""
 
 from __future__ import annotations
 

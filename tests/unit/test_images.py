@@ -1,4 +1,4 @@
-"""How images are opened, and how annotations are put onto them."""
+"""Opening images, and placing annotations on them."""
 
 from __future__ import annotations
 

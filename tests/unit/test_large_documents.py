@@ -1,4 +1,4 @@
-"""Documents above 8 MiB: saved as they arrive, proven by framing, length, checksums and ends, in flat memory."""
+"""Documents above 8 MiB: saved as they arrive, checked by framing, length, checksums and ends, in constant memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Large files with many annotations, read one after the other: the same results as of the whole, in little memory."""
+"""Large files read entry by entry: the same results as from the complete file, in little memory."""
 
 from __future__ import annotations
 

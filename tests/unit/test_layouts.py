@@ -1,4 +1,4 @@
-"""What labelling tools write, rebuilt small: images are found, labels are counted, divided and put into tables."""
+"""Small datasets in the layouts of labelling tools: images, statistics, splits and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unfinished files: made, found and removed by several at the same time."""
+"""Unfinished files: created, found and removed concurrently."""
 
 from __future__ import annotations
 

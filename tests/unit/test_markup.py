@@ -1,4 +1,4 @@
-"""What a notebook shows: everything that a text holds, and none of it as markup."""
+"""Text in notebooks: shown completely, never as markup."""
 
 from __future__ import annotations
 

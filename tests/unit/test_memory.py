@@ -1,4 +1,4 @@
-"""The memory budget: large documents take turns, small ones do not notice."""
+"""The memory budget: large documents wait for each other, small ones do not."""
 
 from __future__ import annotations
 

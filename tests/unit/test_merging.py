@@ -1,4 +1,4 @@
-"""Merging against pycocotools: what it loads from the merged file is what it loads from the sources."""
+"""Merging, checked with pycocotools: it loads the same from the merged file as from the sources."""
 
 from __future__ import annotations
 

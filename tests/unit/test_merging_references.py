@@ -1,4 +1,4 @@
-"""Merging layouts of other tools: what referred to an entry still refers to it, and images and masks are found."""
+"""Merging layouts of other tools: references stay correct, and images and masks are found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prefetched pages: whether a page is worth it, and that a run asks for each once."""
+"""Prefetched pages: when a page is prefetched, and that each is requested once."""
 
 from __future__ import annotations
 

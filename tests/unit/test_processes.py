@@ -1,4 +1,4 @@
-"""Chunks of a run that is spread over processes: how many are in flight, and what becomes of those that are not."""
+"""Chunks of a run in several processes: number in flight, and cancelled chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server may ask to wait, and what of it is read."""
+"""Parsing of ``Retry-After``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Setting ``info.asset_url`` in documents that come in pieces: the same bytes as for a whole one, whatever the cuts."""
+"""Setting ``info.asset_url`` in documents that arrive in pieces: the same bytes as for a complete one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of the sandbox that cannot be reached from outside, or only with luck."""
+"""Parts of the sandbox that cannot be tested reliably from outside."""
 
 from __future__ import annotations
 

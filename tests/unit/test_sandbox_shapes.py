@@ -1,4 +1,4 @@
-"""The labels against the pictures: every mask, box and area is measured on the pixels."""
+"""Annotations compared with images: masks, boxes and areas are measured in pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Selections: which classes, annotations and images are left, and that nothing of the caller changes."""
+"""Selections: the remaining classes, annotations and images; arguments are not changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signing: answers are matched by path, and one bad path costs only itself."""
+"""Signing: results are matched by path, and an invalid path fails alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dividing labels: every run alike, nothing twice, nothing lost."""
+"""Splitting: repeatable, without duplicates or losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A storm: one answer in ten is a fault of some kind."""
+"""One response in ten is a fault of some kind."""
 
 from __future__ import annotations
 

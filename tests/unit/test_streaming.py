@@ -1,4 +1,4 @@
-"""Documents that are streamed, with little room ahead of the reader."""
+"""Streaming documents with a small memory budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What receives a stored object: its chunks, its headers, and what becomes of the connection."""
+"""Receiving a stored object: chunks, headers, and the connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large images are in a report."""
+"""Sizes of images in a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a call as a whole, and of what is read or waited for when its run is stopped."""
+"""Deadlines of calls, and reads and waits that end when their run is stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments of uploads and of what is created: everything that is refused before any request."""
+"""Invalid arguments of uploads and creations, rejected before any request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Key servers that are broken, with a short limit for each answer."""
+"""Faulty key servers, with a short limit for each response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frame around each side: run one action, and print what it took as JSON."""
+"""Runs one action of a side, and prints its cost as JSON."""
 
 from __future__ import annotations
 

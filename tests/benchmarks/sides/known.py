@@ -1,4 +1,4 @@
-"""globox, a tool for COCO files; it reads boxes, and neither masks nor anything else of an annotation."""
+"""globox, a tool for COCO files that reads only boxes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the machine can do: curl, and sockets without any HTTP library."""
+"""The limits of the machine: curl, and sockets without an HTTP library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A merge as anybody would write it: everything in memory, ``json.load`` and ``json.dump``."""
+"""A straightforward merge: everything in memory, ``json.load`` and ``json.dump``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""requests without any SDK: a loop of ``Session.get``, as anybody would write it."""
+"""requests without any SDK: a straightforward loop of ``Session.get``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many frames of a package lie on the stack where a thread reads from a socket."""
+"""The number of a package's stack frames when a thread reads from a socket."""
 
 from __future__ import annotations
 
