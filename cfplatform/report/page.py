@@ -138,7 +138,7 @@ def image_block(number: int, thumbnail: Thumbnail) -> str:
 def _strip_item(number: int, sample: Sample, thumbnail: Thumbnail) -> str:
     """Return an image that is shown before scripts run; the gallery takes it from here."""
     classes = ", ".join(f"{count} × {shown(name)}" for name, count in sample.classes.items())
-    unclassed = f"{sample.annotations} annotations without a class" if sample.annotations else "no annotations"
+    unclassed = f"{sample.annotations} × no class" if sample.annotations else "no annotations"
     words = escape(classes or unclassed)
     source = f' src="data:{media_type()};base64,{thumbnail.text}"' if thumbnail.text else ""
     return (

@@ -212,7 +212,7 @@ def test_few_images_and_images_without_annotations_are_at_the_top_too(tmp_path):
     found = Parsed(write_report(tmp_path).path.read_text(encoding="utf-8"))
     assert [each["alt"] for each in found.named("img") if "src" in each] == [
         "Image with no annotations",
-        "Image with 1 annotations without a class",
+        "Image with 1 × no class",
     ]
 
 

@@ -9,7 +9,7 @@ if (index.samples.length) {
 
   function inWords(sample) {
     const named = pairs(sample).map(([place, count]) => `${count} × ${index.classes[place]}`);
-    return sample[LABELS] ? named.join(", ") || `${sample[LABELS]} annotations without a class` : "no annotations";
+    return sample[LABELS] ? named.join(", ") || `${sample[LABELS]} × no class` : "no annotations";
   }
 
   function card(sample, number) {
