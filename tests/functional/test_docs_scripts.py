@@ -29,7 +29,8 @@ def blocks(page, language):
     return [textwrap.dedent(block) for found, block in BLOCK.findall(text) if found == language]
 
 
-PAGES = sorted(page.stem for page in DOCS.glob("*.rst") if page.stem != "quickstart" and blocks(page.stem, "bash"))
+NAMES = sorted(page.relative_to(DOCS).with_suffix("").as_posix() for page in DOCS.rglob("*.rst"))
+PAGES = [page for page in NAMES if page != "quickstart" and blocks(page, "bash")]
 #: The blocks of the quickstart up to the one that is typed into the second terminal.
 INSTALL, START, *TYPED = blocks("quickstart", "bash")
 

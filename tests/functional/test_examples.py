@@ -21,7 +21,7 @@ import cfplatform
 from tests.adapters import missing
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").rglob("*.rst"))]
 #: What wants a process of its own: the start of others, and the set-up of logs and tracers, which would stay.
 PROCESS = re.compile(r"__main__|basicConfig|\.instrument\(")
 MOCKS = re.compile(r"^import (responses|requests_mock)$", re.MULTILINE)
@@ -35,7 +35,7 @@ def blocks():
             if "def test_" in match.group(1):
                 continue  # Run by pytest, in test_pytest_plugin.py.
             block = textwrap.dedent(match.group(1))
-            yield pytest.param(block, id=f"{page.name}-{number}", marks=needed(block))
+            yield pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}", marks=needed(block))
 
 
 def needed(text):
@@ -76,7 +76,7 @@ def tables():
     for page in PAGES:
         for number, match in enumerate(TABLE.finditer(page.read_text(encoding="utf-8")), start=1):
             if code := "\n".join(re.findall(r">>> .*", match[1])):
-                yield pytest.param(match[1], id=f"{page.name}-{number}", marks=needed(code))
+                yield pytest.param(match[1], id=f"{page.relative_to(ROOT)}-{number}", marks=needed(code))
 
 
 @pytest.mark.parametrize("table", list(tables()))
