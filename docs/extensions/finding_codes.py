@@ -11,7 +11,7 @@ class FindingCodes(SphinxDirective):
     """Has no arguments and no content: the package has the texts."""
 
     def run(self):
-        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 28 12 60", ""]
+        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 34 14 52", ""]
         for row in [("Code", "Severity", "Meaning"), *((f"``{code}``", *meaning) for code, meaning in CODES.items())]:
             lines += [f"   {mark} - {cell}" for mark, cell in zip("*  ", row, strict=True)]
         table = nodes.Element()
