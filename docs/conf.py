@@ -60,3 +60,8 @@ nitpick_ignore_regex = [
     ("py:class", r"zipfile\.ZipInfo|cfplatform\.compat\.WorkItem"),
     ("py:class", r"(MakeClient|Items|dict\[\w+|(pandas|datasets|supervision)\..*|cfplatform\.coco\.\w+\.\w+)"),
 ]
+
+
+def setup(app):
+    # All errors are created with the same arguments, which only the package passes.
+    app.connect("autodoc-process-signature", lambda app, what, *_: ("", None) if what == "exception" else None)
