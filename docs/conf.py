@@ -13,7 +13,15 @@ author = "The cfplatform authors"
 copyright = "2026, the cfplatform authors"
 release = version = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser", "notebook"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "myst_parser",
+    "sphinx_copybutton",
+    "finding_codes",
+    "notebook",
+]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"cfplatform {release}"
@@ -26,6 +34,10 @@ autodoc_mock_imports = ["datasets", "supervision"]
 for name in ("torch", "torch.utils", "torch.utils.data"):
     sys.modules[name] = ModuleType(name)
 vars(sys.modules["torch.utils.data"]).update(Dataset=object, IterableDataset=object, get_worker_info=None)
+
+# Prompts and outputs are not copied.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
 autodoc_typehints = "signature"
 # Longer signatures get one line per argument.
@@ -48,3 +60,8 @@ nitpick_ignore_regex = [
     ("py:class", r"zipfile\.ZipInfo|cfplatform\.compat\.WorkItem"),
     ("py:class", r"(MakeClient|Items|dict\[\w+|(pandas|datasets|supervision)\..*|cfplatform\.coco\.\w+\.\w+)"),
 ]
+
+
+def setup(app):
+    # All errors are created with the same arguments, which only the package passes.
+    app.connect("autodoc-process-signature", lambda app, what, *_: ("", None) if what == "exception" else None)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
 from PIL import Image
 
 from cfplatform import viz
-from cfplatform.report import write_report
+from cfplatform.report import write_comparison, write_report
 from cfplatform.sandbox import Sandbox
 from tests.chromium import Browser, chromium
 
 FOLDER = Path(__file__).parents[1] / "docs" / "_static"
-NAMES = ("drawn", "report-wide", "report-gallery", "report-phone", "report-larger", "report-readme")
+NAMES = ("drawn", "report-wide", "report-gallery", "report-phone", "report-larger", "report-readme", "compare")
 #: Pages of the documentation must load quickly.
 MAX_BYTES = 150_000
 
@@ -56,6 +57,18 @@ def spoil(folder: Path) -> None:
         path.write_text(json.dumps(document), encoding="utf-8")
 
 
+def compared(folder: Path) -> Path:
+    """Write the comparison of labels with a copy in which a few annotations differ; return its page."""
+    other = shutil.copytree(folder, folder.with_name("rework"))
+    for path in sorted(other.glob("*/*.json"))[::9]:
+        document = json.loads(path.read_bytes())
+        first, *rest = document["annotations"]
+        first["category_id"] = first["category_id"] % len(document["categories"]) + 1
+        document["annotations"] = [first, *rest[1:]]
+        path.write_text(json.dumps(document), encoding="utf-8")
+    return write_comparison(folder, other, folder.with_name("comparison.html"), title="Before and after a rework").path
+
+
 def shot(browser: Browser, name: str, *, whole: bool = False) -> None:
     """Take a screenshot of the window."""
     browser.evaluate("new Promise((done) => setTimeout(done, 200))")
@@ -72,9 +85,13 @@ def main() -> None:
         with Sandbox(items=120, batches=4, in_review=0.1) as sandbox, sandbox.client() as client:
             client.download_project(destination=folder, assets=True).raise_for_failures()
             save("drawn", drawn(folder))
+            comparison = compared(folder)
             spoil(folder)
             page = write_report(folder, batches=client.get_batches()).path
         with chromium() as browser:
+            browser.open(comparison.as_uri(), width=1280, height=1000)
+            browser.evaluate("document.getElementById('images').scrollIntoView()")
+            shot(browser, "compare")
             browser.open(page.as_uri(), width=1280, height=1000)
             shot(browser, "report-wide")
             browser.evaluate("document.getElementById('gallery').scrollIntoView()")

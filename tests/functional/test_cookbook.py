@@ -75,8 +75,8 @@ def labels_of(sandbox):
 
 def test_every_example_stands_in_the_docs_and_is_run_here():
     scripts = {path.name for path in EXAMPLES.glob("*.py")}
-    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.rst"))
-    assert set(re.findall(r"^\.\. literalinclude:: examples/(\w+\.py)$", pages, re.MULTILINE)) == scripts
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.rst"))
+    assert set(re.findall(r"^\.\. literalinclude:: (?:\.\./)?examples/(\w+\.py)$", pages, re.MULTILINE)) == scripts
     tests = Path(__file__).read_text(encoding="utf-8")
     in_cookbook = set(re.findall(r"^\.\. literalinclude:: examples/(\w+\.py)$", PAGE, re.MULTILINE))
     assert [name for name in in_cookbook if f'"{name}"' not in tests] == []

@@ -21,7 +21,7 @@ from tests.functional.test_downloading import tree
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-BLOCK = re.compile(r"^\.\. code-block:: (bash|python)\n\n((?:(?:    .*)?\n)+)", re.MULTILINE)
+BLOCK = re.compile(r"^\.\. code-block:: (bash|python|text)\n\n((?:(?:    .*)?\n)+)", re.MULTILINE)
 
 
 def blocks(page, language):
@@ -29,8 +29,9 @@ def blocks(page, language):
     return [textwrap.dedent(block) for found, block in BLOCK.findall(text) if found == language]
 
 
+NAMES = sorted(page.relative_to(DOCS).with_suffix("").as_posix() for page in DOCS.rglob("*.rst"))
 PAGES = ["../README"]
-PAGES += sorted(page.stem for page in DOCS.glob("*.rst") if page.stem != "quickstart" and blocks(page.stem, "bash"))
+PAGES += [page for page in NAMES if page != "quickstart" and blocks(page, "bash")]
 #: The blocks of the quickstart up to the one that is typed into the second terminal.
 INSTALL, START, *TYPED = blocks("quickstart", "bash")
 
@@ -117,10 +118,14 @@ def follow(folder, variables, activate="true"):
 
 
 def check(folder, shown):
-    assert "0 fetched, 500 unchanged" in shown.stdout
+    (output,) = blocks("quickstart", "text")
+    assert output.rstrip() in shown.stdout
+    assert "0 downloaded, 500 unchanged" in output
+    assert (folder / "annotated.png").read_bytes().startswith(b"\x89PNG")
     assert len(tree(folder / "labels")) == 500
+    shown_files = re.findall(r"[\w-]+\.json", (DOCS / "quickstart.rst").read_text("utf-8"))
+    assert shown_files == sorted(path.name for path in (folder / "labels" / "Street scenes").glob("*.json"))[:2]
     assert len(list((folder / "images").glob("*/assets/*"))) == 100
-    assert "500 items are finished" in shown.stdout
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")

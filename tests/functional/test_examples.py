@@ -21,11 +21,15 @@ import cfplatform
 from tests.adapters import missing
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").rglob("*.rst"))]
 #: Examples that need a separate process: they start others, or set up logs or tracers, which would stay.
 PROCESS = re.compile(r"__main__|basicConfig|\.instrument\(")
 MOCKS = re.compile(r"^import (responses|requests_mock)$", re.MULTILINE)
-BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:(?:    .*)?\n)+)", re.MULTILINE)
+#: Code, and the output that is shown directly below some of it.
+BLOCK = re.compile(
+    r"^\.\. code-block:: python\n\n((?:(?:    .*)?\n)+)(?:\.\. code-block:: text\n\n((?:(?:    .*)?\n)+))?",
+    re.MULTILINE,
+)
 TABLE = re.compile(r"^\.\. list-table::\n((?:(?:   .*)?\n)+)", re.MULTILINE)
 
 
@@ -34,8 +38,8 @@ def blocks():
         for number, match in enumerate(BLOCK.finditer(page.read_text(encoding="utf-8")), start=1):
             if "def test_" in match.group(1):
                 continue  # Run by pytest, in test_pytest_plugin.py.
-            block = textwrap.dedent(match.group(1))
-            yield pytest.param(block, id=f"{page.name}-{number}", marks=needed(block))
+            block, output = (textwrap.dedent(found or "") for found in match.groups())
+            yield pytest.param(block, output, id=f"{page.relative_to(ROOT)}-{number}", marks=needed(block))
 
 
 def needed(text):
@@ -44,8 +48,8 @@ def needed(text):
     return pytest.mark.skip(reason=reason) if reason else ()
 
 
-@pytest.mark.parametrize("block", list(blocks()))
-def test_code_blocks_run(sandbox, tmp_path, monkeypatch, capfd, block):
+@pytest.mark.parametrize(("block", "output"), list(blocks()))
+def test_code_blocks_run(sandbox, tmp_path, monkeypatch, capfd, block, output):
     for name, value in sandbox.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
@@ -53,7 +57,9 @@ def test_code_blocks_run(sandbox, tmp_path, monkeypatch, capfd, block):
         run_as_a_script(block)
     else:
         exec(compile(block, "block", "exec"), {"__name__": "__main__"})  # noqa: S102 - from our own pages
-    assert capfd.readouterr().err == ""
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    assert not output or printed.out.rstrip() == output.rstrip()
     # An example that starts its own sandbox, or mocks the platform, does not need this one.
     assert bool(sandbox.requests) == ("Client(" in block and "Sandbox(" not in block and not MOCKS.search(block))
 
@@ -66,7 +72,7 @@ def run_as_a_script(block):
 
 
 def test_the_readme_shows_at_most_ten_lines_of_python():
-    (block,) = BLOCK.findall(PAGES[0].read_text(encoding="utf-8"))
+    ((block, _),) = BLOCK.findall(PAGES[0].read_text(encoding="utf-8"))
     assert len(block.strip().splitlines()) <= 10
 
 
@@ -77,7 +83,7 @@ def tables():
     for page in PAGES:
         for number, match in enumerate(TABLE.finditer(page.read_text(encoding="utf-8")), start=1):
             if code := "\n".join(re.findall(r">>> .*", match[1])):
-                yield pytest.param(match[1], id=f"{page.name}-{number}", marks=needed(code))
+                yield pytest.param(match[1], id=f"{page.relative_to(ROOT)}-{number}", marks=needed(code))
 
 
 @pytest.mark.parametrize("table", list(tables()))

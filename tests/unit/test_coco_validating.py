@@ -353,10 +353,12 @@ def test_there_is_a_test_of_every_code():
     assert {code for code, *_ in DEFECTS} | others == set(CODES)
 
 
-def test_the_table_in_the_documentation_is_that_of_the_code():
-    page = (Path(__file__).parents[2] / "docs" / "labels.rst").read_text(encoding="utf-8")
-    rows = re.findall(r"^   \* - ``(.+)``\n     - (error|warning)\n     - (.+)$", page, re.MULTILINE)
-    assert rows == [(code, each.severity, each.meaning) for code, each in CODES.items()]
+def test_the_documentation_has_the_table_of_the_code():
+    # The directive writes it from CODES: one row for each, with its meaning as it stands.
+    page = (Path(__file__).parents[2] / "docs" / "labels" / "codes.rst").read_text(encoding="utf-8")
+    assert "\n.. finding-codes::\n" in page
+    assert {each.severity for each in CODES.values()} == {"error", "warning"}
+    assert [code for code, each in CODES.items() if not re.fullmatch(r"[A-Z`].+\.", each.meaning)] == []
     assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", code) for code in CODES)
 
 
