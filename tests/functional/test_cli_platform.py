@@ -325,7 +325,7 @@ def test_an_outage_that_refuses_connections(sandbox):
         (["5", "--status", "200"], {}, 1, "status must be an HTTP status from 400 to 599"),
         (["5", "--status", "5" * 5000], {}, 1, "status must be an HTTP status from 400 to 599"),
         (["5", "--status", "down"], {}, 1, "one of reset, close, refused, not 'down'"),
-        (["5", "--at", "labels"], {}, 1, "at must name endpoints (work_items, annotations, "),
+        (["5", "--at", "labels"], {}, 1, "at must be among the endpoints (work_items, annotations, "),
         (["5", "--at", "batches", "--status", "refused"], {}, 1, "at must be empty"),
         (["5", "--retry-after", "1", "--status", "reset"], {}, 1, "headers and body need an HTTP status"),
         (["5"], {"CF_PLATFORM_BASE_URL": "https://api.invalid/v1"}, 2, "api.invalid is not a sandbox on this"),

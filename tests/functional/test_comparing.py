@@ -80,7 +80,7 @@ def test_what_cannot_be_compared_is_named(folders, tmp_path):
     other.write_text(json.dumps({"images": [{"id": 1, "file_name": "z"}], "annotations": [], "categories": []}))
     done = run("compare", folders[0], other)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "no image in common: there are 30 images in the first and 1 in the second" in done.stderr
+    assert "no image in common: 30 images in the first and 1 in the second" in done.stderr
 
 
 def test_an_unreadable_file_is_an_error(folders, tmp_path):

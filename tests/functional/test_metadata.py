@@ -228,7 +228,7 @@ def test_the_command_splits_by_scenes_and_keeps_an_earlier_split(sandbox, client
         images = [json.loads((root / f"{part}.json").read_text())["images"] for root in (first, second)]
         assert [each["work_item_id"] for each in images[0]] == [each["work_item_id"] for each in images[1]]
     done = run("split", labels, second, *options[:-2], "--by", "scenery")
-    assert (done.returncode, "--by 'scenery': no image has this member" in done.stderr) == (2, True)
+    assert (done.returncode, "--by 'scenery': no image has this field" in done.stderr) == (2, True)
 
 
 def test_the_command_splits_by_a_file_of_groups(sandbox, client, tmp_path):

@@ -672,7 +672,7 @@ def test_a_callback_that_raises_stops_the_merge_and_leaves_nothing(tmp_path):
 )
 def test_an_output_among_the_labels_is_refused(tmp_path, place):
     labels = folder(tmp_path / "labels", a={"1": document()}, b={"1": document()})
-    with pytest.raises(InvalidParameterError, match="is among the labels"):
+    with pytest.raises(InvalidParameterError, match="would be read as labels"):
         coco.merge(labels, tmp_path / place)
     assert not (tmp_path / place).exists()
 
@@ -691,12 +691,12 @@ def test_an_output_elsewhere_is_never_read_by_the_next_run(tmp_path, place):
 def test_outputs_in_place_of_one_batch_or_one_file_are_refused(tmp_path):
     labels = folder(tmp_path / "labels", a={"1": document()})
     for place in ("all.json", "new/all.json"):
-        with pytest.raises(InvalidParameterError, match="is among the labels"):
+        with pytest.raises(InvalidParameterError, match="would be read as labels"):
             coco.merge(labels / "a", labels / "a" / place)
     (tmp_path / "link").symlink_to(labels / "a")
-    with pytest.raises(InvalidParameterError, match="is among the labels"):
+    with pytest.raises(InvalidParameterError, match="would be read as labels"):
         coco.merge(labels / "a", tmp_path / "link" / "all.json")
-    with pytest.raises(InvalidParameterError, match="is among the labels"):
+    with pytest.raises(InvalidParameterError, match="would be read as labels"):
         coco.merge(labels / "a/1.json", labels / "a/1.json")
     coco.merge(labels / "a", labels / "all.json")
 
@@ -863,5 +863,5 @@ def test_values_of_numpy_are_those_of_json_everywhere(tmp_path):
 
 
 def test_a_pair_of_something_else_is_refused(tmp_path):
-    with pytest.raises(InvalidParameterError, match=r"pairs of a work item and a document, not \(str, dict\)\."):
+    with pytest.raises(InvalidParameterError, match=r"\(work item, document\) pairs, not \(str, dict\)\."):
         coco.merge([("item", {"images": []})], tmp_path / "dataset.json")
