@@ -287,7 +287,7 @@ def _rows_of(content: bytes) -> dict[str, str]:
             if not any(row) or (number == 0 and [cell.lower() for cell in row] == ["item", "group"]):
                 continue
             if len(row) != 2:
-                raise ValueError(f"line {reader.line_num}: expected an item and its group, found {len(row)} cells.")
+                raise ValueError(f"line {reader.line_num}: expected 2 cells, item and group, found {len(row)}.")
             if not all(row):
                 raise ValueError(f"line {reader.line_num}: the {'group' if row[0] else 'item'} is empty.")
             item, group = row[0], _name_of(row[1])

@@ -149,7 +149,7 @@ class FetchedKeys:
         if problem:
             raise refused(
                 "keys_unavailable",
-                "the keys of the platform could not be fetched, and the key of the delivery is not cached. "
+                "the platform's keys could not be fetched, and the key of the delivery is not cached. "
                 f"{problem.rstrip('.')}. Respond with status 503 to get the delivery again; keys are fetched at most "
                 f"every {COOL_DOWN:g} s.",
                 parameter="keys",

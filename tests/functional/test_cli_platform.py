@@ -254,7 +254,7 @@ def test_set_status_by_number_and_by_id(sandbox):
         (["99", "X"], {}, 1, "work item not found"),
         (["a/../0", "X"], {}, 1, "failed with status 404"),
         (["..", "X"], {}, 2, "Error: ITEM: '..' is not an id"),
-        (["0", " "], {}, 1, "status must be a string"),
+        (["0", " "], {}, 1, "status must be a non-empty string"),
         (["0", "X"], {"CF_PLATFORM_BASE_URL": "https://api.invalid/v1"}, 2, "api.invalid is not a sandbox on this"),
         (["0", "X"], {"CF_API_KEY": None}, 2, "Error: No API key"),
         (["0"], {}, 2, "Missing argument 'STATUS'."),

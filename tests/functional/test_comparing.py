@@ -113,7 +113,7 @@ def test_the_page_has_the_worst_images_and_runs_nothing_of_a_document(tmp_path):
     for samples in (-1, 2_001, "3"):
         with pytest.raises(InvalidParameterError, match="samples must be"):
             write_comparison([a], [b], tmp_path / "a.html", samples=samples)
-    with pytest.raises(InvalidParameterError, match="ends with .html"):
+    with pytest.raises(InvalidParameterError, match="must end with .html"):
         write_comparison([a], [b], tmp_path / "a.txt")
 
 

@@ -243,7 +243,7 @@ def test_the_command_splits_by_a_file_of_groups(sandbox, client, tmp_path):
     assert [each["item_id"] for each in findings] == [ids[0], "unknown"]
     (tmp_path / "groups.csv").write_text("item,group\nx\n")
     done = run("split", tmp_path / "labels", tmp_path / "out", *options)
-    assert "groups.csv', line 2: It has 1 cell" in done.stderr
+    assert "groups.csv', line 2: expected 2 cells, item and group, found 1." in done.stderr
 
 
 def test_the_command_copies_metadata_into_a_merged_dataset(sandbox, client, tmp_path):

@@ -408,7 +408,7 @@ def test_each_image_of_a_document_has_its_own_findings_and_file(tmp_path):
 
 
 def test_a_source_that_is_no_folder_needs_an_output(tmp_path):
-    with pytest.raises(InvalidParameterError, match="output must name the page"):
+    with pytest.raises(InvalidParameterError, match="output is required"):
         write_report([{"images": []}])
     with pytest.raises(InvalidParameterError, match="not JSON"):
         write_report([{"images": [{"id": 1}], "info": {1, 2}}], tmp_path / "a.html")
@@ -449,7 +449,7 @@ def test_the_page_appears_whole_or_not_at_all(downloaded, tmp_path, monkeypatch)
     [
         (("nowhere",), "neither a folder nor a file"),
         ((".",), "contains no labels"),
-        (("labels", "a.json"), "ends with .html"),
+        (("labels", "a.json"), "must end with .html"),
         (("labels", "nowhere/a.html"), "does not exist"),
         (("labels", "folder.html"), "is a folder"),
     ],

@@ -202,9 +202,9 @@ def test_items_that_only_the_groups_have_are_reported(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"item,group\na,b\nc\n", "line 3: expected an item and its group, found 1 cell"),
-        (b"a;b\n", "line 1: expected an item and its group, found 1 cell"),
-        (b"a,b,c\n", "line 1: expected an item and its group, found 3 cells"),
+        (b"item,group\na,b\nc\n", "line 3: expected 2 cells, item and group, found 1"),
+        (b"a;b\n", "line 1: expected 2 cells, item and group, found 1"),
+        (b"a,b,c\n", "line 1: expected 2 cells, item and group, found 3"),
         (b"a,b\n,c\n", "line 2: the item is empty"),
         (b"a,b\nc, \n", "line 2: the group is empty"),
         (b"a,b\n\na,c\n", "line 3: the item 'a' already has another group"),
@@ -310,7 +310,7 @@ def test_a_source_that_can_be_read_once_is_refused_with_advice(tmp_path):
         def __iter__(self):
             return self.pairs
 
-    with pytest.raises(InvalidParameterError, match="not the same when it was read the second time"):
+    with pytest.raises(InvalidParameterError, match="changed between the two passes"):
         divided(tmp_path, Once(), HALVES, stratify=True)
     assert [*(tmp_path / "datasets").iterdir()] == []
 

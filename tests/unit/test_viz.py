@@ -291,10 +291,10 @@ def test_an_unreadable_image_is_an_error_that_says_so(tmp_path):
     for picture, words in (
         (tmp_path / "a.png", "'a.png' is not a readable image"),
         (tmp_path / "b.png", "'b.png' does not exist"),
-        (b"", "not an image"),
+        (b"", "not a readable image"),
         # Pillow knows these formats, and runs a program to read the second.
-        (b"P6 1 1 255\n\0\0\0", "not an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not an image"),
+        (b"P6 1 1 255\n\0\0\0", "not a readable image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not a readable image"),
         (3, "not int"),
     ):
         with pytest.raises(InvalidParameterError, match=words):
@@ -311,7 +311,7 @@ def test_a_decompression_bomb_is_an_error_that_says_so(monkeypatch):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"image_id": 2}, "id 2"), ({"max_size": 3}, "max_size"), ({"font": "no such font"}, "font 'no such font'")],
+    [({"image_id": 2}, "ID 2"), ({"max_size": 3}, "max_size"), ({"font": "no such font"}, "font 'no such font'")],
 )
 def test_arguments_are_checked(options, words):
     with pytest.raises(InvalidParameterError, match=words):
