@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ..coco import mask
 from ..coco.documents import Document, Source, read
-from ..coco.placing import Point, Size, frame, scale, turned_corners
+from ..coco.placing import Point, Size, frame, rotated_corners, scale
 from ..coco.values import box, by_id, is_crowd, key, number, records, size_of
 from ..exceptions import InvalidParameterError, InvalidResponseError
 
@@ -26,7 +26,7 @@ class Label(NamedTuple):
     #: The decoded mask, if masks are requested.
     mask: Any = None
     #: The corners of a rotated box, clockwise; ``None`` if it is upright.
-    turned: list[Point] | None = None
+    rotated: list[Point] | None = None
 
     @property
     def corners(self) -> tuple[float, float, float, float]:
@@ -85,8 +85,8 @@ def labels_of(
             continue
         if found is None or image is None or key(each.get("image_id")) != image:
             continue
-        turned = turned_corners(each)
-        shape = [[value for point in turned for value in point]] if turned else each.get("segmentation")
+        rotated = rotated_corners(each)
+        shape = [[value for point in rotated for value in point]] if rotated else each.get("segmentation")
         pixels = _mask(shape, frame(record, size), size) if masks else None
         if masks and pixels is None:
             continue
@@ -95,9 +95,9 @@ def labels_of(
         if factors != (1, 1):
             left, top, width, height = _scaled(found, factors)
             found, area = (left, top, width, height), area * factors[0] * factors[1]
-            turned = turned and [(x * factors[0], y * factors[1]) for x, y in turned]
-        own_box = _around(turned) if turned else found
-        labels.append(Label(name, numbers[name], own_box, area, is_crowd(each), pixels, turned))
+            rotated = rotated and [(x * factors[0], y * factors[1]) for x, y in rotated]
+        own_box = _around(rotated) if rotated else found
+        labels.append(Label(name, numbers[name], own_box, area, is_crowd(each), pixels, rotated))
     return labels
 
 

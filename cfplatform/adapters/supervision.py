@@ -79,15 +79,15 @@ def to_detections(
             "iscrowd": np.array([label.crowd for label in found], dtype=bool),
         },
     )
-    if any(label.turned for label in found):
-        _add_corners(detections, [label.turned for label in found])
+    if any(label.rotated for label in found):
+        _add_corners(detections, [label.rotated for label in found])
     return detections
 
 
-def _add_corners(detections: sv.Detections, turned: list[list[Point] | None]) -> None:
+def _add_corners(detections: sv.Detections, rotated: list[list[Point] | None]) -> None:
     """Add the corners of boxes, clockwise; those of an upright box start at the upper left."""
     corners = np.asarray(detections.xyxy)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
-    for row, each in zip(corners, turned, strict=True):
+    for row, each in zip(corners, rotated, strict=True):
         if each is not None:
             row[:] = each
     detections.data[_CORNERS] = corners

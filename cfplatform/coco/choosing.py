@@ -375,19 +375,19 @@ class _ByFraction(Chooser):
         if not self._images:
             return
         if not (self._is_by_item or self._by == "batch" or self._grouping.has_groups):
-            raise self._nothing_found()
+            raise self._no_groups_error()
         for item in self._grouping.unseen:
             message = f"The item {shown(item)} in groups is not in the source."
             self._report(Finding("unknown-item", WARNING, message, item_id=item))
         if self._is_by_item and self._assigned is None:
             return
         if len(self._few) < len(self._names):
-            raise self._too_few(len(self._few))
+            raise self._too_few_groups_error(len(self._few))
         for number in sorted({*range(len(self._names))} - self._used):
             message = f"No group is in the part {self._names[number]!r}. Use another seed, or stratify."
             self._report(Finding("empty-part", WARNING, message))
 
-    def _nothing_found(self) -> InvalidParameterError:
+    def _no_groups_error(self) -> InvalidParameterError:
         if self._rows is not None:
             return InvalidParameterError(
                 "No item of groups is in the source.",
@@ -402,7 +402,7 @@ class _ByFraction(Chooser):
             hint="Downloads keep the metadata. coco.merge(..., metadata=[...]) copies it to a dataset.",
         )
 
-    def _too_few(self, count: int) -> InvalidParameterError:
+    def _too_few_groups_error(self, count: int) -> InvalidParameterError:
         return InvalidParameterError(
             f"The source has {count} group{'s' * (count != 1)} for {len(self._names)} parts.",
             parameter="parts",
@@ -470,7 +470,7 @@ class _ByFraction(Chooser):
             if self._stratify:
                 strata.add(document, owners)
         if 0 < len(numbers) < len(self._names):
-            raise self._too_few(len(numbers))
+            raise self._too_few_groups_error(len(numbers))
         parts = [fixed.get(number, self._part_at(position)) for number, position in enumerate(positions)]
         if self._stratify:
             for name in strata.in_one_group():

@@ -384,7 +384,7 @@ class _Comparing:
             raise InvalidParameterError(
                 f"The two sets have no image in common: {found.images_only_a:,} images in the first and "
                 f"{found.images_only_b:,} in the second. Images are paired by {', '.join(LEVELS[:-1])} or "
-                f"{LEVELS[-1]}; a results list by image id or the name of the file."
+                f"{LEVELS[-1]}; results lists by image ID or file name."
             )
         self._finish()
         return found
@@ -501,9 +501,9 @@ class _Comparing:
             del free_a[pair.a], free_b[pair.b]
             self._matched(image, ours[pair.a], theirs[pair.b], pair.iou, is_counted=True)
         for place in free_a:
-            self._alone(image, REMOVED, ours[place], self._is_covered(ours[place], their_crowds, mask_size))
+            self._unmatched(image, REMOVED, ours[place], self._is_covered(ours[place], their_crowds, mask_size))
         for place in free_b:
-            self._alone(image, ADDED, theirs[place], self._is_covered(theirs[place], our_crowds, mask_size))
+            self._unmatched(image, ADDED, theirs[place], self._is_covered(theirs[place], our_crowds, mask_size))
         if our_crowds or their_crowds:
             self._compare_crowds(image, our_crowds, their_crowds, mask_size)
         if ours_shapeless or theirs_shapeless:
@@ -575,7 +575,7 @@ class _Comparing:
         if is_counted:
             image.difference += 1 if kind == RELABELLED else 1 - iou
 
-    def _alone(self, image: _Image, kind: str, one: Shape, is_covered: bool) -> None:
+    def _unmatched(self, image: _Image, kind: str, one: Shape, is_covered: bool) -> None:
         if not is_covered:
             own = self._agreement(one.label)
             if kind == REMOVED:
@@ -596,9 +596,9 @@ class _Comparing:
                 del free_a[pair.a], free_b[pair.b]
                 self._matched(image, ours[pair.a], theirs[pair.b], pair.iou, is_counted=False)
         for place in free_a:
-            self._alone(image, REMOVED, ours[place], is_covered=True)
+            self._unmatched(image, REMOVED, ours[place], is_covered=True)
         for place in free_b:
-            self._alone(image, ADDED, theirs[place], is_covered=True)
+            self._unmatched(image, ADDED, theirs[place], is_covered=True)
 
     def _compare_shapeless(
         self, image: _Image, ours: list[tuple[dict[str, Any], int]], theirs: list[tuple[dict[str, Any], int]]
@@ -610,11 +610,11 @@ class _Comparing:
             content = _attributes(each)
             place = next((n for n, (b, c) in enumerate(left) if b.label == label and c == content), None)
             if place is None:
-                self._alone(image, REMOVED, own, is_covered=True)
+                self._unmatched(image, REMOVED, own, is_covered=True)
             else:
                 image.add(SAME, own, left.pop(place)[0], None, False, self)
         for other, _ in left:
-            self._alone(image, ADDED, other, is_covered=True)
+            self._unmatched(image, ADDED, other, is_covered=True)
 
     def name_of(self, label: int) -> str | None:
         """Return the name of a category."""

@@ -20,7 +20,7 @@ from .dataset_folder import MARKER, DatasetFolder, content_of
 from .documents import Document, OnError, Opened, PathLike, Source, finding_about, open_source
 from .entries import Entries
 from .findings import ERROR, WARNING, Finding, Problem, dangling, shown
-from .image_files import COPY, LINK, is_turned_by_others, upright_size
+from .image_files import COPY, LINK, is_rotated_by_others, upright_size
 from .layouts import is_url, stem_of
 from .losses import Losses
 from .merging import Merger, Summary, refuse_own
@@ -160,7 +160,7 @@ def convert(
         task = task or opened.task
     else:
         opened = open_source(source, images_from)
-    choose = _OwnParts() if parts is None else chooser(parts, **split_options)
+    choose = _PartsByName() if parts is None else chooser(parts, **split_options)
     path = _output_path(output, source)
     summary = ConvertSummary(output=path, to=to)
     if parts is not None:
@@ -195,7 +195,7 @@ def _output_path(output: object, source: object) -> Path:
     return path
 
 
-class _OwnParts(Chooser):
+class _PartsByName(Chooser):
     """Returns the part in the name of a document."""
 
     def __call__(self, document: Document, image: dict[str, Any]) -> str:
@@ -361,7 +361,7 @@ class _Converter:
             reason = error.strerror or error
             self.losses.add_image("no-image", document, f"The image {shown(name)} cannot be read: {reason}.")
             return None
-        if content.has_exif and self._summary.to == YOLO and is_turned_by_others(local_file, image):
+        if content.has_exif and self._summary.to == YOLO and is_rotated_by_others(local_file, image):
             message = (
                 f"The image {shown(name)} is annotated as stored, but YOLO applies its EXIF orientation; it is skipped."
             )
@@ -435,7 +435,7 @@ def _to_coco(
         summary.images, summary.annotations = dataset.images.count, dataset.annotations.count
         return
     with DatasetFolder(path, LINK if images == AUTO else images) as folder, ExitStack() as stack:
-        merger = _LaidOut(folder, summary, on_error, choose, layout, stack)
+        merger = _LayoutMerger(folder, summary, on_error, choose, layout, stack)
         for part in summary.parts:
             merger.dataset_of(part)
         choose.begin(opened, merger.report, progress)
@@ -447,7 +447,7 @@ def _to_coco(
     summary.annotations = sum(dataset.annotations.count for dataset in merger.datasets.values())
 
 
-class _LaidOut(Merger):
+class _LayoutMerger(Merger):
     """Merges documents into one dataset for each part, with the images of each part in a folder."""
 
     def __init__(

@@ -103,11 +103,11 @@ class Entries:
         try:
             with open(self._path, "rb") as file:
                 yield file
-        except (_DifferentError, OSError) as error:
+        except (_JsonError, OSError) as error:
             raise InvalidResponseError(f"{str(self._path)!r} changed while it was read: {error}.") from None
 
 
-class _DifferentError(ValueError):
+class _JsonError(ValueError):
     """The file is not valid JSON."""
 
 
@@ -136,7 +136,7 @@ class _Reader:
         """Read one of these characters, after blanks."""
         found = self.peek()
         if not found or found not in marks:
-            raise _DifferentError(f"{marks} is missing at byte {self.offset}")
+            raise _JsonError(f"{marks} is missing at byte {self.offset}")
         self._go(self._at + 1)
         return found
 
@@ -150,7 +150,7 @@ class _Reader:
                     self._go(end)
                     return value
             if len(self._text) - self._at > _LONGEST or not self._read():
-                raise _DifferentError(f"incomplete value at byte {self.offset}")
+                raise _JsonError(f"incomplete value at byte {self.offset}")
 
     def entries(self) -> Iterator[list[Any]]:
         """Read a list; yield its entries, several at a time."""
@@ -207,7 +207,7 @@ class _Reader:
         try:
             self._text, self._at, self._is_new = rest + self._decode_piece(piece, not piece), 0, True
         except UnicodeDecodeError as error:
-            raise _DifferentError(str(error)) from None
+            raise _JsonError(str(error)) from None
         return bool(piece)
 
 
@@ -231,7 +231,7 @@ def _members(path: Path, reader: _Reader) -> Iterator[tuple[str, Any]]:
     mark = "," if reader.peek() != "}" else reader.take("}")
     while mark == ",":
         if reader.peek() != '"':
-            raise _DifferentError(f"missing name at byte {reader.offset}")
+            raise _JsonError(f"missing name at byte {reader.offset}")
         name = reader.value()
         reader.take(":")
         if name == "annotations" and reader.peek() == "[":

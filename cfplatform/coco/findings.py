@@ -229,7 +229,7 @@ def dangling(
     """Return the problem of an entry whose image or category does not exist; ``similar`` is an ID of another type."""
     name = f"{kind}_id"
     if name not in owner:
-        return Problem(f"dangling-{kind}-id", f"There is no {name}.", pointer, annotation_id)
+        return Problem(f"dangling-{kind}-id", f"The {name} is missing.", pointer, annotation_id)
     hint = "" if similar is None else f", only {shown(similar)}: strings and numbers are different IDs"
     message = f"There is no {kind} {shown(owner[name])}{hint}."
     return Problem(f"dangling-{kind}-id", message, f"{pointer}/{name}", annotation_id)
@@ -250,13 +250,13 @@ def shown(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else type(value).__name__
 
 
-class Firsts:
+class FirstProblems:
     """The first problem of each code, with the number of others: one entry can have a million.
 
     Example:
-        >>> problems = Firsts(Problem("bad-polygon", f"Polygon {number} is odd.") for number in range(3))
+        >>> problems = FirstProblems(Problem("bad-polygon", f"Polygon {number} is odd.") for number in range(3))
         >>> [each.message for each in problems]
-        ['Polygon 0 is odd; 2 more are like it.']
+        ['Polygon 0 is odd (2 more like this).']
     """
 
     def __init__(self, problems: Iterable[Problem] = ()) -> None:
@@ -274,7 +274,7 @@ class Firsts:
         """Yield the problems."""
         for code, first in self._first.items():
             more = self._counts[code] - 1
-            yield first._replace(message=f"{first.message[:-1]}; {more:,} more are like it.") if more else first
+            yield first._replace(message=f"{first.message[:-1]} ({more:,} more like this).") if more else first
 
 
 @dataclass

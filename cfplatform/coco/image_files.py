@@ -115,11 +115,11 @@ def upright_size(path: Path) -> tuple[int, int] | None:
     return None if found is None else found.upright
 
 
-def is_turned_by_others(path: Path, record: dict[str, Any]) -> bool:
+def is_rotated_by_others(path: Path, record: dict[str, Any]) -> bool:
     """Return whether other tools rotate an image that was annotated as stored; ``False`` without Pillow."""
     try:
         from .images import read_header
     except ImportError:
         return False
     found = read_header(path)
-    return found is not None and found.orientation > 1 and not found.turned_in(record)
+    return found is not None and found.orientation > 1 and not found.is_rotated_in(record)

@@ -50,7 +50,7 @@ class Stored(NamedTuple):
         """The number of pixels in memory while a thumbnail is made; a JPEG is decoded at a smaller size."""
         return 0 if self.format in ("JPEG", "MPO") else self.size[0] * self.size[1]
 
-    def turned_in(self, record: dict[str, Any]) -> bool:
+    def is_rotated_in(self, record: dict[str, Any]) -> bool:
         """Return whether :func:`open_image` rotates the image for this entry of a document."""
         return self.orientation != 1 and (self.orientation < 5 or not is_as_stored(record, self.size))
 
@@ -59,11 +59,11 @@ class Stored(NamedTuple):
         if self.orientation == 1:
             return self.plain
         # Not all of them rotate other formats. They also rotate images that were annotated as stored.
-        return self.plain and self.format in ("JPEG", "MPO") and self.turned_in(record)
+        return self.plain and self.format in ("JPEG", "MPO") and self.is_rotated_in(record)
 
     def size_in(self, record: dict[str, Any]) -> Size:
         """Return the size of the image for this entry of a document, as :func:`open_image` opens it."""
-        return self.upright if self.turned_in(record) else self.size
+        return self.upright if self.is_rotated_in(record) else self.size
 
 
 def open_image(
@@ -185,11 +185,11 @@ def _header(image: Image.Image) -> Stored:
 
 def _upright(image: Image.Image, header: Stored, record: dict[str, Any], longest: int | None) -> Image.Image:
     factor = 1 if longest is None else max(1, max(image.size) // (2 * longest))
-    found, is_turned = _in_rgb(image, factor), header.format == "TIFF"
-    if header.turned_in(record) == is_turned or header.orientation == 1:
+    found, is_rotated = _in_rgb(image, factor), header.format == "TIFF"
+    if header.is_rotated_in(record) == is_rotated or header.orientation == 1:
         return found
     # Every transposition is its own inverse, except for the two quarter turns.
-    orientation = {6: 8, 8: 6}.get(header.orientation, header.orientation) if is_turned else header.orientation
+    orientation = {6: 8, 8: 6}.get(header.orientation, header.orientation) if is_rotated else header.orientation
     return found.transpose(_TURNS[orientation])
 
 

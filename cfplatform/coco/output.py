@@ -74,7 +74,7 @@ class Section:
         self._folder = folder
         #: The number of entries so far.
         self.count = 0
-        with _refusing(folder):
+        with _output_errors(folder):
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=_STEP)  # noqa: SIM115 - see close()
 
     def add(self, text: str, count: int, *, continues: bool = False) -> None:
@@ -125,7 +125,7 @@ class DatasetFile:
     def write(self, head: dict[str, Any], lists: dict[str, list[dict[str, Any]]]) -> None:
         """Write the dataset: fields, then lists, then further lists, images and annotations."""
         sections = {**self.lists, "images": self.images, "annotations": self.annotations}
-        with open(self.begin(), "wb", buffering=_STEP) as file, _refusing(Path(file.name).parent):
+        with open(self.begin(), "wb", buffering=_STEP) as file, _output_errors(Path(file.name).parent):
             file.write(b"{")
             for name, value in head.items():
                 file.write(f"{encode(name)}:{encode(value)},\n".encode("ascii"))
@@ -160,7 +160,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
 
     An ``OSError`` of the block becomes a :class:`~cfplatform.DownloadError`.
     """
-    with _refusing(path.parent), _replacing(path) as begin:
+    with _output_errors(path.parent), _replacing(path) as begin:
         yield begin()
 
 
@@ -172,11 +172,11 @@ def _replacing(path: Path) -> Iterator[Callable[[], Path]]:
 
     def begin() -> Path:
         nonlocal temporary, lock
-        with _refusing(path.parent):
+        with _output_errors(path.parent):
             temporary, lock = locks.create(path.parent, _HIDDEN, _PART)
         return temporary
 
-    def let_go() -> None:
+    def release() -> None:
         nonlocal lock
         if lock is not None:
             os.close(lock)
@@ -187,18 +187,18 @@ def _replacing(path: Path) -> Iterator[Callable[[], Path]]:
         if temporary is not None:
             if os.name == "nt":
                 # Windows cannot rename an open file.
-                let_go()
-            with _refusing(path.parent):
+                release()
+            with _output_errors(path.parent):
                 os.replace(temporary, path)
     finally:
-        let_go()
+        release()
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
 
 
 @contextlib.contextmanager
-def _refusing(folder: Path) -> Iterator[None]:
+def _output_errors(folder: Path) -> Iterator[None]:
     """Turn an ``OSError`` into the error for an output that cannot be written."""
     try:
         yield

@@ -54,11 +54,11 @@ def rotation(annotation: dict[str, Any]) -> float:
     return 0.0 if found is None or annotation.get("segmentation") else float(found % 360)
 
 
-def turned_corners(annotation: dict[str, Any]) -> list[Point] | None:
+def rotated_corners(annotation: dict[str, Any]) -> list[Point] | None:
     """Return the corners of a rotated box, starting at the original upper left; ``None`` if the box is not rotated.
 
     Example:
-        >>> turned_corners({"bbox": [0, 0, 4, 2], "attributes": {"rotation": 90}})
+        >>> rotated_corners({"bbox": [0, 0, 4, 2], "attributes": {"rotation": 90}})
         [(3.0, -1.0), (3.0, 3.0), (1.0, 3.0), (1.0, -1.0)]
     """
     degrees, found = rotation(annotation), box(annotation.get("bbox"))

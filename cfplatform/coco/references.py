@@ -236,10 +236,10 @@ class Numbers:
     @property
     def are_same(self) -> bool:
         """Whether all IDs are unchanged, as far as is known before the document is written."""
-        return not self._has_new_free and self._are_entries_same
+        return not self._has_new_free and self._are_entry_ids_same
 
     @functools.cached_property
-    def _are_entries_same(self) -> bool:
+    def _are_entry_ids_same(self) -> bool:
         if len(self.starts) != 1:
             return False
         ((_, annotations),) = self.starts.values()

@@ -8,7 +8,7 @@ from operator import mul, sub
 from typing import Any, NamedTuple
 
 from . import mask as masks
-from .findings import Firsts, Problem, shown
+from .findings import FirstProblems, Problem, shown
 from .values import NUMBERS, are_finite, are_numbers, is_crowd, number
 
 #: Tolerance for shapes beyond the image in pixels, because tools round differently.
@@ -170,7 +170,7 @@ def _extent_of_box(found: _Box) -> _Extent:
 
 def _polygons_problems(polygons: list[Any], image: Size | None) -> Generator[Problem, None, _Extent | None]:
     areas, outline, all_corners, complete = [0.0], 0.0, [], True
-    problems = Firsts()
+    problems = FirstProblems()
     for index, polygon in enumerate(polygons):
         pointer = f"/segmentation/{index}"
         broken = _broken(polygon, pointer)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..progress import Progress, reporter
 from .documents import Document, PathLike, Source, finding_about, open_source, reported
-from .findings import Finding, Firsts, Problem, dangling, shown
+from .findings import Finding, FirstProblems, Problem, dangling, shown
 from .shapes import Size, shape_problems
 from .values import Key, are_numbers, box, key, number, plain, plain_object, size_of, spelling
 
@@ -171,7 +171,7 @@ def _listed(data: dict[str, Any], section: str) -> Generator[Problem, None, list
         yield Problem("wrong-type", f"The {section} are {shown(found)}, not a list.", f"/{section}")
         return []
     if not set(map(type, found)) <= {dict}:
-        yield from Firsts(
+        yield from FirstProblems(
             Problem("wrong-type", f"The entry is {shown(plain(each, None, 0))}, not an object.", f"/{section}/{index}")
             for index, each in enumerate(found)
             if not issubclass(type(each), dict)
@@ -383,7 +383,7 @@ def _annotation_problems(annotation: dict[str, Any], data: dict[str, Any], seen:
     named = None if category is None else seen.categories.get(category)
     yield from shape_problems(annotation, found, size, named)
     if "segments_info" in annotation and has_categories and isinstance(annotation["segments_info"], list):
-        yield from Firsts(_segment_problems(annotation["segments_info"], seen))
+        yield from FirstProblems(_segment_problems(annotation["segments_info"], seen))
 
 
 def _plain_problems(annotation: dict[str, Any]) -> Iterator[Problem]:

@@ -84,7 +84,7 @@ def plain(value: Any, troubles: dict[str, str] | None, levels: int = LEVELS) -> 
     if kind is dict:
         return plain_object(value, troubles, levels)
     if kind is not list:
-        return _of_subclass(value, troubles, levels)
+        return _from_subclass(value, troubles, levels)
     kinds = set(map(type, value))
     if kinds <= _TEXT or (kinds <= NUMBERS and (troubles is None or are_finite(value))):
         return value
@@ -107,7 +107,7 @@ def plain_object(
     made = value
     for name, each in value.items():
         if type(name) is not str:
-            return _with_odd_names(value, troubles, levels)
+            return _with_odd_keys(value, troubles, levels)
         kind = type(each)
         if kind in _TEXT or (kind is int and -_SMALL < each < _SMALL):
             continue
@@ -123,7 +123,7 @@ def plain_object(
     return made
 
 
-def _with_odd_names(value: dict[Any, Any], troubles: dict[str, str] | None, levels: int) -> dict[Any, Any]:
+def _with_odd_keys(value: dict[Any, Any], troubles: dict[str, str] | None, levels: int) -> dict[Any, Any]:
     made = {}
     for name, each in value.items():
         own = plain(name, troubles, 0)
@@ -151,7 +151,7 @@ def _check_number(value: float, troubles: dict[str, str]) -> None:
         troubles.setdefault("not-json", "a number of more than 4,300 digits")
 
 
-def _of_subclass(value: Any, troubles: dict[str, str] | None, levels: int) -> Any:
+def _from_subclass(value: Any, troubles: dict[str, str] | None, levels: int) -> Any:
     if issubclass(type(value), Entries):
         # The annotations of a large file are parsed from JSON.
         return value

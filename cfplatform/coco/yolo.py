@@ -12,7 +12,7 @@ from . import mask as masks
 from .dataset_folder import DatasetFolder
 from .losses import Losses
 from .outlines import outline_of
-from .placing import rotation, turned_corners
+from .placing import rotated_corners, rotation
 from .shapes import EDGE
 from .values import are_finite, are_numbers, box, is_crowd
 
@@ -151,8 +151,8 @@ class YoloWriter:
         self._note_lost(annotation, "keypoints")
         segmentation = annotation.get("segmentation")
         if not segmentation:
-            turned = turned_corners(annotation)
-            found = turned or _rectangle(corners_of(annotation, size))
+            rotated = rotated_corners(annotation)
+            found = rotated or _rectangle(corners_of(annotation, size))
             if found is None:
                 self._losses.add("no-row", annotation)
                 return None
@@ -215,7 +215,7 @@ class YoloWriter:
 
     def _obb(self, annotation: dict[str, Any], category: dict[str, Any], size: Size) -> str | None:
         self._note_lost(annotation, "segmentation", "keypoints")
-        found = turned_corners(annotation) or _rectangle(corners_of(annotation, size))
+        found = rotated_corners(annotation) or _rectangle(corners_of(annotation, size))
         if found is None:
             self._losses.add("no-row", annotation)
             return None
@@ -245,8 +245,8 @@ def corners_of(annotation: dict[str, Any], size: Size) -> Corners | None:
     """Return the upright box of an annotation; without a ``bbox``, the box around its segmentation or keypoints."""
     found = box(annotation.get("bbox"))
     if found is not None:
-        if "attributes" in annotation and (turned := turned_corners(annotation)):
-            return _around(turned)
+        if "attributes" in annotation and (rotated := rotated_corners(annotation)):
+            return _around(rotated)
         left, top, width, height = found
         return left, top, left + width, top + height
     segmentation: Any = annotation.get("segmentation")

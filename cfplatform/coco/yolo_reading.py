@@ -97,7 +97,7 @@ class Yolo(Stream):
             )
         self._shape = self._keypoint_shape()
         stated = data.get("task")
-        self.task = task or (stated if stated in TASKS else self._told())
+        self.task = task or (stated if stated in TASKS else self._detected_task())
         self.categories = [{"id": number, "name": str(name)} for number, name in enumerate(listed, 1)]
         if self.task == POSE:
             self._name_keypoints()
@@ -240,7 +240,7 @@ class Yolo(Stream):
                 [*map(str, own)] if is_named and own else [f"{at}" for at in range(1, self._shape[0] + 1)]
             )
 
-    def _told(self) -> str:
+    def _detected_task(self) -> str:
         """Detect the task by the number of columns in the first rows."""
         if self._shape:
             return POSE

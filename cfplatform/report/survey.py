@@ -71,7 +71,7 @@ def survey(source: Opened, limit: int, reporter: ProgressReporter) -> Survey:
     limit, the samples are chosen by the number of files alone.
     """
     builder, groups, assets, total = StatsBuilder(), FindingGroups(NAMED), Counter[str](), source.total
-    kept = _Kept(limit, source.root if isinstance(source, Folder) else None)
+    kept = _EvenSamples(limit, source.root if isinstance(source, Folder) else None)
     wanted = limit if total is None else min(limit, total)
     chosen = None if total is None else {number * total // wanted for number in range(wanted)}
     images = 0
@@ -85,7 +85,7 @@ def survey(source: Opened, limit: int, reporter: ProgressReporter) -> Survey:
         builder.add(document)
         count = len(records(document.data, "images"))
         images += count
-        found = _Found(document, alone=count < 2)
+        found = _FirstFindings(document, alone=count < 2)
         for finding in check(document):
             groups.add(finding)
             found.add(finding)
@@ -101,7 +101,7 @@ def survey(source: Opened, limit: int, reporter: ProgressReporter) -> Survey:
     return Survey(builder.result(), groups, kept.samples, kept.documents, images, assets)
 
 
-class _Kept:
+class _EvenSamples:
     """Evenly spaced samples: when there are too many, every second one is dropped, also among later ones."""
 
     def __init__(self, limit: int, root: Path | None) -> None:
@@ -130,7 +130,7 @@ class _Kept:
             self.documents.add(document)
 
 
-class _Found:
+class _FirstFindings:
     """The first finding of each code, for each image of a document."""
 
     def __init__(self, document: Document, *, alone: bool) -> None:

@@ -128,7 +128,7 @@ class Application:
             )
         )
         if fault is not None and fault.kind in ("reset", "abort", "truncate", "drip"):
-            await self._break_off(scope, receive, send, response, fault)
+            await self._cut_off(scope, receive, send, response, fault)
         else:
             await self._send(scope, response, send)
 
@@ -194,7 +194,7 @@ class Application:
         headers = [(b"date", date), (b"x-request-id", b"req-%08d" % self._request_number), *response.raw_headers]
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
 
-    async def _break_off(self, scope: Scope, receive: Receive, send: Send, response: Response, fault: Fault) -> None:
+    async def _cut_off(self, scope: Scope, receive: Receive, send: Send, response: Response, fault: Fault) -> None:
         if fault.kind in ("truncate", "drip"):
             await self._begin(response, send)
             size = body_size(response)

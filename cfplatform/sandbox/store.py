@@ -264,7 +264,7 @@ class Store:
 
     def create_item(self, asset_url: str, *, asset_type: str, batch_id: int | None, metadata: Mapping[str, Any]) -> int:
         with self._lock:
-            moment, index = self._next_moment(real=True), self.item_count
+            moment, index = self._next_time(real=True), self.item_count
             self._created.append(Origin(asset_url, asset_type, batch_id, metadata, moment))
             self._save(index, ItemState(NEW, moment))
         return index
@@ -273,7 +273,7 @@ class Store:
         with self._lock:
             position = self.batch_count
             self._batch_names[position] = name
-            self._created_batches.append(self._next_moment(real=True))
+            self._created_batches.append(self._next_time(real=True))
         return position
 
     def new_upload_path(self) -> str:
@@ -287,7 +287,7 @@ class Store:
         with self._lock:
             state = replace(self.state(index), **fields)
             if touch:
-                state = replace(state, updated_at=self._next_moment(), revision=state.revision + 1)
+                state = replace(state, updated_at=self._next_time(), revision=state.revision + 1)
             self._save(index, state)
 
     def patch(self, index: int, fields: Mapping[str, Any], remove: Sequence[str] = ()) -> None:
@@ -299,7 +299,7 @@ class Store:
             patch["remove"] = sorted({*patch["remove"], *remove} - fields.keys())
             self._save(index, replace(state, patch=json.dumps(patch)))
 
-    def _next_moment(self, *, real: bool = False) -> int:
+    def _next_time(self, *, real: bool = False) -> int:
         """Return a time after all changes so far.
 
         Changes to the catalogue are one second apart, so that they are deterministic, until an object is created: that

@@ -217,8 +217,8 @@ def _outline(
         if masks:
             for ring in mark.rings:
                 _path(pen, [*ring, ring[0]], colour, line)
-        if boxes and mark.turned is not None:
-            _path(pen, [*mark.turned, mark.turned[0]], colour, line)
+        if boxes and mark.rotated is not None:
+            _path(pen, [*mark.rotated, mark.rotated[0]], colour, line)
         elif boxes and mark.box is not None:
             left, top, right, bottom = map(round, mark.box)
             corners = left, top, max(left, right - 1), max(top, bottom - 1)

@@ -41,7 +41,7 @@ class Mark:
     #: Left, top, right and bottom; for a rotated box, the upright box around it.
     box: Box | None = None
     #: The corners of a rotated box.
-    turned: list[Point] | None = None
+    rotated: list[Point] | None = None
     #: The outlines.
     rings: list[list[Point]] = field(default_factory=list)
     #: The mask, and its position.
@@ -115,10 +115,10 @@ class Reader:
         category = self._categories.get(values.key(category_id), {})
         found = Mark(class_name(category, category_id), crowd=values.is_crowd(annotation))
         found.box = self._box(annotation.get("bbox"))
-        turned = placing.turned_corners(annotation)
-        if turned is not None:
-            found.turned = [(self._near(x, 0), self._near(y, 1)) for x, y in turned]
-            xs, ys = zip(*found.turned, strict=True)
+        rotated = placing.rotated_corners(annotation)
+        if rotated is not None:
+            found.rotated = [(self._near(x, 0), self._near(y, 1)) for x, y in rotated]
+            xs, ys = zip(*found.rotated, strict=True)
             found.box = min(xs), min(ys), max(xs), max(ys)
         segmentation = annotation.get("segmentation")
         if isinstance(segmentation, list):

@@ -265,7 +265,7 @@ class WebhookVerifier:
 
     def _read(self, headers: Headers) -> tuple[bytes, str, float]:
         """Return the signature, the key ID and the time of sending, all validated."""
-        found = _wanted(headers)
+        found = _signature_headers(headers)
         signature, key_id, seconds = (found[name] for name in _HEADERS)
         decoded = signature_bytes(signature)
         if decoded is None:
@@ -309,7 +309,7 @@ class WebhookVerifier:
             )
 
 
-def _wanted(headers: Headers) -> dict[str, str]:
+def _signature_headers(headers: Headers) -> dict[str, str]:
     """Return the three required headers, each of which must occur once."""
     if not callable(getattr(headers, "items", None)):
         raise refused("malformed", f"headers must be a mapping of names to values, not {type(headers).__name__}.")

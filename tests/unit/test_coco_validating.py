@@ -289,12 +289,12 @@ def test_many_equal_problems_of_one_entry_are_one_finding_with_their_number():
     assert messages == [
         (
             "/annotations/0/segmentation/1",
-            "The polygon has only 0 points; it needs at least three; 2 more are like it.",
+            "The polygon has only 0 points; it needs at least three (2 more like this).",
         ),
         ("/annotations/0/segmentation/3", "The polygon has 5 numbers; they must be pairs."),
     ]
     messages = [(each.pointer, each.message) for each in check(Document(changed((("licenses",), [1] * 3000))))]
-    assert messages == [("/licenses/0", "The entry is 1, not an object; 2,999 more are like it.")]
+    assert messages == [("/licenses/0", "The entry is 1, not an object (2,999 more like this).")]
 
 
 def test_a_defect_of_an_image_id_is_reported_with_its_consequences():

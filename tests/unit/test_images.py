@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from cfplatform import InvalidParameterError, viz
 from cfplatform.coco import Document, mask
 from cfplatform.coco.images import open_image, read_header, stored_size
-from cfplatform.coco.placing import rotation, turned_corners
+from cfplatform.coco.placing import rotated_corners, rotation
 from tests.placed import KINDS, placed
 
 reference = pytest.importorskip("pycocotools.mask")
@@ -150,7 +150,7 @@ def test_a_rotation_is_a_number_of_degrees(attributes, degrees):
 
 
 def test_a_box_is_turned_clockwise_about_its_centre():
-    corners = turned_corners({"bbox": [10, 10, 40, 20], "attributes": {"rotation": 30}})
+    corners = rotated_corners({"bbox": [10, 10, 40, 20], "attributes": {"rotation": 30}})
     # As Pillow turns an image, which is counterclockwise.
     image = Image.new("L", (60, 40))
     image.paste(255, (10, 10, 50, 30))
