@@ -265,7 +265,9 @@ def _rows(groups: Groups) -> dict[str, str]:
             rows = _rows_of(path.read_bytes())
         except OSError as error:
             reason = error.strerror or error
-            raise InvalidParameterError(f"groups {str(path)!r} cannot be read: {reason}.", parameter="groups") from None
+            raise InvalidParameterError(
+                f"groups {str(path)!r} could not be read: {reason}.", parameter="groups"
+            ) from None
         except ValueError as error:
             raise InvalidParameterError(f"groups {str(path)!r}, {error}", parameter="groups") from None
     if not rows:

@@ -359,7 +359,7 @@ class _Converter:
             content = content_of(local_file)
         except OSError as error:
             reason = error.strerror or error
-            self.losses.add_image("no-image", document, f"The image {shown(name)} cannot be read: {reason}.")
+            self.losses.add_image("no-image", document, f"Could not read the image {shown(name)}: {reason}.")
             return None
         if content.has_exif and self._summary.to == YOLO and is_rotated_by_others(local_file, image):
             message = (

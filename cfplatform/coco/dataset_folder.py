@@ -126,7 +126,7 @@ class DatasetFolder:
     def refusal(self, error: OSError) -> DownloadError:
         """Return the error for a folder that cannot be written."""
         return DownloadError(
-            f"The output in {str(self.root)!r} cannot be written: {error.strerror or error} "
+            f"Could not write the output in {str(self.root)!r}: {error.strerror or error} "
             f"({local.free_space(self.root)}). The dataset is incomplete. Run the conversion again to replace it."
         )
 

@@ -105,7 +105,7 @@ CODES = {
     "tiny-area": Meaning(WARNING, "The ``area`` is below a pixel."),
     "area-mismatch": Meaning(WARNING, "The ``area`` does not match the segmentation, or is larger than the box."),
     # Keypoints
-    "bad-keypoints": Meaning(ERROR, "The ``keypoints`` are not a list of x, y and visibility in turn."),
+    "bad-keypoints": Meaning(ERROR, "The ``keypoints`` are not a list of x, y, visibility triples."),
     "keypoints-of-category": Meaning(ERROR, "The number of keypoints differs from that of the category."),
     "bad-visibility": Meaning(WARNING, "The visibility of a keypoint is not 0, 1 or 2."),
     "keypoint-outside": Meaning(WARNING, "A labelled keypoint is more than a pixel outside the image."),
@@ -151,8 +151,8 @@ CODES = {
     "no-keypoints": Meaning(WARNING, "An annotation has no keypoints, or not as many as its category; it is dropped."),
     "clipped": Meaning(WARNING, "A shape extends more than a pixel beyond the image; it is clipped."),
     "box-as-polygon": Meaning(WARNING, "An annotation has only a box; the box becomes a polygon."),
-    "parts-bridged": Meaning(WARNING, "An object has several parts; zero-width bridges connect them to one polygon."),
-    "hole-bridged": Meaning(WARNING, "An object has holes; zero-width bridges connect them with the outline."),
+    "parts-bridged": Meaning(WARNING, "An object has several parts; zero-width bridges join them into one polygon."),
+    "hole-bridged": Meaning(WARNING, "An object has holes; zero-width bridges join them with the outline."),
     "segmentation-left-out": Meaning(WARNING, "The format or task has only boxes; segmentations are dropped."),
     "keypoints-left-out": Meaning(WARNING, "The format or task has no keypoints; they are dropped."),
     "rotation-left-out": Meaning(

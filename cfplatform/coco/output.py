@@ -211,7 +211,7 @@ def _output_errors(folder: Path) -> Iterator[None]:
 
 def _refusal(error: OSError, folder: Path) -> DownloadError:
     return DownloadError(
-        f"The output in {str(folder)!r} cannot be written: {error.strerror or error} ({local.free_space(folder)}). "
+        f"Could not write the output in {str(folder)!r}: {error.strerror or error} ({local.free_space(folder)}). "
         "The previous file is unchanged, and no temporary file is left. Free disk space, then run it again."
     )
 
@@ -222,7 +222,7 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidParameterError(
-            f"output folder {str(folder)!r} cannot be created: {error.strerror or error}."
+            f"output folder {str(folder)!r} could not be created: {error.strerror or error}."
         ) from None
     locks.remove_stale(folder, _HIDDEN, _PART)
 
@@ -270,7 +270,7 @@ class Names:
 def names_refusal(error: sqlite3.Error) -> DownloadError:
     """Return the error for file names that cannot be stored."""
     return DownloadError(
-        f"File names cannot be stored in the temporary folder: {error}. Free disk space there, or set "
+        f"Could not store file names in the temporary folder: {error}. Free disk space there, or set "
         "SQLITE_TMPDIR to another folder, then run it again."
     )
 

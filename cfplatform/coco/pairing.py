@@ -228,7 +228,7 @@ def _run(rows: sqlite3.Connection, query: str, *values: Any) -> sqlite3.Cursor:
         return rows.execute(query, values)
     except sqlite3.Error as error:
         raise DownloadError(
-            f"Labels cannot be stored in the temporary folder: {error}. Free disk space there, or set "
+            f"Could not store labels in the temporary folder: {error}. Free disk space there, or set "
             "SQLITE_TMPDIR to another folder, then run it again."
         ) from None
 

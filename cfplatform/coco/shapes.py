@@ -100,7 +100,7 @@ def _share_problems(found: _Box | None, extent: _Extent) -> Iterator[Problem]:
     ours, theirs = _extent_of_box(found).corners, extent.corners
     shared = _area((*map(max, ours[:2], theirs[:2]), *map(min, ours[2:], theirs[2:])))
     if shared < SHARED * (_area(ours) + _area(theirs) - shared):
-        message = f"The box goes from {_span(ours)}, the segmentation from {_span(theirs)}."
+        message = f"The box spans {_span(ours)}, but the segmentation spans {_span(theirs)}."
         yield Problem("box-mismatch", message, "/bbox")
 
 
@@ -126,7 +126,7 @@ def _outside(kind: str, corners: _Corners, image: Size, pointer: str) -> Iterato
     else:
         return
     size = f"{shown(width)} x {shown(height)}"
-    yield Problem(code, f"{relation} the image of {size}: it goes from {_span(corners)}.", pointer)
+    yield Problem(code, f"{relation} the image of {size}: it spans {_span(corners)}.", pointer)
 
 
 def _segmentation_problems(
@@ -219,7 +219,7 @@ def _mask_problems(
     try:
         found = masks.runs(value)
     except ValueError as error:
-        yield Problem("bad-mask", f"The mask cannot be read: {str(error)[:200]}.", "/segmentation")
+        yield Problem("bad-mask", f"The mask is not valid: {str(error)[:200]}.", "/segmentation")
         return None
     if image and (found.width, found.height) != image:
         size, other = f"{found.width} x {found.height}", f"{shown(image[0])} x {shown(image[1])}"
@@ -264,7 +264,7 @@ def _keypoint_problems(
     annotation: dict[str, Any], value: Any, image: Size | None, named: int | None
 ) -> Iterator[Problem]:
     if not are_numbers(value) or len(value) % 3:
-        message = "The keypoints are not a list of x, y and visibility in turn."
+        message = "The keypoints are not a list of x, y, visibility triples."
         yield Problem("bad-keypoints", message, "/keypoints")
         return
     if not are_finite(value):

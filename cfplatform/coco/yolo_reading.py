@@ -148,7 +148,7 @@ class Yolo(Stream):
         if document.asset is None:
             problem = Problem("missing-image", f"The image {str(image)!r} does not exist.")
         elif size is None:
-            problem = Problem("missing-size", f"The size of the image {image.name!r} cannot be read.")
+            problem = Problem("missing-size", f"Could not read the size of the image {image.name!r}.")
         if problem or size is None:
             self._report(document, problem, on_error)
             return None
@@ -179,7 +179,7 @@ class Yolo(Stream):
             return _rows_of(path)
         except (ValueError, PermissionError, IsADirectoryError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            self._report(document, Problem("unreadable", f"The file cannot be read: {reason}."), on_error)
+            self._report(document, Problem("unreadable", f"Could not read the file: {reason}."), on_error)
             return []
 
     def _annotation(self, columns: list[str], size: tuple[int, int]) -> dict[str, Any]:

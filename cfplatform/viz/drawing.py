@@ -299,7 +299,7 @@ class _TextCanvas:
             self._font = ImageFont.load_default(height) if font is None else ImageFont.truetype(font, height)
         except OSError as error:
             raise InvalidParameterError(
-                f"font {os.fspath(font or '')!r} cannot be used: {error}", parameter="font"
+                f"font {os.fspath(font or '')!r} could not be loaded: {error}", parameter="font"
             ) from None
         self._edge = max(2, height // 6)
         # The same for all letters, so that texts in a row have the same height.

@@ -559,18 +559,18 @@ def test_an_output_that_cannot_be_written_is_an_error(tmp_path):
     source = labels(tmp_path / "in", [])
     coco.convert(source, tmp_path / "out", "yolo")
     (tmp_path / "out" / "labels" / "train").chmod(0o500)
-    with pytest.raises(DownloadError, match="cannot be written"):
+    with pytest.raises(DownloadError, match="Could not write"):
         coco.convert(source, tmp_path / "out", "yolo")
 
 
 def test_a_file_where_a_folder_should_be_is_an_error(tmp_path):
     source = labels(tmp_path / "in", [])
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidParameterError, match="cannot be created"):
+    with pytest.raises(InvalidParameterError, match="could not be created"):
         coco.convert(source, tmp_path / "file" / "out", "yolo")
     coco.convert(source, tmp_path / "out", "yolo", parts={"train": 1.0})
     (tmp_path / "out" / "labels" / "val").write_text("mine")
-    with pytest.raises(DownloadError, match=r"cannot be written.*Run the conversion again"):
+    with pytest.raises(DownloadError, match=r"Could not write.*Run the conversion again"):
         coco.convert(source, tmp_path / "out", "yolo", parts={"val": 1.0})
     assert not (tmp_path / "out" / "data.yaml").exists()
 
