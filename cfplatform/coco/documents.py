@@ -117,8 +117,7 @@ class Document:
         """Return a document with other content and the same origin."""
         made = replace(self, data=cast("CocoDocument", data))
         if self.asset is not None:
-            # If several images share one asset, such as a video, it is not the file of any of them, even if only one is
-            # left.
+            # An asset that several images share is not the file of any of them, even if only one is left.
             made.__dict__["_has_one_image"] = self._has_one_image
         return made
 
@@ -157,7 +156,7 @@ class Document:
         is the ``asset_path``, or else the file with the ``file_name`` in ``images_from``, or else in the folder of the
         document or one of the folders that labelling tools use: ``images``, ``data``, ``assets`` and the part
         (``train2017`` for ``instances_train2017.json``), next to the document or one level up. Backslashes count as
-        separators. Of an absolute path or a URL only the last part is used. Outside these folders, only files with the
+        separators. Only the last part of an absolute path or a URL is used. Outside these folders, only files with the
         extension of an image or a video are accepted.
         """
         if self.asset is not None and self._has_one_image:
@@ -190,7 +189,7 @@ class Document:
     def mask_path(self, annotation: dict[str, Any]) -> Path | None:
         """Return the local PNG with the segments of a panoptic annotation, or ``None`` if there is none.
 
-        The file with the ``file_name`` of the annotation is searched in a folder named like the document, in
+        The file with the ``file_name`` of the annotation is looked up in a folder named like the document, in
         ``panoptic`` and in ``masks``, next to the document or one level up, and in the folder of the document.
         """
         name = annotation.get("file_name")
@@ -330,7 +329,7 @@ def read(
             ``asset_url`` that downloads and exports write.
         on_error: Called with a :class:`Finding` ("unreadable") for each file that is not a COCO document; the file is
             skipped. Without it, the first one raises.
-        images_from: The folder of the images, by ``file_name``. Default: see :meth:`Document.image_path`.
+        images_from: The folder of the images. Default: see :meth:`Document.image_path`.
         by_image: Yield one document for each image; see :meth:`Document.by_image`.
 
     Raises:

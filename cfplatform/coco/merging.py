@@ -62,7 +62,7 @@ class Summary:
         licenses: Licenses in the result.
         elapsed: Duration in seconds.
         problem_count: The number of errors: entries that were skipped or are ambiguous.
-        conflict_count: The number of warnings: documents that differ, without a loss.
+        conflict_count: The number of warnings: documents that differ, but nothing was lost.
         counts: The number of errors and warnings by code.
         problems: The first errors.
         conflicts: The first warnings, each once.
@@ -178,7 +178,7 @@ def merge(
     Args:
         source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`.
         output: The file to write. It must not be a path that the source would read as labels.
-        images_from: The folder of the images, by ``file_name``. Default: the folders that labelling tools use.
+        images_from: The folder of the images. Default: the folders that labelling tools use.
         images: "link" or "copy" puts the local images into the folder ``images`` next to the output, and the masks of
             panoptic annotations into ``masks``; ``file_name`` points there. "link" makes hard links, or copies where
             the file system has no hard links. Existing files are not overwritten.

@@ -100,7 +100,7 @@ def split(
             and of the annotations of each class. Adding items may move others: use ``keep`` then.
         keep: The folder of an earlier split: its items, and their groups, stay in their parts.
         seed: Random seed.
-        images_from: The folder of the images, by ``file_name``; see :func:`~cfplatform.coco.read`.
+        images_from: The folder of the images; see :func:`~cfplatform.coco.read`.
         images: "link" or "copy" to put the images next to the datasets, as for :func:`merge`.
         progress: As for :func:`merge`.
         on_error: As for :func:`merge`.

@@ -77,7 +77,7 @@ class Stats:
         annotations: Number of annotations.
         empty_images: Number of images without annotations.
         crowds: Number of annotations with ``iscrowd``.
-        unreadable: Number of files that are not COCO documents; they are in no other number.
+        unreadable: Number of files that are not COCO documents; they are not counted elsewhere.
         categories: Statistics of each class by name, the most frequent first, including classes without annotations.
             Classes are those of ``coco.merge()``: a second class with the same name is "name (supercategory)", or "name
             #2" if that is not unique.
