@@ -1,5 +1,5 @@
-"""Adapters for other tools, one module for each; import the module by its name.
+"""Adapters for other libraries, one module for each; import the module by its name.
 
-Each module needs the library of its tool. If the library is missing, the import raises
-:class:`~cfplatform.ConfigurationError`, which names the extra to install.
+Each module needs its library. Without it, the import raises :class:`~cfplatform.ConfigurationError` with the extra to
+install.
 """

@@ -1,4 +1,4 @@
-"""Adapter for Hugging Face ``datasets`` (extra ``huggingface``): datasets of a folder and of a stream."""
+"""Adapter for Hugging Face ``datasets`` (extra ``huggingface``)."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ def to_dataset(
     skip_missing: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> datasets.Dataset:
-    """Return labels with their images as a dataset with one row for each image.
+    """Return labels and images as a dataset with one row for each image.
 
-    Columns: ``image`` (decoded on access), ``image_id`` (the number of the row), ``item_id``, ``batch``, ``width`` and
+    Columns: ``image`` (decoded on access), ``image_id`` (the row number), ``item_id``, ``batch``, ``width`` and
     ``height`` of the image, and ``objects`` with ``bbox`` (x, y, width, height), ``category`` (a ``ClassLabel``),
-    ``area`` and ``iscrowd``, in pixels of the image. Annotations with an empty box or of another class are left out.
-    The rows are cached by datasets until a document or an image changes. Images stay in the folder; one that datasets
-    would not show as :func:`cfplatform.viz.draw` opens it, because it is transparent, has 16 bits, was annotated as
-    stored, or is a GIF or TIFF, is in the row as a PNG.
+    ``area`` and ``iscrowd``, in pixels of the image. Annotations with an empty box or of another class are skipped.
+    Rows are cached by ``datasets`` until a document or an image changes. Images are not copied, except those that
+    ``datasets`` would decode differently from :func:`cfplatform.viz.draw` (transparent, 16 bits, annotated as stored,
+    GIF or TIFF): their rows contain a PNG.
 
     Args:
         source: A folder downloaded with ``assets=True``, a merged dataset, or any other source of
             :func:`cfplatform.coco.read`.
         images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
-        classes: Class names in the order of their numbers, from 0; by default those of all documents, in alphabetical
-            order.
-        skip_missing: Leave out images without a file instead of raising.
-        cache_dir: The folder for the cached rows; by default that of datasets.
+        classes: Class names in the order of their numbers, from 0. Default: the classes of all documents, sorted by
+            name.
+        skip_missing: Skip images without a file instead of raising.
+        cache_dir: The folder for cached rows. Default: the cache of ``datasets``.
 
     Raises:
-        InvalidParameterError: If it is not such a source, or the file of an image is missing.
+        InvalidParameterError: If the source is not valid, or an image has no file.
         InvalidResponseError: If a document or the header of an image cannot be read, or a document does not have
             exactly one image.
 
@@ -70,7 +70,7 @@ def to_dataset(
     """
     samples = samples_of(source, images_from=images_from, skip_missing=skip_missing)
     names = labels.checked_classes(classes, samples)
-    # Not a list, which datasets would divide among processes.
+    # Not a list, because datasets would split it among processes.
     arguments = {"samples": samples, "classes": names, "stamp": _stamp(samples)}
     options: dict[str, Any] = {} if cache_dir is None else {"cache_dir": os.fspath(cache_dir)}
     try:
@@ -97,24 +97,24 @@ def stream_dataset(
 ) -> datasets.IterableDataset:
     """Return the documents of a project, streamed from the platform, as an iterable dataset.
 
-    The columns are those of :func:`to_dataset`, but with ``asset_url`` instead of ``image``. Each iteration streams
-    again, with its own client. :class:`cfplatform.adapters.torch.StreamDataset` describes where the key comes
-    from, and the other arguments.
+    The columns are those of :func:`to_dataset`, with ``asset_url`` instead of ``image``. Each iteration streams the
+    project again, with a new client. See :class:`cfplatform.adapters.torch.StreamDataset` for the API key and the other
+    arguments.
 
     Args:
         client: ``Client`` itself, or a function that returns a client; called in the process that uses it.
         classes: Class names in the order of their numbers, from 0.
-        items: A list of work items to stream, or a function that lists them; by default those that the filters select.
-        shards: Number of parts that workers of a ``DataLoader``, or nodes, share; at least as many as there are.
-        skip: IDs of work items to leave out.
-        max_workers: Maximum number of documents fetched at the same time for each shard that is read.
+        items: The work items, or a function that lists them. Default: the items that match the filters.
+        shards: Number of shards for the workers of a ``DataLoader`` or for nodes; at least the number of workers.
+        skip: IDs of work items to skip.
+        max_workers: Maximum number of documents to fetch at the same time for each shard.
         ordered: ``False`` yields documents as they arrive.
-        on_error: Called with (work item, error) for each item that fails; the item is left out.
-        filters: Those of :meth:`~cfplatform.Client.get_work_items`; ``status`` is "COMPLETED" if omitted.
+        on_error: Called with (work item, error) for each item that fails; the item is skipped.
+        filters: Filters of :meth:`~cfplatform.Client.get_work_items`; ``status`` defaults to "COMPLETED".
 
     Raises:
         ConfigurationError: If ``client`` is a client.
-        InvalidParameterError: If an argument is wrong.
+        InvalidParameterError: If an argument is not valid.
 
     Example:
         >>> from cfplatform.adapters.huggingface import stream_dataset
@@ -127,7 +127,7 @@ def stream_dataset(
     names = labels.checked_classes(classes)
     options = {"max_workers": max_workers, "ordered": ordered}
     live = Live(client, items=items, skip=skip, on_error=on_error, options=options, filters=filters)
-    # datasets divides this list.
+    # datasets splits this list.
     arguments = {"live": live, "classes": names, "count": shards, "shards": list(range(shards))}
     return datasets.IterableDataset.from_generator(
         _live_rows, features=_features(names, images=False), gen_kwargs=arguments
@@ -148,7 +148,7 @@ def _live_rows(live: Live, classes: tuple[str, ...], count: int, shards: list[in
 
 
 def _image(document: Document) -> tuple[str | bytes, Size]:
-    """Return an image that datasets decodes as ``draw`` does, the path or a PNG, and its size."""
+    """Return an image that ``datasets`` decodes like ``draw``, as path or PNG, and its size."""
     header = header_of(document)
     if header.is_shown_alike(labels.image_of(document)):
         return str(document.asset), header.upright
@@ -189,7 +189,7 @@ def _features(classes: tuple[str, ...], *, images: bool) -> datasets.Features:
 
 
 def _stamp(samples: Samples) -> str:
-    """Return a text that changes with any document; datasets caches rows by the arguments of the generator."""
+    """Return a digest that changes with any document; ``datasets`` caches rows by the arguments of the generator."""
     digest = blake2b(__version__.encode(), digest_size=16)
     digest.update(samples.content)
     for entry in samples.entries():

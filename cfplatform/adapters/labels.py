@@ -1,4 +1,4 @@
-"""Labels of a folder as training samples: each document has one image, its annotations boxes of named classes."""
+"""Labels as training samples: one image per document, and boxes of known classes."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any, NamedTuple
 
 from ..coco import mask
 from ..coco.documents import Document, Source, read
-from ..coco.placing import Point, Size, frame, scale, turned_corners
+from ..coco.placing import Point, Size, frame, rotated_corners, scale
 from ..coco.values import box, by_id, is_crowd, key, number, records, size_of
 from ..exceptions import InvalidParameterError, InvalidResponseError
 
 
 class Label(NamedTuple):
-    """An annotation with a box that is not empty and a known class."""
+    """An annotation with a non-empty box and a known class."""
 
     name: str
-    #: The position of the class, from 0.
+    #: The index of the class, from 0.
     number: int
-    #: Left, top, width and height, in pixels of the image; of a turned box those of the upright one around it.
+    #: Left, top, width and height, in pixels of the image; for a rotated box, the upright box around it.
     box: tuple[float, float, float, float]
-    #: The area; that of the box if the annotation has none.
+    #: The area; by default the area of the box.
     area: float
     crowd: bool
     #: The decoded mask, if masks are requested.
     mask: Any = None
-    #: The corners of a turned box, clockwise; ``None`` if it is upright.
-    turned: list[Point] | None = None
+    #: The corners of a rotated box, clockwise; ``None`` if it is upright.
+    rotated: list[Point] | None = None
 
     @property
     def corners(self) -> tuple[float, float, float, float]:
@@ -45,29 +45,29 @@ def image_of(document: Document) -> dict[str, Any]:
     if len(images) == 1:
         return images[0]
     raise InvalidResponseError(
-        f"{named(document)} has {len(images)} images; a training sample has one. Read such documents with "
+        f"{named(document)} has {len(images)} images, but a training sample has one. Read such documents with "
         "cfplatform.coco.read."
     )
 
 
 def image_size(document: Document) -> Size:
-    """Return the width and height of the only image of a document, 0 if they are unknown."""
+    """Return the width and height of the only image of a document, 0 if unknown."""
     return size_of(image_of(document)) or (0, 0)
 
 
 def labels_of(
     document: Document, classes: Iterable[str], *, masks: bool = False, size: Size | None = None
 ) -> list[Label]:
-    """Return the labels of the image of a document, in their order.
+    """Return the labels of the image of a document, in order.
 
-    An annotation with an empty box, of another class or of another image is left out, because detectors refuse it, and
-    with ``masks`` one without a mask of the size in the document. ``cfplatform.coco.validate`` finds these.
+    Annotations with an empty box, of another class, or of another image are skipped, because detectors reject them.
+    With ``masks``, so are those without a mask of the size in the document. ``cfplatform.coco.validate`` reports them.
 
     Args:
         document: The document.
         classes: The class names.
-        masks: Whether labels have masks.
-        size: The size of the image as it is opened; annotations are scaled to it. By default that in the document.
+        masks: Whether to include masks.
+        size: The size of the opened image, to scale annotations to. Default: the size in the document.
 
     Raises:
         InvalidResponseError: If the document does not have exactly one image.
@@ -85,8 +85,8 @@ def labels_of(
             continue
         if found is None or image is None or key(each.get("image_id")) != image:
             continue
-        turned = turned_corners(each)
-        shape = [[value for point in turned for value in point]] if turned else each.get("segmentation")
+        rotated = rotated_corners(each)
+        shape = [[value for point in rotated for value in point]] if rotated else each.get("segmentation")
         pixels = _mask(shape, frame(record, size), size) if masks else None
         if masks and pixels is None:
             continue
@@ -95,9 +95,9 @@ def labels_of(
         if factors != (1, 1):
             left, top, width, height = _scaled(found, factors)
             found, area = (left, top, width, height), area * factors[0] * factors[1]
-            turned = turned and [(x * factors[0], y * factors[1]) for x, y in turned]
-        own_box = _around(turned) if turned else found
-        labels.append(Label(name, numbers[name], own_box, area, is_crowd(each), pixels, turned))
+            rotated = rotated and [(x * factors[0], y * factors[1]) for x, y in rotated]
+        own_box = _around(rotated) if rotated else found
+        labels.append(Label(name, numbers[name], own_box, area, is_crowd(each), pixels, rotated))
     return labels
 
 
@@ -107,7 +107,7 @@ def _around(points: list[Point]) -> tuple[float, float, float, float]:
 
 
 def _scaled(values: Sequence[float], factors: tuple[float, float]) -> list[float]:
-    """Return x and y in turn, scaled."""
+    """Return scaled x and y in turn."""
     return [value * factors[index % 2] for index, value in enumerate(values)]
 
 
@@ -130,10 +130,10 @@ def _mask(segmentation: Any, own: Size, size: Size) -> memoryview | None:
 
 
 def checked_classes(classes: Iterable[str] | None, source: Source | None = None) -> tuple[str, ...]:
-    """Return the given classes, or else all that the documents of a source define, in alphabetical order.
+    """Return the given classes, or all classes of the documents of a source, sorted by name.
 
     Raises:
-        InvalidParameterError: If they are not strings, or one is there twice.
+        InvalidParameterError: If they are not unique strings.
     """
     if classes is None and source is not None:
         defined = (
@@ -148,12 +148,12 @@ def checked_classes(classes: Iterable[str] | None, source: Source | None = None)
         )
     names = tuple(classes)
     if len(set(names)) != len(names) or not all(isinstance(each, str) for each in names):
-        raise InvalidParameterError("classes must be different names.", parameter="classes")
+        raise InvalidParameterError("classes must be unique names.", parameter="classes")
     return names
 
 
 def named(document: Document) -> str:
-    """Return how a message names a document."""
+    """Return the name of a document for messages."""
     if document.item_id is not None:
         return f"Work item {document.item_id}"
     return f"The document {str(document.path)!r}" if document.path else "A document of the stream"

@@ -1,4 +1,4 @@
-"""Documents streamed from the platform, divided among processes that do not communicate."""
+"""Documents streamed from the platform, split among independent processes."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 #: ``Client`` itself, or a function that returns a client and can be pickled.
 MakeClient = Callable[[], "Client"]
-#: Work items to stream: a list, or a function that lists them with the client that it gets.
+#: Work items to stream: a list, or a function of the client that lists them.
 Items = Collection[WorkItem] | Callable[["Client"], Iterable[WorkItem]]
 
 
-# Without a repr: a functools.partial in it may have the key.
+# No repr: a functools.partial in it may contain the API key.
 class Live:
-    """Streams a share of the documents; can be pickled if its arguments can be.
+    """Streams one share of the documents; can be pickled if its arguments can be.
 
     Args:
         client: Returns a client; called in the process that uses it.
-        items: The work items, or a function that lists them; by default those that the filters select.
-        skip: IDs of work items to leave out.
-        options: For :meth:`~cfplatform.Client.iter_annotations`.
-        filters: Those of :meth:`~cfplatform.Client.get_work_items`; ``status`` is "COMPLETED" if omitted.
+        items: The work items, or a function that lists them. Default: the items that match the filters.
+        skip: IDs of work items to skip.
+        options: Options of :meth:`~cfplatform.Client.iter_annotations`.
+        filters: Filters of :meth:`~cfplatform.Client.get_work_items`; ``status`` defaults to "COMPLETED".
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Live:
             )
         check_names("the stream", filters, ("project_id", *FILTER_NAMES))
         if items is not None and filters:
-            raise InvalidParameterError("Pass either items, or a project and filters, and not both.")
+            raise InvalidParameterError("Pass either items, or a project and filters, not both.")
         if not (items is None or callable(items) or isinstance(items, Collection)):
             raise InvalidParameterError(
-                "items must be a list of work items, which every worker reads in each epoch, or a function of the "
-                f"client that lists them, not {type(items).__name__}.",
+                "items must be a list of work items, or a function of the client that lists them, "
+                f"not {type(items).__name__}: every worker reads them in each epoch.",
                 parameter="items",
             )
         self._client = client
@@ -68,7 +68,7 @@ class Live:
         """Yield one share of the documents.
 
         Args:
-            parts: Pairs of (share, number of shares); each divides the share of the one before.
+            parts: Pairs of (index, count); each splits the share of the previous one.
         """
         with self._client() as client:
             wanted = (item for item in self._listed(client) if item.id not in self._skip and _belongs(item.id, parts))
@@ -83,7 +83,7 @@ class Live:
         if self._on_error is not None:
             self._on_error(item, error)
             return
-        # Loaders pass on only the class and the text of an error.
+        # Loaders only pass on the class and the text of an error.
         error.message = f"Work item {item.id}: {error.message}"
         error.args = (error.message,)
         raise error
@@ -92,7 +92,7 @@ class Live:
 def _belongs(item_id: str, parts: Iterable[tuple[int, int]]) -> bool:
     """Return whether an item is in a share, by its ID only.
 
-    Its position in the listing does not decide, because each process lists for itself and the project may change.
+    The position in the listing is not used: each process lists for itself, and the project may change.
     """
     rest = int.from_bytes(blake2b(item_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
     for own, count in parts:

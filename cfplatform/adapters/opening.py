@@ -26,14 +26,14 @@ def opened(document: Document) -> Any:
 
 
 def header_of(document: Document) -> Stored:
-    """Return what the header of the only image of a document says.
+    """Return the header of the only image of a document.
 
     Raises:
         InvalidResponseError: If it cannot be read.
     """
     found = read_header(str(document.asset))
     if found is None:
-        # This says why.
+        # Raises with the reason.
         opened(document)
         raise InvalidResponseError(f"{labels.named(document)}: {str(document.asset)!r} is not an image.")
     return found

@@ -71,22 +71,22 @@ _RESULT_COLUMNS = {
 
 
 def to_dataframe(source: Source, *, empty_images: bool = False, images_from: PathLike | None = None) -> pd.DataFrame:
-    """Return the annotations of a source as a data frame with one row for each.
+    """Return the annotations of a source as a data frame with one row for each annotation.
 
-    Whole numbers and flags are nullable (``Int64``, ``boolean``), batches and classes are categories, boxes are four
-    columns, and ``segmentation`` is JSON. ``annotation_id`` and ``image_id`` are those of the document; they are unique
-    only together with ``item_id``. IDs that are strings are in ``annotation_id_text`` and ``image_id_text`` instead.
-    ``item_id``, ``batch``, ``asset_url`` and ``asset_path`` are those of each image, also in datasets that were merged.
-    The index counts the rows, in the order of the source.
+    Integers and flags are nullable (``Int64``, ``boolean``), batches and classes are categoricals, boxes are four
+    columns, and ``segmentation`` is JSON. ``annotation_id`` and ``image_id`` are those of the document, unique only
+    together with ``item_id``. String IDs are in ``annotation_id_text`` and ``image_id_text`` instead. ``item_id``,
+    ``batch``, ``asset_url`` and ``asset_path`` are those of each image, including images of merged datasets. The index
+    numbers the rows, in the order of the source.
 
-    ``other`` is JSON with all members of the annotation that have no column (keypoints, attributes), and with those
-    that do not fit into theirs: a ``bbox`` that is not four numbers, the ``category_id`` of a class that is not
-    defined or has no name, an ID that is neither an integer of 64 bits nor a string, an odd ``area`` or ``iscrowd``.
+    ``other`` is JSON with all fields of the annotation that have no column (keypoints, attributes), and with values
+    that do not fit into their column: a ``bbox`` that is not four numbers, the ``category_id`` of an undefined or
+    unnamed class, an ID that is neither a 64-bit integer nor a string, an unusual ``area`` or ``iscrowd``.
 
     Args:
         source: As for ``cfplatform.coco.read``: a folder, a file, or a stream such as
             :meth:`~cfplatform.Client.iter_annotations`.
-        empty_images: Add a row for each image without annotations, with all columns of annotations missing.
+        empty_images: Add a row for each image without annotations, with missing values in the annotation columns.
         images_from: The folder of the images, for ``asset_path``, as for ``cfplatform.coco.read``.
 
     Raises:
@@ -105,10 +105,10 @@ def to_dataframe(source: Source, *, empty_images: bool = False, images_from: Pat
 
 
 def items_to_dataframe(items: Iterable[WorkItem] | Iterable[Batch]) -> pd.DataFrame:
-    """Return work items, or batches, as a data frame with one row for each.
+    """Return work items or batches as a data frame with one row for each.
 
-    Times are in UTC, statuses and asset types are categories, ``metadata`` is JSON. ``item_id`` and ``batch_id`` match
-    the other data frames. The index counts the rows, in the order of the listing.
+    Times are in UTC, statuses and asset types are categoricals, ``metadata`` is JSON. ``item_id`` and ``batch_id``
+    match the other data frames. The index numbers the rows, in the order of the listing.
 
     Args:
         items: Work items or batches, such as those of :meth:`~cfplatform.Client.get_work_items` or
@@ -131,10 +131,10 @@ def items_to_dataframe(items: Iterable[WorkItem] | Iterable[Batch]) -> pd.DataFr
 def results_to_dataframe(results: DownloadSummary | Iterable[DownloadResult]) -> pd.DataFrame:
     """Return the results of a download as a data frame with one row for each item.
 
-    Outcomes and error types are categories. The index counts the rows, in the order in which items finished.
+    Outcomes and error types are categoricals. The index numbers the rows, in the order in which items finished.
 
     Args:
-        results: The summary of a download, or results.
+        results: The summary of a download, or its results.
 
     Example:
         >>> from cfplatform.adapters.pandas import results_to_dataframe

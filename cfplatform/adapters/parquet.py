@@ -1,4 +1,4 @@
-"""Adapter for Parquet (extra ``parquet``): writes labels to a file while they are read."""
+"""Adapter for Parquet (extra ``parquet``): writes labels to a file as they are read."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = ["SCHEMA", "write_parquet"]
 
 #: Supported compression codecs.
 CODECS = ("brotli", "gzip", "lz4", "none", "snappy", "zstd")
-#: Maximum rows of a row group.
+#: Maximum number of rows in a row group.
 ROWS = 50_000
-#: Maximum characters of JSON in a row group, plus one row, so that long polygons do not fill the memory.
+#: Maximum number of JSON characters in a row group, plus one row, to limit memory for long polygons.
 JSON_CHARACTERS = 32 * 1024 * 1024
 
 _TYPES = {
@@ -52,20 +52,20 @@ def write_parquet(
     rows_per_group: int = ROWS,
     compression: str = "zstd",
 ) -> int:
-    """Write the annotations of a source into a Parquet file with one row for each, and return the number of rows.
+    """Write the annotations of a source to a Parquet file with one row for each, and return the number of rows.
 
-    The columns are those of :func:`cfplatform.adapters.pandas.to_dataframe`, with the same types whatever the documents
-    have: IDs that are strings have columns of their own. ``segmentation`` is JSON, because polygons and masks have no
-    common type; boxes are four columns. Row groups are written while the source is read, so memory
-    does not grow with it. The file is written atomically.
+    The columns are those of :func:`cfplatform.adapters.pandas.to_dataframe`. Their types do not depend on the content:
+    string IDs have their own columns. ``segmentation`` is JSON, because polygons and masks have no common type; boxes
+    are four columns. Row groups are written while the source is read, so memory does not grow with it. The file is
+    written atomically.
 
     Args:
         source: As for ``cfplatform.coco.read``: a folder, a file, or a stream such as
             :meth:`~cfplatform.Client.iter_annotations`.
-        path: The file; an existing one is replaced.
-        empty_images: Add a row for each image without annotations, with null in all columns of annotations.
+        path: The file to write; an existing file is replaced.
+        empty_images: Add a row for each image without annotations, with null in the annotation columns.
         images_from: The folder of the images, for ``asset_path``, as for ``cfplatform.coco.read``.
-        rows_per_group: Maximum rows of a row group; fewer if polygons are long.
+        rows_per_group: Maximum number of rows in a row group; fewer if polygons are long.
         compression: "zstd", "snappy", "gzip", "brotli", "lz4" or "none".
 
     Raises:

@@ -1,4 +1,4 @@
-"""Annotations as rows of a table, with the columns that pandas and Parquet share."""
+"""Annotations as table rows, with the columns that pandas and Parquet share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..coco.documents import Document, PathLike, Source, open_source
 from ..coco.values import are_finite, are_numbers, by_id, each_record, key, number, records
 from ..exceptions import InvalidParameterError
 
-#: The columns in their order, with their kind: "text", "class" (a text that repeats), "integer", "number", "flag" or
-#: "json" (a text). Any of them may be empty.
+#: The columns in order, with their kind: "text", "class" (repeated text), "integer", "number", "flag" or "json" (text).
+#: All are nullable.
 COLUMNS = {
     "item_id": "text",
     "batch": "class",
@@ -38,7 +38,7 @@ COLUMNS = {
 }
 Row = tuple[Any, ...]
 
-#: Members with columns of their own.
+#: Fields with their own columns.
 _KNOWN = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation")
 _LARGEST = 2**63
 _NO_LABEL = (None,) * (len(COLUMNS) - list(COLUMNS).index("annotation_id"))
@@ -47,14 +47,14 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def annotation_rows(source: Source, *, empty_images: bool, images_from: PathLike | None = None) -> Iterator[Row]:
-    """Check a source, and return an iterator over a row for each annotation, with one document in memory at a time.
+    """Check a source, and return an iterator of one row for each annotation, with one document in memory at a time.
 
-    No annotation is left out. Missing members are ``None``; so are members that do not fit into their column, which are
-    in ``other`` as they are.
+    No annotation is skipped. Missing fields are ``None``; so are fields that do not fit into their column, which are
+    unchanged in ``other``.
 
     Args:
         source: As for ``cfplatform.coco.read``.
-        empty_images: Yield a row for each image without annotations too, with ``None`` in the columns of annotations.
+        empty_images: Also yield a row for each image without annotations, with ``None`` in the annotation columns.
         images_from: The folder of the images, as for ``cfplatform.coco.read``.
     """
     opened = open_source(source, images_from)
@@ -63,7 +63,7 @@ def annotation_rows(source: Source, *, empty_images: bool, images_from: PathLike
 
 def _rows(document: Document, empty_images: bool) -> Iterator[Row]:
     images = [(key(each.get("id")), _image(document, each)) for each in records(document.data, "images")]
-    # Of several images with one ID the first has the annotations.
+    # If several images share an ID, the first has the annotations.
     by_own: dict[Any, Row] = {own: row for own, row in reversed(images) if own is not None}
     categories: dict[Any, dict[str, Any]] = {**by_id(records(document.data, "categories"))}
     used = set()
@@ -93,7 +93,7 @@ def _image(document: Document, image: dict[str, Any]) -> Row:
 
 
 def _named(document: Document, image: dict[str, Any]) -> str | None:
-    """Return the file that ``asset_path`` of a merged dataset names, such as the video of a frame."""
+    """Return the file in ``asset_path`` of a merged dataset, such as the video of a frame."""
     own = image.get("asset_path")
     if document.path is None or not isinstance(own, str) or not own:
         return None
@@ -149,15 +149,15 @@ def integer(value: Any) -> int | None:
 
 
 def text(value: Any) -> str | None:
-    """Return a text that can be encoded as UTF-8, or ``None``."""
+    """Return a string that can be encoded as UTF-8, or ``None``."""
     if not isinstance(value, str):
         return None
-    # JSON and file names may have lone surrogates, which Arrow refuses.
+    # JSON and file names may contain lone surrogates, which Arrow rejects.
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def as_json(value: Any) -> str | None:
-    """Return a value as JSON in ASCII; ``None`` if it is empty."""
+    """Return a value as ASCII JSON; ``None`` if it is empty."""
     try:
         return _encode(value) if value else None
     except (TypeError, ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Adapter for supervision (extra ``supervision``): detections of a document, and a dataset of a folder."""
+"""Adapter for supervision (extra ``supervision``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..coco.samples import samples_of
 from ..exceptions import ConfigurationError
 from . import labels
 
-# supervision is large, so it may be missing where types are checked.
+# supervision is large, so it may be missing during type checks.
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 try:
     import numpy as np
@@ -28,7 +28,7 @@ except ImportError as error:
 
 __all__ = ["to_detections", "to_dataset"]
 
-#: Where supervision has the corners of turned boxes.
+#: The data field of supervision for the corners of rotated boxes.
 _CORNERS = "xyxyxyxy"
 
 
@@ -41,16 +41,15 @@ def to_detections(
 ) -> sv.Detections:
     """Return the labels of the image of a document as detections.
 
-    ``data`` has ``class_name``, ``area`` and ``iscrowd``, and ``xyxyxyxy`` with the corners of all boxes if one of them
-    is turned (``attributes.rotation``); ``xyxy`` has the upright box around it. An annotation is left out if its box is
-    empty, its class is not in ``classes``, or, with ``masks``, if it has no mask of the size in the document.
+    ``data`` has ``class_name``, ``area`` and ``iscrowd``, and ``xyxyxyxy`` with the corners of all boxes if any box is
+    rotated (``attributes.rotation``); ``xyxy`` has the upright box around it. Annotations are skipped if their box is
+    empty, their class is not in ``classes``, or, with ``masks``, they have no mask of the size in the document.
 
     Args:
         document: The document.
         classes: Class names in the order of their IDs, from 0.
-        masks: Whether detections have masks.
-        image_size: Width and height of the image that they are for; labels are scaled to it. By default those in the
-            document.
+        masks: Whether to include masks.
+        image_size: Width and height of the image, to scale labels to. Default: the size in the document.
 
     Raises:
         InvalidResponseError: If the document does not have exactly one image.
@@ -80,15 +79,15 @@ def to_detections(
             "iscrowd": np.array([label.crowd for label in found], dtype=bool),
         },
     )
-    if any(label.turned for label in found):
-        _add_corners(detections, [label.turned for label in found])
+    if any(label.rotated for label in found):
+        _add_corners(detections, [label.rotated for label in found])
     return detections
 
 
-def _add_corners(detections: sv.Detections, turned: list[list[Point] | None]) -> None:
-    """Add the corners of boxes, clockwise; those of an upright box from the upper left one."""
+def _add_corners(detections: sv.Detections, rotated: list[list[Point] | None]) -> None:
+    """Add the corners of boxes, clockwise; those of an upright box start at the upper left."""
     corners = np.asarray(detections.xyxy)[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
-    for row, each in zip(corners, turned, strict=True):
+    for row, each in zip(corners, rotated, strict=True):
         if each is not None:
             row[:] = each
     detections.data[_CORNERS] = corners
@@ -102,23 +101,23 @@ def to_dataset(
     masks: bool = False,
     skip_missing: bool = False,
 ) -> sv.DetectionDataset:
-    """Return labels with their images as a dataset: to split, to draw, or to write in other formats.
+    """Return labels and images as a dataset, to split, draw, or write in other formats.
 
-    Images are opened on access; the detections of all of them are held in memory, as supervision needs it. supervision
-    reads image files itself, and copies them. An image that it would not show as :func:`cfplatform.viz.draw` opens it,
-    because it is transparent, has 16 bits, was annotated as stored, or is a GIF or TIFF, is in the dataset as a
-    copy in PNG, in a temporary folder that is removed when the program ends.
+    Images are opened on access; the detections of all images are in memory, as supervision requires. supervision opens
+    and copies image files itself. Images that it would open differently from :func:`cfplatform.viz.draw` (transparent,
+    16 bits, annotated as stored, GIF or TIFF) are replaced by PNG copies in a temporary folder, which is removed when
+    the program ends.
 
     Args:
         source: A folder downloaded with ``assets=True``, a merged dataset, or any other source of
             :func:`cfplatform.coco.read`.
         images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
-        classes: Class names in the order of their IDs; by default those of all documents, in alphabetical order.
-        masks: Whether detections have masks.
-        skip_missing: Leave out images without a file instead of raising.
+        classes: Class names in the order of their IDs. Default: the classes of all documents, sorted by name.
+        masks: Whether to include masks.
+        skip_missing: Skip images without a file instead of raising.
 
     Raises:
-        InvalidParameterError: If it is not such a source, or the file of an image is missing.
+        InvalidParameterError: If the source is not valid, or an image has no file.
         InvalidResponseError: If a document or the header of an image cannot be read, or a document does not have
             exactly one image.
 
@@ -136,7 +135,7 @@ def to_dataset(
         path, size = _image(document, detections)
         detections[path] = to_detections(document, names, masks=masks, image_size=size)
     if any(_CORNERS in each.data for each in detections.values()):
-        # supervision takes all detections of a dataset in one way.
+        # supervision requires the same data fields in all detections of a dataset.
         for each in detections.values():
             if _CORNERS not in each.data:
                 _add_corners(each, [None] * len(each))
@@ -144,12 +143,12 @@ def to_dataset(
 
 
 def _image(document: Document, taken: Collection[str]) -> tuple[str, Size]:
-    """Return the path and size of an image that supervision opens as ``draw`` does: the file, or a copy."""
+    """Return the path and size of an image that supervision opens like ``draw``: the file, or a copy."""
     path, header = str(document.asset), header_of(document)
     if header.is_shown_alike(labels.image_of(document)) and path not in taken:
         return path, header.upright
     image, name = opened(document), Path(path).stem
-    # supervision cannot write images with one name, nor have a file twice.
+    # supervision cannot write two images with the same name, or list a file twice.
     name = f"{name}-{len(taken)}" if path in taken else name
     copy = str(Path(tempfile.mkdtemp(dir=_copies().name), f"{name}.png"))
     image.save(copy, compress_level=1)
@@ -158,5 +157,5 @@ def _image(document: Document, taken: Collection[str]) -> tuple[str, Size]:
 
 @functools.cache
 def _copies() -> tempfile.TemporaryDirectory[str]:
-    """Return the folder of copies, which is removed when the program ends."""
+    """Return the folder for copies, which is removed when the program ends."""
     return tempfile.TemporaryDirectory(prefix="cfplatform-images-")

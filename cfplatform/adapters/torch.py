@@ -1,4 +1,4 @@
-"""Adapter for PyTorch (extra ``torch``): datasets of a folder and of a stream, targets, and a collate function."""
+"""Adapter for PyTorch (extra ``torch``): datasets, targets and a collate function."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..resources import WorkItem
 from . import labels
 from .live import Items, Live, MakeClient
 
-# PyTorch is large, so it may be missing where types are checked.
+# PyTorch is large, so it may be missing during type checks.
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 try:
     import torch
@@ -28,30 +28,30 @@ __all__ = ["FolderDataset", "StreamDataset", "collate", "detection_target", "to_
 
 
 class FolderDataset(Dataset):
-    """A map-style dataset of images and their labels, on a folder downloaded with ``assets=True``.
+    """A map-style dataset of images and labels in a folder downloaded with ``assets=True``.
 
-    A sample is ``(image, target)``: a PIL image in RGB, opened as :func:`cfplatform.viz.draw` opens it, and the
+    A sample is ``(image, target)``: an RGB PIL image, opened as by :func:`cfplatform.viz.draw`, and the
     :func:`detection_target` of its document in pixels of that image; or the results of the transforms. Files are opened
-    on access. The dataset holds a few bytes for each item, which workers share.
+    on access. The dataset needs a few bytes of memory for each item, which workers share.
 
     Args:
         source: A folder downloaded with ``assets=True``, a merged dataset, or any other source of
-            :func:`cfplatform.coco.read`. The documents of a stream, and those of images that share a file, are kept in
-            memory as JSON.
+            :func:`cfplatform.coco.read`. Documents of a stream, and of images that share a file, are kept in memory as
+            JSON.
         images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
-        classes: Class names in the order of their labels; annotations of other classes are left out. By default every
-            document is read once to find them, in alphabetical order.
-        masks: Whether targets have masks.
+        classes: Class names in the order of their labels; annotations of other classes are skipped. Default: the
+            classes of all documents, sorted by name, which reads every document once.
+        masks: Whether to include masks in targets.
         transform: Called with each image.
         target_transform: Called with each target.
-        transforms: Called with both instead of the two above; returns both.
-        skip_missing: Leave out images without a file instead of raising.
+        transforms: Called with (image, target) instead of the two above; returns both.
+        skip_missing: Skip images without a file instead of raising.
 
     Attributes:
-        classes: The class names; the first one has the label 1.
+        classes: The class names; the first has the label 1.
 
     Raises:
-        InvalidParameterError: If it is not such a source, or the file of an image is missing.
+        InvalidParameterError: If the source is not valid, or an image has no file.
 
     Example:
         >>> from torch.utils.data import DataLoader
@@ -92,8 +92,8 @@ class FolderDataset(Dataset):
         """Return a sample.
 
         Raises:
-            IndexError: If there is none with this number.
-            InvalidResponseError: If its document or its image cannot be read; the message names the work item.
+            IndexError: If the index is out of range.
+            InvalidResponseError: If the document or image cannot be read; the message has the work item.
         """
         document = self.document(index)
         image = opened(document)
@@ -120,32 +120,30 @@ class FolderDataset(Dataset):
 class StreamDataset(IterableDataset):
     """An iterable dataset of documents streamed from the platform; nothing is written to disk.
 
-    A sample is ``(work item, document)`` as :meth:`~cfplatform.Client.iter_annotations` yields it, or the
-    result of ``transform``. Each worker of a ``DataLoader`` creates its own client, lists for itself and
-    streams the items whose IDs are in its share. No item comes twice or is lost, even if the project changes meanwhile;
-    the shares are about equally large.
+    A sample is ``(work item, document)`` as :meth:`~cfplatform.Client.iter_annotations` yields it, or the result of
+    ``transform``. Each worker of a ``DataLoader`` creates its own client and listing, and streams the items in its
+    share, which is chosen by ID. So no item is repeated or lost, even if the project changes; shares have about the
+    same size.
 
-    ``client`` decides where the key comes from. ``Client`` itself reads ``CF_API_KEY`` from the environment, which
-    workers have too, so the dataset has no key. A ``functools.partial`` with ``api_key=`` is pickled with the key.
+    ``client`` determines the API key. ``Client`` itself reads ``CF_API_KEY`` from the environment of each worker, so
+    the dataset does not contain the key. A ``functools.partial`` with ``api_key=`` is pickled with the key.
 
     Args:
         client: ``Client`` itself, or a function that returns a client, which is closed at the end. It must be
-            importable if workers are not forked.
-        items: A list of work items to stream, or a function that gets the client and lists them; by default those that
-            the filters select.
-        project_id: The project; by default that of the client.
+            importable unless workers are forked.
+        items: The work items, or a function of the client that lists them. Default: the items that match the filters.
+        project_id: The project. Default: the project of the client.
         transform: Called with (work item, document), in the worker.
-        skip: IDs of work items that were seen already, to resume an epoch.
-        part: The rank of this process and the number of processes that train together.
-        max_workers: Maximum number of documents that each worker fetches at the same time; by default that of its
-            client.
+        skip: IDs of work items to skip, for example to resume an epoch.
+        part: The rank of this process and the number of processes, for distributed training.
+        max_workers: Maximum number of documents that each worker fetches at the same time. Default: that of its client.
         ordered: ``False`` yields documents as they arrive, instead of in the order of the listing.
-        on_error: Called with (work item, error), in the worker, for each item that fails; the item is left out. Without
-            it the first one ends the epoch, with an error that names the item.
-        filters: Those of :meth:`~cfplatform.Client.get_work_items`; ``status`` is "COMPLETED" if omitted.
+        on_error: Called with (work item, error), in the worker, for each item that fails; the item is skipped. Without
+            it, the first error ends the epoch; its message has the work item.
+        filters: Filters of :meth:`~cfplatform.Client.get_work_items`; ``status`` defaults to "COMPLETED".
 
     Raises:
-        ConfigurationError: If ``client`` is a client, which has the key and cannot be pickled.
+        ConfigurationError: If ``client`` is a client, which contains the key and cannot be pickled.
         InvalidParameterError: If an argument is not valid.
 
     Example:
@@ -181,7 +179,7 @@ class StreamDataset(IterableDataset):
         self._part = part
 
     def __iter__(self) -> Generator[Any]:
-        """Yield the share of this worker, or everything without workers."""
+        """Yield the share of this worker, or everything if there are no workers."""
         worker = get_worker_info()
         parts = [self._part] if worker is None else [self._part, (worker.id, worker.num_workers)]
         for item, document in self._live.share(*parts):
@@ -196,19 +194,18 @@ def detection_target(
     image_id: int = 0,
     image_size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """Return the target for torchvision's detectors: the labels of the image of a document, as tensors.
+    """Return the labels of the image of a document as a target for torchvision detectors.
 
-    An annotation is left out if its box is empty, its class is not in ``classes``, or, with ``masks``, if it has no
-    mask of the size in the document. ``cfplatform.coco.validate`` finds these. A box that is turned
-    (``attributes.rotation``) becomes the upright one around it, and without a segmentation its mask is the turned one.
+    Annotations are skipped if their box is empty, their class is not in ``classes``, or, with ``masks``, they have no
+    mask of the size in the document. ``cfplatform.coco.validate`` reports them. A rotated box
+    (``attributes.rotation``) becomes the upright box around it; without a segmentation, its mask is the rotated box.
 
     Args:
         document: The document.
-        classes: Class names; the first one has the label 1, because 0 is the background.
-        masks: Whether the target has masks.
+        classes: Class names; the first has the label 1, because 0 is the background.
+        masks: Whether to include masks.
         image_id: A unique number for the image.
-        image_size: Width and height of the image that the target is for; labels are scaled to it. By default those in
-            the document.
+        image_size: Width and height of the image, to scale labels to. Default: the size in the document.
 
     Returns:
         ``boxes`` (float32, left, top, right, bottom), ``labels`` (int64), ``area`` (float32), ``iscrowd`` (int64) and,
@@ -235,7 +232,7 @@ def detection_target(
     }
     if masks:
         width, height = size
-        # A tensor needs bytes that are writable and not empty.
+        # A tensor needs a writable, non-empty buffer.
         pixels = bytearray().join(label.mask for label in found)
         flat = torch.frombuffer(pixels, dtype=torch.uint8) if pixels else torch.zeros(0, dtype=torch.uint8)
         target["masks"] = flat.reshape(len(found), height, width)
@@ -243,7 +240,7 @@ def detection_target(
 
 
 def to_tensor(picture: Any) -> Any:
-    """Return an image as a tensor of its three colors, each from 0 to 1: a ``transform`` without torchvision.
+    """Return an image as a tensor of three colors between 0 and 1; a ``transform`` that does not need torchvision.
 
     Example:
         >>> from PIL import Image

@@ -1,4 +1,4 @@
-"""The part of each image: by a hash of what is kept together, evenly by classes, as before, or by lists of batches."""
+"""Assigns each image to a part: by a hash of its group, stratified by class, as in an earlier split, or by batch."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ from .findings import ERROR, WARNING, Finding, shown
 from .strata import Spread, Strata
 from .values import records
 
-#: What is kept together: "item", "batch", "video", a member, or a function that returns the group of an image.
+#: Unit to keep together: "item", "batch", "video", the name of a field, or a function that returns the group of an
+#: image.
 By = str | Callable[[Document, dict[str, Any]], Any]
-#: The group of each item, or a CSV file with them.
+#: The group of each item, or a CSV file that lists them.
 Groups = Mapping[str, Any] | PathLike
-#: The parts: their fractions, or their batches.
+#: The fraction or the batches of each part.
 Parts = Mapping[str, float] | Mapping[str, Sequence[str]]
 
-#: How far the sum of fractions may be from 1.
+#: Tolerance for the sum of the fractions.
 _TOLERANCE = 1e-6
-#: Videos and items of several images of which the group is remembered; their images come one after the other.
+#: Maximum number of videos and multi-image items whose group is cached; their images are consecutive.
 _REMEMBERED = 10_000
 
 
 class Chooser(ABC):
-    """Returns the part of an image, when called with it and its document; ``None`` leaves the image out.
+    """Returns the part of an image of a document; ``None`` skips the image.
 
     Call :meth:`begin` before the first image, and :meth:`end` after the last one.
     """
@@ -46,21 +47,21 @@ class Chooser(ABC):
         self._report: Callable[[Finding], object] = lambda finding: None
 
     def begin(self, opened: Opened, report: Callable[[Finding], object], progress: Progress = None) -> None:
-        """Get ready to divide a source, which is read if all of it must be known before.
+        """Prepare to split a source; reads it once if groups depend on each other.
 
         Raises:
-            InvalidParameterError: If it cannot be divided, or read twice.
+            InvalidParameterError: If the source cannot be split, or must be read twice and cannot be.
         """
         self._report = report
 
     @abstractmethod
     def __call__(self, document: Document, image: dict[str, Any]) -> str | None: ...
 
-    def end(self) -> None:  # noqa: B027 - most have nothing to report then
-        """Report what is known at the end only.
+    def end(self) -> None:  # noqa: B027 - most have nothing to report
+        """Report findings that are known only after the last image.
 
         Raises:
-            InvalidParameterError: If the source could not be divided so.
+            InvalidParameterError: If the source cannot be split with these options.
         """
 
 
@@ -73,40 +74,41 @@ def chooser(
     keep: PathLike | None = None,
     seed: int | str = 0,
 ) -> Chooser:
-    """Check the options of a split, as :func:`~cfplatform.coco.split` describes them."""
+    """Check the options of :func:`~cfplatform.coco.split`."""
     if not isinstance(parts, Mapping) or not parts:
         raise InvalidParameterError(
             f"parts must be a dict such as {{'train': 0.8, 'val': 0.2}}, not {parts!r}.", parameter="parts"
         )
     if not (callable(by) or (isinstance(by, str) and by)):
         raise InvalidParameterError(
-            f"by must be 'item', 'batch', 'video', the name of a member, or a function, not {by!r}.", parameter="by"
+            f"by must be 'item', 'batch', 'video', the name of a field, or a function, not {by!r}.", parameter="by"
         )
     if isinstance(seed, bool) or not isinstance(seed, (int, str)):
         raise InvalidParameterError(f"seed must be a number or a string, not {seed!r}.", parameter="seed")
     _check_names(parts)
     if groups is not None and by != "item":
-        raise InvalidParameterError("groups and by cannot be used together: leave out one of them.", parameter="groups")
+        raise InvalidParameterError("groups and by cannot be used together. Pass one of them.", parameter="groups")
     fractions = {name: float(value) for name, value in parts.items() if _is_fraction(value)}
     if len(fractions) == len(parts):
         total = math.fsum(fractions.values())
         if abs(total - 1) > _TOLERANCE:
-            raise InvalidParameterError(f"parts must be fractions that sum to 1, not to {total:g}.", parameter="parts")
+            raise InvalidParameterError(f"parts must be fractions that sum to 1, not {total:g}.", parameter="parts")
         rows = None if groups is None else _rows(groups)
         kept = None if keep is None else local.folder_path(keep, "keep")
         return _ByFraction(fractions, by, rows, bool(stratify), kept, seed)
     lists = {name: [*value] for name, value in parts.items() if _is_list(value)}
     if len(lists) != len(parts):
         raise InvalidParameterError(
-            f"parts must be all fractions between 0 and 1, or all lists of batches, not {parts!r}.", parameter="parts"
+            f"parts must be fractions between 0 and 1, or lists of batches, not {parts!r}.", parameter="parts"
         )
     batches = [batch for each in lists.values() for batch in each]
     if twice := sorted({batch for batch in batches if batches.count(batch) > 1}):
-        raise InvalidParameterError(f"parts must have each batch once, not {twice[0]!r} twice.", parameter="parts")
+        raise InvalidParameterError(
+            f"parts lists the batch {twice[0]!r} twice. List each batch once.", parameter="parts"
+        )
     if by not in ("item", "batch") or groups is not None or stratify or keep is not None:
         raise InvalidParameterError(
-            "parts must be fractions for by, groups, stratify and keep: lists of batches already say where all images "
-            "belong.",
+            "by, groups, stratify and keep need fractions in parts: lists of batches already assign every image.",
             parameter="parts",
         )
     return _ByBatch(lists)
@@ -124,17 +126,16 @@ def _check_names(parts: Mapping[str, Any]) -> None:
     seen: dict[str, str] = {}
     for name in parts:
         if not isinstance(name, str) or naming.safe_name(name) != name:
-            raise InvalidParameterError(
-                f"parts must have names that are valid file names, not {name!r}.", parameter="parts"
-            )
+            raise InvalidParameterError(f"names of parts must be valid file names, not {name!r}.", parameter="parts")
         if (other := seen.setdefault(naming.collision_key(name), name)) != name:
             raise InvalidParameterError(
-                f"parts {other!r} and {name!r} would be the same file on some systems.", parameter="parts"
+                f"parts {other!r} and {name!r} would be the same file on some systems. Rename one of them.",
+                parameter="parts",
             )
 
 
 class _ByBatch(Chooser):
-    """Chooses parts by lists of batches."""
+    """Assigns parts by lists of batches."""
 
     def __init__(self, lists: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
@@ -147,16 +148,16 @@ class _ByBatch(Chooser):
         return self._parts.get(batch)
 
     def end(self) -> None:
-        """Report the batches that only the lists or only the source have."""
+        """Report batches that are missing from the lists or from the source."""
         for batch in sorted(self._seen - self._parts.keys()):
-            message = f"The batch {shown(batch)} is in no part, so its items were left out."
+            message = f"The batch {shown(batch)} is in no part, so its items were skipped."
             self._report(Finding("batch-without-part", ERROR, message, batch=batch))
         for batch in sorted(self._parts.keys() - self._seen):
             message = f"The batch {shown(batch)} of the part {self._parts[batch]!r} is not in the source."
             self._report(Finding("unknown-batch", ERROR, message, batch=batch))
 
 
-# --- What is kept together ----------------------------------------------------------------------------------------
+# --- Units to keep together ---------------------------------------------------------------------------------------
 
 
 def _item(document: Document, image: dict[str, Any]) -> str:
@@ -164,9 +165,9 @@ def _item(document: Document, image: dict[str, Any]) -> str:
 
 
 def _names(document: Document, image: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what an image may be known by, the most certain first."""
+    """Return the names of an image, the most reliable first."""
     origin = document.origin(image)
-    # A merge keeps each of them; the first name of a file is the one that it had before.
+    # A merge keeps all of them; original_file_name is the name before the merge.
     file = image.get("original_file_name") or image.get("file_name")
     return origin.item_id, document.video_of(image), origin.asset_url, file
 
@@ -182,7 +183,7 @@ def _batch(document: Document, image: dict[str, Any]) -> str:
     return batch
 
 
-#: A group: its name, and whether it is one image or item without a group, which no other may share.
+#: The name of a group, and whether it is a single ungrouped image or item, which never shares its group.
 _Group = tuple[str, bool]
 
 
@@ -196,7 +197,7 @@ class _Grouping:
         self._known: dict[str, _Group] = {}
         #: Whether any image has a group.
         self.has_groups = False
-        #: The items of rows that are not in the source so far.
+        #: Items of ``groups`` not yet found in the source.
         self.unseen = {} if rows is None else dict.fromkeys(rows)
 
     def __call__(self, document: Document, image: dict[str, Any]) -> _Group:
@@ -204,7 +205,7 @@ class _Grouping:
             return _item(document, image), False
         if self._by == "batch":
             return _batch(document, image), False
-        # Of an item or a video with several images the first one decides, so it stays whole.
+        # The first image of an item or a video decides, so the item or video is never split.
         unit = document.origin(image).item_id or document.video_of(image)
         if unit is None:
             return self._found(document, image)
@@ -223,7 +224,7 @@ class _Grouping:
         item = _item(document, image)
         what = f"has no {shown(self._by)}" if isinstance(self._by, str) else "has no group"
         reason = what if self._rows is None else "is not in groups"
-        message = f"The item {shown(item)} {reason}, so it is a group of its own."
+        message = f"The item {shown(item)} {reason}, so it becomes its own group."
         self._report(document.finding("no-group", WARNING, message))
         return item, True
 
@@ -241,7 +242,7 @@ class _Grouping:
 
 
 def _name_of(value: Any) -> str:
-    """Return the name of a group, the same for equal values of JSON; empty if there is none."""
+    """Return the name of a group, equal for equal JSON values; empty if there is none."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -256,7 +257,7 @@ def _rows(groups: Groups) -> dict[str, str]:
         for item, group in rows.items():
             if not isinstance(item, str) or not item or not group:
                 raise InvalidParameterError(
-                    f"groups must have an item and its group, not {item!r}: {groups[item]!r}.", parameter="groups"
+                    f"groups must map items to groups, not {item!r}: {groups[item]!r}.", parameter="groups"
                 )
     else:
         path = local.folder_path(groups, "groups")
@@ -264,20 +265,22 @@ def _rows(groups: Groups) -> dict[str, str]:
             rows = _rows_of(path.read_bytes())
         except OSError as error:
             reason = error.strerror or error
-            raise InvalidParameterError(f"groups {str(path)!r} cannot be read: {reason}.", parameter="groups") from None
+            raise InvalidParameterError(
+                f"groups {str(path)!r} could not be read: {reason}.", parameter="groups"
+            ) from None
         except ValueError as error:
             raise InvalidParameterError(f"groups {str(path)!r}, {error}", parameter="groups") from None
     if not rows:
-        raise InvalidParameterError("groups has no item.", parameter="groups")
+        raise InvalidParameterError("groups has no items.", parameter="groups")
     return rows
 
 
 def _rows_of(content: bytes) -> dict[str, str]:
-    """Read a CSV file of items and groups; raise :class:`ValueError` with the line and what is wrong."""
+    """Read a CSV file of items and groups; raise :class:`ValueError` with the line and the reason."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"line {content.count(10, 0, error.start) + 1}: It is not UTF-8.") from None
+        raise ValueError(f"line {content.count(10, 0, error.start) + 1}: not UTF-8.") from None
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: dict[str, str] = {}
     try:
@@ -286,16 +289,14 @@ def _rows_of(content: bytes) -> dict[str, str]:
             if not any(row) or (number == 0 and [cell.lower() for cell in row] == ["item", "group"]):
                 continue
             if len(row) != 2:
-                raise ValueError(
-                    f"line {reader.line_num}: It has {len(row)} cells, not an item and its group with a comma between."
-                )
+                raise ValueError(f"line {reader.line_num}: expected 2 cells, item and group, found {len(row)}.")
             if not all(row):
-                raise ValueError(f"line {reader.line_num}: The {'group' if row[0] else 'item'} is empty.")
+                raise ValueError(f"line {reader.line_num}: the {'group' if row[0] else 'item'} is empty.")
             item, group = row[0], _name_of(row[1])
             if rows.setdefault(item, group) != group:
-                raise ValueError(f"line {reader.line_num}: The item {shown(item)} has another group before.")
+                raise ValueError(f"line {reader.line_num}: the item {shown(item)} already has another group.")
     except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: It is not CSV: {error}.") from None
+        raise ValueError(f"line {reader.line_num}: not valid CSV: {error}.") from None
     return rows
 
 
@@ -303,7 +304,7 @@ def _rows_of(content: bytes) -> dict[str, str]:
 
 
 class _ByFraction(Chooser):
-    """Chooses parts by a hash, so the part of a group does not depend on others, unless classes are to be even."""
+    """Assigns parts by a hash, independently for each group unless the split is stratified."""
 
     def __init__(
         self,
@@ -317,7 +318,7 @@ class _ByFraction(Chooser):
         super().__init__()
         self._names = list(fractions)
         self._fractions = [*fractions.values()]
-        # The last part takes the rest, whatever rounding leaves.
+        # The last part takes the remainder after rounding.
         self._bounds = [*accumulate(self._fractions)][:-1]
         self._start = f"{seed}\0".encode("utf-8", "surrogatepass")
         self._by, self._rows = by, rows
@@ -325,12 +326,12 @@ class _ByFraction(Chooser):
         self._keep = keep
         self._grouping = _Grouping(by, rows, self._report)
         self._is_by_item = rows is None and by == "item"
-        #: The part of each item of the earlier split, and of each group; by number.
+        #: The part of each item in the earlier split, and of each group, by number.
         self._old: dict[bytes, int] = {}
         self._assigned: dict[bytes, int] | None = None
         self._images = 0
         self._expected: int | None = None
-        # Groups, up to the number of parts, and the parts that have any.
+        # The first groups, up to the number of parts, and the parts that are not empty.
         self._few: set[bytes] = set()
         self._used: set[int] = set()
 
@@ -340,11 +341,11 @@ class _ByFraction(Chooser):
         self._grouping = _Grouping(self._by, self._rows, report)
         if self._keep is not None:
             self._read_earlier(self._keep)
-        # An item that is a group of its own is in the earlier split or not, whatever else is in the source.
+        # An item without a group keeps its earlier part whatever else the source contains.
         if self._stratify or (self._keep is not None and not self._is_by_item):
             if getattr(opened, "is_read_once", False):
                 raise InvalidParameterError(
-                    "stratify and keep read the source twice, and this one can be read once.",
+                    "stratify and keep read the source twice, but this source can be read only once.",
                     parameter="source",
                     hint="Download it first and pass the folder, or pass a list.",
                 )
@@ -370,40 +371,40 @@ class _ByFraction(Chooser):
         return self._names[part]
 
     def end(self) -> None:
-        """Report the items that only the rows have, and parts that are empty."""
+        """Report items of ``groups`` that are not in the source, and empty parts."""
         if self._expected is not None and self._images != self._expected:
             raise _changed()
         if not self._images:
             return
         if not (self._is_by_item or self._by == "batch" or self._grouping.has_groups):
-            raise self._nothing_found()
+            raise self._no_groups_error()
         for item in self._grouping.unseen:
-            message = f"The item {shown(item)} of groups is not in the source."
+            message = f"The item {shown(item)} in groups is not in the source."
             self._report(Finding("unknown-item", WARNING, message, item_id=item))
         if self._is_by_item and self._assigned is None:
             return
         if len(self._few) < len(self._names):
-            raise self._too_few(len(self._few))
+            raise self._too_few_groups_error(len(self._few))
         for number in sorted({*range(len(self._names))} - self._used):
             message = f"No group is in the part {self._names[number]!r}. Use another seed, or stratify."
             self._report(Finding("empty-part", WARNING, message))
 
-    def _nothing_found(self) -> InvalidParameterError:
+    def _no_groups_error(self) -> InvalidParameterError:
         if self._rows is not None:
             return InvalidParameterError(
-                "groups has no item of the source.",
+                "No item of groups is in the source.",
                 parameter="groups",
-                hint="Its items are IDs of work items or, in datasets of other tools, names of videos or images.",
+                hint="Items are work item IDs or, in datasets of other tools, names of videos or images.",
             )
         if not isinstance(self._by, str):
             return InvalidParameterError("by returned no group for any image.", parameter="by")
         return InvalidParameterError(
-            f"by {self._by!r}: no image has this member, nor has the metadata of its item or info.",
+            f"by {self._by!r}: no image has this field, and neither does the metadata of its work item or info.",
             parameter="by",
-            hint="Downloads keep the metadata; coco.merge(..., metadata=[...]) copies it to the images of a dataset.",
+            hint="Downloads keep the metadata. coco.merge(..., metadata=[...]) copies it to a dataset.",
         )
 
-    def _too_few(self, count: int) -> InvalidParameterError:
+    def _too_few_groups_error(self, count: int) -> InvalidParameterError:
         return InvalidParameterError(
             f"The source has {count} group{'s' * (count != 1)} for {len(self._names)} parts.",
             parameter="parts",
@@ -423,13 +424,13 @@ class _ByFraction(Chooser):
     # --- The earlier split ---------------------------------------------------------------------------------------
 
     def _read_earlier(self, folder: Path) -> None:
-        """Read which part each item is in."""
+        """Read the part of each item."""
         files = {name: _file_of_part(folder, name) for name in self._names}
         if not any(files.values()):
             raise InvalidParameterError(
-                f"keep {str(folder)!r} has none of the parts: there is no {self._names[0]}.json in it.",
+                f"keep {str(folder)!r} is not an earlier split: it has no {self._names[0]}.json.",
                 parameter="keep",
-                hint="Name the folder of an earlier split; leave keep out for the first one.",
+                hint="Pass the folder of an earlier split, or leave out keep for the first split.",
             )
         for path in sorted(folder.glob("*.json")):
             if path.stem not in self._names:
@@ -449,14 +450,14 @@ class _ByFraction(Chooser):
     # --- Groups that depend on each other ------------------------------------------------------------------------
 
     def _assign(self, opened: Opened, progress: Progress) -> None:
-        """Read the source, and decide the part of each group."""
+        """Read the source and assign each group to a part."""
         grouping = _Grouping(self._by, self._rows, lambda finding: None)
         numbers: dict[bytes, int] = {}
         positions: list[float] = []
         fixed: dict[int, int] = {}
         strata = Strata()
         images = 0
-        # What cannot be read is reported when the parts are written.
+        # Unreadable files are reported later, when the parts are written.
         for document in reported(opened, reporter(progress), lambda finding: None):
             owners: list[tuple[dict[str, Any], int]] = []
             for image in records(document.data, "images"):
@@ -471,13 +472,13 @@ class _ByFraction(Chooser):
             if self._stratify:
                 strata.add(document, owners)
         if 0 < len(numbers) < len(self._names):
-            raise self._too_few(len(numbers))
+            raise self._too_few_groups_error(len(numbers))
         parts = [fixed.get(number, self._part_at(position)) for number, position in enumerate(positions)]
         if self._stratify:
             for name in strata.in_one_group():
-                message = f"The class {shown(name)} is in one group only, so only one part has it."
+                message = f"The class {shown(name)} is in only one group, so only one part has it."
                 self._report(Finding("class-in-one-group", WARNING, message))
-            # Not in the order of the source: a folder, a stream and a merged file have the same parts.
+            # Sorted, so a folder, a stream and a merged file are split the same way.
             order = [number for _, number in sorted(numbers.items()) if number not in fixed]
             order.sort(key=positions.__getitem__)
             Spread(strata.rows(), self._fractions, parts).improve(order)
@@ -485,7 +486,7 @@ class _ByFraction(Chooser):
         self._expected = images
 
     def _fix(self, fixed: dict[int, int], number: int, group: str, item: str) -> None:
-        """Let a group stay where one of its items was."""
+        """Keep a group in the part that one of its items had before."""
         old = self._old.get(_digest((item, False)))
         if old is None or fixed.setdefault(number, old) == old:
             return
@@ -504,13 +505,13 @@ def _digest(group: _Group) -> bytes:
 
 def _changed() -> InvalidParameterError:
     return InvalidParameterError(
-        "The source was not the same when it was read the second time, as stratify and keep need it.",
+        "The source changed between the two passes that stratify and keep need.",
         parameter="source",
-        hint="Wait until nothing writes to it. If it can be read once, download it first, or pass a list.",
+        hint="Wait until nothing writes to it. If it can be read only once, download it first, or pass a list.",
     )
 
 
 def _file_of_part(folder: Path, name: str) -> Path | None:
-    """Return the dataset of a part, in one of the layouts in which parts are written."""
+    """Return the dataset of a part, in any layout that split or convert writes."""
     names = (f"{name}.json", f"annotations/instances_{name}.json", f"{name}/_annotations.coco.json")
     return next((path for path in map(folder.joinpath, names) if path.is_file()), None)

@@ -1,4 +1,4 @@
-"""``compare()``: what differs between two sets of labels of the same images, and how far they agree."""
+"""``compare()``: the differences between two sets of labels of the same images, and their agreement."""
 
 from __future__ import annotations
 
@@ -31,28 +31,29 @@ ADDED, REMOVED, ATTRIBUTES = "added", "removed", "attributes"
 KINDS = (SAME, MOVED, RESHAPED, RELABELLED, ADDED, REMOVED, ATTRIBUTES)
 #: Shapes that are compared.
 SHAPES = ("box", "segmentation")
-#: Coordinates that differ by no more are the same, because tools round to two decimals.
+#: Coordinates that differ by at most this much count as equal, because tools round to two decimals.
 NEAR = 0.01
-#: Findings that are kept, and images of :attr:`Comparison.worst`.
+#: Maximum number of findings, and of images in :attr:`Comparison.worst`.
 _KEPT, _WORST = 100, 20
-#: Members that are not attributes: IDs, the class, and the shape.
+#: Fields that are not attributes: IDs, the class, and the shape.
 _OWN = {"id", "bbox", "segmentation", "keypoints", "num_keypoints", "area", "iscrowd", "score"}
 
 
 class Change(NamedTuple):
-    """An object of an image, and what became of it.
+    """An object of an image, and how its annotation changed.
 
     Attributes:
         kind: "same", "moved" (the size of the box is the same), "reshaped", "relabelled", "added", "removed", or
-            "attributes" (only other members differ).
+            "attributes" (only other fields differ).
         image: The name of the image.
         item_id: The work item; ``None`` if it is unknown.
         a: The annotation of the first set; ``None`` if it was added.
         b: The annotation of the second set; ``None`` if it was removed.
         category_a: Its category in the first set.
         category_b: Its category in the second set.
-        iou: The intersection over union; ``None`` without a counterpart.
-        counts: Whether it is in the figures. Crowds, objects within a crowd, and annotations without a shape are not.
+        iou: The intersection over union; ``None`` without a match.
+        counts: Whether it counts in the metrics. Crowds, objects within a crowd, and annotations without a shape do
+            not.
     """
 
     kind: str
@@ -74,15 +75,15 @@ class Change(NamedTuple):
 
 @dataclass
 class Agreement:
-    """How far two sets agree about some objects. The first set is the reference.
+    """Agreement of two sets of labels. The first set is the reference.
 
     Attributes:
         a: Objects of the first set, without crowds.
-        b: Objects of the second set that count: not those within a crowd of the first.
-        matched: Objects of both with the same category, and an intersection over union of at least ``iou``.
-        iou_sum: The sum of the intersections over union of these.
-        ap: The average precision, as COCO computes it: IoU from 0.50 to 0.95; ``None`` without scores or objects.
-        ap50: The same at an IoU of 0.5.
+        b: Objects of the second set, without those inside a crowd of the first.
+        matched: Objects in both sets with the same category and an IoU of at least ``iou``.
+        iou_sum: The sum of the IoU of the matched objects.
+        ap: COCO average precision (IoU from 0.50 to 0.95); ``None`` without scores or objects.
+        ap50: Average precision at an IoU of 0.5.
     """
 
     a: int = 0
@@ -94,40 +95,39 @@ class Agreement:
 
     @property
     def precision(self) -> float | None:
-        """The share of the second set that is in the first; ``None`` if there is nothing in the second."""
+        """The fraction of the second set that is in the first; ``None`` if the second set is empty."""
         return self.matched / self.b if self.b else None
 
     @property
     def recall(self) -> float | None:
-        """The share of the first set that is in the second; ``None`` if there is nothing in the first."""
+        """The fraction of the first set that is in the second; ``None`` if the first set is empty."""
         return self.matched / self.a if self.a else None
 
     @property
     def f1(self) -> float | None:
-        """The harmonic mean of both; ``None`` if there is nothing on either side."""
+        """The harmonic mean of precision and recall; ``None`` if both sets are empty."""
         return 2 * self.matched / (self.a + self.b) if self.a + self.b else None
 
     @property
     def mean_iou(self) -> float | None:
-        """The mean intersection over union of what matched; ``None`` if nothing did."""
+        """The mean IoU of matched objects; ``None`` if none matched."""
         return self.iou_sum / self.matched if self.matched else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as plain values, ready for JSON."""
+        """Return the metrics as plain values, ready for JSON."""
         names = ("a", "b", "matched", "precision", "recall", "f1", "mean_iou", "ap", "ap50")
         return {name: getattr(self, name) for name in names}
 
 
 @dataclass
 class ImageAgreement:
-    """An image on which both sets differ.
+    """An image whose annotations differ.
 
     Attributes:
         image: Its name.
         item_id: The work item; ``None`` if it is unknown.
         changes: The number of changes of each kind.
-        difference: Objects without a counterpart, those with another category, and for each that matched what its
-            intersection over union lacks to 1.
+        difference: The number of unmatched and relabelled objects, plus ``1 - IoU`` for each matched object.
     """
 
     image: str
@@ -141,22 +141,22 @@ class Comparison:
     """The result of a comparison; notebooks show it as tables. The first set is the reference.
 
     Attributes:
-        images: Images of both sets; all other figures are about these.
-        images_only_a: Images of the first set only.
-        images_only_b: Images of the second set only.
-        total: Figures of all categories together.
-        kappa: Cohen's kappa of the categories of matched objects, matched whatever their category; ``None`` if there
-            are no two categories. It says nothing of objects that one side lacks: see ``f1``.
+        images: Images in both sets; all other metrics are about these.
+        images_only_a: Images only in the first set.
+        images_only_b: Images only in the second set.
+        total: Metrics over all categories.
+        kappa: Cohen's kappa of the categories of matched objects, matched regardless of category; ``None`` with fewer
+            than two categories. Unmatched objects do not count: see ``f1``.
         alpha: Krippendorff's alpha of the same objects, for nominal data.
-        map: The mean of the average precisions; ``None`` if the second set has no scores.
-        map50: The same at an IoU of 0.5.
+        map: Mean average precision; ``None`` if the second set has no scores.
+        map50: Mean average precision at an IoU of 0.5.
         changes: The number of changes of each kind.
-        confusion: For each category of the first set, the number of its objects by their category in the second. ``""``
-            stands for no object.
-        categories: Figures of each category by its name.
-        worst: The images that differ most, the worst first; at most 20.
-        findings: What is odd about the sets, such as images of another size; at most 100.
-        finding_count: The number of all findings.
+        confusion: The number of objects by category in the first set, then by category in the second. ``""`` means no
+            object.
+        categories: Metrics of each category, by name.
+        worst: The images with the largest difference, at most 20.
+        findings: Warnings about the two sets, such as different image sizes; at most 100.
+        finding_count: The total number of findings.
         unreadable: Files that could not be read.
     """
 
@@ -178,22 +178,22 @@ class Comparison:
 
     @property
     def precision(self) -> float | None:
-        """The share of the second set that is in the first; ``None`` if there is nothing in the second."""
+        """The fraction of the second set that is in the first; ``None`` if the second set is empty."""
         return self.total.precision
 
     @property
     def recall(self) -> float | None:
-        """The share of the first set that is in the second; ``None`` if there is nothing in the first."""
+        """The fraction of the first set that is in the second; ``None`` if the first set is empty."""
         return self.total.recall
 
     @property
     def f1(self) -> float | None:
-        """The harmonic mean of both; ``None`` if there is nothing on either side."""
+        """The harmonic mean of precision and recall; ``None`` if both sets are empty."""
         return self.total.f1
 
     @property
     def mean_iou(self) -> float | None:
-        """The mean intersection over union of what matched; ``None`` if nothing did."""
+        """The mean IoU of matched objects; ``None`` if none matched."""
         return self.total.mean_iou
 
     def as_dict(self) -> dict[str, Any]:
@@ -228,7 +228,7 @@ class Comparison:
         return table("Comparison", self.figures()) + table("Categories", rows, header)
 
     def figures(self) -> list[tuple[str, str]]:
-        """Return the figures to show, with their names."""
+        """Return the metrics to show, with their names."""
         names = ("Precision", "Recall", "F1", "Mean IoU")
         scores = [] if self.map is None else [("mAP", figure(self.map)), ("mAP50", figure(self.map50))]
         return [
@@ -248,18 +248,18 @@ def _figures(of: Agreement) -> tuple[float | None, ...]:
 
 
 def figure(value: float | None) -> str:
-    """Return a ratio as it is shown."""
+    """Return a ratio as text."""
     return "-" if value is None else f"{value:.3f}"
 
 
 class ImagePair(NamedTuple):
-    """An image as both sets have it, and how they differ."""
+    """An image in both sets, and its changes."""
 
     a: Labelled
     b: Labelled
     changes: list[Change]
     difference: float
-    #: The categories, by their number.
+    #: The categories, in the order of their numbers.
     categories: list[dict[str, Any]]
 
 
@@ -278,32 +278,33 @@ def compare(
     progress: Progress = None,
     on_error: OnError | None = None,
 ) -> Comparison:
-    """Compare two sets of labels of the same images, such as before and after a rework, or those of two annotators.
+    """Compare two sets of labels of the same images, such as two annotators, or before and after a rework.
 
-    Images are paired by their work item, else by their asset URL, the ``original_file_name``, the ``file_name``, its
-    last part, or the name of the local file. Categories are those of :func:`merge`. Objects are matched so that the sum
-    of their intersections over union is the largest: first within a category, then what is left across categories
-    ("relabelled"). If two images have different sizes, the second is scaled.
+    Images are paired by work item, else by asset URL, ``original_file_name``, ``file_name``, its last part, or the name
+    of the local file. Categories are matched as in :func:`merge`. Objects are matched to maximize the sum of their IoU:
+    first within each category, then across categories ("relabelled"). If two images have different sizes, the second
+    is scaled.
 
-    Crowds and what lies within them are never missed or false. The images of ``b`` are kept in a temporary file, so
-    memory does not grow with their number.
+    Crowds, and objects inside them, never count as missed or false. The images of ``b`` are kept in a temporary file,
+    so memory does not grow with their number.
 
     Args:
         a: The reference: a folder, a file or an iterable; see :func:`read`.
-        b: What is compared with it. One of both may also be a results list: a JSON array of detections with
-            ``image_id``, ``category_id``, ``bbox`` and ``score``, as a file or a list. Its ``image_id`` is the ID of an
-            image of the other set, or the name of its file without the extension. An image without detections has none.
-        iou: The least intersection over union of a match, above 0 and up to 1.
-        shape: "box", or "segmentation" for that of the masks. An annotation without one has the mask of its box.
-        images_from: The folder of the images, as for :func:`read`. The figures do not depend on it.
-        on_change: Called with each :class:`Change`, also those of the kind "same".
+        b: The labels to compare with it. Either ``a`` or ``b`` can also be a results list: a JSON array of detections
+            with ``image_id``, ``category_id``, ``bbox`` and ``score``, as a file or a list. Its ``image_id`` is the ID
+            of an image of the other set, or the name of its file without the extension. Images that it does not list
+            have no detections.
+        iou: The minimum IoU of a match, above 0 and up to 1.
+        shape: "box", or "segmentation" for masks. An annotation without a segmentation uses its box.
+        images_from: The folder of the images, as for :func:`read`. It does not change the metrics.
+        on_change: Called with each :class:`Change`, including those of the kind "same".
         progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter.
         on_error: Called with a :class:`Finding` for each file that is not a COCO document. Without it, the first one
             raises.
 
     Raises:
-        InvalidParameterError: If a source or parameter is not valid, no image is in both sets, or a score is not from
-            0 to 1.
+        InvalidParameterError: If a source or parameter is not valid, the sets have no image in common, or a score is
+            not between 0 and 1.
         InvalidResponseError: If a file is not a complete JSON object and ``on_error`` is not given.
 
     Example:
@@ -329,7 +330,7 @@ def run(
     bar: ProgressReporter,
     on_error: OnError | None,
 ) -> Comparison:
-    """Do what :func:`compare` does, and call ``on_image`` with each image that differs."""
+    """Run :func:`compare`, and call ``on_image`` with each image that differs."""
     if isinstance(iou, bool) or not isinstance(iou, (int, float)) or not 0 < iou <= 1:
         raise InvalidParameterError(f"iou must be above 0 and at most 1, not {iou!r}.", parameter="iou")
     if shape not in SHAPES:
@@ -338,7 +339,7 @@ def run(
     totals = [each.total for each in (ours, theirs) if not isinstance(each, Results)]
     known = [each for each in totals if each is not None]
     if not totals:
-        raise InvalidParameterError("Both sources are results lists; one must be the documents of the images.")
+        raise InvalidParameterError("Both sources are results lists. Pass COCO documents as one of them.")
     bar.start(sum(known) if len(known) == len(totals) else None)
     try:
         return _Comparing(float(iou), shape, on_change, on_image, bar, on_error).of(ours, theirs)
@@ -381,9 +382,9 @@ class _Comparing:
             self._documents(ours, theirs)
         if not found.images:
             raise InvalidParameterError(
-                f"The two sets have no image in common: there are {found.images_only_a:,} images in the first and "
+                f"The two sets have no image in common: {found.images_only_a:,} images in the first and "
                 f"{found.images_only_b:,} in the second. Images are paired by {', '.join(LEVELS[:-1])} or "
-                f"{LEVELS[-1]}; a results list by image id or the name of the file."
+                f"{LEVELS[-1]}; results lists by image ID or file name."
             )
         self._finish()
         return found
@@ -398,7 +399,7 @@ class _Comparing:
                 waiting.add(image)
             else:
                 self._compare(image, other)
-        # What is less reliable decides only about images that nothing else has paired.
+        # Less reliable keys only pair images that no other key has paired.
         for level in range(len(LEVELS)):
             for number, image in waiting.rest():
                 other = store.take(image, level)
@@ -411,7 +412,7 @@ class _Comparing:
     def _with_results(self, ours: Opened, theirs: Opened) -> None:
         self._are_results = True
         is_first = isinstance(ours, Results)
-        # A list without detections has scores too.
+        # A results list without detections counts as scored.
         self._is_scored = not is_first
         results, documents = (ours, theirs) if is_first else (theirs, ours)
         store = ResultsStore(results)  # type: ignore[arg-type]
@@ -424,21 +425,22 @@ class _Comparing:
                 if not label:
                     category = shown(detection.get("category_id"))
                     message = f"A detection of the image {shown(image.name)} has the category_id {category}, "
-                    self._warn("dangling-category-id", message + "which the other set does not have; it is left out.")
+                    self._warn("dangling-category-id", message + "which is not in the other set; it is skipped.")
             kept = [(each, label) for each, label in zip(detections, labels, strict=True) if label]
             other = image._replace(annotations=[each for each, _ in kept], labels=[label for _, label in kept])
             self._compare(*((other, image) if is_first else (image, other)))
         for number in store.rest():
             unpaired += 1
             self._warn(
-                "dangling-image-id", f"The other set has no image for the image_id {shown(number)} of the results list."
+                "dangling-image-id",
+                f"The other set has no image with the image_id {shown(number)} of the results list.",
             )
         if is_first:
             self._found.images_only_a = unpaired
         else:
             self._found.images_only_b = unpaired
         if unpaired and not taken:
-            # An image without detections would be in both sets otherwise.
+            # Otherwise an image without detections would count as being in both sets.
             self._found.images_only_b += self._found.images if is_first else 0
             self._found.images_only_a += 0 if is_first else self._found.images
             self._found.images = 0
@@ -452,7 +454,7 @@ class _Comparing:
 
         for document in opened.documents(failed if self._on_error is not None else None, streamed=True):
             if isinstance(opened, Stream):
-                # Arrays of NumPy are taken as lists.
+                # Convert NumPy arrays to lists.
                 document = replace(document, data=plain(document.data, {}))
             yield from images_of(document, self._numbers_of(document))
             self._bar.advance("read", 0)
@@ -482,7 +484,7 @@ class _Comparing:
         if size and own_size and size != own_size:
             factors = size[0] / own_size[0], size[1] / own_size[1]
             sizes = f"{size[0]} x {size[1]} in the first set and {own_size[0]} x {own_size[1]} in the second"
-            self._warn("size-differs", f"The image {shown(a.name)} has {sizes}; the second is scaled.")
+            self._warn("size-differs", f"The image {shown(a.name)} is {sizes}; the second is scaled.")
         mask_size = (size or own_size) if self._is_mask else None
         if self._is_mask and mask_size is None:
             self._warn("missing-size", f"The image {shown(a.name)} has no size, so its boxes are compared.")
@@ -499,9 +501,9 @@ class _Comparing:
             del free_a[pair.a], free_b[pair.b]
             self._matched(image, ours[pair.a], theirs[pair.b], pair.iou, is_counted=True)
         for place in free_a:
-            self._alone(image, REMOVED, ours[place], self._is_covered(ours[place], their_crowds, mask_size))
+            self._unmatched(image, REMOVED, ours[place], self._is_covered(ours[place], their_crowds, mask_size))
         for place in free_b:
-            self._alone(image, ADDED, theirs[place], self._is_covered(theirs[place], our_crowds, mask_size))
+            self._unmatched(image, ADDED, theirs[place], self._is_covered(theirs[place], our_crowds, mask_size))
         if our_crowds or their_crowds:
             self._compare_crowds(image, our_crowds, their_crowds, mask_size)
         if ours_shapeless or theirs_shapeless:
@@ -530,7 +532,7 @@ class _Comparing:
         return objects, crowds, others
 
     def _matches(self, pairs: list[Pair], ours: list[Shape], theirs: list[Shape]) -> Iterator[Pair]:
-        """Yield the matches: within a category first, and what is left across categories."""
+        """Yield the matches: first within each category, then across categories."""
         for group in components(pairs):
             if len(group) == 1:
                 pair = group[0]
@@ -573,7 +575,7 @@ class _Comparing:
         if is_counted:
             image.difference += 1 if kind == RELABELLED else 1 - iou
 
-    def _alone(self, image: _Image, kind: str, one: Shape, is_covered: bool) -> None:
+    def _unmatched(self, image: _Image, kind: str, one: Shape, is_covered: bool) -> None:
         if not is_covered:
             own = self._agreement(one.label)
             if kind == REMOVED:
@@ -594,9 +596,9 @@ class _Comparing:
                 del free_a[pair.a], free_b[pair.b]
                 self._matched(image, ours[pair.a], theirs[pair.b], pair.iou, is_counted=False)
         for place in free_a:
-            self._alone(image, REMOVED, ours[place], is_covered=True)
+            self._unmatched(image, REMOVED, ours[place], is_covered=True)
         for place in free_b:
-            self._alone(image, ADDED, theirs[place], is_covered=True)
+            self._unmatched(image, ADDED, theirs[place], is_covered=True)
 
     def _compare_shapeless(
         self, image: _Image, ours: list[tuple[dict[str, Any], int]], theirs: list[tuple[dict[str, Any], int]]
@@ -608,11 +610,11 @@ class _Comparing:
             content = _attributes(each)
             place = next((n for n, (b, c) in enumerate(left) if b.label == label and c == content), None)
             if place is None:
-                self._alone(image, REMOVED, own, is_covered=True)
+                self._unmatched(image, REMOVED, own, is_covered=True)
             else:
                 image.add(SAME, own, left.pop(place)[0], None, False, self)
         for other, _ in left:
-            self._alone(image, ADDED, other, is_covered=True)
+            self._unmatched(image, ADDED, other, is_covered=True)
 
     def name_of(self, label: int) -> str | None:
         """Return the name of a category."""
@@ -647,7 +649,7 @@ class _Comparing:
     # --- Scores -------------------------------------------------------------------------------------------------------
 
     def _has_scores(self, theirs: list[Shape], b: Labelled) -> bool:
-        """Return whether the average precision can be computed so far; check the scores."""
+        """Check the scores; return whether average precision can still be computed."""
         with_score = 0
         for each in theirs:
             if each.annotation.get("score") is not None:
@@ -713,7 +715,7 @@ class _Comparing:
 
 
 class _Image:
-    """An image that is being compared."""
+    """The comparison of one image."""
 
     def __init__(self, a: Labelled, b: Labelled, changes: list[Change], is_kept: bool) -> None:
         self.a, self.b, self.changes, self._is_kept = a, b, changes, is_kept
@@ -741,7 +743,7 @@ class _Image:
 
 
 def agreement_of(pairs: Counter[tuple[int, int]]) -> tuple[float | None, float | None]:
-    """Return Cohen's kappa and Krippendorff's alpha of pairs of categories; ``None`` where they are undefined.
+    """Return Cohen's kappa and Krippendorff's alpha of pairs of categories; ``None`` if undefined.
 
     Example:
         >>> agreement_of(Counter({(1, 1): 20, (1, 2): 5, (2, 1): 10, (2, 2): 15}))
@@ -764,12 +766,12 @@ def agreement_of(pairs: Counter[tuple[int, int]]) -> tuple[float | None, float |
 
 
 def _kind(a: Shape, b: Shape, are_results: bool) -> str:
-    """Return how two annotations of one category differ."""
+    """Return the kind of change between two annotations of one category."""
     one, other = a.annotation, b.annotation
     if a.box != b.box and not all(abs(x - y) <= NEAR for x, y in zip(a.box, b.box, strict=True)):
         is_moved = all(abs(x - y) <= 2 * NEAR for x, y in zip(a.box[2:], b.box[2:], strict=True))
         return MOVED if is_moved else RESHAPED
-    # The segmentation of a scaled image is compared by its box only.
+    # If the image was scaled, only the box is compared.
     for name in ("segmentation", "keypoints"):
         ours, theirs = one.get(name) or None, other.get(name) or None
         if ours != theirs and not (are_results and (ours is None or theirs is None)) and not _near(ours, theirs):
@@ -780,7 +782,7 @@ def _kind(a: Shape, b: Shape, are_results: bool) -> str:
 
 
 def _near(one: Any, other: Any) -> bool:
-    """Return whether two segmentations or lists of keypoints are the same, except for rounding."""
+    """Return whether two segmentations or lists of keypoints are equal up to rounding."""
     if isinstance(one, dict) and isinstance(other, dict):
         with contextlib.suppress(ValueError):
             return masks.runs(one) == masks.runs(other)
@@ -793,10 +795,10 @@ def _near(one: Any, other: Any) -> bool:
 
 
 def _attributes(annotation: dict[str, Any]) -> dict[str, Any]:
-    """Return the members that are neither shape nor reference, without empty ones."""
+    """Return the non-empty fields that are neither shape nor reference."""
     own = {name: annotation[name] for name in _attribute_names(tuple(annotation))}
     if isinstance(own.get("attributes"), dict):
-        # The tracks of CVAT, whose IDs a merge changes.
+        # A merge changes the track IDs of CVAT.
         inner = {name for name, _ in references(tuple(own["attributes"])).others}
         own["attributes"] = {name: value for name, value in own["attributes"].items() if name not in inner}
     return {name: value for name, value in own.items() if value not in (None, [], {})}
@@ -810,7 +812,7 @@ def _attribute_names(members: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _scaled(polygons: list[Any], factors: tuple[float, float]) -> list[Any]:
-    """Return polygons in another size; what is not a polygon stays."""
+    """Return scaled polygons; other values are unchanged."""
     return [
         [value * factor for value, factor in zip(each, itertools.cycle(factors), strict=False)]
         if masks.is_polygon(each)

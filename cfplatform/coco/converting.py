@@ -1,4 +1,4 @@
-"""Converts labels to other formats and from them: YOLO, Pascal VOC, and COCO with its images."""
+"""Converts labels to and from YOLO, Pascal VOC, and COCO with images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .dataset_folder import MARKER, DatasetFolder, content_of
 from .documents import Document, OnError, Opened, PathLike, Source, finding_about, open_source
 from .entries import Entries
 from .findings import ERROR, WARNING, Finding, Problem, dangling, shown
-from .image_files import COPY, LINK, is_turned_by_others, upright_size
+from .image_files import COPY, LINK, is_rotated_by_others, upright_size
 from .layouts import is_url, stem_of
 from .losses import Losses
 from .merging import Merger, Summary, refuse_own
@@ -34,13 +34,13 @@ from .yolo_reading import Yolo, find_yolo
 
 #: Formats of the output.
 YOLO, VOC, COCO = "yolo", "voc", "coco"
-#: Where the files of COCO are: ``annotations/instances_<part>.json`` or ``<part>/_annotations.coco.json``.
+#: Layouts of COCO: ``annotations/instances_<part>.json`` or ``<part>/_annotations.coco.json``.
 ANNOTATIONS, PARTS = "annotations", "parts"
-#: Images go to the output as links, unless that is one file.
+#: Link the images, unless the output is one file.
 AUTO = "auto"
-#: Findings of each code that a summary keeps.
+#: Maximum number of findings of each code in a summary.
 _KEPT_OF_CODE = 3
-#: The part in the name of a document, or of its folder.
+#: A part in the name of a document or its folder.
 _PART = re.compile(r"(?i)(train|val(?:id(?:ation)?)?|test)(?:[-_]?\d{4})?")
 
 _Writer = YoloWriter | VocWriter
@@ -52,13 +52,13 @@ class ConvertSummary(Summary):
     """The summary of a conversion.
 
     Attributes:
-        output: The absolute path of the result: ``data.yaml`` of YOLO, else the folder or the file.
+        output: The absolute path of the result: ``data.yaml`` for YOLO, else the folder or file.
         to: The format.
-        task: What the rows of YOLO are; ``None`` for other formats.
-        images: Images of the result.
-        annotations: Annotations of the result: rows of YOLO, objects of Pascal VOC.
+        task: The kind of YOLO rows; ``None`` for other formats.
+        images: Images in the result.
+        annotations: Annotations in the result: YOLO rows or Pascal VOC objects.
         parts: The number of images of each part.
-        losses: How many annotations or images lost something, by the code of the findings.
+        losses: The number of annotations or images that lost information, by finding code.
     """
 
     verb = "converted"
@@ -72,7 +72,7 @@ class ConvertSummary(Summary):
     losses: dict[str, int] = field(default_factory=dict)
 
     def add(self, finding: Finding) -> None:
-        """Count a finding, and keep it if it is one of the first; of warnings the first of each code."""
+        """Count a finding, and keep the first errors and the first warnings of each code."""
         if finding.severity != ERROR and self.counts.get(finding.code, 0) >= _KEPT_OF_CODE:
             self.counts[finding.code] += 1
             self.conflict_count += 1
@@ -80,7 +80,7 @@ class ConvertSummary(Summary):
             super().add(finding)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the summary as plain values, ready for JSON, without the findings themselves."""
+        """Return the summary as plain values, ready for JSON, without the findings."""
         return {**super().as_dict(), "output": str(self.output)}
 
     def _repr_html_(self) -> str:
@@ -103,38 +103,39 @@ def convert(
     on_error: OnError | None = None,
     **split_options: Any,
 ) -> ConvertSummary:
-    """Convert labels to YOLO or Pascal VOC, or to COCO with its images; or a dataset of YOLO to any of them.
+    """Convert labels to YOLO, Pascal VOC, or COCO with images; or convert a YOLO dataset to any of them.
 
-    The folder of the output is ours: a second run replaces what the first one wrote, and removes what is not in the
-    source any more, also the caches that ultralytics leaves in ``labels``. A folder with other files is refused.
+    The output folder is managed by ``convert``: a second run replaces the files of the first, and removes those no
+    longer in the source, including the caches that ultralytics writes to ``labels``. A folder with other files is
+    refused.
 
-    What a format does not have is left out, counted in ``losses`` and reported as a warning for each image: crowds,
-    for example, or a segmentation if the rows are boxes.
+    Annotations that the format cannot represent, such as crowds, or segmentations where rows are boxes, are dropped.
+    They are counted in ``losses`` and reported as one warning for each image.
 
     Args:
-        source: Where the documents come from; see :func:`~cfplatform.coco.read`. Also a dataset of YOLO: its
-            ``data.yaml`` or the folder of that.
-        output: The folder to write. For COCO also a file that ends with ``.json``, as :func:`merge` writes it.
+        source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`. Also a YOLO dataset: its
+            ``data.yaml`` or the folder of that file.
+        output: The folder to write. For COCO also a ``.json`` file, written as by :func:`merge`.
         to: "yolo", "voc" or "coco".
-        task: What the rows of YOLO are: "detect" for boxes, "segment" for polygons, "pose" for keypoints, or "obb"
-            for turned boxes. Boxes if it is not given; a dataset of YOLO as source says it itself.
-        parts: As for :func:`split`. If they are not given, documents keep the part of their name or folder, such as
-            ``val.json`` of a split or ``valid/_annotations.coco.json``; all others are in ``train``.
-        images: "link" for hard links to the images, with copies where the file system has no links, "copy", or
-            ``None`` for labels alone. Linked if it is not given, except if the output is one file.
-        images_from: The folder of the images, by their ``file_name``; else they are looked for where tools put them.
+        task: The kind of YOLO rows: "detect" for boxes, "segment" for polygons, "pose" for keypoints, or "obb" for
+            rotated boxes. Default: the task of the source if it is a YOLO dataset, else "detect".
+        parts: As for :func:`split`. By default, the name or folder of a document selects its part, such as ``val.json``
+            or ``valid/_annotations.coco.json``; all other documents go to ``train``.
+        images: "link" for hard links to the images (copies where the file system has no hard links), "copy", or
+            ``None`` for labels only. Default: "link", or ``None`` if the output is one file.
+        images_from: The folder of the images. Default: the folders that labelling tools use.
         layout: For COCO: "annotations" for ``annotations/instances_<part>.json`` and ``images/<part>``, or "parts"
-            for ``<part>/_annotations.coco.json`` with the images beside it.
-        origin: For Pascal VOC: 1 for pixels counted from 1, of which the last is inside, as the format has it; 0 for
-            coordinates from 0 as torchvision takes them.
+            for ``<part>/_annotations.coco.json`` with the images next to it.
+        origin: For Pascal VOC: 1 for pixels counted from 1, the last one included, as in the original format; 0 for
+            coordinates from 0, as torchvision expects.
         progress: As for :func:`merge`.
         on_error: As for :func:`merge`.
-        split_options: Others of :func:`split` that say how to choose the parts: ``by``, ``groups``, ``stratify``,
-            ``keep`` and ``seed``.
+        split_options: Other options of :func:`split` that choose the parts: ``by``, ``groups``, ``stratify``, ``keep``
+            and ``seed``.
 
     Raises:
         InvalidParameterError: If the source or the output cannot be used, or classes have different numbers of
-            keypoints in the task "pose".
+            keypoints and the task is "pose".
         DownloadError: If the output cannot be written.
 
     Example:
@@ -150,7 +151,7 @@ def convert(
     _check("layout", layout, (ANNOTATIONS, PARTS))
     _check("origin", origin, (0, 1))
     if split_options and parts is None:
-        raise InvalidParameterError(f"parts are needed for {', '.join(split_options)}.", parameter="parts")
+        raise InvalidParameterError(f"{', '.join(split_options)} can only be used with parts.", parameter="parts")
     described = find_yolo(source)
     opened: Opened
     if described is not None:
@@ -159,14 +160,14 @@ def convert(
         task = task or opened.task
     else:
         opened = open_source(source, images_from)
-    choose = _OwnParts() if parts is None else chooser(parts, **split_options)
+    choose = _PartsByName() if parts is None else chooser(parts, **split_options)
     path = _output_path(output, source)
     summary = ConvertSummary(output=path, to=to)
     if parts is not None:
         summary.parts = dict.fromkeys(parts, 0)
         if to == YOLO and "images" in parts:
-            # Tools replace the last folder of this name by that of the labels.
-            raise InvalidParameterError("parts must not have the name 'images'.", parameter="parts")
+            # Training tools find labels by replacing the last "images" in a path with "labels".
+            raise InvalidParameterError("A part must not be named 'images'. Choose another name.", parameter="parts")
     if to == COCO:
         _to_coco(opened, summary, choose, parts is not None, images, layout, progress, on_error)
     else:
@@ -183,19 +184,19 @@ def _check(name: str, value: _Any, allowed: Sequence[_Any]) -> None:
 
 
 def _output_path(output: object, source: object) -> Path:
-    """Return the absolute path of the output, which must not hold the source."""
+    """Return the absolute path of the output; refuse a folder that contains the source."""
     path = local.folder_path(output, "output").resolve()
     if isinstance(source, (str, os.PathLike)):
         own = Path(os.fsdecode(source)).expanduser().resolve()
         if path == own or (path in own.parents and (path / MARKER).exists()):
             raise InvalidParameterError(
-                f"output {str(path)!r} holds the source. Write it elsewhere.", parameter="output"
+                f"output {str(path)!r} contains the source. Choose another folder.", parameter="output"
             )
     return path
 
 
-class _OwnParts(Chooser):
-    """Returns the part that the name of a document says."""
+class _PartsByName(Chooser):
+    """Returns the part in the name of a document."""
 
     def __call__(self, document: Document, image: dict[str, Any]) -> str:
         if document.path is None or document.item_id is not None:
@@ -234,7 +235,7 @@ def _to_files(
 
 
 class _Converter:
-    """Writes each image of a source with a writer, in flat memory."""
+    """Writes the images of a source one by one, in constant memory."""
 
     def __init__(
         self, folder: DatasetFolder, summary: ConvertSummary, choose: Chooser, on_error: OnError | None
@@ -276,7 +277,7 @@ class _Converter:
             bar.finish()
 
     def finish(self, writer: _Writer) -> None:
-        """Write what is there once."""
+        """Write the files that the whole dataset shares."""
         for code, message in writer.finish(self._summary.parts, self.categories):
             self._report(Finding(code, WARNING, message))
         self._choose.end()
@@ -298,7 +299,7 @@ class _Converter:
         for section in ("images", "annotations"):
             listed = data.get(section)
             if odd := sum(not isinstance(each, dict) for each in listed) if isinstance(listed, (list, Entries)) else 0:
-                message = f"{odd:,} of the {section} are not objects; they are left out."
+                message = f"{odd:,} of the {section} are not objects; they are skipped."
                 self._log.error(document, "wrong-type", message, f"/{section}")
         numbers = self._table.numbers(document)
         images = records(data, "images")
@@ -314,7 +315,7 @@ class _Converter:
         self._report(finding_about(document, problem))
 
     def _add_image(self, whole: Document, document: Document, numbers: dict[Any, int], writer: _Writer) -> None:
-        """Add an image of a document, as a document of its own."""
+        """Add one image, given as a document of its own."""
         image = records(document.data, "images")[0]
         part = self._choose(whole, image)
         if part is None:
@@ -324,13 +325,13 @@ class _Converter:
         if not isinstance(name, str) or not name:
             name = f"{shown(image.get('id'))}.jpg"
         if is_placed and local_file is None:
-            message = f"There is no file for the image {shown(name)}; it is left out."
+            message = f"The image {shown(name)} has no file; it is skipped."
             self.losses.add_image("no-image", document, message)
             return
         size = size_of(image) or _stored_size(local_file)
         if size is None:
             code = "missing-size" if image.get("width") is None or image.get("height") is None else "bad-size"
-            message = f"The size of the image {shown(name)} is not known, so it is left out."
+            message = f"The size of the image {shown(name)} is unknown; it is skipped."
             self._refuse(document, Problem(code, message))
             return
         path = self._place(document, image, name, part, writer)
@@ -343,7 +344,7 @@ class _Converter:
         self.losses.report(document, name)
 
     def _place(self, document: Document, image: dict[str, Any], name: str, part: str, writer: _Writer) -> str | None:
-        """Put an image into the folder; return its path there, or that which it would have."""
+        """Put an image into the folder; return its path, or the path it would have."""
         local_file = document.asset
         own = (
             local_file.name
@@ -358,18 +359,18 @@ class _Converter:
             content = content_of(local_file)
         except OSError as error:
             reason = error.strerror or error
-            self.losses.add_image("no-image", document, f"The image {shown(name)} cannot be read: {reason}.")
+            self.losses.add_image("no-image", document, f"Could not read the image {shown(name)}: {reason}.")
             return None
-        if content.has_exif and self._summary.to == YOLO and is_turned_by_others(local_file, image):
+        if content.has_exif and self._summary.to == YOLO and is_rotated_by_others(local_file, image):
             message = (
-                f"The image {shown(name)} is annotated as it is stored, but YOLO turns it upright; it is left out."
+                f"The image {shown(name)} is annotated as stored, but YOLO applies its EXIF orientation; it is skipped."
             )
             self.losses.add_image("turned-image", document, message)
             return None
         suffix = content.extension
         if not content.is_known or suffix == ".gif":
             self.losses.add_image(
-                "image-format", document, f"The image {shown(name)} has a format that tools may not read."
+                "image-format", document, f"The image {shown(name)} has a format that training tools may not read."
             )
         path = writer.image_path(part, f"{stem}{suffix}")
         self._folder.place(local_file, path)
@@ -384,7 +385,7 @@ class _Converter:
             if own is None or key(each.get("image_id")) != own:
                 continue
             if document.path is None:
-                # A stream may have arrays and tuples.
+                # Streams may have arrays and tuples.
                 each = plain_object(each, None)
             category = each.get("category_id")
             try:
@@ -398,7 +399,7 @@ class _Converter:
 
 
 def _stored_size(path: Path | None) -> Size | None:
-    # Without Pillow it is not known.
+    # Without Pillow the size is unknown.
     with contextlib.suppress(ImportError):
         return None if path is None else upright_size(path)
     return None
@@ -420,7 +421,7 @@ def _to_coco(
     path = summary.output
     if path.suffix.lower() == ".json":
         if has_parts:
-            raise InvalidParameterError("parts need a folder as output, not one file.", parameter="output")
+            raise InvalidParameterError("output must be a folder if parts are given, not one file.", parameter="output")
         if path.is_dir():
             raise InvalidParameterError(f"output {str(path)!r} is a folder, not a file.", parameter="output")
         refuse_own(opened, path)
@@ -434,7 +435,7 @@ def _to_coco(
         summary.images, summary.annotations = dataset.images.count, dataset.annotations.count
         return
     with DatasetFolder(path, LINK if images == AUTO else images) as folder, ExitStack() as stack:
-        merger = _LaidOut(folder, summary, on_error, choose, layout, stack)
+        merger = _LayoutMerger(folder, summary, on_error, choose, layout, stack)
         for part in summary.parts:
             merger.dataset_of(part)
         choose.begin(opened, merger.report, progress)
@@ -446,8 +447,8 @@ def _to_coco(
     summary.annotations = sum(dataset.annotations.count for dataset in merger.datasets.values())
 
 
-class _LaidOut(Merger):
-    """Merges documents into one dataset for each part, with the images of the part in a folder of their own."""
+class _LayoutMerger(Merger):
+    """Merges documents into one dataset for each part, with the images of each part in a folder."""
 
     def __init__(
         self,
@@ -484,14 +485,14 @@ class _LaidOut(Merger):
         return part if self._is_by_part else f"images/{part}"
 
     def _set_origin(self, document: Document, made: dict[str, Any], numbers: Numbers, dataset: DatasetFile) -> None:
-        """Put the image into the folder of its part; its ``file_name`` is relative to that."""
+        """Put the image into the folder of its part; ``file_name`` is relative to that folder."""
         original = made.get("file_name")
         local_file = document.image_path(made)
         super()._set_origin(document, made, numbers, dataset)
         if self._target.images is None:
             return
         if local_file is None:
-            message = f"There is no file for the image {shown(original)}; it is listed without one."
+            message = f"The image {shown(original)} has no file; it is listed without one."
             self._losses.add_image("no-image", document, message)
             return
         part = next(name for name, each in self.datasets.items() if each is dataset)

@@ -1,4 +1,4 @@
-"""The folder of a dataset of many files: one that only we write, in which a second run leaves nothing of the first."""
+"""The output folder of a conversion. A second run removes all files of the first that it does not replace."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..exceptions import DownloadError, InvalidParameterError
 from .image_files import COPY, LINK, put
 from .output import Names, prepare_folder, written_atomically
 
-#: The file that says that a folder is ours: a line for readers, then the path of each file, as soon as it is made.
+#: Marks a folder as written by convert: a line of text, then the path of each file, added before it is written.
 MARKER = ".cfplatform-convert"
 _HEAD = b"Files of a dataset by cfplatform. A new conversion replaces them all.\n"
 
-#: Beginnings of image files, and their extensions; the first one is that of a file with another extension.
+#: Signatures of image files and their extensions; the first extension is used if the file has another one.
 _FORMATS = (
     (b"\xff\xd8\xff", (".jpg", ".jpeg", ".mpo")),
     (b"\x89PNG\r\n\x1a\n", (".png",)),
@@ -28,13 +28,13 @@ _FORMATS = (
     (b"\0\0\0\x0cjP  ", (".jp2",)),
     (b"GIF8", (".gif",)),
 )
-#: Bytes at the beginning of a file: cameras write EXIF first.
+#: Bytes to read from the beginning of a file: cameras write EXIF first.
 _HEADER = 2048
 _BRANDS = {b"avif": ".avif", b"heic": ".heic", b"heix": ".heic", b"mif1": ".heif"}
 
 
 class Content(NamedTuple):
-    """What the beginning of an image file says.
+    """The type of an image file, by its first bytes.
 
     Attributes:
         extension: Its extension.
@@ -48,7 +48,7 @@ class Content(NamedTuple):
 
 
 def content_of(path: Path) -> Content:
-    """Return what the beginning of an image file says.
+    """Return the type of an image file by its first bytes.
 
     Raises:
         OSError: If it cannot be read.
@@ -68,14 +68,14 @@ def content_of(path: Path) -> Content:
 
 
 class DatasetFolder:
-    """A folder that is being written; leave it without an error to complete it.
+    """A folder that is being written; it is completed when the ``with`` block ends without an error.
 
     Args:
-        folder: The folder; a new or empty one, or one that was written like this before.
-        images: "link" for hard links, with copies where the file system has none, "copy", or ``None``.
+        folder: A new or empty folder, or one that an earlier conversion wrote.
+        images: "link" for hard links (copies where the file system has none), "copy", or ``None``.
 
     Raises:
-        InvalidParameterError: If there are other files in it, or it cannot be used.
+        InvalidParameterError: If the folder contains other files or cannot be used.
         DownloadError: Later, if it cannot be written.
     """
 
@@ -87,12 +87,12 @@ class DatasetFolder:
         self._marker = folder / MARKER
         if folder.is_dir() and not self._marker.is_file() and os.listdir(folder):
             raise InvalidParameterError(
-                f"output {str(folder)!r} has files that no conversion wrote. Name a new or an empty folder.",
+                f"output {str(folder)!r} contains files of other programs. Choose a new or empty folder.",
                 parameter="output",
             )
         prepare_folder(folder)
         self._folders: set[str] = set()
-        #: The folder of the last image, and where it is without links.
+        #: The folder of the last image, and its path with links resolved.
         self._last = "", ""
         self._names = Names()
         try:
@@ -124,14 +124,14 @@ class DatasetFolder:
             raise self.refusal(error) from None
 
     def refusal(self, error: OSError) -> DownloadError:
-        """Return the error that reports that the folder cannot be written."""
+        """Return the error for a folder that cannot be written."""
         return DownloadError(
-            f"The output in {str(self.root)!r} cannot be written: {error.strerror or error} "
-            f"({local.free_space(self.root)}). It is not complete; run it again, which replaces what is there."
+            f"Could not write the output in {str(self.root)!r}: {error.strerror or error} "
+            f"({local.free_space(self.root)}). The dataset is incomplete. Run the conversion again to replace it."
         )
 
     def stem(self, kind: str, name: str, origin: str) -> str:
-        """Return a new name without extension, unique among those of a kind where case and accents do not count."""
+        """Return a new name without extension, unique within its kind, ignoring case and accents."""
         own = stem = naming.safe_name(os.path.splitext(name)[0])
         attempts = 0
         while not self._names.take(f"{kind}\0{naming.collision_key(stem)}"):
@@ -140,7 +140,7 @@ class DatasetFolder:
         return stem
 
     def add(self, path: str) -> Path:
-        """Announce a file by its path with ``/``; return where to write it. A file that is there is ours."""
+        """Record a file by its path with ``/``; return where to write it. An existing file there may be replaced."""
         folder = path.rpartition("/")[0]
         self.make(folder)
         self._names.take(f"\0{path}")
@@ -154,7 +154,7 @@ class DatasetFolder:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
 
     def write(self, path: str, text: str) -> None:
-        """Write a file, which may be there from an earlier run: as a new one, since it may be a link."""
+        """Write a text file. An earlier one is replaced, not overwritten, because it may be a hard link."""
         target = os.fspath(self.add(path))
         try:
             descriptor = os.open(target, _NEW, 0o666)
@@ -169,7 +169,7 @@ class DatasetFolder:
             os.close(descriptor)
 
     def place(self, source: Path, path: str) -> None:
-        """Put an image into it, as a link or a copy."""
+        """Add an image as a link or a copy."""
         target, original = self.add(path), self._real(source)
         is_link = self.images == LINK
         if not put(original, target, is_link=is_link):
@@ -177,7 +177,7 @@ class DatasetFolder:
             put(original, target, is_link=is_link)
 
     def _real(self, source: Path) -> str:
-        """Return the path of a file without links; most files are in the folder of the one before."""
+        """Return the path with links resolved; most images are in the folder of the previous one."""
         folder, name = os.path.split(source)
         if folder != self._last[0]:
             self._last = folder, os.path.realpath(folder)
@@ -185,12 +185,12 @@ class DatasetFolder:
         return os.path.realpath(found) if os.path.islink(found) else found
 
     def remove(self, path: str) -> None:
-        """Remove a file if it is there, so that a run that fails leaves no dataset that looks complete."""
+        """Remove a file if it exists, so that a failed run does not leave a dataset that looks complete."""
         with contextlib.suppress(FileNotFoundError):
             (self.root / path).unlink()
 
     def _complete(self) -> None:
-        """Remove files of earlier runs that are not of this one, and what others derived from the old ones."""
+        """Remove the files of earlier runs, and the caches made from them."""
         for cache in (self.root / "labels").glob("*.cache"):
             cache.unlink()
         emptied = set()
@@ -203,7 +203,7 @@ class DatasetFolder:
                 gone.with_suffix(".npy").unlink(missing_ok=True)
                 emptied.add(gone.parent)
         for folder in emptied:
-            # Other files may be in it.
+            # The folder may contain other files.
             with contextlib.suppress(OSError):
                 folder.rmdir()
         with written_atomically(self._marker) as temporary, open(temporary, "wb") as file:
@@ -211,7 +211,7 @@ class DatasetFolder:
             self._list.seek(self._start)
             while data := self._list.read(1 << 20):
                 file.write(data)
-            # Windows does not replace an open file.
+            # Windows cannot replace an open file.
             self._list.close()
 
 

@@ -1,4 +1,4 @@
-"""Documents of a source: a downloaded folder, one file, or anything that can be iterated over."""
+"""Sources of COCO documents: a downloaded folder, a file, or an iterable."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _ID_LENGTH = 100
 
 
 class Origin(NamedTuple):
-    """Where an image comes from, as far as it is known."""
+    """The origin of an image, as far as it is known."""
 
     item_id: str | None
     batch: str | None
@@ -61,17 +61,18 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """A COCO document and where it comes from.
+    """A COCO document and its origin.
 
     Attributes:
         data: The parsed document.
-        item_id: The work item; ``None`` if the document is not that of one work item, or it is unknown.
-        batch: The folder of the batch, or its ID as text if the document came from a stream; ``None`` if unknown.
+        item_id: The work item; ``None`` if unknown, or if the document is not that of one work item.
+        batch: The folder of the batch, or the batch ID as a string if the document came from a stream; ``None`` if
+            unknown.
         path: The file; ``None`` if the document came from a stream.
         asset: The downloaded image or video; ``None`` if there is none.
-        images_from: The folder of the images; ``None`` to look where labelling tools put them.
-        metadata: The metadata of the work item; empty if there is none, or it is unknown. Those that a merge copied are
-            in each image: :meth:`metadata_of` returns both.
+        images_from: The folder of the images; ``None`` to search the folders that labelling tools use.
+        metadata: The metadata of the work item; empty if unknown. Metadata that a merge copied is in each image:
+            :meth:`metadata_of` returns both.
     """
 
     data: CocoDocument
@@ -80,11 +81,11 @@ class Document:
     path: Path | None = None
     asset: Path | None = None
     images_from: Path | None = None
-    # May hold secrets, such as a URL for callbacks.
+    # May contain secrets, such as a callback URL.
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     if TYPE_CHECKING:
-        # Any dict is taken, but read as what it should be.
+        # Accepts any mapping.
         def __init__(
             self,
             data: Mapping[str, Any],
@@ -102,7 +103,7 @@ class Document:
         return Finding(code, severity, message, self.item_id, self.batch, path, pointer, annotation_id)
 
     def origin(self, image: dict[str, Any]) -> Origin:
-        """Return where an image of this document comes from: datasets that were merged say it of each image."""
+        """Return the origin of an image of this document; merged datasets record it for each image."""
         info = self.data.get("info")
         url = _text(info.get("asset_url")) if isinstance(info, dict) else None
         if self.item_id is not None:
@@ -113,28 +114,28 @@ class Document:
         return Origin(item_id, batch or self.batch, own_url or url)
 
     def with_data(self, data: Mapping[str, Any]) -> Document:
-        """Return a document with other content that comes from where this one does."""
+        """Return a document with other content and the same origin."""
         made = replace(self, data=cast("CocoDocument", data))
         if self.asset is not None:
-            # The asset of several images, such as a video, is none of them, also if one of them is left.
+            # An asset that several images share is not the file of any of them, even if only one is left.
             made.__dict__["_has_one_image"] = self._has_one_image
         return made
 
     def metadata_of(self, image: dict[str, Any]) -> Mapping[str, Any]:
-        """Return the metadata of the work item of an image: of the document, and what a merge copied to the image."""
+        """Return the metadata of the work item of an image, including metadata that a merge copied to the image."""
         own = image.get("metadata")
         return {**own, **self.metadata} if isinstance(own, dict) else self.metadata
 
     def member_of(self, image: dict[str, Any], name: str) -> Any:
-        """Return a member of an image, or else of the metadata of its work item, or else of ``info``; or ``None``."""
+        """Return a field of an image, else of the metadata of its work item, else of ``info``, else ``None``."""
         info: Any = self.data.get("info")
         places = (image, self.metadata_of(image), info if isinstance(info, dict) else {})
         return next((place[name] for place in places if place.get(name) not in (None, "")), None)
 
     def video_of(self, image: dict[str, Any]) -> str | None:
-        """Return the name of the video that an image is a frame of: its ``name``, ``file_name``, or ID as text.
+        """Return the name of the video that an image is a frame of: its ``name``, ``file_name``, or ID as a string.
 
-        ``None`` if the ``video_id`` of the image is not that of one of the ``videos`` of the document.
+        ``None`` if the ``video_id`` of the image is not in the ``videos`` of the document.
         """
         video = self._video(image)
         names = () if video is None else map(_text, (video.get("name"), video.get("file_name"), str(video["id"])))
@@ -151,22 +152,22 @@ class Document:
     def image_path(self, image: dict[str, Any]) -> Path | None:
         """Return the local file of an image of this document, or ``None`` if there is none.
 
-        It is the downloaded asset; a work item without one has none, unless ``images_from`` is given. Of a dataset it
-        is what ``asset_path`` names, or the file with the ``file_name`` in ``images_from``, or else beside the document
-        or in one of the folders that labelling tools use: ``images``, ``data``, ``assets`` and the part (``train2017``
-        for ``instances_train2017.json``), beside the document or beside its folder. Backslashes separate folders too;
-        of an absolute path or a URL only the last name counts. A file outside of these folders is one only if its name
-        is that of an image or a video.
+        For a work item, that is the downloaded asset, or a file in ``images_from`` if that is given. For a dataset, it
+        is the ``asset_path``, or else the file with the ``file_name`` in ``images_from``, or else in the folder of the
+        document or one of the folders that labelling tools use: ``images``, ``data``, ``assets`` and the part
+        (``train2017`` for ``instances_train2017.json``), next to the document or one level up. Backslashes count as
+        separators. Only the last part of an absolute path or a URL is used. Outside these folders, only files with the
+        extension of an image or a video are accepted.
         """
         if self.asset is not None and self._has_one_image:
             return self.asset
         name = image.get("file_name")
         if self.item_id is not None and self.images_from is None:
-            # A downloaded asset has the name of its item; the file with this name is another item's.
+            # Downloaded assets are named by item, so a file with this name belongs to another item.
             return None
         if self.path is not None:
             own = _text(image.get("asset_path"))
-            # The asset of several images, such as a video, is none of them.
+            # An asset that several images share, such as a video, is not the file of any of them.
             is_image = own and isinstance(name, str) and _suffix(own) == _suffix(name)
             path = os.path.normpath(os.path.join(self.path.parent, own or ""))
             if is_image and layouts.may_be_image(str(self.path.parent), path) and os.path.isfile(path):
@@ -188,8 +189,8 @@ class Document:
     def mask_path(self, annotation: dict[str, Any]) -> Path | None:
         """Return the local PNG with the segments of a panoptic annotation, or ``None`` if there is none.
 
-        It has the annotation's ``file_name``, in a folder named like the document, or ``panoptic`` or ``masks``, beside
-        the document or beside its folder, or beside the document itself.
+        The file with the ``file_name`` of the annotation is looked up in a folder named like the document, in
+        ``panoptic`` and in ``masks``, next to the document or one level up, and in the folder of the document.
         """
         name = annotation.get("file_name")
         found = layouts.find_image(self._mask_folders, name) if isinstance(name, str) and name else None
@@ -202,7 +203,7 @@ class Document:
         return layouts.mask_folders(folder, stem, images)
 
     def by_image(self) -> Iterator[Document]:
-        """Yield a document for each image, with its annotations and its file, and the categories of all.
+        """Yield a document for each image, with its annotations, its file, and all categories.
 
         Example:
             >>> images = [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}]
@@ -248,7 +249,7 @@ class Document:
         for image in images:
             item_id, batch, url = self.origin(image)
             own = key(image.get("id"))
-            # Of several images with one ID the first has the annotations.
+            # If several images share an ID, the first has the annotations.
             labels = annotations(own) if own is not None and by_own[own] is image else []
             own_head = head if url is None else dict(head, asset_url=url)
             data: dict[str, Any] = {"info": own_head, **shared, "images": [image], "annotations": labels}
@@ -279,15 +280,15 @@ def finding_about(document: Document, problem: Problem) -> Finding:
 
 
 class Entry(NamedTuple):
-    """A document of a folder that is not read yet; the fields are those of :class:`Document`."""
+    """A document of a folder that has not been read yet; the fields are those of :class:`Document`."""
 
-    #: ``None`` if the state of the folder does not name the file; the document itself may say it.
+    #: ``None`` if the state of the folder does not list the file; the document itself may have the work item.
     item_id: str | None
     batch: str
     path: Path
     asset: Path | None
     images_from: Path | None = None
-    #: As JSON, because it may not be needed.
+    #: JSON, parsed only when needed.
     metadata: str | None = None
 
     def read(self, *, streamed: bool = False) -> Document:
@@ -295,7 +296,7 @@ class Entry(NamedTuple):
         return cast("Document", self.parsed(None, streamed=streamed))
 
     def parsed(self, on_error: OnError | None, *, streamed: bool = False) -> Document | None:
-        """Read the document; ``None`` if ``on_error`` was called, because it cannot be read."""
+        """Read the document; call ``on_error`` and return ``None`` if it cannot be read."""
         data = _parsed(self.path, self.item_id, self.batch, on_error, streamed=streamed)
         if data is None:
             return None
@@ -303,7 +304,7 @@ class Entry(NamedTuple):
 
 
 def _item_of(path: Path, data: dict[str, Any]) -> str | None:
-    """Return the work item of a file by its ``info``: downloads and exports write the asset URL into it."""
+    """Return the work item of a file, if its ``info`` has the asset URL that downloads and exports write."""
     info = data.get("info")
     is_item = isinstance(info, dict) and isinstance(info.get("asset_url"), str)
     return os.path.splitext(os.path.basename(path))[0] if is_item else None
@@ -315,25 +316,24 @@ def read(
     """Iterate over the documents of a source, one in memory at a time.
 
     Args:
-        source: One of these:
+        source: One of:
 
-            - a folder of documents, one level deep: a downloaded folder (``<batch>/<work item>.json``, with the images
-              in ``<batch>/assets``) or the folder of one batch, an unpacked export, or what other tools write, such as
-              ``annotations/instances_val2017.json``. Documents come in the order of their names, on every machine;
+            - a folder of documents, one level deep: a downloaded folder (``<batch>/<work item>.json`` with images in
+              ``<batch>/assets``), the folder of one batch, an unpacked export, or the output of other tools, such as
+              ``annotations/instances_val2017.json``. Documents are sorted by name;
             - a file with one COCO document, such as a merged dataset, which is loaded into memory;
-            - an iterable of parsed documents, of (work item, document) as
+            - an iterable of parsed documents, of (work item, document) pairs as
               :meth:`~cfplatform.Client.iter_annotations` yields them, or of :class:`Document`.
 
-            A file is the document of a work item if the download recorded it, or if its ``info`` has the
-            ``asset_url`` that downloads and exports write; the name alone says nothing.
+            A file counts as the document of a work item if the download recorded it, or if its ``info`` has the
+            ``asset_url`` that downloads and exports write.
         on_error: Called with a :class:`Finding` ("unreadable") for each file that is not a COCO document; the file is
             skipped. Without it, the first one raises.
-        images_from: The folder of the images, by their ``file_name``; else they are looked for as
-            :meth:`Document.image_path` describes.
-        by_image: Yield a document for each image instead, as :meth:`Document.by_image` makes it.
+        images_from: The folder of the images. Default: see :meth:`Document.image_path`.
+        by_image: Yield one document for each image; see :meth:`Document.by_image`.
 
     Raises:
-        InvalidParameterError: At the call, if the source is none of these, or the folder has no labels.
+        InvalidParameterError: At the call, if the source is not valid, or the folder has no labels.
         InvalidResponseError: While iterating, if a file is not a complete JSON object and ``on_error`` is not given.
 
     Example:
@@ -377,7 +377,7 @@ class Folder:
     def __init__(self, root: Path, images_from: Path | None = None) -> None:
         self.root = root.resolve()
         self._images_from = images_from
-        # SQLite keeps large tables on disk, so a million names take no memory; the file goes with the connection.
+        # SQLite keeps large tables on disk, so a million names need no memory. The file is deleted with the connection.
         self._names = sqlite3.connect("", check_same_thread=False)
         weakref.finalize(self, self._names.close)
         self._names.execute(
@@ -390,12 +390,12 @@ class Folder:
             self._add_files([""])
         if not self.total:
             raise InvalidParameterError(
-                f"{str(self.root)!r} holds no labels: none of its folders has a file that ends with {_SUFFIX}.",
+                f"{str(self.root)!r} contains no labels: there is no {_SUFFIX} file in any of its folders.",
                 parameter="source",
             )
         folders = [os.fsdecode(row[0]) for row in self._names.execute("SELECT DISTINCT folder FROM files")]
         self._is_batch = folders == [""]
-        # Of several assets the first by name, on every machine.
+        # If an item has several assets, the first by name is used.
         self._names.executemany(
             "UPDATE files SET asset = ? WHERE folder = ? AND stem = ? AND (asset IS NULL OR asset > ?)",
             self._assets(folders),
@@ -409,7 +409,7 @@ class Folder:
         return count
 
     def documents(self, on_error: OnError | None, *, streamed: bool = False) -> Generator[Document]:
-        """Yield the documents in the order of their names; ``streamed`` as for :class:`File`."""
+        """Yield the documents, sorted by name; ``streamed`` as for :class:`File`."""
         for entry in self.entries():
             found = entry.parsed(on_error, streamed=streamed)
             if found is not None:
@@ -433,7 +433,7 @@ class Folder:
         return path.suffix == _SUFFIX and self._holds_labels(folder)
 
     def _holds_labels(self, folder: Path) -> bool:
-        # In the folder of one batch too: with labels in a folder below, it would be a folder of batches next time.
+        # In the folder of one batch, too: labels in a subfolder would make it a folder of batches in the next run.
         return (folder.parent == self.root and not folder.name.startswith(".")) or (
             self._is_batch and folder == self.root
         )
@@ -456,11 +456,11 @@ class Folder:
                     yield asset, os.fsencode(folder), os.fsencode(stem), asset
 
     def _items(self) -> Iterator[tuple[str, str | None, bytes, bytes]]:
-        """Yield the work item, and its metadata, of each file that the state of the download names."""
+        """Yield the work item and metadata of each file in the state of the download."""
         root = self.root.parent if self._is_batch else self.root
         if not state_path(root).is_file():
             return
-        # What cannot be read may still be a folder of labels.
+        # Without a readable state it may still be a folder of labels.
         with contextlib.suppress(DownloadError):
             for row in read_downloaded(root):
                 folder, name = posixpath.split(row.path or "")
@@ -484,12 +484,12 @@ class File:
         return path == self.path
 
     def documents(self, on_error: OnError | None, *, streamed: bool = False) -> Generator[Document]:
-        """Yield the one document.
+        """Yield the document.
 
         Args:
             on_error: Called if it cannot be read.
-            streamed: Leave the annotations of a large file there: they are :class:`~.entries.Entries` instead of a
-                list. Only for those who read them with :func:`~.values.each_record` or :meth:`Document.by_image`.
+            streamed: Leave the annotations of a large file on disk, as :class:`~.entries.Entries` instead of a list.
+                Read them with :func:`~.values.each_record` or :meth:`Document.by_image`.
         """
         found = _parsed(self.path, None, None, on_error, streamed=streamed)
         if found is not None:
@@ -504,7 +504,7 @@ class Stream:
     """An iterable of documents."""
 
     total: int | None = None
-    #: Names of classes: the first categories of a merge, in this order.
+    #: Names of classes that come first in a merge, in this order.
     order: Sequence[str] = ()
 
     def __init__(self, source: Iterable[Any], images_from: Path | None = None) -> None:
@@ -516,7 +516,7 @@ class Stream:
         return self.documents(None)
 
     def with_images_from(self, images_from: Path | None) -> Stream:
-        """Return the same with another folder of images, unless it is ``None``."""
+        """Return this source with another folder of images, unless it is ``None``."""
         if images_from is None:
             return self
         made = copy.copy(self)
@@ -527,7 +527,7 @@ class Stream:
         return document if self._images_from is None else replace(document, images_from=self._images_from)
 
     def reads(self, path: Path) -> bool:
-        """Return ``False``: no file is read."""
+        """Return ``False``: a stream reads no files."""
         return False
 
     def documents(self, on_error: OnError | None, *, streamed: bool = False) -> Generator[Document]:
@@ -550,19 +550,19 @@ def _streamed(each: Any) -> Document:
             return Document(data, item.id, batch, metadata=item.metadata)
         kinds = f"({', '.join(type(part).__name__ for part in each[:3])})"
     raise InvalidParameterError(
-        f"source must yield documents, or pairs of a work item and a document, not {kinds}.", parameter="source"
+        f"source must yield documents or (work item, document) pairs, not {kinds}.", parameter="source"
     )
 
 
 def with_plain_values(document: Document | Mapping[str, Any]) -> Document:
-    """Return a document with lists and numbers in place of those of NumPy, if it has no value that JSON lacks."""
+    """Return a document with NumPy values converted to plain ones; unchanged if it has values that JSON lacks."""
     found = document if isinstance(document, Document) else Document(document)
     troubles: dict[str, str] = {}
     data = plain(found.data, troubles)
     return found if data is found.data or "not-json" in troubles else replace(found, data=data)
 
 
-#: A source that was opened.
+#: An opened source.
 Opened = Folder | File | Stream | Results
 
 
@@ -599,9 +599,9 @@ def _files_in(folder: Path) -> Iterator[str]:
 def reported(
     opened: Opened, bar: ProgressReporter, on_error: OnError | None, *, streamed: bool = False
 ) -> Generator[Document]:
-    """Yield the documents of a source, and report the progress.
+    """Yield the documents of a source, and report progress.
 
-    Each document counts when the next one is requested, with the size of its file; an unreadable file counts as failed.
+    A document counts when the next one is requested, by the size of its file; an unreadable file counts as failed.
     """
 
     def failed(finding: Finding) -> None:
@@ -619,7 +619,7 @@ def reported(
 
 
 def _size(document: Document) -> int:
-    # A stream may name files that do not exist here, and a file may be removed meanwhile.
+    # A stream may refer to files on another machine, and a file may have been removed.
     with contextlib.suppress(OSError):
         return document.path.stat().st_size if document.path else 0
     return 0

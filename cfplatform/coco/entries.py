@@ -1,4 +1,4 @@
-"""Reads large documents: their annotations one after the other from the file, instead of all at once."""
+"""Streams the annotations of large documents from disk."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from typing import IO, Any
 
 from ..exceptions import InvalidResponseError
 
-#: A larger file is not loaded as a whole, by those who can do without.
+#: Larger files are streamed if the caller supports it.
 LARGE = 32 * 1024 * 1024
-#: Bytes that are read at a time.
+#: Bytes to read at a time.
 _STEP = 64 * 1024
-#: A value that is longer is no entry, but what follows an error.
+#: Maximum length of a value in characters: a longer one is a syntax error.
 _LONGEST = 64 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
 _BLANKS = re.compile(r"[ \t\r\n]*")
-#: What ends a value. Of a number that the end of a piece cuts something else may be left.
+#: Characters that end a value. A number at the end of a piece may continue in the next one.
 _ENDS = frozenset(" \t\r\n,:]}")
 _decode = json.JSONDecoder().raw_decode
 
-#: Returns an entry, given its number, as it is to be used; ``None`` if it is left out.
+#: Returns an entry, changed if necessary, given its number; ``None`` drops it.
 Pick = Callable[[int, Any], Any]
 
 
 class Entries:
-    """The annotations of a large file. Each iteration reads them from the file.
+    """The annotations of a large file. Each iteration reads the file again.
 
     Args:
-        path: The file, which :func:`read_large` has found to be complete.
+        path: The file, already validated by :func:`read_large`.
         start: The position of the list.
-        picks: What changes or leaves out entries, in this order.
+        picks: Functions that change or drop entries, in this order.
     """
 
     def __init__(self, path: Path, start: int, picks: tuple[Pick, ...] = ()) -> None:
@@ -46,7 +46,7 @@ class Entries:
         self._picks = picks
 
     def picked(self, pick: Pick) -> Entries:
-        """Return the entries as a function changes them."""
+        """Return the entries with another function applied."""
         return Entries(self._path, self._start, (*self._picks, pick))
 
     def __iter__(self) -> Iterator[Any]:
@@ -56,7 +56,7 @@ class Entries:
                 if not self._picks:
                     yield from piece
                     continue
-                for number, entry in enumerate(piece, number):  # noqa: B020 - it continues
+                for number, entry in enumerate(piece, number):  # noqa: B020 - numbering continues
                     picked = self._pick(number, entry)
                     if picked is not None or entry is None:
                         yield picked
@@ -64,7 +64,7 @@ class Entries:
 
     @contextlib.contextmanager
     def grouped(self, group: Callable[[Any], Hashable]) -> Iterator[Callable[[Hashable], list[Any]]]:
-        """Yield a function that reads the entries of a group, of which only the positions are kept in memory."""
+        """Yield a function that reads the entries of a group; only positions are kept in memory."""
         starts, sizes, groups, numbers = array("Q"), array("L"), array("L"), array("L")
         known: dict[Hashable, int] = {}
         with self._opened() as file:
@@ -103,12 +103,12 @@ class Entries:
         try:
             with open(self._path, "rb") as file:
                 yield file
-        except (_DifferentError, OSError) as error:
+        except (_JsonError, OSError) as error:
             raise InvalidResponseError(f"{str(self._path)!r} changed while it was read: {error}.") from None
 
 
-class _DifferentError(ValueError):
-    """The file is not JSON from there on."""
+class _JsonError(ValueError):
+    """The file is not valid JSON."""
 
 
 class _Reader:
@@ -118,12 +118,12 @@ class _Reader:
         file.seek(offset)
         self._file = file
         self._decode_piece = codecs.getincrementaldecoder("utf-8")().decode
-        #: A piece, the position in it, and the same position in the file.
+        #: The current piece, the position in it, and the matching position in the file.
         self._text, self._at, self.offset = "", 0, offset
         self._is_new = False
 
     def peek(self) -> str:
-        """Return the next character that is not blank; empty at the end."""
+        """Return the next non-blank character; empty at the end."""
         while True:
             match = _BLANKS.match(self._text, self._at)
             self._go(match.end() if match else self._at)
@@ -133,10 +133,10 @@ class _Reader:
                 return ""
 
     def take(self, marks: str) -> str:
-        """Read a character that is one of these, after blanks."""
+        """Read one of these characters, after blanks."""
         found = self.peek()
         if not found or found not in marks:
-            raise _DifferentError(f"{marks} is missing at byte {self.offset}")
+            raise _JsonError(f"{marks} is missing at byte {self.offset}")
         self._go(self._at + 1)
         return found
 
@@ -150,10 +150,10 @@ class _Reader:
                     self._go(end)
                     return value
             if len(self._text) - self._at > _LONGEST or not self._read():
-                raise _DifferentError(f"there is no complete value at byte {self.offset}")
+                raise _JsonError(f"incomplete value at byte {self.offset}")
 
     def entries(self) -> Iterator[list[Any]]:
-        """Read a list; yield its entries, some at a time."""
+        """Read a list; yield its entries, several at a time."""
         self.take("[")
         if self.peek() == "]":
             self.take("]")
@@ -165,13 +165,14 @@ class _Reader:
             mark = self.take(",]")
             following = self.peek()
             entries = [entry]
-            # All but the last of a piece are parsed at once, which is faster. Between them is what follows this one.
+            # For speed, all but the last entry of a piece are parsed at once, if they have the same separator as this
+            # one.
             if mark == "," and following == "{" and self._is_new and text is self._text and text[end - 1] == "}":
                 entries += self._whole(text[end - 1 : self._at + 1])
             yield entries
 
     def located(self) -> Iterator[tuple[Any, int, int]]:
-        """Read a list; yield each entry and where it begins and ends in the file."""
+        """Read a list; yield each entry with its start and end in the file."""
         self.take("[")
         mark = "," if self.peek() != "]" else self.take("]")
         while mark == ",":
@@ -188,7 +189,7 @@ class _Reader:
         if cut < 0:
             return []
         try:
-            # A separator within an entry, or after the list, makes this no list.
+            # Fails if the separator is inside an entry or after the list.
             found: list[Any] = json.loads(f"[{self._text[self._at : cut + 1]}]")
         except ValueError:
             return []
@@ -206,12 +207,12 @@ class _Reader:
         try:
             self._text, self._at, self._is_new = rest + self._decode_piece(piece, not piece), 0, True
         except UnicodeDecodeError as error:
-            raise _DifferentError(str(error)) from None
+            raise _JsonError(str(error)) from None
         return bool(piece)
 
 
 def read_large(path: Path) -> dict[str, Any] | None:
-    """Return a document whose annotations are :class:`Entries`; ``None`` if it is not one complete JSON object.
+    """Return a document whose annotations are :class:`Entries`; ``None`` if the file is not one complete JSON object.
 
     Raises:
         OSError: If the file cannot be read.
@@ -230,7 +231,7 @@ def _members(path: Path, reader: _Reader) -> Iterator[tuple[str, Any]]:
     mark = "," if reader.peek() != "}" else reader.take("}")
     while mark == ",":
         if reader.peek() != '"':
-            raise _DifferentError(f"there is no name at byte {reader.offset}")
+            raise _JsonError(f"missing name at byte {reader.offset}")
         name = reader.value()
         reader.take(":")
         if name == "annotations" and reader.peek() == "[":

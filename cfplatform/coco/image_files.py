@@ -1,4 +1,4 @@
-"""Images beside the dataset that names them: as links to the originals, or as copies."""
+"""Puts images next to the dataset that lists them, as links or copies."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .. import naming
 from ..exceptions import InvalidParameterError
 from .output import names_refusal, prepare_folder, relative_path, written_atomically
 
-#: Ways to put images beside a dataset.
+#: Ways to put images next to a dataset.
 LINK, COPY = "link", "copy"
 
 
 class ImageFolder:
-    """The folders of the images and masks beside a dataset; each original is one file there.
+    """The folders of images and masks next to a dataset, with one file for each original.
 
     Args:
         folder: The folder of the dataset.
-        mode: "link" for hard links, with copies where the file system has none, or "copy".
+        mode: "link" for hard links (copies where the file system has none), or "copy".
     """
 
     def __init__(self, folder: Path, mode: str) -> None:
@@ -33,7 +33,7 @@ class ImageFolder:
         self._folder = folder
         self._is_link = mode == LINK
         self._prepared: set[str] = set()
-        # SQLite keeps large tables on disk, in a file without a name.
+        # SQLite keeps large tables on disk, in an unnamed file.
         self._placed = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self._placed.close)
         self._placed.execute("PRAGMA journal_mode = OFF")
@@ -42,9 +42,9 @@ class ImageFolder:
         self._placed.execute("BEGIN")
 
     def place(self, source: Path, folder: str) -> str:
-        """Put a file into a folder beside the dataset; return its path relative to that of the dataset.
+        """Put a file into a folder next to the dataset; return its path relative to the dataset.
 
-        A file that is there already is used if it has the same content, and never overwritten otherwise.
+        An existing file is used if it has the same content; it is never overwritten.
         """
         original = os.path.realpath(source)
         path = relative_path(original, str(self._folder))
@@ -60,14 +60,14 @@ class ImageFolder:
         name = f"{folder}/{stem}{suffix}"
         attempts = 0
         while self._is_taken(name) or not put(original, self._folder / name, is_link=self._is_link):
-            # Another file has the name: a hash of the path makes one that is the same in the next run.
+            # The name is taken: add a hash of the path, which is the same in every run.
             attempts += 1
             name = f"{folder}/{stem}~{naming.digest(f'{path} {attempts}')}{suffix}"
         self._add(f"{folder}/{original}", name)
         return name
 
     def _add(self, source: str, name: str) -> None:
-        # Files that were there already may have names that differ by case only.
+        # Existing files may have names that differ only by case.
         self._found("INSERT OR IGNORE INTO placed VALUES (?, ?, ?)", source, name, naming.collision_key(name))
 
     def _is_taken(self, name: str) -> bool:
@@ -81,9 +81,9 @@ class ImageFolder:
 
 
 def put(source: str, target: Path, *, is_link: bool) -> bool:
-    """Make the link or the copy; return ``False`` if another file is there."""
+    """Make the link or copy; return ``False`` if another file is there."""
     if is_link:
-        # It fails if a file is there, or the original is on another disk, or the file system has no links.
+        # Fails if a file is there, the original is on another disk, or the file system has no hard links.
         with contextlib.suppress(OSError):
             os.link(source, target)
             return True
@@ -92,7 +92,7 @@ def put(source: str, target: Path, *, is_link: bool) -> bool:
             if not os.path.samefile(source, target):
                 return filecmp.cmp(source, target, shallow=False)
         except OSError:
-            # A link that leads nowhere, or a file that cannot be read.
+            # A broken link or an unreadable file.
             return False
         if is_link or (os.path.realpath(target) == source and not os.path.islink(target)):
             # The folder itself may be a link to the originals.
@@ -104,7 +104,7 @@ def put(source: str, target: Path, *, is_link: bool) -> bool:
 
 
 def upright_size(path: Path) -> tuple[int, int] | None:
-    """Return the size of an image, upright; ``None`` if it cannot be read.
+    """Return the size of an image with its EXIF orientation applied; ``None`` if it cannot be read.
 
     Raises:
         ImportError: Without Pillow.
@@ -115,11 +115,11 @@ def upright_size(path: Path) -> tuple[int, int] | None:
     return None if found is None else found.upright
 
 
-def is_turned_by_others(path: Path, record: dict[str, Any]) -> bool:
-    """Return whether other tools turn an image that was annotated as it is stored; ``False`` without Pillow."""
+def is_rotated_by_others(path: Path, record: dict[str, Any]) -> bool:
+    """Return whether other tools rotate an image that was annotated as stored; ``False`` without Pillow."""
     try:
         from .images import read_header
     except ImportError:
         return False
     found = read_header(path)
-    return found is not None and found.orientation > 1 and not found.turned_in(record)
+    return found is not None and found.orientation > 1 and not found.is_rotated_in(record)

@@ -1,4 +1,4 @@
-"""Images: opened in one way everywhere: safely, upright and in RGB (needs Pillow)."""
+"""Opens images safely, with their EXIF orientation applied, in RGB (needs Pillow)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from PIL import ExifTags, Image
 from ..exceptions import InvalidParameterError
 from .placing import Size, is_as_stored
 
-#: Formats that are opened. Pillow's other formats run programs, such as EPS, or are hardly tested.
+#: Supported formats. Pillow's other formats run external programs, such as EPS, or are barely tested.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
-#: How to turn an image upright by its EXIF orientation; from 5 on width and height are swapped.
+#: The transposition for each EXIF orientation; from 5 on width and height are swapped.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -25,45 +25,45 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-#: Pixels that are converted at a time, so that no second copy of a large image is in memory.
+#: Pixels to convert at a time, to avoid a second copy of a large image in memory.
 _PIXELS_AT_A_TIME = 8_000_000
-#: What every tool shows alike, without transparency: formats, and modes with at most 8 bits for a colour.
+#: Formats, and modes of at most 8 bits per channel, that all tools show alike if there is no transparency.
 _PLAIN_FORMATS, _PLAIN_MODES = ("JPEG", "MPO", "PNG", "BMP", "WEBP"), ("1", "L", "P", "RGB")
 
 
 class Stored(NamedTuple):
-    """What the header of an image file says."""
+    """The header of an image file."""
 
     #: Width and height as stored.
     size: Size
-    #: Width and height upright, by the EXIF orientation.
+    #: Width and height with the EXIF orientation applied.
     upright: Size
     #: The EXIF orientation, 1 to 8; 1 if there is none.
     orientation: int
-    #: The name of the format, as Pillow has it.
+    #: The format, as named by Pillow.
     format: str
-    #: Whether other libraries show the same, except for the orientation.
+    #: Whether other libraries show the same image, except for its orientation.
     plain: bool
 
     @property
     def decoded_pixels(self) -> int:
-        """The number of pixels in memory while a small copy is made; a JPEG is decoded at a smaller size."""
+        """The number of pixels in memory while a thumbnail is made; a JPEG is decoded at a smaller size."""
         return 0 if self.format in ("JPEG", "MPO") else self.size[0] * self.size[1]
 
-    def turned_in(self, record: dict[str, Any]) -> bool:
-        """Return whether :func:`open_image` turns it for this image of a document."""
+    def is_rotated_in(self, record: dict[str, Any]) -> bool:
+        """Return whether :func:`open_image` rotates the image for this entry of a document."""
         return self.orientation != 1 and (self.orientation < 5 or not is_as_stored(record, self.size))
 
     def is_shown_alike(self, record: dict[str, Any]) -> bool:
         """Return whether other libraries, such as OpenCV, show it as :func:`open_image` opens it."""
         if self.orientation == 1:
             return self.plain
-        # Not all of them turn other formats upright; what was annotated as stored they turn.
-        return self.plain and self.format in ("JPEG", "MPO") and self.turned_in(record)
+        # Not all of them rotate other formats. They also rotate images that were annotated as stored.
+        return self.plain and self.format in ("JPEG", "MPO") and self.is_rotated_in(record)
 
     def size_in(self, record: dict[str, Any]) -> Size:
-        """Return the size that the image has for this image of a document, as :func:`open_image` opens it."""
-        return self.upright if self.turned_in(record) else self.size
+        """Return the size of the image for this entry of a document, as :func:`open_image` opens it."""
+        return self.upright if self.is_rotated_in(record) else self.size
 
 
 def open_image(
@@ -71,19 +71,19 @@ def open_image(
 ) -> tuple[Image.Image, Size]:
     """Return an image in RGB, and its size before it was reduced.
 
-    It is turned upright by its EXIF orientation, unless the size in ``record`` is that of the image as stored: then it
-    was annotated like that. Transparent pixels become white; gray levels of more than 8 bits are scaled to the range
-    used. Of an animation it is the first image.
+    The EXIF orientation is applied, unless the size in ``record`` shows that the image was annotated as stored.
+    Transparent pixels become white. Gray levels of more than 8 bits are scaled to the range in use. Of an animation,
+    the first frame is returned.
 
     Args:
         source: A path, the bytes of a file, or a PIL image, which is not changed.
-        record: The image in the COCO document.
-        longest: Reduce a larger image by an integer factor, to a longer side of at least this. A JPEG is decoded at
-            the reduced size.
+        record: The entry of the image in the COCO document.
+        longest: Reduce a larger image by an integer factor; the longer side stays at least this long. A JPEG is
+            decoded at the reduced size.
 
     Raises:
-        InvalidParameterError: If it is not a whole image in one of :data:`FORMATS`, or has more pixels than
-            ``PIL.Image.MAX_IMAGE_PIXELS`` (89 million unless the program sets another number).
+        InvalidParameterError: If it is not a complete image in one of :data:`FORMATS`, or has more pixels than
+            ``PIL.Image.MAX_IMAGE_PIXELS`` (default: 89 million).
     """
     name = repr(Path(source).name) if isinstance(source, (str, os.PathLike)) else "image"
     try:
@@ -99,17 +99,17 @@ def open_image(
         raise InvalidParameterError(f"{name} does not exist.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InvalidParameterError(
-            f"{name} is too large to be opened: {error} If you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS."
+            f"{name} is too large: {error} If you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS."
         ) from None
     except Exception as error:
-        # Decoders of Pillow raise anything for a broken file.
-        raise InvalidParameterError(f"{name} is not an image that can be read: {error}") from None
+        # Pillow's decoders can raise any exception for a corrupt file.
+        raise InvalidParameterError(f"{name} is not a readable image: {error}") from None
 
 
 def read_header(path: str | os.PathLike[str]) -> Stored | None:
-    """Return what the header of an image file says; ``None`` if :func:`open_image` would not open it.
+    """Return the header of an image file; ``None`` if :func:`open_image` would reject it.
 
-    Nothing is decoded, so the rest of the file may be broken.
+    Nothing is decoded, so the rest of the file may be corrupt.
     """
     try:
         with _opened(path) as image:
@@ -120,7 +120,7 @@ def read_header(path: str | os.PathLike[str]) -> Stored | None:
 
 
 def stored_size(path: str | os.PathLike[str]) -> tuple[Size, Size] | None:
-    """Return the size of an image file as stored, and upright by its EXIF orientation; ``None`` if it cannot be opened.
+    """Return the size of an image as stored, and with its EXIF orientation applied; ``None`` if it cannot be opened.
 
     Only the header is read.
     """
@@ -141,21 +141,21 @@ def _opened(source: str | os.PathLike[str] | bytes) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation. Of a PNG everything is decoded only if there is something behind its pixels."""
+    """Return the EXIF orientation. A PNG is decoded only if it has metadata after its pixels."""
     if image.format != "PNG" or "exif" in image.info or _has_more(image):
         exif = image.getexif()
     else:
-        # That of PNG images decodes the image to look behind it.
+        # getexif() of PNG images would decode the image to find metadata after its pixels.
         exif = Image.Image.getexif(image)
     found = exif.get(ExifTags.Base.Orientation, 1)
     return found if found in _TURNS else 1
 
 
 def _has_more(image: Image.Image) -> bool:
-    """Return whether a PNG has EXIF, or text that may have it, behind its pixels."""
+    """Return whether a PNG has EXIF, or text that may contain EXIF, after its pixels."""
     file, seen = getattr(image, "fp", None), False
     if file is None:
-        # It was decoded.
+        # Already decoded.
         return True
     position = file.tell()
     file.seek(8)
@@ -171,12 +171,12 @@ def _has_more(image: Image.Image) -> bool:
 
 
 def _header(image: Image.Image) -> Stored:
-    """Return what the header says, of an image that is not decoded yet."""
+    """Return the header of an image that has not been decoded yet."""
     orientation, size = _orientation(image), image.size
     swapped = (size[1], size[0])
     upright = swapped if orientation >= 5 else size
     if image.format == "TIFF":
-        # Pillow turns it upright when it is decoded, and has the size for that already.
+        # Pillow applies the orientation while decoding, and already reports the final size.
         size, upright = upright, size
     is_still = image.format != "WEBP" or getattr(image, "n_frames", 1) == 1
     plain = image.format in _PLAIN_FORMATS and image.mode in _PLAIN_MODES and not image.has_transparency_data
@@ -185,11 +185,11 @@ def _header(image: Image.Image) -> Stored:
 
 def _upright(image: Image.Image, header: Stored, record: dict[str, Any], longest: int | None) -> Image.Image:
     factor = 1 if longest is None else max(1, max(image.size) // (2 * longest))
-    found, is_turned = _in_rgb(image, factor), header.format == "TIFF"
-    if header.turned_in(record) == is_turned or header.orientation == 1:
+    found, is_rotated = _in_rgb(image, factor), header.format == "TIFF"
+    if header.is_rotated_in(record) == is_rotated or header.orientation == 1:
         return found
-    # The turn that undoes another is the same, except for those to the side.
-    orientation = {6: 8, 8: 6}.get(header.orientation, header.orientation) if is_turned else header.orientation
+    # Every transposition is its own inverse, except for the two quarter turns.
+    orientation = {6: 8, 8: 6}.get(header.orientation, header.orientation) if is_rotated else header.orientation
     return found.transpose(_TURNS[orientation])
 
 
@@ -222,14 +222,14 @@ def _part_in_rgb(image: Image.Image, factor: int, levels: tuple[float, float] | 
 
 
 def _levels(image: Image.Image) -> tuple[float, float]:
-    """Return the darkest and the brightest gray level in use."""
+    """Return the lowest and highest gray level in use."""
     if image.mode not in ("I", "F", "I;16"):
         image = image.convert("I")
     return cast("tuple[float, float]", image.getextrema())
 
 
 def _scaled(image: Image.Image, low: float, high: float) -> Image.Image:
-    """Return gray levels of more than 8 bits with 8, from the darkest to the brightest in use."""
+    """Return gray levels of more than 8 bits scaled to 8 bits."""
     if not high > low:
         return Image.new("L", image.size)
     scale = 255 / (high - low)

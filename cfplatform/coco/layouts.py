@@ -1,4 +1,4 @@
-"""Where the images of a document are: the folders that labelling tools use, and the names that they write."""
+"""Finds the images of a document in the folders that labelling tools use."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from urllib.parse import unquote, urlsplit
 
 from ..destination.local import ASSETS_FOLDER
 
-#: What names of documents begin with, before the name of the part: ``instances_train2017.json``.
+#: Prefixes of document names, before the name of the part: ``instances_train2017.json``.
 _KIND = re.compile(r"^(?:instances|captions|person_keypoints|panoptic|stuff|image_info)_")
-#: Folders with images: beside the document or beside its folder.
+#: Folders with images, next to the document or one level up.
 _IMAGE_FOLDERS = ("images", "data", ASSETS_FOLDER)
-#: Folders with the masks of a panoptic document, beside one named like the document.
+#: Folders with the masks of a panoptic document, besides one named like the document.
 _MASK_FOLDERS = ("panoptic", "masks")
-#: Seconds after which a later change of a folder has another time, on any file system.
+#: Seconds after which a later change of a folder has a different modification time, on any file system.
 _SETTLED = 5
-#: Images that mimetypes does not know everywhere.
+#: Image extensions that mimetypes does not know on every system.
 _MORE_SUFFIXES = (".avif", ".dng", ".exr", ".heic", ".heif", ".jfif", ".jp2", ".tga", ".webp")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -34,17 +34,17 @@ def is_url(name: str) -> bool:
 
 
 def stem_of(stem: str) -> str:
-    """Return the name of the part that is in the name of a document: ``val2017`` of ``instances_val2017``."""
+    """Return the part in the name of a document: ``val2017`` for ``instances_val2017``."""
     return _KIND.sub("", stem)
 
 
 def image_folders(folder: str, stem: str, images_from: str | None) -> list[str]:
-    """Return the existing folders in which the images of a document can be, the most likely one first.
+    """Return the existing folders that may contain the images of a document, the most likely first.
 
     Args:
         folder: The folder of the document; empty if it has no file.
         stem: The name of the document without its extension, such as ``instances_val2017``.
-        images_from: The folder that the caller names; then no other is searched.
+        images_from: The folder that the caller gave; if set, no other is searched.
     """
     part = stem_of(stem)
     roots = [folder, os.path.dirname(folder)] if images_from is None else [images_from]
@@ -53,13 +53,13 @@ def image_folders(folder: str, stem: str, images_from: str | None) -> list[str]:
 
 
 def mask_folders(folder: str, stem: str, images_from: str | None) -> list[str]:
-    """Return the existing folders in which the masks of a panoptic document can be; see :func:`image_folders`."""
+    """Return the existing folders that may contain the masks of a panoptic document; see :func:`image_folders`."""
     roots = [folder, os.path.dirname(folder)] if folder else []
     return _existing([*roots, images_from] if images_from else roots, (stem, *_MASK_FOLDERS, ""))
 
 
 def _existing(roots: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return the folders with these names that exist: those of the first root first."""
+    """Return the folders with these names that exist, in the order of the roots."""
     found: list[str] = []
     for root in roots:
         known = _folders_in(root)
@@ -73,10 +73,10 @@ def _existing(roots: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def _folders_in(root: str) -> frozenset[str] | None:
-    """Return the names of the folders in a folder, in lower case, and an empty one for itself.
+    """Return the names of the subfolders in lower case, and an empty name for the folder itself.
 
     Returns:
-        The names; ``None`` if the folder may be changing right now.
+        The names; ``None`` if the folder may be changing.
     """
     try:
         changed = os.stat(root).st_mtime_ns
@@ -85,7 +85,7 @@ def _folders_in(root: str) -> frozenset[str] | None:
         return None
 
 
-# A batch has many documents, and each asks for the folders beside it.
+# A batch has many documents, and all of them look for the same folders.
 @functools.lru_cache(maxsize=16)
 def _listed(root: str, changed: int) -> frozenset[str]:
     with os.scandir(root) as entries:
@@ -94,21 +94,21 @@ def _listed(root: str, changed: int) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=256)
 def _relative_names(name: str) -> tuple[str, ...]:
-    """Return the paths below a folder of images that the name of an image can mean."""
+    """Return the possible paths of an image below an image folder."""
     if is_url(name):
         with contextlib.suppress(ValueError):
             return (unquote(posixpath.basename(urlsplit(name).path)),)
         return ()
     path = name.replace("\\", "/")
-    # A path of the machine on which the document was written says only how the file is called.
+    # Of a path on another machine only the file name is useful.
     absolute = ntpath.splitdrive(path)[0] or path.startswith("/")
     return (name, posixpath.basename(path)) if absolute else (name,) if path == name else (name, path)
 
 
 def may_be_image(folder: str, path: str) -> bool:
-    """Return whether a file can be an image of a document whose images are in a folder.
+    """Return whether a file may be an image of a document whose images are in ``folder``.
 
-    Documents may come from anywhere: none of them may have a file such as ``../../.ssh/id_rsa`` copied into a dataset.
+    Documents are untrusted: a ``file_name`` such as ``../../.ssh/id_rsa`` must not be copied into a dataset.
     """
     if path.startswith(os.path.join(folder, "")) or os.path.basename(os.path.dirname(path)) == ASSETS_FOLDER:
         return True
@@ -120,11 +120,11 @@ def may_be_image(folder: str, path: str) -> bool:
 
 
 def find_image(folders: list[str], name: str) -> str | None:
-    """Return the path of an image by the ``file_name`` of a document, or ``None`` if there is no such file.
+    """Return the path of an image by its ``file_name``, or ``None`` if there is no such file.
 
-    Outside of the folders only a file with the name of an image is one.
+    Outside the folders, only files with the extension of an image or a video are accepted.
 
-    The folder in which it is found moves to the front of ``folders``, since others are there too.
+    The folder that contains it moves to the front of ``folders``, since it probably contains the others.
 
     Example:
         >>> find_image(["no/such/folder"], "images\\\\a.jpg") is None

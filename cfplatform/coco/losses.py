@@ -1,4 +1,4 @@
-"""What a format cannot hold: counted, and reported for each image."""
+"""Counts and reports annotations that the output format cannot represent."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 from .documents import Document, finding_about
 from .findings import Finding, Problem, shown
 
-#: What happened to annotations of an image, by the code of the finding.
+#: The message for each code.
 _MESSAGES = {
-    "crowd-left-out": "Crowds are left out, because the format has none",
-    "no-row": "Annotations without a valid box or shape that the format has are left out",
-    "no-keypoints": "Annotations without keypoints, or with another number than their category, are left out",
-    "outside-left-out": "Annotations outside of the image are left out",
+    "crowd-left-out": "Crowds are dropped, because the format has none",
+    "no-row": "Annotations without a shape that the format supports are dropped",
+    "no-keypoints": "Annotations without keypoints, or not as many as their category, are dropped",
+    "outside-left-out": "Annotations outside the image are dropped",
     "clipped": "Shapes beyond the image are clipped",
-    "keypoint-outside": "Keypoints outside of the image become ones that are not labelled",
-    "box-as-polygon": "Boxes without a segmentation become polygons of their corners",
+    "keypoint-outside": "Keypoints outside the image become unlabelled",
+    "box-as-polygon": "Boxes without a segmentation become polygons",
     "parts-bridged": "Several parts of an object become one polygon",
     "hole-bridged": "Holes are connected with the outline",
-    "segmentation-left-out": "Segmentations are left out, because the format or the task has none",
-    "keypoints-left-out": "Keypoints are left out, because the format or the task has none",
-    "rotation-left-out": "Turned boxes become the upright ones around them",
+    "segmentation-left-out": "Segmentations are dropped, because the format or task has none",
+    "keypoints-left-out": "Keypoints are dropped, because the format or task has none",
+    "rotation-left-out": "Rotated boxes become the upright boxes around them",
 }
 
 
 class Losses:
-    """Counts what is lost, and reports it once for each image."""
+    """Counts losses, and reports them once for each image."""
 
     def __init__(self, total: dict[str, int], report: Callable[[Finding], Any]) -> None:
         self._total = total
@@ -34,19 +34,19 @@ class Losses:
         self._found: dict[str, list[Any]] = {}
 
     def add(self, code: str, annotation: dict[str, Any]) -> None:
-        """Count an annotation of the present image."""
+        """Count an annotation of the current image."""
         self._found.setdefault(code, []).append(annotation.get("id"))
 
     def report(self, document: Document, name: object) -> None:
-        """Report what was counted, for an image with this name."""
+        """Report the losses of an image with this name."""
         if self._found:
             for code, own in self._found.items():
                 self._total[code] = self._total.get(code, 0) + len(own)
-                message = f"{_MESSAGES[code]}: {len(own):,} of the image {shown(name)}."
+                message = f"{_MESSAGES[code]}: {len(own):,} in the image {shown(name)}."
                 self._report(finding_about(document, Problem(code, message, "", own[0])))
             self._found = {}
 
     def add_image(self, code: str, document: Document, message: str) -> None:
-        """Count and report an image, or another thing."""
+        """Count and report a loss that is not about an annotation."""
         self._total[code] = self._total.get(code, 0) + 1
         self._report(finding_about(document, Problem(code, message)))

@@ -1,8 +1,8 @@
 """COCO segmentations as masks: the same pixels as pycocotools, without NumPy.
 
-A segmentation is a list of polygons, or run lengths (RLE) as numbers or compressed to text. Run lengths go column by
-column; background and object alternate, beginning with background, and together they cover ``height * width`` pixels.
-Every function checks that, so a malformed document cannot make another tool read beyond its memory.
+A segmentation is a list of polygons, or a run-length encoding (RLE), as numbers or as a compressed string. Runs go
+column by column and alternate between background and object, starting with background; they must cover ``height *
+width`` pixels. Every function validates its input, so a malformed document cannot make other tools read out of bounds.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from .values import are_finite, are_numbers
 
 __all__ = ["area", "decode", "to_bbox"]
 
-#: Maximum pixels of a mask: 400 million, more than any camera has.
+#: Maximum number of pixels of a mask: 400 million, more than any camera has.
 MAX_PIXELS = 400_000_000
-#: Maximum number of times that the outline of a polygon may cross columns of pixels.
+#: Maximum number of pixel columns that the outline of a polygon may cross.
 MAX_CROSSINGS = 4_000_000
 #: Steps per pixel for tracing a polygon, as in pycocotools.
 _STEPS = 5
 
 
 class Runs(NamedTuple):
-    """A mask as run lengths: background and object in turn, column by column."""
+    """A mask as run lengths, column by column: background and object in turn."""
 
     counts: list[int]
     height: int
@@ -37,7 +37,7 @@ class Runs(NamedTuple):
         return sum(self.counts[1::2])
 
     def extent(self) -> tuple[int, int, int, int] | None:
-        """Return the first column and row of the object, and those after its last; ``None`` if it has no pixels.
+        """Return the first column and row of the object, and the ones after its last; ``None`` if it has no pixels.
 
         Example:
             >>> Runs([1, 2, 1], 2, 2).extent()
@@ -51,7 +51,7 @@ class Runs(NamedTuple):
         rows = [start % height for start, _ in spans]
         top, bottom = min(rows), max([row + length for row, (_, length) in zip(rows, spans, strict=True)])
         if bottom > height:
-            # A run continues in the next column, so it touches the lower and the upper edge.
+            # The run continues in the next column, so it touches the top and bottom edges.
             top, bottom = 0, height
         start, length = spans[-1]
         return spans[0][0] // height, top, (start + length - 1) // height + 1, bottom
@@ -73,14 +73,14 @@ def decode(segmentation: Any, height: int | None = None, width: int | None = Non
     Args:
         segmentation: The ``segmentation`` of an annotation: a list of polygons, or an object with ``size`` and
             ``counts``.
-        height: Height of the image; needed for polygons.
-        width: Width of the image; needed for polygons.
+        height: Height of the image in pixels; required for polygons.
+        width: Width of the image in pixels; required for polygons.
 
     Returns:
-        Bytes of the shape (height, width). ``numpy.asarray`` makes an array of it without a copy.
+        A view of bytes with the shape (height, width). ``numpy.asarray`` converts it without a copy.
 
     Raises:
-        InvalidParameterError: If it is not a valid segmentation, or not one for an image of this size.
+        InvalidParameterError: If the segmentation is not valid, or does not match the size of the image.
 
     Example:
         >>> mask = decode([[1, 0, 3, 0, 3, 2, 1, 2]], height=2, width=4)
@@ -90,13 +90,13 @@ def decode(segmentation: Any, height: int | None = None, width: int | None = Non
     found = checked(segmentation, height, width)
     if not found.height * found.width:
         raise InvalidParameterError(
-            f"segmentation has a size of {found.width} x {found.height}: there is nothing to decode."
+            f"segmentation has a size of {found.width} x {found.height}, so it has no pixels to decode."
         )
     return pixels(found)
 
 
 def pixels(found: Runs) -> memoryview:
-    """Return the pixels of a mask that has some, as :func:`decode` does."""
+    """Return the pixels of a non-empty mask, as :func:`decode` does."""
     rows, columns = found.height, found.width
     decoded, by_column = bytearray(rows * columns), found.columns()
     for row in range(rows):
@@ -105,7 +105,7 @@ def pixels(found: Runs) -> memoryview:
 
 
 def area(segmentation: Any, height: int | None = None, width: int | None = None) -> int:
-    """Return the number of pixels that a segmentation covers; the arguments are those of :func:`decode`.
+    """Return the number of pixels of a segmentation; the arguments are those of :func:`decode`.
 
     Example:
         >>> area({"size": [2, 3], "counts": [1, 2, 3]})
@@ -126,9 +126,9 @@ def to_bbox(segmentation: Any, height: int | None = None, width: int | None = No
 
 
 def checked(segmentation: Any, height: int | None = None, width: int | None = None) -> Runs:
-    """Return the run lengths of a segmentation of any kind; the arguments and errors are those of :func:`decode`."""
+    """Return the run lengths of any segmentation; the arguments and errors are those of :func:`decode`."""
     if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), bytes):
-        # As pycocotools returns them.
+        # pycocotools returns bytes.
         segmentation = {**segmentation, "counts": segmentation["counts"].decode("latin-1")}
     try:
         return runs(segmentation, height, width)
@@ -140,7 +140,7 @@ def runs(segmentation: Any, height: int | None = None, width: int | None = None)
     """Return the run lengths of a segmentation; the arguments are those of :func:`decode`.
 
     Raises:
-        ValueError: If it is not a mask; the message is the reason, as part of a sentence.
+        ValueError: If it is not a valid segmentation; the message is a clause.
 
     Example:
         >>> runs({"size": [2, 3], "counts": "123"})
@@ -152,17 +152,17 @@ def runs(segmentation: Any, height: int | None = None, width: int | None = None)
         raise ValueError("it is neither a list of polygons nor an object with size and counts")
     own_height, own_width = _size(segmentation.get("size"), "its size")
     if (height or own_height, width or own_width) != (own_height, own_width):
-        raise ValueError(f"its size is {own_width} x {own_height}, that of the image is {width} x {height}")
+        raise ValueError(f"its size is {own_width} x {own_height}, but the image is {width} x {height}")
     counts = segmentation.get("counts")
     if isinstance(counts, str):
         found = unpack(counts)
     elif isinstance(counts, list) and set(map(type, counts)) <= {int} and min(counts, default=0) >= 0:
         found = counts
     else:
-        raise ValueError("its counts are neither text nor a list of integers")
+        raise ValueError("its counts are neither a string nor a list of integers")
     pixels = own_height * own_width
     if sum(found) != pixels:
-        raise ValueError(f"its runs have {sum(found):,} pixels, {own_width} x {own_height} are {pixels:,}")
+        raise ValueError(f"its runs cover {sum(found):,} pixels, but {own_width} x {own_height} are {pixels:,}")
     return Runs(found, own_height, own_width)
 
 
@@ -176,37 +176,37 @@ def _size(value: Any, name: str) -> tuple[int, int]:
 
 
 def unpack(counts: str) -> list[int]:
-    """Return the run lengths of compressed text.
+    """Return the run lengths of a compressed string.
 
-    Each number is cut into pieces of five bits, the lowest first, each a character from ``0`` on; 32 is added where
-    another piece follows, and the highest bit of the last one is the sign. From the fourth number on it is the
-    difference to the one before the last.
+    Each number is split into groups of five bits, the lowest first, and each group is one character, starting at ``0``.
+    32 is added if another group follows; the highest bit of the last group is the sign. From the fourth number on, it
+    is the difference to the second last number.
 
     Raises:
-        ValueError: If it is incomplete, has other characters, or a run is negative.
+        ValueError: If it is incomplete, has invalid characters, or a run is negative.
     """
     found: list[int] = []
     value = shift = 0
     for character in counts:
         piece = ord(character) - 48
         if not 0 <= piece < 64:
-            raise ValueError(f"its counts have the character {character!r}")
+            raise ValueError(f"its counts contain the character {character!r}")
         value |= (piece & 31) << shift
         shift += 5
         if piece & 32:
             if shift > 60:
-                raise ValueError("its counts have a number that is too large")
+                raise ValueError("its counts contain a number that is too large")
             continue
         if piece & 16:
             value -= 1 << shift
         if len(found) > 2:
             value += found[-2]
         if value < 0:
-            raise ValueError("its counts have a negative run")
+            raise ValueError("its counts contain a negative run")
         found.append(value)
         value = shift = 0
     if shift:
-        raise ValueError("its counts end within a number")
+        raise ValueError("its counts end in the middle of a number")
     return found
 
 
@@ -219,10 +219,10 @@ def is_polygon(value: Any) -> bool:
 
 
 def polygon_runs(polygons: Sequence[Any], height: int, width: int) -> Runs:
-    """Return the union of polygons, with the run lengths that pycocotools gives it.
+    """Return the union of polygons, with the same run lengths as pycocotools.
 
     Raises:
-        ValueError: If there is none, one is not a polygon, or an outline is too long.
+        ValueError: If there are no polygons, one is not valid, or an outline is too long.
     """
     if not polygons or not all(map(is_polygon, polygons)):
         raise ValueError("it is not a list of polygons with at least three points each")
@@ -232,7 +232,7 @@ def polygon_runs(polygons: Sequence[Any], height: int, width: int) -> Runs:
 
 
 def resized(found: Runs, height: int, width: int) -> Runs:
-    """Return a mask in another size: each pixel is that of the old one under its middle.
+    """Return a resized mask (nearest neighbour, by pixel centres).
 
     Example:
         >>> resized(Runs([1, 2, 1], 2, 2), 4, 2)
@@ -276,17 +276,17 @@ def _united(spans: Iterable[tuple[int, int]], pixels: int) -> list[int]:
 
 
 def _crossings(polygon: Sequence[float], height: int, width: int) -> list[int]:
-    """Return the pixels, counted column by column, at which the outline enters and leaves the polygon.
+    """Return the pixels, counted column by column, where the outline enters and leaves the polygon.
 
-    pycocotools walks along the outline in steps of a fifth of a pixel, and takes note where it passes the middle of a
-    column. This computes the same points without the walk: rounding is as in ``rleFrPoly`` of pycocotools.
+    pycocotools walks along the outline in steps of a fifth of a pixel, and records where it crosses the centre of a
+    column. This computes the same points directly, with the rounding of ``rleFrPoly``.
     """
     xs = [int(_STEPS * x + 0.5) for x in polygon[::2]]
     ys = [int(_STEPS * y + 0.5) for y in polygon[1::2]]
     found: list[int] = []
     for x, y, next_x, next_y in zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]], strict=True):
         left, right = (x, next_x) if x < next_x else (next_x, x)
-        # Columns whose middle, between the steps 5n + 2 and 5n + 3, is on the edge.
+        # Columns whose centre, between the steps 5n + 2 and 5n + 3, is on the edge.
         columns = range(max(0, (left + 2) // _STEPS), min(width, (right + 2) // _STEPS))
         if not columns:
             continue
@@ -303,22 +303,22 @@ def _crossings(polygon: Sequence[float], height: int, width: int) -> list[int]:
 
 
 def _rows_of_flat(left: int, right: int, start: int, end: int, columns: range) -> Iterator[int]:
-    """Yield the row, in steps, at which an edge that is no steeper than 45 degrees passes the middle of each column.
+    """Yield the row, in steps, where an edge of at most 45 degrees crosses the centre of each column.
 
     The edge goes from ``left`` in the row ``start`` to ``right`` in the row ``end``.
     """
     slope = (end - start) / (right - left)
-    # The upper one of the two steps around the middle.
+    # The upper one of the two steps around the centre.
     first = (2 if slope >= 0 else 3) - left
     for column in columns:
         yield int(start + slope * (_STEPS * column + first) + 0.5)
 
 
 def _rows_of_steep(start: int, end: int, top: int, bottom: int, columns: range) -> Iterator[int]:
-    """Do the same for a steeper edge, from ``start`` in the row ``top`` to ``end`` in the row ``bottom``."""
+    """Yield the same for a steeper edge, from ``start`` in the row ``top`` to ``end`` in the row ``bottom``."""
     slope = (end - start) / (bottom - top)
     for column in columns:
-        # The first step down that is past the middle.
+        # The first step down that is past the centre.
         middle = _STEPS * column + 3
         steps = int((middle - 0.5 - start) / slope)
         while steps > 0 and (start + slope * (steps - 1) + 0.5 >= middle) == (slope > 0):

@@ -1,4 +1,4 @@
-"""Which objects of two annotators are the same: intersection over union, and the assignment with the largest sum."""
+"""Matches the objects of two annotators: intersection over union (IoU), and the assignment with the largest sum."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Size = tuple[int, int]
 
 
 class Pair(NamedTuple):
-    """Two objects, by their positions in the lists of both sides."""
+    """Two objects, by their positions in the two lists."""
 
     a: int
     b: int
@@ -26,11 +26,11 @@ class Pair(NamedTuple):
 
 
 class Shape:
-    """The shape of an annotation, in the frame of one image.
+    """The shape of an annotation, in the coordinates of one image.
 
     Attributes:
         box: The box.
-        label: The number of its category; 0 without one.
+        label: The number of its category; 0 without a category.
         annotation: The annotation itself, not scaled.
         segmentation: The segmentation; ``None`` if only the box counts.
     """
@@ -47,7 +47,7 @@ class Shape:
         self._runs: masks.Runs | None = None
 
     def runs(self, size: Size) -> masks.Runs:
-        """Return the mask in an image of this width and height: that of the box if there is none, or it is broken."""
+        """Return the mask in an image of this size; the mask of the box if there is no valid segmentation."""
         if self._runs is None:
             width, height = size
             try:
@@ -60,14 +60,14 @@ class Shape:
 
 
 def any_box(value: Any) -> Box | None:
-    """Return a box, also one without an area; ``None`` if it is not one."""
+    """Return a box, which may be empty; ``None`` if the value is not a box."""
     if are_numbers(value) and len(value) == 4 and are_finite(value) and value[2] >= 0 and value[3] >= 0:
         return value[0], value[1], value[2], value[3]
     return None
 
 
 def box_of(annotation: dict[str, Any]) -> Box | None:
-    """Return the box of an annotation, or that around its segmentation; ``None`` if it has neither.
+    """Return the box of an annotation, or the box around its segmentation; ``None`` if it has neither.
 
     Example:
         >>> box_of({"segmentation": [[1, 2, 5, 2, 5, 4]]})
@@ -92,13 +92,13 @@ def box_of(annotation: dict[str, Any]) -> Box | None:
 
 
 def pairs_of(ours: Sequence[Shape], theirs: Sequence[Shape], least: float, size: Size | None = None) -> list[Pair]:
-    """Return the pairs whose intersection over union is at least ``least``.
+    """Return the pairs whose IoU is at least ``least``.
 
     Args:
-        ours: The objects of one side.
-        theirs: The objects of the other side.
-        least: The intersection over union, above 0.
-        size: The width and height of the image if masks count; else boxes do.
+        ours: The objects of the first set.
+        theirs: The objects of the second set.
+        least: The minimum IoU, above 0.
+        size: The width and height of the image, to compare masks; ``None`` to compare boxes.
     """
     order = sorted(range(len(theirs)), key=lambda place: theirs[place].box[0])
     lefts = [theirs[place].box[0] for place in order]
@@ -107,7 +107,7 @@ def pairs_of(ours: Sequence[Shape], theirs: Sequence[Shape], least: float, size:
     for a, one in enumerate(ours):
         left, top, width, height = one.box
         right, bottom, area = one.right, one.bottom, one.area
-        # The widths of boxes with this IoU differ by no more than it says.
+        # The minimum IoU bounds the difference of the widths.
         before, after = (widest, width) if size else (min(widest, width * (1 / least - 1)), width * (1 - least))
         slack = 1e-9 * (abs(left) + width)
         for place in range(bisect_left(lefts, left - before - slack), bisect_right(lefts, left + after + slack)):
@@ -135,7 +135,7 @@ def pairs_of(ours: Sequence[Shape], theirs: Sequence[Shape], least: float, size:
 
 
 def share_inside(one: Shape, crowd: Shape, size: Size | None = None) -> float:
-    """Return how much of an object is inside a crowd: the intersection over the area of the object."""
+    """Return the fraction of the area of an object that is inside a crowd."""
     left, top = max(one.box[0], crowd.box[0]), max(one.box[1], crowd.box[1])
     across, down = min(one.right, crowd.right) - left, min(one.bottom, crowd.bottom) - top
     if across <= 0 or down <= 0:
@@ -147,7 +147,7 @@ def share_inside(one: Shape, crowd: Shape, size: Size | None = None) -> float:
 
 
 def mask_iou(one: masks.Runs, other: masks.Runs) -> float:
-    """Return the intersection over union of two masks of one size.
+    """Return the IoU of two masks of the same size.
 
     Example:
         >>> mask_iou(masks.Runs([1, 2, 1], 2, 2), masks.Runs([0, 2, 2], 2, 2))
@@ -159,7 +159,7 @@ def mask_iou(one: masks.Runs, other: masks.Runs) -> float:
 
 
 def _shared(one: masks.Runs, other: masks.Runs) -> int:
-    """Return the number of pixels of both masks."""
+    """Return the number of pixels that both masks have."""
     ours, theirs = list(accumulate(one.counts)), list(accumulate(other.counts))
     shared = place = 0
     for number in range(1, len(ours), 2):
@@ -175,7 +175,7 @@ def _shared(one: masks.Runs, other: masks.Runs) -> int:
 
 
 def components(pairs: Iterable[Pair]) -> list[list[Pair]]:
-    """Return the pairs in groups that share no object."""
+    """Return the pairs as connected components: groups that have no object in common."""
     of_a: dict[int, list[Pair]] = {}
     of_b: dict[int, list[Pair]] = {}
     for pair in pairs:
@@ -198,10 +198,10 @@ def components(pairs: Iterable[Pair]) -> list[list[Pair]]:
 
 
 def assigned(pairs: Sequence[Pair]) -> list[Pair]:
-    """Return the pairs, each object in one at most, whose sum of IoU is the largest.
+    """Return the pairs with the largest sum of IoU, with each object in at most one pair.
 
-    This is the Hungarian method for few candidates: for each object the shortest path of exchanges (Dijkstra's, with
-    potentials that keep all lengths at zero or more).
+    This is the Hungarian method for sparse candidates: for each object, it finds the shortest augmenting path
+    (Dijkstra's algorithm, with potentials that keep all lengths non-negative).
 
     Example:
         >>> [each[:2] for each in assigned([Pair(0, 0, 0.9), Pair(0, 1, 0.6), Pair(1, 0, 0.7)])]
@@ -225,16 +225,16 @@ def assigned(pairs: Sequence[Pair]) -> list[Pair]:
 def _insert(
     start: int, edges: dict[int, list[Pair]], price: dict[int, float], of_a: dict[int, Pair], of_b: dict[int, Pair]
 ) -> None:
-    """Pair one more object, where others change theirs or lose it, if the sum grows.
+    """Add an object to the assignment if the sum grows; others may be reassigned.
 
-    A pair costs ``1 - iou``, and to stay alone 1. Each object of the other side has a price of zero or more, with which
-    no object of this side has a cheaper choice than the one that it has.
+    A pair costs ``1 - iou``, an unpaired object 1. The prices (potentials) of the second set are non-negative, and no
+    object of the first set has a cheaper choice than its current one.
     """
     reached: dict[int, float] = {}
     by: dict[int, Pair] = {}
     passed: dict[int, None] = {}
     heap: list[tuple[float, int]] = []
-    # The shortest path so far: its length, and the object at its end, which stays alone (a) or was free (b).
+    # The shortest path so far: its length, and the object at its end, which becomes unpaired (a) or was free (b).
     shortest, alone, free = math.inf, start, None
     a, length, paid = start, 0.0, 0.0
     while True:
@@ -266,7 +266,7 @@ def _insert(
 
 
 def _exchange(freed: Pair | None, by: dict[int, Pair], of_a: dict[int, Pair], of_b: dict[int, Pair]) -> None:
-    """Give what the last object of a path has left to the one before it, and so on."""
+    """Apply a path: pass what each object gives up to the previous one."""
     while freed is not None:
         pair = by[freed.b]
         freed = of_a.get(pair.a)

@@ -1,4 +1,4 @@
-"""Merges documents into one dataset, or into several, in one pass and flat memory."""
+"""Merges documents into one or several datasets, in one pass and in constant memory."""
 
 from __future__ import annotations
 
@@ -34,41 +34,41 @@ from .references import Numbers, Target, Targets, is_list_of_entries, may_refer,
 from .tables import Agreement, Categories, FindingLog, Licenses, SceneCategories, is_id
 from .values import key
 
-#: Members that are merged; of all others those are kept on which the documents agree.
+#: Fields that are merged. Other fields are kept if all documents agree on them.
 _MERGED = {"info", "images", "annotations", "categories", "licenses", "scene_categories"}
-#: Lists of entries beside images and annotations that a dataset may have. Each needs a file while it is written.
+#: Maximum number of further lists in a dataset. Each needs an open file while it is written.
 _LISTS = 32
 
-#: Annotations of a document that are merged at a time.
+#: Annotations to merge at a time.
 _PIECE = 500
 
-#: Returns the dataset that an image of a document belongs to; ``None`` skips the image.
+#: Returns the dataset for an image of a document; ``None`` skips the image.
 Choose = Callable[[Document, dict[str, Any]], DatasetFile | None]
 #: New entries of each dataset, by their position in the document.
 _Chosen = dict[DatasetFile, dict[int, dict[str, Any]]]
-#: Errors and warnings that a summary keeps; all are counted.
+#: Maximum number of errors, and of warnings, in a summary; all are counted.
 KEPT = 100
-#: Errors that an exception names.
+#: Maximum number of errors in the message of an exception.
 _NAMED = 3
 
 
 @dataclass
 class Summary:
-    """The members that summaries of merging and splitting share.
+    """The common fields of the summaries of merge, split and convert.
 
     Attributes:
         documents: Documents that were merged.
-        categories: Categories of the result.
-        licenses: Licenses of the result.
+        categories: Categories in the result.
+        licenses: Licenses in the result.
         elapsed: Duration in seconds.
-        problem_count: The number of errors: entries that were skipped, or that are ambiguous.
-        conflict_count: The number of warnings: documents that differ, although nothing was lost.
-        counts: The number of errors and warnings of each code.
+        problem_count: The number of errors: entries that were skipped or are ambiguous.
+        conflict_count: The number of warnings: documents that differ, but nothing was lost.
+        counts: The number of errors and warnings by code.
         problems: The first errors.
         conflicts: The first warnings, each once.
     """
 
-    #: What was done, in messages.
+    #: The verb in messages.
     verb = "merged"
 
     documents: int = 0
@@ -82,7 +82,7 @@ class Summary:
     conflicts: list[Finding] = field(default_factory=list, repr=False)
 
     def add(self, finding: Finding) -> None:
-        """Count a finding, and keep it if it is one of the first."""
+        """Count a finding, and keep the first ones."""
         self.counts[finding.code] = self.counts.get(finding.code, 0) + 1
         if finding.severity == ERROR:
             self.problem_count += 1
@@ -109,12 +109,12 @@ class Summary:
         named = " ".join(f"{each.location}: {each.message}" for each in self.problems[:_NAMED])
         more = f" And {self.problem_count - _NAMED:,} more." if self.problem_count > _NAMED else ""
         raise InvalidResponseError(
-            f"{self.problem_count:,} entries could not be {self.verb}. {named}{more} The rest was written. See "
-            "problems of the summary for the first of them, or pass on_error to get each."
+            f"{self.problem_count:,} entries could not be {self.verb}. {named}{more} The rest was written. The first "
+            "errors are in problems of the summary; pass on_error to get all of them.",
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the summary as plain values, ready for JSON, without the findings themselves."""
+        """Return the summary as plain values, ready for JSON, without the findings."""
         plain = asdict(self)
         del plain["problems"], plain["conflicts"]
         return plain
@@ -130,9 +130,9 @@ class MergeSummary(Summary):
 
     Attributes:
         output: The absolute path of the file.
-        images: Images in it.
-        annotations: Annotations in it.
-        size: Its size in bytes.
+        images: Images in the file.
+        annotations: Annotations in the file.
+        size: The size of the file in bytes.
     """
 
     output: Path = Path()
@@ -141,7 +141,7 @@ class MergeSummary(Summary):
     size: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the summary as plain values, ready for JSON, without the findings themselves."""
+        """Return the summary as plain values, ready for JSON, without the findings."""
         return {**super().as_dict(), "output": str(self.output)}
 
     def _repr_html_(self) -> str:
@@ -161,33 +161,32 @@ def merge(
 ) -> MergeSummary:
     """Merge all documents of a source into one COCO dataset.
 
-    IDs of images and annotations are reassigned, from 1 in the order of the source, and so are those of videos, tracks
-    and instances, which stay apart if they are of different documents. Categories with the same ``name`` and
-    ``supercategory`` become one, and so do licenses with the same ``name`` and ``url``. Members that refer to any of
-    these follow; the documentation lists them. Members of ``info``, and members that are not part of COCO, are kept if
-    all documents agree on them. All other members of images and annotations stay as they are.
+    IDs of images and annotations are reassigned, from 1 in the order of the source. So are the IDs of videos, tracks
+    and instances, which are never merged across documents. Categories with the same ``name`` and ``supercategory`` are
+    merged, and so are licenses with the same ``name`` and ``url``. References to any of these are updated; see the
+    documentation for the list. Fields of ``info``, and top-level fields that are not part of COCO, are kept if all
+    documents agree on them. All other fields of images and annotations are unchanged.
 
     Each image gets ``work_item_id``, ``batch``, ``asset_url`` and ``asset_path``, if they are known. ``asset_path`` is
-    the path of the local image relative to the folder of the output. It becomes the ``file_name`` too, so loaders find
-    the image if that folder is their root; the previous name is in ``original_file_name``. Without a local image
-    ``file_name`` stays as it was, unless another image has it or it leads out of the folder.
+    the path of the local image relative to the folder of the output. It is also the new ``file_name``, so loaders find
+    the image if that folder is their root; the old name is kept in ``original_file_name``. Without a local image,
+    ``file_name`` is unchanged, unless it is already taken or points outside the folder.
 
-    Documents are read one at a time, so memory does not grow with their number. The same source gives the same bytes.
-    The output is written atomically: if anything fails, the previous file stays.
+    Documents are read one at a time, so memory does not grow with their number. The output is deterministic and is
+    written atomically: if anything fails, the previous file is unchanged.
 
     Args:
-        source: Where the documents come from; see :func:`~cfplatform.coco.read`.
-        output: The file to write; not a path that the source would read as labels.
-        images_from: The folder of the images, by their ``file_name``; else they are looked for where tools put them.
-        images: "link" or "copy" puts each local image into the folder ``images`` beside the output, and the masks of
-            panoptic annotations into ``masks``; ``file_name`` names them there. "link" makes hard links, or copies
-            where the file system has no links. Other files there stay as they are.
-        metadata: Names of metadata of the work items, or members of ``info``, that become members of ``metadata`` of
-            their images.
+        source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`.
+        output: The file to write. It must not be a path that the source would read as labels.
+        images_from: The folder of the images. Default: the folders that labelling tools use.
+        images: "link" or "copy" puts the local images into the folder ``images`` next to the output, and the masks of
+            panoptic annotations into ``masks``; ``file_name`` points there. "link" makes hard links, or copies where
+            the file system has no hard links. Existing files are not overwritten.
+        metadata: Names of work item metadata, or of fields of ``info``, to copy to the ``metadata`` of each image.
         progress: ``True`` for a bar (needs the extra ``progress``), a function of (done, total), or a
             :class:`~cfplatform.ProgressReporter`.
-        on_error: Called with a :class:`~cfplatform.coco.Finding` for each entry that cannot be merged and is skipped.
-            The summary has the first ones too.
+        on_error: Called with a :class:`~cfplatform.coco.Finding` for each entry that is skipped. The summary also has
+            the first ones.
 
     Raises:
         InvalidParameterError: If the source or the output cannot be used.
@@ -226,7 +225,7 @@ def _names_of(metadata: object) -> tuple[str, ...]:
 
 
 def _output_path(value: object) -> Path:
-    """Return the absolute path of the output, with links of its folder resolved."""
+    """Return the absolute path of the output, with links in its folder resolved."""
     path = folder_path(value, "output")
     if path.is_dir() or not path.name:
         raise InvalidParameterError(
@@ -239,14 +238,14 @@ def refuse_own(opened: Opened, path: Path) -> None:
     """Refuse an output that the source would read as labels in the next run."""
     if opened.reads(path):
         raise InvalidParameterError(
-            f"output {str(path)!r} is among the labels of the source, so the next run would read it as one of them. "
-            "Write it elsewhere, such as beside the folder of the source.",
+            f"output {str(path)!r} would be read as labels of the source in the next run. "
+            "Write it elsewhere, for example next to the folder of the source.",
             parameter="output",
         )
 
 
 class Merger:
-    """Merges documents into one dataset, or several of one folder with the same categories and licenses."""
+    """Merges documents into one or several datasets of one folder, which share categories and licenses."""
 
     def __init__(
         self,
@@ -267,12 +266,12 @@ class Merger:
         self._scenes = SceneCategories(self._log)
         self._info, self._others = Agreement(), Agreement()
         self._placed = None if images is None else ImageFolder(folder, images)
-        #: The metadata that images get, and those that no item has had so far.
+        #: The metadata to copy to images, and those that no item has had so far.
         self._metadata, self._unknown = metadata, dict.fromkeys(metadata)
-        #: The names of further lists, and the last number of each section that is not counted by dataset.
+        #: The names of further lists, and the last number of each section that is numbered across datasets.
         self._lists: dict[str, None] = {}
         self._counts: dict[str, int] = {}
-        #: Whether an ID changed, as far as a member on which the documents agree may refer to it.
+        #: Whether an ID changed, so a shared field may refer to a wrong one.
         self._is_renumbered = False
 
     def report(self, finding: Finding) -> None:
@@ -306,7 +305,7 @@ class Merger:
         if self._is_renumbered:
             for name in [name for name, value in others.items() if may_refer(value)]:
                 del others[name]
-                message = f"The member {shown(name)} may refer to IDs that changed, so it is left out."
+                message = f"The field {shown(name)} may refer to IDs that changed, so it is dropped."
                 self.report(Finding("member-left-out", WARNING, message))
         for name in self._unknown:
             message = f"No work item has the metadata {shown(name)}."
@@ -323,7 +322,7 @@ class Merger:
         self._summary.elapsed = time.monotonic() - self._began
 
     def _add(self, document: Document) -> int | None:
-        """Add a document; return its size in the datasets in bytes, ``None`` if it could not be added."""
+        """Add a document; return its size in the datasets in bytes, or ``None`` if it could not be added."""
         if not isinstance(document.data, dict):
             self._log.error(document, "wrong-type", "The document is not an object.")
             return None
@@ -352,14 +351,14 @@ class Merger:
         return size
 
     def _tables(self, document: Document) -> dict[str, dict[Any, int]]:
-        """Return the numbers of the entries that all datasets share, by their section."""
+        """Return the numbers of the entries that all datasets share, by section."""
         tables = {"categories": self._categories.numbers(document)}
         if "scene_categories" in document.data:
             tables["scene_categories"] = self._scenes.numbers(document)
         return tables
 
     def _compare(self, document: Document) -> list[str]:
-        """Keep the members that are the same in all documents; return the names of those that are lists to merge."""
+        """Keep the fields that are equal in all documents; return the names of the lists to merge."""
         self._info.add({name: value for name, value in _info(document).items() if name != "asset_url"})
         lists, others = [], {}
         for name, each in document.data.items():
@@ -373,9 +372,9 @@ class Merger:
         before = {**self._others.members} if self._lists else {}
         for name in self._others.add(others):
             if name in self._lists and not (before.get(name) or others.get(name)):
-                # Only lists without entries were taken for members of another kind.
+                # Earlier values were empty lists, which match any kind of list.
                 continue
-            message = f"The member {shown(name)} is not the same in all documents, so it is left out."
+            message = f"The field {shown(name)} differs between documents, so it is dropped."
             self._log.warning(document, "member-left-out", name, message)
         return lists
 
@@ -408,7 +407,7 @@ class Merger:
     def _follow(
         self, images: list[Any], entries: dict[int, dict[str, Any]], numbers: Numbers, dataset: DatasetFile
     ) -> None:
-        """Change what the images of a dataset refer to, once all of them have numbers."""
+        """Update the references of the images of a dataset, once all of them have IDs."""
         for index, made in entries.items():
             found = references(tuple(images[index]))
             if found.has_more or found.needed:
@@ -430,14 +429,14 @@ class Merger:
             self._copy_metadata(document, made)
         asset: str | Path | None = document.asset or local
         if document.asset is None and document.path is not None:
-            # A dataset; its paths are relative to its own folder.
+            # Paths in a dataset are relative to its folder.
             asset = beside(document.path, made.get("asset_path")) or local
         if isinstance(original, str):
             made.setdefault("original_file_name", original)
         if local is not None:
             numbers.files.add(local)
             made["file_name"] = self._path_of(local, "images")
-            # Two images may be one file; no other may have its name.
+            # Two images may share a file; no other image may have its name.
             dataset.names.take(made["file_name"])
         elif isinstance(original, str):
             name = sanitized(original)
@@ -456,7 +455,7 @@ class Merger:
             made["metadata"] = {**own, **copied} if isinstance(own, dict) else copied
 
     def _path_of(self, local: Path, folder: str) -> str:
-        """Return the path of a local file relative to the datasets; if it is to be beside them, in this folder."""
+        """Return the path of a local file relative to the datasets, after it was put into ``folder`` if requested."""
         return relative_path(local, self._folder) if self._placed is None else self._placed.place(local, folder)
 
     def _set_license(self, document: Document, made: dict[str, Any], licenses: dict[Any, int], pointer: str) -> None:
@@ -466,22 +465,22 @@ class Merger:
         try:
             made["license"] = licenses[old]
         except (KeyError, TypeError):
-            # Its ID would be that of another license.
+            # The old ID may now be that of another license.
             del made["license"]
-            message = f"There is no license {shown(old)}; the image is kept without one."
+            message = f"There is no license {shown(old)}; the image is kept without a license."
             self._log.warning(document, "dangling-license-id", shown(old), message, f"{pointer}/license")
 
     def _set_target(self, document: Document, old: Any, pointer: str, targets: Targets, target: Target) -> None:
         if not is_id(old):
-            self._log.error(document, "missing-id", "The id of the image is not a number or a string.", pointer)
+            self._log.error(document, "missing-id", "The ID of the image is not a number or a string.", pointer)
         elif targets.setdefault(old, target) is not target:
-            message = f"The id {shown(old)} is that of an earlier image, which gets its annotations."
+            message = f"The ID {shown(old)} is that of an earlier image, which gets the annotations."
             self._log.error(document, "duplicate-image-id", message, f"{pointer}/id")
 
     # --- Annotations -----------------------------------------------------------------------------------------
 
     def _add_annotations(self, document: Document, annotations: list[Any], first: int, numbers: Numbers) -> int:
-        """Add annotations of a document, the first of which has this position; return their size in bytes."""
+        """Add annotations of a document, starting at position ``first``; return their size in bytes."""
         targets, categories = numbers.targets, numbers.tables["categories"]
         chosen: _Chosen = {}
         members: tuple[str, ...] = ()
@@ -496,14 +495,14 @@ class Merger:
                     continue
                 dataset, image = target
                 category = annotation.get("category_id")
-                # Captions have no category; pycocotools loads them beside others only if the member is there.
+                # Captions have no category, but pycocotools needs the field to load them with other annotations.
                 if category is not None:
                     category = None if not categories and _is_caption(document, annotation) else categories[category]
                 made = {**annotation, "id": None, "image_id": image["id"], "category_id": category}
             except (KeyError, TypeError, AttributeError):
                 self._refuse(document, annotation, index, targets)
                 continue
-            # Most annotations have the dataset and the members of the one before.
+            # Most annotations have the same dataset and fields as the previous one.
             if dataset is not last:
                 last, entries = dataset, chosen.setdefault(dataset, {})
                 number = dataset.annotations.count + len(entries)
@@ -523,7 +522,7 @@ class Merger:
     def _segments(
         self, document: Document, annotation: dict[str, Any], index: int, numbers: Numbers, dataset: DatasetFile
     ) -> list[Any]:
-        """Return the segments of a panoptic annotation; their IDs are colors of its image, so they stay."""
+        """Return the segments of a panoptic annotation; their IDs are colors of its PNG, so they are kept."""
         categories = numbers.tables["categories"]
         made = []
         for position, segment in enumerate(annotation["segments_info"]):
@@ -543,12 +542,12 @@ class Merger:
         return made
 
     def _set_mask(self, document: Document, made: dict[str, Any], numbers: Numbers, dataset: DatasetFile) -> None:
-        """Set the file name of a panoptic annotation, that of the PNG with its segments."""
+        """Set the file name of a panoptic annotation: the PNG with its segments."""
         original, local = made.get("file_name"), document.mask_path(made)
         if not isinstance(original, str):
             return
         made.setdefault("original_file_name", original)
-        # Names of masks are apart from those of images, in another root.
+        # Names of masks do not collide with those of images: they have another root.
         if local is not None and local not in numbers.files:
             made["file_name"] = self._path_of(local, "masks")
             dataset.names.take(f"\0mask\0{made['file_name']}")
@@ -577,7 +576,7 @@ class Merger:
     ) -> int:
         """Write the entries of a section into their datasets; return their size in bytes.
 
-        Entries that cannot be written are reported and taken out, and the IDs after them move up.
+        Entries that cannot be written are reported and removed, and later IDs move up.
         """
         size = 0
         for dataset, entries in chosen.items():
@@ -589,7 +588,7 @@ class Merger:
                 if section == "images":
                     self._follow(originals, entries, numbers, dataset)
                 text = ",".join(map(encode, entries.values()))
-            # A document has one line, also if it is merged piece by piece.
+            # Each document has one line, even if it is merged piece by piece.
             before = numbers.starts[dataset][section == "annotations"]
             target.add(text, len(entries), continues=target.count > before)
             size += len(text)
@@ -612,14 +611,14 @@ class Merger:
             except UnwritableError as error:
                 del entries[index]
                 entry["id"] = None
-                message, pointer = f"It cannot be written as JSON: {error}.", f"/{section}/{index}"
+                message, pointer = f"The entry cannot be written as JSON: {error}.", f"/{section}/{index}"
                 own = originals[index - first].get("id") if section == "annotations" else None
                 self._log.error(document, error.code, message, pointer, own)
 
     # --- Further lists ---------------------------------------------------------------------------------------
 
     def _add_list(self, document: Document, name: str, numbers: Numbers) -> int:
-        """Add a list whose entries refer to others; return its size in bytes."""
+        """Add a list whose entries have references; return its size in bytes."""
         size = 0
         for index, entry in enumerate(cast("dict[str, Any]", document.data)[name]):
             pointer = f"/{name}/{index}"
@@ -640,10 +639,10 @@ class Merger:
                 try:
                     text = encode(made)
                 except UnwritableError as error:
-                    message = f"It cannot be written as JSON: {error}."
+                    message = f"The entry cannot be written as JSON: {error}."
                     self._log.error(document, error.code, message, pointer)
                     break
-                # Of many documents that all describe the same categories, one is enough.
+                # If many documents describe the same categories, one entry is enough.
                 if not is_shared or "id" in entry or dataset.names.take(f"\0{name}\0{text}"):
                     dataset.list_of(name).add(text, 1)
                     size += len(text)
@@ -651,7 +650,7 @@ class Merger:
 
 
 def _is_caption(document: Document, annotation: dict[str, Any]) -> bool:
-    """Return whether an annotation is a caption of a document without categories, so its number of one means none."""
+    """Return whether an annotation is a caption of a document without categories, whose category ID has no meaning."""
     return isinstance(annotation.get("caption"), str) and not document.data.get("categories")
 
 

@@ -1,4 +1,4 @@
-"""Outlines: a segmentation of any kind as one polygon, as formats need it that have only one for each object."""
+"""Converts any segmentation to one polygon, for formats with one polygon for each object."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import NamedTuple
 from . import mask as masks
 from .mask import Runs, polygon_runs
 
-#: A point, or a vertex between pixels.
+#: A point, or a corner of a pixel.
 Point = tuple[float, float]
 _Vertex = tuple[int, int]
-#: A closed line; the last point is not the first one again.
+#: A closed line; the last point does not repeat the first.
 Ring = list[Point]
 
-#: How far a simplified outline may be from that of the pixels, and the least share of pixels that both must have.
+#: Maximum distance of a simplified outline from the pixels, and the minimum IoU of both.
 _TOLERANCE, _SHARED = 0.75, 0.98
-#: Rings with fewer points stay as they are, and those with more, which would take long.
+#: Rings with fewer points are not simplified, nor are rings with more, which would take too long.
 _FEWEST, _MOST = 8, 20_000
-#: Vertices of a ring that are tried as ends of a bridge, for all rings together; more rings are bridged in a chain.
+#: Maximum number of vertices tried as ends of a bridge, over all rings; more rings than the second are chained.
 _CANDIDATES, _CHAIN = 512, 256
 
 
@@ -30,10 +30,10 @@ class Outline(NamedTuple):
 
     Attributes:
         points: Its points; a bridge between two parts goes there and back on the same line.
-        parts: How many parts were bridged.
-        holes: How many holes were bridged.
-        width: The width of the image that the points are for.
-        height: The height of that image.
+        parts: The number of connected parts.
+        holes: The number of connected holes.
+        width: The width of the image of these points.
+        height: The height of the image of these points.
     """
 
     points: Ring
@@ -44,18 +44,18 @@ class Outline(NamedTuple):
 
 
 def outline_of(segmentation: object, width: int, height: int) -> Outline | None:
-    """Return a segmentation as one polygon within the image; ``None`` if nothing of it is there.
+    """Return a segmentation as one polygon within the image; ``None`` if it is outside.
 
-    One polygon stays as it is, and so do parts that do not overlap, which are connected by bridges. Overlapping parts
-    and masks are traced along their pixels.
+    A single polygon is kept. Parts that do not overlap are kept and connected by bridges. Overlapping parts and masks
+    are traced along their pixels.
 
     Args:
         segmentation: A list of polygons, or a mask.
         width: The width of the image.
-        height: The height of the image; a mask of another size is taken as one of a scaled image.
+        height: The height of the image; a mask of another size is scaled.
 
     Raises:
-        ValueError: If it is not a segmentation; the message is the reason, as part of a sentence.
+        ValueError: If it is not a valid segmentation; the message is a clause.
 
     Example:
         >>> outline_of([[0, 0, 9, 0, 9, 3]], 6, 3).points
@@ -90,7 +90,7 @@ def outline_of(segmentation: object, width: int, height: int) -> Outline | None:
 
 
 def _overlap(rings: list[Ring], width: int, height: int) -> bool:
-    """Return whether any two rings have a pixel in common."""
+    """Return whether any two rings share a pixel."""
     extents = sorted((min(xs), max(xs), min(ys), max(ys)) for ring in rings for xs, ys in [[*zip(*ring, strict=True)]])
     apart = (
         all(
@@ -107,13 +107,13 @@ def _overlap(rings: list[Ring], width: int, height: int) -> bool:
 
 
 def _area(ring: Ring) -> float:
-    """Return twice the area of a ring, negative if it goes against the clock (y points down)."""
+    """Return twice the area of a ring, negative if it is counterclockwise (y points down)."""
     xs, ys = zip(*ring, strict=True)
     return math.fsum(map(mul, xs, (*ys[1:], ys[0]))) - math.fsum(map(mul, ys, (*xs[1:], xs[0])))
 
 
 def _is_flat(ring: Ring) -> bool:
-    """Return whether all points are on one line; a ring that crosses itself may have an area of zero too."""
+    """Return whether all points are on one line; the area of a self-intersecting ring may be zero too."""
     if _area(ring):
         return False
     (x, y), far = ring[0], max(ring, key=lambda point: math.dist(ring[0], point))
@@ -147,9 +147,9 @@ def _clipped(ring: Ring, width: float, height: float) -> Ring:
 
 
 def traced_rings(found: Runs) -> Iterator[Ring]:
-    """Yield the outlines of a mask along its pixels: parts clockwise, and their holes against the clock.
+    """Yield the outlines of a mask along its pixels: parts clockwise, holes counterclockwise.
 
-    Pixels that touch at a corner only are separate parts.
+    Pixels that touch only at a corner are separate parts.
 
     Example:
         >>> [*traced_rings(Runs([0, 4, 1, 4], 3, 3))]
@@ -162,7 +162,7 @@ def traced_rings(found: Runs) -> Iterator[Ring]:
 
 
 def _edges(found: Runs) -> dict[_Vertex, list[_Vertex]]:
-    """Return the edges of a mask by their start, with the object to the right."""
+    """Return the edges of a mask by their start, with the object on the right."""
     following: dict[_Vertex, list[_Vertex]] = {}
 
     def add(start: _Vertex, end: _Vertex) -> None:
@@ -184,7 +184,7 @@ def _edges(found: Runs) -> dict[_Vertex, list[_Vertex]]:
 
 
 def _columns(found: Runs) -> Iterator[tuple[int, list[int]]]:
-    """Yield the columns that have pixels of the object, with where each run begins and ends."""
+    """Yield the columns with pixels of the object, and the start and end of each run."""
     height = found.height
     last = -1
     spans: list[int] = []
@@ -207,27 +207,27 @@ def _columns(found: Runs) -> Iterator[tuple[int, list[int]]]:
 
 
 def _add_sides(add: Callable[[_Vertex, _Vertex], None], x: int, left: list[int], right: list[int]) -> None:
-    """Add the edges between two columns: where only one of them has the object."""
+    """Add the edges between two columns, where only one of them has the object."""
     ends = sorted([(each, 0) for each in left] + [(each, 1) for each in right])
     inside = [False, False]
     start = 0
     for y, side in ends:
         if inside[0] != inside[1] and start != y:
-            # The object is to the right of the way up on its left side, and of the way down on its right side.
+            # The object is to the right of an upward edge on its left side, and of a downward edge on its right side.
             add(*(((x, start), (x, y)) if inside[0] else ((x, y), (x, start))))
         inside[side] = not inside[side]
         start = y
 
 
 def _followed(following: dict[_Vertex, list[_Vertex]], start: _Vertex) -> list[_Vertex]:
-    """Take the edges of one ring out, and return its vertices."""
+    """Remove the edges of one ring, and return its vertices."""
     ring, here = [start], following[start].pop()
     before = start
     while here != start:
         ring.append(here)
         ways = following[here]
         if len(ways) > 1:
-            # Two pixels touch at this corner: turn right, to stay at the same one.
+            # Two pixels touch at this corner: turn right to stay on the same pixel.
             turn = (before[1] - here[1], here[0] - before[0])
             way = next(each for each in ways if (each[0] - here[0]) * turn[0] + (each[1] - here[1]) * turn[1] > 0)
             ways.remove(way)
@@ -238,7 +238,7 @@ def _followed(following: dict[_Vertex, list[_Vertex]], start: _Vertex) -> list[_
 
 
 def _corners(ring: list[_Vertex]) -> Ring:
-    """Return a ring without the vertices on a straight line."""
+    """Return a ring without collinear vertices."""
     before, after = [ring[-1], *ring[:-1]], [*ring[1:], ring[0]]
     return [
         (x, y)
@@ -248,7 +248,7 @@ def _corners(ring: list[_Vertex]) -> Ring:
 
 
 def _simplified(ring: Ring) -> Ring:
-    """Return a ring with fewer points: none that was left out is far from it (Douglas-Peucker)."""
+    """Return a ring with fewer points (Douglas-Peucker)."""
     if not _FEWEST < len(ring) <= _MOST:
         return ring
     far = max(range(len(ring)), key=lambda index: math.dist(ring[0], ring[index]))
@@ -274,7 +274,7 @@ def _simplified(ring: Ring) -> Ring:
 
 
 def _is_alike(points: Ring, found: Runs) -> bool:
-    """Return whether a polygon has almost the pixels of a mask."""
+    """Return whether a polygon has almost the same pixels as a mask."""
     try:
         made = polygon_runs([[*itertools.chain(*points)]], found.height, found.width)
     except ValueError:
@@ -284,7 +284,7 @@ def _is_alike(points: Ring, found: Runs) -> bool:
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return the number of pixels that two masks of one size have in common."""
+    """Return the number of pixels that two masks of the same size share."""
     ends = sorted([(end, 0) for end in itertools.accumulate(one)] + [(end, 1) for end in itertools.accumulate(other)])
     inside = [False, False]
     start = found = 0
@@ -300,7 +300,7 @@ def _shared(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 class _Bridge(NamedTuple):
-    """The square of its length, the ring and the vertex where it begins, and the vertex of the ring where it ends."""
+    """A bridge: its squared length, the ring and vertex where it begins, and the vertex where it ends."""
 
     square: float
     parent: int
@@ -309,9 +309,9 @@ class _Bridge(NamedTuple):
 
 
 def bridged(rings: list[Ring]) -> Ring:
-    """Return rings as one polygon: each is entered and left on one line from another, the shortest that was found.
+    """Return rings as one polygon: each is connected by a short bridge, which is passed twice.
 
-    Such a line has no area, and cancels itself out where it crosses another ring.
+    A bridge has no area, so it cancels itself out where it crosses another ring.
 
     Example:
         >>> bridged([[(0, 0), (1, 0), (1, 1)], [(3, 0), (4, 0), (4, 1)]])
@@ -319,12 +319,12 @@ def bridged(rings: list[Ring]) -> Ring:
     """
     if len(rings) == 1:
         return rings[0]
-    # By ring and vertex: the rings that are entered there, and the vertex at which each begins.
+    # By ring and vertex: the rings connected there, and the vertex where each begins.
     bridges: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for parent, at, child, begin in _chain(rings) if len(rings) > _CHAIN else _tree(rings):
         bridges.setdefault((parent, at), []).append((child, begin))
     points: Ring = []
-    # The way through one ring: its number, the vertex, and how many are left.
+    # The path through one ring: its number, the vertex, and the number of vertices left.
     ways = [(0, 0, len(rings[0]), 0)]
     while ways:
         ring, begin, left, entered = ways.pop()
@@ -350,7 +350,7 @@ def _chain(rings: list[Ring]) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _tree(rings: list[Ring]) -> Iterator[tuple[int, int, int, int]]:
-    """Yield bridges so that each ring is reached by a short one (Prim)."""
+    """Yield short bridges that connect all rings (Prim's algorithm)."""
     most = max(4, min(64, _CANDIDATES // len(rings)))
     tried = [[*range(0, len(ring), -(-len(ring) // most))] for ring in rings]
     best = dict.fromkeys(range(1, len(rings)), _Bridge(math.inf, 0, 0, 0))

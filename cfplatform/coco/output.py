@@ -1,4 +1,4 @@
-"""The file of a dataset: written in one pass and atomically, with paths to the images."""
+"""Writes a dataset file in one pass and atomically, with paths to its images."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from .values import as_json
 
 #: Bytes written and copied at a time.
 _STEP = 256 * 1024
-#: How names of unfinished files begin and end; a folder of labels does not read them.
+#: Prefix and suffix of unfinished files, which are not read as labels.
 _HIDDEN, _PART = ".cfplatform-", ".part"
 
-#: Compact JSON in ASCII, which is read the same in any encoding. NaN and infinity are refused: JSON has neither.
+#: Compact ASCII JSON, which is safe in any encoding. NaN and infinity are rejected: JSON has neither.
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=as_json).encode
 
 #: A relative path that stays in its folder: no ``..``, drive, backslash or control character.
 _CONTAINED = re.compile(r"(?!/|\.$)(?!(?:.*/)?\.\.(?:/|$))[^\\:\x00-\x1f\x7f]+")
 
-#: A URL that would lead out of a folder if it were taken for a path, or that no server can mean.
+#: A URL that would leave the folder if it were used as a path, or that is malformed.
 _UNSAFE_URL = re.compile(r":///|/\.\.(?:/|$)|[\\\x00-\x1f\x7f]")
 
 
@@ -49,7 +49,7 @@ class UnwritableError(Exception):
 
 
 def encode(value: Any) -> str:
-    """Return a value as JSON; raise :class:`UnwritableError` if JSON does not have it."""
+    """Return a value as JSON; raise :class:`UnwritableError` if JSON cannot represent it."""
     try:
         return _encode(value)
     except (ValueError, TypeError, RecursionError) as error:
@@ -57,7 +57,7 @@ def encode(value: Any) -> str:
 
 
 def copied(value: Any) -> Any:
-    """Return a copy that the caller cannot change; raise :class:`UnwritableError` if it could not be written."""
+    """Return a deep copy; raise :class:`UnwritableError` if JSON cannot represent the value."""
     try:
         return json.loads(_encode(value))
     except (ValueError, TypeError, RecursionError) as error:
@@ -65,20 +65,20 @@ def copied(value: Any) -> Any:
 
 
 class Section:
-    """The entries of one list of the dataset, in a temporary file without a name: nothing is left if the process dies.
+    """The entries of one list of a dataset, in an unnamed temporary file, which disappears with the process.
 
-    The file is in the folder of the dataset, because that disk has the space for it.
+    The file is in the folder of the dataset, because that disk has enough space.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        #: Entries so far.
+        #: The number of entries so far.
         self.count = 0
-        with _refusing(folder):
+        with _output_errors(folder):
             self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=_STEP)  # noqa: SIM115 - see close()
 
     def add(self, text: str, count: int, *, continues: bool = False) -> None:
-        """Append entries, as JSON with commas between them, on the same line if it continues."""
+        """Append entries as JSON, separated by commas, on the same line if it continues."""
         if not count:
             return
         try:
@@ -104,11 +104,11 @@ class Section:
 class DatasetFile:
     """A dataset that is being written, under a temporary path."""
 
-    #: Makes the temporary file and returns its path.
+    #: Creates the temporary file and returns its path.
     begin: Callable[[], Path]
     images: Section
     annotations: Section
-    #: The ``file_name`` of each image, and other texts that are there once.
+    #: The ``file_name`` of each image, and other unique strings.
     names: Names
     folder: Path
     #: Closes the lists.
@@ -123,9 +123,9 @@ class DatasetFile:
         return self.lists[name]
 
     def write(self, head: dict[str, Any], lists: dict[str, list[dict[str, Any]]]) -> None:
-        """Write the dataset: members, then lists, then its further lists, its images and its annotations."""
+        """Write the dataset: fields, then lists, then further lists, images and annotations."""
         sections = {**self.lists, "images": self.images, "annotations": self.annotations}
-        with open(self.begin(), "wb", buffering=_STEP) as file, _refusing(Path(file.name).parent):
+        with open(self.begin(), "wb", buffering=_STEP) as file, _output_errors(Path(file.name).parent):
             file.write(b"{")
             for name, value in head.items():
                 file.write(f"{encode(name)}:{encode(value)},\n".encode("ascii"))
@@ -160,23 +160,23 @@ def written_atomically(path: Path) -> Iterator[Path]:
 
     An ``OSError`` of the block becomes a :class:`~cfplatform.DownloadError`.
     """
-    with _refusing(path.parent), _replacing(path) as begin:
+    with _output_errors(path.parent), _replacing(path) as begin:
         yield begin()
 
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Callable[[], Path]]:
-    """Yield what makes a temporary file, which replaces ``path`` if the block succeeds."""
+    """Yield a function that creates a temporary file, which replaces ``path`` if the block succeeds."""
     temporary: Path | None = None
     lock: int | None = None
 
     def begin() -> Path:
         nonlocal temporary, lock
-        with _refusing(path.parent):
+        with _output_errors(path.parent):
             temporary, lock = locks.create(path.parent, _HIDDEN, _PART)
         return temporary
 
-    def let_go() -> None:
+    def release() -> None:
         nonlocal lock
         if lock is not None:
             os.close(lock)
@@ -186,24 +186,24 @@ def _replacing(path: Path) -> Iterator[Callable[[], Path]]:
         yield begin
         if temporary is not None:
             if os.name == "nt":
-                # An open file cannot be renamed there.
-                let_go()
-            with _refusing(path.parent):
+                # Windows cannot rename an open file.
+                release()
+            with _output_errors(path.parent):
                 os.replace(temporary, path)
     finally:
-        let_go()
+        release()
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
 
 
 @contextlib.contextmanager
-def _refusing(folder: Path) -> Iterator[None]:
-    """Turn an ``OSError`` into an error that reports that the output cannot be written."""
+def _output_errors(folder: Path) -> Iterator[None]:
+    """Turn an ``OSError`` into the error for an output that cannot be written."""
     try:
         yield
     except CFPlatformError:
-        # Some of them are OSErrors too.
+        # DownloadError and others may be OSErrors too.
         raise
     except OSError as error:
         raise _refusal(error, folder) from None
@@ -211,18 +211,18 @@ def _refusing(folder: Path) -> Iterator[None]:
 
 def _refusal(error: OSError, folder: Path) -> DownloadError:
     return DownloadError(
-        f"The output in {str(folder)!r} cannot be written: {error.strerror or error} ({local.free_space(folder)}). "
+        f"Could not write the output in {str(folder)!r}: {error.strerror or error} ({local.free_space(folder)}). "
         "The previous file is unchanged, and no temporary file is left. Free disk space, then run it again."
     )
 
 
 def prepare_folder(folder: Path) -> None:
-    """Create the folder of an output, and remove temporary files that killed processes left in it."""
+    """Create the folder of an output, and remove temporary files of killed processes."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidParameterError(
-            f"output folder {str(folder)!r} cannot be created: {error.strerror or error}."
+            f"output folder {str(folder)!r} could not be created: {error.strerror or error}."
         ) from None
     locks.remove_stale(folder, _HIDDEN, _PART)
 
@@ -231,11 +231,11 @@ def prepare_folder(folder: Path) -> None:
 
 
 class Names:
-    """A set of file names that does not grow in memory."""
+    """A set of file names in constant memory."""
 
     def __init__(self) -> None:
-        # SQLite keeps large tables on disk, in a file without a name. Names are stored as hashes: if two names have
-        # the same hash, the second is changed unnecessarily.
+        # SQLite keeps large tables on disk, in an unnamed file. Names are stored as hashes: if two hashes collide, the
+        # second name is changed unnecessarily.
         self._known = sqlite3.connect("", isolation_level=None)
         self._known.execute("PRAGMA journal_mode = OFF")
         self._known.execute("CREATE TABLE names (number INTEGER PRIMARY KEY)")
@@ -252,9 +252,9 @@ class Names:
             raise names_refusal(error) from None
 
     def unique(self, name: str, number: int, kind: str = "") -> str:
-        """Add a name and return it; if it was taken, with the number of its image before the extension.
+        """Add a name and return it; if it is taken, add the number of its image before the extension.
 
-        Names of another kind are kept apart.
+        Names of different kinds do not collide.
         """
         while not self.take(kind + name):
             stem, suffix = os.path.splitext(name)
@@ -268,15 +268,15 @@ class Names:
 
 
 def names_refusal(error: sqlite3.Error) -> DownloadError:
-    """Return the error that reports that file names cannot be stored."""
+    """Return the error for file names that cannot be stored."""
     return DownloadError(
-        f"File names cannot be stored in the temporary folder: {error}. Free disk space there, or set "
+        f"Could not store file names in the temporary folder: {error}. Free disk space there, or set "
         "SQLITE_TMPDIR to another folder, then run it again."
     )
 
 
 def relative_path(image: str | os.PathLike[str], folder: str) -> str:
-    """Return the path of an image with ``/`` as separator: relative to a folder, or absolute on another drive."""
+    """Return the path of an image relative to a folder, or absolute if it is on another drive, with ``/``."""
     outer, name = os.path.split(os.path.abspath(image))
     return _relative_folder(outer, folder) + name
 
@@ -286,13 +286,13 @@ def _relative_folder(outer: str, folder: str) -> str:
     try:
         relative = os.path.relpath(outer, folder)
     except ValueError:
-        # Another drive.
+        # On another drive.
         relative = outer
     return "" if relative == "." else f"{relative.replace(os.sep, '/')}/"
 
 
 def beside(document: Path, name: Any) -> str | None:
-    """Return the path of an image that a dataset names relative to its own folder, if the file exists."""
+    """Return the path of an image that a dataset lists relative to its own folder, if the file exists."""
     if not isinstance(name, str) or not name:
         return None
     path = os.path.normpath(os.path.join(document.parent, name))
@@ -300,7 +300,7 @@ def beside(document: Path, name: Any) -> str | None:
 
 
 def sanitized(name: str) -> str:
-    """Return a file name of a document as a relative path that stays in its folder; URLs stay as they are.
+    """Return a file name as a safe relative path; URLs are unchanged.
 
     Example:
         >>> sanitized("./street/a.jpg")

@@ -1,4 +1,4 @@
-"""Which images of two sources are the same; those of one source wait in a temporary file."""
+"""Pairs the images of two sources; the images of one source are stored in a temporary file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .entries import Entries
 from .results import Results
 from .values import Key, key, plain, records
 
-#: What images are paired by, the most reliable first.
+#: Keys to pair images by, the most reliable first.
 LEVELS = ("work item", "asset URL", "original file name", "file name", "last part of the file name", "local file")
 
 
@@ -26,7 +26,7 @@ class Labelled(NamedTuple):
 
     image: dict[str, Any]
     annotations: list[dict[str, Any]]
-    #: The number of the category of each annotation; 0 without one.
+    #: The number of the category of each annotation; 0 without a category.
     labels: list[int]
     item_id: str | None
     batch: str | None
@@ -34,18 +34,18 @@ class Labelled(NamedTuple):
     path: str | None
     asset: str | None
     images_from: str | None
-    #: Whether the document has no other image.
+    #: Whether it is the only image of its document.
     is_alone: bool
 
     def keys(self) -> Iterator[tuple[int, str]]:
-        """Yield what identifies the image, the most reliable first: the level, and the text."""
+        """Yield the keys of the image, the most reliable first: the level and the text."""
         names = [self.image.get("original_file_name"), self.image.get("file_name")]
         texts = [_name(each) for each in names]
         last = posixpath.basename(texts[0] or texts[1] or "")
         for level, text in enumerate((self.item_id, self.asset_url, texts[0] or texts[1], texts[1], last)):
             if text:
                 yield level, text
-        # A data set for training has the names of the local files.
+        # Training datasets have the names of the local files.
         for local in dict.fromkeys(map(posixpath.basename, (_name(self.asset), *texts))):
             if local:
                 yield len(LEVELS) - 1, local
@@ -57,7 +57,7 @@ class Labelled(NamedTuple):
         return name if isinstance(name, str) else str(self.image.get("id"))
 
     def numbers(self) -> Iterator[str]:
-        """Yield what the ``image_id`` of a results list can be, the most likely one first."""
+        """Yield the possible values of ``image_id`` in a results list, the most likely first."""
         own = key(self.image.get("id"))
         by_id = [] if own is None else [_id_text(own)]
         stems = dict.fromkeys(
@@ -66,7 +66,7 @@ class Labelled(NamedTuple):
             if name
         )
         by_stem = [each for stem in stems for each in (stem, str(int(stem)) if stem.isdecimal() else None) if each]
-        # The image of a work item has the same id as those of others.
+        # In documents of work items, the image always has the same ID.
         yield from [*by_stem, *by_id] if self.is_alone else [*by_id, *by_stem]
 
     def document(self, categories: list[dict[str, Any]]) -> Document:
@@ -96,10 +96,10 @@ def images_of(document: Document, numbers: dict[Key, int], *, is_part: bool = Fa
     Args:
         document: The document.
         numbers: The number of each category, by its ID in the document.
-        is_part: Whether it is an image of a document with several.
+        is_part: Whether it is one image of a document with several.
     """
     if isinstance(document.data.get("annotations"), Entries):
-        # Of a large file.
+        # The annotations of a large file are streamed.
         for single in document.by_image():
             yield from images_of(single, numbers, is_part=True)
         return
@@ -121,10 +121,10 @@ def images_of(document: Document, numbers: dict[Key, int], *, is_part: bool = Fa
 
 
 class Store:
-    """Images of one source, on disk."""
+    """The images of one source, on disk."""
 
     def __init__(self) -> None:
-        # SQLite keeps large tables in a file without a name.
+        # SQLite keeps large tables on disk, in an unnamed file.
         self._rows = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self._rows.close)
         self._rows.execute("PRAGMA journal_mode = OFF")
@@ -141,17 +141,17 @@ class Store:
         level = keys[0][0] if keys else len(LEVELS)
         row = self._run("INSERT INTO images (level, data) VALUES (?, ?)", level, _packed(tuple(found)))
         for each, text in keys:
-            # What several images have identifies none of them.
+            # A key that several images share identifies none of them.
             query = "INSERT INTO keys VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = -1"
             self._run(query, each, text.encode("utf-8", "surrogatepass"), row.lastrowid)
 
     def take(self, found: Labelled, at: int | None = None) -> Labelled | None:
-        """Remove and return the image that is the same; ``None`` if there is none.
+        """Remove and return the matching image; ``None`` if there is none.
 
         Args:
             found: The image of the other source.
-            at: Only by what is at this level. ``None`` for the first level at which there is one, if neither image
-                could be paired by something more reliable.
+            at: Match only by the key of this level. ``None`` for the first level with a match, if neither image could
+                be paired by a more reliable key.
         """
         for level, text in found.keys():  # noqa: SIM118 - not a mapping
             if at is not None and level != at:
@@ -170,7 +170,7 @@ class Store:
         return None
 
     def rest(self) -> Iterator[tuple[int, Labelled]]:
-        """Yield the images that were not taken, with their number; each may be removed meanwhile."""
+        """Yield the remaining images with their numbers; each may be removed during the iteration."""
         last = -1
         while row := self._run(
             "SELECT number, data FROM images WHERE number > ? ORDER BY number LIMIT 1", last
@@ -218,7 +218,7 @@ class ResultsStore:
         return []
 
     def rest(self) -> Iterator[str]:
-        """Yield the ``image_id`` of the images that were not taken."""
+        """Yield the ``image_id`` of the remaining detections."""
         for row in _run(self._rows, "SELECT DISTINCT image FROM detections"):
             yield row[0]
 
@@ -228,7 +228,7 @@ def _run(rows: sqlite3.Connection, query: str, *values: Any) -> sqlite3.Cursor:
         return rows.execute(query, values)
     except sqlite3.Error as error:
         raise DownloadError(
-            f"Labels cannot be stored in the temporary folder: {error}. Free disk space there, or set "
+            f"Could not store labels in the temporary folder: {error}. Free disk space there, or set "
             "SQLITE_TMPDIR to another folder, then run it again."
         ) from None
 

@@ -1,4 +1,4 @@
-"""How annotations are put onto an image: the orientation, the scale, and boxes that are turned (needs no Pillow)."""
+"""Maps annotations onto an image: orientation, scale, and rotated boxes (does not need Pillow)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Point = tuple[float, float]
 
 
 def is_as_stored(record: dict[str, Any], stored: Size) -> bool:
-    """Return whether the document has the image as it is stored, where upright means width and height swapped.
+    """Return whether the document has the size of the image as stored, where EXIF would swap width and height.
 
-    The size in the document says it, also where it is that of a smaller copy. A square says nothing, so it is upright.
+    The sizes may differ by a scale. A square image counts as upright.
 
     Example:
         >>> is_as_stored({"width": 300, "height": 400}, (600, 800)), is_as_stored({}, (600, 800))
@@ -25,7 +25,7 @@ def is_as_stored(record: dict[str, Any], stored: Size) -> bool:
 
 
 def frame(record: dict[str, Any], size: Size) -> Size:
-    """Return the size of the image that the document was annotated with; that of the image if it names none."""
+    """Return the size that the document was annotated with; the size of the image if the document has none."""
     return size_of(record) or size
 
 
@@ -41,9 +41,9 @@ def scale(record: dict[str, Any], size: Size) -> tuple[float, float]:
 
 
 def rotation(annotation: dict[str, Any]) -> float:
-    """Return by how many degrees the box of an annotation is turned clockwise about its centre, 0 for an upright one.
+    """Return the clockwise rotation of a box about its centre in degrees, 0 for an upright box.
 
-    That is ``attributes.rotation``, as CVAT exports it. A segmentation, which is the shape as it lies, has no rotation.
+    It is read from ``attributes.rotation``, as CVAT exports it. A segmentation is already rotated, so it has none.
 
     Example:
         >>> rotation({"bbox": [0, 0, 9, 3], "attributes": {"rotation": 375}})
@@ -54,11 +54,11 @@ def rotation(annotation: dict[str, Any]) -> float:
     return 0.0 if found is None or annotation.get("segmentation") else float(found % 360)
 
 
-def turned_corners(annotation: dict[str, Any]) -> list[Point] | None:
-    """Return the corners of a turned box, from that which was at the upper left; ``None`` for an upright or no box.
+def rotated_corners(annotation: dict[str, Any]) -> list[Point] | None:
+    """Return the corners of a rotated box, starting at the original upper left; ``None`` if the box is not rotated.
 
     Example:
-        >>> turned_corners({"bbox": [0, 0, 4, 2], "attributes": {"rotation": 90}})
+        >>> rotated_corners({"bbox": [0, 0, 4, 2], "attributes": {"rotation": 90}})
         [(3.0, -1.0), (3.0, 3.0), (1.0, 3.0), (1.0, -1.0)]
     """
     degrees, found = rotation(annotation), box(annotation.get("bbox"))
@@ -69,8 +69,8 @@ def turned_corners(annotation: dict[str, Any]) -> list[Point] | None:
     if degrees % 90:
         cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     else:
-        # Not 6e-17 instead of 0.
+        # Exactly 0, not 6e-17.
         cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[int(degrees // 90)]
     corners = ((-width / 2, -height / 2), (width / 2, -height / 2), (width / 2, height / 2), (-width / 2, height / 2))
-    # y points down, so this turns clockwise.
+    # y points down, so this rotates clockwise.
     return [(x + cosine * dx - sine * dy, y + sine * dx + cosine * dy) for dx, dy in corners]

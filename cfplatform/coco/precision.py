@@ -1,4 +1,4 @@
-"""Average precision as in the evaluation of COCO: 101 points of recall, IoU from 0.50 to 0.95, 100 detections."""
+"""Average precision as in pycocotools: 101 recall points, IoU from 0.50 to 0.95, 100 detections per image."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-#: Thresholds of the IoU and points of recall.
+#: IoU thresholds and recall points.
 THRESHOLDS = [0.5 + step * ((0.95 - 0.5) / 9) for step in range(9)] + [0.95]
 _RECALLS = [step * 0.01 for step in range(100)] + [1.0]
-#: Maximum number of detections of one image and category.
+#: Maximum number of detections per image and category.
 MAX_DETECTIONS = 100
 _ALL = (1 << len(THRESHOLDS)) - 1
 
@@ -23,7 +23,7 @@ class _OfClass:
     def __init__(self) -> None:
         self.objects = 0
         self.scores = array("d")
-        # A bit for each threshold: whether the detection is right, and whether it is inside a crowd.
+        # One bit for each threshold: whether the detection is correct, and whether it is inside a crowd.
         self.right = array("H")
         self.ignored = array("H")
         self.images = array("I")
@@ -44,7 +44,7 @@ class PrecisionBuilder:
         self._ids: list[float] = []
 
     def start(self, image_id: object) -> None:
-        """Begin an image; the IDs of images decide the order of equal scores, as in the evaluation of COCO."""
+        """Begin an image; image IDs decide the order of equal scores, as in pycocotools."""
         is_number = isinstance(image_id, (int, float)) and not isinstance(image_id, bool)
         self._ids.append(float(image_id) if is_number else float(len(self._ids)))  # type: ignore[arg-type]
 
@@ -60,10 +60,10 @@ class PrecisionBuilder:
 
         Args:
             label: The number of the category.
-            objects: How many objects there are, crowds not counted.
+            objects: The number of objects, without crowds.
             scores: The score of each detection.
-            candidates: For the position of a detection, the objects with an IoU of at least 0.5, in their order.
-            crowds: For the position of a detection, its shares that are inside of crowds.
+            candidates: For each position of a detection, the objects with an IoU of at least 0.5, in order.
+            crowds: For each position of a detection, the fractions of its area inside crowds.
         """
         own = self._classes.setdefault(label, _OfClass())
         own.objects += objects
@@ -90,7 +90,7 @@ class PrecisionBuilder:
             own.images.append(image)
 
     def result(self) -> dict[int, Precision]:
-        """Return the figures of each category that has objects."""
+        """Return the average precision of each category that has objects."""
         ranks = sorted(range(len(self._ids)), key=self._ids.__getitem__)
         rank = array("I", bytes(4 * len(ranks)))
         for place, image in enumerate(ranks):
@@ -99,12 +99,12 @@ class PrecisionBuilder:
 
 
 def _taken(candidates: Sequence[tuple[int, float]], taken: dict[int, int]) -> int:
-    """Take the best object that is left at each threshold; return the thresholds at which there was one."""
+    """Take the best remaining object at each threshold; return the thresholds with a match."""
     right = 0
     for step, threshold in enumerate(THRESHOLDS):
         bit, best, found = 1 << step, min(threshold, 1 - 1e-10), None
         for number, iou in candidates:
-            # Of equal ones the last.
+            # Of equal ones, the last.
             if iou >= best and not taken.get(number, 0) & bit:
                 best, found = iou, number
         if found is not None:

@@ -1,4 +1,4 @@
-"""What the members of a document refer to: the one table that merging follows when it changes IDs."""
+"""The references between entries of a document, which merging updates when it changes IDs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .output import DatasetFile
 from .tables import FindingLog, is_id
 from .values import each_record, key, records
 
-#: Members that refer to entries by their ID, or by a list of IDs, and the section of these entries.
+#: Fields that contain an ID or a list of IDs, and the section that they refer to.
 _REFERENCES = {
     "image_id": "images",
     "image_ids": "images",
@@ -31,25 +31,25 @@ _REFERENCES = {
     "instance_id": "instances",
     "instance_ids": "instances",
 }
-#: An entry whose image or category does not exist is refused; of other references only the reference is left out.
+#: Without its image or category an entry is refused; any other broken reference is removed.
 _NEEDED = {"image_id", "category_id"}
-#: Members that refer to categories beside the category of the entry itself.
+#: Fields that refer to categories, besides the category of the entry itself.
 CATEGORY_REFERENCES = {name for name, section in _REFERENCES.items() if section == "categories"} - _NEEDED
-#: Sections that a document may refer to without having them: the IDs only say what belongs together.
+#: Sections that may be missing although there are IDs: the IDs only group entries.
 FREE = {"videos", "tracks", "instances"}
-#: Members that end like references, but refer to nothing in the document.
+#: Fields that are named like references but do not refer to anything in the document.
 _OUTSIDE = {"work_item_id", "frame_id"}
 
 
 class References(NamedTuple):
-    """The references among the members of an entry; each with the section that it refers to.
+    """The references among the fields of an entry, each with the section that it refers to.
 
     Attributes:
         needed: ``image_id`` and ``category_id``.
-        others: Others that are known.
-        unknown: Members that are named like references.
+        others: Other known references.
+        unknown: Fields that are named like references.
         has_attributes: Whether there are ``attributes``, which may name tracks.
-        has_more: Whether there is more than ``needed``.
+        has_more: Whether there are references besides ``needed``.
     """
 
     needed: tuple[tuple[str, str], ...]
@@ -62,15 +62,15 @@ class References(NamedTuple):
 #: The dataset of an image and its entry there, without an ID if it could not be written; ``None`` if it was skipped.
 Target = tuple[DatasetFile, dict[str, Any]] | None
 Targets = dict[Any, Target]
-#: What a reference becomes whose entry does not exist.
+#: The new value of a reference whose entry does not exist.
 _GONE = object()
-#: References of ``attributes``: of others than tracks nothing is known, since people choose these names.
+#: References in ``attributes``: only tracks are known, since annotators choose the other names.
 _TRACKS = References((), (), (), has_attributes=False, has_more=False)
 
 
 @functools.lru_cache(maxsize=256)
 def references(members: tuple[str, ...]) -> References:
-    """Return the references among the members of an entry.
+    """Return the references among the fields of an entry.
 
     Example:
         >>> references(("id", "image_id", "track_id", "parent_id"))[:3]
@@ -89,7 +89,7 @@ def references(members: tuple[str, ...]) -> References:
 
 
 def is_list_of_entries(name: str, value: Any) -> bool:
-    """Return whether a member of a document is a list of entries that refer to others, or are referred to."""
+    """Return whether a field of a document is a list of entries that have references or are referred to."""
     return (
         isinstance(name, str)
         and isinstance(value, list)
@@ -98,7 +98,7 @@ def is_list_of_entries(name: str, value: Any) -> bool:
 
 
 def may_refer(value: Any) -> bool:
-    """Return whether any member below a value is named like a reference."""
+    """Return whether any field inside a value is named like a reference."""
     rest = [value]
     while rest:
         value = rest.pop()
@@ -112,25 +112,25 @@ def may_refer(value: Any) -> bool:
 
 
 class Numbers:
-    """The new numbers for the IDs of one document, and the references to them."""
+    """The new IDs of one document, and the references to them."""
 
     def __init__(
         self, document: Document, log: FindingLog, counts: dict[str, int], tables: dict[str, dict[Any, int]]
     ) -> None:
         self._document = document
         self._log = log
-        #: The last number that was given in each free section, in any document.
+        #: The last number of each free section, over all documents.
         self._counts = counts
         self._free: dict[str, dict[Any, int]] = {}
         self._has_new_free = False
         self._used_in: dict[tuple[str, Any], dict[DatasetFile, None]] = {}
-        #: The numbers of entries that are the same in all datasets.
+        #: The numbers of entries that all datasets share.
         self.tables = tables
-        #: Where each image went.
+        #: The target of each image.
         self.targets: Targets = {}
         #: The local files of the images.
         self.files: set[Path] = set()
-        #: How many images and annotations the datasets had before this document.
+        #: The number of images and annotations in the datasets before this document.
         self.starts: dict[DatasetFile, tuple[int, int]] = {}
         for kind in FREE & document.data.keys():
             for each in records(document.data, kind):
@@ -138,7 +138,7 @@ class Numbers:
                     self.free(kind, each["id"])
 
     def free(self, kind: str, old: Any) -> int:
-        """Return the number of an ID of a section that is counted through all documents."""
+        """Return the new number for an ID of a section that is numbered across documents."""
         known = self._free.setdefault(kind, {})
         if old not in known:
             known[old] = self._counts[kind] = self._counts.get(kind, 0) + 1
@@ -154,7 +154,7 @@ class Numbers:
         pointer: str,
         annotation_id: Any = None,
     ) -> None:
-        """Change the references of an entry to the new numbers; leave out those that would be false."""
+        """Update the references of an entry; remove those that would be wrong."""
 
         def warn(code: str, subject: str, message: str) -> None:
             self._log.warning(self._document, code, subject, message, f"{pointer}/{name}", annotation_id)
@@ -167,7 +167,7 @@ class Numbers:
                 else [self._new(kind, old, dataset)]
             )
             if _GONE in new:
-                message = f"{shown(name)} refers to {kind} that do not exist here; these references are left out."
+                message = f"{shown(name)} refers to {kind} that do not exist here; the references are removed."
                 warn("dangling-reference", name, message)
                 new = [each for each in new if each is not _GONE]
             if isinstance(old, list):
@@ -179,7 +179,7 @@ class Numbers:
         for name in found.unknown:
             if name in made and self._may_refer(made[name]) and not self.are_same:
                 del made[name]
-                message = f"The member {shown(name)} may refer to IDs that changed, so it is left out."
+                message = f"The field {shown(name)} may refer to IDs that changed, so it is dropped."
                 warn("member-left-out", f"{name} of entries", message)
         attributes = made.get("attributes") if found.has_attributes else None
         if isinstance(attributes, dict):
@@ -190,7 +190,7 @@ class Numbers:
                 self.follow(made["attributes"], _TRACKS, tracks, dataset, f"{pointer}/attributes", annotation_id)
 
     def _new(self, kind: str, old: Any, dataset: DatasetFile) -> Any:
-        """Return what a reference becomes in a dataset."""
+        """Return the new value of a reference in a dataset."""
         if kind in FREE:
             if key(old) is None or (_is_negative(old) and old not in self._free.get(kind, ())):
                 return old
@@ -199,7 +199,7 @@ class Numbers:
         if old is None:
             return None
         if self.is_gone(kind, old):
-            # A number below zero says that there is none.
+            # Negative IDs mean "none".
             return old if _is_negative(old) else _GONE
         if kind != "images":
             return self.tables[kind][old]
@@ -207,12 +207,12 @@ class Numbers:
         return target[1]["id"] if target is not None and target[0] is dataset and target[1]["id"] else _GONE
 
     def is_gone(self, kind: str, old: Any) -> bool:
-        """Return whether the entry of a reference does not exist in the document."""
+        """Return whether the entry of a reference is missing from the document."""
         known = self.targets if kind == "images" else self.tables.get(kind, {})
         return old is not None and (not is_id(old) or old not in known)
 
     def homes(self, name: str, entry: dict[str, Any]) -> tuple[Iterable[DatasetFile], bool]:
-        """Return the datasets of an entry of a list, and whether these are all of the document."""
+        """Return the datasets of a list entry, and whether these are all datasets of the document."""
         if "image_id" in entry and entry["image_id"] is not None:
             target = self.targets[entry["image_id"]]
             return ([target[0]] if target is not None and target[1]["id"] is not None else []), False
@@ -222,24 +222,24 @@ class Numbers:
         return [*self.starts], True
 
     def _may_refer(self, value: Any) -> bool:
-        """Return whether a value may be an ID of the document, or a list of them."""
+        """Return whether a value may be an ID of the document, or a list of IDs."""
         values = value if isinstance(value, list) else [value]
         return any(each in self._texts if isinstance(each, str) else key(each) is not None for each in values)
 
     @functools.cached_property
     def _texts(self) -> set[str]:
-        """The IDs that are texts."""
+        """The IDs that are strings."""
         data = self._document.data
         ids = (each.get("id") for section in data for each in each_record(data, section))
         return {own for own in ids if isinstance(own, str)}
 
     @property
     def are_same(self) -> bool:
-        """Whether every ID stays as it is, as far as that can be said before the document is written."""
-        return not self._has_new_free and self._are_entries_same
+        """Whether all IDs are unchanged, as far as is known before the document is written."""
+        return not self._has_new_free and self._are_entry_ids_same
 
     @functools.cached_property
-    def _are_entries_same(self) -> bool:
+    def _are_entry_ids_same(self) -> bool:
         if len(self.starts) != 1:
             return False
         ((_, annotations),) = self.starts.values()

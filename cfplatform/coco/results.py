@@ -1,4 +1,4 @@
-"""A results list: the JSON array of detections with scores that evaluation tools write."""
+"""Results lists: JSON arrays of scored detections, as evaluation tools write them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SEPARATORS = " \t\r\n,"
 
 
 class Results:
-    """Detections with scores, which have no images or categories of their own.
+    """Scored detections, without images or categories.
 
     Args:
         source: The file, or the parsed list.
@@ -35,10 +35,10 @@ class Results:
         return path == self._source
 
     def documents(self, on_error: object, *, streamed: bool = False) -> NoReturn:
-        """Raise :class:`InvalidParameterError`: detections alone are no documents."""
+        """Raise :class:`InvalidParameterError`: detections alone are not documents."""
         raise InvalidParameterError(
-            f"{self.name} is a results list: a JSON array of detections with scores, without images and categories. "
-            "Compare it with the documents of its images: coco.compare(documents, results).",
+            f"{self.name} is a results list: a JSON array of detections without images and categories. "
+            "To compare it with the documents of its images, use coco.compare(documents, results).",
             parameter="source",
         )
 
@@ -46,13 +46,13 @@ class Results:
         """Yield the detections, one in memory at a time.
 
         Raises:
-            InvalidParameterError: If an entry is not a detection, or its score is not from 0 to 1.
+            InvalidParameterError: If an entry is not a detection, or its score is not between 0 and 1.
             InvalidResponseError: If the file is not a complete JSON array.
         """
         source = self._source
         entries: Iterable[Any] = _entries(source) if isinstance(source, Path) else source
         for position, found in enumerate(entries):
-            # Arrays of NumPy are taken as lists.
+            # Convert NumPy arrays to lists.
             entry = found if isinstance(source, Path) else plain(found, {})
             where = f"{self.name}: the detection at position {position}"
             if not isinstance(entry, dict) or key(entry.get("image_id")) is None:
@@ -65,17 +65,17 @@ class Results:
 
 
 def check_score(value: Any, where: str) -> float:
-    """Return a score; raise :class:`InvalidParameterError` if it is not a number from 0 to 1."""
+    """Return a score; raise :class:`InvalidParameterError` if it is not a number between 0 and 1."""
     score = number(value)
     if score is None or not 0 <= score <= 1:
         raise InvalidParameterError(
-            f"{where} has the score {shown(value)}; it must be a number from 0 to 1.", parameter="source"
+            f"{where} has the score {shown(value)}; scores must be numbers between 0 and 1.", parameter="source"
         )
     return score
 
 
 def is_results_file(path: Path) -> bool:
-    """Return whether a file begins as an array of objects, or is an empty one."""
+    """Return whether a file begins as an array of objects, or is an empty array."""
     try:
         with open(path, "rb") as file:
             head = file.read(64).removeprefix(b"\xef\xbb\xbf").split(None)
@@ -107,7 +107,7 @@ def _entries(path: Path) -> Generator[Any]:
                     more = file.read(step)
                     if not more:
                         raise InvalidResponseError(f"{str(path)!r} is not a complete JSON array: {error}") from None
-                    # An entry longer than this is not parsed for each further piece.
+                    # Read more each time, so that a long entry is not parsed again for every piece.
                     text, position, step = text[position:] + more, 0, 2 * step
                     continue
                 step = _STEP

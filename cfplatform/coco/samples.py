@@ -1,4 +1,4 @@
-"""The images of a source as a sequence: one document for each, read when it is needed."""
+"""The images of a source as a lazy sequence of documents."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _SHARED = ("categories", "licenses")
 
 
 class Samples(Sequence[Document]):
-    """A sequence of documents with one image each, kept as two blocks of bytes.
+    """A sequence of documents with one image each, stored as two blocks of bytes.
 
-    A file with one image is read when it is asked for; the documents of images that share a file, or that came from a
-    stream, are kept as JSON. A million strings would be copied page by page into each forked worker of a loader, as
-    their reference counts change, and pickled for each spawned one.
+    A file with one image is read on access; documents of images that share a file, or that came from a stream, are
+    stored as JSON. A million strings would be copied into each forked worker of a loader, because their reference
+    counts change, and pickled for each spawned one.
     """
 
     def __init__(self, root: Path | None = None) -> None:
         self._start = "" if root is None else f"{root}{os.sep}"
         self._rows = bytearray()
         self._ends = array("Q", [0])
-        # What images of one document share, as JSON; rows have the position.
+        # JSON that the images of one document share; rows have its position.
         self._shared: list[str] = []
         self._last: dict[str, Any] = {}
 
     def add(self, document: Document) -> None:
-        """Add a document that :meth:`Document.by_image` made, with its content.
+        """Add a document made by :meth:`Document.by_image`, with its content.
 
         Raises:
-            InvalidParameterError: If it has values that are not JSON, or is nested too deeply.
+            InvalidParameterError: If it contains values that are not JSON, or is nested too deeply.
         """
         shared = {name: value for name, value in document.data.items() if name in _SHARED}
         own = {name: value for name, value in document.data.items() if name not in _SHARED}
@@ -54,7 +54,7 @@ class Samples(Sequence[Document]):
         self._add(document, f"{len(self._shared) - 1}\0{data}")
 
     def halve(self) -> None:
-        """Keep every second image, beginning with the first."""
+        """Keep every second image, starting with the first."""
         kept = bytearray()
         ends = array("Q", [0])
         for number in range(0, len(self), 2):
@@ -68,7 +68,7 @@ class Samples(Sequence[Document]):
 
     def _add(self, of: Entry | Document, data: str) -> None:
         paths = ("" if each is None else self._short(str(each)) for each in (of.path, of.asset, of.images_from))
-        # As JSON, which has no zero byte unless the state is damaged.
+        # JSON has no null byte, unless the state is corrupt.
         known = of.metadata if isinstance(of, Entry) else json.dumps({**of.metadata}, default=str)
         metadata = "" if known is None or known == "{}" else known.replace("\0", "")
         row = "\0".join((of.item_id or "", of.batch or "", *paths, metadata, data))
@@ -79,7 +79,7 @@ class Samples(Sequence[Document]):
         return path.removeprefix(self._start)
 
     def _long(self, path: str) -> Path | None:
-        # An absolute path stays as it is.
+        # An absolute path is unchanged.
         return Path(self._start, path) if path else None
 
     def __len__(self) -> int:
@@ -90,11 +90,11 @@ class Samples(Sequence[Document]):
     @overload
     def __getitem__(self, index: slice) -> list[Document]: ...
     def __getitem__(self, index: int | slice) -> Document | list[Document]:
-        """Return the document of an image, which is read again if it has a file of its own.
+        """Return the document of an image; read again if the image has its own file.
 
         Raises:
-            IndexError: If there is none with this number.
-            InvalidResponseError: If the file is not a complete JSON object any more.
+            IndexError: If the index is out of range.
+            InvalidResponseError: If the file is no longer a complete JSON object.
         """
         if isinstance(index, slice):
             return [self[each] for each in range(len(self))[index]]
@@ -107,15 +107,15 @@ class Samples(Sequence[Document]):
 
     @property
     def content(self) -> bytes:
-        """What is kept of all images; it changes with any path, and with documents that are kept."""
+        """The stored bytes of all images; they change with any path or stored document."""
         return bytes(self._rows) + "".join(self._shared).encode()
 
     def entry(self, index: int) -> Entry:
-        """Return where a document comes from, without reading it."""
+        """Return the entry of a document, without reading it."""
         return self._row(index)[0]
 
     def entries(self) -> Iterator[Entry]:
-        """Yield where the documents come from, without reading them."""
+        """Yield the entries of the documents, without reading them."""
         return map(self.entry, range(len(self)))
 
     def _row(self, index: int) -> tuple[Entry, str]:
@@ -127,22 +127,22 @@ class Samples(Sequence[Document]):
 
 
 def _are_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Return whether these are the same objects, which takes no time."""
+    """Return whether these are identical objects, which is fast to check."""
     return one.keys() == other.keys() and all(one[name] is other[name] for name in one)
 
 
 def samples_of(source: Source, *, images_from: PathLike | None = None, skip_missing: bool = False) -> Samples:
     """Return the images of a source that have a file.
 
-    Files of a download are not read yet; others are, since they may have any number of images.
+    Files of a download are read later; other files are read now, since they may have any number of images.
 
     Args:
         source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`.
-        images_from: The folder of the images, as there.
-        skip_missing: Leave out images without a file instead of raising.
+        images_from: The folder of the images, as for :func:`~cfplatform.coco.read`.
+        skip_missing: Skip images without a file instead of raising.
 
     Raises:
-        InvalidParameterError: If the source is none of these, or images are missing and ``skip_missing`` is false.
+        InvalidParameterError: If the source is not valid, or images are missing and ``skip_missing`` is false.
         InvalidResponseError: If a file is not a complete JSON object.
     """
     opened = open_source(source, images_from)
@@ -152,7 +152,7 @@ def samples_of(source: Source, *, images_from: PathLike | None = None, skip_miss
             found.add_file(each)
             continue
         document = each.read(streamed=True) if isinstance(each, Entry) else each
-        # What a stream yields need not be what is in the file.
+        # A stream may yield other content than the file has.
         is_own_file = not isinstance(opened, Stream) and len(records(document.data, "images")) == 1
         for image in document.by_image():
             if image.asset is None:
@@ -163,7 +163,7 @@ def samples_of(source: Source, *, images_from: PathLike | None = None, skip_miss
                 found.add(image)
     if missing and not skip_missing:
         raise InvalidParameterError(
-            f"{missing} of {len(found) + missing} images have no file. Download with assets=True, name their folder "
-            "with images_from, or pass skip_missing=True to leave them out."
+            f"{missing} of {len(found) + missing} images have no file. Download with assets=True, pass their folder "
+            "as images_from, or pass skip_missing=True."
         )
     return found

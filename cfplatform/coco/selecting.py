@@ -1,4 +1,4 @@
-"""Selects classes, batches and annotations of a source, and renames classes, for whatever reads the source."""
+"""Selects classes, batches and annotations of a source, and renames classes."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from .values import Key, are_numbers, each_record, is_crowd, key, number, record
 
 #: Returns whether to keep an annotation, given its image and its document.
 Where = Callable[[dict[str, Any], dict[str, Any], Document], object]
-#: What :func:`~cfplatform.coco.statistics.kinds` can return.
+#: Possible results of :func:`~cfplatform.coco.statistics.kinds`.
 KINDS = ("polygon", "rle", "box", "keypoints", "caption", "panoptic", "none")
-#: Sections whose entries refer to others in ways that are handled here.
+#: Sections that are handled separately.
 _OWN = ("info", "licenses", "categories", "images", "annotations")
-#: What is known of an annotation of a large file.
+#: The cached decision about an annotation of a large file.
 _KEPT, _LEFT_OUT = 1, 2
 
 
 @dataclass
 class Removed:
-    """What a selection left out.
+    """The annotations and images that a selection dropped.
 
     Attributes:
-        annotations: Number of annotations by the reason: "batch", "class", "crowd", "kind", "side" or "where".
-        images: Number of images by the reason: "batch", or "empty" for those without annotations.
+        annotations: Number of annotations by reason: "batch", "class", "crowd", "kind", "side" or "where".
+        images: Number of images by reason: "batch", or "empty" for those without annotations.
     """
 
     annotations: Counter[str] = field(default_factory=Counter)
@@ -42,21 +42,21 @@ class Removed:
 
 
 class _Classes(NamedTuple):
-    """What becomes of the categories of a document."""
+    """The changes to the categories of a document."""
 
     entries: list[Any]
-    #: The IDs of categories that are left out, and the new ID of those that become one with an earlier one.
+    #: The IDs of dropped categories, and the new ID of each category that is merged into an earlier one.
     gone: set[Key]
     joined: dict[Key, Any]
 
 
 class Selection(Stream):
-    """A source of which a part is left out; :func:`select` makes it.
+    """A filtered source; made by :func:`select`.
 
-    Every function that takes a source takes it, any number of times.
+    Accepted by every function that takes a source, any number of times.
 
     Attributes:
-        removed: What the last run over the documents left out so far, as a :class:`Removed`.
+        removed: The annotations and images dropped so far by the last run, as a :class:`Removed`.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Selection(Stream):
         self._rename = {_same(name): new for name, new in rename.items()}
         self._new_names = set(map(_same, rename.values()))
         self._batches, self._crowds, self._empty_images, self._where = batches, crowds, empty_images, where
-        #: The reasons to leave out an annotation, whatever its image and class, except for ``where``.
+        #: The reasons to drop an annotation regardless of its image and class, except for ``where``.
         self._tests: list[tuple[str, Callable[[dict[str, Any]], bool]]] = []
         if not crowds:
             self._tests.append(("crowd", is_crowd))
@@ -98,18 +98,18 @@ class Selection(Stream):
         before = self.source.order if only is None else only
         names = [self._rename.get(_same(name), name) for name in before if _same(name) not in self._drop]
         self.order = tuple({_same(name): name for name in names}.values())
-        # Documents that nothing is left of are not counted before they are read.
+        # Documents that will be empty are not known before they are read.
         self.total = self.source.total if batches is None and empty_images else None
         self.is_read_once = getattr(self.source, "is_read_once", False)
         self._is_tested = bool(self._tests) or where is not None
         self._begin()
 
     def _begin(self) -> None:
-        # Copies with other folders of images count there, too.
+        # Copies with other image folders share the counts.
         self.removed.annotations.clear()
         self.removed.images.clear()
         self._found: dict[str, dict[str, None]] = {"class": {}, "batch": {}}
-        #: The members of each class that categories became, by its name, and the name that the first of them had.
+        #: The fields of each new class by name, and the name of the first category it was made from.
         self._targets: dict[str, tuple[dict[str, Any], str]] = {}
         self._last: tuple[Any, _Classes] = None, _Classes([], set(), {})
 
@@ -118,11 +118,11 @@ class Selection(Stream):
         return self.source.reads(path)
 
     def documents(self, on_error: OnError | None, *, streamed: bool = False) -> Generator[Document]:
-        """Yield what is selected of each document.
+        """Yield the selected part of each document.
 
         Raises:
-            InvalidParameterError: After the last document, if the source has no class or batch with a name that was
-                given; or before, if classes become one whose annotations mean different things.
+            InvalidParameterError: After the last document, if a given class or batch is not in the source; before, if
+                classes with different meanings would be merged.
         """
         self._begin()
         for document in self.source.documents(on_error, streamed=streamed):
@@ -144,7 +144,7 @@ class Selection(Stream):
             if hint is None and known:
                 hint = f"It has {', '.join(shown(each) for each in sorted(known)[:10])}."
             raise InvalidParameterError(
-                f"{parameter} names the {kind} {name!r}, which the source does not have.",
+                f"{parameter} lists the {kind} {name!r}, which is not in the source.",
                 parameter=parameter,
                 hint=hint,
             )
@@ -177,7 +177,7 @@ class Selection(Stream):
         return document.with_data(made)
 
     def _other_batches(self, document: Document, images: list[Any]) -> set[Key | None]:
-        """Return the IDs of the images that are of other batches."""
+        """Return the IDs of images of other batches."""
         gone: set[Key | None] = set()
         if self._batches is None:
             return gone
@@ -192,7 +192,7 @@ class Selection(Stream):
         return gone
 
     def _add_empty(self, images: list[Any], made: dict[str, Any], gone: set[Key | None]) -> None:
-        """Add the IDs of the images without annotations."""
+        """Add the IDs of images without annotations."""
         labelled = {key(each.get("image_id")) for each in each_record(made, "annotations")}
         own = [key(each.get("id")) for each in images if isinstance(each, dict)]
         empty = [each for each in own if each not in labelled and each not in gone]
@@ -202,22 +202,22 @@ class Selection(Stream):
     # --- Classes ---------------------------------------------------------------------------------------------
 
     def _classes(self, categories: Any) -> _Classes:
-        """Return what becomes of the categories of a document."""
+        """Return the changes to the categories of a document."""
         if not isinstance(categories, list):
             return _Classes([], set(), {})
         last, found = self._last
-        # Most documents have the categories of the one before.
+        # Most documents have the same categories as the previous one.
         if categories == last:
             return found
         found = _Classes([], set(), {})
-        # The position by ``only``, and the entry.
+        # The position in ``only``, and the entry.
         kept: list[tuple[int, Any]] = []
         known: set[Key] = set()
         ids: dict[str, Any] = {}
         for entry in categories:
             own = key(entry.get("id")) if isinstance(entry, dict) else None
             if own is None or own in known:
-                # It is no category, which others report.
+                # Not a category; validation reports it.
                 if own not in found.gone:
                     kept.append((-1, entry))
                 continue
@@ -239,12 +239,12 @@ class Selection(Stream):
                 entry = {**entry, **self._target(new, entry), "id": entry["id"]}
             kept.append((position, entry))
         found.entries.extend(entry for _, entry in sorted(kept, key=lambda each: each[0]))
-        # A copy, because a stream may change and reuse one document.
+        # A copy, because a stream may modify and reuse one document.
         self._last = [{**each} if isinstance(each, dict) else each for each in categories], found
         return found
 
     def _target(self, new: str, entry: dict[str, Any]) -> dict[str, Any]:
-        """Return the members of the class that a category becomes, which are those of the first one."""
+        """Return the fields of a renamed class: those of its first category."""
         if new not in self._targets:
             made = {"name": self._rename.get(_name(entry) or "", entry["name"])}
             if entry.get("supercategory") is not None:
@@ -254,10 +254,10 @@ class Selection(Stream):
         for member, value in Categories.meaning(entry).items():
             if known.setdefault(member, value) != value:
                 raise InvalidParameterError(
-                    f"rename makes {shown(first)} and {shown(entry['name'])} one class, but they differ in {member!r}, "
+                    f"rename merges {shown(first)} and {shown(entry['name'])}, but they differ in {member!r}, "
                     "so their annotations mean different things.",
                     parameter="rename",
-                    hint="Give them different names, or leave one of them out.",
+                    hint="Give them different names, or drop one of them.",
                 )
         return known
 
@@ -266,14 +266,14 @@ class Selection(Stream):
     def _annotations(
         self, document: Document, annotations: list[Any] | Entries, classes: _Classes, gone: set[Key | None]
     ) -> list[Any] | Entries:
-        """Return the annotations that are kept."""
+        """Return the annotations to keep."""
         if not (gone or classes.gone or classes.joined or self._only is not None or self._is_tested):
             return annotations
         kept = self._keeper(document, classes, frozenset(gone))
         if isinstance(annotations, list):
-            # What is no annotation stays, so that it is reported.
+            # Entries that are not annotations are kept, to be reported later.
             return [made for each in annotations if (made := kept(each)) is not None or each is None]
-        # Whether each is kept, once it was asked: the file is read several times, but each counts once.
+        # The decision for each annotation: the file is read several times, but each is counted once.
         known = bytearray()
 
         def pick(number: int, annotation: Any) -> Any:
@@ -290,7 +290,7 @@ class Selection(Stream):
     def _keeper(
         self, document: Document, classes: _Classes, others: Collection[Key | None]
     ) -> Callable[[Any], dict[str, Any] | None]:
-        """Return a function that returns an annotation as it is kept, and counts it if it is left out."""
+        """Return a function that returns an annotation as kept, or counts it as dropped."""
         images = {} if self._where is None else _images(document)
         needs_class, has_classes = self._only is not None, bool(document.data.get("categories"))
         is_tested, is_changed = self._is_tested, bool(classes.gone or classes.joined or not self._crowds)
@@ -322,7 +322,7 @@ class Selection(Stream):
     def _failed(
         self, annotation: dict[str, Any], images: dict[Key | None, dict[str, Any]], document: Document
     ) -> str | None:
-        """Return the reason to leave out an annotation, whatever its image and class."""
+        """Return the reason to drop an annotation, regardless of its image and class."""
         for reason, leaves_out in self._tests:
             if leaves_out(annotation):
                 return reason
@@ -330,7 +330,7 @@ class Selection(Stream):
         return "where" if self._where and image is not None and not self._where(annotation, image, document) else None
 
     def _changed(self, annotation: Any, classes: _Classes) -> Any:
-        """Return an annotation with the segments that are kept, and with the IDs of categories that became one."""
+        """Return an annotation with only the kept segments, and with updated category IDs."""
         if not isinstance(annotation, dict):
             return annotation
         if "segments_info" in annotation:
@@ -343,7 +343,7 @@ class Selection(Stream):
         return _follow(annotation, classes, ())
 
     def _with_segments(self, annotation: dict[str, Any], classes: _Classes) -> dict[str, Any] | None:
-        """Return a panoptic annotation with the segments that are kept; ``None`` if none of them is."""
+        """Return a panoptic annotation with only the kept segments; ``None`` if there are none."""
         segments = annotation["segments_info"]
         if not isinstance(segments, list) or not segments:
             return annotation
@@ -359,19 +359,19 @@ class Selection(Stream):
 
 
 def _images(document: Document) -> dict[Key | None, dict[str, Any]]:
-    # Of several images with one ID the first has the annotations.
+    # If several images share an ID, the first has the annotations.
     return {key(each.get("id")): each for each in reversed(records(document.data, "images"))}
 
 
 def _follow_all(made: dict[str, Any], classes: _Classes, gone: Collection[Key | None]) -> None:
-    """Change the references of images, and of lists of other tools."""
+    """Update the references of images and of lists of other tools."""
     for name, entries in made.items():
         if name == "images" or (name not in _OWN and is_list_of_entries(name, entries)):
             made[name] = [new for each in entries if (new := _follow(each, classes, gone)) is not None or each is None]
 
 
 def _follow(entry: Any, classes: _Classes, gone: Collection[Key | None]) -> Any:
-    """Return an entry without references to what is left out; ``None`` if it is nothing without it."""
+    """Return an entry without references to dropped entries; ``None`` if it needs them."""
     if not isinstance(entry, dict):
         return entry
     found = references(tuple(entry))
@@ -400,10 +400,10 @@ def _follow(entry: Any, classes: _Classes, gone: Collection[Key | None]) -> Any:
 
 
 def _has_no_class(annotation: dict[str, Any]) -> bool:
-    """Return whether an annotation whose category is missing has no class; what has segments has their classes."""
+    """Return whether an annotation has no class; panoptic annotations have the classes of their segments."""
     if annotation.get("category_id") is None:
         return not isinstance(annotation.get("segments_info"), list)
-    # A caption of a document without categories, whatever it names.
+    # In a document without categories, the category ID of a caption has no meaning.
     return isinstance(annotation.get("caption"), str)
 
 
@@ -437,30 +437,31 @@ def select(
 ) -> Selection:
     """Select classes, batches and annotations of a source, and rename classes.
 
-    The result is a source for every function that takes one, and an iterable of documents. Nothing is read before it is
-    used, one document at a time; no document or file of yours changes. Classes are given by the names that they have in
-    the source, in Unicode's form NFC, whatever their supercategory.
+    The result is a source for every function that takes one, and an iterable of documents. It is lazy: documents are
+    read one at a time when it is used. Input files and documents are not changed. Classes are selected by their name in
+    the source (Unicode form NFC), regardless of supercategory.
 
     Args:
         source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`.
-        only: The classes to keep, in the order that they have in a merge. Annotations without a class go too.
-        drop: Classes to leave out.
-        rename: New names by the old ones. Classes that get the same name, or that of another class, become one, with
-            the supercategory of the first. Names are changed once: ``{"a": "b", "b": "c"}`` makes no "c" of an "a".
-        batches: The batches to keep: their folders, or their IDs as text if the source is a stream.
-        kinds: The kinds of annotations to keep: any of "polygon", "rle", "box", "keypoints", "caption", "panoptic" and
-            "none", as :func:`~cfplatform.coco.stats` counts them.
-        min_side: Leave out annotations whose box is less than this many pixels wide or high. Those without a box stay.
+        only: The classes to keep, in the order that they will have in a merge. Drops annotations without a class.
+        drop: Classes to drop.
+        rename: New names by old name. Classes that get the same name, or the name of another class, are merged, with
+            the supercategory of the first. Names are replaced once: ``{"a": "b", "b": "c"}`` does not turn "a" into
+            "c".
+        batches: The batches to keep: folders, or batch IDs as strings if the source is a stream.
+        kinds: The kinds of annotations to keep: "polygon", "rle", "box", "keypoints", "caption", "panoptic" or "none",
+            as counted by :func:`~cfplatform.coco.stats`.
+        min_side: Drop annotations whose box is narrower or lower than this, in pixels. Those without a box are kept.
         crowds: Whether to keep annotations and segments with ``iscrowd``.
-        empty_images: Whether to keep images without annotations, which detectors learn from as negatives.
-        where: Called with each annotation that is left, its image, and its :class:`Document`; returns whether to keep
-            it. It must not change them.
+        empty_images: Whether to keep images without annotations, which detectors use as negatives.
+        where: Called with each remaining annotation, its image, and its :class:`Document`; returns whether to keep it.
+            It must not modify them.
         images_from: The folder of the images; see :func:`~cfplatform.coco.read`.
 
     Raises:
         InvalidParameterError: At the call, if an argument is not valid. After the last document was read, and before
-            any output is written, if the source has no class or batch with a given name; while reading, if ``rename``
-            makes one class of some whose keypoints, skeleton or ``isthing`` differ.
+            any output is written, if a given class or batch is not in the source. While reading, if ``rename`` would
+            merge classes whose keypoints, skeleton or ``isthing`` differ.
 
     Example:
         >>> from cfplatform import coco
@@ -481,13 +482,15 @@ def select(
         )
     if unknown := sorted({*(kinds or ())} - {*KINDS}):
         raise InvalidParameterError(
-            f"kinds must be of {', '.join(map(repr, KINDS))}, not {unknown[0]!r}.", parameter="kinds"
+            f"kinds must be among {', '.join(map(repr, KINDS))}, not {unknown[0]!r}.", parameter="kinds"
         )
     if both := sorted({*map(_same, only or ())} & {*map(_same, drop or ())}):
-        raise InvalidParameterError(f"only and drop both name the class {both[0]!r}.", parameter="drop")
+        raise InvalidParameterError(
+            f"only and drop both list the class {both[0]!r}. Leave it out of one of them.", parameter="drop"
+        )
     if min_side is not None and ((side := number(min_side)) is None or side < 0):
         raise InvalidParameterError(
-            f"min_side must be a number of pixels of 0 or more, not {min_side!r}.", parameter="min_side"
+            f"min_side must be a non-negative number of pixels, not {min_side!r}.", parameter="min_side"
         )
     if where is not None and not callable(where):
         raise InvalidParameterError(f"where must be a function, not {where!r}.", parameter="where")
@@ -512,4 +515,4 @@ def _check_names(names: Any, parameter: str) -> None:
     if isinstance(names, str) or not isinstance(names, Collection) or not all(isinstance(each, str) for each in names):
         raise InvalidParameterError(f"{parameter} must be a list of names, not {names!r}.", parameter=parameter)
     if not names and parameter != "drop":
-        raise InvalidParameterError(f"{parameter} must name at least one.", parameter=parameter)
+        raise InvalidParameterError(f"{parameter} must not be empty.", parameter=parameter)

@@ -1,4 +1,4 @@
-"""Splits labels into datasets, such as for training and validation, the same way in every run."""
+"""Splits labels into datasets, for example for training and validation, deterministically."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Part:
 
     Attributes:
         output: The absolute path of the file.
-        images: Images in it.
-        annotations: Annotations in it.
-        size: Its size in bytes.
+        images: Images in the file.
+        annotations: Annotations in the file.
+        size: The size of the file in bytes.
     """
 
     output: Path
@@ -50,7 +50,7 @@ class SplitSummary(Summary):
     parts: dict[str, Part] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the summary as plain values, ready for JSON, without the findings themselves."""
+        """Return the summary as plain values, ready for JSON, without the findings."""
         return {**super().as_dict(), "parts": {name: part.as_dict() for name, part in self.parts.items()}}
 
     def _repr_html_(self) -> str:
@@ -75,40 +75,40 @@ def split(
     progress: Progress = None,
     on_error: OnError | None = None,
 ) -> SplitSummary:
-    """Split all documents of a source into COCO datasets, ``<output_folder>/<part>.json``.
+    """Split the documents of a source into COCO datasets, ``<output_folder>/<part>.json``.
 
-    Each part is what :func:`merge` makes of its documents, with IDs from 1, but all parts have the same categories and
-    licenses. The part of an item depends only on its ID, the ``seed`` and the fractions: items that are added later
-    move no others, and a folder, a stream and a merged file are split the same way. Hence the fractions are
-    approximate. If the work item of an image is unknown, the name of its video decides, so the frames of a video stay
-    together, or else its ``asset_url`` or the name of its file: a document of many images is divided image by image.
+    Each part is merged as by :func:`merge`, with IDs from 1; all parts have the same categories and licenses. The part
+    of an item depends only on its ID, the ``seed`` and the fractions. So adding items never moves others, and a folder,
+    a stream and a merged file are split the same way, but the fractions are approximate. If the work item of an image
+    is unknown, the name of its video decides (frames of a video stay together), or else its ``asset_url`` or file name:
+    a document with many images is split image by image.
 
-    All parts are written before the first one replaces a previous file. The source is read once, in flat memory; with
-    ``stratify``, or ``keep`` and groups, it is read twice, and memory grows with the number of groups.
+    All parts are written before the first one replaces an earlier file. The source is read once, in constant memory.
+    With ``stratify``, or ``keep`` and groups, it is read twice, and memory grows with the number of groups.
 
     Args:
-        source: Where the documents come from; see :func:`~cfplatform.coco.read`.
+        source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`.
         output_folder: The folder of the datasets; created if it does not exist.
-        parts: The fraction of each part by its name, with a sum of 1; or the batches of each part.
-        by: What is kept together: "item"; "batch"; "video"; the name of a member of the image, or else of the metadata
-            of its work item, or else of ``info``; or a function of (document, image) that returns the group, ``None``
-            if there is none. Work items and videos always stay whole: their first image decides. An item without a
-            group is one of its own, with a warning ("no-group").
-        groups: Instead: the group of each item, or a CSV file with two columns, item and group. An item is the ID of
-            the work item or, in datasets of other tools, the name of the video or the image.
+        parts: The fraction of each part by name (fractions must sum to 1), or the batches of each part.
+        by: Unit to keep together: "item"; "batch"; "video"; the name of a field of the image, else of the metadata of
+            its work item, else of ``info``; or a function of (document, image) that returns the group or ``None``. Work
+            items and videos are never split: their first image decides. An item without a group becomes its own group,
+            with a warning ("no-group").
+        groups: Used instead of ``by``: the group of each item, or a CSV file with the columns item and group. An item
+            is a work item ID or, in datasets of other tools, the name of a video or image.
         stratify: Move whole groups until each part has about its fraction of all images, of images without annotations,
-            and of the annotations of each class. Items that are added later may move others: pass ``keep`` then.
-        keep: The folder of an earlier split: its items stay in their parts, and so do their groups.
+            and of the annotations of each class. Adding items may move others: use ``keep`` then.
+        keep: The folder of an earlier split: its items, and their groups, stay in their parts.
         seed: Random seed.
-        images_from: The folder of the images, by their ``file_name``; see :func:`~cfplatform.coco.read`.
-        images: "link" or "copy" to put the images beside the datasets, as for :func:`merge`.
+        images_from: The folder of the images; see :func:`~cfplatform.coco.read`.
+        images: "link" or "copy" to put the images next to the datasets, as for :func:`merge`.
         progress: As for :func:`merge`.
         on_error: As for :func:`merge`.
 
     Raises:
         InvalidParameterError: If the source, the folder or the parts cannot be used; if the batch of an image is needed
-            and unknown; if there are fewer groups than parts (except for items without ``stratify``), or no image has
-            the member; if a group was in two parts of ``keep``; or if the source must be read twice and cannot be.
+            but unknown; if there are fewer groups than parts (except for items without ``stratify``), or no image has
+            the field; if a group was in two parts of ``keep``; or if the source must be read twice and cannot be.
         DownloadError: If the output cannot be written.
 
     Example:

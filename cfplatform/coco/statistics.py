@@ -1,4 +1,4 @@
-"""Statistics of labels, in memory that grows with the number of classes and batches only."""
+"""Label statistics, in memory that grows only with the number of classes and batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .findings import Finding
 from .tables import CategoryNames
 from .values import Key, box, each_record, is_crowd, key, number, records
 
-#: An object is small below the first area in pixels, and large above the second, as in the evaluation of COCO.
+#: An object is small below the first area and large above the second, in pixels, as in pycocotools.
 SMALL, LARGE = 32**2, 96**2
 #: Rows of each table in a notebook.
 _ROWS = 50
@@ -29,9 +29,9 @@ class CategoryStats:
     Attributes:
         annotations: Number of annotations.
         images: Number of images with at least one.
-        area: Sum of their areas in pixels.
-        boxes: Number of annotations with a box that is not empty.
-        box_area: Sum of the areas of these boxes in pixels.
+        area: Total area of the annotations in pixels.
+        boxes: Number of annotations with a non-empty box.
+        box_area: Total area of the boxes in pixels.
     """
 
     annotations: int = 0
@@ -42,7 +42,7 @@ class CategoryStats:
 
     @property
     def mean_side(self) -> float:
-        """Side in pixels of a square with the mean area of the boxes; 0 if there are no boxes."""
+        """Side of a square with the mean area of the boxes in pixels; 0 if there are no boxes."""
         return math.sqrt(self.box_area / self.boxes) if self.boxes else 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -77,18 +77,18 @@ class Stats:
         annotations: Number of annotations.
         empty_images: Number of images without annotations.
         crowds: Number of annotations with ``iscrowd``.
-        unreadable: Number of files that are not COCO documents; they are in no other figure.
-        categories: Statistics of each class by its name, the most frequent first, including classes without
-            annotations. The classes are the categories of ``coco.merge()``: a second one with the same name is
-            "name (supercategory)", or "name #2" if that does not distinguish them.
-        batches: Statistics of each batch by its folder, or by its ID if the documents came from a stream. Datasets
-            that were merged have the batch of each image.
+        unreadable: Number of files that are not COCO documents; they are not counted elsewhere.
+        categories: Statistics of each class by name, the most frequent first, including classes without annotations.
+            Classes are those of ``coco.merge()``: a second class with the same name is "name (supercategory)", or "name
+            #2" if that is not unique.
+        batches: Statistics of each batch by its folder, or by its ID if the documents came from a stream. Merged
+            datasets record the batch of each image.
         kinds: Number of annotations with a "polygon", an "rle" mask, a "box", "keypoints", a "caption", "panoptic"
             segments, or "none" of these. An annotation can have several.
-        box_sizes: Number of "small" (area below 32² pixels), "medium" and "large" (above 96²) objects, by their
-            ``area`` or, if it is missing, by the area of their box.
-        box_sides: Number of boxes by their size: the square root of the area in pixels is at least the key and less
-            than twice the key. Boxes below 1 pixel are under 0.
+        box_sizes: Number of "small" (area below 32² pixels), "medium" and "large" (above 96²) objects, by ``area`` or,
+            if it is missing, by the area of the box.
+        box_sides: Number of boxes by size: the square root of the area in pixels is at least the key and less than
+            twice the key. Boxes below 1 pixel are under 0.
     """
 
     documents: int = 0
@@ -157,9 +157,9 @@ def _grid(title: str, header: Sequence[str], rows: Sequence[tuple[Any, ...]]) ->
 
 
 class StatsBuilder:
-    """Counts documents one after the other; :func:`stats` reads a source with it.
+    """Counts documents one by one, as :func:`stats` does.
 
-    Entries that cannot be counted are skipped. Nothing here raises, whatever a document contains.
+    Entries that cannot be counted are skipped. The methods never raise, whatever a document contains.
 
     Example:
         >>> builder = StatsBuilder()
@@ -172,7 +172,7 @@ class StatsBuilder:
         self._stats = Stats()
         self._kinds: Counter[str] = Counter()
         self._sides: Counter[int] = Counter()
-        # The same as in a merge, so that both have the same categories.
+        # The same class as in a merge, so that both have the same categories.
         self._categories = CategoryNames(lambda finding: None)
         self._last: tuple[dict[Any, int], dict[Key, str]] = {}, {}
 
@@ -180,7 +180,7 @@ class StatsBuilder:
         """Count a document."""
         images, found = records(document.data, "images"), self._stats
         ids = [key(image.get("id")) for image in images]
-        # What belongs to no image belongs to the batch of the document; of several images with one ID the first counts.
+        # Annotations without an image count for the batch of the document; if images share an ID the first counts.
         of_image: dict[Key | None, BatchStats] = {}
         own_batches: dict[str | None, BatchStats] = {}
         batches = [own_batches.setdefault(document.origin(image).batch, BatchStats()) for image in images]
@@ -212,7 +212,7 @@ class StatsBuilder:
         self._stats.unreadable += 1
 
     def class_names(self, document: Document) -> dict[int | float | str, str]:
-        """Return the name in :attr:`Stats.categories` for each category of a document, by its ID."""
+        """Return the name in :attr:`Stats.categories` of each category of a document, by ID."""
         numbers = self._categories.numbers(document)
         if numbers is not self._last[0]:
             found = self._categories.names
@@ -224,7 +224,7 @@ class StatsBuilder:
         return self._last[1]
 
     def result(self) -> Stats:
-        """Return the figures so far; later documents do not change them."""
+        """Return the statistics so far; later documents do not change them."""
         found = copy.deepcopy(self._stats)
         by_frequency = sorted(found.categories.items(), key=lambda entry: (-entry[1].annotations, entry[0]))
         found.categories = dict(by_frequency)
@@ -277,7 +277,7 @@ class StatsBuilder:
             figures.box_area += side
 
 
-#: The previous name of :class:`StatsBuilder`.
+#: The old name of :class:`StatsBuilder`.
 Tally = StatsBuilder
 
 
@@ -313,7 +313,7 @@ def stats(
 
     Args:
         source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`.
-        images_from: The folder of the images, as there. The figures do not depend on it: no image is opened.
+        images_from: The folder of the images, as for :func:`~cfplatform.coco.read`. No image is opened.
         progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter.
         on_error: Called with a :class:`Finding` for each file that is not a COCO document; the file counts as
             unreadable. Without it, the first one raises.

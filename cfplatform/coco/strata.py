@@ -1,4 +1,4 @@
-"""Spreads groups over parts, so that each part gets its fraction of all images and of each class."""
+"""Distributes groups over parts by class (stratification)."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from .documents import Document
 from .tables import Categories, FindingLog
 from .values import key, records
 
-#: How often each group may move.
+#: Maximum number of moves of each group.
 _PASSES = 4
-#: Decreases of chi-square below this are rounding errors.
+#: Smaller decreases of chi-square are rounding errors.
 _LEAST = 1e-9
-#: Strata beside the classes, which follow: all images, and those without annotations.
+#: Strata before the classes: all images, and images without annotations.
 _IMAGES, _EMPTY = 0, 1
 
-#: How many a group has of each stratum.
+#: The count of each stratum in a group.
 Row = Sequence[tuple[int, int]]
 
 
 class Strata:
-    """Counts images and annotations of each class, by group."""
+    """Counts the images and annotations of each class by group."""
 
     def __init__(self) -> None:
         self._categories = Categories(FindingLog(lambda finding: None))
         self._counts: list[dict[int, int]] = []
 
     def add(self, document: Document, owners: Sequence[tuple[dict[str, Any], int]]) -> None:
-        """Count the images of a document, which are given with the numbers of their groups."""
+        """Count the images of a document, given with the numbers of their groups."""
         categories = self._categories.numbers(document)
         groups: dict[Any, int] = {}
         for image, number in owners:
             if number == len(self._counts):
                 self._counts.append({})
             _count(self._counts[number], _IMAGES)
-            # Of several images with one ID the first has the annotations.
+            # If several images share an ID, the first has the annotations.
             groups.setdefault(key(image.get("id")), number)
         labelled = set()
         for annotation in records(document.data, "annotations"):
@@ -63,7 +63,7 @@ class Strata:
         return sorted(str(each.get("name")) for each in entries if groups.get(_EMPTY + each["id"]) == 1)
 
     def rows(self) -> list[Row]:
-        """Return how many each group has of each stratum; strata have the same order for every source."""
+        """Return the counts of each group; the order of strata does not depend on the source."""
         names = sorted((_identity(entry), entry["id"]) for entry in self._categories.entries)
         ranks = {_EMPTY + number: _EMPTY + 1 + rank for rank, (_, number) in enumerate(names)}
         return [sorted((ranks.get(stratum, stratum), count) for stratum, count in row.items()) for row in self._counts]
@@ -74,21 +74,21 @@ def _count(counts: dict[int, int], stratum: int) -> None:
 
 
 def _identity(entry: dict[str, Any]) -> str:
-    """Return what identifies a category, whatever its ID."""
+    """Return the identity of a category, regardless of its ID."""
     members = ("name", "supercategory", "keypoints", "skeleton", "isthing")
     return unicodedata.normalize("NFC", json.dumps([entry.get(member) for member in members], ensure_ascii=False))
 
 
 class Spread:
-    """Moves groups between parts while the chi-square of all strata falls.
+    """Moves groups between parts as long as the chi-square of all strata falls.
 
-    Numbers are added in a fixed order, and not with ``sum``, which rounds differently in some versions of Python: every
-    machine has the same result.
+    Numbers are added in a fixed order, and without ``sum``, which rounds differently in some versions of Python, so the
+    result is the same on every machine.
 
     Args:
-        rows: How many each group has of each stratum.
-        fractions: Those of the parts.
-        parts: The part of each group, which is changed.
+        rows: The counts of each group.
+        fractions: The fractions of the parts.
+        parts: The part of each group; modified.
     """
 
     def __init__(self, rows: Sequence[Row], fractions: Sequence[float], parts: list[int]) -> None:
@@ -105,7 +105,7 @@ class Spread:
         self._goals = [[fraction * total for total in totals] for fraction in fractions]
 
     def improve(self, order: Sequence[int]) -> None:
-        """Move the groups that are named, the largest first, else in their order; a part without any gets one."""
+        """Move these groups, the largest first, then in their order; an empty part gets one group."""
         order = sorted(order, key=lambda number: -sum(count for _, count in self._rows[number]))
         for _ in range(_PASSES):
             if not sum([self._improve(number) for number in order]):
@@ -128,12 +128,12 @@ class Spread:
         return True
 
     def _gain(self, number: int, target: int) -> float:
-        """Return how chi-square changes if a group moves."""
+        """Return the change of chi-square if a group moves."""
         row, source = self._rows[number], self._parts[number]
         return self._change(row, source, -1) + self._change(row, target, 1)
 
     def _change(self, row: Row, part: int, sign: int) -> float:
-        """Return how chi-square changes if a part gets (1) or loses (-1) a group."""
+        """Return the change of chi-square if a part gets (1) or loses (-1) a group."""
         change = 0.0
         held, goals = self._held[part], self._goals[part]
         for stratum, count in row:

@@ -1,4 +1,4 @@
-"""What the documents of a dataset share: categories, licenses, and members that are the same in all of them."""
+"""The parts that all documents of a dataset share: categories, licenses, and equal fields."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .documents import Document, finding_about
 from .findings import Finding, Problem, shown
 from .output import UnwritableError, copied, encode
 
-#: Maximum number of warnings that are kept, to report each one once.
+#: Maximum number of warnings to remember, to report each one once.
 _REMEMBERED = 10_000
 _NOTHING = object()
 
 
 class FindingLog:
-    """Reports errors, and each warning once, however many documents repeat it."""
+    """Reports every error, and each warning once."""
 
     def __init__(self, report: Callable[[Finding], Any]) -> None:
         self._report = report
@@ -32,7 +32,7 @@ class FindingLog:
     def warning(
         self, document: Document, code: str, subject: str, message: str, pointer: str = "", annotation_id: object = None
     ) -> None:
-        """Report a warning, unless there was one with this code about this subject."""
+        """Report a warning, unless this code was already reported for this subject."""
         if (code, subject) in self._warned:
             return
         if len(self._warned) < _REMEMBERED:
@@ -41,17 +41,17 @@ class FindingLog:
 
 
 class _RefusedError(Exception):
-    """An entry cannot be used: code, message and pointer of the error."""
+    """An entry cannot be used; has the code, message and pointer of the error."""
 
 
 class Table:
-    """Entries of all documents, each once, numbered from 1 in the order in which they first appear."""
+    """The distinct entries of all documents, numbered from 1 in order of appearance."""
 
-    #: The section of the document, the name of one of its entries, and the members that identify an entry.
+    #: The section of the document, the name of one entry, and the fields that identify an entry.
     _section: str
     _one: str
     _members: tuple[str, str]
-    #: Members that define what a reference to the entry means: entries in which they differ are different.
+    #: Fields that define the meaning of an entry: entries that differ in them are distinct.
     _meaning: tuple[str, ...] = ()
 
     def __init__(self, log: FindingLog) -> None:
@@ -62,7 +62,7 @@ class Table:
         self._last_numbers: dict[Any, int] = {}
 
     def numbers(self, document: Document) -> dict[Any, int]:
-        """Return the number of each entry of a document, by its ID there."""
+        """Return the number of each entry of a document, by its ID in the document."""
         listed = document.data.get(self._section)
         if listed == self._last:
             return self._last_numbers
@@ -82,12 +82,12 @@ class Table:
                 self._log.error(document, *error.args)
                 continue
             if number in used:
-                message = f"The {self._one} occurs under two ids; they are merged."
+                message = f"The {self._one} has two IDs; they are merged."
                 self._log.warning(document, f"duplicate-{self._one}-name", str(number), message, pointer)
             numbers[entry.get("id")] = number
             used.add(number)
         if len(numbers) == len(listed):
-            # Copies, because a stream may change and reuse one document.
+            # Copies, because a stream may modify and reuse one document.
             self._last, self._last_numbers = [{**entry} for entry in listed], numbers
         return numbers
 
@@ -97,13 +97,13 @@ class Table:
             raise _RefusedError("wrong-type", f"The {self._one} is not an object.", pointer)
         own = entry.get("id")
         if not is_id(own):
-            raise _RefusedError("missing-id", f"The id of the {self._one} is not a number or a string.", pointer)
+            raise _RefusedError("missing-id", f"The ID of the {self._one} is not a number or a string.", pointer)
         if own in numbers:
-            message = f"The id {shown(own)} is that of an earlier {self._one}, which is used."
+            message = f"The ID {shown(own)} is that of an earlier {self._one}, which is used."
             raise _RefusedError(f"duplicate-{self._one}-id", message, f"{pointer}/id")
 
     def _number(self, document: Document, entry: dict[str, Any], pointer: str) -> int:
-        """Return the number of the entry of the dataset that is the same as this one; add it if it is new."""
+        """Return the number of the equal entry of the dataset; add the entry if it is new."""
         try:
             identity = self._identity(entry)
             same = self._known.setdefault(identity, [])
@@ -118,7 +118,9 @@ class Table:
         made = self._place(identity, made)
         if same:
             members = ", ".join(self._meaning)
-            message = f"The {self._one} {shown(identity[0])} has different {members} than before; they stay separate."
+            message = (
+                f"The {self._one} {shown(identity[0])} has different {members} than before; they are kept separate."
+            )
             self._log.warning(document, f"{self._one}-differs", str(made["id"]), message, pointer)
         else:
             self._compare(document, identity, pointer)
@@ -126,7 +128,7 @@ class Table:
         return int(made["id"])
 
     def _place(self, identity: tuple[str, ...], made: dict[str, Any]) -> dict[str, Any]:
-        """Put a new entry among the others, with its number as ID; return it."""
+        """Add a new entry, with its number as ID; return it."""
         made["id"] = len(self.entries) + 1
         self.entries.append(made)
         return made
@@ -134,13 +136,13 @@ class Table:
     def _identity(self, entry: dict[str, Any]) -> tuple[str, ...]:
         first, second = (entry.get(member) or "" for member in self._members)
         if first and isinstance(first, str) and isinstance(second, str):
-            # File systems and editors spell one letter in two ways.
+            # File systems and editors encode some letters in two ways.
             return unicodedata.normalize("NFC", first), unicodedata.normalize("NFC", second)
-        # Without a name only its own ID distinguishes it from others.
+        # Without a name, only the ID distinguishes it.
         return shown(first), shown(second), encode([first, second, entry.get("id")])
 
     def _complete(self, document: Document, known: dict[str, Any], entry: dict[str, Any], pointer: str) -> None:
-        """Add members that are new; of those that differ the first is kept."""
+        """Add new fields; if a field differs, the first value is kept."""
         for member, value in entry.items():
             if member == "id" or known.get(member) == value:
                 continue
@@ -153,24 +155,24 @@ class Table:
                     self._log.error(document, error.code, message, below)
             elif value is not None and member not in self._members:
                 name = f"The {self._one} {shown(self._identity(entry)[0])}"
-                message = f"{name} has another {shown(member)} than before; the first one is kept."
+                message = f"{name} has a different {shown(member)} than before; the first value is kept."
                 self._log.warning(document, f"{self._one}-members", f"{known['id']} {member}", message, below)
 
     def _compare(self, document: Document, identity: tuple[str, ...], pointer: str) -> None:
-        """Warn if a new entry is almost the same as a known one."""
+        """Warn if a new entry is almost equal to a known one."""
 
 
 class Licenses(Table):
-    """Licenses. They are the same if they have the same name and URL."""
+    """Licenses, which are equal if their name and URL are."""
 
     _section, _one, _members = "licenses", "license", ("name", "url")
 
 
 class Categories(Table):
-    """Categories: the one definition of when two are the same, for merging, splitting and counting.
+    """Categories; defines when two are equal, for merging, splitting and counting.
 
-    They are the same if they have the same name and supercategory, and their keypoints, skeleton and ``isthing`` do not
-    differ, because annotations of both then mean the same.
+    They are equal if name and supercategory are equal, and keypoints, skeleton and ``isthing`` do not differ: only then
+    do their annotations mean the same.
     """
 
     _section, _one, _members = "categories", "category", ("name", "supercategory")
@@ -183,7 +185,7 @@ class Categories(Table):
 
     @classmethod
     def meaning(cls, entry: dict[str, Any]) -> dict[str, Any]:
-        """Return the members that define what annotations of a category mean, as far as it has them."""
+        """Return the fields that define the meaning of the annotations of a category."""
         return {member: entry[member] for member in cls._meaning if entry.get(member) is not None}
 
     def reserve(self, names: Iterable[str]) -> None:
@@ -192,7 +194,7 @@ class Categories(Table):
         self._reserved = {unicodedata.normalize("NFC", each["name"]): each for each in self.entries}
 
     def _place(self, identity: tuple[str, ...], made: dict[str, Any]) -> dict[str, Any]:
-        # That of an unnamed one has three parts.
+        # The identity of an unnamed category has three parts.
         reserved = self._reserved.pop(identity[0], None) if len(identity) == 2 else None
         if reserved is None:
             return super()._place(identity, made)
@@ -201,7 +203,7 @@ class Categories(Table):
         return reserved
 
     def _compare(self, document: Document, identity: tuple[str, ...], pointer: str) -> None:
-        """Warn if a new category is almost the same as a known one."""
+        """Warn if a new category is almost equal to a known one."""
         name, outer, *unnamed = identity
         if unnamed:
             return
@@ -210,10 +212,10 @@ class Categories(Table):
             return
         if known[0] == name:
             code = "category-supercategory"
-            difference = f"has the supercategory {shown(outer)}, before it was {shown(known[1])}"
+            difference = f"has the supercategory {shown(outer)}, but had {shown(known[1])} before"
         else:
             code, difference = "category-spelling", f"differs from {shown(known[0])} only by case or spaces"
-        message = f"The category {shown(name)} {difference}; they stay separate."
+        message = f"The category {shown(name)} {difference}; they are kept separate."
         self._log.warning(document, code, f"{name}\0{outer}", message, pointer)
 
 
@@ -222,12 +224,12 @@ class CategoryNames:
 
     def __init__(self, report: Callable[[Finding], Any]) -> None:
         self.categories = Categories(FindingLog(report))
-        #: The name of each number, from 1 on, at the position before it; ``None`` for a category without a name.
+        #: The name of category 1, 2, ...; ``None`` for a category without a name.
         self.names: list[str | None] = []
         self._used: set[str] = set()
 
     def numbers(self, document: Document) -> dict[Any, int]:
-        """Return the number of each category of a document, by its ID there."""
+        """Return the number of each category of a document, by its ID in the document."""
         numbers = self.categories.numbers(document) if isinstance(document.data, dict) else {}
         for entry in self.categories.entries[len(self.names) :]:
             self.names.append(self._new(entry))
@@ -246,24 +248,24 @@ class CategoryNames:
 
 
 class SceneCategories(Table):
-    """The classes of whole images that TACO has."""
+    """The scene categories of TACO."""
 
     _section, _one, _members = "scene_categories", "category", ("name", "supercategory")
 
 
 class Agreement:
-    """Members that are the same in all documents."""
+    """Fields that are equal in all documents."""
 
     def __init__(self) -> None:
         self._kept: dict[str, Any] | None = None
 
     @property
     def members(self) -> dict[str, Any]:
-        """The members that were the same in all documents so far."""
+        """The fields that are equal in all documents so far."""
         return self._kept or {}
 
     def add(self, members: dict[str, Any]) -> list[str]:
-        """Compare with the members of another document; return the names of those that are not kept."""
+        """Compare with the fields of another document; return the names of those that are dropped."""
         if self._kept is None:
             self._kept = {}
             for name, value in members.items():
@@ -284,5 +286,5 @@ def _escaped(member: object) -> str:
 
 
 def is_id(value: object) -> bool:
-    """Return whether a value can be an ID; a missing one counts as an ID too."""
+    """Return whether a value can be an ID; ``None`` also counts as one."""
     return value is None or (isinstance(value, (int, float, str)) and not isinstance(value, bool))

@@ -1,4 +1,4 @@
-"""Validates labels document by document, whatever these contain."""
+"""Validates labels document by document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..progress import Progress, reporter
 from .documents import Document, PathLike, Source, finding_about, open_source, reported
-from .findings import Finding, Firsts, Problem, dangling, shown
+from .findings import Finding, FirstProblems, Problem, dangling, shown
 from .shapes import Size, shape_problems
 from .values import Key, are_numbers, box, key, number, plain, plain_object, size_of, spelling
 
@@ -26,7 +26,7 @@ class _Section(NamedTuple):
 
     #: The code for a duplicate ID.
     duplicate: str
-    #: Members whose own checks report a value that cannot be written; of an object the members named there.
+    #: Fields with their own checks for values that JSON lacks; of an object, its fields that have them.
     checked: dict[str, dict[str, Any]]
 
 
@@ -46,34 +46,35 @@ _SECTIONS = {
 
 
 class _Seen(NamedTuple):
-    """The entries of a document so far, to which annotations refer."""
+    """The entries of a document so far that annotations may refer to."""
 
-    #: The size of each image by its ID, ``None`` if it is unknown.
+    #: The size of each image by ID; ``None`` if unknown.
     images: dict[Key, Size | None]
-    #: How many keypoints each category names, ``None`` if it names none.
+    #: The number of keypoints of each category; ``None`` if it has none.
     categories: dict[Key, int | None]
-    #: Image, category and box of each annotation.
+    #: The image, category and box of each annotation.
     boxes: set[tuple[Key, Key | None, Any]]
-    #: The names of categories, and the first one of each spelling.
+    #: The names of categories, and the first name of each spelling.
     names: set[str]
     spellings: dict[str, str]
-    #: IDs by their text, of images and categories; made when they are needed.
+    #: IDs of images and categories by their text; filled on demand.
     texts: dict[str, dict[str, Key]]
 
 
 def validate(source: Source, *, images_from: PathLike | None = None, progress: Progress = None) -> Generator[Finding]:
-    """Validate labels, and yield what is wrong and where.
+    """Validate labels, and yield the errors and warnings.
 
-    Documents are read one at a time, and their findings come in order. A document without findings loads into the usual
-    tools with all its boxes and masks. The documentation has a table of all codes.
+    Documents are read one at a time, and findings are in their order. A document without findings loads in common tools
+    with all its boxes and masks. The documentation lists all codes.
 
-    The size of each image that is here is compared with its document; only headers are read. This needs Pillow, and is
-    left out without it.
+    The sizes of local images are compared with the document; only headers are read. This needs Pillow, and is skipped
+    without it.
 
     Args:
-        source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`. An unreadable file is
-            a finding too.
-        images_from: The folder of the images, as there; then a missing one is a finding.
+        source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`. An unreadable file is a finding,
+            too.
+        images_from: The folder of the images, as for :func:`~cfplatform.coco.read`; if given, missing images are
+            findings.
         progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter.
 
     Raises:
@@ -103,7 +104,7 @@ def _findings(documents: Generator[Document], missed: deque[Finding]) -> Generat
 def check(document: Document) -> Iterator[Finding]:
     """Validate one document; never raises, whatever it contains.
 
-    Arrays and numbers of NumPy are taken as lists and numbers, tuples as lists, and bytes as text.
+    NumPy values and tuples are treated as lists and numbers, bytes as strings.
 
     Example:
         >>> [finding.code for finding in check(Document({"images": []}))]
@@ -117,7 +118,7 @@ def _problems(document: Document) -> Iterator[Problem]:
     if not isinstance(whole, dict):
         yield Problem("wrong-type", f"The document is {shown(whole)}, not an object.")
         return
-    # plain() reads no further: the entries are as they were.
+    # plain() reads no deeper: the entries are unchanged.
     data: dict[str, Any] = whole
     if not isinstance(data.get("info", {}), dict):
         yield Problem("wrong-type", f"The info is {shown(data['info'])}, not an object.", "/info")
@@ -148,13 +149,13 @@ def _section_problems(section: str, data: dict[str, Any], seen: _Seen, files: _F
         elif section == "categories":
             yield from _category_problems(entry, pointer, seen)
         for code, what in troubles.items():
-            yield Problem(code, f"It cannot be written as JSON: a value is {what}.", pointer)
+            yield Problem(code, f"The entry cannot be written as JSON: a value is {what}.", pointer)
     if section == "images":
         yield from files.missing()
 
 
 def _needs(section: str, data: dict[str, Any]) -> bool:
-    """Return whether a document needs a section that it does not have."""
+    """Return whether a required section is missing."""
     return section in ("images", "annotations") or (
         section == "categories" and _uses_categories(data.get("annotations"))
     )
@@ -170,7 +171,7 @@ def _listed(data: dict[str, Any], section: str) -> Generator[Problem, None, list
         yield Problem("wrong-type", f"The {section} are {shown(found)}, not a list.", f"/{section}")
         return []
     if not set(map(type, found)) <= {dict}:
-        yield from Firsts(
+        yield from FirstProblems(
             Problem("wrong-type", f"The entry is {shown(plain(each, None, 0))}, not an object.", f"/{section}/{index}")
             for index, each in enumerate(found)
             if not issubclass(type(each), dict)
@@ -179,7 +180,7 @@ def _listed(data: dict[str, Any], section: str) -> Generator[Problem, None, list
 
 
 def _uses_categories(annotations: Any) -> bool:
-    """Return whether an annotation or a segment has a category."""
+    """Return whether any annotation or segment has a category."""
     for raw in annotations if isinstance(annotations, list) else []:
         annotation = plain(raw, {})
         segments = annotation.get("segments_info") if isinstance(annotation, dict) else None
@@ -198,28 +199,28 @@ class _Ids:
         self._odd_reported = False
 
     def problem(self, entry: dict[str, Any], pointer: str) -> Problem | None:
-        """Return the problem of the ID of an entry, if there is one."""
+        """Return the problem of the ID of an entry, if any."""
         value = entry.get("id")
         about = value if self._section == "annotations" else None
         found = key(value)
         if found is None:
-            # Panoptic annotations have none.
+            # Panoptic annotations have no ID.
             if "segments_info" in entry:
                 return None
-            message = f"The id is {shown(value)}." if "id" in entry else "There is no id."
+            message = f"The ID is {shown(value)}." if "id" in entry else "The ID is missing."
             return Problem("missing-id", message, pointer, about)
         if found in self._known:
-            message = f"The id {shown(value)} is that of an earlier entry."
+            message = f"The ID {shown(value)} is that of an earlier entry."
             return Problem(self._duplicate, message, f"{pointer}/id", about)
         self._known.add(found)
         if self._odd_reported or not (isinstance(value, str) or (isinstance(value, float) and not value.is_integer())):
             return None
         self._odd_reported = True
-        return Problem("odd-id", f"The id is {shown(value)}, not an integer.", f"{pointer}/id", about)
+        return Problem("odd-id", f"The ID is {shown(value)}, not an integer.", f"{pointer}/id", about)
 
 
 class _Files:
-    """The names and the local files of the images of a document."""
+    """The names and local files of the images of a document."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -228,11 +229,11 @@ class _Files:
         self._some_found = document.images_from is not None
 
     def problems(self, image: dict[str, Any], pointer: str) -> Iterator[Problem]:
-        """Yield the problems of a ``file_name`` and of the file."""
+        """Yield the problems of the ``file_name`` and the file."""
         name, pointer_to_name = image["file_name"], f"{pointer}/file_name"
         path = name.replace("\\", "/")
         if "\\" in name or path.startswith("/") or ntpath.splitdrive(path)[0] or ".." in path.split("/"):
-            message = f"The file_name {shown(name)} is not a path with slashes that stays in the folder of the images."
+            message = f"The file_name {shown(name)} must be a relative path with slashes inside the image folder."
             yield Problem("odd-file-name", message, pointer_to_name)
         if name in self._names:
             message = f"The file_name {shown(name)} is that of an earlier image."
@@ -245,20 +246,20 @@ class _Files:
         self._some_found = True
         size, read = size_of(image), _size_reader()
         sizes = None if read is None else read(file)
-        # What is not named like an image may be a video.
+        # Files without an image extension may be videos.
         if read is not None and sizes is None and (mimetypes.guess_type(file.name)[0] or "").startswith("image/"):
             yield Problem("bad-image", f"The file {shown(file.name)} cannot be opened as an image.", pointer_to_name)
-        # Annotated as it is stored or upright by EXIF.
+        # Either as stored or with the EXIF orientation applied.
         if sizes and size and size not in sizes:
             ours, theirs = (f"{width} x {height}" for width, height in (size, sizes[1]))
-            message = f"The image is {theirs}, not {ours}; annotations are scaled to it."
+            message = f"The image file is {theirs}, not {ours}; annotations are scaled to it."
             yield Problem("size-mismatch", message, pointer)
 
     def missing(self) -> Iterator[Problem]:
-        """Yield the problem of each image without a file, if others have theirs or the folder was named."""
+        """Yield the problem of each image without a file, if others have one or the folder was given."""
         if self._some_found:
             for pointer, name in self._missing:
-                yield Problem("missing-image", f"There is no file {shown(name)}.", pointer)
+                yield Problem("missing-image", f"The file {shown(name)} does not exist.", pointer)
 
 
 @functools.cache
@@ -266,7 +267,7 @@ def _size_reader() -> Callable[[Path], tuple[tuple[int, int], tuple[int, int]] |
     try:
         from .images import stored_size
     except ImportError:
-        # Without Pillow sizes are not compared.
+        # Without Pillow, sizes are not compared.
         return None
     return stored_size
 
@@ -283,7 +284,7 @@ def _image_problems(image: dict[str, Any], pointer: str, seen: _Seen, files: _Fi
         else:
             sides.append(side)
             if isinstance(side, float):
-                # NumPy makes no array of such a size.
+                # NumPy cannot allocate an array of such a size.
                 yield Problem("bad-size", f"The {name} is {side!r}; tools need an integer.", f"{pointer}/{name}")
     if "file_name" not in image:
         yield Problem("missing-file-name", "The image has no file_name.", pointer)
@@ -325,13 +326,13 @@ def _category_problems(category: dict[str, Any], pointer: str, seen: _Seen) -> I
 
 
 def _skeleton_problems(skeleton: Any, count: int | None, pointer: str) -> Iterator[Problem]:
-    """Yield the first problem of a skeleton over so many keypoints, ``None`` if their number is unknown."""
+    """Yield the first problem of a skeleton; ``count`` is the number of keypoints, ``None`` if unknown."""
     if not isinstance(skeleton, list):
         yield Problem("bad-skeleton", f"The skeleton is {shown(skeleton)}, not a list of pairs.", pointer)
         return
     for index, pair in enumerate(skeleton):
         if not are_numbers(pair) or len(pair) != 2:
-            message = "The edge is not a pair of numbers of keypoints."
+            message = "The edge is not a pair of keypoint numbers."
         elif any(each < 1 or each % 1 for each in pair):
             message = f"The edge goes from {shown(pair[0])} to {shown(pair[1])}; keypoints are counted from 1."
         elif count is not None and max(pair) > count:
@@ -343,7 +344,7 @@ def _skeleton_problems(skeleton: Any, count: int | None, pointer: str) -> Iterat
 
 
 def _similar(kind: str, owner: dict[str, Any], known: dict[Key, Any], seen: _Seen) -> Key | None:
-    """Return the ID that is the same as that of an owner, except that one is text and the other a number."""
+    """Return a known ID that differs from the one of an entry only in type (string or number)."""
     value = key(owner.get(f"{kind}_id"))
     if value is None:
         return None
@@ -360,13 +361,13 @@ def _as_text(value: Key) -> str:
 
 
 def _annotation_problems(annotation: dict[str, Any], data: dict[str, Any], seen: _Seen) -> Iterator[Problem]:
-    """Yield the problems of an annotation, with pointers below it."""
+    """Yield the problems of an annotation; pointers are relative to it."""
     image, category = key(annotation.get("image_id")), key(annotation.get("category_id"))
     has_categories = type(data.get("categories")) is list
     if image not in seen.images and type(data.get("images")) is list:
         yield dangling("image", annotation, similar=_similar("image", annotation, seen.images, seen))
-    # If there are categories, tools look up that of every annotation, captions too.
-    # Merging gives null to those without the member.
+    # If there are categories, tools look up the category of every annotation, including captions.
+    # Merging sets a missing category to null.
     is_panoptic = "segments_info" in annotation and annotation.get("category_id") is None
     needs_category = has_categories and not is_panoptic
     if needs_category and category not in seen.categories:
@@ -382,7 +383,7 @@ def _annotation_problems(annotation: dict[str, Any], data: dict[str, Any], seen:
     named = None if category is None else seen.categories.get(category)
     yield from shape_problems(annotation, found, size, named)
     if "segments_info" in annotation and has_categories and isinstance(annotation["segments_info"], list):
-        yield from Firsts(_segment_problems(annotation["segments_info"], seen))
+        yield from FirstProblems(_segment_problems(annotation["segments_info"], seen))
 
 
 def _plain_problems(annotation: dict[str, Any]) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Values of a document, read without trusting it."""
+"""Safe access to the values of untrusted documents."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 
 from .entries import Entries
 
-#: A larger number is not a coordinate, size or area.
+#: Larger numbers are not valid as coordinates, sizes or areas.
 LARGEST = 10**15
-#: Larger integers are compared as text: many of them with the same hash would make a dict slow.
+#: Larger integers are compared as text: many integers with the same hash would make a dict slow.
 _SMALL = 2**53
 
-#: Types of numbers; truth values are not numbers.
+#: Number types; bool is not one of them.
 NUMBERS = {int, float}
 
-#: An ID in a form that can be compared.
+#: An ID in comparable form.
 Key = int | float | str
 
-#: Levels of lists and objects below an entry that are read; none of the format has more than four.
+#: Maximum nesting below an entry; the format needs four.
 LEVELS = 100
-#: Python writes no longer number.
+#: Python cannot format longer numbers.
 _LONGEST = 10**4300
 _TEXT = {str, bool, type(None)}
 _NOTHING: Mapping[str, Any] = {}
-#: How a value of a subclass becomes one of its base: with methods of the base, since others can do anything.
+#: Converts a value of a subclass to its base class, with the methods of the base class: others may be overridden.
 _EXACT: dict[type, Callable[[Any], Any]] = {
     str: str.__str__,
     int: int.__int__,
@@ -39,17 +39,17 @@ _EXACT: dict[type, Callable[[Any], Any]] = {
 
 
 class Foreign:
-    """A value that JSON does not have, of which only the type is known: any other use of it may fail."""
+    """A value that JSON cannot represent. Only its type is used: any other access may fail."""
 
     def __init__(self, value: object) -> None:
         self.name = type(value).__name__
 
 
 def as_json(value: Any) -> Any:
-    """Return the list or number for a value of NumPy, and the text for bytes, which pycocotools uses for counts.
+    """Return a NumPy value as list or number, and bytes, which pycocotools uses for counts, as a string.
 
     Raises:
-        TypeError: If it is another type that JSON does not have.
+        TypeError: If it has another type that JSON cannot represent.
 
     Example:
         >>> from array import array
@@ -60,19 +60,19 @@ def as_json(value: Any) -> Any:
         return value.decode("latin-1")
     if hasattr(type(value), "tolist"):
         return value.tolist()
-    raise TypeError(f"it has a value of the type {type(value).__name__}, which JSON does not have")
+    raise TypeError(f"it has a value of the type {type(value).__name__}, which JSON cannot represent")
 
 
 def plain(value: Any, troubles: dict[str, str] | None, levels: int = LEVELS) -> Any:
-    """Return a value as JSON has it: tuples, arrays and subclasses become lists, numbers, texts and objects.
+    """Return a value as plain JSON types: tuples, arrays and subclasses become lists, numbers, strings and objects.
 
-    It is the value itself if nothing of it is another.
+    Returns the value itself if nothing had to be converted.
 
     Args:
-        value: Any value; nothing of it is called except ``tolist`` of an array.
-        troubles: Gets what cannot be written as JSON: the code of the finding, and what the value is. ``None`` if
-            others check the value.
-        levels: How many more levels to read.
+        value: Any value; only ``tolist`` of an array is called.
+        troubles: Receives the values that cannot be written as JSON: the finding code and a description. ``None`` if
+            the value is checked elsewhere.
+        levels: The number of levels to read.
     """
     kind = type(value)
     if kind in _TEXT:
@@ -84,7 +84,7 @@ def plain(value: Any, troubles: dict[str, str] | None, levels: int = LEVELS) -> 
     if kind is dict:
         return plain_object(value, troubles, levels)
     if kind is not list:
-        return _of_subclass(value, troubles, levels)
+        return _from_subclass(value, troubles, levels)
     kinds = set(map(type, value))
     if kinds <= _TEXT or (kinds <= NUMBERS and (troubles is None or are_finite(value))):
         return value
@@ -100,14 +100,14 @@ def plain_object(
     levels: int = LEVELS,
     checked: Mapping[str, Mapping[str, Any]] = _NOTHING,
 ) -> dict[Any, Any]:
-    """Do the same for an object; others check the members named ``checked``, of objects the members named there."""
+    """Convert an object in the same way; the fields in ``checked`` are checked elsewhere."""
     if not levels:
         _too_deep(value, troubles)
         return value
     made = value
     for name, each in value.items():
         if type(name) is not str:
-            return _with_odd_names(value, troubles, levels)
+            return _with_odd_keys(value, troubles, levels)
         kind = type(each)
         if kind in _TEXT or (kind is int and -_SMALL < each < _SMALL):
             continue
@@ -123,14 +123,14 @@ def plain_object(
     return made
 
 
-def _with_odd_names(value: dict[Any, Any], troubles: dict[str, str] | None, levels: int) -> dict[Any, Any]:
+def _with_odd_keys(value: dict[Any, Any], troubles: dict[str, str] | None, levels: int) -> dict[Any, Any]:
     made = {}
     for name, each in value.items():
         own = plain(name, troubles, 0)
         if type(own) in _TEXT or type(own) in NUMBERS:
             made[own] = plain(each, troubles, levels - 1)
         else:
-            _note(troubles, "not-json", "a member whose name is not text")
+            _note(troubles, "not-json", "a field whose name is not a string")
     return made
 
 
@@ -151,9 +151,9 @@ def _check_number(value: float, troubles: dict[str, str]) -> None:
         troubles.setdefault("not-json", "a number of more than 4,300 digits")
 
 
-def _of_subclass(value: Any, troubles: dict[str, str] | None, levels: int) -> Any:
+def _from_subclass(value: Any, troubles: dict[str, str] | None, levels: int) -> Any:
     if issubclass(type(value), Entries):
-        # Those of a large file are read from JSON.
+        # The annotations of a large file are parsed from JSON.
         return value
     for base, exact in _EXACT.items():
         if issubclass(type(value), base):
@@ -163,23 +163,23 @@ def _of_subclass(value: Any, troubles: dict[str, str] | None, levels: int) -> An
     except Exception:
         _note(troubles, "not-json", f"of the type {type(value).__name__}")
         return Foreign(value)
-    # An odd tolist() may return such a value again.
+    # An unusual tolist() may return such a value again.
     return plain(made, troubles, levels - 1) if levels else Foreign(value)
 
 
 def records(data: Any, section: str) -> list[dict[str, Any]]:
-    """Return the objects of a section; entries that are not objects are left out."""
+    """Return the objects of a section; other entries are skipped."""
     return [*each_record(data, section)]
 
 
 def each_record(data: Any, section: str) -> Iterator[dict[str, Any]]:
-    """Yield the same one after the other, without holding all of a large file."""
+    """Yield the objects of a section one by one, without loading a large file."""
     found = data.get(section) if isinstance(data, dict) else None
     return (each for each in found if isinstance(each, dict)) if isinstance(found, (list, Entries)) else iter(())
 
 
 def by_id(entries: Iterable[dict[str, Any]]) -> dict[Key, dict[str, Any]]:
-    """Return entries by their ID. Of several with one ID the first counts."""
+    """Return entries by ID. If several share an ID, the first counts."""
     found: dict[Key, dict[str, Any]] = {}
     for each in entries:
         own = key(each.get("id"))
@@ -189,7 +189,7 @@ def by_id(entries: Iterable[dict[str, Any]]) -> dict[Key, dict[str, Any]]:
 
 
 def key(value: Any) -> Key | None:
-    """Return an ID in a form that is equal if the IDs are (1 and 1.0 are), or ``None`` if it is not an ID."""
+    """Return an ID in comparable form (1 and 1.0 are equal), or ``None`` if it is not an ID."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -200,7 +200,7 @@ def key(value: Any) -> Key | None:
 
 
 def number(value: Any) -> float | None:
-    """Return a number, or ``None`` if the value is not one, not finite, or implausibly large."""
+    """Return a number, or ``None`` if the value is not a number, not finite, or implausibly large."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return value if -LARGEST <= value <= LARGEST else None
@@ -214,7 +214,7 @@ def are_numbers(value: Any) -> bool:
 def are_finite(values: list[Any]) -> bool:
     """Return whether numbers are finite and not implausibly large."""
     try:
-        # Usually the sum is enough, which is not finite either if a number is not.
+        # Usually checking the sum is enough: it is not finite if a number is not.
         if sum(map(abs, values)) <= LARGEST:
             return True
         return all(map(math.isfinite, values)) and max(map(abs, values)) <= LARGEST
@@ -223,14 +223,14 @@ def are_finite(values: list[Any]) -> bool:
 
 
 def box(value: Any) -> tuple[float, float, float, float] | None:
-    """Return left, top, width and height of a box that is not empty, else ``None``."""
+    """Return left, top, width and height of a box, or ``None`` if it is empty or not valid."""
     if are_numbers(value) and len(value) == 4 and are_finite(value) and value[2] > 0 and value[3] > 0:
         return value[0], value[1], value[2], value[3]
     return None
 
 
 def is_crowd(annotation: dict[str, Any]) -> bool:
-    """Return whether an annotation is a crowd of objects."""
+    """Return whether an annotation is a crowd."""
     crowd = annotation.get("iscrowd")
     return isinstance(crowd, (int, float)) and crowd == 1
 
@@ -244,7 +244,7 @@ def size_of(image: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def spelling(name: str) -> str:
-    """Return a name in a form that is equal for names that differ only by case, spaces or Unicode form (NFC, NFD).
+    """Return a name in a form that ignores case, spaces and Unicode form (NFC, NFD).
 
     Example:
         >>> spelling("Cafe\u0301  table") == spelling("caf\u00e9 Table")

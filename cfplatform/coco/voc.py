@@ -1,4 +1,4 @@
-"""Datasets of Pascal VOC: images and an XML file for each, and lists of the images of each part."""
+"""Writes Pascal VOC datasets: images with one XML file each, and the list of images of each part."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .yolo import Size, corners_of, note_lost, unique_names
 
 
 class VocWriter:
-    """Writes the objects of images.
+    """Writes images and objects.
 
     Args:
-        folder: The folder.
-        origin: 1 for corners that are pixels counted from 1, both inside, as VOC has them; 0 for coordinates.
-        losses: Counts what is lost.
-        categories: All categories so far, a list that grows.
+        folder: The output folder.
+        origin: 1 for pixels counted from 1, the last one included, as in VOC; 0 for coordinates from 0.
+        losses: Counts losses.
+        categories: All categories so far; the list grows.
     """
 
     def __init__(self, folder: DatasetFolder, origin: int, losses: Losses, categories: list[dict[str, Any]]) -> None:
@@ -36,7 +36,7 @@ class VocWriter:
         return f"JPEGImages/{name}"
 
     def add(self, part: str, name: str, size: Size, labels: list[tuple[dict[str, Any], dict[str, Any]]]) -> int:
-        """Write the file of an image, with the categories of its annotations; return the number of objects."""
+        """Write the file of an image, given its annotations and their categories; return the number of objects."""
         objects = [
             found for annotation, category in labels if (found := self._object(annotation, category, size)) is not None
         ]
@@ -67,7 +67,7 @@ class VocWriter:
         is_clipped = left < -EDGE or top < -EDGE or right > width + EDGE or bottom > height + EDGE
         if is_clipped:
             self._losses.add("clipped", annotation)
-        # At least a pixel; the last one is inside.
+        # At least one pixel; the last pixel is included.
         first = [min(max(round(left), 0), width - 1), min(max(round(top), 0), height - 1)]
         last = [min(max(round(right), first[0] + 1), width), min(max(round(bottom), first[1] + 1), height)]
         x, y = (each + self._origin for each in first)
@@ -92,5 +92,5 @@ class VocWriter:
 
 
 def _text(text: str) -> str:
-    """Return a text for XML, which does not have all characters."""
+    """Return text escaped for XML, without characters that XML does not allow."""
     return escape("".join(each if each.isprintable() else "\ufffd" for each in text))

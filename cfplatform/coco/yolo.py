@@ -1,4 +1,4 @@
-"""Datasets of YOLO, as ultralytics reads them: images and a text file for each, and ``data.yaml``."""
+"""Writes YOLO datasets for ultralytics: images with one text file each, and ``data.yaml``."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from . import mask as masks
 from .dataset_folder import DatasetFolder
 from .losses import Losses
 from .outlines import outline_of
-from .placing import rotation, turned_corners
+from .placing import rotated_corners, rotation
 from .shapes import EDGE
 from .values import are_finite, are_numbers, box, is_crowd
 
-#: What a row is made of, and the task of ultralytics.
+#: The kinds of rows, named like the tasks of ultralytics.
 DETECT, SEGMENT, POSE, OBB = "detect", "segment", "pose", "obb"
 TASKS = (DETECT, SEGMENT, POSE, OBB)
-#: How the names of models for a task end.
+#: Suffixes of the names of pretrained models.
 _MODELS = {DETECT: "", SEGMENT: "-seg", POSE: "-pose", OBB: "-obb"}
-#: The member of ``data.yaml`` for the name of a part.
+#: Field names in ``data.yaml`` for the names of parts.
 KEYS = {"valid": "val", "validation": "val"}
 DATA = "data.yaml"
-#: Words in the names of keypoints that say on which side they are.
+#: Words for the sides in the names of keypoints.
 _SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
-#: Less than this share of an image is 0 in seven decimals.
+#: A smaller fraction of an image is 0 with seven decimals.
 _LEAST = 5e-8
 
 Size = tuple[int, int]
@@ -35,7 +35,7 @@ Corners = tuple[float, float, float, float]
 
 
 class YoloWriter:
-    """Writes the rows of images, and then ``data.yaml``."""
+    """Writes the rows of images, then ``data.yaml``."""
 
     def __init__(self, folder: DatasetFolder, task: str, losses: Losses) -> None:
         self._folder = folder
@@ -51,7 +51,7 @@ class YoloWriter:
         return f"images/{part}/{name}"
 
     def add(self, part: str, name: str, size: Size, labels: list[tuple[dict[str, Any], dict[str, Any]]]) -> int:
-        """Write the file of an image, with the categories of its annotations; return the number of rows."""
+        """Write the file of an image, given its annotations and their categories; return the number of rows."""
         rows = []
         for annotation, category in labels:
             if is_crowd(annotation):
@@ -62,25 +62,25 @@ class YoloWriter:
         return len(rows)
 
     def finish(self, parts: dict[str, int], categories: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-        """Write ``data.yaml``: after the rows, so that an unfinished folder is not taken for a dataset.
+        """Write ``data.yaml``, after the rows, so that an unfinished folder is not mistaken for a dataset.
 
         Yields:
-            Codes and messages of what users should know.
+            Codes and messages of warnings.
         """
         keys = {KEYS.get(part, part): part for part in parts}
         first = keys.get("train", next(iter(parts), "train"))
         paths = {"train": first, "val": keys.get("val", first), **keys}
         for key in ("train", "val"):
             if key not in keys:
-                yield "no-part", f"There is no part {key!r}, so {DATA} names the images of {paths[key]!r} for it."
+                yield "no-part", f"There is no part {key!r}, so {DATA} uses the images of {paths[key]!r} for it."
             elif not parts[keys[key]]:
-                hint = "If there are no files, download them with assets=True (--assets), or name images_from."
+                hint = "Download the images with assets=True (--assets), or pass images_from."
                 yield "no-part", f"The part {keys[key]!r} has no images, so training fails. {hint}"
         for part in paths.values():
             self._folder.make(f"images/{part}")
             self._folder.make(f"labels/{part}")
         names = unique_names(categories)
-        # Without "path:" the parts are relative to the folder of the file.
+        # Without "path:", parts are relative to the folder of the file.
         lines = [f"# Train: yolo {self._task} train data={DATA} model=yolo11n{_MODELS[self._task]}.pt"]
         lines += [f"{_short(key)}: {_short(f'images/{part}')}" for key, part in paths.items()]
         lines += [f"task: {self._task}", f"nc: {len(names)}", "names:" if names else "names: {}"]
@@ -88,7 +88,7 @@ class YoloWriter:
         if self._task == POSE:
             lines += self._keypoint_lines(categories)
             if not any(line.startswith("flip_idx:") for line in lines):
-                yield "no-flip", f"The names of the keypoints do not say left and right, so {DATA} has no flip_idx."
+                yield "no-flip", f"The keypoint names do not contain left and right, so {DATA} has no flip_idx."
         self._folder.write(DATA, "\n".join(lines) + "\n")
 
     def _keypoint_lines(self, categories: list[dict[str, Any]]) -> list[str]:
@@ -96,7 +96,7 @@ class YoloWriter:
         count = self._keypoints[0] if self._keypoints else len(next(iter(named.values()), ()))
         if not count:
             raise InvalidParameterError(
-                "The source has no keypoints, so there is nothing for task 'pose'. Use 'detect' or 'segment'.",
+                "The source has no keypoints, which task 'pose' needs. Use 'detect' or 'segment'.",
                 parameter="task",
             )
         named = {number: names for number, names in named.items() if len(names) == count}
@@ -133,7 +133,7 @@ class YoloWriter:
         return f"{x:.7f} {y:.7f} {across:.7f} {down:.7f}"
 
     def _within(self, annotation: dict[str, Any], corners: Corners, size: Size) -> Corners | None:
-        """Clip a box to the image; ``None`` if nothing of it is there."""
+        """Clip a box to the image; ``None`` if it is outside."""
         left, top, right, bottom = corners
         width, height = size
         if left < -EDGE or top < -EDGE or right > width + EDGE or bottom > height + EDGE:
@@ -151,8 +151,8 @@ class YoloWriter:
         self._note_lost(annotation, "keypoints")
         segmentation = annotation.get("segmentation")
         if not segmentation:
-            turned = turned_corners(annotation)
-            found = turned or _rectangle(corners_of(annotation, size))
+            rotated = rotated_corners(annotation)
+            found = rotated or _rectangle(corners_of(annotation, size))
             if found is None:
                 self._losses.add("no-row", annotation)
                 return None
@@ -208,14 +208,14 @@ class YoloWriter:
             self._keypoints = count, name
         elif self._keypoints[0] != count:
             raise InvalidParameterError(
-                f"YOLO has one number of keypoints for all classes, but {self._keypoints[1]!r} has "
-                f"{self._keypoints[0]} and {name!r} has {count}. Convert the classes of one number at a time.",
+                f"YOLO needs the same number of keypoints in all classes, but {self._keypoints[1]!r} has "
+                f"{self._keypoints[0]} and {name!r} has {count}. Convert such classes separately.",
                 parameter="task",
             )
 
     def _obb(self, annotation: dict[str, Any], category: dict[str, Any], size: Size) -> str | None:
         self._note_lost(annotation, "segmentation", "keypoints")
-        found = turned_corners(annotation) or _rectangle(corners_of(annotation, size))
+        found = rotated_corners(annotation) or _rectangle(corners_of(annotation, size))
         if found is None:
             self._losses.add("no-row", annotation)
             return None
@@ -232,7 +232,7 @@ class YoloWriter:
 
 
 def note_lost(losses: Losses, annotation: dict[str, Any], *members: str) -> None:
-    """Count which of these an annotation has: "segmentation", "keypoints", "rotation"."""
+    """Count the given losses that an annotation has: "segmentation", "keypoints", "rotation"."""
     if "segmentation" in members and annotation.get("segmentation"):
         losses.add("segmentation-left-out", annotation)
     if "keypoints" in members and annotation.get("keypoints"):
@@ -242,11 +242,11 @@ def note_lost(losses: Losses, annotation: dict[str, Any], *members: str) -> None
 
 
 def corners_of(annotation: dict[str, Any], size: Size) -> Corners | None:
-    """Return the upright box around an annotation; without a ``bbox`` that of its segmentation or keypoints."""
+    """Return the upright box of an annotation; without a ``bbox``, the box around its segmentation or keypoints."""
     found = box(annotation.get("bbox"))
     if found is not None:
-        if "attributes" in annotation and (turned := turned_corners(annotation)):
-            return _around(turned)
+        if "attributes" in annotation and (rotated := rotated_corners(annotation)):
+            return _around(rotated)
         left, top, width, height = found
         return left, top, left + width, top + height
     segmentation: Any = annotation.get("segmentation")
@@ -296,7 +296,7 @@ def _keypoint_names(category: dict[str, Any]) -> list[str]:
 
 
 def flip_indices(names: list[str]) -> list[int] | None:
-    """Return for each keypoint which one it is in the mirrored image; ``None`` if the names do not say it.
+    """Return the index of each keypoint in the flipped image; ``None`` if the names do not contain sides.
 
     Example:
         >>> flip_indices(["nose", "left_eye", "right_eye"]), flip_indices(["left_eye", "nose"])
@@ -325,7 +325,7 @@ def _mirrored(name: str) -> str | None:
 
 
 def unique_names(categories: list[dict[str, Any]]) -> list[str]:
-    """Return a unique name of each category, as statistics have them."""
+    """Return a unique name for each category, as statistics do."""
     names: dict[str, None] = {}
     for category in categories:
         name, outer = category.get("name"), category.get("supercategory")
@@ -340,12 +340,12 @@ def unique_names(categories: list[dict[str, Any]]) -> list[str]:
 
 
 def _short(text: str) -> str:
-    """Return a text without quotes where YAML cannot take it for something else."""
+    """Return text without quotes if YAML reads it unchanged."""
     return text if text in ("train", "val", "test") or re.fullmatch(r"images/[A-Za-z0-9_]+", text) else quoted(text)
 
 
 def quoted(text: str) -> str:
-    r"""Return a text as a JSON string that YAML reads in the same way: it takes surrogates one by one.
+    r"""Return text as a JSON string that YAML reads the same way; YAML misreads surrogate pairs.
 
     Example:
         >>> print(quoted('"car": é\u2028'))

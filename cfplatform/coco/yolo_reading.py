@@ -1,4 +1,4 @@
-"""Reads datasets of YOLO as documents, one for each image."""
+"""Reads YOLO datasets as documents, one for each image."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from .findings import Problem, shown
 from .image_files import upright_size
 from .yolo import DETECT, OBB, POSE, SEGMENT, TASKS
 
-#: Extensions of images that ultralytics reads.
+#: Image extensions that ultralytics reads.
 _IMAGES = {
     ".avif", ".bmp", ".dng", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp",
 }  # fmt: skip
-#: Parts by the member that names them.
+#: Parts by their field in ``data.yaml``.
 _PARTS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
-#: Label files that are read to tell the task.
+#: Maximum number of label files read to detect the task.
 _SAMPLE = 200
-#: A larger coordinate is not a share of the image; ultralytics leaves the image out.
+#: Larger coordinates are not valid fractions of the image; ultralytics skips the image.
 _MOST = 1.01
 _LARGEST_FILE = 64 << 20
-#: Levels of tables in data.yaml.
+#: Maximum nesting in ``data.yaml``.
 _DEPTH = 20
 
 
 def find_yolo(source: object) -> Path | None:
-    """Return the file that describes a dataset of YOLO, if the source is one: ``data.yaml`` or its folder."""
+    """Return the ``data.yaml`` of a source, given as the file or its folder; ``None`` if it is not a YOLO dataset."""
     if not isinstance(source, (str, os.PathLike)):
         return None
     path = Path(os.fsdecode(source)).expanduser()
@@ -48,12 +48,12 @@ def find_yolo(source: object) -> Path | None:
 
 
 class Yolo(Stream):
-    """A dataset of YOLO as a source: a document for each image, whose batch is its part.
+    """A YOLO dataset as a source: one document for each image, whose batch is its part.
 
     Args:
         path: ``data.yaml``.
-        task: What its rows are; ``None`` to tell it from them.
-        images_from: Another folder for the paths of ``data.yaml``.
+        task: The kind of its rows; ``None`` to detect it.
+        images_from: Another root folder for the paths in ``data.yaml``.
     """
 
     def __init__(self, path: Path, task: str | None, images_from: Path | None = None) -> None:
@@ -62,36 +62,42 @@ class Yolo(Stream):
         try:
             data = read_yaml(self.path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
-            raise InvalidParameterError(f"source {str(path)!r} cannot be read: {error}.", parameter="source") from None
+            raise InvalidParameterError(
+                f"source {str(path)!r} could not be read: {error}.", parameter="source"
+            ) from None
         names = data.get("names")
         listed = names if isinstance(names, list) else None
         if listed is None and isinstance(names, dict):
             listed = [names.get(str(number)) for number in range(len(names))]
         if not listed or None in listed:
-            raise InvalidParameterError(f"source {str(path)!r} has no names of classes.", parameter="source")
+            raise InvalidParameterError(
+                f"source {str(path)!r} has no class names. Add names to it.", parameter="source"
+            )
         self._data = data
         own = data.get("path")
         self._roots = [self.path.parent] if images_from is None else [images_from]
         if isinstance(own, str) and own and images_from is None:
             self._roots.insert(0, self.path.parent / own)
         parts = {part: data[name] for name, part in _PARTS.items() if data.get(name)}
-        # The same images under two names are one part.
+        # Two names for the same images are one part.
         self._parts: dict[str, Any] = {}
         for part, paths in parts.items():
             if paths not in self._parts.values():
                 self._parts[part] = paths
         if not self._parts:
-            raise InvalidParameterError(f"source {str(path)!r} names no images.", parameter="source")
-        # Roboflow names a part for tests that is often not there.
+            raise InvalidParameterError(
+                f"source {str(path)!r} lists no images. Add train or val to it.", parameter="source"
+            )
+        # Roboflow lists a test part that often does not exist.
         named = [self._found(each) for part in self._parts for each in self._paths(part)]
         if not any(each.exists() for each in named):
             raise InvalidParameterError(
-                f"source {str(path)!r} names no images that are there: {str(named[0])!r} does not exist.",
+                f"source {str(path)!r} lists no existing images: {str(named[0])!r} does not exist.",
                 parameter="source",
             )
         self._shape = self._keypoint_shape()
         stated = data.get("task")
-        self.task = task or (stated if stated in TASKS else self._told())
+        self.task = task or (stated if stated in TASKS else self._detected_task())
         self.categories = [{"id": number, "name": str(name)} for number, name in enumerate(listed, 1)]
         if self.task == POSE:
             self._name_keypoints()
@@ -101,7 +107,7 @@ class Yolo(Stream):
         return path == self.path
 
     def images(self, part: str) -> Iterator[Path]:
-        """Yield the images of a part in the order of their names."""
+        """Yield the images of a part, sorted by name."""
         for each in self._paths(part):
             found = self._found(each)
             if found.is_file():
@@ -109,7 +115,7 @@ class Yolo(Stream):
                     lines = found.read_text(encoding="utf-8-sig").splitlines()
                 except (OSError, ValueError) as error:
                     raise InvalidParameterError(
-                        f"source names {str(found)!r}, which is no list of images: {error}.", parameter="source"
+                        f"source lists {str(found)!r}, which is not a list of images: {error}.", parameter="source"
                     ) from None
                 yield from (found.parent / line.strip() for line in lines if line.strip())
             else:
@@ -120,7 +126,7 @@ class Yolo(Stream):
         return [*map(str, paths)] if isinstance(paths, list) else [str(paths)]
 
     def _found(self, path: str) -> Path:
-        # Roboflow's paths lead out of the folder by mistake.
+        # Roboflow writes paths that leave the folder by mistake.
         tried = [root / own for root in self._roots for own in (path, path.removeprefix("../"))]
         return next((each for each in tried if each.exists()), tried[0])
 
@@ -140,15 +146,15 @@ class Yolo(Stream):
         problem = None
         size = _size(image) if document.asset else None
         if document.asset is None:
-            problem = Problem("missing-image", f"There is no image {str(image)!r}.")
+            problem = Problem("missing-image", f"The image {str(image)!r} does not exist.")
         elif size is None:
-            problem = Problem("missing-size", f"The size of the image {image.name!r} cannot be read.")
+            problem = Problem("missing-size", f"Could not read the size of the image {image.name!r}.")
         if problem or size is None:
             self._report(document, problem, on_error)
             return None
         record["width"], record["height"] = size
         with contextlib.suppress(FileNotFoundError):
-            # An image without a file has no objects.
+            # An image without a label file has no objects.
             for number, columns in enumerate(self._rows(document, path, on_error), 1):
                 try:
                     found = self._annotation(columns, size)
@@ -173,14 +179,14 @@ class Yolo(Stream):
             return _rows_of(path)
         except (ValueError, PermissionError, IsADirectoryError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            self._report(document, Problem("unreadable", f"The file cannot be read: {reason}."), on_error)
+            self._report(document, Problem("unreadable", f"Could not read the file: {reason}."), on_error)
             return []
 
     def _annotation(self, columns: list[str], size: tuple[int, int]) -> dict[str, Any]:
         try:
             own, *values = map(float, columns)
         except ValueError:
-            raise ValueError("it has something else than numbers") from None
+            raise ValueError("not all values are numbers") from None
         if own % 1 or not 0 <= own < len(self.categories):
             raise ValueError(f"there is no class {columns[0][:20]}")
         if not all(map(math.isfinite, values)):
@@ -192,18 +198,18 @@ class Yolo(Stream):
             score = {"score": values[4]} if len(values) == 5 else {}
             return {**category, **_boxed(values[:4], size), **score}
         if len(values) < 6 or len(values) % 2:
-            raise ValueError(f"{len(columns)} columns are neither a box nor a polygon")
+            raise ValueError(f"{len(columns)} columns do not fit a box or a polygon")
         points = _points(values, size)
         if self.task == OBB:
             if len(values) != 8:
-                raise ValueError(f"{len(columns)} columns are not those of four corners")
+                raise ValueError(f"{len(columns)} columns do not fit four corners")
             return {**category, **_turned(points)}
         return {**category, **_outlined(points)}
 
     def _posed(self, values: list[float], size: tuple[int, int]) -> dict[str, Any]:
         count, dimensions = self._shape or (0, 3)
         if len(values) != 4 + count * dimensions:
-            raise ValueError(f"{len(values) + 1} columns are not those of {count} keypoints")
+            raise ValueError(f"{len(values) + 1} columns do not fit {count} keypoints")
         keypoints: list[float] = []
         for start in range(4, len(values), dimensions):
             x, y = values[start], values[start + 1]
@@ -223,7 +229,7 @@ class Yolo(Stream):
     def _name_keypoints(self) -> None:
         if self._shape is None:
             raise InvalidParameterError(
-                f"source {str(self.path)!r} has no kpt_shape, which says how many keypoints there are.",
+                f"source {str(self.path)!r} has no kpt_shape, the number of keypoints.",
                 parameter="task",
             )
         named = self._data.get("kpt_names")
@@ -234,8 +240,8 @@ class Yolo(Stream):
                 [*map(str, own)] if is_named and own else [f"{at}" for at in range(1, self._shape[0] + 1)]
             )
 
-    def _told(self) -> str:
-        """Tell the task from the number of columns of the first rows."""
+    def _detected_task(self) -> str:
+        """Detect the task by the number of columns in the first rows."""
         if self._shape:
             return POSE
         counts: set[int] = set()
@@ -253,7 +259,7 @@ class Yolo(Stream):
 
 
 def label_path(image: Path) -> Path:
-    """Return the path of the label file of an image: in ``labels`` instead of ``images``, the last one in the path."""
+    """Return the path of the label file of an image: the last ``images`` in the path becomes ``labels``."""
     start, found, end = str(image).rpartition(f"{os.sep}images{os.sep}")
     path = Path(f"{start}{os.sep}labels{os.sep}{end}") if found else image
     return path.with_suffix(".txt")
@@ -266,12 +272,12 @@ def _rows_of(path: Path) -> list[list[str]]:
 
 
 def _size(image: Path) -> tuple[int, int] | None:
-    """Return the size of an image file, upright."""
+    """Return the size of an image file with its EXIF orientation applied."""
     try:
         return upright_size(image)
     except ImportError:
         raise InvalidParameterError(
-            "The sizes of the images are needed, which Pillow reads: pip install 'cfplatform[viz]'.", parameter="source"
+            "Reading the image sizes needs Pillow: pip install 'cfplatform[viz]'.", parameter="source"
         ) from None
 
 
@@ -283,7 +289,7 @@ def _clean(value: float) -> float:
 def _boxed(values: list[float], size: tuple[int, int]) -> dict[str, Any]:
     x, y, across, down = values
     if max(values) > _MOST or min(values) < -0.01 or across <= 0 or down <= 0:
-        raise ValueError("the box is empty, or its numbers are not shares of the image")
+        raise ValueError("the box is empty, or its numbers are not fractions of the image")
     width, height = across * size[0], down * size[1]
     found = [_clean(x * size[0] - width / 2), _clean(y * size[1] - height / 2), _clean(width), _clean(height)]
     return {"bbox": found, "area": _clean(width * height)}
@@ -291,7 +297,7 @@ def _boxed(values: list[float], size: tuple[int, int]) -> dict[str, Any]:
 
 def _points(values: list[float], size: tuple[int, int]) -> list[tuple[float, float]]:
     if max(values) > _MOST or min(values) < -0.01:
-        raise ValueError("its numbers are not shares of the image")
+        raise ValueError("its numbers are not fractions of the image")
     return [(_clean(x * size[0]), _clean(y * size[1])) for x, y in zip(values[::2], values[1::2], strict=True)]
 
 
@@ -307,7 +313,7 @@ def _outlined(points: list[tuple[float, float]]) -> dict[str, Any]:
 
 
 def _turned(points: list[tuple[float, float]]) -> dict[str, Any]:
-    """Return the box of four corners and how it is turned: from the first to the second corner."""
+    """Return the box of four corners and its rotation, from the first corner to the second."""
     (x, y), (next_x, next_y), third, _ = points
     width, height = math.dist(points[0], points[1]), math.dist(points[1], third)
     if not width * height:
@@ -325,12 +331,12 @@ _KEY = re.compile(r"""(?P<key>"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s#"'\[\]{},][^
 
 
 def read_yaml(text: str) -> dict[str, Any]:
-    """Return what a ``data.yaml`` says: names, lists and tables of texts; that is the YAML which such files use.
+    """Return the content of a ``data.yaml``; supports the YAML that such files use: names, lists and tables of strings.
 
-    Numbers are texts, and so are the keys of tables.
+    Numbers are strings, and so are the keys of tables.
 
     Raises:
-        ValueError: If it is more than that; the message is the reason.
+        ValueError: If it uses other YAML; the message is a clause.
 
     Example:
         >>> read_yaml("names:\\n  0: car  # red\\n  1: 'a b'\\nkpt_shape: [17, 3]\\ntrain: images/train")
@@ -343,7 +349,7 @@ def read_yaml(text: str) -> dict[str, Any]:
             lines.append((number, len(bare) - len(bare.lstrip()), bare.strip()))
     found, rest = _block(lines, 0)
     if rest or not isinstance(found, dict):
-        raise ValueError(f"line {rest[0][0] if rest else 1} is not YAML as datasets have it")
+        raise ValueError(f"line {rest[0][0] if rest else 1} has YAML that is not supported")
     return found
 
 
@@ -351,7 +357,7 @@ _Lines = list[tuple[int, int, str]]
 
 
 def _block(lines: _Lines, depth: int) -> tuple[Any, _Lines]:
-    """Read the lines of one depth; return what they say, and the lines after them."""
+    """Read the lines of one indentation; return their value, and the remaining lines."""
     if depth > _DEPTH:
         raise ValueError("it is nested too deeply")
     table: dict[str, Any] = {}
@@ -366,7 +372,7 @@ def _block(lines: _Lines, depth: int) -> tuple[Any, _Lines]:
             continue
         match = _KEY.fullmatch(line)
         if match is None:
-            raise ValueError(f"line {number} is not YAML as datasets have it")
+            raise ValueError(f"line {number} has YAML that is not supported")
         table[_scalar(match["key"], number)], rest = _entry(_uncommented(match["rest"]), rest, depth)
     return (items if is_list else table), rest
 
@@ -380,7 +386,7 @@ def _entry(value: str, lines: _Lines, depth: int) -> tuple[Any, _Lines]:
     number, indent, _ = lines[0]
     rest = lines[1:]
     if value and value[0] in "[{":
-        # It may go on in the next lines.
+        # The value may continue on the next lines.
         while rest and not _is_closed(value):
             value, rest = f"{value} {_uncommented(rest[0][2])}", rest[1:]
         return _value(value, number), rest
@@ -390,14 +396,14 @@ def _entry(value: str, lines: _Lines, depth: int) -> tuple[Any, _Lines]:
             text.append(rest[0][2])
             rest = rest[1:]
         return " ".join(text), rest
-    # A list may stand below its name without being indented.
+    # A list below its name need not be indented.
     if not value and rest and (rest[0][1] > indent or (rest[0][1] == indent and _is_item(rest[0][2]))):
         return _block(rest, depth + 1)
     return _value(value, number), rest
 
 
 def _uncommented(text: str) -> str:
-    """Return a text without a comment behind it."""
+    """Return text without a trailing comment."""
     quote = ""
     for at, each in enumerate(text):
         if quote:
@@ -419,18 +425,18 @@ def _value(text: str, number: int) -> Any:
     if text[:1] not in ("[", "{"):
         return _scalar(text, number)
     if text[-1] != {"[": "]", "{": "}"}[text[0]]:
-        raise ValueError(f"line {number} has a list without an end")
+        raise ValueError(f"line {number} has a list that is not closed")
     parts = [*_split(text[1:-1])]
     if text[0] == "[":
         return [_scalar(each, number) for each in parts]
     matches = [_KEY.fullmatch(each) for each in parts]
     if None in matches:
-        raise ValueError(f"line {number} is not YAML as datasets have it")
+        raise ValueError(f"line {number} has YAML that is not supported")
     return {_scalar(each["key"], number): _scalar(each["rest"], number) for each in matches if each}
 
 
 def _split(text: str) -> Iterator[str]:
-    """Yield what is between commas."""
+    """Yield the texts between commas."""
     for match in re.finditer(r"""\s*((?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^,"']|(?<=\w)['"])+)\s*(?:,|$)""", text):
         if own := match[1].strip():
             yield own
@@ -441,9 +447,9 @@ def _scalar(text: str, number: int) -> str:
         try:
             return str(json.loads(re.sub(r"\\x([0-9a-fA-F]{2})", r"\\u00\1", text)))
         except ValueError:
-            raise ValueError(f"line {number} has a text that cannot be read: {shown(text)}") from None
+            raise ValueError(f"line {number} has an invalid string: {shown(text)}") from None
     if text[:1] == "'":
         if len(text) < 2 or text[-1] != "'":
-            raise ValueError(f"line {number} has a text without an end")
+            raise ValueError(f"line {number} has a string that is not closed")
         return text[1:-1].replace("''", "'")
     return "" if text in ("null", "~") else text

@@ -1,4 +1,4 @@
-"""One page about a folder of labels, which opens in any browser without a network (extra ``report``)."""
+"""A report about labels: one HTML page that opens in any browser, offline (extra ``report``)."""
 
 from __future__ import annotations
 

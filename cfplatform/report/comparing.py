@@ -1,4 +1,4 @@
-"""``write_comparison()``: a page with both drawings of each image on which two sets of labels differ."""
+"""``write_comparison()``: a page with both drawings of each image whose labels differ."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from .writing import page_path
 
 #: Default and maximum number of images on the page.
 DEFAULT_PAIRS, MAX_PAIRS = 200, 2_000
-#: Maximum number of changes that are listed of an image.
+#: Maximum number of changes listed for an image.
 _LISTED = 100
 
 
 @dataclass(frozen=True)
 class ComparisonSummary:
-    """The summary of a page about two sets of labels.
+    """The summary of a comparison page.
 
     Attributes:
         path: The page.
         size: Its size in bytes.
-        samples: Number of images that it shows.
+        samples: Number of images on the page.
         comparison: The result of :func:`cfplatform.coco.compare`.
     """
 
@@ -64,25 +64,25 @@ def write_comparison(
 ) -> ComparisonSummary:
     """Compare two sets of labels, and write an HTML page with both drawings of each image that differs, worst first.
 
-    The page opens in any browser without a network. It is written atomically.
+    The page opens in any browser, offline. It is written atomically.
 
     Args:
         a: The reference, as for :func:`cfplatform.coco.compare`.
-        b: What is compared with it.
+        b: The labels to compare with it.
         output: The page, a file that ends with ``.html``.
         iou: As for :func:`cfplatform.coco.compare`.
-        shape: As there.
+        shape: As for :func:`cfplatform.coco.compare`.
         images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
         samples: Maximum number of images on the page; 0 for none.
-        title: The heading; "Comparison" if omitted.
-        made_at: The creation time that the page shows; none if omitted.
+        title: The heading. Default: "Comparison".
+        made_at: The creation time to show. Default: none.
         on_change: As for :func:`cfplatform.coco.compare`.
         progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter.
         on_error: As for :func:`cfplatform.coco.compare`.
 
     Raises:
-        InvalidParameterError: As :func:`cfplatform.coco.compare`; or if the output is not valid, ``samples`` is out of
-            range, or ``made_at`` has no time zone.
+        InvalidParameterError: As for :func:`cfplatform.coco.compare`; or if the output is not valid, ``samples`` is out
+            of range, or ``made_at`` has no time zone.
         DownloadError: If the output cannot be written.
 
     Example:
@@ -144,7 +144,7 @@ class _Worst:
         self._heap: list[tuple[float, int, ImagePair]] = []
 
     def add(self, pair: ImagePair) -> None:
-        """Keep an image if it is one of the worst."""
+        """Keep an image if it is among the worst."""
         self.count += 1
         entry = (pair.difference, -self.count, pair)
         if len(self._heap) < self._limit:
@@ -153,12 +153,12 @@ class _Worst:
             heapq.heapreplace(self._heap, entry)
 
     def pairs(self) -> list[ImagePair]:
-        """Return them, the worst first."""
+        """Return the images, the worst first."""
         return [pair for *_, pair in sorted(self._heap, key=lambda entry: entry[:2], reverse=True)]
 
 
 def _documents(pair: ImagePair) -> Generator[Document]:
-    """Yield both documents of an image, with the file of one of them."""
+    """Yield both documents of an image, with the same file."""
     documents = [each.document(pair.categories) for each in (pair.a, pair.b)]
     paths = [each.asset or each.image_path(of.image) for each, of in zip(documents, (pair.a, pair.b), strict=True)]
     for document, own in zip(documents, paths, strict=True):
@@ -166,7 +166,7 @@ def _documents(pair: ImagePair) -> Generator[Document]:
 
 
 def _index(pairs: list[ImagePair], categories: list[str]) -> dict[str, Any]:
-    """Return what the script of the page reads; changes refer to kinds and categories by position."""
+    """Return the data for the script of the page; changes refer to kinds and categories by index."""
     kinds = [kind for kind in KINDS if kind != SAME]
     place_of = {name: place for place, name in enumerate(categories)}
 

@@ -1,4 +1,4 @@
-"""The page: a filled template in pieces, so that only one image is in memory."""
+"""The page: a rendered template in pieces, so that only one image is in memory."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from .thumbnails import Thumbnail, media_type
 # pygal installs an import hook for its plug-ins; before Python 3.12 it makes each import of a missing module warn.
 sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
-#: Maximum rows of a table and bars of a chart; the others are counted.
+#: Maximum number of table rows and chart bars; the rest is counted.
 MAX_ROWS, MAX_BARS = 200, 15
 #: Images at the top.
 STRIP = 6
-#: Maximum choices of a filter; the others are found by typing their name.
+#: Maximum number of choices of a filter; others are found by typing.
 MAX_CHOICES = 500
-#: The position of the images. Text of documents is escaped, so it cannot contain this.
+#: Placeholder for the images. Text of documents is escaped, so it cannot contain this.
 _IMAGES = "<!-- images -->"
-#: Characters that a parser of HTML could misread.
+#: Characters that an HTML parser could misread.
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
-#: Elements that are removed: the page has its own style sheet and script.
+#: Elements to remove: the page has its own style sheet and script.
 _LEFT_OUT = {"script", "style", "desc"}
 _LABEL = 22
 _WIDTH = 420
-#: Only for the space of labels; the style sheet of the page sets the colours.
+#: Only affects the space for labels; the style sheet of the page sets the colours.
 _STYLE = Style(label_font_size=14, value_font_size=12)
 _SIZES = {"small": "< 32²", "medium": "≤ 96²", "large": "> 96²"}
 
@@ -100,9 +100,9 @@ def filled(name: str, index: dict[str, Any], *, made_at: datetime | None, **valu
     """Return the texts of a page between which its images are.
 
     Args:
-        name: The name of its template, script, and style sheet, which is added to that of the report.
-        index: What its script reads.
-        made_at: When it was made.
+        name: The name of its template, script and style sheet, which is added to the one of the report.
+        index: The data for its script.
+        made_at: The creation time to show, or ``None``.
         values: The other variables of the template.
     """
     style = "\n".join(map(_file, dict.fromkeys(["report.css", f"{name}.css"])))
@@ -131,7 +131,7 @@ def filled(name: str, index: dict[str, Any], *, made_at: datetime | None, **valu
 
 
 def image_block(number: int, thumbnail: Thumbnail) -> str:
-    """Return an image as a block that a browser neither runs nor decodes before it is shown."""
+    """Return an image as a block that a browser neither runs nor decodes until it is shown."""
     return f'<script type="text/plain" id="p{number}"{_note(thumbnail)}>{thumbnail.text}</script>\n'
 
 
@@ -157,12 +157,12 @@ def _file(name: str) -> str:
 
 
 def _script_json(value: Any) -> str:
-    """Return JSON in ASCII that cannot end the script block around it."""
+    """Return ASCII JSON that cannot end the script block around it."""
     return json.dumps(value, separators=(",", ":")).translate(_ESCAPES)
 
 
 def _policy(style: str, script: str) -> str:
-    """Return the content security policy: the page may run its script, show its images, and load nothing."""
+    """Return the content security policy: the page may run its script and show its images, but load nothing."""
     allowed = {kind: f"'sha256-{_digest(text)}'" for kind, text in (("style-src", style), ("script-src", script))}
     rules = {"default-src": "'none'", "img-src": "data:", **allowed, "base-uri": "'none'", "form-action": "'none'"}
     return "; ".join(f"{name} {value}" for name, value in rules.items())
@@ -173,7 +173,7 @@ def _digest(text: str) -> str:
 
 
 def _index(found: Survey, groups: Sequence[FindingGroup]) -> dict[str, Any]:
-    """Return the samples for the gallery; they refer to batches, classes and codes by position."""
+    """Return the samples for the gallery; they refer to batches, classes and codes by index."""
     batches = list(dict.fromkeys(sample.batch for sample in found.samples))
     classes = list(found.stats.categories)
     codes = [group.code for group in groups]
@@ -201,7 +201,7 @@ def _entry(sample: Sample, batches: dict[str, int], classes: dict[str, int], cod
 
 
 def _batches(found: Survey, of_platform: Sequence[Batch] | None) -> list[dict[str, Any]]:
-    """Return a row for each batch of the folder, and for those of the platform that the folder does not have."""
+    """Return a row for each batch of the folder, and for batches of the platform that are not in the folder."""
     rows = {name: {"name": name, "figures": figures} for name, figures in found.stats.batches.items()}
     for batch in of_platform or ():
         name = naming.safe_name(batch.name or "")
@@ -225,7 +225,7 @@ def _charts(found: Survey) -> dict[str, Markup]:
 
 
 def _bars(values: Sequence[tuple[str, int]], title: str) -> Markup:
-    """Return a chart of names and counts as inline SVG, without scripts, styles and colours."""
+    """Return a bar chart as inline SVG, without scripts, styles and colours."""
     if not any(count for _, count in values):
         return Markup()
     chart = pygal.HorizontalBar(

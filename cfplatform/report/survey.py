@@ -1,4 +1,4 @@
-"""The first pass over the labels: statistics, findings, and the images that the gallery shows."""
+"""The first pass over the labels: statistics, findings, and the samples for the gallery."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from ..coco.values import Key, key, records
 from ..progress import ProgressReporter
 from ..viz.drawing import readable
 
-#: Findings shown of each code, and of each sample.
+#: Maximum number of findings shown for each code, and for each sample.
 NAMED, NAMED_OF_SAMPLE = 20, 5
-#: Maximum characters of a text of a document.
+#: Maximum number of characters of a text from a document.
 MAX_TEXT = 200
-#: Classes of a sample that the gallery can be filtered by.
+#: Maximum number of classes of a sample for the filter of the gallery.
 _CLASSES = 100
 
 
 def shown(text: object, limit: int = MAX_TEXT) -> str:
-    """Return a text of a document as the page shows it."""
+    """Return text of a document as shown on the page."""
     return readable(text, limit)
 
 
 @dataclass
 class Sample:
-    """What the gallery shows of an image; its document is in :attr:`Survey.documents`."""
+    """A sample of the gallery; its document is in :attr:`Survey.documents`."""
 
     item_id: str
     batch: str
@@ -40,7 +40,7 @@ class Sample:
     file_name: str
     #: The number of annotations of each class.
     classes: dict[str, int]
-    #: The number of all annotations, including those without a class.
+    #: The total number of annotations, including those without a class.
     annotations: int
     #: The codes of its findings.
     codes: list[str]
@@ -56,7 +56,7 @@ class Survey:
 
     stats: Stats
     findings: FindingGroups
-    #: The images of the gallery.
+    #: The samples of the gallery.
     samples: list[Sample]
     #: Their documents, in the same order.
     documents: Samples
@@ -69,11 +69,11 @@ class Survey:
 def survey(source: Opened, limit: int, reporter: ProgressReporter) -> Survey:
     """Read all documents of a source once, one in memory at a time.
 
-    Samples are spread evenly over the images in the order of the source, so they are always the same. Of more files
-    than the limit, those that the gallery shows are chosen by their number alone.
+    Samples are evenly spaced in the order of the source, so they are deterministic. If there are more files than the
+    limit, the samples are chosen by the number of files alone.
     """
     builder, groups, assets, total = StatsBuilder(), FindingGroups(NAMED), Counter[str](), source.total
-    kept = _Kept(limit, source.root if isinstance(source, Folder) else None)
+    kept = _EvenSamples(limit, source.root if isinstance(source, Folder) else None)
     wanted = limit if total is None else min(limit, total)
     chosen = None if total is None else {number * total // wanted for number in range(wanted)}
     images = 0
@@ -87,13 +87,13 @@ def survey(source: Opened, limit: int, reporter: ProgressReporter) -> Survey:
         builder.add(document)
         count = len(records(document.data, "images"))
         images += count
-        found = _Found(document, alone=count < 2)
+        found = _FirstFindings(document, alone=count < 2)
         for finding in check(document):
             groups.add(finding)
             found.add(finding)
-        # Unreadable documents have no position, so the last positions stay empty.
+        # Unreadable documents are not counted, so the last positions stay empty.
         is_chosen = chosen is None or position in chosen
-        # A document without an image has a place in the gallery, too.
+        # A document without an image is shown in the gallery, too.
         for each in document.by_image() if count else [document]:
             assets[each.batch or ""] += each.asset is not None
             if is_chosen and kept.takes_next():
@@ -103,8 +103,8 @@ def survey(source: Opened, limit: int, reporter: ProgressReporter) -> Survey:
     return Survey(builder.result(), groups, kept.samples, kept.documents, images, assets)
 
 
-class _Kept:
-    """Samples that are spread evenly: when there are too many, every second is dropped and of the others kept."""
+class _EvenSamples:
+    """Evenly spaced samples: when there are too many, every second one is dropped, also among later ones."""
 
     def __init__(self, limit: int, root: Path | None) -> None:
         self.samples: list[Sample] = []
@@ -113,7 +113,7 @@ class _Kept:
         self._step, self._seen = 1, 0
 
     def takes_next(self) -> bool:
-        """Return whether the next image is one to keep."""
+        """Return whether to keep the next image."""
         number, self._seen = self._seen, self._seen + 1
         if not self._limit or number % self._step:
             return False
@@ -124,7 +124,7 @@ class _Kept:
         return number % self._step == 0
 
     def add(self, sample: Sample, document: Document, *, is_file: bool) -> None:
-        """Keep a sample; a document that is not a file of its own with its content."""
+        """Keep a sample; its content is kept, too, unless the document is a file of its own."""
         self.samples.append(sample)
         if is_file:
             self.documents.add_file(document)
@@ -132,7 +132,7 @@ class _Kept:
             self.documents.add(document)
 
 
-class _Found:
+class _FirstFindings:
     """The first finding of each code, for each image of a document."""
 
     def __init__(self, document: Document, *, alone: bool) -> None:
@@ -141,12 +141,12 @@ class _Found:
         self._first: dict[Key | None, dict[str, Finding]] = {}
 
     def add(self, finding: Finding) -> None:
-        """Keep a finding for its image; one that is not about an image of several, for all of them."""
+        """Keep a finding for its image; if it is not about one image, for all images."""
         own = None if self._alone else self._image(finding.pointer)
         self._first.setdefault(own, {}).setdefault(finding.code, finding)
 
     def of(self, document: Document) -> list[Finding]:
-        """Return the findings of the image of a document that :meth:`Document.by_image` made."""
+        """Return the findings of the image of a document from :meth:`Document.by_image`."""
         own = None if self._alone else key(records(document.data, "images")[0].get("id"))
         return list({**self._first.get(None, {}), **self._first.get(own, {})}.values())
 
@@ -197,11 +197,11 @@ def opening(samples: Sequence[Sample], limit: int) -> list[int]:
 
 
 def totals(found: Survey) -> list[tuple[str, str, Any]]:
-    """Return the figures at the top of the page: name, figure, and an explanation."""
+    """Return the totals at the top of the page: name, number and explanation."""
     stats = found.stats
     documents = stats.documents + stats.unreadable
     return [
-        # A file of many images is not one work item.
+        # A file with many images is not one work item.
         (
             "Work items" if found.images <= documents else "Documents",
             f"{documents:,}",

@@ -1,4 +1,4 @@
-"""The images of the gallery: drawn by several threads, in the order of the samples."""
+"""The images of the gallery, drawn by several threads in the order of the samples."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from ..coco.samples import Samples
 from ..exceptions import CFPlatformError
 from ..viz import Colour, draw
 
-#: Pairs of (maximum number of images, their longer side), which limit the size of the page.
+#: Pairs of (maximum number of images, longer side in pixels), which limit the size of the page.
 SIDES = ((200, 640), (1000, 480), (3000, 320))
 SMALLEST = 240
 _QUALITY = 60
-#: Of WebP; more effort takes twice the time and saves a twentieth of the size.
+#: The effort of WebP; more takes twice the time and saves 5 % of the size.
 _EFFORT = 2
-#: Images with more pixels to decode are drawn one after the other.
+#: Images with more pixels are drawn one at a time.
 LARGE = 6_000_000
-#: Threads; Pillow releases the interpreter lock.
+#: Number of threads; Pillow releases the GIL.
 _WORKERS = min(4, os.cpu_count() or 1)
 
 
 class Thumbnail(NamedTuple):
     """A drawn image."""
 
-    #: The file in base64; empty if nothing could be drawn.
+    #: The file in base64; empty if drawing failed.
     text: str
     #: A message to show with it.
     note: str
 
 
 def side_for(count: int) -> int:
-    """Return the longer side of the images of a page with this number of images.
+    """Return the longer side in pixels for a page with this number of images.
 
     Example:
         >>> side_for(500), side_for(10_000)
@@ -49,7 +49,7 @@ def side_for(count: int) -> int:
 
 
 def media_type() -> str:
-    """Return the media type of the images: WebP, or JPEG if Pillow was built without it."""
+    """Return the media type of the images: WebP, or JPEG if Pillow lacks WebP."""
     return "image/webp" if features.check("webp") else "image/jpeg"
 
 
@@ -57,7 +57,7 @@ def thumbnails(samples: Samples, order: Iterable[int], colours: Mapping[str, Col
     """Yield the annotated images of samples in an order."""
     side, kind = side_for(len(samples)), media_type().partition("/")[2].upper()
     waiting: deque[Future[Thumbnail]] = deque()
-    # Memory of large images is given back to the thread that took it, so one thread has all of them.
+    # Memory of large images is returned to the thread that allocated it, so one thread draws all of them.
     with ThreadPoolExecutor(_WORKERS) as small, ThreadPoolExecutor(1) as large:
         try:
             for number in order:
@@ -84,7 +84,7 @@ def _thumbnail(samples: Samples, number: int, colours: Mapping[str, Colour], sid
             note = str(error)
             image = draw(document.data, None, max_size=side, colours=colours)
     except (CFPlatformError, OSError) as error:
-        return Thumbnail("", f"The labels cannot be read: {error}")
+        return Thumbnail("", f"Could not read the labels: {error}")
     buffer = io.BytesIO()
     image.save(buffer, kind, quality=_QUALITY, method=_EFFORT)
     return Thumbnail(base64.b64encode(buffer.getvalue()).decode(), note)

@@ -26,7 +26,7 @@ PathLike = str | os.PathLike[str]
 
 #: Default and maximum number of samples in the gallery.
 DEFAULT_SAMPLES, MAX_SAMPLES = 10_000, 50_000
-#: The page in the folder of the labels.
+#: The default file name, in the folder of the labels.
 FILE_NAME = "report.html"
 
 
@@ -38,7 +38,7 @@ class ReportSummary:
         path: The page.
         size: Its size in bytes.
         documents: Number of documents.
-        samples: Number of images that the gallery shows.
+        samples: Number of images in the gallery.
         annotations: Number of annotations.
         errors: Number of errors.
         warnings: Number of warnings.
@@ -64,33 +64,33 @@ def write_report(
     made_at: datetime | None = None,
     progress: _progress.Progress = None,
 ) -> ReportSummary:
-    """Write an HTML page about labels, which opens in any browser without a network.
+    """Write an HTML page about labels, which opens in any browser, offline.
 
     It opens with a few annotated images, followed by totals, batches, classes, box sizes, the findings of
     :func:`cfplatform.coco.validate`, and a gallery. The page is written atomically; the same labels and arguments give
     the same bytes.
 
     Args:
-        source: A downloaded folder, best with ``assets=True``, a merged dataset, or any other source of
-            :func:`cfplatform.coco.read`. Of documents that are not files of one image, those that the gallery shows are
-            kept in memory as JSON.
-        output: The page, a file that ends with ``.html``; ``report.html`` in the folder if omitted. A source that is
-            not a folder needs it.
+        source: A folder downloaded with ``assets=True``, a merged dataset, or any other source of
+            :func:`cfplatform.coco.read`. Documents in the gallery that are not files of one image are kept in memory as
+            JSON.
+        output: The page, a ``.html`` file. Default: ``report.html`` in the folder; required if the source is not a
+            folder.
         images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
-        samples: Maximum number of images in the gallery; 0 for none. If there are more, samples are spread evenly over
-            them; of documents with several images they may be half as many. The more there are, the smaller they are:
-            640 pixels up to 200 of them, 480 up to 1 000, 320 up to 3 000, else 240. 10 000 photographs take about
-            100 MB.
-        batches: The batches of the project, such as ``client.get_batches()``. With them the page shows how much of each
-            batch is annotated and downloaded.
-        title: The heading; the name of the folder or file if omitted.
-        made_at: The creation time that the page shows; none if omitted.
-        progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter. Each document counts when it is
-            read, and each sample when it is drawn.
+        samples: Maximum number of images in the gallery; 0 for none. If there are more images, samples are evenly
+            spaced (with several images per document, there may be half as many). Images get smaller with their number:
+            640 pixels up to 200 images, 480 up to 1,000, 320 up to 3,000, else 240. 10,000 photographs take about 100
+            MB.
+        batches: The batches of the project, such as ``client.get_batches()``, to show how much of each batch is
+            annotated and downloaded.
+        title: The heading. Default: the name of the folder or file.
+        made_at: The creation time to show. Default: none.
+        progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter. Counts each document when it is
+        read and each sample when it is drawn.
 
     Raises:
-        InvalidParameterError: If it is not such a source, the output is not valid, ``samples`` is out of range, or
-            ``made_at`` has no time zone.
+        InvalidParameterError: If the source or the output is not valid, ``samples`` is out of range, or ``made_at`` has
+        no time zone.
         DownloadError: If the output cannot be written.
 
     Example:
@@ -109,16 +109,16 @@ def write_report(
         )
     path = None if output is None else page_path(local.folder_path(output, "output"))
     opened = open_source(source, images_from)
-    # A selection of a folder belongs to it, too.
+    # A selection of a folder belongs to the folder, too.
     whole = opened.source if isinstance(opened, Selection) else opened
     if path is None:
         if not isinstance(whole, Folder):
-            raise InvalidParameterError("output must name the page, as the source is not a folder.", parameter="output")
+            raise InvalidParameterError("output is required, because the source is not a folder.", parameter="output")
         path = page_path(whole.root / FILE_NAME)
     own = whole.path.name if isinstance(whole, File) else whole.root.name if isinstance(whole, Folder) else "Report"
     reporter = _progress.reporter(progress)
     on_platform = None if batches is None else list(batches)
-    # The number of images in a file or a stream is not known before it is read.
+    # The number of images in a file or a stream is unknown before it is read.
     reporter.start(opened.total + min(samples, opened.total) if isinstance(opened, Folder) else None)
     try:
         found = survey(opened, samples, reporter)
@@ -149,7 +149,7 @@ def _reported(drawn: Iterable[Thumbnail], reporter: _progress.ProgressReporter) 
 def page_path(path: Path) -> Path:
     """Check the path of the page; only HTML files are replaced."""
     if path.suffix.lower() not in (".html", ".htm"):
-        raise InvalidParameterError(f"output {str(path)!r} must be a file that ends with .html.", parameter="output")
+        raise InvalidParameterError(f"output {str(path)!r} must end with .html.", parameter="output")
     if path.is_dir() or not path.parent.is_dir():
         what = "is a folder" if path.is_dir() else "is in a folder that does not exist"
         raise InvalidParameterError(f"output {str(path)!r} {what}.", parameter="output")

@@ -1,4 +1,4 @@
-"""A local CloudFactory AI Platform: a real HTTP server for trying, testing and demonstrating without credentials.
+"""A local CloudFactory AI Platform: a real HTTP server for development, tests and demos, without credentials.
 
 Example:
     >>> from cfplatform.sandbox import Sandbox

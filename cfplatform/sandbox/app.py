@@ -1,4 +1,4 @@
-"""The ASGI application: finds the route, applies planned faults, writes the log, sends the response."""
+"""The ASGI application: routing, planned faults, the request log, and responses."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from .responses import ApiError, api_error, body_pieces, body_size, storage_erro
 from .routes import Api, ObjectStore
 from .storage import STORAGE_PREFIX
 
-#: Seconds between the bytes of a slow response: too slow to wait for, too fast for the timeout of a single read.
+#: Seconds between the bytes of a slow response: too long in total, too short for the timeout of a single read.
 DRIP_PAUSE = 0.05
 
-#: With this for SO_LINGER, closing a socket resets the connection.
+#: Value of SO_LINGER with which closing a socket resets the connection.
 _NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 logger = logging.getLogger(__name__)
@@ -41,12 +41,12 @@ logger = logging.getLogger(__name__)
 class Application:
     """Serves one platform.
 
-    It matches Starlette's routes itself instead of leaving that to a router, because the log needs to know
-    the route also when a planned fault keeps its endpoint from running.
+    It matches Starlette's routes without a router, because the log needs the route even if a planned fault replaces the
+    endpoint.
 
     Args:
         platform: The platform.
-        connections: The protocols of the open connections, each with its ``client`` and its ``transport``.
+        connections: The protocols of the open connections, each with ``client`` and ``transport``.
     """
 
     def __init__(self, platform: Platform, connections: Iterable[Any]) -> None:
@@ -74,26 +74,26 @@ class Application:
                 await self._exchange(scope, receive, send)
 
     def cut_connections(self) -> None:
-        """Reset the connections that wait for a response, and close the others."""
+        """Reset the connections that wait for a response, and close all others."""
         for connection in list(self._connections):
             if connection.client in self._platform.recorder.waiting:
                 _reset(connection.transport)
             else:
-                # Buffered data is still sent, such as the response to the control request that planned this.
+                # Buffered data is still sent, such as the response to the control request that planned the outage.
                 connection.transport.close()
 
     def _refuse_other_sites(self, scope: Scope) -> Response | None:
-        """Refuse requests of foreign web pages: by a host name that resolves here, or with another origin."""
+        """Refuse requests of foreign web pages: those with another host name or origin."""
         host = b",".join(_headers(scope, b"host")).decode("latin-1")
         try:
             own = is_loopback(urlsplit(f"//{host}").hostname) or host == urlsplit(self._platform.origin).netloc
         except ValueError:
             own = False
         if not own:
-            return api_error(403, f"the sandbox serves loopback names such as localhost, not to {host!r}")
+            return api_error(403, f"the sandbox only accepts loopback host names such as localhost, not {host!r}")
         for origin in _headers(scope, b"origin"):
             if origin.decode("latin-1").lower() != f"http://{host}".lower():
-                return api_error(403, "the sandbox does not serve the web pages of other sites")
+                return api_error(403, "the sandbox does not accept requests from web pages of other sites")
         return None
 
     async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -128,7 +128,7 @@ class Application:
             )
         )
         if fault is not None and fault.kind in ("reset", "abort", "truncate", "drip"):
-            await self._break_off(scope, receive, send, response, fault)
+            await self._cut_off(scope, receive, send, response, fault)
         else:
             await self._send(scope, response, send)
 
@@ -143,17 +143,17 @@ class Application:
         except ApiError as error:
             return error.response
         except ClientDisconnect:
-            return api_error(400, "the body broke off")
+            return api_error(400, "the body is incomplete")
         except Exception as error:
-            logger.exception("the sandbox failed over %s %s", scope["method"], scope["path"])
+            logger.exception("the sandbox failed on %s %s", scope["method"], scope["path"])
             return api_error(500, f"the sandbox failed: {error!r}")
 
     def _admit(self, scope: Scope, prefix: str) -> None:
-        """Refuse requests over the rate limit, and those without the key."""
+        """Refuse requests above the rate limit or without the API key."""
         limit = self._platform.settings.rate_limit
         if prefix == API_PREFIX and limit is not None and not limit.admit():
             raise ApiError(429, "too many requests", headers={"Retry-After": limit.retry_after})
-        # A web page of another site cannot send this header without a preflight request, which is refused.
+        # Web pages of other sites cannot send this header without a preflight request, which is refused.
         if not hmac.compare_digest(b"".join(_headers(scope, b"x-api-key")), self._platform.api_key.encode()):
             raise ApiError(401, "the API key is missing or not valid")
         if prefix == CONTROL_PREFIX and scope["method"] == "POST":
@@ -162,7 +162,7 @@ class Application:
                 raise ApiError(415, "control calls need Content-Type: application/json")
 
     def _match(self, scope: Scope, prefix: str) -> Route | ApiError:
-        """Find the route of a request, or the reason why there is none."""
+        """Find the route of a request, or the error if there is none."""
         allowed: set[str] = set()
         for route in self._routes.get(prefix, ()):
             match, child_scope = route.matches(scope)
@@ -172,13 +172,13 @@ class Application:
             if match is Match.PARTIAL:
                 allowed |= route.methods or set()
         if not allowed:
-            return ApiError(404, f"there is nothing at {scope['path']}")
+            return ApiError(404, f"not found: {scope['path']}")
         return ApiError(405, f"{scope['method']} is not allowed here", headers={"Allow": ", ".join(sorted(allowed))})
 
     async def _send(self, scope: Scope, response: Response, send: Send) -> None:
         size = 0 if scope["method"] == "HEAD" else body_size(response)
         pieces = body_pieces(response, 0, size)
-        # A file that is not there any more is noticed before the response begins.
+        # A missing file must be noticed before the response begins.
         piece = next(pieces, b"")
         await self._begin(response, send)
         for following in pieces:
@@ -194,7 +194,7 @@ class Application:
         headers = [(b"date", date), (b"x-request-id", b"req-%08d" % self._request_number), *response.raw_headers]
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
 
-    async def _break_off(self, scope: Scope, receive: Receive, send: Send, response: Response, fault: Fault) -> None:
+    async def _cut_off(self, scope: Scope, receive: Receive, send: Send, response: Response, fault: Fault) -> None:
         if fault.kind in ("truncate", "drip"):
             await self._begin(response, send)
             size = body_size(response)
@@ -207,14 +207,14 @@ class Application:
         if transport is not None and fault.kind == "abort":
             _reset(transport)
         elif transport is not None:
-            # The part of the response that was written is still sent.
+            # The part of the response that was already written is still sent.
             transport.abort() if fault.kind == "reset" else transport.close()
-        # Returning before the connection is closed would make the server write its own response.
+        # If this returned before the connection is closed, the server would send its own response.
         while (await receive())["type"] != "http.disconnect":
             pass
 
     async def _drip(self, receive: Receive, send: Send, rest: Iterator[bytes]) -> None:
-        """Send a byte at a time, slowly, until the end or until the client disconnects."""
+        """Send one byte at a time, slowly, until the end or until the client disconnects."""
         gone = asyncio.ensure_future(receive())
         for byte in chain.from_iterable(rest):
             if (await asyncio.wait([gone], timeout=DRIP_PAUSE))[0]:
@@ -228,7 +228,7 @@ class Application:
 
 
 class _RequestBody:
-    """Passes a body on as it arrives, since it may be larger than the memory, and keeps what the log shows."""
+    """Streams a body, which may be larger than memory, and keeps the part that the log shows."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -245,7 +245,7 @@ class _RequestBody:
         return message
 
     async def drain(self) -> None:
-        """Read the rest, because some clients only read a response when they have sent everything."""
+        """Read the rest, because some clients read the response only after sending everything."""
         while not self._ended:
             await self.receive()
 

@@ -1,8 +1,7 @@
-"""The project before any change: every work item and batch, derived from the seed.
+"""The project before any change: all work items and batches, derived from the seed.
 
-Nothing here is stored or enumerated. Everything about an index follows by arithmetic, and so is
-"which items match this filter": a filter becomes a few spans of indexes, a regular pattern for the status,
-and bounds on the time of the last update that are only checked near their edges.
+Nothing is stored or enumerated: everything is computed from an index. A filter becomes a few spans of indexes, a
+regular pattern for the status, and bounds on the update time, which are only checked near their edges.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ CLIENT_REVIEW = "CLIENT_REVIEW"
 FIRST_BATCH_ID = 1001
 _BASE_TIME = parse_time("2025-03-03T06:00:00Z")
 _CREATION_INTERVAL = 7 * SECOND
-#: An item is finished between these two times after its creation.
+#: Minimum and maximum time from the creation of an item until it is finished.
 _SHORTEST_WORK = 60 * SECOND
 _LONGEST_WORK = 6 * HOUR
 
@@ -43,7 +42,7 @@ _BATCH_NAMES = (
 
 @dataclass(frozen=True)
 class WorkItemFilter:
-    """A filter of a listing; ``None`` is no restriction, times are inclusive, ids are in lower case."""
+    """A filter of a listing; ``None`` is no restriction, times are inclusive, IDs are lower-case."""
 
     batch_ids: tuple[int, ...] | None = None
     work_item_ids: tuple[str, ...] | None = None
@@ -54,7 +53,7 @@ class WorkItemFilter:
     updated_to: int | None = None
 
     def accepts(self, status: str, updated_at: int) -> bool:
-        """Return whether an item in this state matches the filter's states."""
+        """Return whether an item with this status and update time matches the filter."""
         return (self.status is None or status == self.status) and _within(
             updated_at, self.updated_from, self.updated_to
         )
@@ -70,7 +69,7 @@ class WorkItemFilter:
 
 @dataclass(frozen=True)
 class Selection:
-    """A filter, and the disjoint, ascending spans of indexes in the catalogue that it leaves."""
+    """A filter, and the disjoint, ascending spans of indexes that may match it."""
 
     wanted: WorkItemFilter
     spans: tuple[range, ...]
@@ -81,7 +80,7 @@ class Selection:
 
 
 class EvenPattern:
-    """Marks a fraction of all indexes, evenly spread, so that marked ones can be counted without enumeration."""
+    """Marks a fraction of all indexes, evenly spaced, so that marks can be counted without enumeration."""
 
     _ONE = 1 << 32
 
@@ -95,11 +94,11 @@ class EvenPattern:
         return other
 
     def rank(self, index: int) -> int:
-        """Return how many indexes below this one are marked."""
+        """Return the number of marked indexes below this one."""
         return (index * self._step + self._phase) >> 32
 
     def select(self, rank: int) -> int:
-        """Return the marked index that has ``rank`` marked ones below it."""
+        """Return the marked index with ``rank`` marked indexes below it."""
         return (((rank + 1) << 32) - self._phase - 1) // self._step
 
     def __contains__(self, index: int) -> bool:
@@ -140,14 +139,14 @@ class Catalogue:
         return _BASE_TIME + index * _CREATION_INTERVAL
 
     def updated_at(self, index: int) -> int:
-        """Return when an item was first finished, in full milliseconds."""
+        """Return when an item was first finished, in whole milliseconds."""
         spread = (index * 2_654_435_761 + self._jitter) % (1 << 32)
         milliseconds = spread * ((_LONGEST_WORK - _SHORTEST_WORK) // 1000) >> 32
         return self.created_at(index) + _SHORTEST_WORK + milliseconds * 1000
 
     @property
     def last_update(self) -> int:
-        """A full second after which nothing has happened yet."""
+        """A whole second after all changes."""
         return self.created_at(self.items) + _LONGEST_WORK
 
     def scene(self, index: int) -> shapes.Scene:
@@ -184,7 +183,7 @@ class Catalogue:
         return selection.has_index(index) and selection.wanted.accepts(self.status(index), self.updated_at(index))
 
     def walk(self, selection: Selection, start: int) -> Iterator[int]:
-        # Outside of these, no item was last updated within the bounds.
+        # Outside these bounds, no item was last updated in time.
         possible = self._bounds(selection.wanted, _LONGEST_WORK, _SHORTEST_WORK)
         for span in selection.spans:
             yield from self._search(selection.wanted, _clip(span, max(start, possible.start), possible.stop))
@@ -197,7 +196,7 @@ class Catalogue:
     def count(self, selection: Selection) -> int:
         wanted, total = selection.wanted, 0
         possible = self._bounds(wanted, _LONGEST_WORK, _SHORTEST_WORK)
-        # Inside of these, every item was, so only the edges between the two are searched.
+        # Inside these bounds, every item was, so only the edges between the two are searched.
         certain = self._bounds(wanted, _SHORTEST_WORK, _LONGEST_WORK)
         pattern = self._pattern(wanted.status)
         for span in selection.spans:
@@ -209,12 +208,12 @@ class Catalogue:
         return total
 
     def _pattern(self, status: str | None) -> EvenPattern:
-        """Return which items have a status; all of them have ``None``."""
+        """Return the pattern of the items with a status; ``None`` stands for all items."""
         known = {None: EvenPattern(1.0, 0), COMPLETED: self._completed, CLIENT_REVIEW: self._in_review}
         return known.get(status) or EvenPattern(0.0, 0)
 
     def _bounds(self, wanted: WorkItemFilter, before: int, after: int) -> range:
-        """Return the indexes of the items that were created this long before an update within the bounds."""
+        """Return the indexes of items created this long before an update within the bounds."""
         first, stop, since, until = 0, self.items, wanted.updated_from, wanted.updated_to
         if since is not None:
             first = max(first, -((_BASE_TIME - since + before) // _CREATION_INTERVAL))

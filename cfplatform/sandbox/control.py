@@ -1,4 +1,4 @@
-"""The control API: the methods of `Sandbox` over HTTP, for other processes."""
+"""The control API: the methods of ``Sandbox`` over HTTP, for other processes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _LOGGED_BY_DEFAULT = 1000
 class Control:
     """Handles the calls of the control API.
 
-    A call takes the request and the JSON in its body, and returns the response as JSON, or ``None`` for no
-    content. Invalid input raises `ValueError`, an unknown work item `LookupError`.
+    A call gets the request and its parsed JSON body, and returns JSON, or ``None`` for no content. It raises
+    ``ValueError`` for invalid input and ``LookupError`` for an unknown work item.
     """
 
     def __init__(self, platform: Platform) -> None:
@@ -106,7 +106,7 @@ class Control:
 
 def _build(make: Callable[..., Any], options: Any, what: str) -> Any:
     if not isinstance(options, dict):
-        raise ValueError(f"{what}: give a JSON object, not {options!r}")
+        raise ValueError(f"{what}: must be a JSON object, not {options!r}")
     try:
         return make(**options)
     except TypeError as error:

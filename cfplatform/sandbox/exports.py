@@ -1,6 +1,6 @@
-"""Exports: how long they take, and the zips they end as.
+"""Exports: their timing and their zip files.
 
-The layout of a zip is the sandbox's own: that of the platform is not documented.
+The layout of the zips is specific to the sandbox: that of the platform is not documented.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ PENDING, IN_PROGRESS, FAILED = "PENDING", "IN_PROGRESS", "FAILED"
 FORMATS = COCO_JSON, JSON, CSV = "COCO_JSON", "JSON", "CSV"
 CONTENTS = ANNOTATION, INFERENCE, ASSET_METADATA = "ANNOTATION", "INFERENCE", "ASSET_METADATA"
 
-#: A listing shows the newest export first, so its cursors count down from here.
+#: Listings show the newest export first, so cursors count down from here.
 LAST_INDEX = 1 << 32
 
 _FOLDER = "exports/"
 _ZIP = "application/zip"
-#: The part of its time that an export waits for its turn.
+#: The fraction of its time that an export is queued.
 _WAITING = 0.3
 _PAGE = 500
 _UNSAFE = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
-#: The columns that describe the item, with the fields of the API that they are from.
+#: The columns about the item, with the API fields they come from.
 _ITEM_COLUMNS = {
     "work_item_id": "id",
     "batch_id": "batchId",
@@ -51,7 +51,7 @@ _ASSET_COLUMNS = ("file_name", "width", "height")
 
 @dataclass
 class Export:
-    """An export; nothing runs for it, its status follows from the time."""
+    """An export. Nothing runs for it: its status follows from the time."""
 
     index: int
     id: str
@@ -61,7 +61,7 @@ class Export:
     wanted: WorkItemFilter
     created_at: int
     seconds: float
-    #: The error with which it fails.
+    #: The error that it fails with.
     reason: str | None
 
     @property
@@ -77,7 +77,7 @@ class Export:
 
 
 class Exports:
-    """The exports of the space; a zip is written when it is first requested."""
+    """The exports of the space; a zip is written on its first request."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
@@ -88,21 +88,23 @@ class Exports:
 
     def reset(self) -> None:
         self._exports: dict[int, Export] = {}
-        #: Why the next exports fail, if they do.
+        #: The errors of the next exports to fail.
         self.reasons: deque[str] = deque()
         self._created = 0
 
     def create(self, name: str, format: str, content: str, wanted: WorkItemFilter, file: Path | None = None) -> Export:
-        """Start an export, or register a file as the zip of one that is complete.
+        """Start an export, or register a file as the zip of a completed export.
 
         Raises:
             OSError: If the file cannot be read.
-            ValueError: If there is no such format or content.
+            ValueError: If the format or the content is unknown.
         """
         if format not in FORMATS or content not in CONTENTS:
-            raise ValueError(f"format is one of {FORMATS} and content one of {CONTENTS}, not {format!r}, {content!r}")
+            raise ValueError(
+                f"format must be one of {FORMATS} and content one of {CONTENTS}, not {format!r} and {content!r}"
+            )
         with self._lock:
-            # The id of a deleted export must not be used again.
+            # The ID of a deleted export must not be reused.
             index = self._created
             self._created += 1
             export_id = self._store.catalogue.ids.encode("export", index)
@@ -119,7 +121,7 @@ class Exports:
         return None if index is None else self._exports.get(index)
 
     def running(self) -> Export | None:
-        """Return the export that has not ended."""
+        """Return the export that is not finished, if any."""
         with self._lock:
             return next((export for export in self._exports.values() if export.status in (PENDING, IN_PROGRESS)), None)
 
@@ -135,7 +137,7 @@ class Exports:
         self._store.objects.remove(export.path)
 
     def archive(self, path: str) -> StoredObject | None:
-        """Return the zip under a path of the space; the first call for it may take a while."""
+        """Return the zip at a path of the space; the first call may take a while."""
         export = self.get(path.removeprefix(_FOLDER).removesuffix(".zip"))
         if export is None or export.path != path or export.status != COMPLETED:
             return None
@@ -152,7 +154,7 @@ class Exports:
 
 
 def write_archive(path: Path, export: Export, store: Store) -> None:
-    """Write the zip of an export; the same items give the same bytes, and only one item is in memory at a time."""
+    """Write the zip of an export, deterministically, with one item in memory at a time."""
     with ZipFile(path, "w", ZIP_DEFLATED) as archive:
         if export.format == COCO_JSON:
             for index in _indexes(store, export.wanted):
@@ -167,7 +169,7 @@ def write_archive(path: Path, export: Export, store: Store) -> None:
 
 
 def _indexes(store: Store, wanted: WorkItemFilter) -> Iterator[int]:
-    """Yield the completed items that match; nothing else is ever exported."""
+    """Yield the completed items that match; other items are never exported."""
     selection = store.catalogue.select(wanted)
     start = 0
     while found := store.page(selection, start, _PAGE):
@@ -199,7 +201,7 @@ def _columns(export: Export) -> tuple[str, ...]:
 
 
 def _rows(export: Export, store: Store) -> Iterator[dict[str, Any]]:
-    """Yield a row for each asset, annotation or inference: an inference is an annotation with a score."""
+    """Yield a row for each asset, annotation or inference; an inference is an annotation with a score."""
     columns = _columns(export)
     for index in _indexes(store, export.wanted):
         item, document = store.work_item(index), _parse(store.document(index))
@@ -226,7 +228,7 @@ def _objects(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _with_asset_url(document: bytes, item: Mapping[str, Any]) -> bytes:
-    """Return a document with ``info.asset_url`` set; one that was replaced by something else stays as it is."""
+    """Return a document with ``info.asset_url`` set; unchanged if a test has replaced it."""
     content = _parse(document)
     if not content:
         return document
@@ -244,13 +246,13 @@ def _parse(document: bytes) -> dict[str, Any]:
 
 
 def _batch_name(store: Store, item: Mapping[str, Any]) -> str:
-    """Return the name of an item's batch; items without one are in ``Default``, as on the platform."""
+    """Return the batch name of an item; ``Default`` without a batch, as on the platform."""
     position = store.batch_position(item.get("batchId"))
     return "Default" if position is None else store.batch_name(position)
 
 
 def _folder(batch_name: str) -> str:
-    """Return a batch name as the sanitized name of a folder."""
+    """Return a batch name as a sanitized folder name."""
     name = _UNSAFE.sub("_", batch_name)
     return name.replace(".", "_") if name.strip(". ") == "" else name
 

@@ -15,14 +15,14 @@ from .recorder import KINDS
 from .settings import is_finite
 
 FaultKind = Literal["fail", "truncate", "drip", "reset", "abort", "html", "replace"]
-#: What an outage does to connections where it has no HTTP status.
+#: The effect of an outage on connections, if it has no HTTP status.
 OutageStatus = Literal["reset", "close", "refused"]
 
-#: The endpoints that an outage can be limited to, and the kinds of requests that each name covers.
+#: The endpoints for outages, and the request kinds of each.
 ENDPOINTS: dict[str, tuple[str, ...]] = {
     **{kind: (kind,) for kind in KINDS},
     "signedurls": ("signing",),
-    # A storage that is down takes no uploads either.
+    # If the storage is down, uploads fail, too.
     "storage": ("storage", "uploads"),
 }
 
@@ -34,13 +34,12 @@ HTML_PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>
 
 @dataclass
 class Fault:
-    """A planned deviation from the right response.
+    """A planned deviation from the normal response.
 
-    ``fail`` sends an error, ``truncate`` a part of the right response, ``drip`` sends it too slowly to wait
-    for its end, ``reset`` closes the connection without one, ``abort`` resets it (TCP RST), ``html`` sends a web page,
-    ``replace`` other content. ``None`` hits all requests, paths and methods;
-    as the body it is the usual one. ``path`` is a shell pattern, and ``keep`` the part of a body that is
-    sent before it is cut or begins to drip.
+    ``fail`` sends an error, ``truncate`` part of the normal response, ``drip`` sends it very slowly, ``reset`` closes
+    the connection without a response, ``abort`` resets it (TCP RST), ``html`` sends a web page, ``replace`` other
+    content. ``None`` matches all requests, paths and methods, and means the default body. ``path`` is a shell pattern;
+    ``keep`` is the fraction of the body sent before it is cut or slowed down.
     """
 
     kind: FaultKind
@@ -72,7 +71,7 @@ class Fault:
 
 
 def encode_body(body: bytes | str | Mapping[str, Any] | list[Any] | None) -> tuple[bytes | None, str]:
-    """Return a planned body as bytes, and the content type that goes with how it was given."""
+    """Return a planned body as bytes, and its content type."""
     if body is None or isinstance(body, bytes):
         return body, "application/octet-stream"
     if isinstance(body, str):
@@ -82,9 +81,9 @@ def encode_body(body: bytes | str | Mapping[str, Any] | list[Any] | None) -> tup
 
 @dataclass(frozen=True)
 class Outage:
-    """A fault that hits all requests of some kinds, or of all kinds if there are none, during some time.
+    """A fault that affects all requests of some kinds for some time; of all kinds if ``kinds`` is empty.
 
-    The times are those of the monotonic clock. While it is ``refused``, the server does not listen.
+    Times are those of the monotonic clock. With ``refused``, the server does not listen.
     """
 
     begins: float
@@ -103,7 +102,7 @@ def plan_outage(
     headers: Mapping[str, Any] | None = None,
     body: bytes | str | Mapping[str, Any] | list[Any] | None = None,
 ) -> Outage:
-    """Build an outage that begins ``after`` seconds from now.
+    """Create an outage that begins ``after`` seconds from now.
 
     Raises:
         ValueError: If an argument is not valid, or two of them exclude each other.
@@ -125,7 +124,7 @@ def plan_outage(
         content, content_type = encode_body(body)
         fault = Fault("fail", None, None, None, int(status), _checked(headers or {}), content, content_type)
     else:
-        # A connection that was accepted just before the server stopped listening is reset, too.
+        # A connection accepted just before the server stopped listening is reset, too.
         fault = Fault("reset" if status == "close" else "abort", None)
     begins = time.monotonic() + after
     return Outage(begins, begins + seconds, kinds, fault, status == "refused")
@@ -135,7 +134,7 @@ def _kinds_of(at: object) -> frozenset[str]:
     names: list[Any] = [at] if isinstance(at, str) else list(at) if isinstance(at, Iterable) else [at]
     for name in names:
         if not isinstance(name, str) or name not in ENDPOINTS:
-            raise ValueError(f"at must name endpoints ({', '.join(ENDPOINTS)}), not {name!r}")
+            raise ValueError(f"at must be among the endpoints ({', '.join(ENDPOINTS)}), not {name!r}")
     return frozenset(kind for name in names for kind in ENDPOINTS[name])
 
 
@@ -150,13 +149,13 @@ def _checked(headers: object) -> Mapping[str, Any]:
 
 
 class FaultPlan:
-    """The faults and outages still to come, in the order in which they were planned."""
+    """The pending faults and outages, in the order in which they were planned."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self._outages: list[Outage] = []
-        #: Called when outages were added or dropped; the server may have to close its socket, or to open it again.
+        #: Called when outages are added or dropped; the server may have to close or reopen its socket.
         self.outages_changed: Callable[[], None] = lambda: None
 
     def add(self, planned: Fault | Outage) -> None:
@@ -167,14 +166,14 @@ class FaultPlan:
             self.outages_changed()
 
     def clear(self) -> None:
-        """Drop every planned fault, and end every outage."""
+        """Drop all planned faults and end all outages."""
         with self._lock:
             self._faults.clear()
             self._outages.clear()
         self.outages_changed()
 
     def refusal(self) -> tuple[bool, float | None]:
-        """Return whether connections are refused now, and in how many seconds that may be different."""
+        """Return whether connections are refused now, and the seconds until that may change."""
         now = time.monotonic()
         with self._lock:
             refused = [outage for outage in self._outages if outage.refused and now < outage.ends]
@@ -182,7 +181,7 @@ class FaultPlan:
         return any(outage.begins <= now for outage in refused), min(changes, default=None)
 
     def take(self, method: str, path: str, kind: str) -> Fault | None:
-        """Return the fault that hits a request, and count it as used; an outage goes before other faults."""
+        """Return the fault for a request, and count it as used; outages have priority."""
         if not (self._faults or self._outages):
             return None
         now = time.monotonic()

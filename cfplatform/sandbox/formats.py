@@ -1,4 +1,4 @@
-"""Ids, times in microseconds since 1970 (UTC) as the platform writes them, and loopback addresses."""
+"""IDs, times (microseconds since 1970, UTC), and loopback addresses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:
 
 _INDEX_BITS = 32
 _MASK = (1 << _INDEX_BITS) - 1
-#: Multiplying by an odd number modulo a power of two is a permutation, so neighbours get unlike ids.
+#: Multiplication by an odd number modulo a power of two is a permutation, so neighbours get unlike IDs.
 _MULTIPLIER = 0x9E3779B1
 _INVERSE = pow(_MULTIPLIER, -1, 1 << _INDEX_BITS)
 
-#: The highest number of objects of one kind.
+#: Maximum number of objects of one kind.
 MAX_OBJECTS = 1 << _INDEX_BITS
 
 
@@ -30,7 +30,7 @@ def parse_time(text: str) -> int:
     """Read an RFC 3339 date and time.
 
     Raises:
-        ValueError: If the text is anything else, for instance a date alone or a time without an offset.
+        ValueError: If the text is anything else, for example a date alone or a time without an offset.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:
@@ -44,7 +44,7 @@ def parse_time(text: str) -> int:
 
 
 def render_time(micros: int) -> str:
-    """Write a time as RFC 3339 with ``Z``; fractions of a second appear only if there are any."""
+    """Format a time as RFC 3339 with ``Z``; with a fraction of a second only if there is one."""
     moment = _EPOCH + timedelta(microseconds=micros)
     precision = "microseconds" if micros % 1000 else "milliseconds" if micros % SECOND else "seconds"
     return moment.replace(tzinfo=None).isoformat(timespec=precision) + "Z"
@@ -55,10 +55,10 @@ def now() -> int:
 
 
 class Identifiers:
-    """Derives every id and every other pseudo-random value of a sandbox from its seed.
+    """Derives all IDs and other pseudo-random values of a sandbox from its seed.
 
-    No table is kept: an id carries its index in the first 32 bits and a keyed hash of it in the others, so
-    looking up an id costs the same in a sandbox of ten items and of ten million.
+    There is no table: an ID contains its index in the first 32 bits and a keyed hash of it in the others, so looking up
+    an ID costs the same in a sandbox of ten items and of ten million.
     """
 
     def __init__(self, seed: int) -> None:
@@ -66,18 +66,18 @@ class Identifiers:
         self._offsets: dict[str, int] = {}
 
     def digest(self, label: str, number: int, size: int = 64) -> bytes:
-        """Return ``size`` bytes that depend on the seed, the label and the number only."""
+        """Return ``size`` bytes that depend only on the seed, the label and the number."""
         return hashlib.blake2b(b"%s:%d" % (label.encode(), number), key=self._key, digest_size=size).digest()
 
     def encode(self, kind: str, index: int) -> str:
-        """Return the id of the ``index``-th object of a kind: a lower-case UUID that looks like version 4."""
+        """Return the ID of the ``index``-th object of a kind: a lower-case UUID in the form of version 4."""
         masked = (index * _MULTIPLIER + self._offset(kind)) & _MASK
         tail = self.digest(kind, index, 12).hex()
         variant = "89ab"[int(tail[8], 16) & 3]
         return f"{masked:08x}-{tail[:4]}-4{tail[5:8]}-{variant}{tail[9:12]}-{tail[12:]}"
 
     def decode(self, kind: str, text: str) -> int | None:
-        """Return the index an id was made from, or ``None`` if it is not an id of this sandbox and kind."""
+        """Return the index of an ID, or ``None`` if it is not an ID of this sandbox and kind."""
         try:
             masked = int(text[:8], 16)
         except ValueError:
@@ -86,7 +86,7 @@ class Identifiers:
         return index if self.encode(kind, index) == text.lower() else None
 
     def _offset(self, kind: str) -> int:
-        """Return where the numbering of a kind begins, so that an item and its asset have unlike ids."""
+        """Return the offset of the numbering of a kind, so that an item and its asset have unlike IDs."""
         if kind not in self._offsets:
             self._offsets[kind] = int.from_bytes(self.digest(f"offset {kind}", 0, 4), "big")
         return self._offsets[kind]

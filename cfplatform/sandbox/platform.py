@@ -1,4 +1,4 @@
-"""Everything that the server needs: the state, the settings, the planned faults and the log."""
+"""The state, settings, planned faults and log of the server."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .webhooks import SigningKeys, Webhooks
 
 API_PREFIX = "/api/v1"
 WELL_KNOWN_PREFIX = "/api/.well-known"
-#: Where assets can be read without a signature.
+#: Prefix of assets that can be read without a signature.
 PUBLIC_PREFIX = "/public"
 CONTROL_PREFIX = "/_sandbox"
 
 
 class Platform:
-    """The imitated platform, shared by the routes and the `Sandbox` that users hold."""
+    """The simulated platform, shared by the routes and the ``Sandbox`` object."""
 
     def __init__(self, settings: Settings) -> None:
         catalogue = Catalogue(settings)
@@ -53,7 +53,7 @@ class Platform:
         }
 
     def index(self, item: str | int) -> int:
-        """Return the index of an existing work item given by id or index.
+        """Return the index of an existing work item, given by ID or index.
 
         Raises:
             LookupError: If there is no such work item.
@@ -64,10 +64,10 @@ class Platform:
         return index
 
     def change_settings(self, changes: Mapping[str, Any]) -> None:
-        """Change some of the settings; another ``export_seconds`` also counts for the export that is running.
+        """Change settings; a new ``export_seconds`` also applies to the running export.
 
         Raises:
-            ValueError: If there is no such setting, or its value is not valid.
+            ValueError: If a setting is unknown or its value is not valid.
         """
         self.settings.change(changes)
         running = self.exports.running() if "export_seconds" in changes else None
@@ -91,7 +91,7 @@ class Platform:
             self._announce(index)
 
     def _announce(self, index: int) -> None:
-        """Send a webhook to the item's own URL, else to that of the project."""
+        """Send a webhook to the item's own URL, else to the URL of the project."""
         item = self.store.work_item(index)
         metadata = item.get("metadata")
         own = metadata.get("callbackUrl") if isinstance(metadata, Mapping) else None

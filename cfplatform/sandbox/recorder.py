@@ -1,4 +1,4 @@
-"""The request log: requests, their number, and how many ran at once."""
+"""The request log, and counters of requests."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-#: Older requests are dropped from the log; the counters continue.
+#: Maximum number of requests in the log; older ones are dropped, but still counted.
 MAX_REQUESTS = 200_000
-#: Longer bodies are cut in the log.
+#: Maximum size of a body in the log in bytes.
 MAX_BODY = 64 * 1024
 
 #: Replaces a secret in the log.
 MASK = "[masked]"
 _SECRET_QUERY = re.compile(r"(?i)((?:^|&)(?:X-Amz-(?:Signature|Credential|Security-Token)|sig|signature|token)=)[^&]+")
 
-#: The kinds requests are counted by.
+#: The kinds of requests, for the counters.
 KINDS = ("work_items", "annotations", "batches", "signing", "storage", "uploads", "exports", "assets", "jwks", "other")
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """A request as it arrived, and the status of its response.
+    """A received request, and the status of its response.
 
-    Secrets are masked: the signature of a signed URL, the credentials in ``Authorization``, and an API key that
-    is not this sandbox's own.
+    Secrets are masked: the signature of signed URLs, the credentials in ``Authorization``, and API keys of other
+    services.
 
     Attributes:
         method: The HTTP method.
         path: The path, percent-decoded, without the query.
-        query_string: The query as it was sent.
-        headers: The headers by lower-case name; repeated ones are joined with a comma.
-        body: The body, cut after 64 KiB.
+        query_string: The query as sent.
+        headers: The headers by lower-case name; repeated headers are joined with a comma.
+        body: The body, truncated to 64 KiB.
         body_size: The size of the complete body.
         status: The status of the response; 0 if the connection was closed without one.
         route: The kind of the request: ``work_items``, ``annotations``, ``batches``, ``signing``, ``storage``,
@@ -68,7 +68,7 @@ class RecordedRequest:
 
 @lru_cache(maxsize=256)
 def masked_headers(raw: tuple[tuple[bytes, bytes], ...], api_key: str) -> Mapping[str, str]:
-    """Return headers as a mapping; equal headers share one, since a client sends the same ones every time."""
+    """Return headers as a mapping; equal headers share one, since clients repeat them."""
     headers: dict[str, str] = {}
     for name, value in raw:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
@@ -89,7 +89,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._requests: deque[RecordedRequest] = deque(maxlen=MAX_REQUESTS)
         self._counts: dict[str, int] = dict.fromkeys(KINDS, 0)
-        #: The clients that wait for a response.
+        #: The clients that are waiting for a response.
         self.waiting: set[Any] = set()
         self.max_in_flight = 0
         self.connections = 0
@@ -115,7 +115,7 @@ class Recorder:
             setattr(self, name, getattr(self, name) + 1)
 
     def add(self, request: RecordedRequest) -> None:
-        """Log a request; called before its response is sent, so that a client that has it finds the entry."""
+        """Log a request. Called before the response is sent, so that the client finds it in the log."""
         with self._lock:
             self._requests.append(request)
             self._counts[request.route] += 1

@@ -1,4 +1,4 @@
-"""Shared by all routes: errors, checks of requests, pages of listings, and files as responses."""
+"""Helpers for all routes: errors, validation, pagination, and files as responses."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .formats import Identifiers, parse_time
 from .platform import Platform
 from .settings import MAX_PAGE_SIZE
 
-#: The codes of errors that are not called like their HTTP status.
+#: Error codes that differ from the name of the HTTP status.
 _CODES = {429: "rate_limited", 500: "internal_error", 503: "unavailable"}
 _STORAGE_CODES = {403: "AccessDenied", 404: "NoSuchKey", 500: "InternalError", 503: "SlowDown"}
 
-#: How much of a file is in memory while it is sent.
+#: Bytes of a file in memory while it is sent.
 _PIECE = 1 << 18
 _INDEX_BYTES = 6
 
@@ -73,7 +73,7 @@ def storage_error(
     return Response(body, status, headers=headers, media_type="application/xml")
 
 
-# The functions below raise ApiError where something is not valid.
+# The functions below raise ApiError if a value is not valid.
 
 
 async def read_json(request: Request) -> Any:
@@ -93,7 +93,7 @@ async def read_object(request: Request) -> dict[str, Any]:
 def read_text(body: Any, name: str) -> str:
     value = body.get(name) if isinstance(body, dict) else None
     if not isinstance(value, str) or not value.strip():
-        raise ApiError(400, f"{name} must be a string that is not empty")
+        raise ApiError(400, f"{name} must be a non-empty string")
     return value
 
 
@@ -124,20 +124,20 @@ def listing(
 ) -> dict[str, Any]:
     """Return the requested page of a listing.
 
-    ``fetch(start, count)`` returns up to ``count`` indexes from ``start`` upwards, ``render`` the entry of an index.
+    ``fetch(start, count)`` returns up to ``count`` indexes from ``start`` on, ``render`` the entry of an index.
     """
     settings, ids, query = platform.settings, platform.store.catalogue.ids, request.query_params
     limit = read_count(query.get("limit", str(settings.page_size_default)), "limit", 1, MAX_PAGE_SIZE)
     cursor, page = query.get("cursor"), query.get("page")
     if page == "PREV":
-        raise ApiError(400, "this sandbox does not page backwards")
+        raise ApiError(400, "this sandbox does not support paging backwards")
     if page not in (None, "NEXT"):
         raise ApiError(400, f"page must be NEXT or PREV, not {page!r}")
     start = 0 if cursor is None else _decode_cursor(ids, kind, cursor)
     found = fetch(start, limit + 1)
     following = None
     if len(found) > limit:
-        # The next page begins with the last entries of this one, if pages are to overlap.
+        # If pages overlap, the next page begins with the last entries of this one.
         following = _encode_cursor(ids, kind, found[limit - min(settings.overlap, limit - 1)])
     camel = settings.cursor_style == "camel"
     meta = {
@@ -151,7 +151,7 @@ def listing(
 
 
 def _encode_cursor(ids: Identifiers, kind: str, index: int) -> str:
-    """Return an opaque cursor; the plain base64 alphabet shows whether a client escapes it in a query."""
+    """Return an opaque cursor in plain base64, which shows whether a client escapes it in a query."""
     mask = int.from_bytes(ids.digest(f"cursor mask {kind}", 0, _INDEX_BYTES), "big")
     tag = ids.digest(f"cursor {kind}", index, 10)
     return base64.b64encode(tag + (index ^ mask).to_bytes(_INDEX_BYTES, "big")).decode()
@@ -164,5 +164,5 @@ def _decode_cursor(ids: Identifiers, kind: str, cursor: str) -> int:
     except ValueError:
         index = -1
     if index < 0 or _encode_cursor(ids, kind, index) != cursor:
-        raise ApiError(400, "the cursor is not one of this listing")
+        raise ApiError(400, "the cursor does not belong to this listing")
     return index

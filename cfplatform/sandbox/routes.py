@@ -1,4 +1,4 @@
-"""The routes of the platform: its API, the key set of webhooks, and the object store behind signed URLs."""
+"""The routes of the platform: API, webhook keys, and the object store behind signed URLs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .responses import (
 )
 from .storage import BUCKET, STORAGE_PREFIX, Method, StoredObject
 
-#: The platform's limits: ids in one filter, paths and upload URLs in one request, projects of an export.
+#: Limits of the platform: IDs per filter, paths and upload URLs per request, projects per export.
 MAX_FILTER_IDS = 100
 MAX_PATHS = 1000
 MAX_UPLOADS = 10
@@ -50,7 +50,7 @@ class Api:
         self._folder = f"spaces/{self._store.space_id}/"
 
     def routes(self) -> list[Route]:
-        """Return the routes that need a key; each is named as its requests are counted."""
+        """Return the routes that need a key; the name of each is its request kind."""
         project, space = "/projects/{project_id}", "/spaces/{space_id}"
         items, batches, exports = project + "/workItems", project + "/batches", space + "/exports"
         return [
@@ -69,7 +69,7 @@ class Api:
         ]
 
     def well_known_routes(self) -> list[Route]:
-        """Return the route of the key set, which receivers of webhooks fetch without a key."""
+        """Return the route of the webhook keys, which receivers fetch without a key."""
 
         async def get_keys(_: Request) -> Response:
             return JSONResponse(self._platform.keys.as_jwks(), headers={"Cache-Control": "public, max-age=3600"})
@@ -154,12 +154,12 @@ class Api:
     async def _new_name(self, request: Request, position: int | None = None) -> str:
         name = read_text(await read_object(request), "name")
         if self._store.find_batch(name) not in (None, position):
-            raise ApiError(409, f"there is a batch named {name!r} in this project already")
+            raise ApiError(409, f"a batch named {name!r} already exists in this project")
         return name
 
     def _batch(self, position: int) -> dict[str, Any]:
         batch = self._store.batch(position)
-        # Only a listing has the counts.
+        # Only listings have the counts.
         del batch["totalCount"], batch["completedCount"]
         return batch
 
@@ -169,7 +169,7 @@ class Api:
         if not isinstance(paths, list) or not 1 <= len(paths) <= MAX_PATHS:
             raise ApiError(400, f"paths must be an array of 1 to {MAX_PATHS} strings")
         if not all(isinstance(path, str) and path for path in paths):
-            raise ApiError(400, "paths must be strings that are not empty")
+            raise ApiError(400, "paths must be non-empty strings")
         sign, origin = self._platform.signer.sign, self._platform.origin
         items = [{"path": path, "signedUrl": sign(origin, self._folder + path)} for path in paths]
         return {"items": items}
@@ -189,7 +189,7 @@ class Api:
         if running is not None:
             raise ApiError(409, f"export {running.id} is still running in this space")
         export = self._platform.exports.create(name, form, content, wanted)
-        # Even an export that takes no time has not started when it is accepted.
+        # Even an instant export has not started when it is accepted.
         return self._export(export, PENDING)
 
     async def list_exports(self, request: Request) -> Any:
@@ -302,7 +302,7 @@ class ObjectStore:
         ]
 
     def public_routes(self) -> list[Route]:
-        """Return the route of absolute asset URLs, which need no signature."""
+        """Return the route of public asset URLs, which need no signature."""
         return [Route(PUBLIC_PREFIX + "/assets/{name}", self.read_asset, methods=["GET"], name="assets")]
 
     async def read(self, request: Request) -> Response:
@@ -347,7 +347,7 @@ class ObjectStore:
             return None
         path = key[len(self._folder) :]
         if path.startswith("exports/"):
-            # Writing a zip takes its time, and other requests must not wait for it.
+            # Writing a zip takes time, and must not block other requests.
             return await asyncio.to_thread(self._platform.exports.archive, path)
         return self._platform.store.stored_object(path)
 

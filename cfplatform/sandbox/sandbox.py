@@ -1,4 +1,4 @@
-"""The `Sandbox` that users and tests hold."""
+"""The ``Sandbox`` class."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_BATCHES = 5
 
-#: A work item given by its id or by its index, counted from 0 in the order of the listing.
+#: A work item by ID, or by index from 0 in the order of the listing.
 ItemReference: TypeAlias = "str | int"
 
 
@@ -44,30 +44,30 @@ def _setting(name: str, doc: str) -> Any:
 class Sandbox:
     """A local CloudFactory AI Platform on a loopback address of this machine.
 
-    Everything is derived from the seed: the same arguments give the same ids, images and annotations, and a
-    million items start as fast as ten. The port is bound when the object is made; requests are served between
-    ``start()`` and ``stop()``, or inside a ``with`` block. All methods may be called from any thread;
-    those for a work item raise `LookupError` if there is none.
+    Everything is derived from the seed: the same arguments give the same IDs, images and annotations, and a million
+    items start as fast as ten. The port is bound by the constructor; requests are served between ``start()`` and
+    ``stop()``, or inside a ``with`` block. All methods are thread-safe; methods about a work item raise ``LookupError``
+    if it does not exist.
 
     Args:
         items: Number of work items.
-        batches: Number of batches that they are spread over, in order; 5, or as many as there are ``batch_names``.
+        batches: Number of batches to distribute the items over, in order. Default: the number of ``batch_names``, else
+            5.
         seed: Seed for the generated data.
-        port: The port to listen on; 0 picks a free one.
-        in_review: Fraction of the items, 0 to 1, that is in ``CLIENT_REVIEW`` and has no annotation yet.
-        batch_names: Names of the first batches; the others have default names.
-        api_key: The key that requests need; derived from the seed if omitted.
+        port: The port to listen on; 0 for a free port.
+        in_review: Fraction of the items, 0 to 1, that are in ``CLIENT_REVIEW`` and have no annotation yet.
+        batch_names: Names of the first batches; the others get default names.
+        api_key: The API key. Default: derived from the seed.
         latency: Delay of each response in seconds.
         url_lifetime: Seconds until a signed URL expires.
         page_size_default: Page size of a listing without ``limit``.
-        cursor_style: Spelling of the cursors of a page: ``camel`` (``cursorNext``) or ``snake``
-            (``cursor_next``).
+        cursor_style: Spelling of cursors in a page: ``camel`` (``cursorNext``) or ``snake`` (``cursor_next``).
         with_total: Whether listings of work items include the number of matches.
-        overlap: Number of entries of a page that are repeated at the start of the next one.
-        unbatched: Number of work items, the last ones, that belong to no batch.
+        overlap: Number of entries of a page to repeat at the start of the next page.
+        unbatched: Number of work items at the end that belong to no batch.
         absolute_assets: Whether ``assetUrl`` is a public absolute URL instead of a path in the space.
         export_seconds: Seconds that an export takes.
-        export_url_lifetime: Seconds until the ``downloadUrl`` of an export expires; 7 days if omitted.
+        export_url_lifetime: Seconds until the ``downloadUrl`` of an export expires. Default: 7 days.
         webhook_url: URL for the webhooks of work items without ``metadata.callbackUrl``.
         host: The loopback address to listen on.
 
@@ -79,30 +79,28 @@ class Sandbox:
         (20, 21)
     """
 
-    api_key: str = _shown("_platform.api_key", "The key that requests need.")
-    project_id: str = _shown("_store.project_id", "The id of the only project.")
-    space_id: str = _shown("_store.space_id", "The id of the only space.")
-    webhook_key_id: str = _shown("_platform.keys.key_id", "The id of the key that webhooks are signed with now.")
+    api_key: str = _shown("_platform.api_key", "The API key.")
+    project_id: str = _shown("_store.project_id", "The ID of the only project.")
+    space_id: str = _shown("_store.space_id", "The ID of the only space.")
+    webhook_key_id: str = _shown("_platform.keys.key_id", "The ID of the current key for signing webhooks.")
     deliveries: list[Delivery] = _shown(
-        "_platform.webhooks.deliveries", "The last webhooks (up to 10,000), oldest first, with their outcome."
+        "_platform.webhooks.deliveries", "The last 10,000 webhooks with their outcome, oldest first."
     )
-    requests: list[RecordedRequest] = _shown("_recorder.requests", "The last requests (up to 200,000), oldest first.")
+    requests: list[RecordedRequest] = _shown("_recorder.requests", "The last 200,000 requests, oldest first.")
     counts: dict[str, int] = _shown("_recorder.counts", "Number of requests of each kind.")
-    in_flight: int = _shown("_recorder.in_flight", "Number of requests under way.")
-    max_in_flight: int = _shown("_recorder.max_in_flight", "Highest number of requests under way at once.")
-    connections: int = _shown("_recorder.connections", "Number of connections that were opened.")
-    leaks: int = _shown("_recorder.leaks", "Number of requests with an API key or other credentials to the storage.")
+    in_flight: int = _shown("_recorder.in_flight", "Number of requests in progress.")
+    max_in_flight: int = _shown("_recorder.max_in_flight", "Maximum number of concurrent requests so far.")
+    connections: int = _shown("_recorder.connections", "Number of opened connections.")
+    leaks: int = _shown("_recorder.leaks", "Number of storage requests with an API key or other credentials.")
 
     latency: float = _setting("latency", "Delay of each response in seconds.")
-    url_lifetime: float = _setting("url_lifetime", "Seconds until URLs that are signed from now on expire.")
+    url_lifetime: float = _setting("url_lifetime", "Seconds until newly signed URLs expire.")
     export_seconds: float = _setting(
-        "export_seconds", "Seconds that an export takes; a new value also counts for the one that is running."
+        "export_seconds", "Seconds that an export takes; a new value also applies to the running export."
     )
-    export_url_lifetime: float = _setting(
-        "export_url_lifetime", "Seconds for which a ``downloadUrl`` given from now on works."
-    )
+    export_url_lifetime: float = _setting("export_url_lifetime", "Seconds until new ``downloadUrl`` values expire.")
     webhook_url: str | None = _setting(
-        "webhook_url", "Where webhooks go if a work item has no ``metadata.callbackUrl``; a loopback URL, or nowhere."
+        "webhook_url", "Loopback URL for webhooks of work items without ``metadata.callbackUrl``; empty to send none."
     )
 
     def __init__(
@@ -148,7 +146,7 @@ class Sandbox:
         return self
 
     def stop(self) -> None:
-        """Stop serving and free the port; open connections are closed, stopping twice has no effect."""
+        """Stop serving, close all connections and free the port. Can be called twice."""
         self._server.stop()
         self._platform.webhooks.stop()
 
@@ -168,14 +166,14 @@ class Sandbox:
         return self._platform.origin + API_PREFIX
 
     def client(self, **options: Any) -> Client:
-        """Return a client of this sandbox; ``options`` go to `cfplatform.Client`."""
+        """Return a client for this sandbox; ``options`` are passed to :class:`cfplatform.Client`."""
         from cfplatform.client import Client
 
         options = {"project_id": self.project_id, "space_id": self.space_id, **options}
         return Client(self.api_key, base_url=self.base_url, **options)
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variables that point a client at this sandbox."""
+        """Return the environment variables that configure a client for this sandbox."""
         return {
             "CF_API_KEY": self.api_key,
             "CF_PLATFORM_BASE_URL": self.base_url,
@@ -190,7 +188,7 @@ class Sandbox:
     # -- work items and batches
 
     def work_item_ids(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
-        """Yield the ids of the work items with these indexes, deleted ones included."""
+        """Yield the IDs of the work items with these indexes, including deleted ones."""
         count = self._store.item_count
         return map(self._store.item_id, range(start, count if stop is None else min(stop, count)))
 
@@ -199,14 +197,14 @@ class Sandbox:
         return self._store.work_item(self._platform.index(item))
 
     def document(self, item: ItemReference) -> bytes:
-        """Return the COCO document of a work item, as the storage serves it."""
+        """Return the COCO document of a work item, as served by the storage."""
         return self._store.document(self._platform.index(item))
 
     def asset(self, item: ItemReference) -> bytes:
-        """Return the asset of a work item as the storage serves it: a PNG, or what was uploaded for it.
+        """Return the asset of a work item, as served by the storage: a PNG, or the uploaded file.
 
         Raises:
-            LookupError: If there is no such work item, or nothing was uploaded to its ``assetUrl``.
+            LookupError: If the work item does not exist, or nothing was uploaded to its ``assetUrl``.
         """
         found = self._store.asset(self._platform.index(item))
         if found is None:
@@ -216,21 +214,21 @@ class Sandbox:
     def update_work_item(
         self, item: ItemReference, *, status: str | None = None, touch: bool = True, document: bytes | None = None
     ) -> None:
-        """Change a work item; another status is announced by a webhook.
+        """Change a work item; a webhook is sent if the status changes.
 
         Args:
-            item: Its id or index.
+            item: Its ID or index.
             status: The new status.
-            touch: Whether it gets a later ``updatedAt`` and a new revision of its document.
-            document: Replaces its COCO document; may be anything.
+            touch: Whether to set a later ``updatedAt`` and make a new revision of its document.
+            document: New content of its COCO document; need not be valid.
         """
         self._platform.update_work_item(self._platform.index(item), status=status, touch=touch, document=document)
 
     def set_status(self, item: ItemReference, status: str) -> None:
-        """Set the status of a work item, with a later ``updatedAt``, and announce it by a webhook.
+        """Set the status of a work item and a later ``updatedAt``, and send a webhook.
 
-        The webhook is sent to the item's ``metadata.callbackUrl``, else to ``webhook_url``, even if the item
-        already has this status.
+        The webhook is sent to the item's ``metadata.callbackUrl``, else to ``webhook_url``, even if the status is
+        unchanged.
 
         Example:
             >>> sandbox.set_status(0, "CLIENT_REVIEW")
@@ -240,22 +238,22 @@ class Sandbox:
         self._platform.update_work_item(self._platform.index(item), status=status, always_announce=True)
 
     def delete_work_item(self, item: ItemReference) -> None:
-        """Delete a work item with all that belongs to it."""
+        """Delete a work item and its annotation."""
         self._store.update(self._platform.index(item), deleted=True)
 
     def patch_work_item_json(self, item: ItemReference, fields: Mapping[str, Any], remove: Sequence[str] = ()) -> None:
-        """Make listings show a work item with other fields, or without some; filters do not notice."""
+        """Change or remove fields of a work item in listings; filters ignore the changes."""
         self._store.patch(self._platform.index(item), fields, remove)
 
     def set_annotation(self, item: ItemReference, metadata: Mapping[str, Any] | None) -> None:
-        """Replace the metadata of the annotation of a work item, which usually names its COCO document."""
+        """Replace the metadata of the annotation of a work item, which usually contains the path of its document."""
         self._store.update(self._platform.index(item), annotation=json.dumps(metadata))
 
     def rename_batch(self, batch_id: int, name: str) -> None:
-        """Rename a batch; any text is allowed, even one that the platform would refuse.
+        """Rename a batch; any name is allowed, even one that the platform would refuse.
 
         Raises:
-            LookupError: If there is no such batch.
+            LookupError: If the batch does not exist.
         """
         position = self._store.batch_position(batch_id)
         if position is None:
@@ -274,15 +272,15 @@ class Sandbox:
         headers: Mapping[str, str] | None = None,
         body: bytes | str | Mapping[str, Any] | list[Any] | None = None,
     ) -> None:
-        """Let the next requests fail with an error.
+        """Make the next requests fail with an error.
 
         Args:
             status: The status of the response.
-            times: How many requests fail; ``None`` for all until ``clear_faults()``.
+            times: Number of requests that fail; ``None`` for all until ``clear_faults()``.
             path: A shell pattern for the request path, such as ``*/annotations`` or ``/storage/*``.
-            method: The HTTP method that fails; every one if omitted.
+            method: The HTTP method. Default: all methods.
             headers: Headers added to the response.
-            body: Text, bytes, or a value to send as JSON; the usual error if omitted.
+            body: Text, bytes, or a value to send as JSON. Default: the usual error.
         """
         content, content_type = encode_body(body)
         self._platform.faults.add(Fault("fail", times, path, method, status, headers or {}, content, content_type))
@@ -290,13 +288,13 @@ class Sandbox:
     def truncate_next(
         self, times: int | None = 1, *, path: str | None = None, method: str | None = None, keep: float = 0.5
     ) -> None:
-        """Announce the next responses in full, send the part ``keep`` of the body and close the connection."""
+        """Truncate the next responses: send the fraction ``keep`` of the body, then close the connection."""
         self._platform.faults.add(Fault("truncate", times, path, method, keep=keep))
 
     def drip_next(
         self, times: int | None = 1, *, path: str | None = None, method: str | None = None, keep: float = 0.5
     ) -> None:
-        """Send the part ``keep`` of the body of the next responses, and the rest at 20 bytes a second."""
+        """Slow down the next responses: send the fraction ``keep`` of the body, then 20 bytes a second."""
         self._platform.faults.add(Fault("drip", times, path, method, keep=keep))
 
     def reset_next(self, times: int | None = 1, *, path: str | None = None, method: str | None = None) -> None:
@@ -312,7 +310,7 @@ class Sandbox:
         status: int = 200,
         body: bytes | None = None,
     ) -> None:
-        """Respond to the next requests with a web page, as a proxy or a captive portal does."""
+        """Respond to the next requests with a web page, as a proxy or captive portal does."""
         self._platform.faults.add(Fault("html", times, path, method, status, body=body))
 
     def replace_next(
@@ -339,22 +337,21 @@ class Sandbox:
         headers: Mapping[str, str] | None = None,
         body: bytes | str | Mapping[str, Any] | list[Any] | None = None,
     ) -> None:
-        """Let every matching request fail for some seconds.
+        """Make all matching requests fail for some seconds.
 
-        Several outages may be planned. While one lasts, it goes before the faults of the other methods.
-        ``clear_faults()`` ends them all.
+        Several outages can be planned. An outage has priority over other faults. ``clear_faults()`` ends all outages.
 
         Args:
-            seconds: How long it lasts.
-            status: An HTTP status from 400 to 599; ``"reset"`` or ``"close"`` to reset or close the connection
-                without a response; or ``"refused"``: open connections are cut and the port refuses new ones, also
-                those to the control API.
-            at: The endpoints that fail, one name or several: ``work_items``, ``batches``, ``annotations``,
-                ``signedurls``, ``storage``, ``exports``, or a name that ``counts`` has. Everything but the control API
-                if omitted, and always with ``"refused"``.
-            after: Seconds from now until it begins.
+            seconds: Duration.
+            status: An HTTP status from 400 to 599; ``"reset"`` or ``"close"`` to reset or close connections without a
+                response; or ``"refused"`` to cut open connections and refuse new ones, including those to the control
+                API.
+            at: The endpoints that fail, one or several: ``work_items``, ``batches``, ``annotations``, ``signedurls``,
+                ``storage``, ``exports``, or any name in ``counts``. Default: all except the control API. Must be empty
+                with ``"refused"``.
+            after: Delay in seconds before it begins.
             headers: Headers added to the response, such as ``{"Retry-After": "5"}``.
-            body: Text, bytes, or a value to send as JSON; the usual error if omitted.
+            body: Text, bytes, or a value to send as JSON. Default: the usual error.
 
         Raises:
             ValueError: If an argument is not valid, or two of them exclude each other.
@@ -367,10 +364,10 @@ class Sandbox:
         self._platform.faults.add(plan_outage(seconds, status, at, after=after, headers=headers, body=body))
 
     def rate_limit(self, per_second: float | None, *, retry_after: float = 1, http_date: bool = False) -> None:
-        """Refuse API requests over a rate with 429, or with ``None`` lift the limit.
+        """Refuse API requests above a rate with status 429; ``None`` removes the limit.
 
         Args:
-            per_second: The rate; as many requests may come at once.
+            per_second: Requests per second; also the maximum burst.
             retry_after: The value of ``Retry-After`` in seconds.
             http_date: Whether ``Retry-After`` is a date instead of a number.
         """
@@ -378,21 +375,21 @@ class Sandbox:
         self._platform.change_settings({"rate_limit": limit})
 
     def expire_after(self, seconds: float) -> None:
-        """Let URLs signed from now on, those of exports too, work for this many seconds."""
+        """Set the lifetime in seconds of URLs signed from now on, including those of exports."""
         self._platform.change_settings({"url_lifetime": seconds, "export_url_lifetime": seconds})
 
     def expire_urls(self) -> None:
-        """Make every URL signed so far an expired one, without waiting."""
+        """Expire all URLs signed so far."""
         self._platform.signer.expire_all()
 
     def clear_faults(self) -> None:
-        """Drop the planned faults and end all outages; latency, URL lifetime and rate limit stay."""
+        """Drop planned faults and end all outages; latency, URL lifetime and rate limit are kept."""
         self._platform.faults.clear()
 
     # -- exports and webhooks
 
     def fail_next_export(self, reason: str) -> None:
-        """Let the next export that is created end as ``FAILED``, with this ``error``."""
+        """Make the next export end as ``FAILED`` with this ``error``."""
         self._platform.exports.reasons.append(reason)
 
     def add_export(
@@ -405,11 +402,11 @@ class Sandbox:
     ) -> str:
         """Register a file as the zip of a new export that is ``COMPLETED``.
 
-        It may have any size and need not be a zip. It is served from its location, so do not change it;
-        deleting the export does not delete it. Its ``name`` is that of the file if omitted.
+        The file can have any size and need not be a zip. It is served from its location and must not be changed;
+        deleting the export does not delete it. ``name`` defaults to the file name.
 
         Returns:
-            The id of the export.
+            The ID of the export.
 
         Raises:
             OSError: If the file cannot be read.
@@ -424,16 +421,16 @@ class Sandbox:
 
     @property
     def jwks_url(self) -> str:
-        """Where the public keys of webhooks are."""
+        """The URL of the public webhook keys."""
         return f"{self._platform.origin}{WELL_KNOWN_PREFIX}/jwks.json"
 
     def rotate_webhook_key(self, keep_old: bool = True) -> str:
-        """Sign webhooks with a new key from now on, and return its id; ``keep_old`` still publishes the others."""
+        """Sign webhooks with a new key from now on, and return its ID; ``keep_old`` keeps publishing the others."""
         self._platform.keys.rotate(keep_old=keep_old)
         return self._platform.keys.key_id
 
     def sign_webhook(self, body: bytes) -> dict[str, str]:
-        """Return the headers that a webhook with this body is sent with now.
+        """Return the headers of a webhook with this body, signed now.
 
         Example:
             >>> headers = sandbox.sign_webhook(b'{"status": "COMPLETED"}')
@@ -443,11 +440,11 @@ class Sandbox:
         return self._platform.keys.sign(body)
 
     def wait_for_deliveries(self, timeout: float = 10.0) -> bool:
-        """Wait until no webhook is pending; return ``False`` if that takes longer than ``timeout`` seconds."""
+        """Wait until no webhook is pending; return ``False`` after ``timeout`` seconds."""
         return self._platform.webhooks.wait(timeout)
 
     # -- the log
 
     def clear_requests(self) -> None:
-        """Empty the log and set the counters to zero."""
+        """Clear the log and set the counters to zero."""
         self._recorder.clear()

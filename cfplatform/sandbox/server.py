@@ -1,4 +1,4 @@
-"""The server: a socket that is bound at once, and a thread that serves on it."""
+"""The server: a socket that is bound at once, and a thread that serves it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _BACKLOG = 2048
 _START_TIMEOUT = 10.0
 _STOP_TIMEOUT = 5.0
 _PLAN_TIMEOUT = 5.0
-#: Seconds between attempts to get back a port that another process has taken during an outage.
+#: Seconds between attempts to rebind a port that another process has taken during an outage.
 _BIND_PAUSE = 0.1
 
-# uvicorn reports bad requests and broken-off responses on its own logger; here they are planned.
+# uvicorn logs bad requests and cut responses on its own logger; here they are planned.
 _silent = logging.getLogger("cfplatform.sandbox.connections")
 _silent.setLevel(logging.CRITICAL)
 
@@ -33,8 +33,7 @@ _silent.setLevel(logging.CRITICAL)
 class Server:
     """Serves a platform on a loopback address.
 
-    The socket is bound by the constructor, in the caller's thread, so the port is known before the start and
-    a port in use is an error there.
+    The constructor binds the socket, so the port is known before the start, and a port in use is an error there.
     """
 
     def __init__(self, platform: Platform, host: str, port: int) -> None:
@@ -64,7 +63,7 @@ class Server:
             raise RuntimeError("the sandbox did not start") from self._error
 
     def stop(self) -> None:
-        """Stop serving, close every connection and free the port; stopping twice has no effect."""
+        """Stop serving, close all connections and free the port. Can be called twice."""
         if self._thread is not None:
             self._call(self._wake, None)
             self._thread.join(_STOP_TIMEOUT)
@@ -72,20 +71,20 @@ class Server:
         self._socket.close()
 
     def _outages_changed(self) -> None:
-        """Follow the new plan, and wait until the server does, unless this is its own thread."""
+        """Apply the new plan, and wait until the server has, unless this is its own thread."""
         followed = threading.Event()
         if self._call(self._wake, followed) and threading.current_thread() is not self._thread:
             followed.wait(_PLAN_TIMEOUT)
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> bool:
-        """Let the server's thread call a function; return whether there is such a thread."""
+        """Call a function in the thread of the server; return whether the thread exists."""
         loop = self._loop
         if loop is None:
             return False
         try:
             loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
-            # The loop was closed.
+            # The loop is closed.
             return False
         return True
 
@@ -109,8 +108,8 @@ class Server:
         self._woken = asyncio.Event()
         self._followed: list[threading.Event | None] = [ready]
         self._listener: asyncio.AbstractServer | None = None
-        # uvicorn's server is not run, it only holds the shared state of its connections: it would check every 100 ms
-        # whether it has to stop, and cannot stop listening for a while.
+        # uvicorn's server is not run, it only holds the state of its connections: it would poll every 100 ms whether
+        # to stop, and cannot stop listening temporarily.
         self._config = uvicorn.Config(
             lambda *_: None,
             ws="none",
@@ -143,7 +142,7 @@ class Server:
         await asyncio.gather(*self._state.tasks, return_exceptions=True)
 
     async def _follow_plan(self) -> float | None:
-        """Listen, except while the plan refuses connections; return the seconds until that may change."""
+        """Listen, unless the plan refuses connections; return the seconds until that may change."""
         refused, wait = self._platform.faults.refusal()
         try:
             if refused:
@@ -151,14 +150,14 @@ class Server:
                     self._listener.close()
                     self._listener = None
                     self._app.cut_connections()
-                # Bound without listening, the port refuses connections and no other process gets it.
+                # A port that is bound without listening refuses connections, and no other process can take it.
                 self._bind()
             elif self._listener is None:
                 self._bind()
                 loop = asyncio.get_running_loop()
                 self._listener = await loop.create_server(self._connection, sock=self._socket, backlog=_BACKLOG)
         except OSError:
-            # Another process took the port in the moment between closing the socket and binding it again.
+            # Another process took the port between closing and binding the socket again.
             return _BIND_PAUSE
         return wait
 
@@ -175,9 +174,9 @@ class Server:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound and does not listen yet."""
+    """Return a bound socket that does not listen yet."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol left open, asyncio does not switch Nagle's algorithm off: 40 ms a request.
+    # Without an explicit protocol, asyncio does not disable Nagle's algorithm: 40 ms per request.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":

@@ -1,4 +1,4 @@
-"""The settings of a sandbox, in one object that everything reads."""
+"""The settings of a sandbox."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from .formats import MAX_OBJECTS
 
 CursorStyle = Literal["camel", "snake"]
 
-#: The platform's limit on the page size.
+#: The platform's limit for the page size.
 MAX_PAGE_SIZE = 100
 
 _SECONDS = ("latency", "url_lifetime", "export_seconds", "export_url_lifetime")
 
 
 class RateLimit:
-    """A bucket of requests that fills at a steady rate and holds at most one second's worth."""
+    """A token bucket that holds at most one second's worth of requests."""
 
     def __init__(self, per_second: float, *, retry_after: float = 1, http_date: bool = False) -> None:
         if per_second <= 0 or retry_after < 0:
-            raise ValueError(f"a rate must be above 0 and a wait not negative, not {per_second} and {retry_after}")
+            raise ValueError(
+                f"per_second must be above 0 and retry_after not negative, not {per_second} and {retry_after}"
+            )
         self.per_second = per_second
         self._retry_after = retry_after
         self._http_date = http_date
@@ -33,7 +35,7 @@ class RateLimit:
         self._filled_at = time.monotonic()
 
     def admit(self) -> bool:
-        """Return whether another request is within the limit; called by the server's thread only."""
+        """Return whether another request is within the limit; only called by the server thread."""
         now = time.monotonic()
         self._tokens = min(self._capacity, self._tokens + (now - self._filled_at) * self.per_second)
         self._filled_at = now
@@ -44,7 +46,7 @@ class RateLimit:
 
     @property
     def retry_after(self) -> str:
-        """The header of a refusal."""
+        """The value of the Retry-After header."""
         if self._http_date:
             return formatdate(time.time() + self._retry_after, usegmt=True)
         return f"{self._retry_after:g}"
@@ -52,7 +54,7 @@ class RateLimit:
 
 @dataclass
 class Settings:
-    """What `Sandbox` was given; `change` changes those of ``CHANGEABLE`` while it runs."""
+    """The arguments of ``Sandbox``; those in ``CHANGEABLE`` can be changed by ``change`` while it runs."""
 
     items: int
     batches: int
@@ -99,14 +101,14 @@ class Settings:
         return {name: getattr(self, name) for name in self.CHANGEABLE}
 
     def change(self, changes: Mapping[str, Any]) -> None:
-        """Change some of the settings, or none if one is not valid.
+        """Change settings; if one is not valid, none is changed.
 
         Raises:
-            ValueError: If there is no such setting, or its value is not valid.
+            ValueError: If a setting is unknown or its value is not valid.
         """
         unknown = [name for name in changes if name not in self.CHANGEABLE]
         if unknown:
-            raise ValueError(f"settings are {', '.join(self.CHANGEABLE)}, not {', '.join(unknown)}")
+            raise ValueError(f"settings must be among {', '.join(self.CHANGEABLE)}, not {', '.join(unknown)}")
         for name, value in changes.items():
             if name == "webhook_url":
                 if not isinstance(value, str | None):
@@ -116,7 +118,7 @@ class Settings:
                     raise ValueError(f"rate_limit must be a rate limit, not {value!r}")
             elif not is_finite(value) or value < 0:
                 raise ValueError(f"{name} must be a number of seconds, 0 or more, not {value!r}")
-        # Only what was given is set: another thread may be changing the rest.
+        # Only the given settings: another thread may be changing others.
         for name, value in changes.items():
             setattr(self, name, value)
 

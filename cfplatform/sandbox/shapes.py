@@ -1,7 +1,7 @@
-"""The annotated images: coloured shapes whose outlines, boxes and masks are known exactly.
+"""Generates annotated images: coloured shapes with exact outlines, boxes and masks.
 
-A scene is computed from a few random bytes. Its COCO annotations need no image, and the image is drawn from
-the same columns of pixels as the masks, so annotations always match it.
+A scene is computed from a few random bytes. Annotations do not need the image; the image is drawn from the same pixel
+columns as the masks, so both always match.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _CELL_HEIGHT = HEIGHT // (MAX_SHAPES // _GRID_COLUMNS)
 _MARGIN = 5
 _BYTES_PER_SHAPE = 6
 
-#: One category per kind of shape; its id is the position plus one.
+#: One category for each kind of shape; its ID is the position plus one.
 KINDS = ("rectangle", "triangle", "star", "ellipse")
 CATEGORIES: list[dict[str, Any]] = [
     {"id": number, "name": kind, "supercategory": "shape"} for number, kind in enumerate(KINDS, start=1)
 ]
 
-#: Half of the shapes are ellipses: their masks make documents as large as real ones.
+#: Half of the shapes are ellipses: their masks make documents realistically large.
 _DRAWN_KINDS = ("rectangle", "triangle", "star", "ellipse", "ellipse", "ellipse")
 
 _RGB = bytes.fromhex("d64541 1f77b4 2ca02c ff9838 9467bd 17becf 8c564b e377c2 40407a bcbd22")
 _PALETTE = [(_RGB[at], _RGB[at + 1], _RGB[at + 2]) for at in range(0, len(_RGB), 3)]
 
 Point = tuple[float, float]
-#: A column of pixels: x, first row, row after the last.
+#: A pixel column: x, first row, row after the last.
 Run = tuple[int, int, int]
 
 
@@ -111,9 +111,9 @@ def coco_document(
 
 
 def make_scene(entropy: bytes) -> Scene:
-    """Lay out a scene from 64 random bytes.
+    """Create a scene from 64 random bytes.
 
-    Each shape stays inside a separate cell, so shapes never touch and every pixel belongs to one at most.
+    Each shape is in a separate cell, so shapes never touch, and every pixel belongs to at most one.
     """
     count = MIN_SHAPES + entropy[0] % (MAX_SHAPES - MIN_SHAPES + 1)
     cells = list(range(MAX_SHAPES))
@@ -178,7 +178,7 @@ def _polygon(kind: str, points: Sequence[Point], colour: tuple[int, int, int]) -
 def _ellipse(x: int, y: int, radius_x: int, radius_y: int, colour: tuple[int, int, int]) -> Shape:
     centre_y = y + radius_y
     inner, area = _ellipse_counts(radius_x, radius_y)
-    # Uncompressed COCO run lengths: background and foreground in turn, down one column after the other.
+    # Uncompressed COCO RLE: background and foreground in turn, column by column.
     before = x * HEIGHT + centre_y
     after = (WIDTH - (x + 2 * radius_x)) * HEIGHT - centre_y - 1
     return Shape(
@@ -193,7 +193,7 @@ def _ellipse(x: int, y: int, radius_x: int, radius_y: int, colour: tuple[int, in
 
 @cache
 def _half_heights(radius_x: int, radius_y: int) -> tuple[int, ...]:
-    """Return, for each column of an ellipse, how many pixels it reaches above its axis."""
+    """Return the height of an ellipse above its axis in pixels, for each column."""
     return tuple(
         math.isqrt(radius_y * radius_y * (radius_x * radius_x - dx * dx)) // radius_x
         for dx in range(-radius_x, radius_x + 1)
@@ -221,7 +221,7 @@ def _ellipse_counts(radius_x: int, radius_y: int) -> tuple[tuple[int, ...], int]
 
 @cache
 def _unit_star(turn: int) -> tuple[Point, ...]:
-    """Return the corners of a five-pointed star in the unit circle, turned by 1/256 of a fifth each."""
+    """Return the vertices of a five-pointed star in the unit circle, rotated by ``turn`` / 256 of a fifth."""
     start = turn / 256 * math.tau / 5
     return tuple(
         (radius * math.cos(start + step * math.tau / 10), radius * math.sin(start + step * math.tau / 10))

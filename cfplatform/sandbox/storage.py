@@ -1,4 +1,4 @@
-"""The storage bucket: signed URLs, and the objects in it that are files."""
+"""The storage bucket: signed URLs and stored files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Signer:
         self._generation += 1
 
     def sign(self, origin: str, key: str, *, method: Method = "GET", lifetime: float | None = None) -> str:
-        """Return a URL for reading or writing an object; ``lifetime`` defaults to that of the settings."""
+        """Return a signed URL for reading or writing an object; ``lifetime`` defaults to the setting."""
         moment = time.time()
         lifetime = self._settings.url_lifetime if lifetime is None else lifetime
         date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment))
@@ -47,7 +47,7 @@ class Signer:
             "X-Amz-Credential": f"SANDBOX/{date[:8]}/us-east-1/s3/aws4_request",
             "X-Amz-Date": date,
             "X-Amz-Expires": str(math.ceil(lifetime)),
-            # The other fields have a resolution of a second; with this one a URL expires to the millisecond.
+            # The other fields have a resolution of one second; this one makes URLs expire to the millisecond.
             "X-Amz-Security-Token": f"{self._generation}.{int((moment + lifetime) * 1000)}",
             "X-Amz-SignedHeaders": "host",
         }
@@ -55,9 +55,9 @@ class Signer:
         return f"{origin}{STORAGE_PREFIX}/{BUCKET}/{quote(key)}?{urlencode(query)}"
 
     def error(self, key: str, query: Mapping[str, str], method: Method) -> tuple[str, str] | None:
-        """Return the code and the message of the error in the query of a signed URL.
+        """Return the code and message of the error in the query of a signed URL, if any.
 
-        One for reading does not allow writing, nor the other way round.
+        A URL for reading does not allow writing, and vice versa.
         """
         if "X-Amz-Signature" not in query:
             return "AccessDenied", "Access Denied"
@@ -79,7 +79,7 @@ class Signer:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object in the bucket; its content is in memory, or a file, which is removed with it if it is ``owned``."""
+    """An object in the bucket: bytes, or a file, which is deleted with the object if ``owned``."""
 
     content: bytes | Path
     content_type: str
@@ -95,7 +95,7 @@ class StoredObject:
 
 
 class Objects:
-    """Uploads and the zips of exports: files, by their path in the space."""
+    """Uploads and export zips: files by their path in the space."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -104,7 +104,7 @@ class Objects:
         self._files = 0
 
     def new_file(self) -> Path:
-        """Return an unused path of this sandbox."""
+        """Return an unused file path."""
         with self._lock:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="cfplatform-sandbox-"))
@@ -115,7 +115,7 @@ class Objects:
     def put(
         self, path: str, file: Path, content_type: str, *, md5: str | None = None, owned: bool = True
     ) -> StoredObject:
-        """Put a complete file under a path, in place of what was there; ``md5`` saves reading it.
+        """Store a complete file under a path, replacing the previous one; ``md5`` avoids reading it.
 
         Raises:
             OSError: If the file cannot be read.
@@ -133,7 +133,7 @@ class Objects:
         with self._lock:
             found = self._stored.pop(path, None)
         if found is not None and found.owned and isinstance(found.content, Path):
-            # Windows refuses while the file is being sent; it goes with the folder then.
+            # Windows refuses while the file is being sent; it is then deleted with the folder.
             with suppress(OSError):
                 found.content.unlink()
 

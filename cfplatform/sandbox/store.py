@@ -1,7 +1,6 @@
-"""The state of the sandbox: the catalogue plus every change made to it.
+"""The state of the sandbox: the catalogue and all changes to it.
 
-Only changes are kept, so memory depends on how much was changed and not on how much exists. All methods may
-be called from any thread.
+Only changes are stored, so memory depends on the number of changes, not of items. All methods are thread-safe.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .catalogue import COMPLETED, FIRST_BATCH_ID, Catalogue, Selection, WorkItem
 from .formats import SECOND, now, render_time
 from .storage import BUCKET, Objects, StoredObject
 
-#: The status of a work item that a client just created.
+#: The status of a newly created work item.
 NEW = "NEW"
 
 _CACHED_COUNTS = 1000
@@ -37,7 +36,7 @@ _CACHED_IMAGES = 64
 class ItemState:
     """The changes of a work item.
 
-    ``patch`` and ``annotation`` are JSON texts, and with ``document`` they replace what would be served.
+    ``patch`` and ``annotation`` are JSON; like ``document``, they replace the served content.
     """
 
     status: str
@@ -61,9 +60,9 @@ class Origin:
 
 
 class Store:
-    """Holds the work items, batches and stored objects of one project and space.
+    """The work items, batches and stored objects of one project and space.
 
-    What clients create is numbered on from the catalogue, so listings show it last.
+    Created objects get indexes after the catalogue, so listings show them last.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -72,13 +71,13 @@ class Store:
         self.space_id = ids.encode("space", 0)
         self.project_id = ids.encode("project", 0)
         self._owner_id = ids.encode("user", 0)
-        #: What the asset URLs of the catalogue begin with.
+        #: Prefix of the asset URLs of the catalogue.
         self.asset_prefix = "assets/"
         self.objects = Objects()
         self._lock = threading.RLock()
         self._counts: dict[Selection, int] = {}
         self._forget()
-        # A cache per store, keyed by everything a result depends on: no change can make it wrong.
+        # One cache per store. The key contains everything a result depends on, so changes cannot make it wrong.
         self._render_document = lru_cache(_CACHED_DOCUMENTS)(catalogue.document)
         self._draw = lru_cache(_CACHED_IMAGES)(lambda index: catalogue.scene(index).draw())
 
@@ -265,7 +264,7 @@ class Store:
 
     def create_item(self, asset_url: str, *, asset_type: str, batch_id: int | None, metadata: Mapping[str, Any]) -> int:
         with self._lock:
-            moment, index = self._next_moment(real=True), self.item_count
+            moment, index = self._next_time(real=True), self.item_count
             self._created.append(Origin(asset_url, asset_type, batch_id, metadata, moment))
             self._save(index, ItemState(NEW, moment))
         return index
@@ -274,7 +273,7 @@ class Store:
         with self._lock:
             position = self.batch_count
             self._batch_names[position] = name
-            self._created_batches.append(self._next_moment(real=True))
+            self._created_batches.append(self._next_time(real=True))
         return position
 
     def new_upload_path(self) -> str:
@@ -284,15 +283,15 @@ class Store:
             return "assets/" + self.catalogue.ids.encode("upload", self._uploads - 1)
 
     def update(self, index: int, *, touch: bool = False, **fields: Any) -> None:
-        """Set fields of the state; a touch gives it a later ``updatedAt`` and a new revision of its document."""
+        """Set fields of the state; ``touch`` sets a later ``updatedAt`` and makes a new revision of the document."""
         with self._lock:
             state = replace(self.state(index), **fields)
             if touch:
-                state = replace(state, updated_at=self._next_moment(), revision=state.revision + 1)
+                state = replace(state, updated_at=self._next_time(), revision=state.revision + 1)
             self._save(index, state)
 
     def patch(self, index: int, fields: Mapping[str, Any], remove: Sequence[str] = ()) -> None:
-        """Set fields of a work item's JSON in listings, and leave others out; added to earlier patches."""
+        """Set or remove fields of a work item's JSON in listings, in addition to earlier patches."""
         with self._lock:
             state = self.state(index)
             patch = json.loads(state.patch) if state.patch else {"set": {}, "remove": []}
@@ -300,11 +299,11 @@ class Store:
             patch["remove"] = sorted({*patch["remove"], *remove} - fields.keys())
             self._save(index, replace(state, patch=json.dumps(patch)))
 
-    def _next_moment(self, *, real: bool = False) -> int:
-        """Return a time after every change so far.
+    def _next_time(self, *, real: bool = False) -> int:
+        """Return a time after all changes so far.
 
-        Changes to the catalogue are a second apart, so that the seed decides them too, until something was
-        created: that happens at the real time, and no change may seem older than an earlier one.
+        Changes to the catalogue are one second apart, so that they are deterministic, until an object is created: that
+        happens at the real time, and later changes must not seem older.
         """
         self._clock_runs = self._clock_runs or real
         if self._clock_runs:
@@ -321,7 +320,7 @@ class Store:
 
 
 def _image_size(asset: StoredObject | None) -> tuple[int, int]:
-    """Return the size of an uploaded image, or that of the sandbox's own if it is not an image."""
+    """Return the size of an uploaded image; the default size if it is not an image."""
     if asset is not None and not isinstance(asset.content, bytes):
         with suppress(OSError, ValueError, Image.DecompressionBombError), Image.open(asset.content) as image:
             return image.size

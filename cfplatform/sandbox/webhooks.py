@@ -1,6 +1,6 @@
-"""Webhooks: signed messages about changes of status, sent by a separate thread.
+"""Webhooks: signed messages about status changes, sent by a separate thread.
 
-``cryptography`` is imported when a key is needed, so a sandbox without webhooks does not need it.
+``cryptography`` is imported when a key is needed, so a sandbox without webhooks does not require it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .formats import SECOND, Identifiers, is_loopback, now, render_time
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-#: Seconds that a receiver has for each step of its response.
+#: Timeout in seconds for each step of a response.
 TIMEOUT = 5.0
 #: Seconds before the second and the third attempt.
 PAUSES = (0.1, 0.3)
-#: Older deliveries are dropped from the list.
+#: Maximum number of deliveries to keep; older ones are dropped.
 MAX_DELIVERIES = 10_000
 
 Outcome = Literal["pending", "delivered", "failed", "refused"]
@@ -40,7 +40,7 @@ class Attempt:
         headers: The headers with the signature.
         body: The signed body.
         status: The status of the response; ``None`` if there was none.
-        error: Why there was none.
+        error: The reason if there was no response.
     """
 
     time: float
@@ -52,16 +52,16 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message about one change of status, and its outcome.
+    """A message about a status change, and its outcome.
 
     Attributes:
-        number: Its place in the order of the changes; a reset does not start it again.
-        url: The URL that it is sent to.
+        number: Its number in the order of the changes; not restarted by a reset.
+        url: The destination URL.
         work_item_id: The work item that changed.
         status: Its new status.
-        outcome: ``pending``, ``delivered``, ``failed`` after the last attempt, or ``refused`` because the
-            address is not a loopback one.
-        attempts: What was sent, in order.
+        outcome: ``pending``, ``delivered``, ``failed`` after the last attempt, or ``refused`` if the URL is not a
+            loopback URL.
+        attempts: The requests sent, in order.
     """
 
     number: int
@@ -72,7 +72,7 @@ class Delivery:
     attempts: tuple[Attempt, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the delivery in a form that can be written as JSON."""
+        """Return the delivery as plain values, ready for JSON."""
         attempts = [
             {**vars(attempt), "headers": dict(attempt.headers), "body": attempt.body.decode("utf-8", "replace")}
             for attempt in self.attempts
@@ -83,7 +83,7 @@ class Delivery:
 
 
 class SigningKeys:
-    """The published keys, the present one first; all are derived from the seed."""
+    """The published keys, the current one first; all are derived from the seed."""
 
     def __init__(self, ids: Identifiers) -> None:
         self._ids = ids
@@ -131,7 +131,7 @@ class SigningKeys:
 
 
 class Webhooks:
-    """Sends messages one after the other, so that a receiver gets them in the order of the changes."""
+    """Sends messages one by one, so that a receiver gets them in the order of the changes."""
 
     def __init__(self, keys: SigningKeys) -> None:
         self._keys = keys
@@ -167,12 +167,12 @@ class Webhooks:
             return self._changed.wait_for(lambda: self._waiting == 0, timeout)
 
     def clear(self) -> None:
-        """Drop the messages; those being sent are still sent."""
+        """Drop all messages; messages in progress are still sent."""
         with self._changed:
             self._deliveries.clear()
 
     def stop(self) -> None:
-        """Send nothing more; what was not sent fails."""
+        """Stop sending; unsent messages fail."""
         with self._changed:
             thread, self._thread = self._thread, None
         if thread is not None:

@@ -1,7 +1,7 @@
 """Draws annotations on images with Pillow (extra ``viz``).
 
-:func:`draw` never fails because of a document: malformed annotations are left out, and everything that a document
-could make large has a limit.
+:func:`draw` never fails because of a malformed document: malformed annotations are skipped, and the work for a document
+is limited.
 """
 
 from __future__ import annotations

@@ -21,24 +21,24 @@ from .marks import Box, Mark
 #: An image to draw on; ``None`` is a blank image.
 Picture = str | os.PathLike[str] | bytes | Image.Image | None
 
-#: The default maximum for the longer side of the result.
+#: Default maximum of the longer side of the result.
 MAX_SIZE = 4096
-#: Images whose longer side has fewer pixels are enlarged, so that names can be read.
+#: Images with a shorter longer side are enlarged to keep names readable.
 MIN_SIZE = 256
 #: The colour of a blank image.
 BLANK: Colour = (236, 236, 236)
-#: The levels of a mask as a shade, as the stripes of a crowd, and as an edge.
+#: The intensity of a mask as shading, as stripes of a crowd, and as an edge.
 _SHADE = [value * 35 // 100 for value in range(256)]
 _STRIPE = [value * 80 // 100 for value in range(256)]
 _EDGE = [255 if 32 < value < 224 else 0 for value in range(256)]
 _CAPTION: Colour = (32, 32, 32)
 _CAPTIONS = 3
 _ROUNDED = 200
-#: Maximum characters of a name.
+#: Maximum number of characters of a name.
 MAX_TEXT = 40
-#: What the image of a panoptic annotation says if the pixels of its segments are not there.
-BOXES_OF_SEGMENTS = "The PNG of the segments was not found: only their boxes are drawn"
-#: Maximum number of texts that avoid each other; with more of them the image is full anyway.
+#: The note on a panoptic image without its PNG.
+BOXES_OF_SEGMENTS = "The PNG of the segments was not found: only boxes are drawn"
+#: Maximum number of texts kept apart; with more, the image is full anyway.
 _KEPT_APART = 200
 
 
@@ -57,28 +57,28 @@ def draw(
 ) -> Image.Image:
     """Draw the annotations of a COCO document on its image, and return the result as a PIL image.
 
-    Draws boxes, turned ones too (``attributes.rotation``, in degrees clockwise), polygons, masks (striped for crowds),
-    keypoints with their skeleton (hollow if they are hidden) and captions. The polygons of an annotation are filled
-    together, with the pixels that pycocotools gives them, and each is outlined. Of a panoptic annotation the segments
-    are drawn if its PNG is found beside the document, else their boxes, and the image says so. Lines and letters grow
-    with the image. Malformed parts are left out.
+    Draws boxes, including rotated ones (``attributes.rotation``, in degrees clockwise), polygons, masks (striped for
+    crowds), keypoints with their skeleton (hollow if they are hidden), and captions. Polygons of an annotation are
+    filled together, with the same pixels as pycocotools, and outlined one by one. Panoptic annotations are drawn from
+    their PNG if it is found next to the document, else as boxes with a note. Lines and letters grow with the image.
+    Malformed parts are skipped.
 
-    The image is turned upright by its EXIF orientation, unless the document has the size of the image as stored, or its
-    shape. If the document has another size than the image, annotations are scaled. An image whose longer side has less
-    than 256 pixels is enlarged by an integer factor.
+    The EXIF orientation is applied, unless the document has the size or shape of the image as stored. If the document
+    has a different size than the image, annotations are scaled. An image whose longer side is below 256 pixels is
+    enlarged by an integer factor.
 
     Args:
-        document: The parsed document, or one that :func:`cfplatform.coco.read` yields.
-        picture: A path, the bytes of a file (JPEG, PNG, GIF, WebP, BMP or TIFF), or a PIL image, which is not changed.
-            ``None`` takes the local image of the document, or a blank one if there is none.
-        image_id: The ``id`` of an image of the document; the first image if omitted.
+        document: The parsed document, or one from :func:`cfplatform.coco.read`.
+        picture: A path, the bytes of a file (JPEG, PNG, GIF, WebP, BMP or TIFF), or a PIL image, which is not modified.
+            ``None`` uses the local image of the document, or a blank image if there is none.
+        image_id: The ID of an image of the document. Default: the first image.
         labels: Whether to write class names and captions.
         boxes: Whether to draw boxes.
         masks: Whether to draw polygons and masks.
         keypoints: Whether to draw keypoints.
-        colours: Colours of class names, as :func:`class_colours` returns them; other names get their own.
-        font: A TrueType font file, for names with letters that the font of Pillow does not have.
-        max_size: Maximum for the longer side of the result; a larger image is reduced first.
+        colours: Colours by class name, as from :func:`class_colours`; other names get their own.
+        font: A TrueType font file, for letters that the font of Pillow lacks.
+        max_size: Maximum of the longer side of the result in pixels; larger images are reduced.
 
     Raises:
         InvalidParameterError: If the image cannot be read or has too many pixels, ``image_id`` is not in the document,
@@ -130,7 +130,7 @@ def _image(document: Mapping[str, Any], image_id: Any) -> dict[str, Any]:
     for image in images:
         if key(image.get("id")) == key(image_id):
             return image
-    raise InvalidParameterError(f"The document has no image with the id {image_id!r}.")
+    raise InvalidParameterError(f"The document has no image with the ID {image_id!r}.")
 
 
 def _canvas(picture: Picture, record: dict[str, Any], longest: int) -> tuple[Image.Image, Size]:
@@ -177,13 +177,13 @@ def _segments(document: Document, annotations: list[dict[str, Any]], image: Path
             try:
                 return open_image(path, {})[0]
             except InvalidParameterError:
-                # The image says that the segments are missing.
+                # A note on the image reports the missing segments.
                 return None
     return None
 
 
 def _fill(canvas: Image.Image, found: list[Mark], colours: Mapping[str, Colour]) -> None:
-    """Shade masks, the largest first, so that none is hidden; then draw their edges."""
+    """Shade masks, the largest first, so that all are visible; then draw their edges."""
     line = _line(canvas)
     covered = [(mark, *mark.mask) for mark in found if mark.mask is not None]
     covered.sort(key=lambda each: -each[1].size[0] * each[1].size[1])
@@ -217,8 +217,8 @@ def _outline(
         if masks:
             for ring in mark.rings:
                 _path(pen, [*ring, ring[0]], colour, line)
-        if boxes and mark.turned is not None:
-            _path(pen, [*mark.turned, mark.turned[0]], colour, line)
+        if boxes and mark.rotated is not None:
+            _path(pen, [*mark.rotated, mark.rotated[0]], colour, line)
         elif boxes and mark.box is not None:
             left, top, right, bottom = map(round, mark.box)
             corners = left, top, max(left, right - 1), max(top, bottom - 1)
@@ -235,10 +235,10 @@ def _outline(
 
 
 def _path(pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], colour: Colour, line: int) -> None:
-    """Draw a line with an edge of black or white, so that it is visible on any background."""
-    # Round joints draw a circle for each point, which matters only if there are few.
+    """Draw a line with a black or white edge, so that it is visible on any background."""
+    # Round joints draw a circle for each point; they matter only if there are few.
     joint = "curve" if len(points) < _ROUNDED else None
-    # Pillow rounds the width of a diagonal; an odd one needs more to be visible on both sides.
+    # Pillow rounds the width of diagonals; odd widths need more to be visible on both sides.
     pen.line(points, fill=against(colour), width=line + 2 * _edge(line) + line % 2, joint=joint)
     pen.line(points, fill=colour, width=line, joint=joint)
 
@@ -258,7 +258,7 @@ def _line(canvas: Image.Image) -> int:
     return max(2, round(max(canvas.size) / 320))
 
 
-# --- Names and sentences -------------------------------------------------------------------------------------------
+# --- Names and notes -----------------------------------------------------------------------------------------------
 
 
 def _write(
@@ -283,13 +283,13 @@ def _write(
 
 
 def readable(value: object, limit: int = MAX_TEXT) -> str:
-    """Return a text on one line, without characters that are invisible or change the direction of text."""
+    """Return text on one line, without characters that are invisible or change the text direction."""
     shown = printable(" ".join(str(value)[: 4 * limit].split()))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 class _TextCanvas:
-    """An image that text is written on, without overlaps if there is space."""
+    """An image to write text on, without overlaps if there is space."""
 
     def __init__(self, image: Image.Image, font: str | os.PathLike[str] | None) -> None:
         self._size = image.size
@@ -299,15 +299,15 @@ class _TextCanvas:
             self._font = ImageFont.load_default(height) if font is None else ImageFont.truetype(font, height)
         except OSError as error:
             raise InvalidParameterError(
-                f"font {os.fspath(font or '')!r} cannot be used: {error}", parameter="font"
+                f"font {os.fspath(font or '')!r} could not be loaded: {error}", parameter="font"
             ) from None
         self._edge = max(2, height // 6)
-        # The same for all letters, so that texts in a row have one height.
+        # The same for all letters, so that texts in a row have the same height.
         self._height = self._font.getbbox("Ágjy")[3] + 2 * self._edge
         self._placed: list[Box] = []
 
     def name(self, text: str, extent: Box, colour: Colour) -> None:
-        """Write the name of an object at its upper edge, or at another free position near it."""
+        """Write the name of an object at its upper edge, or at a free position nearby."""
         text = self._fitting(readable(text))
         if not text:
             return
@@ -317,7 +317,7 @@ class _TextCanvas:
         self._write(text, next(free, positions[0]), colour)
 
     def sentence(self, text: str, colour: Colour) -> None:
-        """Write a sentence at the lower edge, above earlier ones."""
+        """Write a note at the lower edge, above earlier ones."""
         text = self._fitting(readable(text, 400))
         if not text:
             return

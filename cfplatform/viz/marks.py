@@ -1,6 +1,6 @@
 """The drawable parts of each annotation, in pixels of the canvas.
 
-Whatever a document contains: malformed parts are left out, and coordinates stay near the canvas.
+Malformed parts of a document are skipped, and coordinates are clamped near the canvas.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ Box = tuple[float, float, float, float]
 
 #: Maximum number of annotations drawn on an image.
 MAX_MARKS = 2000
-#: Limits for one image; of an annotation beyond them only the box is drawn. Pixels of decoded masks, of one and of all;
-#: pixels that are shaded, which are kept until all are drawn; corners of polygons and keypoints; lines of a skeleton.
+#: Limits for one image; beyond them only boxes are drawn. Pixels of one decoded mask and of all; shaded pixels, which
+#: are
+#: kept until all are drawn; vertices of polygons and keypoints; skeleton lines.
 MAX_PIXELS_OF_MASK, MAX_MASK_PIXELS = 100_000_000, 500_000_000
 MAX_SHADED_PIXELS = 100_000_000
 MAX_POINTS = 100_000
-#: The member with the ID of a segment, where :func:`with_segments` has made an annotation of it.
+#: The field for the ID of a segment in the annotations that :func:`with_segments` makes.
 SEGMENT = "\0segment"
-#: Columns of pixels that the edges of filled polygons cross; the time to fill them grows with it.
+#: Maximum number of pixel columns that the edges of filled polygons cross, which determines the time to fill them.
 MAX_CROSSED_COLUMNS = 2_000_000
 MAX_BONES = 500
 
@@ -37,10 +38,10 @@ class Mark:
     """An annotation to draw."""
 
     name: str
-    #: Left, top, right and bottom; of a turned box those of the upright one around it.
+    #: Left, top, right and bottom; for a rotated box, the upright box around it.
     box: Box | None = None
-    #: The corners of a turned box.
-    turned: list[Point] | None = None
+    #: The corners of a rotated box.
+    rotated: list[Point] | None = None
     #: The outlines.
     rings: list[list[Point]] = field(default_factory=list)
     #: The mask, and its position.
@@ -48,12 +49,12 @@ class Mark:
     crowd: bool = False
     #: Each with its visibility: 0 for unknown, 1 for hidden, 2 for visible.
     keypoints: list[tuple[float, float, int]] = field(default_factory=list)
-    #: Pairs of keypoints, by position.
+    #: Pairs of indexes of connected keypoints.
     bones: list[tuple[int, int]] = field(default_factory=list)
     caption: str | None = None
 
     def extent(self) -> Box | None:
-        """Return left, top, right and bottom, from the first of box, mask and points that it has."""
+        """Return left, top, right and bottom of the first of box, mask and points that exists."""
         if self.box is not None:
             return self.box
         if self.mask is not None:
@@ -68,13 +69,13 @@ class Mark:
 
 
 class _Budget:
-    """The rest of a limit."""
+    """The remainder of a limit."""
 
     def __init__(self, limit: int) -> None:
         self._left: float = limit
 
     def takes(self, amount: float) -> bool:
-        """Return whether this amount is within the limit, and count it."""
+        """Return whether this amount is within the limit, and subtract it."""
         if amount > self._left:
             return False
         self._left -= amount
@@ -82,13 +83,13 @@ class _Budget:
 
 
 class Reader:
-    """Makes marks of annotations.
+    """Makes marks from annotations.
 
     Args:
         categories: The categories of the document, by ID.
         size: The size of the image that coordinates refer to.
         target: The size of the canvas.
-        segments: The image with the IDs of the segments of a panoptic annotation, if there is one.
+        segments: The image with the segment IDs of a panoptic annotation, if any.
     """
 
     def __init__(
@@ -114,10 +115,10 @@ class Reader:
         category = self._categories.get(values.key(category_id), {})
         found = Mark(class_name(category, category_id), crowd=values.is_crowd(annotation))
         found.box = self._box(annotation.get("bbox"))
-        turned = placing.turned_corners(annotation)
-        if turned is not None:
-            found.turned = [(self._near(x, 0), self._near(y, 1)) for x, y in turned]
-            xs, ys = zip(*found.turned, strict=True)
+        rotated = placing.rotated_corners(annotation)
+        if rotated is not None:
+            found.rotated = [(self._near(x, 0), self._near(y, 1)) for x, y in rotated]
+            xs, ys = zip(*found.rotated, strict=True)
             found.box = min(xs), min(ys), max(xs), max(ys)
         segmentation = annotation.get("segmentation")
         if isinstance(segmentation, list):
@@ -135,7 +136,7 @@ class Reader:
         return found
 
     def _near(self, value: float, axis: int) -> float:
-        # The longer a line, the more time Pillow takes.
+        # Pillow takes more time for longer lines.
         side = self._target[axis]
         return min(max(value * self._scale[axis], -3.0 * side), 4.0 * side)
 
@@ -215,7 +216,7 @@ class Reader:
 
 
 def with_segments(annotations: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield annotations; of those of panoptic images their segments."""
+    """Yield annotations; panoptic annotations are replaced by their segments."""
     for each in annotations:
         segments = values.records(each, "segments_info")
         if not segments:
@@ -226,7 +227,7 @@ def with_segments(annotations: list[dict[str, Any]]) -> Iterator[dict[str, Any]]
 
 
 def class_name(category: Mapping[str, Any], category_id: Any) -> str:
-    """Return the name of a class, or a substitute."""
+    """Return the name of a class, or a placeholder."""
     name = category.get("name")
     if isinstance(name, str) and name.strip():
         return name
@@ -245,7 +246,7 @@ def _image(runs: masks.Runs) -> Image.Image:
 
 
 def _trimmed(runs: masks.Runs) -> tuple[masks.Runs, int, int] | None:
-    """Return the columns that contain a part of the object, with the first and the one after the last."""
+    """Return the columns that contain the object, with the first column and the one after the last."""
     counts, height, width = runs
     if not runs.area:
         return None
@@ -260,7 +261,7 @@ def _trimmed(runs: masks.Runs) -> tuple[masks.Runs, int, int] | None:
 
 
 def _bones(skeleton: Any, keypoints: list[tuple[float, float, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of known keypoints that a line joins; documents count keypoints from one."""
+    """Yield the pairs of known keypoints to connect; documents count keypoints from one."""
     for pair in skeleton[:MAX_BONES] if isinstance(skeleton, list) else ():
         if not isinstance(pair, list) or len(pair) != 2:
             continue

@@ -1,4 +1,4 @@
-"""Webhooks: verify that a delivery was signed by the platform, is fresh, and is meant for you.
+"""Webhooks: verify that a delivery is signed by the platform, recent, and meant for you.
 
 Needs the extra ``webhooks`` (cryptography), which is imported when the first verifier is built.
 """
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_BODY_BYTES", "Headers", "RecentDeliveries", "SeenDeliveries", "WebhookEvent", "WebhookVerifier"]
 
-#: Maximum size of a body in bytes; the platform's have some hundred.
+#: Maximum size of a body in bytes; the platform sends a few hundred.
 MAX_BODY_BYTES = 1024 * 1024
-#: Maximum number of objects and lists inside each other; the platform sends one.
+#: Maximum nesting of objects and lists; the platform sends one level.
 MAX_DEPTH = 64
 
 _HEADERS = ("x-payload-signature", "x-payload-key-id", "x-payload-timestamp")
@@ -38,28 +38,27 @@ _SECONDS = re.compile(r"[0-9]{1,11}")
 
 
 class Headers(Protocol):
-    """Headers of a request: a dict, or what http.server, Flask, Django and Starlette call headers."""
+    """Headers of a request: a dict, or the headers object of http.server, Flask, Django or Starlette."""
 
     def items(self) -> Iterable[tuple[Any, Any]]:
-        """Return pairs of a name and a value."""
+        """Return (name, value) pairs."""
         ...
 
 
 @dataclass(frozen=True)
 class WebhookEvent:
-    """A change of a work item's status, from a verified delivery.
+    """A status change of a work item, from a verified delivery.
 
     Attributes:
         work_item_id: The work item.
-        status: Its new status; the platform may add statuses, so any text can come.
+        status: Its new status. The platform may add statuses, so any string is possible.
         asset_type: Such as ``"image"``, or ``None``.
         asset_url: The asset's storage path, or ``None``.
-        created_at: When the work item was created, with a time zone; ``None`` where the platform sent no readable time.
-        updated_at: When it changed, likewise.
-        delivered_at: When the platform sent this, with a time zone. A repeated delivery has a later one.
-        key_id: The key that signed it.
-        delivery_id: SHA-256 of the signed body in hexadecimal: two deliveries are copies of each other exactly if it
-            is the same.
+        created_at: When the work item was created, with a time zone; ``None`` if the platform sent no valid time.
+        updated_at: When the work item changed, with a time zone, or ``None``.
+        delivered_at: When the platform sent this delivery, with a time zone. A repeated delivery has a later time.
+        key_id: The ID of the key that signed it.
+        delivery_id: SHA-256 of the signed body in hexadecimal: equal for exact copies of a delivery.
     """
 
     work_item_id: str
@@ -80,29 +79,29 @@ class WebhookEvent:
 
 @runtime_checkable
 class SeenDeliveries(Protocol):
-    """What ``WebhookVerifier(seen=...)`` takes. Redis' ``SET key 1 NX EX seconds`` is exactly this method."""
+    """The interface of ``WebhookVerifier(seen=...)``. Redis' ``SET key 1 NX EX seconds`` does exactly this."""
 
     def remember(self, delivery_id: str, seconds: float) -> bool:
-        """Remember a delivery, in one step that no other thread or process can come between.
+        """Store a delivery atomically, across all threads and processes.
 
         Args:
             delivery_id: 64 hexadecimal digits.
-            seconds: How long; after that the delivery is refused for its age.
+            seconds: How long to remember it; after that, the delivery is refused as expired.
 
         Returns:
-            True if it is new, False if it was remembered already.
+            True if it is new, False if it was already stored.
         """
         ...
 
 
 class RecentDeliveries:
-    """Remembers deliveries in the memory of this process; safe to use from many threads.
+    """Remembers deliveries in the memory of this process. Thread-safe.
 
     It is not shared with other processes, and is empty after a restart.
 
     Args:
-        max_entries: Maximum number of deliveries, some 250 bytes each. When it is full, the oldest one is dropped
-            early, and a copy of it would be accepted. Only deliveries with a good signature get here.
+        max_entries: Maximum number of deliveries, about 250 bytes each. When it is full, the oldest is dropped early,
+            and a copy of it would be accepted. Only deliveries with a valid signature are stored.
 
     Example:
         >>> from cfplatform.webhooks import RecentDeliveries
@@ -116,13 +115,13 @@ class RecentDeliveries:
 
     def __init__(self, max_entries: int = 100_000) -> None:
         if isinstance(max_entries, bool) or not isinstance(max_entries, int) or max_entries < 1:
-            raise ConfigurationError("max_entries must be an integer from 1 up.", parameter="max_entries")
+            raise ConfigurationError("max_entries must be an integer of at least 1.", parameter="max_entries")
         self._max_entries = max_entries
         self._lock = threading.Lock()
         self._until: OrderedDict[str, float] = OrderedDict()
 
     def remember(self, delivery_id: str, seconds: float) -> bool:
-        """Remember a delivery for some seconds; return False if it was remembered already."""
+        """Store a delivery for some seconds; return False if it was already stored."""
         with self._lock:
             now = time.monotonic()
             while self._until and next(iter(self._until.values())) <= now:
@@ -136,7 +135,7 @@ class RecentDeliveries:
             return True
 
     def forget(self, delivery_id: str) -> None:
-        """Forget a delivery that could not be handled, so that the same one is accepted again."""
+        """Forget a delivery that could not be handled, so that a copy of it is accepted."""
         with self._lock:
             self._until.pop(delivery_id, None)
 
@@ -145,29 +144,27 @@ class RecentDeliveries:
 
 
 class WebhookVerifier:
-    """Verifies deliveries of webhooks; build one and keep it. Safe to use from many threads, and after a fork.
+    """Verifies webhook deliveries. Create one and keep it: it is thread-safe and fork-safe.
 
-    The keys are fetched when the first delivery arrives, and again when they are older than ``max_age`` or one is
-    named that is not known, but never twice within 30 s. While newer ones cannot be fetched, those at hand are used
-    for up to 24 h.
+    Keys are fetched when the first delivery arrives, when they are older than ``max_age``, and when a delivery has an
+    unknown key ID, but at most every 30 s. If fetching fails, cached keys are used for up to 24 h.
 
     Args:
-        base_url: The platform's base URL, as for :class:`~cfplatform.Client`; its host's
-            ``/api/.well-known/jwks.json`` holds the keys. ``CF_PLATFORM_BASE_URL``, else production, if omitted.
-        jwks_url: Where the keys are, if it is another place; https, or http on this machine.
-        keys: The keys themselves, as the parsed JSON of a key set; then nothing is fetched.
-        tolerance: Seconds that the signed ``deliveredAt`` may be in the past or the future, 1 s to 7 days.
-        max_age: Seconds that fetched keys are used, 60 to 86400; a shorter ``Cache-Control: max-age`` of the server
-            is followed down to 60.
-        expected: The ids of the work items that events may be about, or a function of the event that returns True for
-            those that are yours. It sees only events that are signed and fresh.
-        seen: Remembers deliveries, so that an exact copy is refused: a :class:`RecentDeliveries`, or your own object
-            with a ``remember`` method. Replays are not detected if omitted. Exceptions from this and ``expected`` are
-            passed on.
+        base_url: The base URL of the platform, as for :class:`~cfplatform.Client`. Keys are fetched from
+            ``/api/.well-known/jwks.json`` on its host. Default: ``CF_PLATFORM_BASE_URL``, else production.
+        jwks_url: The URL of the keys, if it is another one; https, or http on this machine.
+        keys: The keys, as the parsed JSON of a key set; nothing is fetched.
+        tolerance: Maximum difference of the signed ``deliveredAt`` to now in seconds, 1 s to 7 days.
+        max_age: Maximum age of fetched keys in seconds, 60 to 86400. A shorter ``Cache-Control: max-age`` of the server
+            is respected, down to 60.
+        expected: The IDs of the accepted work items, or a function of the event that returns True for accepted ones. It
+            gets only events that are signed and recent.
+        seen: Stores deliveries to refuse exact copies: a :class:`RecentDeliveries`, or any object with a ``remember``
+            method. Default: replays are not detected. Exceptions from ``seen`` and ``expected`` are passed on.
         clock: Returns seconds since 1970; for tests with recorded deliveries.
 
     Raises:
-        ConfigurationError: If cryptography is not installed or an argument cannot be used.
+        ConfigurationError: If cryptography is not installed, or an argument is not valid.
     """
 
     def __init__(
@@ -185,38 +182,38 @@ class WebhookVerifier:
         if importlib.util.find_spec("cryptography") is None:
             raise ConfigurationError("Webhooks need cryptography: pip install 'cfplatform[webhooks]'")
         if sum(source is not None for source in (base_url, jwks_url, keys)) > 1:
-            raise ConfigurationError("Pass one of base_url, jwks_url and keys: each is a source of keys.")
+            raise ConfigurationError("Pass only one of base_url, jwks_url and keys.")
         if isinstance(expected, str) or not (expected is None or callable(expected) or isinstance(expected, Container)):
-            message = "expected must be a set of work item ids, or a function of a WebhookEvent."
+            message = "expected must be a set of work item IDs, or a function of a WebhookEvent."
             raise ConfigurationError(message, parameter="expected")
         if seen is not None and not isinstance(seen, SeenDeliveries):
             message = "seen must have the method remember(delivery_id, seconds) -> bool."
             raise ConfigurationError(message, parameter="seen")
-        # Our own bounds: with longer ones, deliveries could be replayed and a withdrawn key accepted indefinitely.
+        # Upper limits: otherwise deliveries could be replayed, and a revoked key accepted, indefinitely.
         self._tolerance = _between("tolerance", tolerance, 1.0, 7 * 86_400.0)
         age = _between("max_age", max_age, MIN_AGE, 86_400.0)
         self._expected = expected
         self._seen = seen
         self._clock = clock
-        #: Where the keys are fetched; ``None`` if they were given.
+        #: The URL of the keys; ``None`` if the keys were given.
         self.jwks_url = _url(base_url, jwks_url) if keys is None else None
         self._given = usable_keys(keys)
         if keys is not None and not self._given:
             raise ConfigurationError(
                 "keys must be a key set like {'keys': [{'kty': 'OKP', 'crv': 'Ed25519', 'kid': ..., 'x': ...}]} with "
-                "a public Ed25519 key for signatures; nothing in it can be used.",
+                "a public Ed25519 key for signatures; no usable key was found.",
                 parameter="keys",
             )
         self._fetched = FetchedKeys(self.jwks_url, age, clock) if self.jwks_url else None
 
     def verify(self, body: bytes, headers: Headers) -> WebhookEvent:
-        """Verify that a delivery comes from the platform and is fresh, and return its event.
+        """Verify that a delivery comes from the platform and is recent, and return its event.
 
-        Fetching keys can take 5 s; otherwise it does not wait.
+        Blocks for up to 5 s when keys are fetched.
 
         Args:
-            body: The raw body of the request, before anything has parsed or decoded it.
-            headers: The headers of the request; upper and lower case do not matter.
+            body: The raw body of the request, before any parsing or decoding.
+            headers: The headers of the request; names are case-insensitive.
 
         Raises:
             WebhookVerificationError: If a check fails; ``reason`` is its code.
@@ -242,8 +239,8 @@ class WebhookVerifier:
         if not isinstance(body, bytes):
             raise refused(
                 "malformed",
-                f"body must be the exact raw bytes of the request, not {type(body).__name__}: text or parsed JSON "
-                "cannot be turned back into the bytes that were signed.",
+                f"body must be the raw bytes of the request, not {type(body).__name__}: the signature covers the exact "
+                "bytes that were sent.",
             )
         if len(body) > MAX_BODY_BYTES:
             raise refused("too_large", f"the body has more than {MAX_BODY_BYTES} bytes. Respond with status 413.")
@@ -252,32 +249,32 @@ class WebhookVerifier:
         if not keys:
             raise refused(
                 "unknown_key",
-                "it names a key that the platform does not list. If the platform has just changed its keys, one of the "
-                "next attempts will work: keys are fetched at most every 30 s. Otherwise check that the base URL "
-                "is that of the environment that sends to you.",
+                "it has a key ID that the platform does not list. If the platform has just rotated its keys, a "
+                "later attempt will succeed: keys are fetched at most every 30 s. Otherwise check that the base URL is "
+                "that of the environment that sends the webhooks.",
             )
         if not is_signed(keys, signature, body):
             raise refused(
                 "signature",
-                "the signature does not belong to this body. Pass the raw bytes of the request, before a framework or "
-                "a proxy has parsed, re-encoded or decompressed them; else it was not sent by the platform.",
+                "the signature does not match the body. Pass the raw bytes of the request, before a framework or "
+                "proxy parses, re-encodes or decompresses them. If they are unchanged, the platform did not send it.",
             )
         event = _event(body, key_id)
         self._check_event(event, sent_at)
         return event
 
     def _read(self, headers: Headers) -> tuple[bytes, str, float]:
-        """Return signature, key id and time of sending, each in its proper form."""
-        found = _wanted(headers)
+        """Return the signature, the key ID and the time of sending, all validated."""
+        found = _signature_headers(headers)
         signature, key_id, seconds = (found[name] for name in _HEADERS)
         decoded = signature_bytes(signature)
         if decoded is None:
             raise refused("malformed", "X-Payload-Signature is not an Ed25519 signature (64 bytes) in base64.")
         if KEY_ID.fullmatch(key_id) is None:
-            raise refused("malformed", "X-Payload-Key-Id is not a valid key id.")
+            raise refused("malformed", "X-Payload-Key-Id is not a valid key ID.")
         if _SECONDS.fullmatch(seconds) is None:
             raise refused("malformed", "X-Payload-Timestamp is not an integer number of seconds since 1970.")
-        # Cheap, but not authenticated: the header is not signed.
+        # A cheap first check: the header is not signed.
         self._check_time("X-Payload-Timestamp", float(seconds))
         return decoded, key_id, float(seconds)
 
@@ -287,17 +284,17 @@ class WebhookVerifier:
         if abs(delivered_at - sent_at) > self._tolerance:
             raise refused("expired", "X-Payload-Timestamp and the signed deliveredAt contradict each other.")
         expected = self._expected
-        # A set of ids may be callable too, so what it contains comes first.
+        # A set of IDs may also be callable, so membership is tested first.
         if expected is not None and not (
             event.work_item_id in expected if isinstance(expected, Container) else expected(event) is True
         ):
-            raise refused("unexpected", "it is signed by the platform, but expected= does not know the work item.")
-        # Last, so that only what is accepted is remembered; twice, because deliveredAt may lie in the future.
+            raise refused("unexpected", "it is signed by the platform, but the work item is not in expected=.")
+        # Last, so that only accepted deliveries are stored. Twice, because deliveredAt may be in the future.
         if self._seen is not None and not self._seen.remember(event.delivery_id, 2 * self._tolerance + 1):
             raise refused(
                 "replayed",
-                "an exact copy of it was accepted before. Respond with a 2xx status and do nothing: it may be an "
-                "attack, or the platform that did not get the first response.",
+                "an exact copy was accepted before. Respond with a 2xx status and do nothing: it may be a replay "
+                "attack, or the platform did not receive the first response.",
             )
 
     def _check_time(self, name: str, moment: float) -> None:
@@ -306,14 +303,14 @@ class WebhookVerifier:
             raise refused(
                 "expired",
                 f"{name} is {abs(away):.0f} s in the {'future' if away > 0 else 'past'}, more than the tolerance of "
-                f"{self._tolerance:g} s. Check that this machine's clock is right.",
+                f"{self._tolerance:g} s. Check the clock of this machine.",
                 parameter="tolerance",
-                hint="tolerance= allows more.",
+                hint="To allow more, increase tolerance=.",
             )
 
 
-def _wanted(headers: Headers) -> dict[str, str]:
-    """Return the three headers, each of which must be there once."""
+def _signature_headers(headers: Headers) -> dict[str, str]:
+    """Return the three required headers, each of which must occur once."""
     if not callable(getattr(headers, "items", None)):
         raise refused("malformed", f"headers must be a mapping of names to values, not {type(headers).__name__}.")
     found: dict[str, str] = {}
@@ -322,7 +319,7 @@ def _wanted(headers: Headers) -> dict[str, str]:
         if key not in _HEADERS:
             continue
         if key in found:
-            raise refused("malformed", f"the header {key} is there twice.")
+            raise refused("malformed", f"the header {key} occurs twice.")
         if not isinstance(value, (str, bytes)):
             raise refused("malformed", f"the header {key} must be a string, not {type(value).__name__}.")
         found[key] = _ascii(value)
@@ -334,7 +331,7 @@ def _wanted(headers: Headers) -> dict[str, str]:
 
 
 def _ascii(text: object) -> str:
-    """Return a header's name or value as text; what is not ASCII becomes the empty text, which no check accepts."""
+    """Return a header name or value as text; empty if it is not ASCII, which no check accepts."""
     if isinstance(text, bytes):
         text = text.decode("latin-1")
     return text if isinstance(text, str) and text.isascii() else ""
@@ -349,7 +346,7 @@ def _between(name: str, value: object, least: float, most: float) -> float:
 def _url(base_url: str | None, jwks_url: str | None) -> str:
     source = "base_url" if jwks_url is None else "jwks_url"
     if jwks_url is None:
-        # Plain http is judged below, where no API key is at stake.
+        # Plain http is checked below: no API key is sent.
         parts = urlsplit(config.base_url(base_url, allow_insecure_http=True))
         jwks_url = f"{parts.scheme}://{parts.netloc}/api/.well-known/jwks.json"
     try:
@@ -360,15 +357,15 @@ def _url(base_url: str | None, jwks_url: str | None) -> str:
 
 
 def _event(body: bytes, key_id: str) -> WebhookEvent:
-    """Read a body whose signature is good."""
+    """Parse a body with a valid signature."""
     data = _parsed(body)
     work_item_id, status = data.get("workItemID"), data.get("status")
     delivered_at = _moment(data.get("deliveredAt"))
     if not (isinstance(work_item_id, str) and work_item_id and isinstance(status, str) and delivered_at):
         raise refused(
             "malformed",
-            "its signature is good, but the body lacks workItemID, status or a deliveredAt with a time zone. A newer "
-            "release of cfplatform may know this kind of message.",
+            "its signature is valid, but the body lacks workItemID, status or a deliveredAt with a time zone. Check "
+            "for a newer release of cfplatform.",
         )
     return WebhookEvent(
         work_item_id=work_item_id,
@@ -386,15 +383,15 @@ def _event(body: bytes, key_id: str) -> WebhookEvent:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        # Decoded here, because json.loads would also take UTF-16 and UTF-32.
+        # Decoded here, because json.loads would also accept UTF-16 and UTF-32.
         data = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict) or not _is_flat(data, MAX_DEPTH):
         raise refused(
             "malformed",
-            "its signature is good, but the body is not one JSON object in UTF-8, or is nested deeper than "
-            f"{MAX_DEPTH} levels. Check that the URL receives webhooks of the CloudFactory AI Platform only.",
+            "its signature is valid, but the body is not one JSON object in UTF-8, or is nested deeper than "
+            f"{MAX_DEPTH} levels. Check that only webhooks of the CloudFactory AI Platform are sent to this URL.",
         )
     return data
 

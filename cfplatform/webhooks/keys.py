@@ -1,4 +1,4 @@
-"""Public keys: which of them may be used, where they come from, and how long they are kept."""
+"""Public keys: validation, fetching and caching."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from ..http import get_public
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-#: Seconds for fetching the keys, everything included.
+#: Total timeout for fetching keys in seconds.
 FETCH_SECONDS = 5.0
-#: Maximum size of a key set in bytes: some hundred keys.
+#: Maximum size of a key set in bytes: a few hundred keys.
 MAX_SET_BYTES = 64 * 1024
-#: Seconds after a fetch, good or not, before the next one, so that made-up key ids cause no more.
+#: Minimum number of seconds between fetches, so that made-up key IDs cannot cause more.
 COOL_DOWN = 30.0
-#: Minimum number of seconds that keys are kept, whatever ``Cache-Control`` allows.
+#: Minimum number of seconds to cache keys, whatever ``Cache-Control`` allows.
 MIN_AGE = 60.0
-#: Seconds since they were fetched that keys are used while newer ones cannot be fetched.
+#: Maximum age of keys in seconds while newer ones cannot be fetched.
 MAX_STALE = 86_400.0
-#: Seconds that the clock may step back before the keys count as out of date.
+#: Seconds that the clock may step back before keys count as outdated.
 _CLOCK_STEP = 60.0
 
-#: The prime of Curve25519's field, and the order of the group that signatures live in.
+#: The prime of the field of Curve25519, and the order of the group of signatures.
 _P = 2**255 - 19
 _L = 2**252 + 27742317777372353535851937790883648493
 _Y8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
-#: The y coordinates of all points of small order. With such a "key" anyone can sign.
+#: The y coordinates of all points of small order. With such a "key", anyone can sign.
 _SMALL_ORDER = frozenset({0, 1, _P - 1, _Y8, _P - _Y8})
 
 #: Up to 128 visible ASCII characters.
 KEY_ID = re.compile(r"[!-~]{1,128}")
 _X = re.compile(r"[A-Za-z0-9_-]{43}")
 _SIGNATURE = re.compile(r"(?:[A-Za-z0-9+/]{86}|[A-Za-z0-9_-]{86})(?:==)?")
-#: The directives of ``Cache-Control`` about age; without a number for those that forbid storing.
+#: The ``Cache-Control`` directives about age; those that forbid caching have no number.
 _AGES = re.compile(r"(?i)(?:^|[,\s])(?:max-age\s*=\s*\"?([0-9]{1,10})|no-(?:store|cache))\b")
 
 
 def refused(
     reason: str, message: str, *, parameter: str | None = None, hint: str | None = None
 ) -> WebhookVerificationError:
-    """Return the error for a delivery that is not accepted; its message never repeats what was delivered."""
+    """Return the error for a refused delivery; its message never contains delivered data."""
     error = WebhookVerificationError(f"The webhook delivery was refused: {message}", parameter=parameter, hint=hint)
     error.reason = reason
     return error
 
 
 def signature_bytes(text: str) -> bytes | None:
-    """Read a signature in base64, in either alphabet, padded or not; ``None`` unless it is exactly 64 canonical bytes.
+    """Decode a base64 signature in either alphabet, with or without padding; ``None`` unless it is canonical, 64 bytes.
 
-    Its second half is a number that must be below the order of the group: a larger one would be a second spelling of
+    The second half is a number that must be below the order of the group: a larger number would be another encoding of
     the same signature.
     """
     if _SIGNATURE.fullmatch(text) is None:
@@ -80,7 +80,7 @@ def is_signed(keys: tuple[Ed25519PublicKey, ...], signature: bytes, body: bytes)
 
 
 def usable_keys(key_set: object) -> dict[str, tuple[Ed25519PublicKey, ...]] | None:
-    """Return the keys of a set by their ids, without those not made for this; ``None`` if it is not a key set."""
+    """Return the usable keys of a set by ID; ``None`` if it is not a key set."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     listed = key_set.get("keys") if isinstance(key_set, Mapping) else None
@@ -95,7 +95,7 @@ def usable_keys(key_set: object) -> dict[str, tuple[Ed25519PublicKey, ...]] | No
 
 
 def _raw_key(entry: Mapping[str, Any]) -> bytes | None:
-    """Return the 32 bytes of a public Ed25519 key that is meant for signatures and safe to use."""
+    """Return the 32 bytes of a public Ed25519 key that is for signatures and safe to use."""
     kid, x, operations = entry.get("kid"), entry.get("x"), entry.get("key_ops", ["verify"])
     is_for_this = (
         (entry.get("kty"), entry.get("crv")) == ("OKP", "Ed25519")
@@ -122,7 +122,7 @@ class _Fetched(NamedTuple):
 
 
 class FetchedKeys:
-    """The keys at a URL, fetched when they are needed, by one thread at a time."""
+    """The keys at a URL, fetched on demand, by one thread at a time."""
 
     def __init__(self, url: str, max_age: float, clock: Callable[[], float]) -> None:
         self._url = url
@@ -137,10 +137,10 @@ class FetchedKeys:
     def __call__(self, key_id: str) -> tuple[Ed25519PublicKey, ...]:
         if not self._is_current(key_id):
             if self._pid != os.getpid():
-                # A thread of the parent may have held the lock when this process was forked.
+                # When this process was forked, a thread of the parent may have held the lock.
                 self._lock, self._pid = threading.Lock(), os.getpid()
             with self._lock:
-                # Looked at again, since the thread before may have fetched it.
+                # Check again: another thread may have fetched it.
                 if not self._is_current(key_id) and not self._within(COOL_DOWN, self._tried_at):
                     self._fetch()
         held, problem = self._held, self._problem
@@ -149,9 +149,9 @@ class FetchedKeys:
         if problem:
             raise refused(
                 "keys_unavailable",
-                "the platform's keys could not be fetched, and the key that it names is not cached. "
-                f"{problem.rstrip('.')}. Respond with status 503, so that it may be sent again; the next attempt is "
-                f"made {COOL_DOWN:g} s after the last.",
+                "the platform's keys could not be fetched, and the key of the delivery is not cached. "
+                f"{problem.rstrip('.')}. Respond with status 503 to get the delivery again; keys are fetched at most "
+                f"every {COOL_DOWN:g} s.",
                 parameter="keys",
                 hint="To verify without fetching, pass keys=...",
             )
@@ -165,7 +165,7 @@ class FetchedKeys:
         return since is not None and -_CLOCK_STEP <= self._clock() - since < seconds
 
     def _fetch(self) -> None:
-        """Replace what is held, or keep it and write down what went wrong."""
+        """Replace the cached keys, or keep them and store the error."""
         problem = f"GET {self._url}: the response is not a key set in JSON."
         try:
             document, cache_control = get_public(self._url, limit=MAX_SET_BYTES, seconds=FETCH_SECONDS)
@@ -176,5 +176,5 @@ class FetchedKeys:
         except (TransportError, ValueError, RecursionError) as error:
             problem = error.message if isinstance(error, TransportError) else problem
         finally:
-            # Counted from the end, so that a slow server does not use up the pause.
+            # Counted from the end, so that a slow server does not use up the cool-down.
             self._problem, self._tried_at = problem, self._clock()

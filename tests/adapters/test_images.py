@@ -144,7 +144,7 @@ def test_a_file_that_is_no_image_is_an_error_that_names_it(placed, tmp_path, nam
     (tmp_path / "labels" / "b" / "assets" / "clear.png").write_bytes(content)
     adapter = importlib.import_module(f"cfplatform.adapters.{name}")
     options = {"cache_dir": tmp_path} if name == "huggingface" else {}
-    with pytest.raises(InvalidResponseError, match=r"Work item clear: 'clear.png' is not an image"):
+    with pytest.raises(InvalidResponseError, match=r"Work item clear: 'clear.png' is not a readable image"):
         adapter.to_dataset(tmp_path / "labels", **options)
     assert "clear" in expected
 

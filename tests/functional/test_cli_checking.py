@@ -173,7 +173,7 @@ def test_the_exit_code_shows_whether_there_are_errors(request, run, folder, opti
 def test_findings_into_a_pipe_are_lines(run, bad):
     rows = [line.split("\t") for line in run("validate", bad, "--quiet")[1].splitlines()]
     path = str(bad / "Street scenes" / "b.json")
-    message = "The area is 7, that of the segmentation is 100."
+    message = "The area is 7, but the segmentation has 100."
     assert rows[0] == ["warning", "area-mismatch", path, "/annotations/0/area", message]
     assert [len(row) for row in rows] == [5] * 8
 
@@ -203,7 +203,7 @@ def test_validate_compares_the_images_of_a_folder(run, good, tmp_path):
     found, out, _ = run("validate", good, "--images-from", tmp_path)
     (row,) = (line.split("\t") for line in out.splitlines())
     assert (found, row[:2], row[3]) == (1, ["error", "size-mismatch"], "/images/1")
-    assert row[4] == "The image is 80 x 60, not 40 x 30; annotations are scaled to it."
+    assert row[4] == "The image file is 80 x 60, not 40 x 30; annotations are scaled to it."
     (tmp_path / "b.png").unlink()
     assert "missing-image" in run("validate", good, "--images-from", tmp_path)[1]
     found, _, err = run("validate", good, "--images-from", tmp_path / "none")
@@ -216,7 +216,7 @@ def test_what_is_no_source_is_a_wrong_command(run, command, tmp_path):
     assert run(command, missing) == (2, "", f"Error: SOURCE '{missing}' is neither a folder nor a file.\n")
     code, _, err = run(command, tmp_path)
     assert code == 2
-    assert "holds no labels" in err
+    assert "contains no labels" in err
 
 
 @pytest.mark.parametrize("command", ["stats", "validate"])

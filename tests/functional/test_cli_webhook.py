@@ -86,11 +86,11 @@ def test_forms_of_headers(keep, tmp_path, form):
 @pytest.mark.parametrize(
     ("changes", "word", "sentence"),
     [
-        ({"body": b"{}"}, "signature", "the signature does not belong to this body"),
+        ({"body": b"{}"}, "signature", "the signature does not match the body"),
         ({"at": NOW}, "expired", "--tolerance allows more."),
         ({"headers": {"X": "y"}}, "malformed", "is missing"),
-        ({"lines": "X-Payload-Key-Id: a\nX-Payload-Key-Id: b\n"}, "malformed", "is there twice"),
-        ({"lines": '{"X-Payload-Key-Id": "a", "x-payload-key-id": "b"}'}, "malformed", "is there twice"),
+        ({"lines": "X-Payload-Key-Id: a\nX-Payload-Key-Id: b\n"}, "malformed", "occurs twice"),
+        ({"lines": '{"X-Payload-Key-Id": "a", "x-payload-key-id": "b"}'}, "malformed", "occurs twice"),
         ({"lines": '{"X-Payload-Key-Id": ["a"]}'}, "malformed", "must be a string"),
         ({"body": b"x" * 2_000_000}, "too_large", "has more than"),
     ],

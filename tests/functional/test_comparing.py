@@ -80,7 +80,7 @@ def test_what_cannot_be_compared_is_named(folders, tmp_path):
     other.write_text(json.dumps({"images": [{"id": 1, "file_name": "z"}], "annotations": [], "categories": []}))
     done = run("compare", folders[0], other)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "no image in common: there are 30 images in the first and 1 in the second" in done.stderr
+    assert "no image in common: 30 images in the first and 1 in the second" in done.stderr
 
 
 def test_an_unreadable_file_is_an_error(folders, tmp_path):
@@ -113,7 +113,7 @@ def test_the_page_has_the_worst_images_and_runs_nothing_of_a_document(tmp_path):
     for samples in (-1, 2_001, "3"):
         with pytest.raises(InvalidParameterError, match="samples must be"):
             write_comparison([a], [b], tmp_path / "a.html", samples=samples)
-    with pytest.raises(InvalidParameterError, match="ends with .html"):
+    with pytest.raises(InvalidParameterError, match="must end with .html"):
         write_comparison([a], [b], tmp_path / "a.txt")
 
 

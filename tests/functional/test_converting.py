@@ -44,8 +44,8 @@ def test_without_images_no_training_is_proposed(client, tmp_path):
     done = run("convert", tmp_path / "labels", tmp_path / "training", "--to", "yolo", *parts, "--json")
     messages = [line["message"] for line in json_lines(done.stdout)[:-1] if line["code"] == "no-part"]
     assert messages[0] == (
-        "The part 'train' has no images, so training fails. If there are no files, download them with assets=True "
-        "(--assets), or name images_from."
+        "The part 'train' has no images, so training fails. Download the images with assets=True "
+        "(--assets), or pass images_from."
     )
 
 
@@ -82,7 +82,7 @@ def test_only_what_cannot_be_read_is_a_failure(tmp_path):
     assert "could not be converted" in done.stderr
     done = run("convert", source, source, "--to", "yolo")
     assert done.returncode == 2
-    assert "no conversion wrote" in done.stderr or "holds the source" in done.stderr
+    assert "of other programs" in done.stderr or "contains the source" in done.stderr
     assert run("convert", source, tmp_path / "out").returncode == 2
 
 

@@ -228,7 +228,7 @@ def test_the_command_splits_by_scenes_and_keeps_an_earlier_split(sandbox, client
         images = [json.loads((root / f"{part}.json").read_text())["images"] for root in (first, second)]
         assert [each["work_item_id"] for each in images[0]] == [each["work_item_id"] for each in images[1]]
     done = run("split", labels, second, *options[:-2], "--by", "scenery")
-    assert (done.returncode, "--by 'scenery': no image has this member" in done.stderr) == (2, True)
+    assert (done.returncode, "--by 'scenery': no image has this field" in done.stderr) == (2, True)
 
 
 def test_the_command_splits_by_a_file_of_groups(sandbox, client, tmp_path):
@@ -243,7 +243,7 @@ def test_the_command_splits_by_a_file_of_groups(sandbox, client, tmp_path):
     assert [each["item_id"] for each in findings] == [ids[0], "unknown"]
     (tmp_path / "groups.csv").write_text("item,group\nx\n")
     done = run("split", tmp_path / "labels", tmp_path / "out", *options)
-    assert "groups.csv', line 2: It has 1 cell" in done.stderr
+    assert "groups.csv', line 2: expected 2 cells, item and group, found 1." in done.stderr
 
 
 def test_the_command_copies_metadata_into_a_merged_dataset(sandbox, client, tmp_path):

@@ -362,7 +362,7 @@ def test_images_that_cannot_be_shown_are_reported(tmp_path):
     put(tmp_path, item="2", annotations=[label()])
     found = Parsed(write_report(tmp_path).path.read_text(encoding="utf-8"))
     notes = found.notes()
-    assert notes[0].startswith("'1.png' is not an image that can be read")
+    assert notes[0].startswith("'1.png' is not a readable image")
     assert notes[1] == "The image is missing."
     assert [picture.size for picture in found.pictures()] == [(280, 210)] * 2
 
@@ -405,8 +405,8 @@ def test_images_as_large_as_they_may_be_take_little_memory_and_larger_ones_are_r
     assert int(megabytes) < 500
     notes = notes_of(tmp_path / "report.html")
     assert [note.partition(":")[0] for note in notes] == [
-        "'2.png' is too large to be opened",
-        "'3.png' is not an image that can be read",
+        "'2.png' is too large",
+        "'3.png' is not a readable image",
     ]
 
 
@@ -421,7 +421,7 @@ def test_a_cut_image_is_named_and_the_report_goes_on(tmp_path):
     put(tmp_path, item="2", picture=buffer.getvalue(), annotations=[label()])
     path = write_report(tmp_path).path
     (note,) = notes_of(path)
-    assert note.startswith("'1.png' is not an image that can be read")
+    assert note.startswith("'1.png' is not a readable image")
     assert len(Parsed(path.read_text(encoding="utf-8")).pictures()) == 2
 
 
@@ -431,7 +431,7 @@ def test_the_command_is_silent_about_images_that_the_page_names(tmp_path):
     put(tmp_path, picture=large, annotations=[label()])
     done = run("report", tmp_path)
     assert (done.returncode, "Warning" in done.stderr) == (0, False)
-    assert notes_of(tmp_path / "report.html")[0].startswith("'1.png' is too large to be opened")
+    assert notes_of(tmp_path / "report.html")[0].startswith("'1.png' is too large")
 
 
 # --- Every source ---------------------------------------------------------------------------------------------------
@@ -493,7 +493,7 @@ def test_each_image_of_a_document_has_its_own_findings_and_file(tmp_path):
 
 
 def test_a_source_that_is_no_folder_needs_an_output(tmp_path):
-    with pytest.raises(InvalidParameterError, match="output must name the page"):
+    with pytest.raises(InvalidParameterError, match="output is required"):
         write_report([{"images": []}])
     with pytest.raises(InvalidParameterError, match="not JSON"):
         write_report([{"images": [{"id": 1}], "info": {1, 2}}], tmp_path / "a.html")
@@ -533,8 +533,8 @@ def test_the_page_appears_whole_or_not_at_all(downloaded, tmp_path, monkeypatch)
     ("arguments", "words"),
     [
         (("nowhere",), "neither a folder nor a file"),
-        ((".",), "holds no labels"),
-        (("labels", "a.json"), "ends with .html"),
+        ((".",), "contains no labels"),
+        (("labels", "a.json"), "must end with .html"),
         (("labels", "nowhere/a.html"), "does not exist"),
         (("labels", "folder.html"), "is a folder"),
     ],

@@ -140,7 +140,7 @@ def test_rate_limit(wire):
     assert wire.send("GET", url).status == 200
     wire.sandbox.rate_limit(None)
     assert wire.batches().status == 200
-    with pytest.raises(ValueError, match="rate"):
+    with pytest.raises(ValueError, match="per_second must be above 0"):
         wire.sandbox.rate_limit(0)
 
 

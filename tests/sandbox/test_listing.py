@@ -71,7 +71,7 @@ def test_paging(make_wire, style, other):
     assert all(page["meta"][previous] is None for page in forth)
     # Nobody pages backwards, so the sandbox does not either.
     back = wire.work_items(limit=10, cursor=forth[0]["meta"][following], page="PREV")
-    assert (back.status, back.json["message"]) == (400, "this sandbox does not page backwards")
+    assert (back.status, back.json["message"]) == (400, "this sandbox does not support paging backwards")
 
 
 def test_cursor_without_page_means_next(wire):

@@ -118,9 +118,9 @@ def test_what_has_no_group_is_one_of_its_own_and_reported(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"by": "scne"}, "no image has this member"),
+        ({"by": "scne"}, "no image has this field"),
         ({"by": lambda document, image: None}, "returned no group"),
-        ({"groups": {"x": "y"}}, "no item of the source"),
+        ({"groups": {"x": "y"}}, "No item of groups is in the source"),
     ],
 )
 def test_groups_that_nothing_belongs_to_are_an_error_and_leave_what_was_there(tmp_path, options, message):
@@ -202,14 +202,14 @@ def test_items_that_only_the_groups_have_are_reported(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"item,group\na,b\nc\n", "line 3: It has 1 cell"),
-        (b"a;b\n", "line 1: It has 1 cell"),
-        (b"a,b,c\n", "line 1: It has 3 cells"),
-        (b"a,b\n,c\n", "line 2: The item is empty"),
-        (b"a,b\nc, \n", "line 2: The group is empty"),
-        (b"a,b\n\na,c\n", "line 3: The item 'a' has another group before"),
-        (b"a,b\nc\xff,d\n", "line 2: It is not UTF-8"),
-        (b'a,b\nc,"d\n', "line 2: It is not CSV"),
+        (b"item,group\na,b\nc\n", "line 3: expected 2 cells, item and group, found 1"),
+        (b"a;b\n", "line 1: expected 2 cells, item and group, found 1"),
+        (b"a,b,c\n", "line 1: expected 2 cells, item and group, found 3"),
+        (b"a,b\n,c\n", "line 2: the item is empty"),
+        (b"a,b\nc, \n", "line 2: the group is empty"),
+        (b"a,b\n\na,c\n", "line 3: the item 'a' already has another group"),
+        (b"a,b\nc\xff,d\n", "line 2: not UTF-8"),
+        (b'a,b\nc,"d\n', "line 2: not valid CSV"),
         (b"", "groups has no item"),
         (b"item,group\n", "groups has no item"),
         (None, "No such file"),
@@ -228,7 +228,7 @@ def test_a_bad_file_of_groups_names_the_line_and_the_reason(tmp_path, content, m
 def test_bad_groups_are_refused(tmp_path, groups):
     with pytest.raises(InvalidParameterError, match="groups"):
         divided(tmp_path, [*scenes()], HALVES, groups=groups)
-    with pytest.raises(InvalidParameterError, match="leave out one"):
+    with pytest.raises(InvalidParameterError, match="Pass one of them"):
         divided(tmp_path, [*scenes()], HALVES, groups={"a": "b"}, by="scene")
 
 
@@ -283,7 +283,7 @@ def test_a_class_in_one_group_only_is_reported(tmp_path):
     pairs[7][1]["annotations"].append({"id": 99, "image_id": 1, "category_id": 99})
     _, summary = divided(tmp_path, pairs, HALVES, stratify=True)
     rare = [each.message for each in summary.conflicts if each.code == "class-in-one-group"]
-    assert any("'rare' is in one group only" in each for each in rare)
+    assert any("'rare' is in only one group" in each for each in rare)
 
 
 def test_segments_of_panoptic_annotations_count(tmp_path):
@@ -298,7 +298,7 @@ def test_segments_of_panoptic_annotations_count(tmp_path):
 
 
 def test_a_source_that_can_be_read_once_is_refused_with_advice(tmp_path):
-    with pytest.raises(InvalidParameterError, match="can be read once") as caught:
+    with pytest.raises(InvalidParameterError, match="can be read only once") as caught:
         divided(tmp_path, scenes(), HALVES, stratify=True)
     assert "pass a list" in caught.value.hint
     assert [*(tmp_path / "datasets").iterdir()] == []
@@ -310,7 +310,7 @@ def test_a_source_that_can_be_read_once_is_refused_with_advice(tmp_path):
         def __iter__(self):
             return self.pairs
 
-    with pytest.raises(InvalidParameterError, match="not the same when it was read the second time"):
+    with pytest.raises(InvalidParameterError, match="changed between the two passes"):
         divided(tmp_path, Once(), HALVES, stratify=True)
     assert [*(tmp_path / "datasets").iterdir()] == []
 
@@ -421,7 +421,7 @@ def test_parts_in_other_layouts_are_kept(tmp_path, layout):
 @pytest.mark.parametrize("keep", ["nowhere", "labels"])
 def test_a_folder_without_parts_cannot_be_kept(tmp_path, keep):
     (tmp_path / "labels").mkdir()
-    with pytest.raises(InvalidParameterError, match="has none of the parts"):
+    with pytest.raises(InvalidParameterError, match="is not an earlier split: it has no"):
         divided(tmp_path, [*scenes()], HALVES, keep=tmp_path / keep)
 
 

@@ -56,7 +56,7 @@ def test_what_is_no_source_is_refused_at_the_call(source):
 
 def test_a_folder_without_labels_is_refused_at_the_call(tmp_path):
     put(tmp_path, "a/b/1.json")
-    with pytest.raises(InvalidParameterError, match="holds no labels"):
+    with pytest.raises(InvalidParameterError, match="contains no labels"):
         read(tmp_path)
 
 
@@ -213,9 +213,9 @@ def test_polygons_cover_the_pixels_that_they_cover_for_the_reference(height, wid
         ([[0, 0, 4, 0, 4, 4], [0, 0, 1, 1]], (4, 4), "not a list of polygons"),
         ([[0, 0, 4, 0, 4, float("nan")]], (4, 4), "not a list of polygons"),
         ([[0, 0, 10**6, 1] * 10], (1, 10**6), "too long"),
-        ({"size": [2, 2], "counts": [4]}, (3, 3), "that of the image is 3 x 3"),
+        ({"size": [2, 2], "counts": [4]}, (3, 3), "but the image is 3 x 3"),
         ({"size": [2, 2], "counts": b"\xff"}, (None, None), "character"),
-        ({"size": [0, 2], "counts": []}, (None, None), "nothing to decode"),
+        ({"size": [0, 2], "counts": []}, (None, None), "no pixels to decode"),
         (None, (4, 4), "neither a list of polygons nor an object"),
     ],
 )
@@ -230,11 +230,11 @@ def test_what_cannot_be_decoded_is_refused(segmentation, size, why):
         ("[[1, 2]]", "nor an object"),
         ({"counts": [4]}, "size"),
         ({"size": [2, -2], "counts": [4]}, "size"),
-        ({"size": [2, 2], "counts": [True, 3]}, "neither text"),
-        ({"size": [2, 2], "counts": None}, "neither text"),
-        ({"size": [2, 2], "counts": [1, 2]}, "3 pixels, 2 x 2 are 4"),
+        ({"size": [2, 2], "counts": [True, 3]}, "neither a string"),
+        ({"size": [2, 2], "counts": None}, "neither a string"),
+        ({"size": [2, 2], "counts": [1, 2]}, "3 pixels, but 2 x 2 are 4"),
         ({"size": [2, 2], "counts": "1a\n"}, "character"),
-        ({"size": [2, 2], "counts": "P"}, "end within"),
+        ({"size": [2, 2], "counts": "P"}, "end in the middle of a number"),
         ({"size": [2, 2], "counts": "o" * 40}, "too large"),
         ({"size": [2, 2], "counts": "O"}, "negative"),
         ({"size": [10**6, 10**6], "counts": [10**12]}, "more than"),

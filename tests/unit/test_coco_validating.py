@@ -252,9 +252,9 @@ def test_a_message_names_the_value_in_few_characters(crowd, said):
 @pytest.mark.parametrize(
     ("known", "used", "message"),
     [
-        (0, "0", "There is no image '0', only 0: text and numbers are different ids."),
-        ("0", 0, "There is no image 0, only '0': text and numbers are different ids."),
-        ("00012", 12.0, "There is no image 12, only '00012': text and numbers are different ids."),
+        (0, "0", "There is no image '0', only 0: strings and numbers are different IDs."),
+        ("0", 0, "There is no image 0, only '0': strings and numbers are different IDs."),
+        ("00012", 12.0, "There is no image 12, only '00012': strings and numbers are different IDs."),
         (1, 7, "There is no image 7."),
         ("01", "1", "There is no image '1'."),
         (1, None, "There is no image null."),
@@ -269,10 +269,10 @@ def test_an_id_of_the_other_type_is_named(known, used, message):
 def test_a_category_id_of_the_other_type_is_named_for_annotations_and_segments():
     document = changed(((*A1, "category_id"), "2"), ((*SEGMENT, "category_id"), "1"))
     assert [(each.pointer, each.message) for each in check(Document(document))] == [
-        ("/annotations/1/category_id", "There is no category '2', only 2: text and numbers are different ids."),
+        ("/annotations/1/category_id", "There is no category '2', only 2: strings and numbers are different IDs."),
         (
             "/annotations/4/segments_info/0/category_id",
-            "There is no category '1', only 1: text and numbers are different ids.",
+            "There is no category '1', only 1: strings and numbers are different IDs.",
         ),
     ]
 
@@ -287,11 +287,14 @@ def test_many_equal_problems_of_one_entry_are_one_finding_with_their_number():
     outlines = [[2, 2, 12, 2, 12, 12], [], [1, 1], [1, 2, 3, 4, 5], []]
     messages = [(each.pointer, each.message) for each in check(Document(changed(((*A0, "segmentation"), outlines))))]
     assert messages == [
-        ("/annotations/0/segmentation/1", "The polygon has only 0 points; it needs three; 2 more are like it."),
+        (
+            "/annotations/0/segmentation/1",
+            "The polygon has only 0 points; it needs at least three (2 more like this).",
+        ),
         ("/annotations/0/segmentation/3", "The polygon has 5 numbers; they must be pairs."),
     ]
     messages = [(each.pointer, each.message) for each in check(Document(changed((("licenses",), [1] * 3000))))]
-    assert messages == [("/licenses/0", "The entry is 1, not an object; 2,999 more are like it.")]
+    assert messages == [("/licenses/0", "The entry is 1, not an object (2,999 more like this).")]
 
 
 def test_a_defect_of_an_image_id_is_reported_with_its_consequences():
@@ -552,7 +555,7 @@ def test_the_size_of_an_image_is_compared_with_its_file(tmp_path):
     put(tmp_path / "labels" / "c.json", of_images("a.png", "b.png"))
     (finding,) = validate(tmp_path)
     assert (finding.code, finding.severity, finding.pointer) == ("size-mismatch", "error", "/images/1")
-    assert finding.message == "The image is 20 x 15, not 40 x 30; annotations are scaled to it."
+    assert finding.message == "The image file is 20 x 15, not 40 x 30; annotations are scaled to it."
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -600,7 +603,7 @@ def test_an_image_is_missing_if_others_are_there_or_their_folder_is_named(tmp_pa
     put_image(tmp_path / "images" / "b.png", (40, 30))
     (finding,) = validate(tmp_path / "labels" / "c.json")
     assert (finding.code, finding.pointer) == ("missing-image", "/images/0/file_name")
-    assert finding.message == "There is no file 'a.png'."
+    assert finding.message == "The file 'a.png' does not exist."
 
 
 def test_sizes_are_not_compared_without_pillow(tmp_path):

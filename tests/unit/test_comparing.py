@@ -221,7 +221,7 @@ def test_parameters_are_checked(options, message):
 
 
 def test_sets_without_a_common_image_are_an_error():
-    with pytest.raises(InvalidParameterError, match="no image in common: there are 1 images in the first and 1"):
+    with pytest.raises(InvalidParameterError, match="no image in common: 1 images in the first and 1"):
         coco.compare([document([], "a.png")], [document([], "b.png")])
 
 
@@ -267,7 +267,7 @@ def test_images_without_detections_are_in_both_sets():
 
 @pytest.mark.parametrize("score", [1.5, -0.1, None, "0.5", float("nan"), True])
 def test_a_score_out_of_range_is_an_error(score):
-    with pytest.raises(InvalidParameterError, match="position 0 has the score .*from 0 to 1"):
+    with pytest.raises(InvalidParameterError, match="position 0 has the score .*between 0 and 1"):
         coco.compare([document([])], [detection("a", score=score)])
 
 

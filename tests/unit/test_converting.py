@@ -540,9 +540,9 @@ def test_a_folder_with_other_files_is_refused(tmp_path, to):
     source = labels(tmp_path / "in", [])
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    with pytest.raises(InvalidParameterError, match="no conversion wrote"):
+    with pytest.raises(InvalidParameterError, match="of other programs"):
         coco.convert(source, tmp_path / "out", to)
-    with pytest.raises(InvalidParameterError, match="no conversion wrote"):
+    with pytest.raises(InvalidParameterError, match="of other programs"):
         coco.convert(source, tmp_path / "in", to)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
@@ -550,7 +550,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path, to):
 def test_an_output_that_holds_the_source_is_refused(tmp_path):
     made = coco.convert(labels(tmp_path / "in", []), tmp_path / "out", "yolo")
     for source in (made.output, tmp_path / "out"):
-        with pytest.raises(InvalidParameterError, match="holds the source"):
+        with pytest.raises(InvalidParameterError, match="contains the source"):
             coco.convert(source, tmp_path / "out", "voc")
 
 
@@ -559,18 +559,18 @@ def test_an_output_that_cannot_be_written_is_an_error(tmp_path):
     source = labels(tmp_path / "in", [])
     coco.convert(source, tmp_path / "out", "yolo")
     (tmp_path / "out" / "labels" / "train").chmod(0o500)
-    with pytest.raises(DownloadError, match="cannot be written"):
+    with pytest.raises(DownloadError, match="Could not write"):
         coco.convert(source, tmp_path / "out", "yolo")
 
 
 def test_a_file_where_a_folder_should_be_is_an_error(tmp_path):
     source = labels(tmp_path / "in", [])
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidParameterError, match="cannot be created"):
+    with pytest.raises(InvalidParameterError, match="could not be created"):
         coco.convert(source, tmp_path / "file" / "out", "yolo")
     coco.convert(source, tmp_path / "out", "yolo", parts={"train": 1.0})
     (tmp_path / "out" / "labels" / "val").write_text("mine")
-    with pytest.raises(DownloadError, match=r"cannot be written.*run it again"):
+    with pytest.raises(DownloadError, match=r"Could not write.*Run the conversion again"):
         coco.convert(source, tmp_path / "out", "yolo", parts={"val": 1.0})
     assert not (tmp_path / "out" / "data.yaml").exists()
 
@@ -669,7 +669,7 @@ def test_one_file_is_what_merge_writes(tmp_path):
     made = coco.convert(source, tmp_path / "made.json")
     coco.merge(source, tmp_path / "merged.json")
     assert made.output.read_bytes() == (tmp_path / "merged.json").read_bytes()
-    with pytest.raises(InvalidParameterError, match="need a folder"):
+    with pytest.raises(InvalidParameterError, match="output must be a folder"):
         coco.convert(source, tmp_path / "made.json", parts={"train": 1.0})
 
 
@@ -714,7 +714,7 @@ def yolo(folder, text, files):
     [
         ("train: images/trian\nval: images/vla\n", "'.*trian' does not exist"),
         ("train: [images/none.txt]\n", "none.txt' does not exist"),
-        ("train: images/a.png\n", "a.png', which is no list of images"),
+        ("train: images/a.png\n", "a.png', which is not a list of images"),
     ],
 )
 def test_images_that_are_not_where_the_yaml_says_are_an_error(tmp_path, paths, reason):
@@ -751,14 +751,14 @@ def test_parts_are_the_batches_of_what_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("0 0.5 0.5 x 1", "else than numbers"),
-        ("0 0.5 0.5 1.2 1", "not shares"),
-        ("0 0.5 0.5 -0.2 1", "not shares"),
+        ("0 0.5 0.5 x 1", "not all values are numbers"),
+        ("0 0.5 0.5 1.2 1", "not fractions"),
+        ("0 0.5 0.5 -0.2 1", "not fractions"),
         ("3 0.5 0.5 0.1 0.1", "no class 3"),
         ("0.5 0.5 0.5 0.1 0.1", "no class 0.5"),
         ("0 0.5 nan 0.1 0.1", "not finite"),
-        ("0 0.5 0.5", "neither a box nor a polygon"),
-        ("0 0.1 0.1 0.2 0.2 0.3 5", "not shares"),
+        ("0 0.5 0.5", "3 columns do not fit a box or a polygon"),
+        ("0 0.1 0.1 0.2 0.2 0.3 5", "not fractions"),
         ("", None),
     ],
 )

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from cfplatform import InvalidParameterError, viz
 from cfplatform.coco import Document, mask
 from cfplatform.coco.images import open_image, read_header, stored_size
-from cfplatform.coco.placing import rotation, turned_corners
+from cfplatform.coco.placing import rotated_corners, rotation
 from tests.placed import KINDS, placed
 
 reference = pytest.importorskip("pycocotools.mask")
@@ -83,7 +83,7 @@ def test_one_number_bounds_the_pixels_of_an_image(tmp_path, monkeypatch):
     assert stored_size(tmp_path / "a.png") == ((40, 30), (40, 30))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 30 - 1)
     assert stored_size(tmp_path / "a.png") is None
-    with pytest.raises(InvalidParameterError, match=r"'a.png' is too large to be opened.*raise PIL.Image.MAX_IMAGE"):
+    with pytest.raises(InvalidParameterError, match=r"'a.png' is too large.*raise PIL.Image.MAX_IMAGE"):
         open_image(tmp_path / "a.png", {})
 
 
@@ -102,7 +102,7 @@ def test_a_cut_file_is_an_error_that_names_it(tmp_path, suffix):
     Image.effect_noise((90, 90), 90).convert("RGB").save(path)
     path.write_bytes(path.read_bytes()[:-900])
     for longest in (None, 20):
-        with pytest.raises(InvalidParameterError, match=rf"'a.{suffix}' is not an image that can be read"):
+        with pytest.raises(InvalidParameterError, match=rf"'a.{suffix}' is not a readable image"):
             open_image(path, {}, longest)
 
 
@@ -150,7 +150,7 @@ def test_a_rotation_is_a_number_of_degrees(attributes, degrees):
 
 
 def test_a_box_is_turned_clockwise_about_its_centre():
-    corners = turned_corners({"bbox": [10, 10, 40, 20], "attributes": {"rotation": 30}})
+    corners = rotated_corners({"bbox": [10, 10, 40, 20], "attributes": {"rotation": 30}})
     # As Pillow turns an image, which is counterclockwise.
     image = Image.new("L", (60, 40))
     image.paste(255, (10, 10, 50, 30))

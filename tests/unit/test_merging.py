@@ -672,7 +672,7 @@ def test_a_callback_that_raises_stops_the_merge_and_leaves_nothing(tmp_path):
 )
 def test_an_output_among_the_labels_is_refused(tmp_path, place):
     labels = folder(tmp_path / "labels", a={"1": document()}, b={"1": document()})
-    with pytest.raises(InvalidParameterError, match="is among the labels"):
+    with pytest.raises(InvalidParameterError, match="would be read as labels"):
         coco.merge(labels, tmp_path / place)
     assert not (tmp_path / place).exists()
 
@@ -691,12 +691,12 @@ def test_an_output_elsewhere_is_never_read_by_the_next_run(tmp_path, place):
 def test_outputs_in_place_of_one_batch_or_one_file_are_refused(tmp_path):
     labels = folder(tmp_path / "labels", a={"1": document()})
     for place in ("all.json", "new/all.json"):
-        with pytest.raises(InvalidParameterError, match="is among the labels"):
+        with pytest.raises(InvalidParameterError, match="would be read as labels"):
             coco.merge(labels / "a", labels / "a" / place)
     (tmp_path / "link").symlink_to(labels / "a")
-    with pytest.raises(InvalidParameterError, match="is among the labels"):
+    with pytest.raises(InvalidParameterError, match="would be read as labels"):
         coco.merge(labels / "a", tmp_path / "link" / "all.json")
-    with pytest.raises(InvalidParameterError, match="is among the labels"):
+    with pytest.raises(InvalidParameterError, match="would be read as labels"):
         coco.merge(labels / "a/1.json", labels / "a/1.json")
     coco.merge(labels / "a", labels / "all.json")
 
@@ -729,7 +729,7 @@ def test_a_name_that_cannot_be_given_leaves_nothing(tmp_path):
         yield document()
         (tmp_path / "merged.json").mkdir()
 
-    with pytest.raises(DownloadError, match="cannot be written: Is a directory"):
+    with pytest.raises(DownloadError, match="Could not write .*: Is a directory"):
         coco.merge(documents(), tmp_path / "merged.json")
     assert [path.is_dir() for path in tmp_path.iterdir()] == [True]
 
@@ -748,13 +748,14 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path):
     )
     command = [sys.executable, "-c", script, str(tmp_path / "merged.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=ROOT)
-    assert "cannot be written: File too large" in done.stdout
+    assert "Could not write the output in" in done.stdout
+    assert "File too large" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no folder in which nobody can write")
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
-    with pytest.raises(DownloadError, match="'/proc' cannot be written"):
+    with pytest.raises(DownloadError, match="Could not write the output in '/proc'"):
         coco.merge([document()], "/proc/merged.json")
 
 
@@ -797,7 +798,7 @@ def test_what_a_killed_process_left_of_the_last_step_goes_with_the_next_run(tmp_
 def test_a_folder_for_the_output_is_made(tmp_path):
     assert coco.merge([document()], tmp_path / "a/b/merged.json").output == tmp_path / "a/b/merged.json"
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidParameterError, match="cannot be created"):
+    with pytest.raises(InvalidParameterError, match="could not be created"):
         coco.merge([document()], tmp_path / "file/merged.json")
 
 
@@ -863,5 +864,5 @@ def test_values_of_numpy_are_those_of_json_everywhere(tmp_path):
 
 
 def test_a_pair_of_something_else_is_refused(tmp_path):
-    with pytest.raises(InvalidParameterError, match=r"pairs of a work item and a document, not \(str, dict\)\."):
+    with pytest.raises(InvalidParameterError, match=r"\(work item, document\) pairs, not \(str, dict\)\."):
         coco.merge([("item", {"images": []})], tmp_path / "dataset.json")

@@ -275,7 +275,7 @@ def test_thirds_make_a_whole(tmp_path):
 
 def test_an_output_among_the_labels_is_refused(tmp_path):
     labels = folder(tmp_path / "labels", a={"1": document()})
-    with pytest.raises(InvalidParameterError, match="is among the labels"):
+    with pytest.raises(InvalidParameterError, match="would be read as labels"):
         coco.split(labels, labels / "datasets", THREE)
     assert [path.name for path in labels.iterdir()] == ["a"]
     coco.split(labels, labels, THREE)

@@ -289,12 +289,12 @@ def test_the_image_of_the_caller_stays_as_it_is():
 def test_an_unreadable_image_is_an_error_that_says_so(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
     for picture, words in (
-        (tmp_path / "a.png", "'a.png' is not an image that can be read"),
+        (tmp_path / "a.png", "'a.png' is not a readable image"),
         (tmp_path / "b.png", "'b.png' does not exist"),
-        (b"", "not an image"),
+        (b"", "not a readable image"),
         # Pillow knows these formats, and runs a program to read the second.
-        (b"P6 1 1 255\n\0\0\0", "not an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not an image"),
+        (b"P6 1 1 255\n\0\0\0", "not a readable image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not a readable image"),
         (3, "not int"),
     ):
         with pytest.raises(InvalidParameterError, match=words):
@@ -305,13 +305,13 @@ def test_a_decompression_bomb_is_an_error_that_says_so(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     buffer = io.BytesIO()
     Image.new("1", (400, 300)).save(buffer, "PNG")
-    with pytest.raises(InvalidParameterError, match=r"too large to be opened.*decompression bomb"):
+    with pytest.raises(InvalidParameterError, match=r"too large.*decompression bomb"):
         viz.draw({}, buffer.getvalue())
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"image_id": 2}, "id 2"), ({"max_size": 3}, "max_size"), ({"font": "no such font"}, "font 'no such font'")],
+    [({"image_id": 2}, "ID 2"), ({"max_size": 3}, "max_size"), ({"font": "no such font"}, "font 'no such font'")],
 )
 def test_arguments_are_checked(options, words):
     with pytest.raises(InvalidParameterError, match=words):
