@@ -1,7 +1,7 @@
 """cfplatform: the Python SDK for the CloudFactory AI Platform.
 
 Start with :class:`Client`. The library is silent: it logs each request to the logger ``cfplatform`` at
-level DEBUG, without queries and keys, and prints nothing.
+level DEBUG, without query strings and keys, and prints nothing.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ __all__ = [
 
 logging.getLogger("cfplatform").addHandler(logging.NullHandler())
 
-#: Modules of names that are imported at their first use: the client, since the pytest plugin must not load requests in
-#: every test run, and what a script that only lists items does not need.
+#: Names imported on first use, with their modules. The pytest plugin must not load requests in every test run, and a
+#: script that only lists items needs few of them.
 _LATER = {
     "Client": "client",
     "CreateResult": "resources.created",
@@ -138,7 +138,7 @@ _LATER = {
     "types": "types",
 }
 
-# Hidden from type checkers, which would else take any name for one of the package.
+# Hidden from type checkers: with __getattr__ they would accept any name.
 if not TYPE_CHECKING:
 
     def __getattr__(name):

@@ -1,6 +1,6 @@
 """Locks on unfinished files in use; the operating system releases a lock when its holder ends.
 
-Host names and process ids are not reliable: containers share them, and the next pod has others. On a file system
+Host names and process IDs are not reliable: containers share them, and the next pod has others. On a file system
 without locks, only age is left.
 """
 

@@ -270,7 +270,7 @@ class State:
             current_name: Returns the name that another batch of the project has now, ``None`` if it is gone.
         """
         plain = naming.safe_name(name)
-        # The id distinguishes the batch, and where another project has that id too, both do.
+        # The ID distinguishes the batch, and where another project has that ID too, both do.
         marks = (batch_id, naming.digest(f"{project_id}/{batch_id}"))
         choices = (plain, *(naming.safe_name(f"{plain}~{mark}") for mark in marks))
         batch = (project_id, batch_id)
@@ -291,10 +291,10 @@ class State:
                 if is_free:
                     self._execute("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?)", (*batch, name, folder, key))
                     return folder
-        raise DownloadError(f"No folder name is free for the batch {name!r} with id {batch_id}.")
+        raise DownloadError(f"No folder name is free for the batch {name!r} with ID {batch_id}.")
 
     def items(self, project_id: str, item_ids: Sequence[str]) -> dict[str, FinishedItem]:
-        """Return what is known of items, by id; at most some hundred ids."""
+        """Return what is known of items, by ID; at most some hundred IDs."""
         columns = "item_id, path, revision, injected, etag, size, mtime_ns, digest, metadata"
         # Only question marks are put in.
         statement = f"SELECT {columns} FROM items WHERE project_id = ? AND item_id IN ({_marks(item_ids)})"  # noqa: S608

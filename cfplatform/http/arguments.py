@@ -40,7 +40,7 @@ Retries = int | urllib3.Retry
 
 
 def path(*parts: str) -> str:
-    """Build a path from parts, each quoted, so that no id can change which route is called."""
+    """Build a path from parts, each quoted, so that no ID can change which route is called."""
     for part in parts:
         # Quoting leaves these unchanged.
         if part in ("", ".", ".."):

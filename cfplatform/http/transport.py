@@ -345,7 +345,7 @@ class Transport:
 
 
 def _route(target: str) -> str:
-    """Return the kind of request: the last part of its path that is no id."""
+    """Return the kind of request: the last part of its path that is no ID."""
     return next((part for part in reversed(target.partition("?")[0].split("/")) if part.isalpha()), "")
 
 

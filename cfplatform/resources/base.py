@@ -35,7 +35,7 @@ class Resource(Generic[Data]):
     """An object of the platform, with the state in which it was read.
 
     Keeps the server's dict and converts a field when it is read, so that an odd field never costs a page.
-    Equal if of the same class with the same id; can be copied and pickled (the copy made by pickle has no client).
+    Equal if of the same class with the same ID; can be copied and pickled (the copy made by pickle has no client).
     """
 
     __slots__ = ("_client", "_data", "_parent_id")
@@ -52,7 +52,7 @@ class Resource(Generic[Data]):
 
     @property
     def id(self) -> str:
-        """The id; the only field that is always there."""
+        """The ID; the only field that is always there."""
         return str(self._data["id"])
 
     def as_dict(self) -> Data:

@@ -61,7 +61,7 @@ class Export(Resource["ExportData"]):
 
     @property
     def id(self) -> str:
-        """The id."""
+        """The ID."""
         own = self._value("exportId")
         return str(self._data["id"] if own is None else own)
 

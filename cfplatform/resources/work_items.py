@@ -222,9 +222,9 @@ class Batch(InProject["BatchData"]):
 
     @property
     def id(self) -> int:  # type: ignore[override]
-        """The id, an integer."""
+        """The ID, an integer."""
         number = self._integer("id")
-        # An id in an unknown format is kept rather than losing the batch.
+        # An ID in an unknown format is kept rather than losing the batch.
         return cast(int, self._data["id"]) if number is None else number
 
     @property
@@ -234,7 +234,7 @@ class Batch(InProject["BatchData"]):
 
     @property
     def created_by(self) -> str | None:
-        """The id of the user who created it."""
+        """The ID of the user who created it."""
         return self._text("createdBy")
 
     @property
@@ -275,7 +275,7 @@ class Batch(InProject["BatchData"]):
         return cast("DownloadSummary", download(self.listed_project_id, destination, **self._own(), **options))
 
     def _own(self) -> dict[str, Any]:
-        # Names would add other batches: named here, they are refused by Python, as ids are.
+        # Names would add other batches: named here, they are refused by Python, as IDs are.
         return {"batch_ids": [self.id], "batch_names": None}
 
     def update(self, *, name: str) -> Self:
@@ -312,7 +312,7 @@ class Annotation(Resource["AnnotationData"]):
 
     @property
     def work_item_id(self) -> str | None:
-        """The work item; the requested id if the server does not repeat it."""
+        """The work item; the requested ID if the server does not repeat it."""
         return self._text("workItemID") or self._parent_id
 
     @property

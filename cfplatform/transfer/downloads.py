@@ -41,7 +41,7 @@ log = logging.getLogger("cfplatform.transfer")
 class Downloader:
     """One run of downloads into one destination; it holds the state open while it lasts.
 
-    ``batch_names`` returns the names of a project's batches by id; it is called with whether to fetch them again
+    ``batch_names`` returns the names of a project's batches by ID; it is called with whether to fetch them again
     because one is missing, and with the run.
     """
 
@@ -118,7 +118,7 @@ class Downloader:
         Args:
             whole_project: The project, if the pages are all that it has: then items that are no longer listed are
                 counted.
-            prune: Given to remove what is there of them: returns which of some ids the platform lists after all, as a
+            prune: Given to remove what is there of them: returns which of some IDs the platform lists after all, as a
                 listing may lack what changed meanwhile, and other threads may have downloaded since.
         """
         began = time.monotonic()
@@ -420,7 +420,7 @@ def _say_what_is_kept(error: OutageError, summary: DownloadSummary) -> None:
 
 
 def fetch_batch_names(calls: Transport, project_id: str, run: Run) -> dict[str, str]:
-    """Return the names of all batches of a project, by id as text."""
+    """Return the names of all batches of a project, by ID as text."""
     path = http.path("projects", params.object_id("project_id", project_id), "batches")
     query = [("limit", str(params.MAX_PAGE_SIZE))]
     fetch = functools.partial(calls.get_json, path, run=run, is_essential=True)

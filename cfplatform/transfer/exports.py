@@ -96,7 +96,7 @@ def _ids(name: str, ids: Iterable[Any] | None, check: Callable[[str, Any], str],
         )
     if len(unique) > most:
         raise InvalidParameterError(
-            f"{name} has {len(unique)} ids; the maximum for an export is {most}.", parameter=name
+            f"{name} has {len(unique)} IDs; the maximum for an export is {most}.", parameter=name
         )
     return unique
 
@@ -158,7 +158,7 @@ class Exports:
     def create(self, body: dict[str, Any], *, wait_for_running: bool, timeout: float) -> Export:
         """Create an export; see :meth:`~cfplatform.Client.create_export`."""
         deadline = time.monotonic() + _seconds("timeout", timeout)
-        # Names need not be unique, so existing exports are recognised by their ids.
+        # Names need not be unique, so existing exports are recognised by their IDs.
         known = {export.id for export in self._newest()}
 
         def find() -> Export | None:
@@ -189,7 +189,7 @@ class Exports:
             return
         if running is not None:
             # Instead of the server message, which is kept in the response and may not name the export.
-            known_as = f" (request id {refusal.request_id})" if refusal.request_id else ""
+            known_as = f" (request ID {refusal.request_id})" if refusal.request_id else ""
             refusal.message = (
                 f"{refusal.method} {refusal.url} failed with status 409. Export {running.id} ({running.name!r}) is "
                 f"{running.status}, and a space runs one export at a time.{known_as}"

@@ -78,7 +78,7 @@ class Once(Generic[T]):
 def created(response: Any, kind: str) -> dict[str, Any]:
     """Check the response to a POST."""
     if not isinstance(response, dict) or response.get("id") in (None, ""):
-        message = f"The platform accepted the {kind}, but its response holds none with an id. Look whether it is there."
+        message = f"The platform accepted the {kind}, but its response holds none with an ID. Look whether it is there."
         raise InvalidResponseError(message, method="POST")
     return response
 

@@ -15,14 +15,14 @@ from ..params import Query
 
 #: Number of recent cursors kept to detect a loop: at 100 items a page, loops of up to 5 million items.
 REMEMBERED_CURSORS = 50_000
-#: Number of recent ids kept to drop items that neighbouring pages repeat: about 100 pages.
+#: Number of recent IDs kept to drop items that neighbouring pages repeat: about 100 pages.
 REMEMBERED_IDS = 10_000
 #: Consecutive empty pages that are followed before the listing fails.
 MAX_EMPTY_PAGES = 1_000
 #: Statuses of a server that no longer knows a cursor.
 _CURSOR_REFUSED = (400, 410)
 
-#: The names of an id: exports have their own, in a bare array in snake case.
+#: The names of an ID: exports have their own, in a bare array in snake case.
 _IDS = ("id", "exportId", "export_id")
 
 #: A total above this is not a plausible count of items; progress bars cannot show it either.
@@ -57,8 +57,8 @@ def iterate_pages(
 
     A bare array, an old form without paging, is yielded as ``{"items": [...]}``.
 
-    With ``restart``, for a reader that drops ids it has seen as :func:`items` does, a cursor that the server refuses
-    in the middle restarts the listing, once, and only while that reader still has all ids: up to 10 000 items.
+    With ``restart``, for a reader that drops IDs it has seen as :func:`items` does, a cursor that the server refuses
+    in the middle restarts the listing, once, and only while that reader still has all IDs: up to 10 000 items.
     Beyond that the refusal is raised, since repeats could not be recognised.
 
     With ``begin``, once a second listing is needed, the first pages of four are fetched at the same time. Further
@@ -176,10 +176,10 @@ def fresh(
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the new items of each page: with ``keep`` those that it accepts, and ``limit`` counts only these.
 
-    Neighbouring pages may overlap; an id is dropped if it was among the last 10 000, so memory stays bounded.
+    Neighbouring pages may overlap; an ID is dropped if it was among the last 10 000, so memory stays bounded.
 
     Raises:
-        InvalidResponseError: If an item is not an object or its id is not a string or an integer; items before it
+        InvalidResponseError: If an item is not an object or its ID is not a string or an integer; items before it
             were yielded.
     """
     if limit == 0:
@@ -197,14 +197,14 @@ def fresh(
         yield found
         if odd is not None:
             raise InvalidResponseError(
-                f"Item {odd} on page {number} of the listing has no id that is a string or an integer."
+                f"Item {odd} on page {number} of the listing has no ID that is a string or an integer."
             )
 
 
 def items(
     pages: Iterable[dict[str, Any]], *, limit: int | None = None, keep: Keep | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the items of pages one by one, each id once; otherwise as :func:`fresh`."""
+    """Yield the items of pages one by one, each ID once; otherwise as :func:`fresh`."""
     for found in fresh(pages, limit=limit, keep=keep):
         yield from found
 
@@ -278,7 +278,7 @@ class _Window:
         return not known
 
     def add_all(self, entries: list[Any]) -> bool:
-        """Add the ids of a page if all of them are new strings, ten times as fast as one by one."""
+        """Add the IDs of a page if all of them are new strings, ten times as fast as one by one."""
         try:
             ids = [entry["id"] for entry in entries]
         except (KeyError, TypeError):

@@ -254,7 +254,7 @@ def fetch_annotation(calls: Transport, project_id: str, work_item_id: str, *, ru
 
 
 def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple[str, str]:
-    """Split a storage path such as ``s3://bucket/spaces/<space id>/output/f.json`` into space id and relative path.
+    """Split a storage path such as ``s3://bucket/spaces/<space id>/output/f.json`` into space ID and relative path.
 
     A path without a scheme is already relative to the space. ``what`` names the object in messages.
 

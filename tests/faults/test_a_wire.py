@@ -138,7 +138,7 @@ def test_a15_no_socket_is_left_when_a_client_is_closed(make_sandbox, tmp_path):
 def test_a16_a_web_page_is_not_the_platforms_word_on_the_key(sandbox, client, tmp_path):
     sandbox.html_next(1, path="*/workItems", status=403, body=PAGE)
     with pytest.raises(
-        APIError, match=r"an HTML page titled 'Internet Security'.*not from the platform: it was sent by a proxy"
+        APIError, match=r"an HTML page titled 'Internet Security'.*not from the platform, but from a proxy"
     ) as caught:
         client.get_work_items_count()
     assert not isinstance(caught.value, PermissionDeniedError)

@@ -512,7 +512,7 @@ def test_r08_a_size_that_is_never_told_ends_with_the_archive(store, download, tm
 
 def test_r08_without_the_end_of_the_archive_it_is_not_accepted(store, download, tmp_path):
     store.planned += [chunked(store, HALF), untold(store, SIZE - 30), refused(SIZE - 29)]
-    with pytest.raises(IncompleteDownloadError, match="damaged or not complete"):
+    with pytest.raises(IncompleteDownloadError, match="damaged or incomplete"):
         download(store, tmp_path)
     assert tree(tmp_path) == {}
 

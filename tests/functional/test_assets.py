@@ -451,8 +451,8 @@ def test_what_cannot_be_signed_is_refused(sandbox, client):
     sandbox.clear_requests()
     for paths, error, words in (
         ("one/path", InvalidParameterError, r"paths must be a list of paths, not str; .* write paths=\[the path\]"),
-        ([""], InvalidParameterError, "is not a path"),
-        ([5], InvalidParameterError, "is not a path"),
+        ([""], InvalidParameterError, "is not a valid storage path"),
+        ([5], InvalidParameterError, "is not a valid storage path"),
         (["a/../b"], UnsafePathError, "points outside its space"),
         (["s3://bucket/elsewhere"], DownloadError, "names no space"),
         (["s3://bucket/spaces/another/o.json"], DownloadError, "is in space 'another'"),

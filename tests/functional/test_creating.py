@@ -233,7 +233,7 @@ def test_a_space_is_needed_for_files_only(sandbox, files):
     [
         ({"assets": "a.png"}, "assets must be an iterable.*create_work_item"),
         ({"assets": UploadedFile("assets/a", 1, "image/png", None)}, "assets must be an iterable"),
-        ({"assets": [], "batch": -1}, "not a batch id"),
+        ({"assets": [], "batch": -1}, "not a valid batch ID"),
         ({"assets": [], "batch": " "}, "batch must be a non-empty string"),
         ({"assets": [], "metadata": {"a": {1}}}, "metadata cannot be sent"),
         ({"assets": [], "metadata": 5}, "metadata must be a mapping"),
@@ -357,13 +357,13 @@ def test_a_local_file_is_refused_or_uploaded(client, sandbox, files, monkeypatch
     for given in ("00.png", files[0], str(files[0])):
         with pytest.raises(InvalidParameterError, match=r"00.png' is a local file\..*upload=True.*upload_file"):
             client.create_work_item(given)
-    with pytest.raises(InvalidParameterError, match="upload: 'https://example.com/a' is no local file"):
+    with pytest.raises(InvalidParameterError, match="upload: 'https://example.com/a' is not a local file"):
         client.create_work_item("https://example.com/a", upload=True)
-    with pytest.raises(InvalidParameterError, match="no local file"):
+    with pytest.raises(InvalidParameterError, match="not a local file"):
         client.create_work_item(UploadedFile("assets/a", 1, "image/png", None), upload=True)
     with pytest.raises(InvalidParameterError, match="asset_url must be a non-empty string"):
         client.create_work_item(files[0].parent)
-    with pytest.raises(InvalidParameterError, match="not a batch id"):
+    with pytest.raises(InvalidParameterError, match="not a valid batch ID"):
         client.create_work_item("00.png", batch_id="x", upload=True)
     assert sandbox.requests == []
     with pytest.raises(UploadError, match="No such file"):

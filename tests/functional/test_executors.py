@@ -73,7 +73,7 @@ def account(summary):
             result.asset_size,
             result.written,
             type(result.error),
-            str(result.error).partition(" (request id ")[0],
+            str(result.error).partition(" (request ID ")[0],
             result.path and result.path.relative_to(summary.destination),
             result.asset_path and result.asset_path.relative_to(summary.destination),
         )

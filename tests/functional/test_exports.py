@@ -73,15 +73,15 @@ ID = "0b0e7f9c-6f0c-4c76-9ab5-5d6d27c0c1f0"
         ({"content": "ASSET_METADATA", "format": "COCO_JSON"}, "cannot be exported"),
         ({"project_ids": []}, "selects everything"),
         ({"batch_ids": ()}, "selects everything"),
-        ({"project_ids": "p"}, "must be a list of ids, not str"),
-        ({"batch_ids": {1: 2}}, "must be a list of ids, not dict"),
-        ({"batch_ids": 5}, "must be a list of ids, not int"),
-        ({"project_ids": [str(n) for n in range(51)]}, "has 51 ids; the maximum for an export is 50"),
-        ({"batch_ids": range(101)}, "has 101 ids; the maximum for an export is 100"),
+        ({"project_ids": "p"}, "must be a list of IDs, not str"),
+        ({"batch_ids": {1: 2}}, "must be a list of IDs, not dict"),
+        ({"batch_ids": 5}, "must be a list of IDs, not int"),
+        ({"project_ids": [str(n) for n in range(51)]}, "has 51 IDs; the maximum for an export is 50"),
+        ({"batch_ids": range(101)}, "has 101 IDs; the maximum for an export is 100"),
         ({"project_ids": ["p", ""]}, "project_ids"),
         ({"project_ids": [5]}, "project_ids"),
-        ({"batch_ids": [1, "x"]}, "batch ids are integers"),
-        ({"batch_ids": [True]}, "batch ids are integers"),
+        ({"batch_ids": [1, "x"]}, "batch IDs are integers"),
+        ({"batch_ids": [True]}, "batch IDs are integers"),
         ({"created_at_from": datetime(2026, 1, 1)}, "has no time zone"),
         ({"updated_at_to": "yesterday"}, "not an ISO 8601"),
         ({"created_at_from": "2026-02-01T00:00:00Z", "created_at_to": "2026-01-01T00:00:00Z"}, "created_at"),
@@ -437,7 +437,7 @@ def test_a_folder_that_is_there_is_kept(sandbox, finished, tmp_path):
     folder = finished.download(tmp_path, extract=True)
     (folder / "mine").write_text("mine")
     assert finished.download(tmp_path, extract=True) == folder
-    with pytest.raises(DownloadError, match="exists already"):
+    with pytest.raises(DownloadError, match="already exists"):
         finished.download(tmp_path, extract=True, overwrite=True)
     assert (folder / "mine").read_text() == "mine"
     # Refused before anything was fetched for it.
@@ -446,7 +446,7 @@ def test_a_folder_that_is_there_is_kept(sandbox, finished, tmp_path):
 
 def test_a_file_in_place_of_the_folder_is_refused_before_the_download(sandbox, finished, tmp_path):
     (tmp_path / f"Nightly {finished.id}").touch()
-    with pytest.raises(DownloadError, match="exists already"):
+    with pytest.raises(DownloadError, match="already exists"):
         finished.download(tmp_path, extract=True)
     assert sandbox.counts["storage"] == 0
 

@@ -233,7 +233,7 @@ def test_count_stream_and_download_by_metadata(world, client, tmp_path):
     ("filters", "says"),
     [
         ({"batch_names": {"Street": 1}}, "batch_names must be a list of names, not dict"),
-        ({"batch_names": "Street"}, r"for a single name write batch_names=\[the name\]"),
+        ({"batch_names": "Street"}, r"For a single name, pass batch_names=\[...\]"),
         ({"batch_names": [" "]}, "batch_names: ' ' is not a name"),
         ({"status": [""]}, "status must be a string such as 'COMPLETED'"),
         ({"metadata": ["externalId"]}, "metadata must be a mapping, not list"),
@@ -342,7 +342,7 @@ def test_times_of_batches_are_those_of_the_platform(world, client):
     world.clear_requests()
     with pytest.raises(InvalidParameterError, match="created_at_from.* has no time zone"):
         client.get_batches(created_at_from=moment.replace(tzinfo=None))
-    with pytest.raises(InvalidParameterError, match="created_at_from is later than the end"):
+    with pytest.raises(InvalidParameterError, match="created_at_from is after the end"):
         client.get_batches(created_at_from=moment, created_at_to=moment - timedelta(seconds=1))
     assert world.requests == []
 

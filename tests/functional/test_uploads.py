@@ -361,7 +361,7 @@ def test_a_call_that_is_missing_is_said_to_be_provisional(client, sandbox):
             client.create_work_item("x")
         assert caught.value.status_code == status
         assert caught.value.message == caught.value.args[0]
-        assert str(caught.value).endswith("it is provisional, no published source shows it.")
+        assert str(caught.value).endswith("it is provisional and not documented by CloudFactory.")
     with pytest.raises(NotFoundError, match="batch 7 not found.*provisional"):
         client.create_work_item("x", batch_id=7)
     sandbox.fail_next(403, method="POST")

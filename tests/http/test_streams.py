@@ -109,7 +109,7 @@ def test_content_that_is_not_what_was_asked_for_is_repeated_once(serve, fetch):
 def test_what_the_storage_says_is_told(serve, fetch, status, code, error):
     xml = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>Words</Message></Error>".encode()
     server = serve(raw(status, xml, "Content-Type: application/xml", "x-amz-request-id: R-1"))
-    with pytest.raises(error, match=rf"{code}: Words\. \(request id R-1\) The storage refused the object") as caught:
+    with pytest.raises(error, match=rf"{code}: Words\. \(request ID R-1\) The storage refused the object") as caught:
         fetch(server)
     assert caught.value.request_id == "R-1"
     assert len(server.requests) == 1

@@ -209,7 +209,7 @@ def test_an_item_without_id_is_an_error_that_names_its_place(item):
     pages = [page("ab"), {"items": [{"id": "c"}, item, {"id": "d"}]}]
     items = pagination.items(pages)
     assert [next(items)["id"] for _ in range(3)] == ["a", "b", "c"]
-    with pytest.raises(InvalidResponseError, match="Item 1 on page 2 of the listing has no id"):
+    with pytest.raises(InvalidResponseError, match="Item 1 on page 2 of the listing has no ID"):
         next(items)
 
 

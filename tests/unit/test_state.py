@@ -119,7 +119,7 @@ def test_a_name_that_is_taken_three_times_over_is_an_error(opened):
     last = f"x~{naming.digest('p/3')}"
     for number, name in enumerate(["x", "x~3", last], start=4):
         assert folder(opened, "p", str(number), name) == name
-    with pytest.raises(DownloadError, match="No folder name is free for the batch 'X' with id 3"):
+    with pytest.raises(DownloadError, match="No folder name is free for the batch 'X' with ID 3"):
         folder(opened, "p", "3", "X")
 
 
