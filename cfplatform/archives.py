@@ -618,7 +618,7 @@ def _check_kind(info: zipfile.ZipInfo) -> None:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DownloadError(f"{name} in the archive uses the unknown compression method {info.compress_type}.")
     if info.is_dir() and info.file_size:
-        raise _broken(f"the folder {name} is not empty")
+        raise _broken(f"the folder {name} has data")
     if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
         raise _broken(f"the sizes of {name} do not match")
 

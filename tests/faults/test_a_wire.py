@@ -306,7 +306,7 @@ def test_a22_a_proxy_that_speaks_plain_http_is_reported_as_that(serve, connect):
     proxy = serve(default=Answer(raw(400, b"plain http"), end="close"))
     client = connect("https://api.example/v1", proxies={"https": f"https://127.0.0.1:{proxy.port}"}, retries=0)
     with pytest.raises(
-        APIConnectionError, match=r"The proxy failed: it uses plain http, but its URL begins with https"
+        APIConnectionError, match=r"The proxy failed: it uses plain HTTP, but its URL starts with https"
     ):
         client.request("GET", "/x")
 

@@ -243,9 +243,9 @@ def test_a_closed_client_says_so_and_may_be_closed_again(serve, connect):
         items = client.get_work_items()
     client.close()
     for call in (lambda: client.request("GET", "/x"), lambda: next(items), lambda: client.get_annotation("a")):
-        with pytest.raises(ConfigurationError, match="This client is closed"):
+        with pytest.raises(ConfigurationError, match="The client is closed"):
             call()
-    with pytest.raises(ConfigurationError, match="This client is closed"):
+    with pytest.raises(ConfigurationError, match="The client is closed"):
         load(client, f"{server.origin}/o")
     assert len(server.requests) == 1
 

@@ -289,7 +289,7 @@ def test_names_that_are_only_unusual_are_kept(name):
 @pytest.mark.skipif(os.name != "posix", reason="opens a pipe that is never written to")
 def test_a_pipe_is_refused_rather_than_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DownloadError, match="not a file"):
+    with pytest.raises(DownloadError, match="not a regular file"):
         archives.check(tmp_path / "pipe")
 
 
