@@ -218,7 +218,5 @@ def public_url(url: object) -> str:
     if not host or parts.username is not None or parts.query or parts.fragment:
         raise ConfigurationError("The URL must have a host, and no user name, query or fragment.")
     if parts.scheme != "https" and not (parts.scheme == "http" and config.is_loopback(host)):
-        raise ConfigurationError(
-            "The URL must start with https://; http is only allowed for servers on this machine."
-        )
+        raise ConfigurationError("The URL must start with https://; http is only allowed for servers on this machine.")
     return url

@@ -207,9 +207,7 @@ def _read_before(response: requests.Response) -> bytes | None:
     if not isinstance(body, bool):
         return body or b""
     if getattr(response, "_content_consumed", False):
-        raise InvalidResponseError(
-            "A hook has consumed the body. Use response.content in the hook, which keeps it."
-        )
+        raise InvalidResponseError("A hook has consumed the body. Use response.content in the hook, which keeps it.")
     if isinstance(response.raw, urllib3.BaseHTTPResponse):
         return None
     # From a recording tool or custom adapter: requests can read any file-like object.
