@@ -1,8 +1,8 @@
 """Resumable downloads: a large object is kept across attempts and runs, and resumed only if that is safe.
 
 The bytes are in the hidden folder of the destination, with a note of their strong entity tag. Without one, nothing
-shows that the rest belongs to the same object, so it is fetched from the start. The ``Content-Range`` of each response is
-checked against the bytes on disk; the status alone is never trusted.
+shows that the rest belongs to the same object, so it is fetched from the start. The ``Content-Range`` of each response
+is checked against the bytes on disk; the status alone is never trusted.
 """
 
 from __future__ import annotations

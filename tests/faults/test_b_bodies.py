@@ -190,7 +190,7 @@ def test_b11_ids_keep_their_text(serve, connect):
 @pytest.mark.parametrize("bad", ["true", "null", '""', "1.0", "[1]", "{}"])
 def test_b11_what_cannot_be_an_id_is_never_rounded_or_guessed(serve, connect, bad):
     listing = b'{"items": [{"id": %s}], "meta": {}}' % bad.encode()
-    with pytest.raises(InvalidResponseError, match="has no ID"):
+    with pytest.raises(InvalidResponseError, match="has no valid ID"):
         list(connect(serve(default=raw(200, listing))).get_work_items())
 
 

@@ -63,7 +63,7 @@ def test_s01_a_path_that_is_never_signed_fails_alone(sandbox, client, tmp_path):
     summary = client.download_project(destination=tmp_path)
     assert (summary.successful, summary.failed) == (19, 1)
     assert summary.failures[0].item_id == next(sandbox.work_item_ids())
-    assert "signed no URL" in str(summary.failures[0].error)
+    assert "no signed URL" in str(summary.failures[0].error)
     check_contents(sandbox, tmp_path)
 
 

@@ -178,7 +178,7 @@ def test_a_web_page_in_place_of_a_picture_is_refused(sandbox, client, tmp_path):
     sandbox.html_next(None, path="/storage/*" + sandbox.work_item(item)["assetUrl"].split("/")[-1])
     (failure,) = client.download_project(destination=tmp_path, assets=True).failures
     assert isinstance(failure.error, InvalidResponseError)
-    assert "web page instead of the asset" in str(failure.error)
+    assert "HTML page instead of the asset" in str(failure.error)
     assert not list(tmp_path.glob(f"*/assets/{item}*"))
 
 
@@ -474,5 +474,5 @@ def test_the_first_path_that_is_not_signed_is_named(serve, connect):
     server = serve(default=Answer(sign))
     client = connect(server, space_id="s")
     assert client.get_signed_urls(["a"]) == {"a": "https://s.example/a"}
-    with pytest.raises(DownloadError, match="signed no URL for 'x1'"):
+    with pytest.raises(DownloadError, match="no signed URL for 'x1'"):
         client.get_signed_urls(["a", "x1", "x2"])

@@ -311,7 +311,7 @@ def test_an_old_batch_is_not_taken_for_a_new_one(client, sandbox):
 def test_what_cannot_be_looked_up_is_reported_with_the_first_error(sandbox):
     with sandbox.client(retries=1) as client:
         sandbox.outage(60, 503)
-        with pytest.raises(ServerError, match=r"^POST .*Whether it exists is unknown") as caught:
+        with pytest.raises(ServerError, match=r"^POST .*It may have been created") as caught:
             client.create_work_item("assets/abc")
         assert caught.value.method == "POST"
     assert [request.method for request in sandbox.requests] == ["POST", "GET", "GET"]
@@ -473,7 +473,7 @@ def test_an_upload_that_had_arrived_is_not_sent_again(client, sandbox, files, jo
 @pytest.mark.parametrize("content", [b"hello", b"{}\n", b'{"a": 1}\n{"b": 2}\n', b"\x00\xff" * 100, b"\n"])
 def test_a_file_that_is_no_journal_stays_as_it_is(client, sandbox, files, journal, content):
     journal.write_bytes(content)
-    with pytest.raises(InvalidParameterError, match=r"journal: .*journal\.jsonl' is not a journal of cfplatform"):
+    with pytest.raises(InvalidParameterError, match=r"journal: .*journal\.jsonl' is not a cfplatform journal"):
         list(client.create_work_items(files, journal=journal))
     assert journal.read_bytes() == content
     assert sandbox.requests == []

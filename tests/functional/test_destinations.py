@@ -415,8 +415,8 @@ def test_one_object_that_is_refused_fails_one_item(sandbox, client, state, s3):
     [
         (("403 Forbidden", "AccessDenied"), "credentials"),
         (("403 Forbidden", "InvalidAccessKeyId"), "credentials"),
-        (("404 Not Found", "NoSuchBucket"), "name of the bucket"),
-        (("400 Bad Request", "InvalidBucketName"), "name of the bucket"),
+        (("404 Not Found", "NoSuchBucket"), "name and region of the bucket"),
+        (("400 Bad Request", "InvalidBucketName"), "name and region of the bucket"),
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",
 )
@@ -467,7 +467,7 @@ def test_a_store_that_cannot_be_reached(client, state, s3, monkeypatch):
 @pytest.mark.parametrize(
     ("destination", "options", "words"),
     [
-        ("memory://labels", {}, "needs a local folder.*state="),
+        ("memory://labels", {}, "needs a local state folder.*state="),
         ("memory://labels", {"state": ""}, "state must be"),
         ("memory://labels", {"state": 5}, "state must be"),
         ("s3://AKIA:hidden@bucket/labels", {"state": "s"}, "no password"),

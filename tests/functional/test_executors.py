@@ -305,7 +305,7 @@ class Elsewhere(Inline):
 
 
 def test_a_worker_that_does_not_see_the_folder_ends_the_run(sandbox, client, tmp_path):
-    with pytest.raises(DownloadError, match="cannot see the caller"):
+    with pytest.raises(DownloadError, match="has no access to the caller"):
         client.download_project(destination=tmp_path, executor=Elsewhere())
     assert tree(tmp_path) == {}
     assert sandbox.counts["annotations"] == 0

@@ -86,9 +86,9 @@ ID = "0b0e7f9c-6f0c-4c76-9ab5-5d6d27c0c1f0"
         ({"updated_at_to": "yesterday"}, "not an ISO 8601"),
         ({"created_at_from": "2026-02-01T00:00:00Z", "created_at_to": "2026-01-01T00:00:00Z"}, "created_at"),
         ({"wait_for_running": 1}, "wait_for_running must be True or False"),
-        ({"timeout": -1}, "timeout must be a number of seconds"),
-        ({"timeout": float("nan")}, "timeout must be a number of seconds"),
-        ({"timeout": True}, "timeout must be a number of seconds"),
+        ({"timeout": -1}, "timeout must be 0 or more seconds"),
+        ({"timeout": float("nan")}, "timeout must be 0 or more seconds"),
+        ({"timeout": True}, "timeout must be 0 or more seconds"),
         ({"space_id": ""}, "space_id"),
     ],
 )
@@ -283,7 +283,7 @@ def test_without_time_there_is_still_a_look(sandbox, client):
     sandbox.export_seconds = 600
     export = client.create_export("Nightly")
     sandbox.clear_requests()
-    with pytest.raises(ExportTimeoutError, match=r"is PENDING after 0 s\. The platform continues with it") as caught:
+    with pytest.raises(ExportTimeoutError, match=r"is PENDING after 0 s\. It continues on the platform") as caught:
         export.wait(timeout=0)
     assert len(sandbox.requests) == 1
     assert isinstance(caught.value, TimeoutError)

@@ -385,7 +385,7 @@ def test_creating_is_repeated_once_after_a_look(client, sandbox, call):
 @pytest.mark.parametrize("call", [lambda c: c.create_work_item("x"), lambda c: c.create_batch("x")])
 def test_an_answer_without_an_id_is_refused(client, sandbox, call, answer):
     sandbox.replace_next(answer, method="POST", status=201, times=2)
-    with pytest.raises(InvalidResponseError, match="Look whether it is there"):
+    with pytest.raises(InvalidResponseError, match="Check whether it was created"):
         call(client)
 
 

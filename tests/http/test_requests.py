@@ -345,7 +345,7 @@ def test_a_signed_url_without_a_path_asks_for_the_root(serve, fetch):
 )
 def test_a_signed_url_that_is_not_valid_is_not_opened(serve, load_signed, url):
     server = serve()
-    refused = "is not an https URL of a public host|signed no URL"
+    refused = "is not an https URL of a public host|no signed URL"
     with pytest.raises((InvalidResponseError, DownloadError), match=refused) as caught:
         load_signed(url, server.base_url)
     assert "SENTINELpw" not in str(caught.value) + repr(vars(caught.value))
