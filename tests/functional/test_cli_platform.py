@@ -68,10 +68,10 @@ def test_one_file_that_fails_does_not_stop_the_others(sandbox, tmp_path, picture
         lines = json_lines(done.stdout)
         assert [line["file"] for line in lines if line["error"]] == ["missing.png"]
         assert sum(line["path"] is not None for line in lines) == 3
-        assert "cannot be read" not in done.stderr
+        assert "Could not read" not in done.stderr
     else:
         assert len(done.stdout.splitlines()) == 3
-        assert done.stderr.splitlines()[-1] == "  'missing.png' cannot be read: No such file or directory."
+        assert done.stderr.splitlines()[-1] == "  Could not read 'missing.png': No such file or directory."
 
 
 def test_an_error_of_the_platform_is_told_with_the_file(sandbox, tmp_path, pictures):

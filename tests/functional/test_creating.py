@@ -520,7 +520,7 @@ def test_a_file_object_cannot_be_recognised(client, sandbox, files, journal):
     opened = io.BytesIO(b"x")
     results = {result.asset: result for result in client.create_work_items([opened, files[0]], journal=journal)}
     assert isinstance(results[opened].error, InvalidParameterError)
-    assert "Pass a path" in str(results[opened].error)
+    assert "Pass paths" in str(results[opened].error)
     assert results[files[0]].ok
 
 
@@ -644,7 +644,7 @@ def test_the_command_reports_what_failed(sandbox, tmp_path, files):
     assert done.returncode == 1
     found = sorted(line.split("\t")[1:] for line in done.stdout.splitlines())
     assert found == [["1001", "assets/stored"], ["1001", "https://store.example.com/a.jpg"], ["1001", "images/00.png"]]
-    assert done.stderr.splitlines()[-1] == "  'missing.png' cannot be read: No such file or directory."
+    assert done.stderr.splitlines()[-1] == "  Could not read 'missing.png': No such file or directory."
 
 
 def test_a_single_url_is_created_as_before(sandbox, tmp_path):
@@ -707,7 +707,7 @@ def test_a_command_with_a_misspelt_file_creates_nothing(sandbox, tmp_path):
     for name in ("misspelt.png", "images/misspelt.JPG"):
         done = run("work-items", "create", name, sandbox=sandbox, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
-        assert f"'{name}' cannot be read: No such file or directory." in done.stderr
+        assert f"Could not read '{name}': No such file or directory." in done.stderr
     assert sent(sandbox, "POST", "work_items") == []
     # A path of the storage need not be a file here.
     for path in ("assets/abc.png", "abc"):

@@ -154,7 +154,7 @@ def test_results_are_a_sequence_of_which_only_the_wanted_ones_are_read(sandbox, 
         state.execute("DELETE FROM results WHERE position != 7")
     assert results[7].item_id == everything[7].item_id
     for read in (lambda: results[8], lambda: results[6:9], lambda: list(results)):
-        with pytest.raises(DownloadError, match=r"holds [01] of \d+ results"):
+        with pytest.raises(DownloadError, match=r"has [01] of \d+ results"):
             read()
 
 

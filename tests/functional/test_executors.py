@@ -339,7 +339,7 @@ def test_settings_that_cannot_travel_are_refused_before_any_request(sandbox, tmp
         """A policy that nobody else can import."""
 
     with requests.Session() as session, sandbox.client(session=session) as client:
-        with pytest.raises(ConfigurationError, match=r"without session=\.\.\."):
+        with pytest.raises(ConfigurationError, match=r"cannot be used with session=\.\.\."):
             client.download_project(destination=tmp_path, executor=pool)
         # Without an executor it is as good as any.
         sandbox.clear_requests()

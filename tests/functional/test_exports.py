@@ -71,8 +71,8 @@ ID = "0b0e7f9c-6f0c-4c76-9ab5-5d6d27c0c1f0"
         ({"content": "LABELS"}, "content must be one of ANNOTATION, INFERENCE, ASSET_METADATA"),
         ({"content": "INFERENCE"}, "cannot be exported as COCO_JSON. Pass format='JSON'"),
         ({"content": "ASSET_METADATA", "format": "COCO_JSON"}, "cannot be exported"),
-        ({"project_ids": []}, "selects everything"),
-        ({"batch_ids": ()}, "selects everything"),
+        ({"project_ids": []}, "treats as no filter"),
+        ({"batch_ids": ()}, "treats as no filter"),
         ({"project_ids": "p"}, "must be a list of IDs, not str"),
         ({"batch_ids": {1: 2}}, "must be a list of IDs, not dict"),
         ({"batch_ids": 5}, "must be a list of IDs, not int"),
@@ -83,7 +83,7 @@ ID = "0b0e7f9c-6f0c-4c76-9ab5-5d6d27c0c1f0"
         ({"batch_ids": [1, "x"]}, "batch IDs are integers"),
         ({"batch_ids": [True]}, "batch IDs are integers"),
         ({"created_at_from": datetime(2026, 1, 1)}, "has no time zone"),
-        ({"updated_at_to": "yesterday"}, "not an ISO 8601"),
+        ({"updated_at_to": "yesterday"}, "not a valid ISO 8601"),
         ({"created_at_from": "2026-02-01T00:00:00Z", "created_at_to": "2026-01-01T00:00:00Z"}, "created_at"),
         ({"wait_for_running": 1}, "wait_for_running must be True or False"),
         ({"timeout": -1}, "timeout must be 0 or more seconds"),
@@ -387,7 +387,7 @@ def test_what_is_there_is_not_fetched_again(sandbox, client, finished, tmp_path)
 def test_not_waiting_raises_if_it_is_not_there_yet(sandbox, client, tmp_path):
     sandbox.export_seconds = 600
     export = client.create_export("Nightly")
-    with pytest.raises(ExportError, match="is PENDING and has no archive yet. Leave out wait=False") as caught:
+    with pytest.raises(ExportError, match="is PENDING and has no archive yet. Omit wait=False") as caught:
         export.download(tmp_path, wait=False)
     assert caught.value.export == export
     with pytest.raises(ExportTimeoutError):
