@@ -118,7 +118,7 @@ logging.getLogger("cfplatform").addHandler(logging.NullHandler())
 
 #: Names imported on first use, with their modules. The pytest plugin must not load requests in every test run, and a
 #: script that only lists items needs few of them.
-_LATER = {
+_LAZY = {
     "Client": "client",
     "CreateResult": "resources.created",
     "DownloadOptions": "resources.results",
@@ -142,12 +142,12 @@ _LATER = {
 if not TYPE_CHECKING:
 
     def __getattr__(name):
-        if name not in _LATER:
+        if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module = importlib.import_module(f"{__name__}.{_LATER[name]}")
-        value = globals()[name] = module if name == _LATER[name] else getattr(module, name)
+        module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
+        value = globals()[name] = module if name == _LAZY[name] else getattr(module, name)
         return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_LAZY})

@@ -355,7 +355,7 @@ class _Source(io.FileIO):
             self.seek(offset)
             data = self.read(count)
         except OSError as error:
-            raise DownloadError(f"The archive cannot be read: {error.strerror or error}.") from None
+            raise DownloadError(f"Could not read the archive: {error.strerror or error}.") from None
         if len(data) != count:
             raise _broken("it ends too early")
         return data
@@ -508,7 +508,7 @@ def _inspect(
     announced, start, end = _find_directory(source)
     # Before zipfile creates an object for each.
     if (most := max(announced, source.count(_RECORD, start, end))) > max_members:
-        raise _too_much(f"{most} members", max_members, "max_members")
+        raise _over_limit(f"{most} members", max_members, "max_members")
     infos = _read_directory(source, start)
     # Some programs write only the lower 16 bits of a larger number.
     if announced not in (len(infos), len(infos) & _FULL16):
@@ -516,13 +516,13 @@ def _inspect(
     for info in infos:
         _check_name(info.filename)
         _check_kind(info)
-    _check_twice(infos, max_members)
+    _check_duplicates(infos, max_members)
     total = sum(info.file_size for info in infos)
     compressed = sum(info.compress_size for info in infos)
     if total > max_total_bytes:
-        raise _too_much("more bytes", max_total_bytes, "max_total_bytes")
+        raise _over_limit("more bytes", max_total_bytes, "max_total_bytes")
     if total > RATIO_FREE_BYTES and total > max_ratio * compressed:
-        raise _too_much(f"{total} bytes in {compressed}", max_ratio, "max_ratio")
+        raise _over_limit(f"{total} bytes in {compressed}", max_ratio, "max_ratio")
     _check_overlap(source, infos, start)
     return infos, ArchiveInfo(len(infos), total)
 
@@ -539,14 +539,14 @@ def _check_overlap(source: _Source, infos: list[zipfile.ZipInfo], start: int) ->
         front, last = min(front, info.header_offset), behind
     # Otherwise the archive may be truncated, and this the directory of a nested archive, its last member.
     if source.count(_LOCAL, 0, front):
-        raise _broken("its directory does not list the members at its beginning")
+        raise _broken("its directory does not list the first members")
 
 
 def _broken(reason: str) -> IncompleteDownloadError:
     return IncompleteDownloadError(f"The archive is damaged or incomplete: {reason}. Download it again.")
 
 
-def _too_much(what: str, limit: float, option: str) -> DownloadError:
+def _over_limit(what: str, limit: float, option: str) -> DownloadError:
     return DownloadError(f"The archive has {what}; the limit is {limit:g}. If you trust its source, raise {option}.")
 
 
@@ -580,11 +580,11 @@ def _read_directory(source: _Source, start: int) -> list[zipfile.ZipInfo]:
     except UnicodeDecodeError as error:
         raise UnsafePathError(f"The archive has a name that is not valid UTF-8: {shown(error.object)}.") from None
     except OSError as error:
-        raise DownloadError(f"The archive cannot be read: {error.strerror or error}.") from None
+        raise DownloadError(f"Could not read the archive: {error.strerror or error}.") from None
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error):
         raise _broken("its directory cannot be read") from None
     if found != start:
-        raise _broken("its directory is not at the offset that its end record gives")
+        raise _broken("its directory is not at the offset in the end record")
     for info in infos:
         # The name as stored; zipfile changes it.
         info.filename = info.orig_filename
@@ -623,7 +623,7 @@ def _check_kind(info: zipfile.ZipInfo) -> None:
         raise _broken(f"the sizes of {name} do not match")
 
 
-def _check_twice(infos: list[zipfile.ZipInfo], max_members: int) -> None:
+def _check_duplicates(infos: list[zipfile.ZipInfo], max_members: int) -> None:
     """Refuse names that are the same on some file systems, and too many folders."""
     is_folder: dict[str, bool] = {}
     for info in infos:
@@ -641,7 +641,7 @@ def _check_twice(infos: list[zipfile.ZipInfo], max_members: int) -> None:
                 "overwrite the other."
             )
         if len(is_folder) > max_members:
-            raise _too_much("more members and folders", max_members, "max_members")
+            raise _over_limit("more members and folders", max_members, "max_members")
 
 
 def _data_start(source: _Source, info: zipfile.ZipInfo) -> int:

@@ -45,8 +45,8 @@ MAX_MESSAGE_LENGTH = 500
 #: Characters of an HTML page that are searched for its title.
 _MAX_SEARCHED = 4096
 
-# Strings: re compiles and caches them at the first error, which keeps the import of the package fast.
-# The name before the first "=" holds neither "?" nor "=", so that the search stays linear in any text.
+# Strings, not compiled patterns: re compiles and caches them on first use, which keeps the import fast. The name before
+# the first "=" contains neither "?" nor "=", which keeps the search linear.
 _QUERY = r"\?[^\s'\"<>)\]?=]*=[^\s'\"<>)\]]*"
 _SIGNED_VALUE = (
     r"(?i)\b(X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|Signature(?:Provided)?|sig|"

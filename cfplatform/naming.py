@@ -16,8 +16,8 @@ _DEVICE = re.compile(r"(?i)(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|COM[0-9¹²³]|LPT[
 _ENCODING = sys.getfilesystemencoding()
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,9}|\.[A-Za-z][A-Za-z0-9]{0,8}(?i:\.gz|\.bz2|\.xz|\.zst)")
-_LEADING_OUT = {"\\", ":", "\0"}
-_NO_NAMES = {"", ".", ".."}
+_UNSAFE_CHARACTERS = {"\\", ":", "\0"}
+_UNSAFE_PARTS = {"", ".", ".."}
 
 
 def safe_name(name: str) -> str:
@@ -87,4 +87,4 @@ def is_extension(suffix: str) -> bool:
 
 def stays_inside(path: str) -> bool:
     """Return whether a relative path with ``/`` separators stays inside the folder it is relative to."""
-    return _LEADING_OUT.isdisjoint(path) and _NO_NAMES.isdisjoint(path.split("/"))
+    return _UNSAFE_CHARACTERS.isdisjoint(path) and _UNSAFE_PARTS.isdisjoint(path.split("/"))

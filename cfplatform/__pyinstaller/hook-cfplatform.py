@@ -15,7 +15,7 @@ import cfplatform
 EXTRAS = ("cli", "fsspec", "progress", "sandbox")
 
 #: Modules imported by name, on first use.
-hiddenimports = [f"cfplatform.{module}" for module in sorted({*cfplatform._LATER.values()})]
+hiddenimports = [f"cfplatform.{module}" for module in sorted({*cfplatform._LAZY.values()})]
 
 # Report templates, and the style sheets of charts.
 datas = collect_data_files("cfplatform")

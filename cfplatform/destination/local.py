@@ -350,7 +350,7 @@ class Destination:
         if error.errno in _FULL:
             return destination_error(error, what)
         try:
-            self._try_out()
+            self._test_write()
         except DestinationError as replaced:
             return replaced
         except OSError as general:
@@ -363,7 +363,7 @@ class Destination:
             "of its folder, and run it again."
         )
 
-    def _try_out(self) -> None:
+    def _test_write(self) -> None:
         """Write and rename a small file as a test."""
         self.check()
         with Folder(self.root, STATE_FOLDER, PARTIAL, make=True) as folder:
@@ -404,7 +404,7 @@ class Destination:
         """Return whether a file exists."""
         return os.path.lexists(f"{self.root}/{path}")
 
-    def are_two(self, path: str, other: str) -> bool:
+    def are_different(self, path: str, other: str) -> bool:
         """Return whether two paths of existing files are different files.
 
         On a case-insensitive file system, a folder lists only one of the names. Inodes cannot be compared: on some file

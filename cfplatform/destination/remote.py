@@ -224,9 +224,9 @@ class RemoteDestination(Destination):
             found = store.ls(f"{base}/{folder}".rstrip("/"), detail=False)
         return {name.rstrip("/").rpartition("/")[2] for name in found}
 
-    def are_two(self, path: str, other: str) -> bool:
+    def are_different(self, path: str, other: str) -> bool:
         """Return whether two paths of existing objects are different objects."""
-        return self._is_object_store or super().are_two(path, other)
+        return self._is_object_store or super().are_different(path, other)
 
     def _look_up(self, target: str, size: int) -> Written | None:
         """Fetch size and entity tag of an object; ``None`` if there is none with this size."""

@@ -61,7 +61,7 @@ _UPGRADES = {
 }
 #: Ways to open a database: the default, for a mount without shared memory (which the write-ahead log needs), and for a
 #: mount without locks. Other processes are excluded by the lock on the destination, if locks are supported.
-_WAYS = (("WAL", ""), ("TRUNCATE", ""), ("TRUNCATE", "?nolock=1"))
+_OPEN_MODES = (("WAL", ""), ("TRUNCATE", ""), ("TRUNCATE", "?nolock=1"))
 #: Items looked up at a time; older SQLite versions allow 999 values in a statement.
 _AT_ONCE = 500
 
@@ -98,7 +98,7 @@ class FinishedItem(NamedTuple):
 
     @property
     def written(self) -> Written:
-        """What distinguishes the file from a later one."""
+        """The identity of the written file."""
         return Written(self.size, self.mtime_ns, self.digest)
 
 
@@ -113,7 +113,7 @@ class FinishedAsset(NamedTuple):
 
     @property
     def written(self) -> Written:
-        """What distinguishes the file from a later one."""
+        """The identity of the written file."""
         return Written(*self[2:])
 
 
@@ -454,14 +454,14 @@ def _open_database(path: Path) -> sqlite3.Connection:
     # Created first with O_NOFOLLOW: nothing is written through a link.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666))
     failures = []
-    for journal, options in _WAYS:
+    for journal, options in _OPEN_MODES:
         db = sqlite3.connect(
             f"{path.as_uri()}{options}", uri=True, isolation_level=None, check_same_thread=False, timeout=LOCK_WAIT
         )
         # Invalid UTF-8 must not fail a query; the row is dropped instead.
         db.text_factory = text
         try:
-            _use(db, journal, path)
+            _set_up(db, journal, path)
             return db
         except sqlite3.OperationalError as error:
             db.close()
@@ -481,7 +481,7 @@ DAMAGED: tuple[type[Exception], ...] = (sqlite3.Error, UnicodeDecodeError)
 text = functools.partial(str, encoding="utf-8", errors="replace")
 
 
-def _use(db: sqlite3.Connection, journal: str, path: Path) -> None:
+def _set_up(db: sqlite3.Connection, journal: str, path: Path) -> None:
     """Set up a connection, and create the tables if there are none."""
     if journal != "WAL":
         # Allows opening a file with a write-ahead log without shared memory.
@@ -494,7 +494,7 @@ def _use(db: sqlite3.Connection, journal: str, path: Path) -> None:
     # Without one, each commit would flush. If a power cut damages the file, items are fetched again.
     db.execute(f"PRAGMA synchronous = {'NORMAL' if journal == 'WAL' else 'OFF'}")
     if path.stat().st_size % db.execute("PRAGMA page_size").fetchone()[0]:
-        raise sqlite3.DatabaseError("the last page is cut")
+        raise sqlite3.DatabaseError("the last page is truncated")
     # Finds damage before the run; half a second for a million items. Skipped if the file is unchanged since this
     # process closed it, because items may be downloaded one by one.
     if _closed_as.get(path) != _stamp(path) and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
@@ -503,7 +503,7 @@ def _use(db: sqlite3.Connection, journal: str, path: Path) -> None:
     if version < SCHEMA_VERSION:
         version = _make_tables(db)
     if version != SCHEMA_VERSION:
-        raise sqlite3.DatabaseError("the tables are those of another version")
+        raise sqlite3.DatabaseError("the tables have another version")
 
 
 def _make_tables(db: sqlite3.Connection) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 #: Seconds without a success after which failures count as an outage.
 QUIET = 2.0
 #: Minimum number of failing calls if there is no earlier success to repeat as a probe.
-SEVERAL = 3
+MIN_FAILING = 3
 #: Seconds between two probes: initial and maximum.
 FIRST_PROBE = 1.0
 LAST_PROBE = 30.0
@@ -107,13 +107,13 @@ class Breaker:
         """Open for a call without attempts left, unless only this call fails; return whether the breaker is open."""
         with self._lock:
             # Others may have succeeded after its first failure, before an outage used up its attempts.
-            fails_alone = self._succeeded_at > failing_since and len(self._failing) < SEVERAL
+            fails_alone = self._succeeded_at > failing_since and len(self._failing) < MIN_FAILING
             if not self.is_open and not fails_alone and self._is_likely(is_essential):
                 self._open(time.monotonic())
             return self.is_open
 
     def begin_probe(self) -> bool:
-        """Return whether the caller sends the next probe. If so, it must call ``end_probe`` or ``give_probe_back``."""
+        """Return whether the caller sends the next probe. If so, it must call ``end_probe`` or ``release_probe``."""
         with self._lock:
             is_due = time.monotonic() >= self._next_attempt and self._origin.pause_left() <= 0
             if self.is_open and is_due and not self._is_probing:
@@ -137,7 +137,7 @@ class Breaker:
             self._next_attempt = time.monotonic() + self._probe_pause
             self._probe_pause = min(LAST_PROBE, 2 * self._probe_pause)
 
-    def give_probe_back(self) -> None:
+    def release_probe(self) -> None:
         """Let another call send the probe, because this one was stopped."""
         with self._lock:
             self._is_probing = False
@@ -157,7 +157,7 @@ class Breaker:
         return self.reason, max(0.0, self._next_attempt - now, self._origin.pause_left())
 
     def _is_likely(self, is_essential: bool) -> bool:
-        return self.probe is not None or is_essential or len(self._failing) >= SEVERAL
+        return self.probe is not None or is_essential or len(self._failing) >= MIN_FAILING
 
     def _open(self, now: float) -> None:
         if not self.is_open:

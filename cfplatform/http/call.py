@@ -149,7 +149,7 @@ class Call:
         finally:
             del self._channel.under_way[id(self)]
             if attempts.is_probe:
-                attempts.breaker.give_probe_back()
+                attempts.breaker.release_probe()
 
     def _prepared(self) -> requests.PreparedRequest:
         headers = self._headers
@@ -278,7 +278,7 @@ class Call:
                 attempts.failed(status, retry_after(headers))
                 attempts.end()
             return False
-        return attempts.outlasts() or (attempts.has_left() and self._may_repeat(failure, response))
+        return attempts.wait_out() or (attempts.has_left() and self._may_repeat(failure, response))
 
     def _is_counted(self, failure: CFPlatformError, response: requests.Response | None) -> bool:
         """Count a failed attempt that urllib3 did not count, and wait; return whether there is another."""

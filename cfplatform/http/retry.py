@@ -173,7 +173,7 @@ class Attempts:
         #: Whether it is waiting for response headers.
         self.is_unanswered = False
         # Whether the host was never reached and may not exist.
-        self._is_lost = False
+        self._is_never_reached = False
         self._sent_at = math.inf
         self._resumes_at: float | None = None
         self._began = time.monotonic()
@@ -198,7 +198,7 @@ class Attempts:
         """Wait for the end of an outage or pause, then begin an attempt."""
         if self.run.patience and self.breaker.is_open and not self.is_probe:
             self._wait_for_recovery()
-        self._keep_pause()
+        self._wait_for_pause()
         self._sent_at = time.monotonic()
 
     def succeeded(self, probe: Probe | None) -> None:
@@ -214,7 +214,7 @@ class Attempts:
         self._failures += 1
         self._failing_since = min(self._failing_since, self._sent_at)
         is_unreachable = self.is_unreachable or (error is not None and errors.is_unreachable(error))
-        self._is_lost = not self.origin.is_reached and is_unreachable
+        self._is_never_reached = not self.origin.is_reached and is_unreachable
         if status is not None:
             self.origin.is_reached = True
             self.obey(status, pause)
@@ -224,13 +224,13 @@ class Attempts:
     def must_end(self, pause: float | None) -> bool:
         """Return whether the attempts end although the policy would allow another."""
         pause = pause or 0.0
-        if self._is_lost and time.monotonic() - self._began >= FIRST_CONTACT:
+        if self._is_never_reached and time.monotonic() - self._began >= FIRST_CONTACT:
             return True
         self._has_left = self._can_wait and self.breaker.is_open
         is_too_long = pause > MAX_RETRY_AFTER and not self.run.patience
         return self._has_left or is_too_long or self.deadline.left() < min(pause, MAX_RETRY_AFTER)
 
-    def outlasts(self) -> bool:
+    def wait_out(self) -> bool:
         """Wait for the end of an outage; return whether there was one. Earlier failures then no longer count."""
         if not self._can_wait:
             return False
@@ -296,14 +296,14 @@ class Attempts:
         # A backoff ends early when an outage ends.
         while (left := self._resumes_at - time.monotonic()) > 0 and (is_fixed or self.breaker.recovered_at < began):
             self._sleep(min(left, SLICE))
-        self._keep_pause()
+        self._wait_for_pause()
         self._resumes_at = None
         self._sent_at = time.monotonic()
 
     @property
     def _can_wait(self) -> bool:
         """Whether it waits for the end of an outage; not if the host was never reached: the URL may be wrong."""
-        return self.run.patience > 0 and not self._is_lost
+        return self.run.patience > 0 and not self._is_never_reached
 
     @property
     def _began_in_outage(self) -> bool:
@@ -329,12 +329,12 @@ class Attempts:
     def repeats(self) -> tuple[str, float] | None:
         """Return the reason and the seconds until the next attempt, while it waits for one."""
         at = self._resumes_at
-        return None if at is None or self._is_lost else (self.breaker.reason, max(0.0, at - time.monotonic()))
+        return None if at is None or self._is_never_reached else (self.breaker.reason, max(0.0, at - time.monotonic()))
 
     def trouble(self) -> tuple[str, float] | None:
         """Return the reason and the seconds until the next attempt, or ``None`` if requests succeed."""
         # A call that never reached its host fails soon.
-        found = None if self._is_lost else self.breaker.trouble()
+        found = None if self._is_never_reached else self.breaker.trouble()
         if found is None and (left := self.origin.pause_left()) > 0:
             # Requests sent before the pause may still succeed, but new ones wait.
             return self.origin.paused_by, left
@@ -355,11 +355,11 @@ class Attempts:
             try:
                 succeeded = breaker.probe(self.run.stop)
             except BaseException:
-                breaker.give_probe_back()
+                breaker.release_probe()
                 raise
             breaker.end_probe(succeeded)
 
-    def _keep_pause(self) -> None:
+    def _wait_for_pause(self) -> None:
         """Wait while the origin is paused; raise ``Interrupted`` if the run was stopped."""
         self.run.ensure_running()
         left = self.origin.pause_left()

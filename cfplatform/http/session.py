@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from urllib3.util.retry import Retry
 
 #: Loggers of urllib3 that log full URLs. A filter applies only to the logger that creates a record.
-_TALKATIVE = tuple(
+_URL_LOGGERS = tuple(
     f"urllib3.{name}" for name in ("connectionpool", "connection", "util.retry", "response", "poolmanager")
 )
 #: Maximum number of origins with open connections: the API, the storage, and hosts of customers' assets.
@@ -318,7 +318,7 @@ def kept_headers(session: requests.Session, headers: Mapping[str, str]) -> dict[
     return {name: value for name, value in headers.items() if session.headers.get(name) in (None, usual.get(name))}
 
 
-def _blanking(record: logging.LogRecord) -> bool:
+def _redact(record: logging.LogRecord) -> bool:
     # Only for our own requests; other records of the program stay unchanged.
     if getattr(_sending, "policy", None) is not None:
         record.msg, record.args = blank(record.getMessage()), None
@@ -327,6 +327,6 @@ def _blanking(record: logging.LogRecord) -> bool:
 
 def hide_signatures_in_logs() -> None:
     """Remove query strings from urllib3's log records of our requests; it logs signed URLs even at level WARNING."""
-    for name in _TALKATIVE:
+    for name in _URL_LOGGERS:
         # Adding it twice has no effect.
-        logging.getLogger(name).addFilter(_blanking)
+        logging.getLogger(name).addFilter(_redact)

@@ -33,7 +33,7 @@ from .steps import sign
 from .uploads import Job, Uploader
 
 #: Errors that affect all work items.
-_OF_ALL = (OutageError, DestinationError, AuthenticationError, PermissionDeniedError, NotFoundError)
+_FATAL = (OutageError, DestinationError, AuthenticationError, PermissionDeniedError, NotFoundError)
 
 
 class _Wanted:
@@ -298,5 +298,5 @@ class Creator(Uploader[_Asset]):
 
     def _concerns_all(self, job: _Asset, error: CFPlatformError) -> bool:
         if job.asset_url:
-            return isinstance(error, _OF_ALL) or error.status_code == 405
+            return isinstance(error, _FATAL) or error.status_code == 405
         return isinstance(error, DestinationError) or super()._concerns_all(job, error)

@@ -146,7 +146,7 @@ class Downloader:
             with contextlib.suppress(DestinationError):
                 write()
             if isinstance(error, OutageError):
-                _say_what_is_kept(error, summary)
+                _add_counts(error, summary)
             log.info("Download to %s ended early by %s: %s", shown, type(error).__name__, _counts(summary))
             raise
         else:
@@ -264,7 +264,7 @@ class Downloader:
         if self._owners.get(target.key, owner) != owner or not self._is_free(target, item):
             target = target._replace(stem=f"{target.stem}~{naming.digest('/'.join(owner))}")
             if self._state.owners([target.key]).get(target.key, owner) != owner or not self._is_free(target, item):
-                raise DownloadError(f"No file name is free for work item {item.id} in folder {target.folder!r}.")
+                raise DownloadError(f"No file name is available for work item {item.id} in folder {target.folder!r}.")
         self._claimed[target.key] = self._claimed_now[target.key] = item.id
         return target
 
@@ -337,7 +337,11 @@ class Downloader:
             self._state.finish_asset(job.project_id, job.item.id, saved)
             job.target = target._replace(asset=saved)
         job.saved.append(saved)
-        if earlier is not None and earlier.path != saved.path and self._destination.are_two(earlier.path, saved.path):
+        if (
+            earlier is not None
+            and earlier.path != saved.path
+            and self._destination.are_different(earlier.path, saved.path)
+        ):
             self._remove(earlier)
 
     def _remove(self, known: FinishedItem | FinishedAsset) -> bool:
@@ -409,7 +413,7 @@ def _counts(summary: DownloadSummary) -> str:
     return f"{summary.successful:,} downloaded, {summary.skipped:,} skipped, {summary.failed:,} failed"
 
 
-def _say_what_is_kept(error: OutageError, summary: DownloadSummary) -> None:
+def _add_counts(error: OutageError, summary: DownloadSummary) -> None:
     done = summary.successful + summary.skipped
     failed = f", {summary.failed:,} failed" if summary.failed else ""
     error.message = f"{error.message} {done:,} work items are finished and kept{failed}."

@@ -18,7 +18,7 @@ from ..exceptions import (
 )
 
 #: Maximum difference between the clocks of this machine and the platform.
-CLOCKS = timedelta(minutes=10)
+CLOCK_SKEW = timedelta(minutes=10)
 #: Errors after which the platform may have processed the request.
 _LOST = (TransportError, ServerError)
 
@@ -101,4 +101,4 @@ def adding(words: str, *statuses: int, parameter: str | None = None, hint: str |
 
 def earliest() -> datetime:
     """Return the earliest creation time that the platform may report for new objects."""
-    return datetime.now(timezone.utc) - CLOCKS
+    return datetime.now(timezone.utc) - CLOCK_SKEW

@@ -146,13 +146,13 @@ def _pages_of(
                 error.cursor = cursor
                 raise
             yielded += len(page["items"])
-            goes_round = following is not None and not seen.add(following)
-            is_last = following is None or goes_round or (limit is not None and yielded >= limit)
+            is_loop = following is not None and not seen.add(following)
+            is_last = following is None or is_loop or (limit is not None and yielded >= limit)
             pending = source.begin(_at(query, following)) if number >= PREFETCH_AFTER and not is_last else None
             yield page
             if following is None:
                 return
-            if goes_round:
+            if is_loop:
                 # Raised after the page, because the page itself was new.
                 problem = InvalidResponseError(
                     f"Page {number} of the listing repeats an earlier cursor, so the listing would never end. "
@@ -233,7 +233,7 @@ def _next_cursor(page: dict[str, Any], query: Query, number: int) -> str | None:
     if not isinstance(meta, dict):
         size = next((int(value) for key, value in query if key == "limit"), None)
         if size is not None and len(page["items"]) >= size:
-            raise InvalidResponseError(f"Page {number} of the listing is full but names no next cursor.")
+            raise InvalidResponseError(f"Page {number} of the listing is full but has no next cursor.")
         return None
     following = meta.get("cursorNext")
     if following is None:

@@ -32,12 +32,12 @@ from .memory import MemoryBudget, OverBudgetError
 LINGER = 0.05
 #: Seconds between the checks of the caller's thread while it waits. On Windows, Ctrl-C does not interrupt a wait that
 #: has no timeout.
-LOOK = 0.25
+CHECK_INTERVAL = 0.25
 #: Seconds during which results are collected while there is more to do: waking the caller's thread for each result
 #: would slow down the workers.
-NAP = 0.005
+COLLECT_SECONDS = 0.005
 #: Seconds during which the workers are measured before another one is started.
-FIRST_LOOK = 0.03
+MEASURE_SECONDS = 0.03
 #: Maximum share of that time spent computing; above it, another worker would only slow down the others.
 BUSY = 0.6
 #: Seconds that the end of a run waits for threads in a request. They are daemons and end on their own.
@@ -250,7 +250,7 @@ class Pool(Generic[J]):
 
     def _next_finished(self) -> list[J]:
         """Return the next finished jobs, empty at the end; do the work if there are no workers."""
-        may_nap = self._budget is None
+        may_collect = self._budget is None
         while True:
             # After a stop from another thread, jobs are never finished.
             SINGLE.ensure_running()
@@ -259,17 +259,17 @@ class Pool(Generic[J]):
                 if found is not None:
                     return found
                 work = None if self._threads else self._next_work()
-                may_nap = may_nap and work is None and self._has_backlog()
-                if work is None and not may_nap:
-                    self._has_result.wait(LOOK if self._threads else LINGER)
-            if may_nap:
-                time.sleep(NAP)
-                may_nap = False
+                may_collect = may_collect and work is None and self._has_backlog()
+                if work is None and not may_collect:
+                    self._has_result.wait(CHECK_INTERVAL if self._threads else LINGER)
+            if may_collect:
+                time.sleep(COLLECT_SECONDS)
+                may_collect = False
             elif work is not None:
                 step, jobs, is_feeding = work
                 self._do(step, jobs)
                 with self._lock:
-                    self._has_fed(is_feeding)
+                    self._end_feeding(is_feeding)
             elif self._on_wait is not None:
                 self._on_wait()
 
@@ -316,7 +316,7 @@ class Pool(Generic[J]):
             with self._lock:
                 before, computed = computed, time.thread_time()
                 self._computed += computed - before
-                self._has_fed(is_feeding)
+                self._end_feeding(is_feeding)
                 while (work := self._next_work()) is None:
                     if self.stop.is_set():
                         return
@@ -328,7 +328,7 @@ class Pool(Generic[J]):
 
     def _watch(self) -> bool:
         """Wait until the other workers leave the interpreter idle; return ``False`` if the run has ended."""
-        pause = FIRST_LOOK
+        pause = MEASURE_SECONDS
         while True:
             began, before, was_idle = time.monotonic(), self._computed, self._idle
             if self.stop.wait(pause):
@@ -340,7 +340,7 @@ class Pool(Generic[J]):
                     self._useful = math.ceil((len(self._threads) - 1) / max(share, 0.001))
                     self._is_watching = False
                     return True
-            pause = min(LOOK, 2 * pause)
+            pause = min(CHECK_INTERVAL, 2 * pause)
 
     def _do(self, step: Step[J], jobs: list[J]) -> None:
         try:
@@ -362,7 +362,7 @@ class Pool(Generic[J]):
 
     # --- With the lock held ----------------------------------------------------------------------------------
 
-    def _has_fed(self, is_feeding: bool) -> None:
+    def _end_feeding(self, is_feeding: bool) -> None:
         """Record the end of a step that could add jobs to the group."""
         if is_feeding:
             self._feeding -= 1

@@ -35,7 +35,7 @@ from ..exceptions import (
 )
 from ..http import Settings, Transport
 from ..resources.results import Executor
-from .pool import LOOK
+from .pool import CHECK_INTERVAL
 from .receiving import Receiver
 from .steps import Job, Limits, Steps
 
@@ -101,10 +101,10 @@ def download_chunk(chunk: Chunk) -> Report:
         calls = _transport(chunk.settings)
         receiver = Receiver(calls, chunk.destination, lambda job, saved: job.saved.append(saved), inject=chunk.inject)
         steps = Steps(calls, receiver.document, chunk.limits, receive_asset=receiver.asset)
-        _ensure_wanted(chunk.mark)
+        _ensure_running(chunk.mark)
         with contextlib.closing(steps.run(jobs)) as finished:
             for _ in finished:
-                _ensure_wanted(chunk.mark)
+                _ensure_running(chunk.mark)
     except CFPlatformError as error:
         fatal = to_dict(error)
     finally:
@@ -113,7 +113,7 @@ def download_chunk(chunk: Chunk) -> Report:
     return Report({n: (job.saved, to_dict(job.error) if job.error else None) for n, job in enumerate(jobs)}, fatal)
 
 
-def _ensure_wanted(mark: Path) -> None:
+def _ensure_running(mark: Path) -> None:
     if not os.path.lexists(mark):
         raise DownloadError(
             f"A worker on {socket.gethostname()!r} has no access to the caller's folder: {str(mark)!r} is missing. "
@@ -197,7 +197,7 @@ class ExecutorSteps:
             while self._running and (job is None or len(self._running) >= MAX_CHUNKS or not self._finished.empty()):
                 # In slices: on Windows, Ctrl-C does not interrupt a wait without a timeout.
                 with contextlib.suppress(queue.Empty):
-                    yield from self._collect(self._finished.get(timeout=LOOK))
+                    yield from self._collect(self._finished.get(timeout=CHECK_INTERVAL))
             if job is None:
                 break
         if listing_error is not None:

@@ -43,7 +43,7 @@ MAX_PATHS = 1000
 MAX_RENEWALS_EXPIRED = 3
 MAX_RENEWALS_REFUSED = 1
 
-_TOO_MUCH = frozenset({400, 413, 422})
+_SPLIT_STATUSES = frozenset({400, 413, 422})
 
 _OUT_OF_FILES = os.strerror(errno.EMFILE)
 
@@ -246,7 +246,7 @@ def fetch_annotation(calls: Transport, project_id: str, work_item_id: str, *, ru
     )
     data = calls.get_json(path, [("format", "coco")], run=run)
     if not isinstance(data, dict):
-        raise InvalidResponseError(f"The annotation of work item {work_item_id} is not an object.", method="GET")
+        raise InvalidResponseError(f"The annotation of work item {work_item_id} is not a JSON object.", method="GET")
     return Annotation({"id": work_item_id, **data}, None, work_item_id)
 
 
@@ -271,7 +271,7 @@ def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple
         match = re.fullmatch(r"(?:.*?/)??spaces/([^/]+)/(.+)", key)
         if match is None:
             shown = blank(url)
-            raise DownloadError(f"The {what}'s path {shown!r} contains no space: 'spaces/<space id>/' is missing.")
+            raise DownloadError(f"The {what}'s path {shown!r} has no space ID: 'spaces/<space id>/' is missing.")
         found, path = match.groups()
         if space_id is not None and found != space_id:
             raise DownloadError(
@@ -346,7 +346,7 @@ def _sign_group(calls: Transport, space_id: str, paths: Sequence[str], run: Run)
             http.path("spaces", space_id, "signedurls"), {"paths": list(paths)}, is_repeatable=True, run=run
         )
     except APIError as error:
-        if error.status_code not in _TOO_MUCH:
+        if error.status_code not in _SPLIT_STATUSES:
             raise
         refusal = error.message
     else:

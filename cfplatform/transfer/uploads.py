@@ -90,7 +90,7 @@ class Uploader(Generic[J]):
         on_wait = progress.Watch(calls.trouble, reporter)
         self._pool: Pool[J] = Pool(
             workers,
-            self._give_urls,
+            self._assign_urls,
             MAX_URLS,
             # Enough to request the URLs of a group while the workers are busy.
             window=2 * workers + MAX_URLS,
@@ -133,7 +133,7 @@ class Uploader(Generic[J]):
             self._open_files[id(job.file)] = job.source
         self._pool.submit_together(job)
 
-    def _give_urls(self, jobs: list[J]) -> None:
+    def _assign_urls(self, jobs: list[J]) -> None:
         """Request a URL for each file, and queue the files for sending."""
         urls = self._new_urls(len(jobs))
         response = next(self._responses)
@@ -253,7 +253,7 @@ def source_of(file: Any) -> OnDisk | OpenFile:
         UploadError: If it cannot be read or is empty.
     """
     if isinstance(file, (str, os.PathLike)):
-        return OnDisk(_tried(type(file).__name__, os.fsdecode, file))
+        return OnDisk(_attempt(type(file).__name__, os.fsdecode, file))
     if hasattr(file, "read"):
         return OpenFile(file)
     hint = " Wrap bytes in io.BytesIO." if isinstance(file, (bytes, bytearray, memoryview)) else ""
@@ -266,14 +266,14 @@ class OnDisk:
     def __init__(self, path: str) -> None:
         self._path = path
         self.name: str | None = os.path.basename(path)
-        _check_found(path, _tried(path, os.stat, path))
+        _check_found(path, _attempt(path, os.stat, path))
         if not os.access(path, os.R_OK):
             raise UploadError(f"Could not read {shown(path)}: permission denied.")
 
     @contextlib.contextmanager
     def body(self, stop: threading.Event) -> Iterator[Body]:
         """Open the file and yield its content."""
-        with cast("BinaryIO", _tried(self._path, open, self._path, "rb")) as file:
+        with cast("BinaryIO", _attempt(self._path, open, self._path, "rb")) as file:
             found = os.fstat(file.fileno())
             _check_found(self._path, found)
 
@@ -293,16 +293,16 @@ class OpenFile:
         self._shown = self.name or type(file).__name__
         self._file = file
         self._lock = threading.Lock()
-        if isinstance(file, io.TextIOBase) or not isinstance(_tried(self._shown, file.read, 0), bytes):
+        if isinstance(file, io.TextIOBase) or not isinstance(_attempt(self._shown, file.read, 0), bytes):
             raise InvalidParameterError(
                 f"{shown(self._shown)} is open in text mode. Open it in binary mode: open(path, 'rb')."
             )
-        if not _tried(self._shown, self._can_seek):
+        if not _attempt(self._shown, self._can_seek):
             raise InvalidParameterError(
                 f"{shown(self._shown)} is not seekable, so it cannot be sent again after an error. Pass a path or "
                 "io.BytesIO(file.read())."
             )
-        self._start, self._end = _tried(self._shown, self._measure)
+        self._start, self._end = _attempt(self._shown, self._measure)
         if self._start >= self._end:
             raise UploadError(f"{shown(self._shown)} has no bytes after its current position. Call seek(0) first.")
 
@@ -310,7 +310,7 @@ class OpenFile:
     def body(self, stop: threading.Event) -> Iterator[Body]:
         """Yield the content, to one thread at a time."""
         with self._lock:
-            _tried(self._shown, self._file.seek, self._start)
+            _attempt(self._shown, self._file.seek, self._start)
             try:
                 yield Body(
                     self._file,
@@ -346,7 +346,7 @@ def _check_found(path: str, found: os.stat_result) -> None:
         raise UploadError(f"{shown(path)} is empty.")
 
 
-def _tried(name: str, function: Callable[..., T], *args: Any) -> T:
+def _attempt(name: str, function: Callable[..., T], *args: Any) -> T:
     """Call a function that reads a file; convert any error to :class:`UploadError`."""
     try:
         return function(*args)

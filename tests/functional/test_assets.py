@@ -454,7 +454,7 @@ def test_what_cannot_be_signed_is_refused(sandbox, client):
         ([""], InvalidParameterError, "is not a valid storage path"),
         ([5], InvalidParameterError, "is not a valid storage path"),
         (["a/../b"], UnsafePathError, "points outside its space"),
-        (["s3://bucket/elsewhere"], DownloadError, "names no space"),
+        (["s3://bucket/elsewhere"], DownloadError, "has no space ID"),
         (["s3://bucket/spaces/another/o.json"], DownloadError, "is in space 'another'"),
     ):
         with pytest.raises(error, match=words):
