@@ -485,9 +485,9 @@ def test_z05_the_archive_inside_one_that_was_cut_is_not_taken_for_it(tmp_path, a
     outer = build(Part(b"first.json"), Part(b"inner.zip", inner))
     cut = outer[: outer.index(inner) + len(inner)] + after
     assert zipfile.is_zipfile(io.BytesIO(cut))
-    refused(tmp_path, cut, IncompleteDownloadError, "at its beginning")
-    refused(tmp_path, b"junk" + cut, IncompleteDownloadError, "at its beginning")
-    refused(tmp_path, build(Part(), comment=inner), IncompleteDownloadError, "at its beginning")
+    refused(tmp_path, cut, IncompleteDownloadError, "does not list the first members")
+    refused(tmp_path, b"junk" + cut, IncompleteDownloadError, "does not list the first members")
+    refused(tmp_path, build(Part(), comment=inner), IncompleteDownloadError, "does not list the first members")
 
 
 def test_z05_an_end_record_of_nothing_proves_nothing(tmp_path):

@@ -109,7 +109,7 @@ def test_a_page_without_meta_is_the_last_if_it_is_not_full(meta):
 def test_a_full_page_without_meta_is_an_error_and_not_the_end(meta):
     only = {"items": [{"id": "a"}, {"id": "b"}]} | ({} if meta == "missing" else {"meta": meta})
     fetch, _ = listing({None: only})
-    with pytest.raises(InvalidResponseError, match="Page 1 of the listing is full but names no next cursor"):
+    with pytest.raises(InvalidResponseError, match="Page 1 of the listing is full but has no next cursor"):
         list(pagination.iterate_pages(fetch, [("limit", "2")]))
 
 
