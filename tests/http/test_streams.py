@@ -98,7 +98,7 @@ def test_a_body_that_breaks_again_and_again_ends_in_an_error(serve, fetch):
 
 def test_content_that_is_not_what_was_asked_for_is_repeated_once(serve, fetch):
     server = serve(default=raw(200, b"<html>", "Content-Type: text/html"))
-    with pytest.raises(InvalidResponseError, match="GET http://.*/o: .*web page"):
+    with pytest.raises(InvalidResponseError, match="GET http://.*/o: .*HTML page"):
         fetch(server)
     assert len(server.requests) == 2
 
