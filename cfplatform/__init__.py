@@ -1,7 +1,7 @@
 """cfplatform: the Python SDK for the CloudFactory AI Platform.
 
 Start with :class:`Client`. The library is silent: it logs each request to the logger ``cfplatform`` at
-level DEBUG, without queries and keys, and prints nothing.
+level DEBUG, without query strings and keys, and prints nothing.
 """
 
 from __future__ import annotations
@@ -119,9 +119,9 @@ __all__ = [
 
 logging.getLogger("cfplatform").addHandler(logging.NullHandler())
 
-#: Modules of names that are imported at their first use: the client, since the pytest plugin must not load requests in
-#: every test run, and what a script that only lists items does not need.
-_LATER = {
+#: Names imported on first use, with their modules. The pytest plugin must not load requests in every test run, and a
+#: script that only lists items needs few of them.
+_LAZY = {
     "Client": "client",
     "CreateResult": "resources.created",
     "DownloadOptions": "resources.results",
@@ -143,16 +143,16 @@ _LATER = {
     "unload_ipython_extension": "notebook",
 }
 
-# Hidden from type checkers, which would else take any name for one of the package.
+# Hidden from type checkers: with __getattr__ they would accept any name.
 if not TYPE_CHECKING:
 
     def __getattr__(name):
-        if name not in _LATER:
+        if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module = importlib.import_module(f"{__name__}.{_LATER[name]}")
-        value = globals()[name] = module if name == _LATER[name] else getattr(module, name)
+        module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
+        value = globals()[name] = module if name == _LAZY[name] else getattr(module, name)
         return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_LAZY})

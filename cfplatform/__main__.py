@@ -1,4 +1,4 @@
-"""``python -m cfplatform`` and the ``cfplatform`` command; reports what to install if the extra ``cli`` is missing."""
+"""``python -m cfplatform`` and the ``cfplatform`` command, which need the extra ``cli``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line and end the process with its exit code."""
+    """Run the command line and exit with its exit code."""
     missing = [name for name in ("click", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         names = " and ".join(missing)
@@ -18,12 +18,12 @@ def main() -> None:
         from .cli import cli
 
         for name in ("stdout", "stderr"):
-            # None where the shell has closed it.
+            # None if the shell has closed the stream.
             if getattr(sys, name) is None:
                 setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the process lives
         cli(prog_name="cfplatform")
     except KeyboardInterrupt:
-        # Before a command started, or while the process was ending.
+        # Before a command started, or while the process was exiting.
         sys.exit(130)
 
 

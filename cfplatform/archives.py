@@ -1,7 +1,7 @@
-"""Export archives: checked before anything is unpacked, read member by member, unpacked completely or not at all.
+"""Read, check and extract export archives. Archives are checked first, and extracted completely or not at all.
 
-The directory is read by :mod:`zipfile`. It does not check everything, so this is checked here:
-names, links, members that share bytes or have another header, numbers that contradict each other, limits, CRCs.
+:mod:`zipfile` reads the directory. This module also checks names, links, overlapping members, local headers, sizes and
+counts, limits and CRCs.
 
 Example:
     >>> from cfplatform import archives
@@ -55,35 +55,35 @@ __all__ = [
     "verify",
 ]
 
-#: Maximum members and folders of an archive, enough for millions of items; listing that many needs 3 GB of memory.
+#: Maximum number of members and folders. Listing that many takes 3 GB of memory.
 MAX_MEMBERS = 5_000_000
-#: Maximum bytes of all members together, far more than annotations need, and far less than a disk writes in a day.
+#: Maximum total size of all members in bytes, far more than annotations need.
 MAX_TOTAL_BYTES = 1 << 40
-#: Bytes of all members for each compressed byte. Annotations that differ in their id alone
-#: reach about 40, indented ones that are all alike 260; deflate itself ends at 1032.
+#: Maximum compression ratio of an archive. Annotations that differ only in their ID reach about 40, identical indented
+#: ones 260; the maximum of deflate is 1032.
 MAX_RATIO = 500
-#: Total below which the ratio does not count. This much does no harm, and small files of zeros are legitimate.
+#: Total size up to which the ratio is not checked: it does no harm, and small files of zeros are legitimate.
 RATIO_FREE_BYTES = 1 << 30
 
-#: Bytes that are read, inflated and written at a time.
+#: Bytes read, inflated and written at a time.
 STEP = 256 * 1024
-#: Maximum bytes of one part of a name on every file system.
+#: Maximum bytes of one part of a path; every file system allows this many.
 _MAX_PART_BYTES = 255
-#: Bytes of a name; beyond it, some systems cannot open what was unpacked by its path.
+#: Maximum bytes of a name; some systems cannot open longer paths.
 _MAX_NAME_BYTES = 1024
-#: Folders inside one another; removing a deeper tree can run out of file descriptors.
+#: Maximum folder depth; removing a deeper tree can run out of file descriptors.
 _MAX_DEPTH = 64
 
 _END, _END64, _LOCATOR, _RECORD, _LOCAL = (b"PK" + pair for pair in (b"\5\6", b"\6\6", b"\6\7", b"\1\2", b"\3\4"))
 _END_FIELDS = struct.Struct("<4s4H2LH")
-#: With the locator behind it, whose fields are not needed.
+#: Followed by the locator, whose fields are not needed.
 _END64_FIELDS = struct.Struct("<4sQ2H2L4Q20x")
 _LOCAL_FIELDS = struct.Struct("<4s5H3L2H")
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 _ENCRYPTED = 0x0001 | 0x0040 | 0x2000
 _SIZES_FOLLOW, _UTF8 = 0x0008, 0x0800
 _REPARSE_POINT = 0x0400
-#: A drive, a backslash, a control character, or a part that is empty, "." or "..".
+#: A drive letter, a backslash, a control character, or an empty, "." or ".." part.
 _UNSAFE = re.compile(r"^[A-Za-z]:|[\\\x00-\x1f\x7f-\x9f]|(^|/)\.{0,2}(/|$)")
 _WINDOWS = re.compile(
     r'[<>:"|?*]|[. ](/|$)|(^|/)(?i:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|COM[0-9¹²³]|LPT[0-9¹²³])\s*(\.|/|$)'
@@ -91,7 +91,7 @@ _WINDOWS = re.compile(
 
 #: The path of a file.
 PathLike = str | os.PathLike[str]
-#: Called with the number of bytes after each step; an exception ends the call, and nothing is left.
+#: Called with the number of bytes after each chunk; an exception ends the call and removes partial files.
 Progress = Callable[[int], Any]
 
 
@@ -99,8 +99,8 @@ class ArchiveInfo(NamedTuple):
     """The contents of an archive.
 
     Attributes:
-        members: Its files and the folders that it lists.
-        total_bytes: Bytes of all files, unpacked.
+        members: Number of files and folders in its directory.
+        total_bytes: Total size of all files in bytes, uncompressed.
     """
 
     members: int
@@ -114,21 +114,21 @@ def check(
     max_total_bytes: int = MAX_TOTAL_BYTES,
     max_ratio: float = MAX_RATIO,
 ) -> ArchiveInfo:
-    """Check a zip file by its directory and headers, without unpacking anything; :func:`verify` reads all of it.
+    """Check the directory and headers of a zip file without extracting it; :func:`verify` also reads every member.
 
     Memory grows with the number of members, not with their sizes: a million may take 700 MB.
 
     Args:
         path: The zip file.
-        max_members: How many members and folders it may have.
-        max_total_bytes: How many bytes all members may have together, unpacked.
-        max_ratio: How many bytes may come out of a compressed one, once there are more than ``RATIO_FREE_BYTES``.
+        max_members: Maximum number of members and folders.
+        max_total_bytes: Maximum total size of all members in bytes, uncompressed.
+        max_ratio: Maximum compression ratio, checked if the total size is above ``RATIO_FREE_BYTES``.
 
     Raises:
-        UnsafePathError: If a name points outside, occurs twice (also in other case or with accents composed
-            otherwise), or belongs to a link or device.
-        IncompleteDownloadError: If it is not a zip file, cut short, or contradicts itself.
-        DownloadError: If it is over a limit, encrypted, packed in an unknown way, or cannot be read.
+        UnsafePathError: If a name points outside the archive, occurs twice (also if only case or the composition of
+            accents differs), or belongs to a link or device.
+        IncompleteDownloadError: If the file is not a zip file, is truncated or is inconsistent.
+        DownloadError: If it exceeds a limit, is encrypted, uses an unknown compression method, or cannot be read.
 
     Example:
         >>> check(client.create_export("to check", sandbox.space_id).download("exports")).members
@@ -146,7 +146,7 @@ def verify(
     max_ratio: float = MAX_RATIO,
     progress: Progress | None = None,
 ) -> ArchiveInfo:
-    """Check a zip file as :func:`check` does, then read every member once and compare its size and CRC.
+    """Check a zip file like :func:`check`, then read every member and verify its size and CRC.
 
     Args:
         path: The zip file.
@@ -154,7 +154,7 @@ def verify(
         progress: Called with the number of bytes after each step; an exception ends the call.
 
     Raises:
-        DownloadError: As :func:`check` does; :class:`~cfplatform.IncompleteDownloadError` if a member is damaged.
+        DownloadError: As for :func:`check`; :class:`~cfplatform.IncompleteDownloadError` if a member is damaged.
     """
     with _Source(path) as source:
         members, info = _inspect(source, max_members, max_total_bytes, max_ratio)
@@ -174,11 +174,11 @@ def extract(
     max_ratio: float = MAX_RATIO,
     progress: Progress | None = None,
 ) -> Path:
-    """Unpack a zip file into a new folder, which appears only when it is complete and every CRC is right.
+    """Extract a zip file into a new folder. The folder is written atomically once every CRC is verified.
 
-    Until then everything is in a hidden folder beside it, which is removed on any failure; if the process is
-    killed, the next call for the same destination removes it. Names of members are kept exactly; modes and times of
-    the archive are dropped, so that files are as any program creates them.
+    Files are extracted into a hidden folder beside the destination and moved at the end. After an error the hidden
+    folder is removed; if the process is killed, the next call for the same destination removes it. Member names are
+    kept exactly; file modes and times are not restored.
 
     Args:
         path: The zip file.
@@ -190,7 +190,7 @@ def extract(
         The absolute path of the folder.
 
     Raises:
-        DownloadError: As :func:`verify` does, and if the destination exists or cannot be written.
+        DownloadError: As for :func:`verify`, and if the destination exists or cannot be written.
     """
     target = Path(os.path.abspath(local.folder_path(destination, "destination")))
     refuse_existing(target)
@@ -199,21 +199,21 @@ def extract(
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             target = target.parent.resolve() / target.name
-            # Refused at once, since it would fill the disk only after hours. Some file systems do not know.
+            # Fails at once instead of after hours. Some file systems do not report their free space.
             with contextlib.suppress(OSError):
                 free = shutil.disk_usage(target.parent).free
                 if info.total_bytes > free:
                     raise DownloadError(
-                        f"The archive cannot be unpacked into {str(target)!r}: it holds {info.total_bytes} bytes, and "
-                        f"{free} bytes are free. Free space or choose another destination."
+                        f"Could not extract the archive to {str(target)!r}: it needs {info.total_bytes} bytes, but "
+                        f"only {free} bytes are free. Free some space or choose another destination."
                     )
             with _unfinished(target) as name:
                 _unpack(source, members, target.parent, name, progress)
         except OSError as error:
             raise DownloadError(
-                f"The archive cannot be unpacked into {str(target)!r}: {error.strerror or error} "
-                f"({local.free_space(target.parent)}). Nothing of it is left. Free space or fix the folder, then try "
-                "again."
+                f"Could not extract the archive to {str(target)!r}: {error.strerror or error} "
+                f"({local.free_space(target.parent)}). Partial files were removed. Free some space or fix the folder, "
+                "then try again."
             ) from None
     return target
 
@@ -226,19 +226,19 @@ def iter_members(
     max_total_bytes: int = MAX_TOTAL_BYTES,
     max_ratio: float = MAX_RATIO,
 ) -> Iterator[ArchiveMember]:
-    """Iterate over the files in a zip file without unpacking it; the archive is checked by the call itself.
+    """Iterate over the files in a zip file without extracting it. The call itself checks the archive.
 
     Args:
         path: The zip file.
-        pattern: Which names to yield, as in :mod:`fnmatch`, case-sensitive; ``*`` matches slashes too, so that
-            ``*.json`` finds documents in any folder.
+        pattern: Names to yield, as in :mod:`fnmatch`, case-sensitive. ``*`` also matches slashes: ``*.json`` matches
+            in every folder.
         max_members, max_total_bytes, max_ratio: See :func:`check`.
 
     Yields:
-        Each file once, in the order of the archive's directory. Members stay usable when the iterator has moved on.
+        Each file once, in the order of the archive's directory. Members stay usable after the iteration.
 
     Raises:
-        DownloadError: As :func:`check` does.
+        DownloadError: As for :func:`check`.
 
     Example:
         >>> path = client.create_export("to read", sandbox.space_id).download("exports")
@@ -248,21 +248,21 @@ def iter_members(
         1 ['annotations', 'categories']
     """
     if not isinstance(pattern, str):
-        message = f"pattern must be text such as '*.json', not {shown(pattern)}."
+        message = f"pattern must be a string such as '*.json', not {shown(pattern)}."
         raise InvalidParameterError(message, parameter="pattern")
     with _Source(path) as source:
         members = _inspect(source, max_members, max_total_bytes, max_ratio)[0]
         identity = source.identity
-    # A program may change its working directory before it reads a member.
+    # The working directory may change before a member is read.
     return _iter_members(os.path.abspath(path), pattern, identity, members)
 
 
 class ArchiveMember:
-    """A file in an archive. It holds nothing open, and can be pickled and read in other threads and processes.
+    """A file in an archive. It keeps no file open, and can be pickled and used in other threads and processes.
 
     Attributes:
-        name: Its name, with folders.
-        size: Its bytes, unpacked.
+        name: The name, with folders.
+        size: The size in bytes, uncompressed.
     """
 
     __slots__ = ("_identity", "_info", "_path", "name", "size")
@@ -278,7 +278,7 @@ class ArchiveMember:
         return f"<ArchiveMember {self.name!r} {self.size} bytes>"
 
     def open(self) -> BinaryIO:
-        """Open it for reading in binary; its last bytes come only after size and CRC were checked.
+        """Open the file in binary mode. Its last bytes are returned only after size and CRC are verified.
 
         Raises:
             DownloadError: If the archive has changed since it was checked.
@@ -286,26 +286,26 @@ class ArchiveMember:
         return cast(BinaryIO, io.BufferedReader(_MemberFile(_Source(self._path, self._identity), self._info), 65536))
 
     def read(self, limit: int = documents.LOAD_LIMIT) -> bytes:
-        """Return all of its bytes.
+        """Return the contents of the file.
 
         Args:
-            limit: Bytes that it may have; above it, use :meth:`open`.
+            limit: Maximum size in bytes, 512 MiB if omitted; use :meth:`open` for larger files.
 
         Raises:
-            DownloadError: If it is larger, or the archive has changed.
-            IncompleteDownloadError: If it is damaged.
+            DownloadError: If the file is larger, or the archive has changed.
+            IncompleteDownloadError: If the file is damaged.
         """
         if self.size > limit:
-            raise DownloadError(f"{shown(self.name)} has {self.size} bytes, over the limit of {limit}. Use open().")
+            raise DownloadError(f"{shown(self.name)} has {self.size} bytes; the limit is {limit}. Use open().")
         with self.open() as file:
             return file.read()
 
     def json(self) -> dict[str, Any]:
-        """Return it as a parsed document, such as COCO.
+        """Parse the file as JSON.
 
         Raises:
             InvalidResponseError: If it is not one JSON object in UTF-8.
-            DownloadError: As :meth:`read` does.
+            DownloadError: As for :meth:`read`.
         """
         try:
             return documents.parse(self.read())
@@ -314,16 +314,16 @@ class ArchiveMember:
 
 
 def refuse_existing(target: Path) -> None:
-    """Refuse to overwrite anything, also a link that leads nowhere."""
+    """Raise an error if the target exists, also as a broken link."""
     try:
         os.lstat(target)
     except FileNotFoundError:
         return
     except OSError as error:
-        message = f"destination {str(target)!r} cannot be created: {error.strerror or error}."
+        message = f"destination: could not create {str(target)!r}: {error.strerror or error}."
         raise InvalidParameterError(message, parameter="destination") from None
     raise DownloadError(
-        f"{str(target)!r} exists already, and nothing was changed in it. Remove it or choose another destination."
+        f"{str(target)!r} already exists; nothing was changed. Remove it or choose another destination."
     )
 
 
@@ -331,7 +331,7 @@ def refuse_existing(target: Path) -> None:
 
 
 class _Source(io.FileIO):
-    """An archive held open, for one thread; ``identity`` is that of the file that was checked."""
+    """An open archive, for one thread; ``identity`` is the identity of the file when it was checked."""
 
     def __init__(self, path: PathLike, identity: tuple[int, ...] | None = None) -> None:
         text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
@@ -339,11 +339,11 @@ class _Source(io.FileIO):
             raise InvalidParameterError(f"path must be the path of a zip file, not {shown(text)}.", parameter="path")
         try:
             if not stat.S_ISREG(os.stat(text).st_mode):
-                raise DownloadError(f"{text!r} is not a file. Pass the path of a zip file.")
+                raise DownloadError(f"{text!r} is not a regular file. Pass the path of a zip file.")
             super().__init__(text)
             found = os.fstat(self.fileno())
         except OSError as error:
-            raise DownloadError(f"The archive {text!r} cannot be read: {error.strerror or error}.") from None
+            raise DownloadError(f"Could not read the archive {text!r}: {error.strerror or error}.") from None
         self.size = found.st_size
         self.identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if identity not in (None, self.identity):
@@ -355,13 +355,13 @@ class _Source(io.FileIO):
             self.seek(offset)
             data = self.read(count)
         except OSError as error:
-            raise DownloadError(f"The archive cannot be read: {error.strerror or error}.") from None
+            raise DownloadError(f"Could not read the archive: {error.strerror or error}.") from None
         if len(data) != count:
             raise _broken("it ends too early")
         return data
 
     def steps(self, start: int, end: int, overlap: int = 0) -> Iterator[bytes]:
-        """Read a part of it step by step; each also has the first ``overlap`` bytes of the next one."""
+        """Read a range in chunks; each also has the first ``overlap`` bytes of the next one."""
         return (self.at(at, min(STEP + overlap, end - at)) for at in range(start, end, STEP))
 
     def count(self, signature: bytes, start: int, end: int) -> int:
@@ -369,7 +369,7 @@ class _Source(io.FileIO):
 
 
 class _MemberFile(io.RawIOBase):
-    """A member as a file; it closes the archive with itself."""
+    """A member as a file; closing it closes the archive."""
 
     def __init__(self, source: _Source, info: zipfile.ZipInfo) -> None:
         self._source = source
@@ -382,7 +382,7 @@ class _MemberFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         if self._error is not None:
-            # Read again after an error, it must not look like the end.
+            # Another read after an error must not look like the end of the file.
             raise self._error
         try:
             self._rest = self._rest or memoryview(next(self._chunks, b""))
@@ -399,10 +399,10 @@ class _MemberFile(io.RawIOBase):
 
 
 def _contents(source: _Source, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    """Yield the bytes of a member; the last ones only after size and CRC were checked.
+    """Yield the bytes of a member; the last chunk only after size and CRC are verified.
 
-    ``ZipFile.open`` would accept a member that ends too early, or is followed by something, if the CRC is right, and
-    read the directory again for every member that is opened.
+    ``ZipFile.open`` would accept a truncated member, or one with trailing bytes, if the CRC matches, and would read the
+    directory again for every member.
     """
     last, left, crc = b"", info.file_size, 0
     for chunk in _inflated(source, info):
@@ -414,7 +414,7 @@ def _contents(source: _Source, info: zipfile.ZipInfo) -> Iterator[bytes]:
             yield last
         last = chunk
     if left or crc != info.CRC:
-        raise _broken(f"{shown(info.filename)} does not have the size and CRC that the directory gives")
+        raise _broken(f"{shown(info.filename)} does not match its size and CRC in the directory")
     if last:
         yield last
 
@@ -433,12 +433,12 @@ def _inflated(source: _Source, info: zipfile.ZipInfo) -> Iterator[bytes]:
                 data = inflate.unconsumed_tail
             if inflate.unused_data:
                 break
-        # The few kilobytes that zlib still holds.
+        # A few kilobytes that zlib has buffered.
         yield inflate.flush()
     except zlib.error:
-        raise _broken(f"{shown(info.filename)} cannot be unpacked") from None
+        raise _broken(f"{shown(info.filename)} cannot be decompressed") from None
     if inflate.unused_data or not inflate.eof:
-        raise _broken(f"{shown(info.filename)} ends too early, or is followed by bytes that belong to nothing")
+        raise _broken(f"{shown(info.filename)} is truncated or has trailing bytes")
 
 
 def _iter_members(
@@ -450,12 +450,12 @@ def _iter_members(
             yield ArchiveMember(path, identity, member)
 
 
-# --- Unpacking ---------------------------------------------------------------------------------------------
+# --- Extracting --------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def _unfinished(target: Path) -> Iterator[str]:
-    """Make a hidden folder beside a new one; yield its name. At the end it gets that of the new one, or is removed."""
+    """Create a hidden folder beside the target and yield its name; at the end rename it, after an error remove it."""
     parent, prefix = target.parent, f".cfplatform-{naming.digest(target.name)}-"
     locks.remove_stale(parent, prefix)
     path, lock = locks.create(parent, prefix, is_folder=True)
@@ -476,19 +476,19 @@ def _unfinished(target: Path) -> Iterator[str]:
 def _unpack(
     source: _Source, members: list[zipfile.ZipInfo], parent: Path, root: str, progress: Progress | None
 ) -> None:
-    """Write the members into a folder of ``parent``, following no link that is put there meanwhile."""
-    # Members of one folder mostly follow each other.
+    """Write the members into a folder of ``parent``, without following links created in the meantime."""
+    # Members of a folder are usually consecutive.
     for path, group in itertools.groupby(members, lambda info: info.filename.rpartition("/")[0]):
         with local.Folder(parent, root, *filter(None, path.split("/")), make=True) as folder:
             for info in group:
                 if info.is_dir():
-                    # For its checks.
+                    # For its checks only.
                     list(_contents(source, info))
                     continue
                 name = folder.at(info.filename.rpartition("/")[2])
-                # 0o666 lets the umask decide, as for any file that a program creates.
+                # 0o666: the umask decides, as for any new file.
                 opener = functools.partial(os.open, mode=0o666, dir_fd=folder.descriptor)
-                # A full disk may show only when the file is closed, which is before the folder gets its name.
+                # A full disk may be reported only when the file is closed, which is before the folder is renamed.
                 with open(name, "xb", opener=opener) as output:
                     for chunk in _contents(source, info):
                         output.write(chunk)
@@ -506,52 +506,52 @@ def _inspect(
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
             raise InvalidParameterError(f"{name} must be a number above 0, not {shown(value)}.", parameter=name)
     announced, start, end = _find_directory(source)
-    # Before zipfile makes an object of each.
+    # Before zipfile creates an object for each.
     if (most := max(announced, source.count(_RECORD, start, end))) > max_members:
-        raise _too_much(f"{most} members", max_members, "max_members")
+        raise _over_limit(f"{most} members", max_members, "max_members")
     infos = _read_directory(source, start)
-    # Some programs write only the lower 16 bits of the number where it has more.
+    # Some programs write only the lower 16 bits of a larger number.
     if announced not in (len(infos), len(infos) & _FULL16):
         raise _broken(f"it announces {announced} members and has {len(infos)}")
     for info in infos:
         _check_name(info.filename)
         _check_kind(info)
-    _check_twice(infos, max_members)
+    _check_duplicates(infos, max_members)
     total = sum(info.file_size for info in infos)
     compressed = sum(info.compress_size for info in infos)
     if total > max_total_bytes:
-        raise _too_much("more bytes", max_total_bytes, "max_total_bytes")
+        raise _over_limit("more bytes", max_total_bytes, "max_total_bytes")
     if total > RATIO_FREE_BYTES and total > max_ratio * compressed:
-        raise _too_much(f"{total} bytes in {compressed}", max_ratio, "max_ratio")
+        raise _over_limit(f"{total} bytes in {compressed}", max_ratio, "max_ratio")
     _check_overlap(source, infos, start)
     return infos, ArchiveInfo(len(infos), total)
 
 
 def _check_overlap(source: _Source, infos: list[zipfile.ZipInfo], start: int) -> None:
-    """Refuse members that share bytes with each other or the directory, and members that it does not list."""
+    """Refuse members that overlap each other or the directory, and members that it does not list."""
     front, last = start, 0
     for info in sorted(infos, key=lambda info: info.header_offset):
         behind = _data_start(source, info) + info.compress_size
         if behind > start:
-            raise _broken(f"{shown(info.filename)} reaches into its directory")
+            raise _broken(f"{shown(info.filename)} overlaps the directory")
         if info.header_offset < last:
-            raise DownloadError("Members of the archive share the same bytes, as in an archive made to fill disks.")
+            raise DownloadError("Members of the archive overlap, as in a zip bomb. Do not use it.")
         front, last = min(front, info.header_offset), behind
-    # Else this may be the directory of the last member, itself an archive, of one that was cut.
+    # Otherwise the archive may be truncated, and this the directory of a nested archive, its last member.
     if source.count(_LOCAL, 0, front):
-        raise _broken("its directory does not list the members at its beginning")
+        raise _broken("its directory does not list the first members")
 
 
 def _broken(reason: str) -> IncompleteDownloadError:
-    return IncompleteDownloadError(f"The archive is damaged or not complete: {reason}. Download it again.")
+    return IncompleteDownloadError(f"The archive is damaged or incomplete: {reason}. Download it again.")
 
 
-def _too_much(what: str, limit: float, option: str) -> DownloadError:
-    return DownloadError(f"The archive holds {what}; the limit is {limit:g}. If you trust its source, raise {option}.")
+def _over_limit(what: str, limit: float, option: str) -> DownloadError:
+    return DownloadError(f"The archive has {what}; the limit is {limit:g}. If you trust its source, raise {option}.")
 
 
 def _find_directory(source: _Source) -> tuple[int, int, int]:
-    """Return how many members the end of the file announces, and where the directory is."""
+    """Return the number of members in the end record, and the start and end of the directory."""
     tail = source.at(max(0, source.size - _END_FIELDS.size - _FULL16), min(source.size, _END_FIELDS.size + _FULL16))
     at = tail.rfind(_END)
     if 0 <= at <= len(tail) - _END_FIELDS.size:
@@ -563,13 +563,13 @@ def _find_directory(source: _Source) -> tuple[int, int, int]:
             signature, _, _, _, *numbers = _END64_FIELDS.unpack(source.at(end, _END64_FIELDS.size))
             is_valid = is_valid and signature == _END64
         disk, first_disk, here, count, size, offset = numbers
-        # An empty end record inside other bytes does not make an archive.
+        # An empty end record inside other bytes is not an archive.
         if is_valid and (disk, first_disk, here) == (0, 0, count) and offset <= end - size and (size or not end):
             return count, end - size, end
     head = source.at(0, min(source.size, 4096))
     if head.lstrip()[:1] in (b"<", b"{", b"["):
         words = blank(server_words(head.decode("utf-8", "replace")))
-        raise IncompleteDownloadError(f"The file is not a zip archive but text: {words}. Download it again.")
+        raise IncompleteDownloadError(f"The file is text, not a zip archive: {words}. Download it again.")
     raise _broken("it has no complete directory at its end" if head.startswith(b"PK") else "it is not a zip archive")
 
 
@@ -578,21 +578,21 @@ def _read_directory(source: _Source, start: int) -> list[zipfile.ZipInfo]:
         with zipfile.ZipFile(source) as archive:
             infos, found = archive.infolist(), archive.start_dir
     except UnicodeDecodeError as error:
-        raise UnsafePathError(f"The archive has a name that is not UTF-8: {shown(error.object)}.") from None
+        raise UnsafePathError(f"The archive has a name that is not valid UTF-8: {shown(error.object)}.") from None
     except OSError as error:
-        raise DownloadError(f"The archive cannot be read: {error.strerror or error}.") from None
+        raise DownloadError(f"Could not read the archive: {error.strerror or error}.") from None
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error):
         raise _broken("its directory cannot be read") from None
     if found != start:
-        raise _broken("its directory is not at the offset that its end record gives")
+        raise _broken("its directory is not at the offset in the end record")
     for info in infos:
-        # The name in the archive, and not what zipfile makes of it.
+        # The name as stored; zipfile changes it.
         info.filename = info.orig_filename
     return infos
 
 
 def _check_name(name: str, windows: bool = os.name == "nt") -> None:
-    """Refuse a name that would lead elsewhere, or that this system cannot have."""
+    """Refuse a name that points outside the archive, or that this system does not allow."""
     path = name.removesuffix("/")
     sizes = [len(part.encode()) for part in path.split("/")]
     if _UNSAFE.search(path):
@@ -600,31 +600,31 @@ def _check_name(name: str, windows: bool = os.name == "nt") -> None:
     elif max(sizes) > _MAX_PART_BYTES or sum(sizes) + len(sizes) > _MAX_NAME_BYTES or len(sizes) > _MAX_DEPTH:
         reason = "it is too long or too deep"
     elif windows and _WINDOWS.search(path):
-        reason = "Windows cannot have it"
+        reason = "Windows does not allow it"
     else:
         return
-    raise UnsafePathError(f"The archive has the unsafe name {shown(name)}: {reason}. Nothing was unpacked.")
+    raise UnsafePathError(f"The archive has the unsafe name {shown(name)}: {reason}. Nothing was extracted.")
 
 
 def _check_kind(info: zipfile.ZipInfo) -> None:
-    """Refuse what is neither a file nor a folder, and what cannot be unpacked."""
+    """Refuse special files, and members that cannot be extracted."""
     name = shown(info.filename)
     kind = stat.S_IFMT(info.external_attr >> 16)
-    # A file may lack its kind, and some programs give folders that of a file; nothing else may differ.
+    # The type may be missing, and some programs mark folders as files; nothing else may differ.
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR if info.is_dir() else 0) or info.external_attr & _REPARSE_POINT:
         raise UnsafePathError(f"{name} in the archive is a link, a device or another special file.")
     if info.flag_bits & _ENCRYPTED:
-        raise DownloadError(f"{name} in the archive is encrypted, which exports never are.")
+        raise DownloadError(f"{name} in the archive is encrypted; exports never are.")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DownloadError(f"{name} in the archive is packed with the unknown method {info.compress_type}.")
+        raise DownloadError(f"{name} in the archive uses the unknown compression method {info.compress_type}.")
     if info.is_dir() and info.file_size:
-        raise _broken(f"the folder {name} holds bytes")
+        raise _broken(f"the folder {name} has data")
     if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
-        raise _broken(f"the sizes of {name} differ")
+        raise _broken(f"the sizes of {name} do not match")
 
 
-def _check_twice(infos: list[zipfile.ZipInfo], max_members: int) -> None:
-    """Refuse names that some file system takes for the same, and too many folders."""
+def _check_duplicates(infos: list[zipfile.ZipInfo], max_members: int) -> None:
+    """Refuse names that are the same on some file systems, and too many folders."""
     is_folder: dict[str, bool] = {}
     for info in infos:
         key = naming.collision_key(info.filename)
@@ -637,19 +637,19 @@ def _check_twice(infos: list[zipfile.ZipInfo], max_members: int) -> None:
             folder = folder.rpartition("/")[0]
         if twice or (folder and not is_folder[folder]):
             raise UnsafePathError(
-                f"The archive has {shown(info.filename)} twice, or beside a name that some systems take for the "
-                "same, so that one would overwrite the other."
+                f"The archive has {shown(info.filename)} twice, or a name that is the same on some systems: one would "
+                "overwrite the other."
             )
         if len(is_folder) > max_members:
-            raise _too_much("more members and folders", max_members, "max_members")
+            raise _over_limit("more members and folders", max_members, "max_members")
 
 
 def _data_start(source: _Source, info: zipfile.ZipInfo) -> int:
-    """Check the header in front of a member against the directory; return where its bytes begin."""
+    """Check the local header of a member against the directory; return the offset of its data."""
     raw_name = info.filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
     length = _LOCAL_FIELDS.size + len(raw_name)
     if info.header_offset + length > source.size:
-        raise _broken(f"{shown(info.filename)} begins behind its end")
+        raise _broken(f"{shown(info.filename)} starts after the end of the file")
     head = source.at(info.header_offset, length)
     signature, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _LOCAL_FIELDS.unpack_from(head)
     is_same = (

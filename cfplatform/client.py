@@ -1,4 +1,4 @@
-"""The client: each method checks its arguments and calls the module that does the work."""
+"""The client. Each method checks its arguments and calls the module that does the work."""
 
 from __future__ import annotations
 
@@ -53,50 +53,51 @@ if TYPE_CHECKING:
     from .transfer import creating, downloads, exports
     from .types import CocoDocument, Page
 
-#: The id of a project, space or work item.
+#: The ID of a project, space or work item.
 Id: TypeAlias = Union[str, "uuid.UUID"]  # noqa: UP007 - with "|" it would need the module, which few scripts use
 #: A path on this machine.
 PathLike = str | os.PathLike[str]
 R = TypeVar("R", bound=Resource[Any])
 #: Maximum number of batch names that an error lists.
 _FEW = 10
-_NO_SUCH_CALL = "Or the platform has no such call: it is provisional, no published source shows it."
-_TAKEN = {"parameter": "name", "hint": "get_batch(name=...) finds the batch that has it."}
+_NO_SUCH_CALL = "Or the platform does not have this call: it is provisional and not documented by CloudFactory."
+_TAKEN = {"parameter": "name", "hint": "get_batch(name=...) returns the batch with this name."}
 
 
 class Client:
-    """Access to the CloudFactory AI Platform.
+    """A client for the CloudFactory AI Platform.
 
-    Use one client per program: it is thread-safe and keeps its connections open until ``with`` ends or
-    :meth:`close` is called. Nothing is sent before the first call. It cannot be pickled, because it holds the key.
+    Use one client per program: it is thread-safe and keeps connections open until the ``with`` block ends or
+    :meth:`close` is called. Nothing is sent before the first call. A client cannot be pickled, because it holds the
+    API key.
 
-    Each call checks its arguments before any request; a wrong one raises a ``ValueError``, mostly
+    Arguments are checked before any request; an invalid one raises a ``ValueError``, usually
     :class:`~cfplatform.InvalidParameterError`. Calls without ``project_id`` or ``space_id`` use the client's.
 
     Args:
-        api_key: The key that CloudFactory issued; else ``CF_API_KEY``.
-        base_url: The URL of the API; else ``CF_PLATFORM_BASE_URL``, else the production API.
-        project_id: The project of calls that name none; else ``CF_PROJECT_ID``.
-        space_id: The space of calls that name none; else ``CF_SPACE_ID``. Downloads detect it if there is none.
-        timeout: Seconds to wait for a connection and for the next bytes: one number, or the pair (connect, read).
-        retries: Repeats of a request after a transient error (429, 5xx, a broken connection), or a ``urllib3.Retry``;
-            5 if omitted, 0 turns them off.
-        patience: Seconds that a run (a download, a stream, an upload of many files) waits for an outage to end; 600 if
-            omitted, 0 does not wait. Each run may set its own. A single call fails after its retries.
-        max_workers: Maximum number of threads of a run, 1 to 256. Each run may set its own.
-        session: A ``requests.Session`` of your own for API calls. It keeps its auth, headers, params, cookies, hooks
-            and adapters; the key is added for the base URL only. It is never used for the storage.
-        headers: Further headers of API calls, such as ``{"X-Team": "vision"}``.
-        proxies: Proxies by scheme, as in requests; else the usual environment variables.
-        verify: ``False``, or the path of a file with certificate authorities; else ``REQUESTS_CA_BUNDLE``.
+        api_key: The API key. Defaults to ``CF_API_KEY``.
+        base_url: The URL of the API. Defaults to ``CF_PLATFORM_BASE_URL``, then the production API.
+        project_id: The default project of calls. Defaults to ``CF_PROJECT_ID``.
+        space_id: The default space of calls. Defaults to ``CF_SPACE_ID``. Downloads detect the space if it is not set.
+        timeout: Seconds to wait for a connection and for the next bytes: one number, or a pair (connect, read).
+        retries: Number of retries of a request after a transient error (429, 5xx, a broken connection), or a
+            ``urllib3.Retry``. Defaults to 5; 0 disables retries.
+        patience: Seconds that a run (a download, a stream, an upload of many files) waits for an outage to end; 0 does
+            not wait. Can be set for each run. A single call does not wait: it fails after its retries.
+        max_workers: Maximum number of threads of a run, 1 to 256. Can be set for each run.
+        session: Your own ``requests.Session`` for API calls. It keeps its auth, headers, params, cookies, hooks and
+            adapters. The API key is only sent to the base URL, and the session is never used for the storage.
+        headers: Additional headers of API calls, such as ``{"X-Team": "vision"}``.
+        proxies: Proxies by scheme, as in requests. Defaults to the usual environment variables.
+        verify: ``False`` to disable TLS verification, or the path of a CA bundle. Defaults to ``REQUESTS_CA_BUNDLE``.
         cert: A client certificate, as in requests.
         user_agent: Prefix of the ``User-Agent`` header, such as ``"my-tool/1.2"``.
-        allow_insecure_http: Accept an ``http://`` base URL on another machine, which sends the key in clear text.
-        allow_private_storage: Fetch assets and signed URLs also from private networks, for a storage of your own; else
-            ``CF_ALLOW_PRIVATE_STORAGE``. A base URL with a private address allows it too.
+        allow_insecure_http: Allow an ``http://`` base URL on another machine. The API key is then sent unencrypted.
+        allow_private_storage: Allow assets and signed URLs on private networks, for storage that you host yourself.
+            Defaults to ``CF_ALLOW_PRIVATE_STORAGE``; always allowed if the base URL has a private address.
 
     Raises:
-        ConfigurationError: If a setting is missing or cannot be used. No message shows the key.
+        ConfigurationError: If a setting is missing or not valid.
 
     Example:
         >>> with Client(max_workers=8) as client:
@@ -124,7 +125,7 @@ class Client:
         allow_insecure_http: bool = False,
         allow_private_storage: bool | None = None,
     ) -> None:
-        # Over the argument, so that no frame of an error shows it.
+        # Reuses the name: no traceback frame may show the key.
         api_key = config.Secret(api_key) if isinstance(api_key, str) else api_key
         api_key = config.api_key(api_key)
         self._project_id = _default_id("project_id", project_id)
@@ -147,7 +148,7 @@ class Client:
         self._calls = Transport(settings, session)
 
     def __repr__(self) -> str:
-        # Tools that show the frames of an error may call it before it is built.
+        # Tools that show traceback frames may call this before __init__ has finished.
         calls = getattr(self, "_calls", None)
         return f"<Client base_url={calls and calls.base_url!r} project_id={getattr(self, '_project_id', None)!r}>"
 
@@ -159,7 +160,7 @@ class Client:
 
     @property
     def base_url(self) -> str:
-        """The URL of the API, without a slash at its end.
+        """The URL of the API, without a trailing slash.
 
         Example:
             >>> Client("key", base_url="https://eu.example.com/api/v1/").base_url
@@ -169,7 +170,7 @@ class Client:
 
     @property
     def project_id(self) -> str | None:
-        """The project of calls that name none, or ``None``.
+        """The default project of calls, or ``None``.
 
         Example:
             >>> client.project_id == sandbox.project_id
@@ -179,7 +180,7 @@ class Client:
 
     @property
     def space_id(self) -> str | None:
-        """The space of calls that name none, or ``None``.
+        """The default space of calls, or ``None``.
 
         Example:
             >>> Client("key", space_id="6f9d3a60-0d8e-4a43-8d5c-2f7b0f8f3a11").space_id
@@ -189,10 +190,10 @@ class Client:
 
     @property
     def session(self) -> requests.Session:
-        """The ``requests.Session`` that sends the API's requests: your own, else the client's.
+        """The ``requests.Session`` for API calls: your own or the client's.
 
-        Hooks, headers and adapters that you add to it apply to every later call. The storage has a separate
-        session, which never gets the key.
+        Hooks, headers and adapters that you add apply to all later calls. Requests to the storage use a separate
+        session, which never has the API key.
 
         Example:
             >>> client.session.hooks["response"].append(lambda response, **_: print(response.status_code))
@@ -203,7 +204,7 @@ class Client:
         return self._calls.session
 
     def close(self) -> None:
-        """Close all connections; closing again does nothing.
+        """Close all connections. Closing twice is allowed.
 
         Any other call afterwards raises :class:`~cfplatform.ConfigurationError`.
         """
@@ -223,22 +224,23 @@ class Client:
         check: bool = True,
         stream: bool = False,
     ) -> requests.Response:
-        """Send any request to the API, with the key, retries and exceptions of every other call.
+        """Send any request to the API, with the client's API key, retries and exceptions.
 
-        GET and HEAD are repeated after transient errors; other methods are not, because the server may have acted.
+        GET and HEAD are retried after transient errors. Other methods are not, because the server may have processed
+        the request.
 
         Args:
-            method: Such as "GET".
+            method: The HTTP method, such as "GET".
             path: Relative to the base URL, such as ``"/projects/<id>/batches"``. Redirects are not followed.
-            params: Query parameters; a list of pairs repeats a key.
+            params: Query parameters. Use a list of pairs to repeat a key.
             json: A body to send as JSON.
-            data: A body as in requests: form fields, text, bytes, or a binary file that can seek, which is streamed.
-            files: Files of a multipart form, as in requests; they are read into memory.
-            headers: Further headers.
-            timeout: As for the client, for this call only.
-            check: ``False`` returns a response with an error status instead of raising.
-            stream: ``True`` leaves the body of the response unread, as in requests: read it with ``iter_content()``
-                inside of a ``with`` block, which closes it. Errors while it is read are those of requests.
+            data: A body as in requests: form fields, text, bytes, or a seekable binary file, which is streamed.
+            files: Files of a multipart form, as in requests. They are read into memory.
+            headers: Additional headers.
+            timeout: The timeout of this call, as for the client.
+            check: ``False`` to return a response with an error status instead of raising.
+            stream: ``True`` to not read the body, as in requests. Read it with ``iter_content()`` in a ``with`` block,
+                which closes the response; errors while reading are those of requests.
 
         Example:
             >>> client.request("GET", f"/projects/{sandbox.project_id}/batches").json()["meta"]["object"]
@@ -258,11 +260,11 @@ class Client:
         )
 
     def iterate_pages(self, path: str, params: Query | Mapping[str, Any] | None = None) -> Iterator[Page]:
-        """Yield the pages of any listing as the server sent them, following its cursor.
+        """Iterate over the pages of any listing as the server sends them, following the cursor.
 
         Args:
             path: Relative to the base URL.
-            params: Query parameters, sent with every page; a list of pairs, or a value that is a list, repeats a key.
+            params: Query parameters of every page. Use a list of pairs, or a list as the value, to repeat a key.
 
         Example:
             >>> pages = client.iterate_pages(f"/projects/{sandbox.project_id}/workItems", {"limit": 10})
@@ -285,14 +287,14 @@ class Client:
     ) -> Iterator[dict[str, Any]]:
         if cursor is not None and len(queries) > 1:
             raise InvalidParameterError(
-                "cursor cannot be used with more than 100 ids or several statuses: they need several listings.",
+                "cursor cannot be used with more than 100 IDs or several statuses: they need several listings.",
                 parameter="cursor",
             )
 
         fetch = functools.partial(self._calls.get_json, path, run=run, is_essential=True)
 
         def begin(query: Query) -> Background[Any]:
-            # Once: if this fails, the page is requested again when it is needed.
+            # Without retries: if this fails, the page is requested again when it is needed.
             once = functools.partial(self._calls.get_json, path, query, repeats=False)
             return Background(lambda stop: once(run=Run(stop=stop)), "prefetch", check=self._calls.ensure_open)
 
@@ -303,7 +305,7 @@ class Client:
     def _item_pages(
         self, project: str, chosen: params.Selection, *, run: Run = SINGLE, **options: Any
     ) -> Iterator[dict[str, Any]]:
-        """Yield the pages of selected work items; batches are looked up by name when the first page is needed."""
+        """Yield the pages of selected work items; batch names are looked up when the first page is needed."""
 
         def pages(named: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
             return self._pages(_work_items(project), chosen.queries(named), run=run, **options)
@@ -317,9 +319,9 @@ class Client:
         return of_named_batches()
 
     def _named_batches(self, project: str, chosen: params.Selection, run: Run = SINGLE) -> list[str]:
-        """Return the ids of the batches that are selected by name: one listing for all names."""
+        """Return the IDs of the batches selected by name, with one listing for all names."""
         names = chosen.batch_names
-        # Nothing is sent where another filter selects nothing.
+        # No request if another filter selects nothing.
         if not names or not chosen.queries(names):
             return []
         known = self._names(project, True, run)
@@ -329,7 +331,7 @@ class Client:
         return [batch for batch, name in known.items() if name in names]
 
     def _names(self, project_id: str, refresh: bool, run: Run) -> dict[str, str]:
-        """Return the names of the batches of a project, by id as text."""
+        """Return the batch names of a project, by ID as a string."""
         from .transfer import downloads
 
         if refresh or project_id not in self._batch_names:
@@ -371,39 +373,38 @@ class Client:
     ) -> Iterator[WorkItem]:
         """Iterate over the work items of a project.
 
-        Pages are requested as the iterator is read, so the first item arrives after one request and memory does not
-        grow with the project.
+        Pages are requested lazily: the first item needs one request, and memory does not grow with the project.
 
         Args:
-            project_id: The project; else the client's.
+            project_id: The project. Defaults to the client's.
             batch_ids: Only items of these batches. More than 100 are split into several requests; an empty list
                 selects nothing.
-            batch_names: Only items of the batches with these names, beside those of ``batch_ids``. The batches are
-                listed once, before the first page.
-            work_item_ids: Only these items; split and empty as above.
-            status: Only items with this status, such as ``"COMPLETED"``, or with one of these, which are listed one
-                status after the other; every status if omitted.
-            created_at_from, created_at_to: Only items created in this range, inclusive: each an aware ``datetime`` or
-                an ISO 8601 string with a time zone.
+            batch_names: Only items of the batches with these names, or in ``batch_ids``. Batches are listed once,
+                before the first page.
+            work_item_ids: Only these items. More than 100 are split into several requests; an empty list selects
+                nothing.
+            status: Only items with this status, such as ``"COMPLETED"``, or with one of several, which are listed one
+                after another. Defaults to every status.
+            created_at_from, created_at_to: Only items created in this range, inclusive. Each is an aware ``datetime``
+                or an ISO 8601 string with a time zone.
             updated_at_from, updated_at_to: Only items changed in this range, inclusive.
-            metadata: Only items whose metadata has each of these top-level keys with an equal value. The platform has
-                no such filter: every page is requested, and the items are compared here.
+            metadata: Only items whose metadata has these top-level keys and values. The platform has no such filter, so
+                every page is requested and the items are filtered locally.
             page_size: Items per request, 1 to 100 (the platform's limit).
             max_items: Maximum number of items.
-            cursor: Resume an earlier listing with the same filters: the ``cursor`` of the error that ended it, or of
-                a page's ``meta``.
-            prefetch: Request pages while others are read: the next one from the tenth page on, or four at a time
-                where more than 100 ids need several listings. Order, errors and the number of requests of a complete
-                listing stay the same.
+            cursor: Resume an earlier listing with the same filters. Pass the ``cursor`` of the error that ended it, or
+                the cursor in a page's ``meta``.
+            prefetch: Request pages in advance: the next page from the tenth on, or four at a time if more than 100 IDs
+                need several listings. Order, errors and the number of requests of a complete listing stay the same.
 
         Yields:
-            Each work item once, in the platform's order. Items that pages repeat are dropped if they are among the
-            last 10 000. If the platform refuses a cursor within the first 10 000 items, the listing starts again
-            once and resumes with the items that are new.
+            Each work item once, in the platform's order. Repeated items are dropped if they are among the last 10 000.
+            If the platform refuses a cursor within the first 10 000 items, the listing restarts once and skips the
+            items that it has already yielded.
 
         Raises:
-            InvalidResponseError: While iterating: if a page is not a valid page, or cursors repeat.
-            NotFoundError: While iterating: if the project has no batch of one of ``batch_names``.
+            InvalidResponseError: While iterating: if a page is not valid, or cursors repeat.
+            NotFoundError: While iterating: if the project has no batch with one of ``batch_names``.
 
         Example:
             >>> for item in client.get_work_items(status="COMPLETED", max_items=2):
@@ -425,7 +426,7 @@ class Client:
         chosen = params.selection(filters)
         project = self._project(project_id)
         limit = params.max_items(max_items)
-        # With a filter of our own, any number of listed items may be needed.
+        # With a local filter, any number of listed items may be needed.
         needed = limit if chosen.keep is None else None
         size = params.page_size(page_size, needed)
         start, prefetch = params.cursor(cursor), params.flag("prefetch", prefetch)
@@ -433,10 +434,10 @@ class Client:
         return self._resources(WorkItem, pages, project, limit, chosen.keep)
 
     def get_work_items_count(self, project_id: Id | None = None, **filters: Unpack[WorkItemFilters]) -> int:
-        """Count the work items that the filters select; they are those of :meth:`get_work_items`.
+        """Count work items. The filters are those of :meth:`get_work_items`.
 
-        One request is enough if the platform reports a total, which is not guaranteed; otherwise, and with
-        ``metadata``, all items are listed. Several statuses, or more than 100 ids, need a request each.
+        This takes one request, or one for each status and each 100 IDs. If the platform reports no total, and with
+        ``metadata``, all items are listed.
 
         Example:
             >>> client.get_work_items_count()
@@ -466,7 +467,7 @@ class Client:
         """
         wanted = params.object_id("work_item_id", work_item_id)
         for item in self.get_work_items(project_id, work_item_ids=[wanted]):
-            # The platform may spell a UUID in another case than the caller.
+            # The platform may return a UUID in another case.
             if item.id.lower() == wanted.lower():
                 return item
         raise NotFoundError(f"Project {self._project(project_id)} has no work item {wanted}.")
@@ -483,13 +484,13 @@ class Client:
     ) -> Iterator[Batch]:
         """Iterate over the batches of a project, with their counts; lazily, like :meth:`get_work_items`.
 
-        ``page_size`` (1 to 100), ``max_items`` and ``prefetch`` are as described there.
+        ``page_size`` (1 to 100), ``max_items`` and ``prefetch`` are those of :meth:`get_work_items`.
 
         Args:
-            project_id: The project; else the client's.
-            created_at_from, created_at_to: Only batches created in this range, as described there. The platform has no
-                such filter: every page is requested, and the times are compared here. A time without a zone counts as
-                UTC, and a batch without one is left out.
+            project_id: The project. Defaults to the client's.
+            created_at_from, created_at_to: Only batches created in this range, inclusive. The platform has no such
+                filter, so every page is requested and the batches are filtered locally. Batch times without a zone
+                are taken as UTC; batches without a time are skipped.
 
         Example:
             >>> for batch in client.get_batches(max_items=2):
@@ -508,9 +509,9 @@ class Client:
         return self._resources(Batch, pages, project, limit, keep)
 
     def get_batch(self, batch_id: int | None = None, project_id: Id | None = None, *, name: str | None = None) -> Batch:
-        """Fetch one batch by its id or its name, which is unique in the project.
+        """Fetch one batch by ID or by name, which is unique in the project.
 
-        The platform has no call for one batch, so batches are listed until it is found.
+        The platform has no call for a single batch, so batches are listed until it is found.
 
         Raises:
             NotFoundError: If the project has no such batch.
@@ -520,7 +521,7 @@ class Client:
             10
         """
         if (batch_id is None) == (name is None):
-            raise InvalidParameterError("Pass either a batch id or name=..., and not both.")
+            raise InvalidParameterError("Pass either a batch ID or name=..., not both.")
         wanted = None if batch_id is None else params.batch_id("batch_id", batch_id)
         names = []
         for batch in self.get_batches(project_id):
@@ -530,13 +531,13 @@ class Client:
         project = self._project(project_id)
         if name is not None:
             raise _no_batch(project, [name], names)
-        raise NotFoundError(f"Project {project} has no batch with id {wanted}.")
+        raise NotFoundError(f"Project {project} has no batch with ID {wanted}.")
 
     def get_annotation(self, work_item_id: Id, project_id: Id | None = None) -> Annotation:
-        """Fetch the annotation of a work item, which names the URL of its COCO document.
+        """Fetch the annotation of a work item, which has the storage path of its COCO document.
 
         Raises:
-            NotFoundError: If there is none, for example because the item is not completed.
+            NotFoundError: If it does not exist, for example because the item is not completed.
 
         Example:
             >>> item = next(client.get_work_items())
@@ -550,18 +551,18 @@ class Client:
         return Annotation(found.as_dict(), self, wanted)
 
     def get_signed_urls(self, paths: Iterable[str], space_id: Id | None = None) -> dict[str, str]:
-        """Return signed URLs of stored objects, such as documents and assets, by their paths.
+        """Return signed URLs of documents and assets, by storage path.
 
-        Up to 1000 paths go into one request. A signed URL is good without the key, for anybody, until it expires.
+        Paths are signed in requests of up to 1000. Until it expires, a signed URL works for anyone, without the key.
 
         Args:
-            paths: Paths inside the space, such as ``item.asset_url``, or complete ones, such as
-                ``item.get_annotation().coco_results_url``. Any number; each is signed once.
-            space_id: The space; else the client's. Complete paths name theirs.
+            paths: Paths inside the space, such as ``item.asset_url``, or full paths, such as
+                ``item.get_annotation().coco_results_url``. Duplicates are signed once.
+            space_id: The space. Defaults to the client's. Not needed for full paths.
 
         Raises:
-            ConfigurationError: If no space is known.
-            DownloadError: If the platform does not sign one of the paths; the message names the first.
+            ConfigurationError: If a space is needed and none is set.
+            DownloadError: If the platform does not sign one of the paths; the message shows the first.
 
         Example:
             >>> item = next(client.get_work_items())
@@ -585,8 +586,8 @@ class Client:
         limit: int | None = None,
         keep: pagination.Keep | None = None,
     ) -> Iterator[R]:
-        """Yield what pages list as objects of a class."""
-        # A page at a time: twice as fast as a generator that makes one after the other.
+        """Yield the items of pages as resources of a class."""
+        # One page at a time: twice as fast as creating one object at a time.
         for found in pagination.fresh(pages, limit=limit, keep=keep):
             yield from [kind(data, self, project_id) for data in found]
 
@@ -604,27 +605,27 @@ class Client:
         patience: float | None = None,
         **filters: Unpack[WorkItemFilters],
     ) -> Iterator[tuple[WorkItem, CocoDocument]]:
-        """Stream the parsed COCO documents of a project; nothing is written to disk.
+        """Stream the parsed COCO documents of a project. Nothing is written to disk.
 
-        Documents are prefetched concurrently. Closing the generator, or leaving the loop, cancels what is under way.
+        Documents are prefetched concurrently. Closing the generator, or leaving the loop, cancels running requests.
 
-        Memory does not grow with the project: at most 64 MiB of documents as served wait for the reader, or a single
-        larger one, and the next one in order. Parsed, COCO documents take up to 8 times as much, so with documents of
-        up to 50 MB some 0.9 GiB, in addition to the one being read.
+        Memory does not grow with the project: up to 64 MiB of prefetched documents (or one larger document), plus the
+        next one in order. A parsed COCO document takes up to 8 times its size: with documents of up to 50 MB, about
+        0.9 GiB in addition to the document in use.
 
         Args:
-            project_id: The project; else the client's.
-            items: Stream the documents of these items instead of listing a project.
-            max_workers: Maximum number of threads, 1 to 256; the client's number if omitted.
-            ordered: Yield in the order of the listing; ``False`` yields each document as soon as it has arrived.
-            space_id: The space; else the client's, else detected.
-            on_error: Called with (item, error) for each item that fails, after which the stream continues. Without
-                it the error is raised and ends the stream.
-            patience: Seconds that the stream waits for an outage to end; the client's number if omitted.
-            filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
+            project_id: The project. Defaults to the client's.
+            items: Stream the documents of these items instead of a project.
+            max_workers: Maximum number of threads, 1 to 256. Defaults to the client's.
+            ordered: Yield in the order of the listing. ``False`` yields each document as soon as it arrives.
+            space_id: The space. Defaults to the client's; detected if neither is set.
+            on_error: Called with (item, error) for each failed item; the stream then continues. If omitted, the error
+                is raised and ends the stream.
+            patience: Seconds to wait for an outage to end. Defaults to the client's.
+            filters: Those of :meth:`get_work_items`. ``status`` defaults to "COMPLETED".
 
         Yields:
-            Pairs of the work item and its document, with ``info.asset_url`` set as in downloaded files.
+            Pairs of work item and document, with ``info.asset_url`` set as in downloaded files.
 
         Example:
             >>> for item, document in client.iter_annotations(batch_ids=[1001]):
@@ -644,7 +645,7 @@ class Client:
             pages = self._item_pages(project, chosen, run=Run(waits))
             items = self._resources(WorkItem, pages, project, keep=chosen.keep)
         elif filters or project_id is not None:
-            raise InvalidParameterError("Pass either items, or a project and filters, and not both.")
+            raise InvalidParameterError("Pass either items, or a project and filters, not both.")
         return streaming.parsed_documents(
             self._calls,
             _checked_items(items),
@@ -674,51 +675,51 @@ class Client:
         max_items: int | None = None,
         **filters: Unpack[WorkItemFilters],
     ) -> DownloadSummary:
-        """Download the COCO documents of a project, or bring a downloaded copy up to date.
+        """Download the COCO documents of a project, or update a downloaded copy.
 
-        Files are written atomically to ``<destination>/<batch name>/<work item id>.json``. Unchanged files are skipped,
-        so the same call again resumes an interrupted run, fetches what changed and restores what was deleted. An item
-        that fails does not stop the others.
+        Files are written atomically to ``<destination>/<batch name>/<work item id>.json``. Unchanged files are skipped:
+        call it again to resume an interrupted run, fetch changes and restore deleted files. An item that fails does
+        not stop the others.
 
         Args:
-            project_id: The project; else the client's.
-            destination: The folder, created if it does not exist; its hidden folder ``.cfplatform`` records what
-                is finished. Or the URL of a store that fsspec knows (extra ``fsspec``), such as
-                ``s3://bucket/labels``; see "Remote destinations" in the documentation.
-            space_id: The space; else the client's, else detected.
-            max_workers: Maximum number of threads, 1 to 256; the client's number if omitted.
-            overwrite: Fetch every item, changed or not.
-            assets: Save each item's asset too, as ``<batch name>/assets/<work item id>`` with its extension, which is
-                the result's ``asset_path``; documents name their images as the platform does. An asset with an http(s)
-                URL is fetched from there without any credential. An interrupted large asset is resumed.
-            inject_asset_url: Set ``info.asset_url`` in each document to the item's asset, as the official client
-                does; every byte outside of ``info`` stays as served. ``False`` saves documents exactly as served.
+            project_id: The project. Defaults to the client's.
+            destination: The folder, created if it does not exist; its hidden folder ``.cfplatform`` records finished
+                items. Or a URL that fsspec supports (extra ``fsspec``), such as ``s3://bucket/labels``; see "Remote
+                destinations" in the documentation.
+            space_id: The space. Defaults to the client's; detected if neither is set.
+            max_workers: Maximum number of threads, 1 to 256. Defaults to the client's.
+            overwrite: Fetch unchanged items again.
+            assets: Also save the asset of each item, as ``<batch name>/assets/<work item id>`` with its extension;
+                see ``asset_path`` of the results. Image names in the documents do not change. An asset with an http(s)
+                URL is fetched from there without credentials. Interrupted large assets are resumed.
+            inject_asset_url: Set ``info.asset_url`` in each document to the item's asset, as the official client does;
+                all bytes outside ``info`` stay as served. ``False`` saves documents exactly as served.
             progress: ``True`` for a bar (extra ``progress``), a function of (done, total), or a
                 :class:`~cfplatform.ProgressReporter`.
-            executor: Send the requests from the processes of a ``concurrent.futures.Executor``, or of anything with
-                such a ``submit``, each with ``max_workers``. It gets the API key and stays open; see "More than one
-                process" in the documentation.
-            patience: Seconds that the run waits for an outage of the platform or storage to end; the client's number
-                if omitted. 0 does not wait: items that still fail after their retries are failures.
-            state: A local folder that remembers what is finished, the same one each time. A URL needs one; a folder
-                remembers it in ``.cfplatform`` if omitted.
-            prune: Remove the files of items that the platform does not list any more, except files that somebody
-                changed. Not with filters, which select only some items; several statuses are a filter. The platform is
-                asked for these items once more before, and if it lists no item at all, nothing is removed.
-            dry_run: Fetch and remove nothing; the summary says what would be done.
-            max_items: Maximum number of work items, the first ones listed. Not with ``prune``.
-            filters: Those of :meth:`get_work_items`; ``status`` is "COMPLETED" if omitted.
+            executor: A ``concurrent.futures.Executor``, or any object with the same ``submit``, whose processes send
+                the requests, each with ``max_workers`` threads. It receives the API key and is not shut down; see
+                "More than one process" in the documentation.
+            patience: Seconds to wait for an outage of the platform or the storage to end. Defaults to the client's. 0
+                does not wait: items that still fail after their retries are reported as failed.
+            state: A local folder that records finished items; pass the same one each time. Required for a URL. A local
+                destination uses its ``.cfplatform`` by default.
+            prune: Remove the files of items that are no longer listed, except files that were changed locally. The
+                platform is asked for these items again first, and if it lists no items at all, nothing is removed. Not
+                with filters, including several statuses.
+            dry_run: Fetch and remove nothing; the summary shows what a run would do.
+            max_items: Maximum number of work items, in the order of the listing. Not with ``prune``.
+            filters: Those of :meth:`get_work_items`. ``status`` defaults to "COMPLETED".
 
         Returns:
             The summary of the run. Check ``failed``, or call ``raise_for_failures()``.
 
         Raises:
-            DestinationBusyError: If another process downloads into the destination.
-            AuthenticationError: If the key is refused. Finished items are kept, as for the next three errors.
+            DestinationBusyError: If another process is downloading to the destination.
+            AuthenticationError: If the API key is refused. Finished items are kept, also after the next three errors.
             OutageError: If an outage lasts longer than ``patience``.
-            DestinationError: If the folder or store cannot be written or reached, is full, or was replaced
-                meanwhile. It is an ``OSError`` too.
-            DownloadError: If the executor lost its processes.
+            DestinationError: If the folder or store is full, not writable, not reachable, or was replaced during the
+                run. It is also an ``OSError``.
+            DownloadError: If the processes of the executor ended unexpectedly.
 
         Example:
             >>> summary = client.download_project(destination="labels")
@@ -732,7 +733,7 @@ class Client:
         is_whole = limit is None and chosen.keep is None and chosen.queries() in ([[]], [[("status", "COMPLETED")]])
         if params.flag("prune", prune) and not is_whole:
             raise InvalidParameterError(
-                "prune cannot be used with filters or a limit: items that they leave out would count as gone.",
+                "prune cannot be used with filters or a limit: items that were not listed would be removed.",
                 parameter="prune",
             )
         project = self._project(project_id)
@@ -753,7 +754,7 @@ class Client:
         needed = limit if chosen.keep is None else None
         size = params.page_size(params.MAX_PAGE_SIZE, needed)
         pages = self._item_pages(project, chosen, page_size=size, limit=needed, run=downloader.run)
-        # The total of a page is that of one listing, without our own filter.
+        # The total in a page is for one listing, without the local filter.
         is_part = chosen.keep is not None or len(chosen.queries(chosen.batch_names or ())) > 1
         announced = _announce(pages, reporter, is_part=is_part, limit=limit)
         listed = pagination.fresh(announced, limit=limit, keep=chosen.keep)
@@ -772,7 +773,7 @@ class Client:
     def download_work_items(
         self, items: Iterable[WorkItem], destination: PathLike, **options: Unpack[DownloadOptions]
     ) -> DownloadSummary:
-        """Download the COCO documents of given work items; otherwise as :meth:`download_project`.
+        """Download the COCO documents of given work items, like :meth:`download_project`.
 
         Args:
             items: Any iterable of work items, read lazily; they may belong to several projects.
@@ -795,7 +796,7 @@ class Client:
     ) -> Iterator[DownloadResult]:
         """Download like :meth:`download_work_items`, and yield each result as soon as the item is finished.
 
-        Closing the generator, or leaving the loop, cancels what is under way.
+        Closing the generator, or leaving the loop, cancels running downloads.
 
         Example:
             >>> for result in client.iter_downloads(client.get_work_items(max_items=2), "labels"):
@@ -862,11 +863,11 @@ class Client:
             "dry_run": params.flag("dry_run", dry_run),
             "documents": documents,
         }
-        # Last, because it makes folders.
+        # Last, because it creates folders.
         opened = remote.open_destination(destination, options.get("state"))
         if checked["executor"] is not None and not opened.is_shared:
             raise InvalidParameterError(
-                f"{opened.url} is in the memory of this process; executor cannot be used with it."
+                f"executor cannot be used with {opened.url}: it is in the memory of this process."
             )
         return downloads.Downloader(self._calls, opened, self._names, reporter, **checked), reporter
 
@@ -882,25 +883,25 @@ class Client:
     ) -> UploadedFile:
         """Upload one file to the storage of a space.
 
-        The file is streamed. After a transient error it is sent again from its start; an upload URL that has expired or
-        is refused is replaced, up to 3 times. A file that changes while it is sent never becomes an object. The storage
-        does not get the key.
+        The file is streamed. After a transient error it is sent again from the start; an expired or refused upload URL
+        is replaced, up to 3 times. If the file changes during the upload, nothing is stored. The API key is not sent to
+        the storage.
 
         Args:
-            file: A path, or a binary file object that can seek: it is sent from its current position and left there.
-                An empty file is refused.
-            space_id: The space; else the client's.
-            content_type: The media type, such as "image/png"; else guessed from the extension of the name, with
-                "application/octet-stream" as the last resort.
-            progress: As for :meth:`download_project`; files are counted, not bytes.
+            file: A path, or a seekable binary file object, which is read from its current position and returned there.
+                Empty files are refused.
+            space_id: The space. Defaults to the client's.
+            content_type: The media type, such as "image/png". Defaults to the type for the file extension, then
+                "application/octet-stream".
+            progress: As for :meth:`download_project`. It counts files, not bytes.
 
         Returns:
-            The file in the storage. Pass its ``path``, chosen by the platform, as ``asset_url`` of a work item.
+            The uploaded file. Pass its ``path``, which the platform chooses, as ``asset_url`` of a work item.
 
         Raises:
-            ConfigurationError: If no space is known.
-            InvalidParameterError: If the file object is in text mode or cannot seek, or the content type is not valid.
-            UploadError: If the file is missing, unreadable or empty, or changes while it is sent.
+            ConfigurationError: If no space is set.
+            InvalidParameterError: If the file object is in text mode or not seekable, or the content type is not valid.
+            UploadError: If the file is missing, not readable or empty, or changes during the upload.
 
         Example:
             >>> import io
@@ -929,23 +930,24 @@ class Client:
     ) -> Generator[UploadResult, None, None]:
         """Upload many files concurrently, and yield each result as soon as the file is finished.
 
-        Each is sent as by :meth:`upload_file`. ``files`` is read lazily, with bounded prefetch, and upload URLs
-        are requested 10 at a time (the platform's limit). A file that fails does not stop the others. Closing the
-        generator, or leaving the loop, cancels what is under way.
+        Files are sent as in :meth:`upload_file`. ``files`` is read lazily, with bounded prefetch, and upload URLs are
+        requested 10 at a time (the platform's limit). A file that fails does not stop the others. Closing the
+        generator, or leaving the loop, cancels running uploads.
 
         Args:
-            files: Paths and binary file objects, in any iterable; a file that is given twice becomes two objects. A
-                file object must stay open until its result is yielded.
-            content_type: The media type of all files; else guessed from each name.
-            max_workers: Files sent at the same time, 1 to 256; the client's number if omitted.
+            files: An iterable of paths and binary file objects. A file that is given twice is stored twice. File
+                objects must stay open until their result is yielded.
+            space_id: The space. Defaults to the client's.
+            content_type: The media type of all files. Defaults to the type for each file extension.
+            max_workers: Maximum number of concurrent uploads, 1 to 256. Defaults to the client's.
             patience: As for :meth:`download_project`.
             progress: As for :meth:`upload_file`.
 
         Yields:
-            For each file a result, with either ``uploaded`` or ``error`` set.
+            A result for each file, with either ``uploaded`` or ``error`` set.
 
         Raises:
-            AuthenticationError: While iterating: if the key is refused. Earlier results are yielded first.
+            AuthenticationError: While iterating: if the API key is refused. Earlier results are yielded first.
             OutageError: While iterating: if an outage lasts longer than ``patience``.
 
         Example:
@@ -975,7 +977,7 @@ class Client:
     def get_exports(
         self, space_id: Id | None = None, *, format: str | None = None, max_items: int | None = None
     ) -> Iterator[Export]:
-        """Iterate over the exports of a space, the newest first; lazily, like :meth:`get_work_items`.
+        """Iterate over the exports of a space, newest first; lazily, like :meth:`get_work_items`.
 
         Args:
             format: Only exports in this format: "COCO_JSON", "JSON" or "CSV".
@@ -1016,26 +1018,28 @@ class Client:
         wait_for_running: bool = False,
         timeout: float = params.WAIT_TIMEOUT,
     ) -> Export:
-        """Create an export; a space runs one export at a time.
+        """Create an export. A space runs one export at a time.
 
         Export creation is never retried blindly. If the response is lost (a broken connection or a 5xx), the exports of
-        the space are listed, and the request is repeated once if there is no new export of this name.
+        the space are listed, and the request is sent again once if there is no new export with this name.
 
         Args:
-            name: Need not be unique.
+            name: The name. It need not be unique.
+            space_id: The space. Defaults to the client's.
             format: "COCO_JSON", "JSON" or "CSV".
-            content: "ANNOTATION" (also if omitted), "INFERENCE" or "ASSET_METADATA"; the latter two not as COCO_JSON.
-            project_ids: Only these projects, 1 to 50 (the platform's limit); all projects of the space if omitted.
+            content: "ANNOTATION" (the default), "INFERENCE" or "ASSET_METADATA". Only "ANNOTATION" is available as
+                COCO_JSON.
+            project_ids: Only these projects, 1 to 50 (the platform's limit). Defaults to all projects of the space.
             batch_ids: Only these batches, 1 to 100 (the platform's limit).
             created_at_from, created_at_to: Only work items created in this range; times as for :meth:`get_work_items`.
             updated_at_from, updated_at_to: Only work items changed in this range.
-            wait_for_running: If another export is being made, wait for it first.
-            timeout: Maximum seconds to wait for that.
+            wait_for_running: If another export is running, wait for it first.
+            timeout: Maximum seconds to wait for it.
 
         Raises:
-            InvalidParameterError: Before any request, if the platform would refuse the arguments, or if a list is
-                empty, which the platform takes for everything.
-            ConflictError: If another export is being made; the message names it.
+            InvalidParameterError: Before any request: if the platform would refuse the arguments, or if a list is
+                empty, which the platform would treat as no filter.
+            ConflictError: If another export is running; the message shows it.
 
         Example:
             >>> export = client.create_export("of one batch", sandbox.space_id, batch_ids=[1001])
@@ -1061,18 +1065,20 @@ class Client:
         return self._exports(space_id).create(body, wait_for_running=wait_for_running, timeout=timeout)
 
     def wait_for_export(self, export_id: Id, space_id: Id | None = None, **options: Unpack[WaitOptions]) -> Export:
-        """Wait until an export is completed and return it.
+        """Wait until an export is completed, and return it.
 
-        The status is polled at least once, after a second at first and then at growing intervals. Transient errors do
-        not end the wait.
+        The status is polled at least once, first after a second and then at growing intervals. Transient errors do not
+        end the wait.
 
         Args:
-            options: ``timeout``: maximum seconds, 3600 if omitted. ``poll_interval``: longest seconds between two
-                polls, 5 if omitted. ``progress``: gets the status at each poll.
+            export_id: The export.
+            space_id: The space. Defaults to the client's.
+            options: ``timeout``: maximum seconds to wait (default 3600). ``poll_interval``: maximum seconds between two
+                polls (default 5). ``progress``: called with the status at each poll.
 
         Raises:
-            ExportFailedError: If the platform could not make it, with its reason.
-            ExportTimeoutError: If it took too long; its ``export`` has the latest status. Call this again to wait on.
+            ExportFailedError: If the platform could not create the export; the message has its reason.
+            ExportTimeoutError: If it took too long; ``export`` has the latest status. Call this again to keep waiting.
 
         Example:
             >>> export = client.create_export("waited for", sandbox.space_id)
@@ -1091,27 +1097,29 @@ class Client:
         space_id: Id | None = None,
         **options: Unpack[ExportDownloadOptions],
     ) -> Path:
-        """Download the archive of an export, or unpack it.
+        """Download the archive of an export, and optionally extract it.
 
-        The archive becomes ``<destination>/<name> <export id>.zip``, written atomically once the checksum of every
-        member is verified. An interrupted download resumes, in this run or a later one, if the storage confirms
-        that the object is unchanged; an expired link is renewed. An existing archive is not downloaded again.
+        The archive is written atomically to ``<destination>/<name> <export id>.zip`` once the checksum of every member
+        is verified. An interrupted download resumes, in this run or a later one, if the storage confirms that the
+        object is unchanged; an expired URL is renewed. An existing archive is not downloaded again.
 
         Args:
-            destination: The folder, created if it does not exist. Its hidden folder ``.cfplatform`` holds incomplete
-                files.
-            options: ``wait``: ``False`` raises if it is not completed yet. ``timeout`` and ``poll_interval``: as for
-                :meth:`wait_for_export`. ``extract``: unpack into the folder ``<name> <export id>``, which appears
-                only when it is complete, and keep no archive. ``overwrite``: fetch an existing archive again; a
-                folder is never replaced. ``progress``: as for :meth:`download_project`, in bytes.
+            export_id: The export.
+            destination: The folder, created if it does not exist. Incomplete files are in its hidden folder
+                ``.cfplatform``.
+            space_id: The space. Defaults to the client's.
+            options: ``wait``: ``False`` to raise if the export is not completed yet. ``timeout`` and ``poll_interval``:
+                as for :meth:`wait_for_export`. ``extract``: extract into the folder ``<name> <export id>``, which is
+                written atomically, and delete the archive. ``overwrite``: download an existing archive again; a folder
+                is never replaced. ``progress``: as for :meth:`download_project`, in bytes.
 
         Returns:
-            The path of the archive or folder, absolute.
+            The absolute path of the archive or folder.
 
         Raises:
-            UnsafePathError: If a name in the archive leads elsewhere; nothing is unpacked.
+            UnsafePathError: If a name in the archive points outside the folder; nothing is extracted.
             IncompleteDownloadError: If the archive is damaged.
-            DownloadError: If it cannot be saved.
+            DownloadError: If the archive cannot be saved.
 
         Example:
             >>> export = client.create_export("to unpack", sandbox.space_id)
@@ -1161,26 +1169,27 @@ class Client:
         metadata: Mapping[str, Any] | None = None,
         upload: bool = False,
     ) -> WorkItem:
-        """Create a work item: one asset to be labelled.
+        """Create a work item: one asset to annotate.
 
-        Provisional: no published source documents this call. It is assumed to be a POST to the path of the listing.
-        If the platform does not support it, the error says so.
+        Provisional: CloudFactory does not document this call. It is assumed to be a POST to the path of the listing;
+        the error shows if the platform does not support it.
 
-        The item is not created twice. If the response is lost (a broken connection or a 5xx), the items created since
-        then are listed, and the request is repeated once if none of them has this asset. For a URL that you use
-        several times, an ``externalId`` in the metadata distinguishes the items.
+        The item is never created twice. If the response is lost (a broken connection or a 5xx), the newly created items
+        are listed, and the request is sent again once if none of them has this asset. If you use a URL for several
+        items, distinguish them with an ``externalId`` in the metadata.
 
         Args:
-            asset_url: What :meth:`upload_file` returned, its ``path``, or a URL that the platform can read.
-            asset_type: Such as "image" or "video"; the platform decides if omitted.
-            batch_id: The batch; none if omitted.
-            metadata: A mapping that JSON can hold, up to 100 levels deep. ``callbackUrl`` is the URL for webhooks
-                about this item.
-            upload: ``asset_url`` is a local file, a path or a binary file object: upload it first, to the client's
-                space. Without it a local file is refused.
+            asset_url: The result of :meth:`upload_file`, its ``path``, or a URL that the platform can read.
+            project_id: The project. Defaults to the client's.
+            asset_type: Such as "image" or "video". Chosen by the platform if omitted.
+            batch_id: The batch. Without one, the item is in no batch.
+            metadata: JSON-serializable metadata, up to 100 levels deep (our limit). ``callbackUrl`` is the URL for
+                webhooks about this item.
+            upload: Set to ``True`` if ``asset_url`` is a local path or binary file object; it is first uploaded to the
+                client's space.
 
         Raises:
-            NotFoundError: If there is no such project or batch, or no such call.
+            NotFoundError: If the project, the batch or the call itself does not exist.
 
         Example:
             >>> import io
@@ -1194,12 +1203,12 @@ class Client:
         is_stored = isinstance(asset_url, UploadedFile) or (isinstance(asset_url, str) and "://" in asset_url)
         given: object = asset_url.path if isinstance(asset_url, UploadedFile) else asset_url
         if params.flag("upload", upload) and is_stored:
-            raise InvalidParameterError(f"upload: {shown(given)} is no local file to upload.", parameter="upload")
+            raise InvalidParameterError(f"upload: {shown(given)} is not a local file.", parameter="upload")
         if not upload:
             if not is_stored and isinstance(given, (str, os.PathLike)) and os.path.isfile(given):
                 raise InvalidParameterError(
-                    f"asset_url: {shown(os.fspath(given))} is a local file. Pass upload=True to upload it first, or "
-                    "what upload_file() returns for it.",
+                    f"asset_url: {shown(os.fspath(given))} is a local file. Pass upload=True to upload it, or pass the "
+                    "result of upload_file().",
                     parameter="asset_url",
                 )
             given = params.text("asset_url", given)
@@ -1230,37 +1239,35 @@ class Client:
     ) -> Generator[CreateResult, None, None]:
         """Create a work item for each of many files or URLs, and yield each result as soon as it is finished.
 
-        Files are uploaded as by :meth:`upload_files`, and items are created meanwhile, each as by
-        :meth:`create_work_item`. An asset that fails does not stop the others. Closing the generator, or leaving the
-        loop, cancels what is under way.
+        Files are uploaded as in :meth:`upload_files` while items are created as in :meth:`create_work_item`. An asset
+        that fails does not stop the others. Closing the generator, or leaving the loop, cancels running requests.
 
         Args:
-            assets: Local files, what :meth:`upload_file` returned, which is ``uploaded`` in the results of
-                :meth:`upload_files`, and URLs, in any iterable, which is read lazily. A text with ``://`` is a URL, any
-                other one a path. An asset that is given twice becomes two items.
-            project_id: The project; else the client's.
-            batch: A batch, its id, or its name: the batch of this name, created if there is none.
-            space_id: The space of the uploads; else the client's.
-            asset_type: Such as "image" or "video"; the platform decides if omitted.
-            metadata: That of every item, or a function that returns it for an asset.
-            content_type: The media type of all files; else guessed from each name.
-            journal: The path of a file that records what is finished. The same call with the same journal resumes
-                after a crash, even after ``kill -9``: nothing is uploaded or created twice, and finished items are
-                yielded without any request. A file that has changed is another asset. It holds no URL and no metadata.
-                One run at a time can use it. Remove it to create the same items again.
-            max_workers: Files and items at the same time, 1 to 256; the client's number if omitted.
+            assets: An iterable of local files, URLs and :class:`~cfplatform.UploadedFile` objects, read lazily. A
+                string with ``://`` is a URL, any other string a path. An asset that is given twice becomes two items.
+            project_id: The project. Defaults to the client's.
+            batch: A batch, its ID or its name. A batch with this name is created if it does not exist.
+            space_id: The space for uploads. Defaults to the client's.
+            asset_type: Such as "image" or "video". Chosen by the platform if omitted.
+            metadata: The metadata of every item, or a function that returns the metadata for an asset.
+            content_type: The media type of all files. Defaults to the type for each file extension.
+            journal: The path of a file that records finished items. The same call with the same journal resumes after a
+                crash, even after ``kill -9``: nothing is uploaded or created twice, and finished items are yielded
+                without any request. A changed file is a new asset. The journal contains no URLs and no metadata, and
+                only one run at a time can use it. Delete it to create the same items again.
+            max_workers: Maximum number of concurrent uploads and requests, 1 to 256. Defaults to the client's.
             patience: As for :meth:`download_project`.
-            progress: As for :meth:`download_project`; assets are counted.
+            progress: As for :meth:`download_project`. It counts assets.
 
         Yields:
-            For each asset a :class:`~cfplatform.CreateResult`, with either ``item`` or ``error`` set.
+            A :class:`~cfplatform.CreateResult` for each asset, with either ``item`` or ``error`` set.
 
         Raises:
-            NotFoundError: While iterating: if there is no such project or batch, or no such call. As for the next two
-                errors, earlier results are yielded first.
-            AuthenticationError: While iterating: if the key is refused.
+            NotFoundError: While iterating: if the project, the batch or the call itself does not exist. Earlier results
+                are yielded first, also for the next two errors.
+            AuthenticationError: While iterating: if the API key is refused.
             OutageError: While iterating: if an outage lasts longer than ``patience``.
-            InvalidParameterError: While iterating: if the journal is in use, or the file is not a journal.
+            InvalidParameterError: While iterating: if the journal is in use or not a valid journal.
 
         Example:
             >>> import io
@@ -1275,7 +1282,7 @@ class Client:
 
         if isinstance(assets, UploadedFile):
             raise InvalidParameterError(
-                "assets must be an iterable; for one use create_work_item().", parameter="assets"
+                "assets must be an iterable. For a single asset, use create_work_item().", parameter="assets"
             )
         checked = uploads.check_files(assets, "assets", "create_work_item()")
         if journal is not None and not isinstance(journal, (str, os.PathLike)):
@@ -1320,22 +1327,23 @@ class Client:
             chosen = params.selection({"created_at_from": since, "batch_ids": None if batch_id is None else [batch_id]})
             return self._resources(WorkItem, self._item_pages(project, chosen, prefetch=False, run=run), project)
 
-        # A run outlasts an outage, and some requests more may be lost in it.
+        # A run waits for an outage to end, and may lose several responses in it.
         return creating.Items(post, listed, batch_id, http.DEFAULT_RETRIES if run.patience else 1)
 
     def create_batch(self, name: str, project_id: Id | None = None, *, exist_ok: bool = False) -> Batch:
         """Create a batch.
 
-        If the response is lost (a broken connection or a 5xx), batches are listed, and the request is repeated once if
-        there is no new batch of this name.
+        If the response is lost (a broken connection or a 5xx), batches are listed, and the request is sent again once
+        if there is no new batch with this name.
 
         Args:
-            name: The name, unique in the project: neither blank nor with control characters. White space around it is
-                removed.
-            exist_ok: Return the batch that has this name, if there is one.
+            name: The name, unique in the project. It must not be blank or contain control characters. Surrounding
+                whitespace is removed.
+            project_id: The project. Defaults to the client's.
+            exist_ok: Return the existing batch with this name, if there is one.
 
         Raises:
-            ConflictError: If the project has a batch of this name.
+            ConflictError: If the project already has a batch with this name.
 
         Example:
             >>> spring = client.create_batch("Spring")
@@ -1370,9 +1378,9 @@ class Client:
             self._batch_names.pop(project, None)
 
     def update_batch(self, batch_id: int, project_id: Id | None = None, *, name: str) -> Batch:
-        """Rename a batch; names are as for :meth:`create_batch`.
+        """Rename a batch. The rules for names are those of :meth:`create_batch`.
 
-        The next download moves downloaded files to a folder of the new name.
+        The next download moves downloaded files to a folder with the new name.
 
         Raises:
             ConflictError: If another batch of the project has this name.
@@ -1394,7 +1402,7 @@ class Client:
         data = None
         with contextlib.suppress(ValueError, RecursionError):
             data = response.json()
-        # What the response holds is not documented.
+        # The response is not documented.
         if isinstance(data, dict) and str(data.get("id")) == wanted:
             return Batch(data, self, project)
         batch = self.get_batch(int(wanted), project)
@@ -1420,7 +1428,7 @@ def _work_items(project_id: str) -> str:
 
 
 def _no_batch(project_id: str, missing: Sequence[str], names: Sequence[str]) -> NotFoundError:
-    """Return the error for unknown batch names, with similar ones."""
+    """Return the error for unknown batch names, with suggestions."""
     import difflib
 
     sentences = [f"Project {project_id} has no batch named {' or '.join(map(shown, missing))}."]
@@ -1433,7 +1441,7 @@ def _no_batch(project_id: str, missing: Sequence[str], names: Sequence[str]) -> 
 
 
 def _created_within(first: datetime | None, last: datetime | None) -> pagination.Keep | None:
-    """Return a filter for batches created in a range; ``None`` for every batch."""
+    """Return a filter for batches created in a range; ``None`` if there is no range."""
 
     def keep(data: dict[str, Any]) -> bool:
         created = Batch(data).created_at
@@ -1458,7 +1466,7 @@ def _checked_items(items: Iterable[WorkItem]) -> Iterable[WorkItem]:
 
 
 def _in_pages(items: Iterable[WorkItem]) -> tuple[Iterable[Sequence[WorkItem]], int | None]:
-    """Cut what is in memory into pages, and count it; of anything else take each item when it comes."""
+    """Split a collection into pages, and return its length; yield the items of other iterables one by one."""
     if not isinstance(_checked_items(items), (list, tuple, set, frozenset)):
         return ([item] for item in items), None
     found = list(items)
@@ -1469,7 +1477,7 @@ def _in_pages(items: Iterable[WorkItem]) -> tuple[Iterable[Sequence[WorkItem]], 
 def _announce(
     pages: Iterator[dict[str, Any]], reporter: _progress.ProgressReporter, *, is_part: bool, limit: int | None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the pages, and start the reporter with the total that the first one reports."""
+    """Yield the pages, and start the reporter with the total of the first one."""
     first = next(pages, None)
     total = 0 if first is None else None if is_part else pagination.total(first)
     reporter.start(total if total is None or limit is None else min(total, limit))

@@ -1,8 +1,8 @@
-"""The classes of ``cf-ai-platform-client`` 0.3.0 on top of this SDK: scripts change one import line.
+"""Drop-in replacements for the classes of ``cf-ai-platform-client`` 0.3.0: change only the import line.
 
 Signatures, defaults, return types and log messages are those of the official client. Requests, retries and files are
-those of :class:`cfplatform.Client`: a download resumes, an outage is outlasted, and errors are
-:class:`~cfplatform.CFPlatformError`. "Migrating" in the documentation lists what differs.
+those of :class:`cfplatform.Client`: downloads resume, runs wait for outages to end, and errors are
+:class:`~cfplatform.CFPlatformError`. "Migrating" in the documentation lists the differences.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ __all__ = [
     "WorkItem",
 ]
 
-#: Workers of a download, at the most.
+#: Maximum number of workers of a download.
 MAX_WORKERS = 100
-#: Items of a page, at the most.
+#: Maximum number of items in a page.
 MAX_LIMIT = 100
-#: Seconds between two polls, at the least, and seconds of a wait, at the most: what the engine takes.
+#: Minimum seconds between two polls, and maximum seconds of a wait, that Client accepts.
 MIN_POLL = 0.1
 MAX_WAIT = 366 * 24 * 3600.0
-#: Seconds that a cancelled task waits for its thread, so that mostly nothing of it is left.
+#: Seconds that a cancelled task waits for its thread to end.
 GRACE = 0.3
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ _log = logging.getLogger(__name__)
 
 
 class ExportFileError(ExportFailedError, ValueError):
-    """An export has no file to download: the platform could not make it, or gave no URL. It is a ``ValueError`` too."""
+    """An export has no file to download: it failed, or the platform returned no URL. It is also a ``ValueError``."""
 
 
 # --- Models -----------------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ class ExportFileError(ExportFailedError, ValueError):
 @dataclass(frozen=True, kw_only=True)
 class _Model:
     def model_dump(self, *, mode: Literal["python", "json"] | str = "python") -> dict[str, Any]:
-        """Return the fields as a dict, nested models included; with ``mode="json"`` only types that JSON has."""
+        """Return the fields as a dict, including nested models; with ``mode="json"`` only JSON types."""
         return {each.name: _dumped(getattr(self, each.name), mode == "json") for each in fields(self)}
 
 
@@ -91,11 +91,11 @@ class KeysetPaginationMeta(_Model):
     """The ``meta`` of a page.
 
     Attributes:
-        object: What is listed, such as "export".
-        limit: Items of the page, at the most.
+        object: The type of the items, such as "export".
+        limit: Maximum number of items in the page.
         page: "NEXT", "PREV" or ``None``.
         cursor_next: Cursor of the next page; ``None`` on the last one.
-        cursor_prev: Cursor of the page before.
+        cursor_prev: Cursor of the previous page.
     """
 
     object: str
@@ -107,7 +107,7 @@ class KeysetPaginationMeta(_Model):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkItem(_Model):
-    """A work item. No call returns one; it is there for imports and annotations of types."""
+    """A work item. For imports and type annotations only; no call returns one."""
 
     id: str
     batch_id: int | None = None
@@ -117,7 +117,7 @@ class WorkItem(_Model):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResponse(_Model):
-    """A page of work items. No call returns one; it is there for imports and annotations of types."""
+    """A page of work items. For imports and type annotations only; no call returns one."""
 
     items: list[WorkItem] = field(default_factory=list)
     total: int = 0
@@ -126,14 +126,14 @@ class SearchResponse(_Model):
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadResult(_Model):
-    """What became of one work item.
+    """The result of one work item.
 
     Attributes:
         item_id: The work item.
         batch_id: Its batch, or ``None``.
-        success: Whether its file is there, fetched now or found unchanged.
-        file_path: The file, below the destination as given; the URL of the object if the destination is a URL.
-        error: Why it failed, else ``None``.
+        success: Whether its file was fetched, or was already up to date.
+        file_path: The path of the file; the URL of the object if the destination is a URL.
+        error: The error message, or ``None``.
     """
 
     item_id: str
@@ -149,7 +149,7 @@ class DownloadSummary(_Model):
 
     Attributes:
         total_items: Work items that were listed.
-        successful: Items whose file is there.
+        successful: Items that were fetched or already up to date.
         failed: Items that could not be downloaded.
         results: One result for each item, in the order of the listing.
     """
@@ -165,14 +165,14 @@ class ExportResponse(_Model):
     """An export.
 
     Attributes:
-        export_id: Its id.
-        name: The name that it was created with.
-        status: How far it is.
+        export_id: Its ID.
+        name: Its name.
+        status: Its status.
         format: The format of its files.
-        content: What it holds.
+        content: The content type of its files.
         created_by: The e-mail address of the user who created it.
         download_url: The signed URL of the archive, once it is completed.
-        error: Why it failed.
+        error: The reason if it failed.
         created_at: When it was created, as the server wrote it.
     """
 
@@ -189,7 +189,7 @@ class ExportResponse(_Model):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportListResponse(_Model):
-    """One page of exports, the newest first."""
+    """One page of exports, newest first."""
 
     items: list[ExportResponse] = field(default_factory=list)
     meta: KeysetPaginationMeta | None = None
@@ -240,15 +240,15 @@ def _text(data: Mapping[str, Any], *names: str) -> str | None:
 class SyncCFUserClient:
     """The synchronous client, for scripts and notebooks.
 
-    It is safe in many threads, also where an event loop runs. After :meth:`close` it can be used again.
+    It is thread-safe and works beside a running event loop. It can be used again after :meth:`close`.
 
     Args:
-        api_key: The key that CloudFactory issued.
-        base_url: The URL of the API; else ``CF_PLATFORM_BASE_URL``, else the production API. ``http://`` is refused but
-            for this machine, because it would send the key in clear text.
+        api_key: The API key.
+        base_url: The URL of the API. Defaults to ``CF_PLATFORM_BASE_URL``, then the production API. ``http://`` is only
+            allowed for this machine, because the key would be sent unencrypted.
 
     Raises:
-        ConfigurationError: A ``ValueError``: if the key or the URL cannot be used.
+        ConfigurationError: A ``ValueError``: if the key or the URL is not valid.
 
     Example:
         >>> with SyncCFUserClient.create_with_api_key(sandbox.api_key, sandbox.base_url) as old_client:
@@ -258,7 +258,7 @@ class SyncCFUserClient:
     """
 
     def __init__(self, api_key: str, base_url: str | None = None) -> None:
-        # Without a key the engine would take CF_API_KEY; over the argument, so that no frame of an error shows it.
+        # Without a key, Client would use CF_API_KEY. Reuses the name: no traceback frame may show the key.
         api_key = config.api_key(config.Secret(api_key.strip() if isinstance(api_key, str) else ""))
         self._api_key = api_key
         #: The URL of the API.
@@ -281,7 +281,7 @@ class SyncCFUserClient:
         self.close()
 
     def close(self) -> None:
-        """Close all connections; closing again does nothing."""
+        """Close all connections. Closing twice is allowed."""
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
@@ -307,32 +307,32 @@ class SyncCFUserClient:
         max_workers: int = 10,
         limit: int | None = None,
     ) -> DownloadSummary:
-        """Download the COCO documents of a project, or bring a downloaded copy up to date.
+        """Download the COCO documents of a project, or update a downloaded copy.
 
-        Files go to ``<destination>/<batch name>/<work item id>.json``, those of items without a batch to ``Default``. A
-        file that is there unchanged is not fetched again, and counts as successful. An item that fails does not stop
-        the others. A bar is shown on stderr where tqdm is installed (extra ``progress``).
+        Files are written to ``<destination>/<batch name>/<work item id>.json``, with ``Default`` for items without a
+        batch. Unchanged files are not fetched again and count as successful. An item that fails does not stop the
+        others. A progress bar is shown on stderr if tqdm is installed (extra ``progress``).
 
         Args:
             project_id: The project.
-            space_id: The space that its results lie in.
-            destination: The folder, created if it does not exist; its hidden folder ``.cfplatform`` remembers what is
-                finished.
+            space_id: The space of the project.
+            destination: The folder, created if it does not exist; its hidden folder ``.cfplatform`` records finished
+                items.
             batch_ids: Only items of these batches, any number; all if ``None`` or empty.
             work_item_ids: Only these items, any number; all if ``None`` or empty.
             created_at_from, created_at_to: Only items created in this range: ISO 8601 with a time zone.
             updated_at_from, updated_at_to: Only items changed in this range.
             max_workers: Maximum number of threads, 1 to 100.
-            limit: Items of a page of the listing, 1 to 100; 100 if omitted.
+            limit: Items per page of the listing, 1 to 100 (default 100).
 
         Returns:
-            The summary. Its ``results`` are a list in the order of the listing, so memory grows with the project.
+            The summary. ``results`` lists all items in the order of the listing, so memory grows with the project.
 
         Raises:
             InvalidParameterError: A ``ValueError``: before any request, if an argument is not valid.
-            AuthenticationError: If the key is refused. Finished items are kept, as for the next two errors.
-            OutageError: If the platform is away for more than ten minutes.
-            DestinationError: An ``OSError``: if the destination cannot be written.
+            AuthenticationError: If the API key is refused. Finished items are kept, also after the next two errors.
+            OutageError: If the platform is down for more than ten minutes.
+            DestinationError: An ``OSError``: if the destination is not writable.
         """
         _log.info("Starting the download of project %s", project_id)
         _ensure_between("max_workers", max_workers, MAX_WORKERS)
@@ -369,12 +369,12 @@ class SyncCFUserClient:
         max_workers: int,
     ) -> DownloadSummary:
         bar = _bar()
-        #: By id, in the order of the listing; a result when there is one.
+        #: By ID, in the order of the listing; ``None`` until there is a result.
         results: dict[str, DownloadResult | None] = {}
 
         def listed() -> Iterator[_ListedItem]:
             for item in items:
-                # However far apart the listing repeats it.
+                # The listing may repeat an item, however far apart.
                 if item.id not in results:
                     results[item.id] = None
                     yield item
@@ -416,23 +416,24 @@ class SyncCFUserClient:
         updated_at_to: str | None = None,
         **kwargs: Any,
     ) -> ExportResponse:
-        """Create an export; the platform makes one at a time in a space.
+        """Create an export. A space runs one export at a time.
 
-        If the response is lost, the exports of the space are listed before the request is repeated.
+        If the response is lost, the exports of the space are listed before the request is sent again.
 
         Args:
             space_id: The space.
-            name: Need not be unique.
+            name: The name. It need not be unique.
             export_format: "COCO_JSON", "JSON" or "CSV".
             project_ids: Only these projects, up to 50; all of the space if ``None`` or empty.
             batch_ids: Only these batches, up to 100; all if ``None`` or empty.
-            content: "ANNOTATION" (also if omitted), "INFERENCE" or "ASSET_METADATA"; the latter two not as COCO_JSON.
+            content: "ANNOTATION" (the default), "INFERENCE" or "ASSET_METADATA". Only "ANNOTATION" is available as
+                COCO_JSON.
             created_at_from, created_at_to: Only work items created in this range.
             updated_at_from, updated_at_to: Only work items changed in this range.
             kwargs: ``format``, the old name of ``export_format``.
 
         Raises:
-            ConflictError: If another export is being made.
+            ConflictError: If another export is running.
         """
         export = self._engine().create_export(
             name,
@@ -463,12 +464,12 @@ class SyncCFUserClient:
         limit: int | None = None,
         **kwargs: Any,
     ) -> ExportListResponse:
-        """Fetch the first page of the exports of a space, the newest first.
+        """Fetch the first page of the exports of a space, newest first.
 
         Args:
             space_id: The space.
             export_format: Only exports in this format.
-            limit: Exports of the page, at the most; the platform decides if omitted.
+            limit: Maximum number of exports in the page. Chosen by the platform if omitted.
             kwargs: ``format``, the old name of ``export_format``.
         """
         wanted = _format("list_exports", export_format, kwargs)
@@ -485,7 +486,7 @@ class SyncCFUserClient:
         Args:
             space_id: The space.
             export_id: The export.
-            poll_interval: Longest seconds between two polls.
+            poll_interval: Maximum seconds between two polls.
             timeout: Maximum seconds to wait.
 
         Raises:
@@ -507,17 +508,17 @@ class SyncCFUserClient:
     ) -> str:
         """Wait for an export, and download its archive to ``<destination>/<name> <export id>.zip``.
 
-        The archive is checked before it appears. An interrupted download resumes.
+        The archive is verified before it is written. An interrupted download resumes.
 
         Args:
             space_id: The space.
             export_id: The export.
             destination: The folder, created if it does not exist.
-            poll_interval: Longest seconds between two polls.
+            poll_interval: Maximum seconds between two polls.
             timeout: Maximum seconds to wait.
 
         Returns:
-            The path of the archive, absolute.
+            The absolute path of the archive.
 
         Raises:
             ExportFileError: A ``ValueError``: if the export failed, or has no download URL.
@@ -546,10 +547,9 @@ class SyncCFUserClient:
 
 
 class CFUserClient:
-    """The client for ``async`` code: the calls of :class:`SyncCFUserClient`, each in a thread of its own.
+    """The client for ``async`` code: the calls of :class:`SyncCFUserClient`, each in its own thread.
 
-    Any number of tasks may use it at once. When a task is cancelled its call ends: it returns within half a second, and
-    no request is sent any more.
+    Any number of tasks can use it concurrently. A cancelled task ends within half a second and sends no more requests.
 
     Args:
         api_key: As for :class:`SyncCFUserClient`.
@@ -585,7 +585,7 @@ class CFUserClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections; closing again does nothing."""
+        """Close all connections. Closing twice is allowed."""
         self._sync.close()
 
     async def download_project(
@@ -687,9 +687,9 @@ class CFUserClient:
 
 
 async def _in_thread(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    """Call a function in a thread that ends, with all its requests, when this task is cancelled.
+    """Call a function in a thread; cancelling the task ends the thread and its requests.
 
-    Not by ``asyncio.to_thread``: the end of the loop waits for its threads, and so for a server that is silent.
+    ``asyncio.to_thread`` would not do: a closing loop waits for its threads, even for a server that never responds.
     """
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
@@ -705,10 +705,10 @@ async def _in_thread(function: Callable[..., T], /, *args: Any, **kwargs: Any) -
 
     thread = Background(call, "compat")
     try:
-        # It leaves the future alone when it is cancelled.
+        # asyncio.wait does not cancel the future if it is cancelled itself.
         await asyncio.wait({ended})
     except BaseException as error:
-        # Cancelled, or closed by a loop that ends.
+        # Cancelled, or closed by a closing loop.
         thread.cancel()
         if isinstance(error, asyncio.CancelledError):
             await asyncio.wait({ended}, timeout=GRACE)
@@ -721,11 +721,11 @@ async def _in_thread(function: Callable[..., T], /, *args: Any, **kwargs: Any) -
 
 def _ensure_between(name: str, value: object, most: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise InvalidParameterError(f"{name} must be a whole number from 1 to {most}, not {value!r}.", parameter=name)
+        raise InvalidParameterError(f"{name} must be an integer from 1 to {most}, not {value!r}.", parameter=name)
 
 
 def _format(function: str, value: ExportFormat | str | None, kwargs: dict[str, Any]) -> ExportFormat | str | None:
-    """Return the format, which has an old name too; refuse other keywords as Python does."""
+    """Return the format, also from its old name ``format``; refuse other keywords as Python does."""
     for name in kwargs:
         if name != "format":
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
@@ -743,7 +743,7 @@ def _file_path(destination: str | os.PathLike[str], result: _Result) -> str | No
 
 
 class _Bar(progress.TqdmReporter):
-    """The bar of a download; its total is known when the listing has ended."""
+    """The bar of a download; its total is set when the listing has ended."""
 
     def start(self, total: int | None) -> None:
         self._bar = self._tqdm(desc="Downloading items", total=total, unit="item")

@@ -1,4 +1,4 @@
-"""Settings: the argument, then the environment, then the default; each checked before anything is sent."""
+"""Settings: the argument, else the environment, else the default. All are checked before any request."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .exceptions import ConfigurationError, shown
 DEFAULT_BASE_URL = "https://api.ai.cloudfactory.app/api/v1"
 #: Seconds to wait for a connection, and for the next bytes of a response.
 DEFAULT_TIMEOUT = (10.0, 60.0)
-#: Our own limit: sockets do not accept arbitrarily large timeouts.
+#: Maximum timeout in seconds (our limit): sockets do not accept arbitrarily large ones.
 MAX_TIMEOUT = 86_400.0
-#: Default maximum number of concurrent items.
+#: Default number of workers.
 DEFAULT_MAX_WORKERS = 32
-#: Our own limit: more threads only compete for the interpreter.
+#: Maximum number of workers (our limit): more threads only compete for the interpreter.
 MAX_WORKERS_LIMIT = 256
 
-#: Seconds for both halves, or the pair (connect, read).
+#: Seconds for connecting and reading, or a pair (connect, read).
 Timeout = float | tuple[float, float]
 
 
 class Secret(str):
-    """A text whose ``repr`` hides it, since tools that print local variables use that."""
+    """A string with a masked ``repr``: tools that print local variables show it."""
 
     __slots__ = ()
 
@@ -37,9 +37,9 @@ class Secret(str):
 
 
 def api_key(value: str | None) -> Secret:
-    """Return the API key from the argument or CF_API_KEY. No message ever shows it."""
+    """Return the API key from the argument or ``CF_API_KEY``. It never appears in messages."""
     source = "api_key" if value is not None else "CF_API_KEY"
-    # Over the old name, so that no frame of an error holds it as plain text.
+    # Reuses the name: no traceback frame may hold the key as a plain string.
     value = os.environ.get("CF_API_KEY") if value is None else value
     if value is None:
         raise ConfigurationError("No API key.", parameter="api_key", hint="Pass api_key=... or set CF_API_KEY.")
@@ -48,16 +48,16 @@ def api_key(value: str | None) -> Secret:
     value = Secret(value)
     stripped = Secret(value.strip(" \t\r\n"))
     if not stripped:
-        raise ConfigurationError(f"{source} is blank. Pass your CloudFactory API key.", parameter="api_key")
+        raise ConfigurationError(f"{source} is blank. Set it to your CloudFactory API key.", parameter="api_key")
     if not re.fullmatch(r"[!-~]{1,512}", stripped):
         raise ConfigurationError(
-            f"{source} has characters that cannot be part of a key (white space or control characters inside, "
-            "anything outside ASCII) or more than 512 of them. Copy the key again, without quotes around it.",
+            f"{source} is not a valid API key: it contains whitespace, control characters or non-ASCII characters, "
+            "or is longer than 512 characters. Copy the key again, without quotes.",
             parameter="api_key",
         )
     if stripped != value:
         name = "The API key" if source == "api_key" else source
-        warnings.warn(f"{name} had white space around it, which was removed.", UserWarning, stacklevel=3)
+        warnings.warn(f"{name} had leading or trailing whitespace, which was removed.", UserWarning, stacklevel=3)
     return stripped
 
 
@@ -77,13 +77,13 @@ def base_url(value: str | None, *, allow_insecure_http: bool = False) -> str:
         problem = f"is not a URL. {example}"
     else:
         if parts.username is not None or parts.password is not None:
-            problem = "must not hold a user name or password. The API key is sent in a header."
+            problem = "must not contain a user name or password. The API key is sent in a header."
         elif parts.scheme not in ("http", "https") or not host:
-            problem = f"must begin with https:// and name a host. {example}"
+            problem = f"must start with https:// and a host name. {example}"
         elif re.search(r"[?#\\\s\x00-\x1f\x7f]", url):
-            problem = f"must have no query, fragment, backslash or white space. {example}"
+            problem = f"must not contain a query, fragment, backslash or whitespace. {example}"
         elif parts.scheme == "http" and not is_loopback(host) and not allow_insecure_http:
-            problem = f"uses plain http to {host}, which would send the API key in clear text."
+            problem = f"uses http:// for {host}, which would send the API key unencrypted."
             hint = "Use https, or pass allow_insecure_http=True if you are sure."
     if problem:
         raise ConfigurationError(f"{source} {problem}", parameter="base_url", hint=hint)
@@ -91,22 +91,22 @@ def base_url(value: str | None, *, allow_insecure_http: bool = False) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or address is this machine."""
+    """Return whether a host name or IP address refers to this machine."""
     host = host.rstrip(".")
     address = read_address(host)
     return host == "localhost" or host.endswith(".localhost") or (address is not None and address.is_loopback)
 
 
 def is_private(host: str) -> bool:
-    """Return whether a host is an address that public storage cannot have: private, link-local or this machine."""
+    """Return whether a host is a non-public IP address (private, link-local or loopback) or this machine."""
     address = read_address(host.rstrip("."))
     return is_loopback(host) if address is None else not address.is_global
 
 
-# Called for every signed URL, and there are few hosts.
+# Called for every signed URL, but there are few hosts.
 @functools.lru_cache(maxsize=256)
 def read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Read an address in any spelling that the system would connect to, such as ``127.1`` or ``2130706433``."""
+    """Parse an IP address in any notation the system accepts, such as ``127.1`` or ``2130706433``."""
     for read in (ipaddress.ip_address, lambda text: ipaddress.ip_address(socket.inet_aton(text))):
         try:
             address = read(host.partition("%")[0])
@@ -118,7 +118,7 @@ def read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | N
 
 
 def default_id(value: str | None, variable: str) -> str | None:
-    """Return a default id from the argument or the environment; a blank variable counts as not set."""
+    """Return a default ID from the argument or the environment; a blank variable counts as unset."""
     return value if value is not None else (os.environ.get(variable) or "").strip() or None
 
 
@@ -127,8 +127,8 @@ def timeout(value: Timeout) -> tuple[float, float]:
     pair = value if isinstance(value, tuple) else (value, value)
     if len(pair) != 2 or not all(_is_number(part) and 0 < part <= MAX_TIMEOUT for part in pair):
         raise ConfigurationError(
-            f"timeout must be a number of seconds above 0 and up to {MAX_TIMEOUT:g}, or a pair of them "
-            "(connect, read). There is no 'wait for ever': a stuck connection would never end.",
+            f"timeout must be a number of seconds above 0 and up to {MAX_TIMEOUT:g}, or a pair (connect, read). "
+            "It cannot be disabled: a stalled connection would never end.",
             parameter="timeout",
         )
     return float(pair[0]), float(pair[1])
@@ -149,18 +149,17 @@ def max_workers(value: int) -> int:
 
 
 def patience(value: float) -> float:
-    """Check how long a run waits for an outage to end: seconds from 0 up."""
+    """Check how many seconds a run waits for an outage to end: 0 or more."""
     if not _is_number(value) or not 0 <= value < float("inf"):
         raise ConfigurationError(
-            f"patience must be a number of seconds from 0 up, not {shown(value)}. 0 does not wait for the end of an "
-            "outage.",
+            f"patience must be 0 or more seconds, not {shown(value)}. With 0 a run does not wait for an outage to end.",
             parameter="patience",
         )
     return float(value)
 
 
 def flag(value: bool | None, variable: str) -> bool:
-    """Return a boolean setting: the argument, else whether the variable is set to anything but 0."""
+    """Return a boolean setting: the argument, else the variable (unset, "", "0", "false" and "no" mean False)."""
     if value is None:
         return os.environ.get(variable, "").strip() not in ("", "0", "false", "no")
     if not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""COCO documents as bytes: check that they are complete, and set ``info.asset_url`` without touching the rest."""
+"""COCO documents as bytes: check that they are complete, and set ``info.asset_url`` without changing anything else."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from .exceptions import InvalidResponseError
 
-#: Documents up to this size are checked by parsing them; above it, by their framing, length and ends.
+#: Documents up to this size are parsed to check them. Larger ones are checked by length, first and last byte.
 PARSE_LIMIT = 8 * 1024 * 1024
-#: Maximum size of documents that are parsed for the caller. Parsed, they take several times as much memory.
+#: Maximum size of documents that are parsed for the caller. A parsed document takes several times its size in memory.
 LOAD_LIMIT = 512 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
@@ -27,10 +27,10 @@ class Members(NamedTuple):
     """The members of an object in a document.
 
     Attributes:
-        start: The position after the opening bracket.
-        is_empty: Whether there are none.
-        found: The position of the requested member's value; of the last one if there are several.
-        end: Where the object ends.
+        start: The position after the opening brace.
+        is_empty: Whether the object has no members.
+        found: Start and end of the value of the requested member; of the last one if the name is repeated.
+        end: The end of the object.
     """
 
     start: int
@@ -40,7 +40,7 @@ class Members(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """Bytes ``start`` to ``end`` of a document are replaced by ``value``."""
+    """Replace bytes ``start`` to ``end`` of a document with ``value``."""
 
     start: int
     end: int
@@ -48,7 +48,7 @@ class Edit(NamedTuple):
 
 
 def parse(document: bytes | bytearray) -> dict[str, Any]:
-    """Parse a COCO document, which must be one JSON object in UTF-8 (a BOM is allowed)."""
+    """Parse a COCO document: one JSON object in UTF-8 (a BOM is allowed)."""
     try:
         parsed = json.loads(document.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -63,17 +63,17 @@ def parse(document: bytes | bytearray) -> dict[str, Any]:
 
 
 def check_ends(head: bytes, tail: bytes) -> None:
-    """Check that a document that is too large to be parsed begins and ends with the braces of an object."""
+    """Check that a document too large to parse starts with ``{`` and ends with ``}``."""
     if not head.removeprefix(_BOM).lstrip().startswith(b"{") or not tail.rstrip().endswith(b"}"):
         raise InvalidResponseError(f"The document is not one complete JSON object{_looks_like(head)}.")
 
 
 def set_asset_url(document: bytes, asset_url: str | None) -> bytes:
-    """Check a document as :func:`parse` does, and return it with ``info.asset_url`` set.
+    """Check a document like :func:`parse`, and return it with ``info.asset_url`` set.
 
-    Only the value is replaced, or the member added before the others; a missing ``info`` is added. Every
-    other byte stays. Parsers use the last of several members with the same name, so that one is edited. ``None`` is
-    written as ``""``, as the official client does.
+    Only the value is replaced; a missing member is added first in its object, a missing ``info`` first in the document.
+    All other bytes stay the same. If a name is repeated, the last one is edited, because parsers use that one. ``None``
+    is written as ``""``, as the official client does.
 
     Example:
         >>> set_asset_url(b'{"info": {"year": 2026}, "images": []}', "assets/1")
@@ -107,7 +107,7 @@ def edit(asset_url: str | None, document: Members, info: Members | None) -> Edit
 
 
 def members(text: str, at: int, name: str) -> Members:
-    """Read the object that begins there; raise ``ValueError`` if it is not valid."""
+    """Read the object that starts at ``at``; raise ``ValueError`` if it is not valid JSON."""
     opening = _match(_OPENING, text, at)
     found, at, mark = None, opening.end(), opening[2]
     while mark != "}":

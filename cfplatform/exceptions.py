@@ -1,36 +1,36 @@
-"""The errors of cfplatform: one family, so that one ``except`` can catch them all.
+"""The exceptions of cfplatform. All derive from :class:`CFPlatformError`.
 
 ::
 
     CFPlatformError
     ├── ConfigurationError (ValueError)        a setting is missing or wrong; raised before any request
     ├── InvalidParameterError (ValueError)     an argument is wrong; raised before any request
-    ├── TransportError                         no usable response arrived
+    ├── TransportError                         there was no usable response
     │   ├── APIConnectionError (ConnectionError)
     │   ├── APITimeoutError (TimeoutError)
     │   ├── OutageError                        the platform or the storage was down for longer than ``patience``
-    │   └── InvalidResponseError (ValueError)  a response arrived that cannot be what was requested
+    │   └── InvalidResponseError (ValueError)  the response is not valid, such as not JSON
     ├── APIError                               the server responded with an error status
     │   ├── BadRequestError                    400, 422
     │   ├── AuthenticationError                401
     │   ├── PermissionDeniedError              403 (also a PermissionError)
     │   ├── NotFoundError                      404 (also a LookupError)
     │   ├── ConflictError                      409
-    │   ├── RateLimitError                     429; ``retry_after`` holds the seconds to wait
+    │   ├── RateLimitError                     429; ``retry_after`` is the seconds to wait
     │   └── ServerError                        5xx
     ├── DownloadError
     │   ├── UnsafePathError                    a name points outside the destination
-    │   ├── IncompleteDownloadError            fewer or more bytes than announced, or another checksum
+    │   ├── IncompleteDownloadError            the size or the checksum does not match
     │   ├── DestinationBusyError               another process is downloading into the folder
-    │   └── DestinationError (OSError)         the destination is full, gone, read-only, refused, or cannot be reached
-    ├── ExportError                            about an export; ``export`` is its last known state
-    │   ├── ExportFailedError                  it failed on the platform
+    │   └── DestinationError (OSError)         the destination is full, missing, read-only or not reachable
+    ├── ExportError                            an export failed; ``export`` is its last known state
+    │   ├── ExportFailedError                  the platform could not create it
     │   └── ExportTimeoutError (TimeoutError)  it was not ready in time
-    ├── UploadError                            a file cannot be uploaded: not readable, empty, or changed meanwhile
-    └── WebhookVerificationError               a webhook delivery was refused; ``reason`` has the cause
+    ├── UploadError                            a file is not readable, is empty, or changed during the upload
+    └── WebhookVerificationError               a webhook delivery was rejected; ``reason`` is the cause
 
-Every error has the attributes of :class:`CFPlatformError`; what does not apply is ``None``. ``str(error)`` is the
-message followed by the hint. None of them holds the API key or a signature, and all of them can be pickled.
+Every exception has the attributes of :class:`CFPlatformError`; those that do not apply are ``None``. ``str(error)`` is
+the message and the hint. No exception contains the API key or a signature, and all can be pickled.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from typing import Any, NamedTuple
 
 #: Maximum characters of a server message in an error message.
 MAX_MESSAGE_LENGTH = 500
-#: Characters of a web page that are searched for its title.
+#: Characters of an HTML page that are searched for its title.
 _MAX_SEARCHED = 4096
 
-# Strings: re compiles and caches them at the first error, which keeps the import of the package fast.
-# The name before the first "=" holds neither "?" nor "=", so that the search stays linear in any text.
+# Strings, not compiled patterns: re compiles and caches them on first use, which keeps the import fast. The name before
+# the first "=" contains neither "?" nor "=", which keeps the search linear.
 _QUERY = r"\?[^\s'\"<>)\]?=]*=[^\s'\"<>)\]]*"
 _SIGNED_VALUE = (
     r"(?i)\b(X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|Signature(?:Provided)?|sig|"
@@ -55,7 +55,7 @@ _SIGNED_VALUE = (
 
 
 def blank(text: str, secret: str | None = None) -> str:
-    """Take query strings, signatures and, where given, the API key out of a text for people."""
+    """Remove query strings, signatures and the API key, if given, from a text."""
     text = text.replace(secret, "***") if secret else text
     return re.sub(_SIGNED_VALUE, r"\1\2***", re.sub(_QUERY, "?...", text))
 
@@ -67,12 +67,12 @@ def blank_url(url: str) -> str:
 
 
 class ErrorResponse(NamedTuple):
-    """A response as plain data: it holds no request, no connection and no credential.
+    """A response as plain data, without request, connection or credentials.
 
     Attributes:
         status_code: The HTTP status.
-        headers: Its headers, names in lower case.
-        text: The start of the body, at most 64 KiB, with signatures blanked.
+        headers: The headers, with names in lower case.
+        text: The first 64 KiB of the body, with signatures removed.
     """
 
     status_code: int
@@ -81,19 +81,19 @@ class ErrorResponse(NamedTuple):
 
 
 class CFPlatformError(Exception):
-    """Base of every error that cfplatform raises on purpose.
+    """Base class of all exceptions in cfplatform.
 
     Attributes:
-        message: What failed. If it names the argument ``parameter``, it begins with that name.
-        parameter: The name of the argument that is wrong, or that the hint advises to change.
-        hint: What to do, in terms of Python. A program with another interface can show its own advice instead.
-        method: The method of the request.
+        message: What failed. If it names the argument ``parameter``, it starts with that name.
+        parameter: The name of the invalid argument, or of the argument that the hint suggests changing.
+        hint: What to do, in Python terms. A program with another interface can show its own advice.
+        method: The HTTP method of the request.
         url: The URL of the request, without its query.
-        status_code: The status of the response.
+        status_code: The HTTP status of the response.
         request_id: The ID that the server gave the request.
-        code: The server's own code for the error, such as "NOT_FOUND": ``code`` or ``error.code`` of its JSON body.
+        code: The server's error code, such as "NOT_FOUND": ``code`` or ``error.code`` of the JSON body.
         response: A plain copy of the response, an ``ErrorResponse``.
-        cursor: Resumes a listing that failed: pass it as ``cursor=``.
+        cursor: Pass it as ``cursor=`` to resume a failed listing.
     """
 
     def __init__(
@@ -126,15 +126,15 @@ class CFPlatformError(Exception):
 
 
 class ConfigurationError(CFPlatformError, ValueError):
-    """A setting is missing or cannot be used: key, base URL, project, timeout, or a client that was closed."""
+    """A setting, such as the API key, base URL or project, is missing or not valid, or the client is closed."""
 
 
 class InvalidParameterError(CFPlatformError, ValueError):
-    """An argument was refused before any request was sent."""
+    """An argument is not valid; nothing was sent."""
 
 
 class TransportError(CFPlatformError):
-    """The request got no usable response."""
+    """There was no usable response."""
 
 
 class APIConnectionError(TransportError, ConnectionError):
@@ -146,14 +146,14 @@ class APITimeoutError(TransportError, TimeoutError):
 
 
 class OutageError(TransportError):
-    """The platform or the storage was down for longer than ``patience``, which ends a run; what is finished is kept.
+    """The platform or the storage was down for longer than ``patience``. Finished items are kept.
 
-    ``status_code`` is that of the last response, ``None`` if there was none.
+    ``status_code`` is the status of the last response, or ``None`` if there was none.
     """
 
 
 class InvalidResponseError(TransportError, ValueError):
-    """The response cannot be what was requested: not JSON, cut short, a redirect, or without its ``items``."""
+    """The response is not valid: not JSON, truncated, a redirect, or without ``items``."""
 
 
 class APIError(CFPlatformError):
@@ -169,11 +169,11 @@ class AuthenticationError(APIError):
 
 
 class PermissionDeniedError(APIError, PermissionError):
-    """403: the API key is known but may not do this."""
+    """403: the API key is valid but does not have permission."""
 
 
 class NotFoundError(APIError, LookupError):
-    """404: there is no such object, or the API key cannot see it."""
+    """404: the object does not exist, or the API key has no access to it."""
 
 
 class ConflictError(APIError):
@@ -181,20 +181,20 @@ class ConflictError(APIError):
 
 
 class RateLimitError(APIError):
-    """429: too many requests. ``retry_after`` holds the seconds to wait, where the server sent them."""
+    """429: too many requests. ``retry_after`` is the number of seconds to wait, if the server sent it."""
 
     retry_after: float | None = None
 
 
 class ServerError(APIError):
-    """5xx: the platform failed; repeating has not helped."""
+    """5xx: the server failed, also after retries."""
 
 
 class DownloadError(CFPlatformError):
-    """A download failed for a reason that no other class covers.
+    """A download failed.
 
     Attributes:
-        failures: For the error of :meth:`~cfplatform.DownloadSummary.raise_for_failures`, the failed results.
+        failures: The failed results, if :meth:`~cfplatform.DownloadSummary.raise_for_failures` raised the error.
     """
 
     failures: Sequence[Any] = ()
@@ -205,7 +205,7 @@ class UnsafePathError(DownloadError):
 
 
 class IncompleteDownloadError(DownloadError):
-    """The bytes received are not those that the server announced: fewer, more, or with another checksum."""
+    """The size or the checksum of the received bytes does not match what the server announced."""
 
 
 class DestinationBusyError(DownloadError):
@@ -213,9 +213,9 @@ class DestinationBusyError(DownloadError):
 
 
 class DestinationError(DownloadError, OSError):
-    """The destination cannot be written, which ends the run: it is full, missing or read-only, or a store refuses.
+    """The destination is full, missing, read-only or not reachable. This ends the run.
 
-    It is an ``OSError`` too; ``errno`` and ``strerror`` are those of the file system, ``None`` for a store.
+    It is also an ``OSError``; ``errno`` and ``strerror`` come from the file system and are ``None`` for a store.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -223,51 +223,51 @@ class DestinationError(DownloadError, OSError):
 
 
 class ExportError(CFPlatformError):
-    """Something about an export failed.
+    """An export, or its download, failed.
 
     Attributes:
-        export: The last known state, an :class:`~cfplatform.Export`.
+        export: Its last known state, an :class:`~cfplatform.Export`.
     """
 
     export: Any = None
 
 
 class ExportFailedError(ExportError):
-    """The platform reported that the export failed."""
+    """The platform could not create the export."""
 
 
 class ExportTimeoutError(ExportError, TimeoutError):
-    """The export was not ready in time; it continues on the platform, and you can wait for it again."""
+    """The export was not ready in time. It continues on the platform; you can wait for it again."""
 
 
 class UploadError(CFPlatformError):
-    """A file cannot be uploaded: it is not there, cannot be read, is empty, or changed while it was sent."""
+    """A file is missing, not readable or empty, or changed during the upload."""
 
 
 class WebhookVerificationError(CFPlatformError):
-    """A webhook delivery was refused; do not use its content.
+    """A webhook delivery was rejected; do not use its content.
 
     Attributes:
         reason: ``"malformed"`` (a header or the body is malformed), ``"too_large"``, ``"signature"``,
-            ``"unknown_key"``, ``"keys_unavailable"`` (the keys could not be fetched), ``"expired"`` (sent too long
-            ago, or in the future), ``"unexpected"`` (rejected by ``expected``) or ``"replayed"``.
+            ``"unknown_key"``, ``"keys_unavailable"`` (the keys could not be fetched), ``"expired"`` (too old, or in
+            the future), ``"unexpected"`` (rejected by ``expected``) or ``"replayed"``.
     """
 
     reason: str = ""
 
 
-#: Attributes that the state file keeps.
+#: Attributes stored in the state file.
 _KEPT = ("method", "url", "status_code", "request_id", "code", "parameter", "hint")
 
 
 def to_dict(error: BaseException) -> dict[str, Any]:
-    """Return an error as plain data, for the state file."""
+    """Convert an error to plain data for the state file."""
     message = error.message if isinstance(error, CFPlatformError) else str(error)
     return {"type": type(error).__name__, "message": message, **{name: getattr(error, name, None) for name in _KEPT}}
 
 
 def from_dict(data: Mapping[str, Any]) -> CFPlatformError:
-    """Rebuild an error from what :func:`to_dict` wrote; one of an unknown type becomes the base class."""
+    """Convert the result of :func:`to_dict` back to an error; an unknown type becomes the base class."""
     cls = globals().get(str(data.get("type")))
     if not (isinstance(cls, type) and issubclass(cls, CFPlatformError)):
         cls = CFPlatformError
@@ -280,15 +280,15 @@ def from_dict(data: Mapping[str, Any]) -> CFPlatformError:
 _BY_STATUS: dict[int, tuple[type[APIError], str]] = {
     400: (BadRequestError, "Check the arguments."),
     401: (AuthenticationError, "Check the API key (CF_API_KEY). It must belong to the environment of the base URL."),
-    403: (PermissionDeniedError, "The API key is not allowed to do this. Check the project and space ids."),
-    404: (NotFoundError, "Check the ids, and that the API key belongs to the account that owns them."),
-    409: (ConflictError, "It exists already or is in use. Look it up before you try again."),
+    403: (PermissionDeniedError, "The API key is not allowed to do this. Check the project and space IDs."),
+    404: (NotFoundError, "Check the IDs, and that the API key belongs to the account that owns them."),
+    409: (ConflictError, "It already exists or is in use. Look it up before you try again."),
     422: (BadRequestError, "Check the arguments."),
     429: (RateLimitError, "Wait and try again, or use fewer workers."),
 }
-#: Statuses that are not the platform's if the body is a web page: the platform responds in JSON.
+#: With these statuses, an HTML body is not from the platform, which responds with JSON.
 WEB_PAGE_STATUSES = (401, 403, 407, 451)
-_SERVER_ERROR_HINT = "The platform failed. Try again later; what is finished is kept."
+_SERVER_ERROR_HINT = "The platform failed. Try again later; finished items are kept."
 
 
 def error_from_response(
@@ -302,9 +302,9 @@ def error_from_response(
     secret: str | None = None,
     hint: str | None = None,
 ) -> APIError:
-    """Build the error of a response; ``body`` is its start.
+    """Build the error for a response; ``body`` is its start.
 
-    ``secret`` is the API key, which is blanked wherever the server repeats it; ``hint`` replaces the usual advice.
+    ``secret`` is the API key, which is removed wherever the server repeats it; ``hint`` replaces the default hint.
     """
     plain = {name.lower(): blank(value, secret) for name, value in headers.items()}
     text = blank(body[:65536].decode("utf-8", "replace"), secret)
@@ -313,15 +313,15 @@ def error_from_response(
     cls, usual_hint = _BY_STATUS.get(status_code, fallback)
     if status_code in WEB_PAGE_STATUSES and is_web_page(text, content_type):
         cls = APIError
-        hint = "This web page is not from the platform: it was sent by a proxy, firewall or gateway in between."
-    words = server_words(text, content_type) or "the server gave no reason"
+        hint = "This page is not from the platform, but from a proxy, firewall or gateway in between."
+    words = server_words(text, content_type) or "no message from the server"
     where = blank_url(url)
     message = f"{method} {where} failed with status {status_code}: {words.rstrip('.')}."
     if retry_after is not None:
-        message += f" The server requires a wait of {retry_after:g} s."
+        message += f" The server asks to wait {retry_after:g} s."
     request_id = printable(plain.get("x-request-id") or plain.get("x-amz-request-id") or "") or None
     if request_id:
-        message += f" (request id {request_id})"
+        message += f" (request ID {request_id})"
     response = ErrorResponse(status_code, plain, text)
     error = cls(message, method=method, url=where, status_code=status_code, request_id=request_id, response=response)
     error.hint = hint or usual_hint or None
@@ -352,11 +352,11 @@ def server_words(text: str, content_type: str = "") -> str:
 
 
 def shown(value: object) -> str:
-    """Return the form of a wrong argument in messages: the start of its ``repr``."""
+    """Return an invalid argument for a message: the start of its ``repr``."""
     try:
         return _cut(repr(value))
     except Exception:
-        # Such as that of a number with thousands of digits.
+        # For example, repr of an integer with thousands of digits.
         return f"a value of type {type(value).__name__}"
 
 
@@ -370,7 +370,7 @@ def printable(text: str) -> str:
 
 
 def _error_in_json(text: str) -> dict[str, Any]:
-    """Return the members of a JSON body and of its ``error``; none where it is not an object."""
+    """Return the members of a JSON body and of its ``error``; empty if the body is not an object."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):

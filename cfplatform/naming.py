@@ -1,4 +1,4 @@
-"""Names of files and folders: valid on every system, and distinct where some system would treat two as the same."""
+"""Names of files and folders: valid on every system, and distinct where a file system ignores case or accents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import sys
 import unicodedata
 
-#: Maximum bytes of a name: with an extension and a suffix it fits the 143 of encrypted folders; others allow 255.
+#: Maximum bytes of a name. Encrypted folders allow 143, other file systems 255; an extension and suffix must fit too.
 MAX_NAME_BYTES = 120
 
 _FORBIDDEN = str.maketrans(dict.fromkeys('\\/:*?"<>|', "_"))
@@ -16,18 +16,17 @@ _DEVICE = re.compile(r"(?i)(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|COM[0-9¹²³]|LPT[
 _ENCODING = sys.getfilesystemencoding()
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,9}|\.[A-Za-z][A-Za-z0-9]{0,8}(?i:\.gz|\.bz2|\.xz|\.zst)")
-_LEADING_OUT = {"\\", ":", "\0"}
-_NO_NAMES = {"", ".", ".."}
+_UNSAFE_CHARACTERS = {"\\", ":", "\0"}
+_UNSAFE_PARTS = {"", ".", ".."}
 
 
 def safe_name(name: str) -> str:
     """Turn any text into a file or folder name that is valid on every system.
 
-    Where it is safe, this is the official client's naming: each of ``\\ / : * ? " < > |`` becomes ``_`` and blanks
-    around the name are removed. Names that are still invalid (``.``, ``..``, empty, control or invisible characters, a
-    leading dot, dash or tilde, a trailing dot, a Windows device, more than 120 bytes, characters that this system
-    does not allow in names) are made readable and get ``~`` and eight hexadecimal digits of its hash, so that
-    different names stay different.
+    Like the official client, it replaces each of ``\\ / : * ? " < > |`` with ``_`` and strips surrounding whitespace.
+    Names that are still invalid (empty, ``.``, ``..``, control or invisible characters, a leading dot, dash or tilde, a
+    trailing dot, a Windows device, more than 120 bytes, characters that this system does not allow) are sanitized and
+    get ``~`` and eight hexadecimal digits of a hash of the original name, which keeps different names different.
 
     Example:
         >>> safe_name("Batch/With:Colon")
@@ -39,7 +38,7 @@ def safe_name(name: str) -> str:
     if _is_usable(cleaned):
         return cleaned
     readable = "".join(ch if ch.isprintable() else "_" for ch in cleaned).lstrip(" .-~")
-    # What an old locale cannot spell becomes "?", of which there is none at this point.
+    # Characters that the locale cannot encode become "?"; no other "?" is left at this point.
     readable = readable.encode(_ENCODING, "replace").decode(_ENCODING).replace("?", "_")
     readable = readable.encode()[: MAX_NAME_BYTES - 16].decode(errors="ignore").rstrip(" .") or "unnamed"
     if _DEVICE.fullmatch(readable):
@@ -60,19 +59,19 @@ def _is_usable(name: str) -> bool:
 
 
 def digest(text: str) -> str:
-    """Return eight hexadecimal digits that identify a text."""
+    """Return a hash of a text: eight hexadecimal digits."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
 def collision_key(name: str) -> str:
-    """Return a key that is equal for names that some file system treats as the same, by case or accents."""
+    """Return a key that is equal for names that differ only in case or in the composition of accents."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def extension(path: str, default: str = ".json") -> str:
-    """Return the extension of a stored object, with the one before it if it names a compression.
+    """Return the extension of a stored object, such as ``.json`` or, for a compressed file, ``.nii.gz``.
 
-    An extension is a dot and at most nine letters and digits, as in ``.json`` and ``.nii.gz``.
+    An extension is a dot and at most nine letters and digits.
     """
     stem, suffix = os.path.splitext(path.rsplit("/", 1)[-1])
     if not is_extension(suffix):
@@ -82,10 +81,10 @@ def extension(path: str, default: str = ".json") -> str:
 
 
 def is_extension(suffix: str) -> bool:
-    """Return whether that is an allowed extension."""
+    """Return whether a text is a valid extension."""
     return _EXTENSION.fullmatch(suffix) is not None
 
 
 def stays_inside(path: str) -> bool:
-    """Tell whether a relative path, with ``/`` between its parts, leads nowhere outside of where it begins."""
-    return _LEADING_OUT.isdisjoint(path) and _NO_NAMES.isdisjoint(path.split("/"))
+    """Return whether a relative path with ``/`` separators stays inside the folder it is relative to."""
+    return _UNSAFE_CHARACTERS.isdisjoint(path) and _UNSAFE_PARTS.isdisjoint(path.split("/"))

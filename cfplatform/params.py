@@ -1,4 +1,4 @@
-"""Check the arguments of a call before the first request, and turn them into query parameters."""
+"""Check arguments before the first request, and convert them to query parameters."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .exceptions import InvalidParameterError, shown
 if TYPE_CHECKING:
     import uuid
 
-#: Maximum number of items in a page (published reference). The platform's default is 20; we request 100.
+#: Maximum number of items in a page (published reference), and our default. The platform's default is 20.
 MAX_PAGE_SIZE = 100
-#: Maximum number of ids in a filter (official client's documentation). More are split into several requests.
+#: Maximum number of IDs in a filter (official client's documentation). More are split into several requests.
 MAX_FILTER_IDS = 100
-#: Maximum depth of metadata (our limit): more than is ever needed, and few enough for every JSON parser.
+#: Maximum nesting depth of metadata (our limit), low enough for every JSON parser.
 MAX_METADATA_DEPTH = 100
 #: Default number of seconds to wait for an export.
 WAIT_TIMEOUT = 3600.0
@@ -32,9 +32,9 @@ Query = list[tuple[str, str]]
 
 
 class WorkItemFilters(TypedDict, total=False):
-    """The filters of a work item listing, all optional, combined with AND. Dates are inclusive.
+    """The filters of a work item listing. All are optional and combined with AND. Dates are inclusive.
 
-    ``batch_ids`` and ``batch_names`` together select the items of all these batches.
+    ``batch_ids`` and ``batch_names`` are combined with OR.
     """
 
     batch_ids: Iterable[int] | None
@@ -62,18 +62,18 @@ def _wrong(name: str, message: str) -> InvalidParameterError:
 
 
 def check_names(function: str, given: Iterable[str], known: Sequence[str]) -> None:
-    """Refuse an unknown keyword with a ``TypeError``, as Python itself would, with a suggestion."""
+    """Raise a ``TypeError`` for an unknown keyword, as Python does, with a suggestion."""
     for name in given:
         if name not in known:
             import difflib
 
             close = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"It takes {', '.join(known)}."
+            hint = f"Did you mean {close[0]!r}?" if close else f"Valid names: {', '.join(known)}."
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}. {hint}")
 
 
 class Selection(NamedTuple):
-    """Filters that were checked; ``None`` selects everything, an empty list nothing."""
+    """Checked filters. ``None`` selects everything, an empty list nothing."""
 
     batch_ids: list[str] | None
     batch_names: list[str] | None
@@ -83,13 +83,12 @@ class Selection(NamedTuple):
     metadata: dict[str, Any] | None
 
     def queries(self, named: Iterable[str] = ()) -> list[Query]:
-        """Return the queries that together list the selected items.
+        """Return the queries that together list the selected items: one for each group of 100 IDs and each status.
 
-        More than 100 ids are cut into groups of 100, and each status is a listing of its own, so there may be several
-        queries; an empty list selects nothing, so there may be none.
+        An empty list selects nothing, so the result may be empty.
 
         Args:
-            named: The ids of the batches that are selected by name.
+            named: The IDs of the batches selected by name.
         """
         is_any = self.batch_ids is None and self.batch_names is None
         batches = None if is_any else list(dict.fromkeys([*(self.batch_ids or ()), *named]))
@@ -101,7 +100,7 @@ class Selection(NamedTuple):
 
     @property
     def keep(self) -> Callable[[dict[str, Any]], bool] | None:
-        """A function that returns whether a listed item is selected; ``None`` if the platform filters alone."""
+        """A function that returns whether a listed item is selected; ``None`` if the platform does all filtering."""
         return None if self.metadata is None else self._has_metadata
 
     def _has_metadata(self, item: dict[str, Any]) -> bool:
@@ -116,7 +115,7 @@ def selection(filters: WorkItemFilters) -> Selection:
     batch_ids, names, items = filters.get("batch_ids"), filters.get("batch_names"), filters.get("work_item_ids")
     status, given = filters.get("status"), filters.get("metadata")
     if given is not None and metadata(given) == {}:
-        raise _wrong("metadata", "metadata is empty. Name at least one key, or leave it out.")
+        raise _wrong("metadata", "metadata is empty. Pass at least one key, or omit it.")
     _, created = date_range(filters, "created_at")
     _, updated = date_range(filters, "updated_at")
     return Selection(
@@ -125,13 +124,13 @@ def selection(filters: WorkItemFilters) -> Selection:
         work_item_ids=None if items is None else unique("work_item_ids", items, object_id),
         statuses=None if status is None else _statuses(status),
         dates=[*created, *updated],
-        # As the platform would send it: lists instead of tuples, text instead of members of enums.
+        # As JSON: lists instead of tuples, strings instead of enum members.
         metadata=None if given is None else json.loads(json.dumps(dict(given))),
     )
 
 
 def date_range(filters: Mapping[str, Any], kind: str) -> tuple[tuple[datetime | None, datetime | None], Query]:
-    """Check the dates of a kind, such as "created_at"; return the first and last moment, and what to send."""
+    """Check a date range, such as "created_at"; return its start and end, and the query parameters."""
     moments: list[datetime | None] = []
     query: Query = []
     for name in (f"{kind}_from", f"{kind}_to"):
@@ -141,10 +140,10 @@ def date_range(filters: Mapping[str, Any], kind: str) -> tuple[tuple[datetime | 
         if moment is not None:
             query.append((_DATES[name], sent))
     first, last = moments
-    # As seconds: within one zone Python compares the clocks, which repeat an hour.
+    # As timestamps: within one zone Python compares clock times, which repeat when clocks go back.
     if first and last and first.timestamp() > last.timestamp():
         name = f"{kind}_from"
-        raise _wrong(name, f"{name} is later than the end of the range: nothing can match.")
+        raise _wrong(name, f"{name} is after the end of the range, so nothing can match.")
     return (first, last), query
 
 
@@ -160,20 +159,20 @@ def _statuses(given: Any) -> list[str]:
 def _status(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InvalidParameterError(
-            "status must be a string such as 'COMPLETED'.", parameter="status", hint="None means every status."
+            "status must be a string such as 'COMPLETED'.", parameter="status", hint="Use None for every status."
         )
-    # A str subclass such as WorkItemStatus would print its class name.
+    # A str subclass such as WorkItemStatus would be formatted as its class name.
     return str.__str__(value).strip()
 
 
 def _name(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise _wrong(name, f"{name}: {shown(value)} is not a name.")
+        raise _wrong(name, f"{name}: {shown(value)} is not a valid name.")
     return str.__str__(value)
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Return whether two values of JSON are equal; in Python true would be equal to 1."""
+    """Return whether two JSON values are equal. Unlike in Python, true is not equal to 1."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, dict) and isinstance(other, dict):
@@ -183,49 +182,50 @@ def _equal(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def unique(name: str, values: Iterable[Any], check: Callable[[str, Any], str], what: str = "id") -> list[str]:
-    """Check the values of a list, and return each once, as text."""
+def unique(name: str, values: Iterable[Any], check: Callable[[str, Any], str], what: str = "ID") -> list[str]:
+    """Check the values of a list; return them as strings, without duplicates."""
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        hint = f"for a single {what} write {name}=[the {what}]"
-        raise _wrong(name, f"{name} must be a list of {what}s, not {type(values).__name__}; {hint}.")
+        message = (
+            f"{name} must be a list of {what}s, not {type(values).__name__}. For a single {what}, pass {name}=[...]."
+        )
+        raise _wrong(name, message)
     return list(dict.fromkeys(check(name, value) for value in values))
 
 
 def batch_id(name: str, value: Any) -> str:
-    """Check a batch id, an integer (or its digits), and return it as text."""
+    """Check a batch ID, an integer or a string of digits, and return it as a string."""
     digits = ""
     if isinstance(value, str):
         digits = value.strip()
-    # Integers of other libraries, such as those in a pandas column, are accepted.
+    # Integers of other libraries, such as numpy, are accepted.
     elif hasattr(value, "__index__") and not isinstance(value, bool) and 0 <= operator.index(value) < 10**19:
         digits = str(operator.index(value))
     if not digits.isascii() or not digits.isdigit() or len(digits) > 19:
-        raise _wrong(name, f"{name}: {shown(value)} is not a batch id; batch ids are integers.")
+        raise _wrong(name, f"{name}: {shown(value)} is not a valid batch ID; batch IDs are integers.")
     return str(int(digits))
 
 
 def object_id(name: str, value: Any) -> str:
-    """Check the id of a work item, project, space or export and return it as text.
+    """Check the ID of a work item, project, space or export, and return it as a string.
 
-    An empty id, ``.``, ``..`` and control characters could change the path of a request and are refused. Everything
-    else is quoted when it is sent.
+    An empty ID, ``.``, ``..`` and control characters are refused, because they could change the path of a request.
+    Everything else is quoted when it is sent.
     """
     if not isinstance(value, str):
         import uuid
 
         if isinstance(value, uuid.UUID):
             return str(value)
-        raise _wrong(name, f"{name} must be an id as text or uuid.UUID, not {type(value).__name__}.")
+        raise _wrong(name, f"{name} must be a string or uuid.UUID, not {type(value).__name__}.")
     if not value.strip() or value.strip() in (".", "..") or not value.isprintable():
-        raise _wrong(name, f"{name}: {shown(value)} is not an id: it is blank, '.', '..' or not printable.")
+        raise _wrong(name, f"{name}: {shown(value)} is not a valid ID; it is blank, '.', '..' or not printable.")
     return value.strip()
 
 
 def date(name: str, value: Any) -> tuple[datetime, str]:
-    """Check a date filter; return the moment and the text to send.
+    """Check a date filter; return it as a ``datetime`` and as the RFC 3339 string to send.
 
-    Both are sent in RFC 3339, a string with its own zone and fraction. Without a time zone it is refused, since it
-    would be ambiguous.
+    Strings keep their zone and fraction. Times without a time zone are refused as ambiguous.
     """
     if isinstance(value, datetime):
         moment, sent = value, _iso_text(name, value)
@@ -234,9 +234,10 @@ def date(name: str, value: Any) -> tuple[datetime, str]:
             moment, sent = timestamps.parse(value), timestamps.rfc3339(value)
         except ValueError:
             example = "'2026-07-11T11:52:37+05:45'"
-            raise _wrong(name, f"{name}: {shown(value)} is not an ISO 8601 date and time such as {example}.") from None
+            message = f"{name}: {shown(value)} is not a valid ISO 8601 date and time such as {example}."
+            raise _wrong(name, message) from None
     else:
-        raise _wrong(name, f"{name} must be a datetime or an ISO 8601 text, not {type(value).__name__}.")
+        raise _wrong(name, f"{name} must be a datetime or an ISO 8601 string, not {type(value).__name__}.")
     if moment.utcoffset() is None:
         example = "a final 'Z'" if isinstance(value, str) else "datetime.now(timezone.utc)"
         raise _wrong(name, f"{name}: {value!r} has no time zone. Add one, such as {example}.")
@@ -246,7 +247,7 @@ def date(name: str, value: Any) -> tuple[datetime, str]:
 def _iso_text(name: str, moment: datetime) -> str:
     offset = moment.utcoffset()
     if offset and offset % timedelta(minutes=1):
-        # Local mean times have odd seconds, which ISO 8601 cannot spell.
+        # Local mean time has offsets in seconds, which ISO 8601 cannot express.
         try:
             moment = moment.astimezone(timezone.utc)
         except OverflowError:
@@ -262,28 +263,28 @@ def flag(name: str, value: object) -> bool:
 
 
 def page_size(value: Any, limit: int | None = None) -> int:
-    """Check a page size, 1 to 100, and return the one to request: at most the number of items that are needed."""
+    """Check a page size, 1 to 100; return it, or ``limit`` if fewer items are needed."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_PAGE_SIZE:
         raise _wrong("page_size", f"page_size must be an integer from 1 to {MAX_PAGE_SIZE}, not {shown(value)}.")
     return min(value, limit) if limit else value
 
 
 def max_items(value: Any) -> int | None:
-    """Check a maximum number of items: ``None``, or 0 and up."""
+    """Check a maximum number of items: ``None``, or 0 or more."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
-    raise _wrong("max_items", f"max_items must be an integer from 0 up, or None, not {shown(value)}.")
+    raise _wrong("max_items", f"max_items must be an integer of 0 or more, or None, not {shown(value)}.")
 
 
 def cursor(value: Any) -> str | None:
-    """Check a cursor to continue from: ``None`` or a non-empty string."""
+    """Check a cursor: ``None`` or a non-empty string."""
     if value is None or (isinstance(value, str) and value):
         return value
     raise _wrong("cursor", "cursor must be a string from a page or an error, or None.")
 
 
 def pairs(query: Query | Mapping[str, Any] | None) -> Query:
-    """Return query parameters as pairs of strings; a list becomes a repeated key, and ``None`` is left out."""
+    """Return query parameters as pairs of strings. A list becomes a repeated key; ``None`` is dropped."""
     found = list(query.items()) if isinstance(query, Mapping) else query or []
     if not isinstance(found, (list, tuple)) or not all(isinstance(p, (tuple, list)) and len(p) == 2 for p in found):
         raise _wrong("params", "params must be a mapping or a list of pairs.")
@@ -296,24 +297,24 @@ def pairs(query: Query | Mapping[str, Any] | None) -> Query:
 
 
 def storage_path(name: str, value: Any) -> str:
-    """Check a path in the storage."""
+    """Check a storage path."""
     if not isinstance(value, str) or not value.strip():
-        raise _wrong(name, f"{name}: {shown(value)} is not a path in the storage.")
+        raise _wrong(name, f"{name}: {shown(value)} is not a valid storage path.")
     return value
 
 
 def text(name: str, value: object) -> str:
-    """Check a non-empty string, and return it without surrounding white space."""
+    """Check a non-empty string, and return it without surrounding whitespace."""
     if not isinstance(value, str) or not value.strip():
         raise _wrong(name, f"{name} must be a non-empty string, not {shown(value)}.")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value.strip()):
-        raise _wrong(name, f"{name}: {shown(value)} holds control characters or lone surrogates.")
-    # A str subclass such as an enum would print its class name.
+        raise _wrong(name, f"{name}: {shown(value)} contains control characters or lone surrogates.")
+    # A str subclass such as an enum would be formatted as its class name.
     return str.__str__(value).strip()
 
 
 def metadata(value: object) -> dict[str, Any]:
-    """Check metadata that is sent as JSON."""
+    """Check that metadata can be sent as JSON."""
     if not isinstance(value, Mapping):
         raise _wrong("metadata", f"metadata must be a mapping, not {type(value).__name__}.")
     problem = _first_problem(dict(value), MAX_METADATA_DEPTH)
@@ -328,15 +329,15 @@ def metadata(value: object) -> dict[str, Any]:
 
 
 def _first_problem(value: object, levels: int) -> str | None:
-    """Return why a value cannot be written as JSON exactly, or ``None``."""
+    """Return the reason why a value cannot be written as JSON without loss, or ``None``."""
     if isinstance(value, str):
-        # Such as the name of a file that is not UTF-8: many servers accept it, and then fail over each listing.
+        # For example, a file name that is not UTF-8: many servers accept it, and then fail in every listing.
         is_odd = any("\ud800" <= character <= "\udfff" for character in value)
-        return f"{shown(value)} holds lone surrogates" if is_odd else None
+        return f"{shown(value)} contains lone surrogates" if is_odd else None
     if not isinstance(value, (dict, list, tuple)):
         return None
     if levels == 0:
-        return f"it is more than {MAX_METADATA_DEPTH} levels deep"
+        return f"it is nested more than {MAX_METADATA_DEPTH} levels deep"
     if isinstance(value, dict):
         wrong = [key for key in value if not isinstance(key, str)]
         if wrong:
@@ -346,5 +347,5 @@ def _first_problem(value: object, levels: int) -> str | None:
 
 
 def chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Cut a sequence into parts of at most ``size``."""
+    """Split a sequence into chunks of at most ``size``."""
     return (values[start : start + size] for start in range(0, len(values), size))

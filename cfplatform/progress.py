@@ -1,4 +1,4 @@
-"""Progress of a long call: an interface, one reporter that does nothing, one for tqdm, one for plain functions."""
+"""Progress reporting: the interface, and reporters for tqdm, for plain functions and for no output."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from .exceptions import ConfigurationError, InvalidParameterError
 class ProgressReporter(Protocol):
     """Receives the progress of a long call. All methods are called from the thread that made the call.
 
-    A reporter that fails never ends the call: the error is logged once, at level WARNING, and reporting stops. A
-    reporter may also have a method ``waiting(reason, seconds)``, which is called about twice a second while the
-    platform or the storage is down: ``reason`` is its last response, such as "503 Service Unavailable from
-    https://api.example.com", and ``seconds`` the time until the next attempt.
+    An exception in a reporter does not end the call: it is logged once, at level WARNING, and reporting stops.
+
+    The method ``waiting(reason, seconds)`` is optional. It is called about twice a second while the platform or the
+    storage is down, with the last response, such as "503 Service Unavailable from https://api.example.com", and the
+    seconds until the next attempt.
     """
 
     def start(self, total: int | None) -> None:
-        """The work begins; ``total`` is the number of items where the platform reports it, else ``None``."""
+        """Called before the first item; ``total`` is ``None`` if the platform does not report the number of items."""
 
     def advance(self, outcome: str, size: int) -> None:
-        """One item of ``size`` bytes is "downloaded", "uploaded", "read", "skipped" or "failed"."""
+        """Called for each item of ``size`` bytes: "downloaded", "uploaded", "read", "skipped" or "failed"."""
 
     def finish(self) -> None:
-        """The work has ended, well or not."""
+        """Called at the end, also after an error."""
 
 
-#: What ``progress=`` accepts: nothing, ``True`` for a tqdm bar, a reporter, or a function of (done, total).
+#: Values of ``progress=``: ``None``, ``True`` for a tqdm bar, a reporter, or a function of (done, total).
 Progress = bool | ProgressReporter | Callable[[int, int | None], Any] | None
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two reports of a wait.
+#: Seconds between two calls of ``waiting``.
 WATCH_INTERVAL = 0.5
 
 
 class Watch:
-    """Called periodically while a run waits; reports the reason, if the reporter has a method ``waiting``.
+    """Called periodically while a run waits; calls the reporter's ``waiting``, if it has one.
 
     ``trouble`` returns the reason and the seconds until the next attempt, or ``None`` if nothing is wrong.
     """
@@ -74,7 +75,7 @@ class NullReporter:
 
 
 class FunctionReporter(NullReporter):
-    """Calls a function with (done, total) after each item, or where bytes are counted, after each piece."""
+    """Calls a function with (done, total) after each item, or after each chunk if bytes are counted."""
 
     def __init__(self, function: Callable[[int, int | None], Any], *, counts_bytes: bool = False) -> None:
         self._function = function
@@ -141,7 +142,7 @@ class TqdmReporter:
         self._bar = self._tqdm(total=total, unit="B" if self._counts_bytes else "item", unit_scale=self._counts_bytes)
 
     def advance(self, outcome: str, size: int) -> None:
-        """Move the bar, and name skipped and failed items beside it."""
+        """Advance the bar, and show the counts of skipped and failed items beside it."""
         is_odd = not self._counts_bytes and outcome not in ("downloaded", "uploaded", "read")
         if is_odd:
             self._counts[outcome] = self._counts.get(outcome, 0) + 1
@@ -151,7 +152,7 @@ class TqdmReporter:
         self._bar.update(size if self._counts_bytes else 1)
 
     def waiting(self, reason: str, seconds: float) -> None:
-        """Show the reason of a wait beside the bar."""
+        """Show the reason for the wait beside the bar."""
         if self._bar is not None:
             self._is_waiting = True
             self._bar.set_postfix_str(f"{reason}: next attempt in {seconds:.0f} s")
@@ -162,7 +163,7 @@ class TqdmReporter:
 
 
 class _Shielded:
-    """Passes reports on until the reporter fails; then the call continues without it."""
+    """Calls the reporter until it raises; after that, does nothing."""
 
     def __init__(self, reporter: Any) -> None:
         self._reporter = reporter
@@ -185,8 +186,8 @@ class _Shielded:
 def reporter(progress: Progress, *, counts_bytes: bool = False) -> ProgressReporter:
     """Turn the argument ``progress`` into a reporter.
 
-    ``counts_bytes`` is for a call about one large object: the total is its bytes, and each call of ``advance`` reports
-    a piece of it, whose ``size`` is negative if bytes are discarded.
+    With ``counts_bytes``, for one large object, the total is in bytes and ``advance`` is called for each chunk, with a
+    negative ``size`` if bytes are discarded.
     """
     if progress is None or progress is False:
         return NullReporter()
@@ -201,5 +202,5 @@ def reporter(progress: Progress, *, counts_bytes: bool = False) -> ProgressRepor
         kind = type(progress).__name__
         message = f"progress must be True, a function of (done, total) or a ProgressReporter, not {kind}."
         raise InvalidParameterError(message, parameter="progress")
-    # It has what the reporter has, which no type checker can see.
+    # Type checkers cannot see that __getattr__ provides the methods.
     return cast(ProgressReporter, _Shielded(given))

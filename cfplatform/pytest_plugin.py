@@ -1,4 +1,4 @@
-"""The plugin for pytest: a sandbox for users' own tests. Every run of pytest loads it, so it imports nothing heavy."""
+"""pytest plugin with a sandbox fixture. Every pytest run loads it, so it imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _MARK = "cfplatform_sandbox"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known, so that ``--strict-markers`` accepts it."""
-    config.addinivalue_line("markers", f"{_MARK}(items=500, ...): options of the sandbox that the fixture starts")
+    """Register the mark for ``--strict-markers``."""
+    config.addinivalue_line("markers", f"{_MARK}(items=500, ...): options of the cfplatform_sandbox fixture")
 
 
 @pytest.fixture
 def cfplatform_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """A running CloudFactory sandbox; CF_API_KEY and the other variables point to it while the test runs.
+    """A running CloudFactory sandbox. CF_API_KEY and the other variables point to it during the test.
 
-    ``@pytest.mark.cfplatform_sandbox(items=50)`` sets options of `cfplatform.sandbox.Sandbox`. Marks of a module and
-    a class hold for their tests too; the closest one wins.
+    ``@pytest.mark.cfplatform_sandbox(items=50)`` sets options of `cfplatform.sandbox.Sandbox`. Marks on a module or
+    class apply to its tests; the closest mark wins.
     """
     options: dict[str, Any] = {}
     for mark in reversed([*request.node.iter_markers(_MARK)]):
         if mark.args:
-            pytest.fail(f"@pytest.mark.{_MARK} takes keywords only, such as items=50.", pytrace=False)
+            pytest.fail(f"@pytest.mark.{_MARK} takes keyword arguments only, such as items=50.", pytrace=False)
         options.update(mark.kwargs)
     with _sandbox(options) as sandbox:
         for name, value in sandbox.environment().items():
@@ -42,7 +42,7 @@ def _sandbox(options: dict[str, Any]) -> Sandbox:
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         pytest.fail(
-            f"The fixture {_MARK} needs {missing}, which the extra sandbox brings: pip install 'cfplatform[sandbox]'",
+            f"The fixture {_MARK} needs {missing}: pip install 'cfplatform[sandbox]'",
             pytrace=False,
         )
     try:

@@ -1,11 +1,11 @@
-"""Times: ISO 8601 with a time zone, as the platform writes them, and what people write on a command line."""
+"""Times: ISO 8601 with a time zone, as the platform writes them, and the shorter forms of the command line."""
 
 from __future__ import annotations
 
 import re
 from datetime import date, datetime, time, timedelta, timezone
 
-# Strings: re compiles and caches them at the first use, which keeps the import of the package fast.
+# Strings, not compiled patterns: re compiles and caches them on first use, which keeps the import fast.
 _ISO = r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?:(:\d\d)(?:[.,](\d+))?)?\s*(Z|z|[+-]\d\d:?\d\d)?"
 _AGO = r"(\d{1,5}) ?([smhdw])"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -13,12 +13,12 @@ _DAYS_AGO = {"today": 0, "yesterday": 1}
 
 
 def parse(text: str) -> datetime:
-    """Read an ISO 8601 date and time; the result is naive if the text names no time zone.
+    """Parse an ISO 8601 date and time; without a time zone the result is naive.
 
-    Written out because ``datetime.fromisoformat`` takes neither ``Z`` nor most fractions before Python 3.11.
+    Before Python 3.11, ``datetime.fromisoformat`` supports neither ``Z`` nor most fractions.
 
     Raises:
-        ValueError: If it is not such a text, or no such moment exists.
+        ValueError: If the text is not a valid ISO 8601 date and time.
     """
     day, clock, seconds, fraction, zone = _parts(text)
     micros = fraction[:6].ljust(6, "0")
@@ -26,7 +26,7 @@ def parse(text: str) -> datetime:
 
 
 def parse_or_none(value: object) -> datetime | None:
-    """Read a time that a server sent; ``None`` for whatever cannot be read as one."""
+    """Parse a time from a response; return ``None`` if it is not valid."""
     if not isinstance(value, str):
         return None
     try:
@@ -36,13 +36,13 @@ def parse_or_none(value: object) -> datetime | None:
 
 
 def rfc3339(text: str) -> str:
-    """Return a text that :func:`parse` takes in the spelling of RFC 3339, with all digits of its fraction."""
+    """Convert a text that :func:`parse` accepts to RFC 3339, with all digits of its fraction."""
     day, clock, seconds, fraction, zone = _parts(text)
     return f"{day}T{clock}{seconds}{'.' if fraction else ''}{fraction}{zone}"
 
 
 def _parts(text: str) -> tuple[str, str, str, str, str]:
-    """Return day, clock, seconds, fraction and zone, each as RFC 3339 spells it; the last two may be empty."""
+    """Return day, clock, seconds, fraction and zone in RFC 3339; the last two may be empty."""
     match = re.fullmatch(_ISO, text.strip(), re.ASCII)
     if match is None:
         raise ValueError(f"not an ISO 8601 date and time: {text!r}")
@@ -54,22 +54,22 @@ def _parts(text: str) -> tuple[str, str, str, str, str]:
 
 
 def from_person(text: str, *, is_end: bool = False, now: datetime | None = None) -> tuple[str, bool]:
-    """Read the start or the end of a range as people write it: what :func:`parse` takes, and shorter forms.
+    """Parse the start or end of a range in any form that :func:`parse` accepts, or in a shorter one.
 
-    A date, "today" and "yesterday" mean the start of that day, and its last microsecond at the end of a range. "30m",
-    "3h", "2d" and "1w" mean that long ago. Days and times without a zone are in this machine's zone. A time in the hour
-    that clocks repeat or skip is read as the wider range.
+    A date, "today" and "yesterday" mean the start of that day, or its last microsecond at the end of a range. "30m",
+    "3h", "2d" and "1w" mean that long ago. Days and times without a zone are in the local time zone. If a clock change
+    makes a time ambiguous or invalid, the reading that gives the wider range is used.
 
     Args:
-        text: What a person wrote.
-        is_end: Whether it ends a range.
-        now: The present moment.
+        text: The time as entered.
+        is_end: Whether it is the end of the range.
+        now: The current time; for tests.
 
     Returns:
-        The time in RFC 3339, and whether this machine's zone was used.
+        The time in RFC 3339, and whether the local time zone was used.
 
     Raises:
-        ValueError: If it cannot be read.
+        ValueError: If the text is in none of these forms.
     """
     now = now or datetime.now(timezone.utc)
     word = text.strip().lower()
@@ -87,11 +87,11 @@ def from_person(text: str, *, is_end: bool = False, now: datetime | None = None)
             return (_spelled(_local(moment, is_end)), True) if moment.tzinfo is None else (rfc3339(text), False)
         return _spelled(_local(datetime.combine(day, time.max if is_end else time.min), is_end)), True
     except (OverflowError, OSError):
-        raise ValueError(f"not a time that this machine's zone has: {text!r}") from None
+        raise ValueError(f"out of range for the local time zone: {text!r}") from None
 
 
 def _local(moment: datetime, is_end: bool) -> datetime:
-    """Return a naive time in this machine's zone: of two readings the one that makes a range wider."""
+    """Return a naive time in the local time zone; of two readings, the one that gives the wider range."""
     readings = [moment.replace(fold=fold).astimezone(timezone.utc) for fold in (0, 1)]
     return (max if is_end else min)(readings).astimezone()
 

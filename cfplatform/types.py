@@ -1,7 +1,7 @@
-"""The form of COCO documents and of what the platform sends, for editors and type checkers.
+"""Typed dictionaries for COCO documents and API responses, for editors and type checkers.
 
-They are plain dicts at run time and nothing is checked: a server or a file may leave out or add anything.
-:func:`cfplatform.coco.validate` finds what is wrong in a document. A function that takes a document takes any dict.
+At run time they are plain dicts, and nothing is checked: a server or a file may leave out or add keys. Functions that
+take a document accept any dict; :func:`cfplatform.coco.validate` checks one.
 
 Example:
     >>> from cfplatform.types import CocoAnnotation
@@ -11,7 +11,7 @@ Example:
     True
 """
 
-# Without "from __future__ import annotations": as texts, NotRequired would not count in __required_keys__.
+# Without "from __future__ import annotations": with string annotations, __required_keys__ would ignore NotRequired.
 from typing import Any, Literal
 
 from typing_extensions import NotRequired, Required, TypedDict
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class CocoInfo(TypedDict, total=False):
-    """Information about a document. ``asset_url`` is set by this package."""
+    """Information about a document. ``asset_url`` is set by cfplatform."""
 
     description: str
     version: str
@@ -60,8 +60,8 @@ class CocoLicense(TypedDict, total=False):
 class CocoImage(TypedDict):
     """An image; ``width`` and ``height`` in pixels.
 
-    From ``work_item_id`` on, the members are those that :func:`cfplatform.coco.merge` adds; ``asset_path`` is relative
-    to the folder of the dataset.
+    :func:`cfplatform.coco.merge` adds the keys from ``work_item_id`` on. ``asset_path`` is relative to the folder of
+    the dataset.
     """
 
     id: int
@@ -80,7 +80,7 @@ class CocoImage(TypedDict):
 
 
 class CocoCategory(TypedDict):
-    """A category; ``keypoints`` are names, ``skeleton`` pairs of their positions, from 1."""
+    """A category. ``keypoints`` are names; ``skeleton`` lists pairs of keypoint numbers, counted from 1."""
 
     id: int
     name: str
@@ -90,17 +90,17 @@ class CocoCategory(TypedDict):
 
 
 class CocoRLE(TypedDict):
-    """A mask as run lengths, column by column: ``size`` is height and width, ``counts`` a list or compressed text."""
+    """A run-length encoded mask, by column: ``size`` is [height, width], ``counts`` a list or compressed string."""
 
     size: list[int]
     counts: list[int] | str
 
 
 class CocoAnnotation(TypedDict):
-    """An annotation of one object, or of a crowd of them.
+    """An annotation of one object, or of a crowd.
 
-    ``bbox`` is left, top, width and height, in pixels. ``segmentation`` is a list of polygons, each x, y, x, y, ..., or
-    a mask. ``keypoints`` are x, y and visibility (0 to 2) of each keypoint of the category.
+    ``bbox`` is [left, top, width, height] in pixels. ``segmentation`` is a list of polygons, each [x, y, x, y, ...], or
+    an RLE mask. ``keypoints`` has x, y and visibility (0 to 2) for each keypoint of the category.
     """
 
     id: int
@@ -127,11 +127,11 @@ class CocoDocument(TypedDict):
     licenses: NotRequired[list[CocoLicense]]
 
 
-# --- What the platform sends ------------------------------------------------------------------------------------------
+# --- API responses ----------------------------------------------------------------------------------------------------
 
 
 class WorkItemData(TypedDict, total=False):
-    """A work item, as :meth:`~cfplatform.WorkItem.as_dict` returns it. Times are ISO 8601 texts."""
+    """A work item, as :meth:`~cfplatform.WorkItem.as_dict` returns it. Times are ISO 8601 strings."""
 
     id: Required[str]
     projectId: str
@@ -146,7 +146,7 @@ class WorkItemData(TypedDict, total=False):
 
 
 class BatchData(TypedDict, total=False):
-    """A batch, as :meth:`~cfplatform.Batch.as_dict` returns it. Only listings have the counts."""
+    """A batch, as :meth:`~cfplatform.Batch.as_dict` returns it. Only listings include the counts."""
 
     id: Required[int]
     projectId: str
@@ -189,7 +189,7 @@ class ExportData(TypedDict, total=False):
 
 
 class WebhookEventData(TypedDict, total=False):
-    """The body of a delivery, as :meth:`~cfplatform.webhooks.WebhookEvent.as_dict` returns it. Times are as above."""
+    """The body of a webhook delivery, as :meth:`~cfplatform.webhooks.WebhookEvent.as_dict` returns it."""
 
     workItemID: Required[str]
     status: Required[str]
@@ -201,7 +201,7 @@ class WebhookEventData(TypedDict, total=False):
 
 
 class PageMeta(TypedDict, total=False):
-    """The position of a page in its listing. The platform spells cursors in one of these two ways."""
+    """The position of a page in its listing. The platform uses either spelling for cursors."""
 
     object: str
     limit: int

@@ -1,4 +1,4 @@
-"""What PyInstaller needs to freeze an application that uses this package; it finds this folder by an entry point."""
+"""PyInstaller hook, found through an entry point."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import os
 
 
 def get_hook_dirs() -> list[str]:
-    """Return the folder with the hook."""
+    """Return the folder of the hook."""
     return [os.path.dirname(__file__)]

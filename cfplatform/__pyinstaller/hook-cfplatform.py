@@ -1,4 +1,4 @@
-"""Run by PyInstaller when it freezes an application: adds what the analysis of imports does not find."""
+"""PyInstaller hook: adds modules, data files and metadata that the import analysis does not find."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from PyInstaller.utils.hooks import collect_data_files, copy_metadata  # pyright
 
 import cfplatform
 
-#: What commands use. The adapters' libraries are bundled, and needed, only if the application imports an adapter.
+#: Extras that commands use. The libraries of adapters are bundled only if the application imports an adapter.
 EXTRAS = ("cli", "fsspec", "progress", "sandbox")
 
-#: Imported by name, at their first use.
-hiddenimports = [f"cfplatform.{module}" for module in sorted({*cfplatform._LATER.values()})]
+#: Modules imported by name, on first use.
+hiddenimports = [f"cfplatform.{module}" for module in sorted({*cfplatform._LAZY.values()})]
 
-# The templates of reports, and the style sheets of their charts.
+# Report templates, and the style sheets of charts.
 datas = collect_data_files("cfplatform")
 if importlib.util.find_spec("pygal"):
     datas += collect_data_files("pygal")
 
-# ``cfplatform doctor`` reports versions.
+# ``cfplatform doctor`` shows versions.
 datas += copy_metadata("cfplatform")
 for line in importlib.metadata.requires("cfplatform") or ():
     requirement = Requirement(line)

@@ -165,7 +165,7 @@ def reason(error: CFPlatformError) -> str:
 
 def cause(error: CFPlatformError) -> str:
     """Return what failed, the same for all requests that fail alike: without the request and its ID."""
-    text = without_request(error, message(error)).removesuffix(f" (request id {error.request_id})")
+    text = without_request(error, message(error)).removesuffix(f" (request ID {error.request_id})")
     number = f"status {error.status_code}"
     if error.status_code in _PHRASES and text.startswith(number):
         text = f"{error.status_code} {_PHRASES[error.status_code]}{text.removeprefix(number)}"
@@ -190,5 +190,5 @@ def _response(error: Exception) -> str:
     if not isinstance(error, APIError) or error.response is None:
         return ""
     detail = server_words(error.response.text, error.response.headers.get("content-type", ""))
-    parts = (f"status {error.status_code}", detail, f"request id {error.request_id}" if error.request_id else "")
+    parts = (f"status {error.status_code}", detail, f"request ID {error.request_id}" if error.request_id else "")
     return ", ".join(filter(None, parts))

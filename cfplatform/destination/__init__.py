@@ -1,1 +1,1 @@
-"""Where files go: a folder of this machine or a store, complete files only, and the state of what is finished."""
+"""Destinations: local folders and remote stores, atomic writes, and the state of finished items."""

@@ -1,4 +1,4 @@
-"""A destination that is a local folder: containment, and files that appear only when complete."""
+"""Local destinations: no writes outside the folder, and atomic writes."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from ..exceptions import (
 )
 from . import locks
 
-#: Folder inside a destination that holds the state and files not yet complete.
+#: Folder inside a destination with the state and incomplete files.
 STATE_FOLDER = ".cfplatform"
-#: Folder of a batch that holds its assets.
+#: Folder inside a batch folder with the assets.
 ASSETS_FOLDER = "assets"
-#: Folder inside the state folder that holds files until they are complete.
+#: Folder inside the state folder with incomplete files.
 PARTIAL = "partial"
-#: Bytes that are read back at a time.
+#: Bytes read at a time.
 READ_STEP = 256 * 1024
 
-#: Windows does not have EDQUOT.
+#: Errors of a full disk. Windows does not have EDQUOT.
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 #: Whether files can be opened relative to an open folder, which Windows does not support.
 _RELATIVE = {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
@@ -47,9 +47,9 @@ _FOLDER_FLAGS = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 class Written(NamedTuple):
-    """Distinguishes a file that was written from a later one: its size and time, and a digest of its content.
+    """Identifies the content of a written file: size, modification time and a digest.
 
-    In place of a time, an object of a store has a number derived from its entity tag; 0 where there is none.
+    For an object in a store, ``mtime_ns`` is a number derived from the entity tag, or 0 if there is none.
     """
 
     size: int
@@ -61,12 +61,12 @@ def prepare_destination(destination: object, what: str = "destination") -> Path:
     """Check a destination, create it with its state folder, and return it as an absolute path.
 
     Raises:
-        InvalidParameterError: If it is blank or a file; it names the argument ``what``, as the next error.
-        DestinationError: If it cannot be created or written.
+        InvalidParameterError: If it is blank or a file. The message starts with the argument name ``what``.
+        DestinationError: If it cannot be created or is not writable.
     """
     root = folder_path(destination, what)
     if os.path.exists(root) and not os.path.isdir(root):
-        raise InvalidParameterError(f"{what} {str(root)!r} is a file; pass the path of a folder.", parameter=what)
+        raise InvalidParameterError(f"{what} {str(root)!r} is a file. Pass the path of a folder.", parameter=what)
     try:
         root.mkdir(parents=True, exist_ok=True)
         root = root.resolve()
@@ -84,15 +84,15 @@ def prepare_destination(destination: object, what: str = "destination") -> Path:
 
 
 def folder_path(value: object, what: str) -> Path:
-    """Return the path of a folder that a caller named, also as a ``file://`` URL.
+    """Return the path of a folder, given as a path or ``file://`` URL.
 
     Raises:
-        InvalidParameterError: If it cannot be the path of a folder.
+        InvalidParameterError: If it is not a valid path.
     """
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value
     if isinstance(text, str) and (url := _FILE_URL.match(text.strip())):
         if url[1].lower() not in ("", "localhost"):
-            message = f"{what} {text!r} needs an absolute path after three slashes."
+            message = f"{what} {text!r} must have the form file:///path."
             raise InvalidParameterError(message, parameter=what)
         text = urllib.parse.unquote(url[2])
         if os.name == "nt":
@@ -103,28 +103,28 @@ def folder_path(value: object, what: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         raise InvalidParameterError(
-            f"{what} {text!r} names a home folder that does not exist.", parameter=what
+            f"{what} {text!r} is in a home folder that does not exist.", parameter=what
         ) from None
 
 
 class Folder:
-    """A folder held open, so that a link put there meanwhile has no effect.
+    """An open folder: links that are created later have no effect.
 
-    Where the system cannot address files relative to an open folder, paths are used and links only checked for.
+    On systems without paths relative to an open folder, links are only checked for.
 
     Args:
-        parent: A folder, or one that is open already and stays so.
-        names: The folders that lead from there to this one.
-        make: Whether to create folders that are missing.
+        parent: The path of a folder, or an open folder, which stays open.
+        names: The names of the folders from there to this one.
+        make: Whether to create missing folders.
 
     Raises:
-        UnsafePathError: If something else is in the way, such as a link.
+        UnsafePathError: If one of the names is a link or a file.
     """
 
     def __init__(self, parent: Path | Folder, *names: str, make: bool = False) -> None:
-        #: To be passed as ``dir_fd=`` together with :meth:`at`.
+        #: Pass it as ``dir_fd=`` together with :meth:`at`.
         self.descriptor: int | None = None
-        # As text, which is joined faster.
+        # A string, which is faster to join.
         self._path: str = parent._path if isinstance(parent, Folder) else str(parent)
         if isinstance(parent, Folder) and parent.descriptor is not None:
             self.descriptor = os.dup(parent.descriptor)
@@ -137,7 +137,7 @@ class Folder:
                         os.mkdir(self.at(name), dir_fd=self.descriptor)
                 self._enter(name)
         except BaseException:
-            # The error refers to this for as long as somebody keeps it.
+            # The error refers to this object, which would stay open.
             self.close()
             raise
 
@@ -153,7 +153,7 @@ class Folder:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                 raise
             raise UnsafePathError(
-                f"{str(self.path)!r} is a link or a file where a folder belongs; nothing was written through it. "
+                f"{str(self.path)!r} is a link or a file instead of a folder; nothing was written there. "
                 "Remove it or choose another destination."
             ) from None
 
@@ -172,21 +172,21 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Close the folder, which also happens when nothing refers to it."""
+        """Close the folder. Garbage collection also closes it."""
         if self.descriptor is not None:
             descriptor, self.descriptor = self.descriptor, None
             os.close(descriptor)
 
     def at(self, name: str) -> str:
-        """Return the path of a file in the folder, to be passed together with :attr:`descriptor`."""
+        """Return the path of a file in the folder, for use with :attr:`descriptor`."""
         return name if self.descriptor is not None else f"{self._path}/{name}"
 
 
 class PartFile:
-    """A file that appears under its final name only when :meth:`commit` is called, and then complete.
+    """A file that is written atomically: :meth:`commit` gives it its final name.
 
-    Written under a unique name in the state folder, so that any number of processes stay out of each other's
-    way; leaving the ``with`` block without a commit removes it.
+    It has a unique name in the state folder, so any number of processes can write at the same time. Leaving the
+    ``with`` block without a commit removes it.
     """
 
     def __init__(self, destination: Destination, folder: Folder) -> None:
@@ -195,13 +195,13 @@ class PartFile:
         self._name = locks.unique_name()
         self._done = False
         self._digest = hashlib.blake2b(digest_size=16)
-        # 0o666 lets the umask decide, as for any file that a program creates.
+        # 0o666: the umask decides, as for any new file.
         opener = functools.partial(os.open, mode=0o666, dir_fd=folder.descriptor)
         self._file = io.FileIO(folder.at(self._name), "x+", opener=opener)
 
     @property
     def path(self) -> Path:
-        """Its path until it has its final name."""
+        """The path until :meth:`commit`."""
         return self._folder.path / self._name
 
     def __enter__(self) -> Self:
@@ -222,7 +222,7 @@ class PartFile:
             raise self._destination.failure(OSError(error.errno, f"{error.strerror or error} ({space})")) from None
 
     def read_back(self) -> Iterator[bytes]:
-        """Yield what was written, from its start; nothing can be appended afterwards."""
+        """Yield the written bytes from the start; nothing can be appended afterwards."""
         with self._destination.errors():
             self._file.seek(0)
             while piece := self._file.read(READ_STEP):
@@ -231,7 +231,7 @@ class PartFile:
     def commit(self, path: str) -> Written:
         """Give the file its final path; see :meth:`Destination.take`."""
         with self._destination.errors(path):
-            # A full disk may show only at close, so the file is closed before it is renamed.
+            # Closed before the rename, because a full disk may be reported only at close.
             self._file.close()
             written = self._destination.take(self._folder, self._name, path)
         self._done = True
@@ -248,7 +248,7 @@ class PartFile:
 
 
 def free_space(folder: Path) -> str:
-    """Return how much space is left, for messages."""
+    """Return the free space, for messages."""
     try:
         return f"{shutil.disk_usage(folder).free} bytes are free"
     except OSError:
@@ -256,10 +256,10 @@ def free_space(folder: Path) -> str:
 
 
 def destination_error(error: OSError, what: str) -> DestinationError:
-    """Return the error for a destination that cannot be written; ``what`` begins its message."""
+    """Return the error for a destination that is not writable; ``what`` starts its message."""
     reason = error.strerror or str(error)
     problem = DestinationError(
-        f"{what} cannot be written: {reason}. What is finished is kept; free space or fix the folder, then run it "
+        f"{what} cannot be written: {reason}. Finished items are kept; free some space or fix the folder, then run it "
         "again."
     )
     problem.errno, problem.strerror, problem.filename = error.errno, reason, error.filename
@@ -267,28 +267,28 @@ def destination_error(error: OSError, what: str) -> DestinationError:
 
 
 class Destination:
-    """A folder of this machine that files go to; paths are relative to it, with ``/`` between their parts.
+    """A destination in a local folder. Paths are relative to it and use ``/``.
 
     Args:
-        root: The folder, which holds files until they are complete, too.
-        state_root: The folder of the state, if that is another one.
+        root: The folder, which also has the incomplete files.
+        state_root: The folder of the state. Defaults to ``root``.
     """
 
-    #: Of a :class:`~cfplatform.destination.remote.RemoteDestination`.
+    #: The URL of a :class:`~cfplatform.destination.remote.RemoteDestination`.
     url: str | None = None
     #: Whether other processes can write to it.
     is_shared = True
 
     def __init__(self, root: Path, state_root: Path | None = None) -> None:
-        # Resolved in each process, since another machine may reach it by a link.
+        # Resolved in each process, because the path may be a link on another machine.
         self.root = root.resolve()
-        # As text, which is joined faster.
+        # A string, which is faster to join.
         self._root = str(self.root)
         self.state_root = state_root or self.root
         # Opened once for all files.
         self._top: Folder | None = None
         self._partial: Folder | None = None
-        # Which folder the path led to at first.
+        # The identity of the folder at the first check.
         self._identity: tuple[int, int] | None = None
 
     def __reduce__(self) -> tuple[type[Destination], tuple[Any, ...]]:
@@ -296,12 +296,12 @@ class Destination:
         return Destination, (self.root, self.state_root)
 
     def part(self) -> PartFile:
-        """Begin a file."""
+        """Create a file, to be committed later."""
         with self.errors():
             try:
                 return self._part()
             except FileNotFoundError:
-                # The state folder may be removed at any time, also while it is in use.
+                # The state folder may be removed at any time.
                 self.check()
                 self._partial = Folder(self._top or self.root, STATE_FOLDER, PARTIAL, make=True)
                 return self._part()
@@ -312,59 +312,59 @@ class Destination:
         return PartFile(self, folder)
 
     def release(self) -> None:
-        """Close what is held open for all files of a run, once the last thread that is late has let go of it."""
+        """Close the open folders of a run, once no thread uses them."""
         self._top = self._partial = None
 
     def check(self) -> None:
-        """Raise if the path leads to another folder by now, or nowhere: what is written would not be found there."""
+        """Raise if the folder was removed or replaced by another one since the first check."""
         found = os.stat(self.root)
         identity = found.st_dev, found.st_ino
         if self._identity is None:
             self._identity = identity
         elif identity != self._identity:
             problem = DestinationError(
-                f"The destination {str(self.root)!r} was replaced by another folder while files were written into it. "
-                "What is finished is where the folder went. Put it back, then run it again."
+                f"The destination {str(self.root)!r} was replaced by another folder during the run. Finished items are "
+                "in the original folder. Move it back, then run it again."
             )
             problem.errno = errno.ESTALE
             raise problem
 
     @contextlib.contextmanager
     def errors(self, path: str = "") -> Iterator[None]:
-        """Turn errors of the file system into those of :meth:`failure`."""
+        """Convert errors of the file system with :meth:`failure`."""
         try:
             yield
         except CFPlatformError:
-            # Before those of the system, as some are both.
+            # First, because some are also OSErrors.
             raise
         except OSError as error:
             raise self.failure(error, path) from None
 
     def failure(self, error: OSError, path: str = "") -> DownloadError:
-        """Return the exception for an error of the file system, which affects one file or the entire destination.
+        """Convert an error of the file system, which affects one file or the entire destination.
 
-        Error numbers do not show which, so a small file is written: if that fails too, the
-        run ends. A full disk takes small files for a while; it ends the run too.
+        Error numbers do not show which, so a small file is written as a test: if that fails too, the run ends. A full
+        disk always ends the run, although it may have space for a small file.
         """
         what = f"The destination {str(self.root)!r}"
         if error.errno in _FULL:
             return destination_error(error, what)
         try:
-            self._try_out()
+            self._test_write()
         except DestinationError as replaced:
             return replaced
         except OSError as general:
             return destination_error(general, what)
-        name = repr(path) if path else "A file"
+        name = repr(path) if path else "a file"
         if isinstance(error, FileNotFoundError):
-            return IncompleteDownloadError(f"{name} was removed while it was written.")
+            return IncompleteDownloadError(f"Could not finish {name}: it was removed during the download.")
         return DownloadError(
-            f"{name} cannot be written: {error.strerror or error}. Close it where it is open and check the permissions "
-            "of its folder, then run it again."
+            f"Could not write {name}: {error.strerror or error}. Close it in other programs, check the permissions "
+            "of its folder, and run it again."
         )
 
-    def _try_out(self) -> None:
-        """Save a small file as a check."""
+    def _test_write(self) -> None:
+        """Write and rename a small file as a test."""
         self.check()
         with Folder(self.root, STATE_FOLDER, PARTIAL, make=True) as folder:
             directory, names = folder.descriptor, [folder.at(locks.unique_name()) for _ in range(2)]
@@ -378,9 +378,9 @@ class Destination:
                         os.unlink(name, dir_fd=directory)
 
     def take(self, folder: Folder, name: str, path: str) -> Written:
-        """Give a complete file of an open folder its final path, in one step; return its size and time.
+        """Move a complete file in an open folder to its final path atomically; return its size and time.
 
-        A link under the final name is replaced, not followed; a link instead of a folder is refused.
+        A link at the final path is replaced, not followed. A link instead of a folder is refused.
         """
         self.check()
         top = self._top or self.root
@@ -389,26 +389,26 @@ class Destination:
         try:
             target = Folder(top, *names)
         except FileNotFoundError:
-            # Removed since the run began.
+            # Removed during the run.
             target = Folder(top, *names, make=True)
         with target:
             os.replace(folder.at(name), target.at(final), src_dir_fd=folder.descriptor, dst_dir_fd=target.descriptor)
         return Written(found.st_size, found.st_mtime_ns)
 
     def ensure_folder(self, *names: str) -> None:
-        """Create a folder with its parents, unless something else is in the way; see :class:`Folder`."""
+        """Create a folder with its parents; see :class:`Folder`."""
         with self.errors():
             Folder(self.root, *names, make=True).close()
 
     def holds(self, path: str) -> bool:
-        """Return whether there is a file."""
+        """Return whether a file exists."""
         return os.path.lexists(f"{self.root}/{path}")
 
-    def are_two(self, path: str, other: str) -> bool:
-        """Tell whether the paths of two files that are there lead to different ones.
+    def are_different(self, path: str, other: str) -> bool:
+        """Return whether two paths of existing files are different files.
 
-        Where upper and lower case are the same, a folder lists a name in one way only. Inodes would not tell: some file
-        systems give one file two of them.
+        On a case-insensitive file system, a folder lists only one of the names. Inodes cannot be compared: on some file
+        systems, a file has two.
         """
         if naming.collision_key(path) != naming.collision_key(other):
             return True
@@ -417,15 +417,15 @@ class Destination:
         return number is not None and {names[number], others[number]} <= self._names("/".join(names[:number]))
 
     def _names(self, folder: str) -> set[str]:
-        """Return the names in a folder; none if it cannot be read."""
+        """Return the names in a folder; empty if it cannot be read."""
         with contextlib.suppress(OSError):
             return {*os.listdir(f"{self.root}/{folder}")}
         return set()
 
     def unchanged(self, path: str, known: Written) -> Written | None:
-        """Return what distinguishes a file now, if it is the one that was recorded, else ``None``.
+        """Return the current identity of a file if it is unchanged, else ``None``.
 
-        A copy, a backup or a file system with coarse times may have changed its time; then its content counts.
+        If only the time differs, as after a copy or restore, the content is compared.
         """
         try:
             found = os.lstat(f"{self._root}/{path}")
@@ -444,10 +444,10 @@ class Destination:
         return known._replace(mtime_ns=found.st_mtime_ns) if is_same else None
 
     def remove_unchanged(self, path: str, known: Written) -> bool:
-        """Remove a file that is still the one that was recorded, and its folder if that was the last one.
+        """Remove a file if it is unchanged, and its folder if it is then empty.
 
         Returns:
-            Whether it is gone.
+            Whether the file is gone.
         """
         if self.unchanged(path, known) is None:
             return not self.holds(path)
@@ -458,7 +458,7 @@ class Destination:
         except (OSError, UnsafePathError):
             return False
         with contextlib.suppress(OSError, UnsafePathError):
-            # The folder of assets, then that of the batch; neither goes while something is in it.
+            # The folder of assets, then that of the batch; only if empty.
             while names:
                 empty = names.pop()
                 with Folder(self.root, *names) as folder:

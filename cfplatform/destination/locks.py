@@ -1,7 +1,7 @@
-"""Locks on unfinished files in use; the operating system releases a lock when its holder ends.
+"""Locks on unfinished files in use. The operating system releases a lock when its holder ends.
 
-Host names and process ids are not reliable: containers share them, and the next pod has others. On a file system
-without locks, only age is left.
+Host names and process IDs are not reliable: containers share them, and the next pod has others. On a file system
+without locks, the age of a file is used instead.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import sys
 import time
 from pathlib import Path
 
-#: Seconds after which something unfinished that has not grown counts as left behind, if there are no locks.
+#: Seconds without changes after which an unfinished file is stale, if files cannot be locked.
 STALE_AFTER = 24 * 3600
-#: A byte that no reader needs, since Windows locks bytes for all processes; below 2 GiB, as its function has 32 bits.
+#: The byte to lock. Windows locks bytes against all processes, so no reader must need it; its offset has 32 bits.
 _BYTE = (1 << 31) - 2
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -26,11 +26,11 @@ _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(o
 def lock(descriptor: int) -> bool:
     """Lock an open file; return ``False`` if another holder has the lock.
 
-    It stays locked until it is closed, by this process and by children that were forked meanwhile. Opening the
-    file again makes another holder, in this process too.
+    It stays locked until this process and its forked children have closed it. Opening the file again creates another
+    holder, also in the same process.
 
     Raises:
-        OSError: If the file system has no locks.
+        OSError: If the file system does not support locks.
     """
     try:
         _lock(descriptor)
@@ -42,7 +42,7 @@ def lock(descriptor: int) -> bool:
 
 
 def try_lock(descriptor: int) -> bool | None:
-    """Lock an open file as :func:`lock` does; return ``None`` where the file system has no locks."""
+    """Lock an open file like :func:`lock`; return ``None`` if the file system does not support locks."""
     try:
         return lock(descriptor)
     except OSError:
@@ -50,12 +50,12 @@ def try_lock(descriptor: int) -> bool | None:
 
 
 def unique_name() -> str:
-    """Return a name that no other process has."""
+    """Return a random name."""
     return secrets.token_hex(8)
 
 
 def is_at(descriptor: int, path: str | Path, folder: int | None = None) -> bool:
-    """Return whether an open file still has this path, below an open folder if there is one."""
+    """Return whether an open file still has this path, relative to an open folder if given."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path, dir_fd=folder, follow_symlinks=False))
     except OSError:
@@ -63,9 +63,9 @@ def is_at(descriptor: int, path: str | Path, folder: int | None = None) -> bool:
 
 
 def create(folder: Path, prefix: str, suffix: str = "", *, is_folder: bool = False) -> tuple[Path, int | None]:
-    """Make something unfinished and lock it; return its path, and what to close when it is finished.
+    """Create and lock an unfinished file or folder; return its path and the descriptor to close when it is finished.
 
-    The descriptor is ``None`` where it may not be opened, as folders on Windows; then its age protects it.
+    The descriptor is ``None`` if it cannot be opened, such as a folder on Windows; its age then protects it.
     """
     while True:
         path = folder / f"{prefix}{unique_name()}{suffix}"
@@ -76,7 +76,7 @@ def create(folder: Path, prefix: str, suffix: str = "", *, is_folder: bool = Fal
         try:
             descriptor = os.open(path, os.O_RDONLY | _FLAGS)
         except FileNotFoundError:
-            # Somebody who removes what is left behind found it before it was locked, as below.
+            # Another process removed it as stale before it was locked, as below.
             continue
         except PermissionError:
             return path, None
@@ -89,8 +89,8 @@ def remove_stale(folder: Path, prefix: str = "", suffix: str = "", *, is_alone: 
     """Remove unfinished files and folders that are not in use.
 
     Args:
-        prefix: How their names begin; ``suffix``: how they end.
-        is_alone: Whether no other process may be working on any of them.
+        prefix: Start of their names; ``suffix``: end of their names.
+        is_alone: Whether no other process can be using them.
     """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
@@ -110,7 +110,7 @@ def _remove_stale(path: Path, *, is_alone: bool) -> None:
         if is_free is None:
             is_free = time.time() - found.st_mtime > STALE_AFTER
         if is_free and descriptor is not None and os.name == "nt":
-            # An open file cannot be removed there; nor can one that somebody else has opened by now.
+            # Windows cannot remove open files, so this fails if another process has opened it.
             os.close(descriptor)
             descriptor = None
         if is_free and stat.S_ISDIR(found.st_mode):
@@ -129,7 +129,7 @@ if sys.platform == "win32":
         _at_byte(descriptor, msvcrt.LK_NBLCK)
 
     def unlock(descriptor: int) -> None:
-        """Release a lock, also for children that were forked meanwhile."""
+        """Release a lock, also for forked children."""
         _at_byte(descriptor, msvcrt.LK_UNLCK)
 
     def _at_byte(descriptor: int, operation: int) -> None:
@@ -146,5 +146,5 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def unlock(descriptor: int) -> None:
-        """Release a lock, also for children that were forked meanwhile."""
+        """Release a lock, also for forked children."""
         fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -1,4 +1,4 @@
-"""The state file as others read it: nothing is locked, nothing is written, and no reader holds up a run."""
+"""Read the state file without locks and writes, so readers never block a run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .. import naming
 from ..exceptions import DownloadError
 from .state import DAMAGED, ResultRow, state_path, text
 
-#: The first version of the tables that has the metadata of items.
+#: The first schema version with the metadata of items.
 _WITH_METADATA = 4
 
-#: Rows that are read at a time.
+#: Rows read at a time.
 _PAGE = 5_000
-#: A position that no result has.
+#: Larger than any position of a result.
 _ALL = 1 << 62
 
 
@@ -37,12 +37,12 @@ class DownloadedRow(NamedTuple):
 def read_results(
     root: Path, run: int, outcome: str | None = None, first: int = 0, stop: int = _ALL
 ) -> Iterator[ResultRow]:
-    """Yield the results of a run from the state file, in the order in which they came, from ``first`` to ``stop``."""
+    """Yield the results of a run from the state file, in order, from position ``first`` to ``stop``."""
     statement = (
         "SELECT position, item_id, batch_id, path, outcome, size, error, asset_path, asset_size, written FROM results "
         "WHERE run = ? AND position > ? AND position < ? AND (? IS NULL OR outcome = ?) ORDER BY position LIMIT ?"
     )
-    last, problem = first - 1, "The results of this run cannot be read any more"
+    last, problem = first - 1, "Could not read the results of this run"
     while rows := _read(root, statement, (run, last, stop, outcome, outcome, _PAGE), problem):
         last = rows[-1][0]
         for row in rows:
@@ -50,9 +50,9 @@ def read_results(
 
 
 def read_downloaded(root: Path) -> Iterator[DownloadedRow]:
-    """Yield what was downloaded into a destination, by project and item; paths that are damaged are left out."""
-    problem = "What was downloaded cannot be read"
-    # A reader changes nothing, so the tables may be those of an earlier version.
+    """Yield the downloaded items of a destination, by project and item, without those with damaged paths."""
+    problem = "Could not read the downloaded items"
+    # Readers do not upgrade the tables, which may have an older version.
     has_metadata = _read(root, "PRAGMA user_version", (), problem)[0][0] >= _WITH_METADATA
     columns = {"items": "metadata" if has_metadata else "NULL", "assets": "NULL"}
     files = heapq.merge(*(_files(root, *each, problem) for each in columns.items()), key=lambda file: file[:3])
@@ -63,8 +63,8 @@ def read_downloaded(root: Path) -> Iterator[DownloadedRow]:
 
 
 def read_metadata(recorded: str | None) -> dict[str, Any]:
-    """Return the metadata of an item as it was recorded; empty if there is none, or it is damaged."""
-    # As deep as the platform sent it, or as somebody wrote it there.
+    """Return the recorded metadata of an item; empty if there is none or it is damaged."""
+    # It may be nested too deeply to parse.
     with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(recorded or "{}")
         return found if isinstance(found, dict) else {}
@@ -86,12 +86,12 @@ def _files(root: Path, table: str, column: str, problem: str) -> Iterator[tuple[
 
 
 def _read(root: Path, statement: str, values: tuple[Any, ...], problem: str) -> list[tuple[Any, ...]]:
-    """Return the rows of a query and write nothing: no lock, and none of the files that SQLite makes for readers."""
+    """Return the rows of a query without locks, and without the files that SQLite creates for readers."""
     path = state_path(root)
     log_path = path.with_name(f"{path.name}-wal")
     failure: Exception | None = None
-    # Twice, as a run may begin or end in between. If the write-ahead log is empty, the file is complete,
-    # and can be read as immutable; a reader of a read-only mount has no other way.
+    # Twice, because a run may start or end in between. If the write-ahead log is empty, the file is complete and can be
+    # read as immutable, which is the only way on a read-only mount.
     for options in ("mode=ro", "immutable=1") if _has_content(log_path) else ("immutable=1", "mode=ro"):
         try:
             with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{options}", uri=True)) as db:

@@ -1,7 +1,7 @@
-"""Remote destinations: URLs of stores that fsspec knows.
+"""Remote destinations: URLs of stores that fsspec supports.
 
-A file is written to a local spool first, and put into the store with one call when it is complete and checked. Its size
-and entity tag are then read from the store, and a later run compares them.
+A file is written locally first, and uploaded with one call when it is complete and checked. Its size and entity tag are
+then read from the store, and later runs compare them.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ from ..exceptions import (
 from . import local, locks
 from .local import Destination, Folder, Written
 
-#: MiB of a part of a large object, which is how much of it is in memory at a time.
+#: Size in MiB of the parts of a large upload, which are in memory one at a time.
 CHUNK_MIB = 8
 #: Maximum number of parts of an upload; S3 allows 10,000.
 MAX_PARTS = 9_000
 
-#: Stores that show an object only when it is complete, and whether ``put_file`` takes a ``chunksize``: the default of
-#: these is 50 MiB, S3 with ten of them at a time. In other stores a file is put aside and renamed.
+#: Stores with atomic uploads, and whether ``put_file`` has a ``chunksize``, whose default is 50 MiB (on S3, ten of them
+#: at a time). In other stores a file is uploaded with a temporary name and renamed.
 _OBJECT_STORES = {"s3": True, "s3a": True, "gs": True, "gcs": True, "az": False, "abfs": False, "abfss": False}
 #: The store in the memory of this process.
 _MEMORY = "memory"
 #: A scheme of one letter would be a drive on Windows; ``::`` chains stores in fsspec.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z0-9+.:-]+)?)://(.*)", re.DOTALL)
-#: A URL that went through ``pathlib.Path``, which drops one slash.
+#: A URL converted to ``pathlib.Path``, which drops one slash.
 _LOST_SLASH = re.compile(r"(s3|s3a|gs|gcs|az|abfs|abfss|memory|file):[/\\][^/\\]")
-#: Parts of the names of errors of botocore, aiohttp and google-auth that no built-in exception covers, and of the codes
-#: of S3.
+#: Parts of the names of botocore, aiohttp and google-auth exceptions without a built-in base class, and of S3 error
+#: codes.
 _REFUSALS = ("Credential", "Forbidden", "Unauthorized", "RefreshError")
 _MISNAMED = ("InvalidBucketName", "ParamValidation", "PermanentRedirect", "AuthorizationHeaderMalformed")
 _UNREACHABLE = ("EndpointConnection", "ConnectTimeout", "ClientConnector", "ConnectionRefused", "gaierror")
 
 
 def open_destination(destination: object, state: object = None) -> Destination:
-    """Return the destination that a path or URL names, ready to be written.
+    """Return the destination for a path or URL, ready for writing.
 
     Raises:
         InvalidParameterError: If it is not a valid destination, or ``state`` is missing.
-        DestinationError: If a folder cannot be created or written.
-        ConfigurationError: If the store needs a package that is not installed, or cannot be opened.
+        DestinationError: If a folder cannot be created or is not writable.
+        ConfigurationError: If the store cannot be opened or needs a package that is not installed.
     """
     url = remote_url(destination)
     if url is None:
@@ -66,35 +66,35 @@ def open_destination(destination: object, state: object = None) -> Destination:
         return Destination(folder, local.prepare_destination(state_root(str(folder), state), "state"))
     root = state_root(url, state)
     remote = RemoteDestination(url, root)
-    # Now, since an error of the store must be reported before a folder is created.
+    # Opened now, because errors of the store must be reported before a folder is created.
     remote.open()
     local.prepare_destination(root, "state")
     return remote
 
 
 def state_root(url: str, state: object) -> Path:
-    """Return the folder in ``state`` that belongs to a destination, so that two never share what is finished."""
+    """Return the folder of a destination in ``state``; each destination has its own."""
     if state is None:
         raise InvalidParameterError(
-            f"destination {url} needs a local folder for its state.",
+            f"destination {url} needs a local state folder.",
             parameter="state",
-            hint="Pass its path as state=..., the same one each time.",
+            hint="Pass its path as state=..., the same each time.",
         )
     return local.folder_path(state, "state").resolve() / f"{naming.safe_name(url)}~{naming.digest(url)}"
 
 
 def remote_url(destination: object) -> str | None:
-    """Return a destination that is a URL of a remote store, without a slash at its end; ``None`` for a folder.
+    """Return the URL of a remote destination, without a trailing slash; ``None`` for a folder.
 
     Raises:
-        InvalidParameterError: If it holds credentials, a query, or several stores.
+        InvalidParameterError: If the URL has credentials or a query, or chains several stores.
     """
     if not isinstance(destination, str):
-        # A path object of a cloud library is used as it prints; its file system path is that of a cache.
+        # The file system path of a cloud library's path object is in a cache, so its str() is used.
         text = str(destination) if isinstance(destination, os.PathLike) or hasattr(destination, "protocol") else ""
         if _LOST_SLASH.match(text):
             raise InvalidParameterError(
-                "A destination that is a URL must be a string: a path loses one of its slashes.",
+                "destination: pass a URL as a string, not as a pathlib.Path, which drops a slash.",
                 parameter="destination",
             )
         destination = text
@@ -102,38 +102,40 @@ def remote_url(destination: object) -> str | None:
     if match is None or match.group(1).lower() in ("file", "local"):
         return None
     scheme, rest = match.group(1).lower(), match.group(2).rstrip("/")
-    # None of these messages repeats the URL: it may hold a password.
+    # These messages do not show the URL, because it may contain a password.
     if "?" in rest or ":" in rest.rpartition("@")[0]:
         raise InvalidParameterError(
-            f"The {scheme}:// URL of the destination must hold no password, key or query. Give them to the store by "
-            "its own environment variables, or by fsspec's configuration.",
+            f"destination: the {scheme}:// URL must not contain a password, key or query. Set them in the environment "
+            "variables of the store, or in fsspec's configuration.",
             parameter="destination",
         )
     if "::" in destination:
         raise InvalidParameterError(
-            "destination must be one URL, such as s3://bucket/labels, without '::'.", parameter="destination"
+            "destination must be a single URL, such as s3://bucket/labels, without '::'.", parameter="destination"
         )
     if not rest and scheme != _MEMORY:
         raise InvalidParameterError(
-            f"destination {scheme}:// names no bucket; pass one, as in {scheme}://bucket/labels.",
+            f"destination {scheme}:// has no bucket. Add one, as in {scheme}://bucket/labels.",
             parameter="destination",
         )
     return f"{scheme}://{rest}"
 
 
 def refuse_url(destination: object, instead: str = "") -> None:
-    """Raise :class:`InvalidParameterError` for a URL where only a folder will do."""
+    """Raise :class:`InvalidParameterError` if the destination is a URL."""
     if remote_url(destination) is not None:
-        advice = f" {instead} takes URLs." if instead else ""
+        advice = f" Use {instead} for URLs." if instead else ""
         raise InvalidParameterError(
-            f"destination must be the path of a folder here, not a URL.{advice}", parameter="destination"
+            f"destination must be the path of a folder, not a URL.{advice}", parameter="destination"
         )
 
 
 class RemoteDestination(Destination):
-    """A destination whose files are objects of a store; until they are complete, they are in its state folder.
+    """A destination in a store. Incomplete files are in its local state folder.
 
-    The URL comes from :func:`remote_url`; ``root`` is the local folder of its state.
+    Args:
+        url: The URL, from :func:`remote_url`.
+        root: The local state folder.
     """
 
     def __init__(self, url: str, root: Path) -> None:
@@ -142,17 +144,17 @@ class RemoteDestination(Destination):
         self._scheme = url.partition("://")[0]
         self._is_object_store = self._scheme in _OBJECT_STORES
         self.is_shared = self._scheme != _MEMORY
-        #: Returns the file system of the store, and the path of the destination in it; nothing is sent yet.
+        #: Returns the file system of the store and the path of the destination in it; sends nothing.
         self.open = functools.cache(functools.partial(_open_store, url))
-        # What was in a folder when it was listed first, and what was written there since.
+        # The objects of each folder: those of the first listing, and those written since.
         self._listed: dict[str, dict[str, Written]] = {}
 
     def __reduce__(self) -> tuple[type[Destination], tuple[Any, ...]]:
-        # A store is opened again in each process: its threads and connections belong to one.
+        # The store is opened again in each process, because of its threads and connections.
         return RemoteDestination, (self.url, self.root)
 
     def take(self, folder: Folder, name: str, path: str) -> Written:
-        """Put a complete file into the store, check the store's record of it, return that, and remove the file."""
+        """Upload a complete file, check the size in the store, and remove the local file."""
         file, (store, base) = folder.path / name, self.open()
         final, size = f"{base}/{path}", file.stat().st_size
         options = {"chunksize": chunk_size(size), "max_concurrency": 1} if _OBJECT_STORES.get(self._scheme) else {}
@@ -160,12 +162,12 @@ class RemoteDestination(Destination):
         with self._store_errors(path):
             try:
                 store.put_file(str(file), target, **options)
-                # Twice, since the listing of another thread may have been cached in between.
+                # Twice, because a listing of another thread may have been cached in between.
                 written = self._look_up(target, size) or self._look_up(target, size)
                 if written is None:
                     raise DownloadError(
-                        f"{self.url}/{path} was sent, but the store does not have its {size} bytes. "
-                        "Run it again to fetch only what is missing."
+                        f"{self.url}/{path} was uploaded, but the store does not have its {size} bytes. "
+                        "Run it again to fetch the missing items."
                     )
                 if target != final:
                     store.mv(target, final)
@@ -182,33 +184,33 @@ class RemoteDestination(Destination):
         return written
 
     def ensure_folder(self, *names: str) -> None:
-        """Create a folder, where the store has any."""
-        # Object stores have none, and some would create a bucket instead.
+        """Create a folder, if the store has folders."""
+        # Object stores have no folders, and some would create a bucket instead.
         if not self._is_object_store:
             (store, base), path = self.open(), "/".join(names)
             with self._store_errors(path):
                 store.makedirs(f"{base}/{path}", exist_ok=True)
 
     def holds(self, path: str) -> bool:
-        """Return whether there is an object; its folder is listed once for all objects."""
+        """Return whether an object exists. Each folder is listed only once."""
         folder, _, name = path.rpartition("/")
         if folder not in self._listed:
             self._listed[folder] = self._list(folder)
         return name in self._listed[folder]
 
     def unchanged(self, path: str, known: Written) -> Written | None:
-        """Return what is known of an object if it is still the one that was written.
+        """Return ``known`` if an object is unchanged, else ``None``.
 
-        Its folder is listed once for all objects.
+        Each folder is listed only once.
         """
         folder, _, name = path.rpartition("/")
         is_same = self.holds(path) and _is_same(self._listed[folder][name], known)
         return known if is_same else None
 
     def remove_unchanged(self, path: str, known: Written) -> bool:
-        """Remove an object that is still the one that was written; return whether it is gone."""
+        """Remove an object if it is unchanged; return whether it was removed."""
         store, base = self.open()
-        # A leftover object must not fail the one that was saved.
+        # An error here must not fail the item that was saved.
         with contextlib.suppress(DownloadError), self._store_errors(path):
             found = self._look_up(f"{base}/{path}", known.size)
             if found is not None and _is_same(found, known):
@@ -222,12 +224,12 @@ class RemoteDestination(Destination):
             found = store.ls(f"{base}/{folder}".rstrip("/"), detail=False)
         return {name.rstrip("/").rpartition("/")[2] for name in found}
 
-    def are_two(self, path: str, other: str) -> bool:
-        """Tell whether the paths of two objects that are there lead to different ones."""
-        return self._is_object_store or super().are_two(path, other)
+    def are_different(self, path: str, other: str) -> bool:
+        """Return whether two paths of existing objects are different objects."""
+        return self._is_object_store or super().are_different(path, other)
 
     def _look_up(self, target: str, size: int) -> Written | None:
-        """Request what the store knows of an object; ``None`` if it has none of this size."""
+        """Fetch size and entity tag of an object; ``None`` if there is none with this size."""
         store, _ = self.open()
         store.invalidate_cache(target.rpartition("/")[0])
         try:
@@ -261,7 +263,7 @@ class RemoteDestination(Destination):
 
 
 def chunk_size(size: int) -> int:
-    """Return the bytes of a part, for an object of some size: full MiB, as Google requires multiples of 256 KiB."""
+    """Return the size of the parts of an upload in bytes: full MiB, because Google needs multiples of 256 KiB."""
     return max(CHUNK_MIB, -(-size // (MAX_PARTS << 20))) << 20
 
 
@@ -275,7 +277,7 @@ def _open_store(url: str) -> tuple[Any, str]:
         ) from None
     if scheme not in {*fsspec.available_protocols(), *fsspec.registry}:
         raise InvalidParameterError(
-            f"destination: fsspec knows no {scheme}:// store. Pass the path of a folder, or a URL such as "
+            f"destination: fsspec does not support {scheme}:// URLs. Pass the path of a folder, or a URL such as "
             "s3://bucket/labels.",
             parameter="destination",
         )
@@ -283,37 +285,37 @@ def _open_store(url: str) -> tuple[Any, str]:
         store, base = fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise ConfigurationError(
-            f"A destination {scheme}:// needs another package: {_words(error)}", parameter="destination"
+            f"A {scheme}:// destination needs another package: {_words(error)}", parameter="destination"
         ) from None
     except Exception as error:
         raise ConfigurationError(
-            f"The store of {url} cannot be opened ({type(error).__name__}: {_words(error)}). Check its settings: the "
-            "environment variables of the store, or fsspec's configuration.",
+            f"Could not open the store of {url} ({type(error).__name__}: {_words(error)}). Check the environment "
+            "variables of the store, or fsspec's configuration.",
             parameter="destination",
         ) from None
     return store, base.rstrip("/")
 
 
 def _store_error(error: Exception, url: str) -> DownloadError:
-    """Return the exception for a failed store: one that ends the run if it affects every other item too."""
+    """Convert an error of a store: to ``DestinationError``, which ends the run, if it affects all items."""
     cls: type[DownloadError] = DestinationError
     names = " ".join([_code(error), *(cls.__name__ for cls in type(error).__mro__)])
     if isinstance(error, PermissionError) or any(name in names for name in _REFUSALS):
-        advice = "Check the credentials of the store, and that they may list, write and delete."
+        advice = "Check the credentials of the store, and their permissions to list, write and delete."
     elif isinstance(error, FileNotFoundError) or any(name in names for name in _MISNAMED):
-        advice = "Check the name of the bucket or container, and its region; it is not created automatically."
+        advice = "Check the name and region of the bucket or container. It is not created automatically."
     elif isinstance(error, ConnectionError) or any(name in names for name in _UNREACHABLE):
-        advice = "The store cannot be reached. Check its endpoint, region and network."
+        advice = "The store is not reachable. Check its endpoint and region, and the network."
     elif isinstance(error, NotImplementedError):
-        advice = "The store cannot be written."
+        advice = "The store is read-only."
     else:
-        cls, advice = DownloadError, "Run it again to fetch only what is missing."
+        cls, advice = DownloadError, "Run it again to fetch the missing items."
     details = f" ({type(error).__name__}: {_words(error)})"
-    return cls(f"{url} cannot be read or written{details}. {advice} What is finished is kept.")
+    return cls(f"Could not access {url}{details}. {advice} Finished items are kept.")
 
 
 def _code(error: Exception) -> str:
-    """Return the error code of S3, which s3fs keeps with its error."""
+    """Return the S3 error code of an s3fs error."""
     try:
         return str(error.__cause__.response["Error"]["Code"])  # type: ignore[union-attr]
     except (AttributeError, LookupError, TypeError):

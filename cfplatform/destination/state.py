@@ -1,8 +1,7 @@
-"""The state file of a destination: what is finished, at which revision, and the results of the last runs.
+"""The state file of a destination: finished items with their revisions, and the results of the last runs.
 
-One SQLite file inside the hidden state folder. It only saves work: a row counts only while the file on disk still has
-the recorded size and time, or size and content, so a state file that is lost, old or damaged costs requests, never
-correctness.
+A SQLite file in the hidden state folder. It is only a cache: a row is valid only while the file on disk has the
+recorded size and time, or size and content. A lost, old or damaged state file costs requests, never correctness.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from ..exceptions import CFPlatformError, DestinationBusyError, DestinationError
 from . import local, locks
 from .local import Written
 
-#: Runs whose results are kept.
+#: Number of runs whose results are kept.
 KEPT_RUNS = 3
-#: Results that are collected before they are written together; they inform, nothing depends on them.
+#: Number of results that are written together. Nothing depends on them.
 RESULTS_AT_ONCE = 500
-#: Raised when the tables change; a file of a version that cannot be brought up to this one is put aside.
+#: Increased when the tables change. A file that cannot be upgraded is renamed.
 SCHEMA_VERSION = 4
 
-#: Seconds that another process may hold the database.
+#: Seconds to wait for another process that has locked the database.
 LOCK_WAIT = 10.0
 
 _SCHEMA = f"""
@@ -55,26 +54,26 @@ CREATE TABLE results (
 ) WITHOUT ROWID;
 PRAGMA user_version = {SCHEMA_VERSION};
 """
-#: From each version to the next one.
+#: Upgrades from each version to the next one.
 _UPGRADES = {
     2: "ALTER TABLE items ADD COLUMN digest TEXT; ALTER TABLE assets ADD COLUMN digest TEXT; PRAGMA user_version = 3",
     3: "ALTER TABLE items ADD COLUMN metadata TEXT; PRAGMA user_version = 4",
 }
-#: Ways to open a database: the default; for a mount without shared memory maps, which the write-ahead log needs; and
-#: for one without locks. The lock on the destination keeps other processes out where there are any.
-_WAYS = (("WAL", ""), ("TRUNCATE", ""), ("TRUNCATE", "?nolock=1"))
-#: Items that are looked up at a time; an older SQLite takes 999 values in a statement.
+#: Ways to open a database: the default, for a mount without shared memory (which the write-ahead log needs), and for a
+#: mount without locks. Other processes are excluded by the lock on the destination, if locks are supported.
+_OPEN_MODES = (("WAL", ""), ("TRUNCATE", ""), ("TRUNCATE", "?nolock=1"))
+#: Items looked up at a time; older SQLite versions allow 999 values in a statement.
 _AT_ONCE = 500
 
 log = logging.getLogger("cfplatform.destination")
 
-#: Size and time of the state files that this process closed.
+#: Size and time of the state files when this process closed them.
 _closed_as: dict[Path, tuple[int, int]] = {}
 
-#: Destinations for which a warning about missing locks was logged; items may be downloaded one by one.
+#: Destinations with a logged warning about missing locks; it is logged once.
 _without_locks: set[Path] = set()
 
-#: The types of cells that hold a text or nothing.
+#: The types of text cells.
 _TEXTS = {str, type(None)}
 
 T = TypeVar("T")
@@ -86,7 +85,7 @@ def state_path(root: Path) -> Path:
 
 
 class FinishedItem(NamedTuple):
-    """What is recorded of a downloaded item; ``path`` is relative to the destination, ``metadata`` is JSON."""
+    """The record of a downloaded item; ``path`` is relative to the destination, ``metadata`` is JSON."""
 
     path: str
     revision: str | None
@@ -99,12 +98,12 @@ class FinishedItem(NamedTuple):
 
     @property
     def written(self) -> Written:
-        """What distinguishes the file from a later one."""
+        """The identity of the written file."""
         return Written(self.size, self.mtime_ns, self.digest)
 
 
 class FinishedAsset(NamedTuple):
-    """What is recorded of a downloaded asset; ``path`` is relative to the destination."""
+    """The record of a downloaded asset; ``path`` is relative to the destination."""
 
     path: str
     source: str
@@ -114,12 +113,12 @@ class FinishedAsset(NamedTuple):
 
     @property
     def written(self) -> Written:
-        """What distinguishes the file from a later one."""
+        """The identity of the written file."""
         return Written(*self[2:])
 
 
 class ResultRow(NamedTuple):
-    """One result as it is recorded; ``error`` is JSON."""
+    """The record of a result; ``error`` is JSON."""
 
     item_id: str
     batch_id: str | None
@@ -133,7 +132,7 @@ class ResultRow(NamedTuple):
 
 
 class UnlistedRow(NamedTuple):
-    """What is known of an item that a run did not list."""
+    """The records of an item that a run did not list."""
 
     item_id: str
     document: FinishedItem | None
@@ -141,20 +140,20 @@ class UnlistedRow(NamedTuple):
 
 
 class State:
-    """The open state of one destination, shared by all threads of this process and locked against others."""
+    """The open state of one destination, shared by the threads of this process and locked against others."""
 
     _open: dict[tuple[Path, Path], State] = {}
     _open_lock = threading.Lock()
 
     def __init__(self, root: Path, state_root: Path) -> None:
-        #: The folder that the file is in.
+        #: The folder of the state.
         self.root = state_root
         self._key = root, state_root
         self._users = 1
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._closed = False
-        # Runs that have not ended.
+        # Running runs.
         self._runs: set[int] = set()
         try:
             self._lock_file = _lock(root)
@@ -164,18 +163,18 @@ class State:
                 os.close(self._lock_file)
                 raise
         except CFPlatformError:
-            # Before those of the system, as some are both.
+            # First, because some are also OSErrors.
             raise
         except OSError as error:
             raise local.destination_error(error, f"The state in {str(state_root)!r}") from None
 
     @classmethod
     def open(cls, root: Path, state_root: Path | None = None) -> State:
-        """Open the state of a destination, or join in where this process has it open.
+        """Open the state of a destination, or share it if this process has it open.
 
         Args:
             root: The destination, which is locked.
-            state_root: The folder of the state, if that is another one.
+            state_root: The folder of the state. Defaults to ``root``.
 
         Raises:
             DestinationBusyError: If another process has it open.
@@ -183,7 +182,7 @@ class State:
         with cls._open_lock:
             state_root = state_root or root
             state = cls._open.get((root, state_root))
-            # After a fork the entry belongs to the parent, as its lock on the folder does.
+            # After a fork, the entry and its lock belong to the parent.
             if state is not None and state._pid == os.getpid():
                 state._users += 1
                 return state
@@ -191,9 +190,9 @@ class State:
             return state
 
     def close(self) -> None:
-        """Close it when the last user does."""
+        """Close the state when the last user closes it."""
         if self._pid != os.getpid():
-            # A forked child has copies; the database and the lock stay its parent's.
+            # In a forked child: the database and the lock belong to the parent.
             return
         with self._open_lock:
             self._users -= 1
@@ -208,19 +207,19 @@ class State:
                 with contextlib.suppress(OSError):
                     _closed_as[state_path(self.root)] = _stamp(state_path(self.root))
             with contextlib.suppress(OSError):
-                # By hand, because a child that was forked meanwhile holds the lock open too.
+                # Explicitly, because a forked child also holds the lock.
                 locks.unlock(self._lock_file)
             os.close(self._lock_file)
 
     def restore(self) -> None:
-        """Write the file again if it was removed, which is allowed at any time; nothing is lost."""
+        """Write the file again if it was removed, which is allowed at any time."""
         path = state_path(self.root)
         with self._lock:
             if not self._closed and not path.exists():
-                # Best effort: it only saves work.
+                # Best effort: the state is only a cache.
                 with contextlib.suppress(OSError, UnsafePathError, sqlite3.Error):
                     if self.root != self._key[0]:
-                        # Not a destination, which may be gone as a whole.
+                        # Only a separate state folder is created again, not a destination that was removed.
                         self.root.mkdir(parents=True, exist_ok=True)
                     local.Folder(self.root, local.STATE_FOLDER, make=True).close()
                     fresh = _connect(path)
@@ -237,10 +236,10 @@ class State:
         return self._alone(lambda db: db.execute(statement, storable).fetchall(), [])
 
     def _alone(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        """Return what ``work`` does with the database under the lock, or ``otherwise`` if it is closed.
+        """Call ``work`` with the database under the lock; return ``otherwise`` if it is closed.
 
-        A worker may outlive its run for the length of one request; what it then reports is not needed. No context
-        manager of our own holds the lock: Ctrl-C between its parts would leave it locked for ever.
+        A worker may outlive its run by one request; its report is then not needed. The lock has no context manager of
+        our own: Ctrl-C between its steps would leave it locked.
         """
         with self._lock:
             if self._closed:
@@ -254,27 +253,27 @@ class State:
                     self.restore()
                     return work(self._db)
             except DAMAGED as error:
-                # By its message, as older versions of Python have no code for it.
+                # Older Python versions have no error code, only the message.
                 if "full" in str(error):
-                    advice = f"Free space ({local.free_space(self.root)}), then run it again."
+                    advice = f"Free some space ({local.free_space(self.root)}), then run it again."
                 else:
-                    advice = "Remove it and run it again; finished files are then fetched again."
+                    advice = "Remove it and run it again; finished items are then fetched again."
                 raise _unusable(
-                    error, f"The state file {str(state_path(self.root))!r} cannot be used: {error}. {advice}"
+                    error, f"Could not use the state file {str(state_path(self.root))!r}: {error}. {advice}"
                 ) from None
 
     def folder(self, project_id: str, batch_id: str, name: str, current_name: Callable[[str], str | None]) -> str:
-        """Return the folder of a batch: its sanitized name, which belongs to the batch that has the name now.
+        """Return the folder of a batch: its sanitized name, unless another batch has that name now.
 
         Args:
-            current_name: Returns the name that another batch of the project has now, ``None`` if it is gone.
+            current_name: Returns the current name of another batch in the project; ``None`` if it no longer exists.
         """
         plain = naming.safe_name(name)
-        # The id distinguishes the batch, and where another project has that id too, both do.
+        # The batch ID makes it unique; if another project has the same ID, a hash of both IDs does.
         marks = (batch_id, naming.digest(f"{project_id}/{batch_id}"))
         choices = (plain, *(naming.safe_name(f"{plain}~{mark}") for mark in marks))
         batch = (project_id, batch_id)
-        # Looking up and taking a name is one step, else two threads could take the same.
+        # One step under the lock, because two threads must not take the same name.
         with self._lock:
             for folder in choices:
                 key = naming.collision_key(folder)
@@ -283,7 +282,7 @@ class State:
                 if holder == batch:
                     is_free = True
                 elif holder[0] == project_id:
-                    # Its own folder is found when its items come.
+                    # The other batch gets a new folder with its next items.
                     theirs = current_name(holder[1])
                     is_free = theirs is None or naming.collision_key(naming.safe_name(theirs)) != key
                 else:
@@ -291,12 +290,12 @@ class State:
                 if is_free:
                     self._execute("INSERT OR REPLACE INTO folders VALUES (?, ?, ?, ?, ?)", (*batch, name, folder, key))
                     return folder
-        raise DownloadError(f"No folder name is free for the batch {name!r} with id {batch_id}.")
+        raise DownloadError(f"No folder name is available for the batch {name!r} with ID {batch_id}.")
 
     def items(self, project_id: str, item_ids: Sequence[str]) -> dict[str, FinishedItem]:
-        """Return what is known of items, by id; at most some hundred ids."""
+        """Return the records of items, by ID; for up to a few hundred IDs."""
         columns = "item_id, path, revision, injected, etag, size, mtime_ns, digest, metadata"
-        # Only question marks are put in.
+        # Only question marks are inserted.
         statement = f"SELECT {columns} FROM items WHERE project_id = ? AND item_id IN ({_marks(item_ids)})"  # noqa: S608
         rows = self._execute(statement, (project_id, *item_ids))
         found = {row[0]: item for row in rows if _is_sound(item := FinishedItem(*row[1:]))}
@@ -310,14 +309,14 @@ class State:
         return {key: found[stored] for key in path_keys if (stored := _storable(key)) in found}
 
     def remember(self, project_id: str, item_id: str, path_key: str, item: FinishedItem) -> None:
-        """Record a file that has its final name; committed when this returns."""
+        """Record a finished file; committed when this returns."""
         self._execute(
             "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (project_id, item_id, item.path, path_key, *item[1:]),
         )
 
     def asset(self, project_id: str, item_id: str) -> FinishedAsset | None:
-        """Return what is known of the asset of an item."""
+        """Return the record of the asset of an item."""
         rows = self._execute(
             "SELECT path, source, size, mtime_ns, digest FROM assets WHERE project_id = ? AND item_id = ?",
             (project_id, item_id),
@@ -326,20 +325,20 @@ class State:
         return assets[0] if assets and _is_sound(assets[0]) else None
 
     def finish_asset(self, project_id: str, item_id: str, asset: FinishedAsset) -> None:
-        """Record an asset that has its final name."""
+        """Record a finished asset."""
         self._execute("INSERT OR REPLACE INTO assets VALUES (?, ?, ?, ?, ?, ?, ?)", (project_id, item_id, *asset))
 
     def begin_run(self) -> int:
-        """Begin a run and forget the results of old ones, none of which is still under way; return its number."""
+        """Begin a run and delete the results of old ones that have ended; return its number."""
         with self._lock:
-            # Not with RETURNING, which older systems' SQLite does not know.
+            # Without RETURNING, which older SQLite versions do not support.
             run = self._alone(lambda db: int(db.execute("INSERT INTO runs DEFAULT VALUES").lastrowid or 0), 0)
             self._runs.add(run)
             self._execute("DELETE FROM results WHERE run <= ?", (min(self._runs) - KEPT_RUNS,))
         return run
 
     def end_run(self, run: int) -> None:
-        """Let the results of a run be forgotten when they are old."""
+        """End a run, so its results can be deleted later."""
         with self._lock:
             self._runs.discard(run)
 
@@ -349,21 +348,21 @@ class State:
 
         def write(db: sqlite3.Connection) -> None:
             db.execute("BEGIN")
-            # Commits, or takes everything back.
+            # Commits or rolls back.
             with db:
                 db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
         try:
             self._alone(write, None)
         except UnicodeEncodeError:
-            # Rare, so not each cell of each row is looked at before.
+            # Rare, so cells are not checked in advance.
             values = [[_storable(value) for value in row] for row in values]
             self._alone(write, None)
 
     def unlisted(self, project_id: str, run: int, listed: int) -> Iterator[list[UnlistedRow]]:
-        """Yield, some at a time, what is known of the items of a project that a run did not list.
+        """Yield, in groups, the records of the items of a project that a run did not list.
 
-        Nothing is yielded if the results are not all there of as many items as the run listed.
+        Nothing is yielded if the state does not have a result for each of the ``listed`` items.
         """
         if self._execute("SELECT COUNT(*) FROM results WHERE run = ?", (run,)) != [(listed,)]:
             return
@@ -387,12 +386,12 @@ class State:
     def forget(self, project_id: str, item_id: str) -> None:
         """Delete the rows of an item and its asset."""
         for table in ("items", "assets"):
-            # Only the names above are put in.
+            # Only the names above are inserted.
             self._execute(f"DELETE FROM {table} WHERE project_id = ? AND item_id = ?", (project_id, item_id))  # noqa: S608
 
 
 def _is_sound(known: FinishedItem | FinishedAsset) -> bool:
-    """Tell whether a row is as it was written: a damaged one counts as missing, and no path leads outside."""
+    """Return whether a row is undamaged and its path stays inside the destination."""
     if isinstance(known, FinishedItem):
         path, revision, _, etag, size, mtime_ns, digest, metadata = known
         texts: tuple[Any, ...] = revision, etag, digest, metadata
@@ -408,29 +407,30 @@ def _is_sound(known: FinishedItem | FinishedAsset) -> bool:
     )
 
 
-# --- The database: opened, and replaced where it is damaged -----------------------------------------------------------
+# --- The database -----------------------------------------------------------------------------------------------------
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Open the database; one that is damaged or of another version is put aside."""
+    """Open the database; rename it if it is damaged or has another version."""
     give_up = time.monotonic() + LOCK_WAIT
     put_aside = False
     while True:
         try:
             return _open_database(path)
         except sqlite3.OperationalError as error:
-            # Nothing is wrong with the file: the disk is full, or another process has it locked; where locks on the
-            # folder do nothing, that may be one that makes the file at this moment.
+            # The file is not damaged: the disk is full, or another process has locked it. Without locks on the folder,
+            # another process may be creating the file at this moment.
             if "locked" not in str(error) or time.monotonic() > give_up:
                 space = local.free_space(path.parent)
                 raise _unusable(
                     error,
-                    f"The state file {str(path)!r} cannot be opened: {error} ({space}). Free space or fix the folder.",
+                    f"Could not open the state file {str(path)!r}: {error} ({space}). Free some space or fix the "
+                    "folder.",
                 ) from None
             time.sleep(0.05)
         except (sqlite3.DatabaseError, UnicodeDecodeError):
             if put_aside:
-                raise DestinationError(f"No state file can be made at {str(path)!r}.") from None
+                raise DestinationError(f"Could not create the state file {str(path)!r}.") from None
             put_aside = True
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
@@ -439,7 +439,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _unusable(error: Exception, message: str) -> DestinationError:
     problem = DestinationError(message)
-    # SQLite does not tell what the file system said.
+    # SQLite does not report the error of the file system.
     problem.errno, problem.strerror = errno.ENOSPC if "full" in str(error) else errno.EIO, str(error)
     return problem
 
@@ -451,22 +451,22 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _open_database(path: Path) -> sqlite3.Connection:
     """Open the database in the first way that works on this mount."""
-    # Created first, so that nothing is written through a link planted there.
+    # Created first with O_NOFOLLOW: nothing is written through a link.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666))
     failures = []
-    for journal, options in _WAYS:
+    for journal, options in _OPEN_MODES:
         db = sqlite3.connect(
             f"{path.as_uri()}{options}", uri=True, isolation_level=None, check_same_thread=False, timeout=LOCK_WAIT
         )
-        # Bytes that are no UTF-8 must not stop a query: the row is dropped instead.
+        # Invalid UTF-8 must not fail a query; the row is dropped instead.
         db.text_factory = text
         try:
-            _use(db, journal, path)
+            _set_up(db, journal, path)
             return db
         except sqlite3.OperationalError as error:
             db.close()
             failures.append(error)
-            # By its message, as older versions of Python have no code for it.
+            # Older Python versions have no error code, only the message.
             if "locked" in str(error) or "full" in str(error):
                 break
         except BaseException:
@@ -475,40 +475,40 @@ def _open_database(path: Path) -> sqlite3.Connection:
     raise failures[0]
 
 
-#: What a damaged database raises: SQLite's message may quote bytes of it that are no text.
+#: Exceptions of a damaged database: SQLite's message may contain invalid UTF-8.
 DAMAGED: tuple[type[Exception], ...] = (sqlite3.Error, UnicodeDecodeError)
-#: Turns the bytes of a text into one, whatever they are.
+#: Decodes the bytes of a text cell.
 text = functools.partial(str, encoding="utf-8", errors="replace")
 
 
-def _use(db: sqlite3.Connection, journal: str, path: Path) -> None:
-    """Make a connection ready, and the tables where there are none."""
+def _set_up(db: sqlite3.Connection, journal: str, path: Path) -> None:
+    """Set up a connection, and create the tables if there are none."""
     if journal != "WAL":
-        # With this a file that was written with a write-ahead log can be opened without shared memory.
+        # Allows opening a file with a write-ahead log without shared memory.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-    # With a write-ahead log a commit survives the death of the process and costs no disk flush.
+    # With a write-ahead log, a commit survives a kill of the process without a disk flush.
     db.execute(f"PRAGMA journal_mode = {journal}")
     if journal != "WAL":
         db.execute("PRAGMA locking_mode = NORMAL")
         path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
-    # Without one it would flush at each commit; what a power cut damages is put aside and fetched again.
+    # Without one, each commit would flush. If a power cut damages the file, items are fetched again.
     db.execute(f"PRAGMA synchronous = {'NORMAL' if journal == 'WAL' else 'OFF'}")
     if path.stat().st_size % db.execute("PRAGMA page_size").fetchone()[0]:
-        raise sqlite3.DatabaseError("the last page is cut")
-    # Half a second for a million items, so that damage is found here and does not end a run in its middle. Not
-    # again where this process closed it and it is unchanged since: items may be downloaded one by one.
+        raise sqlite3.DatabaseError("the last page is truncated")
+    # Finds damage before the run; half a second for a million items. Skipped if the file is unchanged since this
+    # process closed it, because items may be downloaded one by one.
     if _closed_as.get(path) != _stamp(path) and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise sqlite3.DatabaseError("pages are damaged")
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version < SCHEMA_VERSION:
         version = _make_tables(db)
     if version != SCHEMA_VERSION:
-        raise sqlite3.DatabaseError("the tables are those of another version")
+        raise sqlite3.DatabaseError("the tables have another version")
 
 
 def _make_tables(db: sqlite3.Connection) -> int:
-    """Make the tables where there are none, or bring those of earlier versions up to date; return the version."""
-    # In one transaction, because where locks do nothing another process may be doing the same.
+    """Create the tables, or upgrade those of earlier versions; return the version."""
+    # In one transaction: without locks, another process may be doing the same.
     db.execute("BEGIN IMMEDIATE")
     with db:
         version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -520,11 +520,11 @@ def _make_tables(db: sqlite3.Connection) -> int:
         return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
-# --- The lock on a destination: one process at a time downloads into it ---------------------------------------------
+# --- The lock on a destination --------------------------------------------------------------------------------------
 
 
 def _lock(root: Path) -> int:
-    """Lock a destination for this process; the operating system releases the lock when the process ends."""
+    """Lock a destination for this process. The operating system releases the lock when the process ends."""
     path, flags = root / local.STATE_FOLDER / "lock", os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     try:
         descriptor = os.open(path, flags | os.O_RDWR, 0o666)
@@ -538,19 +538,19 @@ def _lock(root: Path) -> int:
             who = f"Process {holder}" if holder.isdigit() else "Another process"
             os.close(descriptor)
             raise DestinationBusyError(
-                f"{who} is downloading into {str(root)!r}. Wait for it to end, or choose another destination."
+                f"{who} is downloading to {str(root)!r}. Wait until it has ended, or choose another destination."
             )
     except OSError as error:
         is_alone = False
         if root not in _without_locks:
             _without_locks.add(root)
-            advice = "let only one process at a time write to it"
-            log.warning("%s: files cannot be locked there (%s), so %s", root, error.strerror or error, advice)
-    # Only so that others can name it, so a disk that is full does not matter here.
+            reason = error.strerror or error
+            log.warning("%s: files cannot be locked (%s). Only one process at a time may download to it.", root, reason)
+    # Only for messages of other processes, so errors do not matter.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
-    # What is unfinished was left by processes that are gone: no other may write here now. Without locks its age counts.
+    # With the lock, all unfinished files are stale. Without locks, their age decides.
     locks.remove_stale(root / local.STATE_FOLDER / local.PARTIAL, is_alone=is_alone)
     return descriptor
 
@@ -560,18 +560,18 @@ def _marks(values: Sequence[str]) -> str:
 
 
 def _storable(value: Any) -> Any:
-    """Return a value that SQLite takes: JSON may hold half a surrogate pair, UTF-8 may not."""
+    """Return a value that SQLite accepts: JSON may contain lone surrogates, UTF-8 must not."""
     if isinstance(value, str) and not value.isascii():
         return value.encode("utf-8", "backslashreplace").decode()
     return value
 
 
 def _after_fork() -> None:
-    # Another thread of the parent may have held it.
+    # Another thread of the parent may hold it.
     State._open_lock = threading.Lock()
     for state in State._open.values():
-        # The parent keeps the lock; a child that outlives it, such as a worker of a pool, must not. A child of this one
-        # may have something else under that number.
+        # The parent keeps the lock; a child that outlives it, such as a pool worker, must not. -1, because in a child
+        # of this process the number may belong to another file.
         if state._lock_file >= 0:
             os.close(state._lock_file)
             state._lock_file = -1

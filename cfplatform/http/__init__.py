@@ -1,4 +1,4 @@
-"""HTTP: all requests and connections. Nothing outside this package imports requests or urllib3."""
+"""HTTP requests and connections. Nothing outside this package imports requests or urllib3."""
 
 from __future__ import annotations
 

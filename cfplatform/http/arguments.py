@@ -1,4 +1,4 @@
-"""Check the arguments of a request and of a transport, and every URL, before anything is sent."""
+"""Check the arguments of requests and transports, and every URL, before anything is sent."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from .session import origin
 if TYPE_CHECKING:
     from ..params import Query
 
-#: Maximum number of repeats of a request; with growing waits that is several minutes.
+#: Maximum number of retries of a request (our limit); with backoff, several minutes.
 MAX_RETRIES = 20
-#: A dot segment of a path, escaped or not.
+#: A dot segment in a path, escaped or not.
 _DOTS = re.compile(r"(?:^|[/\\?#])(?:\.|%2e){1,2}(?:$|[/\\?#])", re.IGNORECASE)
 #: The type of ``retries``: a number, or a custom policy.
 Retries = int | urllib3.Retry
 
 
 def path(*parts: str) -> str:
-    """Build a path from parts, each quoted, so that no id can change which route is called."""
+    """Build a path from quoted parts: an ID must not change the route."""
     for part in parts:
         # Quoting leaves these unchanged.
         if part in ("", ".", ".."):
@@ -50,16 +50,16 @@ def path(*parts: str) -> str:
 
 def checked_method(method: str) -> str:
     if not isinstance(method, str) or not method.isascii() or not method.isalpha():
-        raise InvalidParameterError(f"method must be a word such as 'GET', not {method!r}.", parameter="method")
+        raise InvalidParameterError(f"method must be an HTTP method such as 'GET', not {method!r}.", parameter="method")
     return method.upper()
 
 
 def client_headers(headers: Mapping[str, str] | None, key: str) -> dict[str, str]:
-    """Check the headers for every API call of a client: none may hold the API key."""
+    """Check the additional headers of a client: none may contain the API key."""
     checked = checked_headers(headers, ConfigurationError)
     if any(name.lower() == "x-api-key" or key in value for name, value in checked.items()):
         raise ConfigurationError(
-            "headers must not hold the API key: pass api_key=..., which sends it to the base URL only.",
+            "headers must not contain the API key. Pass api_key=..., which is sent to the base URL only.",
             parameter="headers",
         )
     return checked
@@ -72,9 +72,10 @@ def checked_headers(
         raise error(f"headers must be a mapping of names to values, not {type(headers).__name__}.", parameter="headers")
     for name, value in (headers or {}).items():
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or value != value.strip():
-            # Without the value, which may be a secret.
+            # The value is not shown: it may be a secret.
             raise error(
-                f"headers: The header {name!r} must be printable ASCII without outer spaces.", parameter="headers"
+                f"headers: the value of {name!r} must be printable ASCII without surrounding spaces.",
+                parameter="headers",
             )
         if not isinstance(name, str) or not re.fullmatch(r"[!#$%&'*+.^`|~\w-]+", name, re.ASCII):
             raise error(f"headers: {name!r} is not a valid header name.", parameter="headers")
@@ -82,13 +83,13 @@ def checked_headers(
 
 
 def target(path: str, query: Query) -> str:
-    """Return a path that is relative to the base URL with its query, escaped as requests does it."""
+    """Return a path relative to the base URL with its query, escaped as in requests."""
     if not isinstance(path, str) or "://" in path or not path.isprintable():
         raise InvalidParameterError(
             f"path must be relative to the base URL, such as '/projects/...', not {path!r}.", parameter="path"
         )
     if _DOTS.search(path):
-        raise InvalidParameterError(f"path must not hold '.' or '..': {path!r}.", parameter="path")
+        raise InvalidParameterError(f"path must not contain '.' or '..' segments: {path!r}.", parameter="path")
     path = requests.utils.requote_uri(path if path.startswith("/") else f"/{path}").partition("#")[0]
     try:
         return path + ("&" if "?" in path else "?") + urlencode(query) if query else path
@@ -97,20 +98,20 @@ def target(path: str, query: Query) -> str:
 
 
 def body(json: Any = None, data: Any = None, files: Any = None) -> tuple[bytes | Body | None, str | None]:
-    """Return the body of a request and its content type, from arguments as those of ``requests.request``."""
+    """Return the body of a request and its content type, from the arguments of ``requests.request``."""
     if json is not None:
         if data is not None or files is not None:
-            raise InvalidParameterError("json cannot be sent together with data or files.", parameter="json")
+            raise InvalidParameterError("json cannot be used with data or files.", parameter="json")
         return json_bytes(json), "application/json"
     if data is None and files is None:
         return None, None
     if files is None and hasattr(data, "read"):
         return _file(data), None
     try:
-        # As requests does it. The URL is not used.
+        # As in requests. The URL is not used.
         prepared = requests.Request("POST", "http://localhost", data=data, files=files).prepare()
     except Exception as error:
-        # Of any class: the caller brings what is to be read.
+        # Any exception: the objects to read are the caller's.
         problem = f"data and files cannot be sent: {printable(str(error) or type(error).__name__)[:200]}."
     else:
         content: Any = prepared.body
@@ -119,7 +120,7 @@ def body(json: Any = None, data: Any = None, files: Any = None) -> tuple[bytes |
         if isinstance(content, (bytes, bytearray, NoneType)):
             return bytes(content or b""), prepared.headers.get("Content-Type")
         kind = type(data).__name__
-        problem = f"data must be form fields, text, bytes, or a binary file that can seek, not {kind}."
+        problem = f"data must be form fields, text, bytes or a seekable binary file, not {kind}."
     raise InvalidParameterError(problem, parameter="data")
 
 
@@ -131,10 +132,10 @@ def _file(file: Any) -> Body:
         file.seek(start)
         is_binary = isinstance(file.read(0), bytes)
     except Exception:
-        # Of any class: the caller brings the file object.
+        # Any exception: the file object is the caller's.
         size, is_binary = 0, False
     if not is_binary:
-        raise InvalidParameterError("data must be a binary file that can seek: open it with 'rb'.", parameter="data")
+        raise InvalidParameterError("data must be a seekable binary file. Open it with mode 'rb'.", parameter="data")
     return Body(file, size, name=getattr(file, "name", "the file"))
 
 
@@ -157,11 +158,11 @@ def user_agent(extra: str | None) -> str:
 
 
 def checked_verify(value: bool | str | None) -> bool | str | None:
-    """Refuse values that requests would treat as ``False``, such as an empty variable; only ``False`` turns it off."""
+    """Refuse values that requests would treat as ``False``, such as an empty string."""
     if value is None or value is False or value:
         return value
     raise ConfigurationError(
-        f"verify must be the path of a file with certificate authorities, not {value!r}.", parameter="verify"
+        f"verify must be True, False or the path of a CA bundle, not {value!r}.", parameter="verify"
     )
 
 
@@ -177,8 +178,8 @@ def checked_retries(value: Retries) -> Retries:
 
 
 def check_storage_url(url: str, plain: bool = False, *, may_be_private: bool) -> None:
-    """Refuse a URL from the platform whose host is not public; ``plain`` allows http."""
-    # Parsers disagree about a backslash: it ends the host for one, and not for another.
+    """Refuse a URL from the platform with a host that is not public; ``plain`` allows http."""
+    # Parsers disagree about whether a backslash ends the host.
     is_odd = "\\" in url or not url.isprintable()
     if is_odd or not _is_storage(origin(url), plain, may_be_private):
         raise InvalidResponseError(
@@ -190,23 +191,23 @@ def check_storage_url(url: str, plain: bool = False, *, may_be_private: bool) ->
 
 @functools.lru_cache(maxsize=256)
 def _is_storage(origin: str, plain: bool, may_be_private: bool) -> bool:
-    """Return whether a storage may be at an origin."""
+    """Return whether an origin is allowed for the storage."""
     try:
         parts = urlsplit(origin)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         return False
-    # Parsers disagree about escapes in a host, too.
+    # Parsers also disagree about escapes in a host.
     if not host or host.startswith(("*", ".")) or parts.username is not None or "%" in parts.netloc:
         return False
     if parts.scheme == "http" and not plain:
         return may_be_private and config.is_loopback(host)
-    # Names are checked by their address when the connection is made.
+    # Host names are checked by address when connecting.
     return parts.scheme in ("http", "https") and (may_be_private or not config.is_private(host))
 
 
 def public_url(url: object) -> str:
-    """Check the URL of a public document: https (or http to this machine), and nothing but host and path."""
+    """Check the URL of a public document: https (or http to this machine), with host and path only."""
     if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise ConfigurationError("The URL must be printable ASCII without spaces and backslashes.")
     try:
@@ -215,7 +216,7 @@ def public_url(url: object) -> str:
     except ValueError:
         host, parts = "", urlsplit("")
     if not host or parts.username is not None or parts.query or parts.fragment:
-        raise ConfigurationError("The URL must name a host, and have no user name, query or fragment.")
+        raise ConfigurationError("The URL must have a host, and no user name, query or fragment.")
     if parts.scheme != "https" and not (parts.scheme == "http" and config.is_loopback(host)):
-        raise ConfigurationError("The URL must begin with https://; http is allowed for servers on this machine only.")
+        raise ConfigurationError("The URL must start with https://; http is only allowed for servers on this machine.")
     return url

@@ -1,4 +1,4 @@
-"""A call in a separate thread, whose result can be waited for with a time limit, or abandoned."""
+"""A call in a separate thread. Its result can be waited for with a timeout, or abandoned."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ T = TypeVar("T")
 
 
 class Background(Generic[T]):
-    """A call in a thread: a page that is prefetched, a name lookup, the request for a public document.
+    """A call in a thread: a prefetched page, a name lookup, a request for a public document.
 
-    The thread is a daemon, ends with the call and has no reference to the owner of this object. So an abandoned
-    result delays neither the end of the program nor garbage collection.
+    The thread is a daemon, ends with the call and has no reference to the owner of this object. An abandoned result
+    delays neither the end of the program nor garbage collection.
 
     Args:
-        call: Runs in the thread, with an event that ends it early. If no thread can be started, it runs at once.
+        call: Runs in the thread; gets an event that ends it early. Runs in the calling thread if no thread can start.
         name: Name of the thread, after ``cfplatform-``.
-        check: Called before a result is returned; raises if it must not be used any more.
+        check: Called before a result is returned; raises if the result must not be used any more.
     """
 
     def __init__(
@@ -35,34 +35,34 @@ class Background(Generic[T]):
         self._value: T | None = None
         self._error: BaseException | None = None
         self._pid = os.getpid()
-        # In the caller's context, so that a tracer knows which trace a request belongs to.
+        # In the caller's context: a tracer must know the trace of a request.
         run = functools.partial(contextvars.copy_context().run, self._run)
         try:
             threading.Thread(target=run, name=f"cfplatform-{name}", daemon=True).start()
         except RuntimeError:
-            # There are too many, or the interpreter is shutting down.
+            # Too many threads, or the interpreter is shutting down.
             self._run()
 
     def _run(self) -> None:
         try:
             self._value = self._call(self._stop)
         except BaseException as error:
-            # For the waiting thread, which can handle it.
+            # Raised in the waiting thread.
             self._error = error
         self._done.set()
 
     def result(self, timeout: float | None = None) -> T:
-        """Wait for the result; return it, or raise what the call raised.
+        """Wait for the result and return it, or raise the exception of the call.
 
         Raises:
             TimeoutError: If the call has not ended in time.
-            RuntimeError: If the thread is in the process that this one was forked from.
+            RuntimeError: In a forked child, if the thread is in the parent process.
         """
         if self._check is not None:
             self._check()
         if self._pid != os.getpid() and not self._done.is_set():
             raise RuntimeError("The thread of this call is in another process.")
-        # In slices, because an untimed wait cannot be interrupted by Ctrl-C on Windows.
+        # In slices: on Windows, Ctrl-C does not interrupt a wait without a timeout.
         while not self._done.wait(0.5 if timeout is None else timeout):
             if timeout is not None:
                 raise TimeoutError
@@ -72,11 +72,11 @@ class Background(Generic[T]):
         try:
             raise error
         finally:
-            # Its traceback holds this frame, and so would hold it.
+            # Avoids a reference cycle: the traceback refers to this frame.
             del error
 
     def cancel(self) -> None:
-        """Abandon the result; the call ends soon."""
-        # Neither a forked child nor an interpreter that is shutting down can be sure to get the lock of the event.
+        """Abandon the result; the call ends early."""
+        # In a forked child or at interpreter shutdown, the lock of the event may never be released.
         if self._pid == os.getpid() and not sys.is_finalizing():
             self._stop.set()

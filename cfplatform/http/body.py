@@ -1,7 +1,4 @@
-"""Which body is accepted? One that is read in bounded steps, counted, and complete by its framing.
-
-Also the bodies of uploads, which are read from a file in steps.
-"""
+"""Read and verify response bodies in bounded chunks, and read upload bodies from files."""
 
 from __future__ import annotations
 
@@ -38,21 +35,21 @@ if TYPE_CHECKING:
     import requests
     from urllib3 import BaseHTTPResponse
 
-#: Bytes of one step: small enough that a stop is noticed soon, large enough to cost little.
+#: Bytes of one chunk: small enough to stop soon, large enough to be fast.
 CHUNK = 64 * 1024
-#: Maximum number of digits of a length.
+#: Maximum number of digits of ``Content-Length``.
 MAX_DIGITS = 18
-#: Maximum number of bytes that one step of decompression returns, so that a small body cannot fill the memory.
+#: Maximum bytes of one decompression step; bounds the memory for a small body that expands.
 MAX_INFLATED = 1024 * 1024
-#: Bytes of an error response that are read to keep its connection; for a longer one it is closed.
+#: Bytes of an error response that are read to keep the connection; after more, it is closed.
 DRAIN_LIMIT = 64 * 1024
-#: Maximum size of a stored object, as sent and as decompressed. Far above any COCO document, and low enough
-#: that a broken server, or a small body that decompresses to a huge one, does not fill the disk.
+#: Maximum size of a stored object, as sent and as decompressed (our limit). Far above any COCO document; keeps a broken
+#: server or a decompression bomb from filling the disk.
 MAX_OBJECT_BYTES = 4 * 1024 * 1024 * 1024
-#: Maximum size of an API response; a page of 100 items is some 50 KB.
+#: Maximum size of an API response (our limit); a page of 100 items has about 50 KB.
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
-#: The registered content codings except "identity". Objects are also stored with other values, such as a charset,
-#: "binary" or "aws-chunked": those do not describe an encoding of the bytes.
+#: The registered content codings except "identity". Objects may have other values, such as a charset, "binary" or
+#: "aws-chunked", which do not change the bytes.
 _CODINGS = frozenset(
     ("br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "x-compress", "x-gzip", "zstd")
 )
@@ -62,10 +59,10 @@ class ObjectStream:
     """The body of a stored object while it is read.
 
     Attributes:
-        status_code: 200; 304 where an ``If-None-Match`` was sent and matched; 206 where a range was requested.
-        headers: Those of the response; their names are case-insensitive.
-        length: The number of bytes announced, or ``None``.
-        head: The first bytes that were read, as sent.
+        status_code: 200, 304 after a matching ``If-None-Match``, or 206 for a range.
+        headers: The response headers, with case-insensitive names.
+        length: The announced number of bytes, or ``None``.
+        head: The first bytes, as sent.
     """
 
     def __init__(
@@ -81,18 +78,18 @@ class ObjectStream:
         self.head = b""
         if self.status_code not in (200, 304) and not (ranged and self.status_code == 206):
             raise InvalidResponseError(
-                f"The storage responded with status {self.status_code} where 200 was expected.",
+                f"The storage responded with status {self.status_code} instead of 200.",
                 status_code=self.status_code,
             )
         self.length = _announced_length(response)
         if self._read_before is not None and "Content-Encoding" in self.headers:
-            # A body that was read before is decoded, too.
+            # A body that was read before is also decoded.
             self.length = None
         is_framed = self.length is not None or getattr(self._raw, "chunked", False) or self._read_before is not None
         if self.status_code != 304 and not is_framed and getattr(self._raw, "connection", None) is not None:
-            # Without either, a dropped connection looks like the end of the body. A mocked response has none.
+            # Without framing, a dropped connection looks like the end of the body. Mocked responses have no connection.
             raise InvalidResponseError(
-                "The storage sent a body without its length, so it cannot be verified as complete."
+                "The storage sent a body without a length, so it cannot be verified as complete."
             )
 
     @property
@@ -102,11 +99,11 @@ class ObjectStream:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the bytes are sent as they are stored, so that ranges and lengths count them."""
+        """Whether the bytes are sent as stored, so ranges and lengths apply to them."""
         return not self._codings and self._read_before is None
 
     def keep_encoding(self) -> None:
-        """Read the bytes as they are stored, ignoring ``Content-Encoding``.
+        """Read the bytes as stored, ignoring ``Content-Encoding``.
 
         Some stores send "gzip" for every ``scan.nii.gz``, which must stay compressed.
         """
@@ -118,38 +115,38 @@ class ObjectStream:
         return self.headers.get("ETag")
 
     def chunks(self, limit: int | None = None) -> Iterator[bytes]:
-        """Yield the object's bytes; ends normally only if all of them arrived.
+        """Yield the object's bytes; ends normally only if the object is complete.
 
         Args:
-            limit: Maximum number of bytes, as sent and as decompressed; ``MAX_OBJECT_BYTES`` if omitted.
+            limit: Maximum number of bytes, as sent and as decompressed. Defaults to ``MAX_OBJECT_BYTES``.
 
         Raises:
             DownloadError: If the object is larger than the limit.
-            IncompleteDownloadError: If fewer or more bytes arrived than were announced, or not those of a checksum.
-            InvalidResponseError: If the body has an encoding that was not requested, or is broken.
+            IncompleteDownloadError: If the size or a checksum does not match.
+            InvalidResponseError: If the encoding was not requested or is not valid.
         """
         most = MAX_OBJECT_BYTES if limit is None else limit
         if not self._codings:
             return self._sent(most)
         if self._codings in (["gzip"], ["x-gzip"]):
-            # An object may be stored compressed; then it is sent so whatever was requested.
+            # An object that is stored compressed is sent compressed, whatever was requested.
             return _capped(_gunzip(self._sent(most)), most)
         raise InvalidResponseError(
-            f"The storage sent the object encoded as {', '.join(self._codings)[:40]!r}, which was not requested."
+            f"The storage sent the object with the unrequested encoding {', '.join(self._codings)[:40]!r}."
         )
 
     def shown_in(self, error: InvalidResponseError, key: str) -> InvalidResponseError:
-        """Add the content type and the beginning of the body to an error."""
+        """Add the content type and the start of the body to an error."""
         kind = printable(blank(self.headers.get("Content-Type", "no content type")))[:80]
-        # Blanked before it is cut, since half a secret is not recognised as one.
+        # Blanked before it is cut: half a secret would not be recognised.
         start = printable(blank(self.head.decode("utf-8", "replace"), key))[:60]
-        error.message = f"{error.message} Its content type is {kind} and it begins with {start!r}."
+        error.message = f"{error.message} Its content type is {kind} and it starts with {start!r}."
         error.args = (error.message,)
         return error.with_traceback(None)
 
     def _sent(self, most: int) -> Iterator[bytes]:
-        """Return the bytes as they were sent; their length and the checksums of the response are verified."""
-        # Those of a part may be of the part or of the object, and a body that was read before may be decoded.
+        """Return the bytes as sent; length and checksums are verified."""
+        # The checksum of a range may be that of the object, and a body that was read before may be decoded.
         is_checked = self.status_code == 200 and (self._read_before is None or "Content-Encoding" not in self.headers)
         checksums = _offered_checksums(self.headers) if is_checked else []
         return _verified(self._received(most), checksums) if checksums else self._received(most)
@@ -163,8 +160,8 @@ class ObjectStream:
             if self._stop is not None and self._stop.is_set():
                 raise Interrupted
             chunk, problem = b"", None
-            # Never more than was announced: a length spelled "10, 10" is one to us, but to the layers below the body
-            # then ends with the connection, which is kept open.
+            # Never more than announced: with a length of "10, 10", the lower layers would read until the connection
+            # closes, and it is kept open.
             wanted = CHUNK if self.length is None else min(CHUNK, self.length - received)
             try:
                 chunk = read(wanted) if wanted else chunk
@@ -183,7 +180,7 @@ class ObjectStream:
             raise self._broken(received, None)
 
     def _reader(self) -> Callable[[int], bytes]:
-        """Return a function that reads the next bytes as they were sent, none at the end."""
+        """Return a function that reads the next bytes as sent; empty at the end."""
         if self._read_before is not None:
             return io.BytesIO(self._read_before).read
         if self.length is not None:
@@ -195,17 +192,17 @@ class ObjectStream:
         if self._read_before is None:
             received = max(received, self._raw.tell())
         if isinstance(problem, APITimeoutError):
-            return APITimeoutError(f"{problem.message} The object broke off after {received} bytes.")
+            return APITimeoutError(f"{problem.message} The download stopped after {received} bytes.")
         if self.length is not None and received < self.length:
             return IncompleteDownloadError(
-                f"The object broke off after {received} of {self.length} bytes"
+                f"The download stopped after {received} of {self.length} bytes"
                 + (f": {problem.message}" if problem else ".")
             )
-        return problem or IncompleteDownloadError(f"{received} bytes arrived where {self.length} were announced.")
+        return problem or IncompleteDownloadError(f"Received {received} bytes instead of {self.length}.")
 
 
 def _read_before(response: requests.Response) -> bytes | None:
-    """Return the body where a hook or a cache has read it already, decoded; ``None`` where it is still to be read."""
+    """Return the decoded body if a hook or cache has already read it, else ``None``."""
     body: bytes | bool | None = getattr(response, "_content", False)
     if not isinstance(body, bool):
         return body or b""
@@ -213,7 +210,7 @@ def _read_before(response: requests.Response) -> bytes | None:
         raise InvalidResponseError("A hook has consumed the body. Use response.content in the hook, which keeps it.")
     if isinstance(response.raw, urllib3.BaseHTTPResponse):
         return None
-    # From a recording tool or a custom adapter: requests can read any file-like object.
+    # From a recording tool or custom adapter: requests can read any file-like object.
     try:
         return response.content or b""
     except errors.CAUGHT as error:
@@ -225,16 +222,16 @@ def _announced_length(response: requests.Response) -> int | None:
     text = response.headers.get("Content-Length", "").strip()
     if not text or getattr(response.raw, "chunked", False):
         return None
-    # The same length may be announced twice.
+    # The length may be repeated.
     lengths = {part.strip() for part in text.split(",")}
     if len(lengths) != 1 or not all(re.fullmatch(f"[0-9]{{1,{MAX_DIGITS}}}", part) for part in lengths):
-        raise InvalidResponseError(f"The storage announced a length that is not valid: {text[:40]!r}.")
+        raise InvalidResponseError(f"The storage sent an invalid Content-Length: {text[:40]!r}.")
     return int(lengths.pop())
 
 
 def _too_large(limit: int) -> DownloadError:
-    # It is not repeated: the object would not shrink.
-    return DownloadError(f"The object is larger than {limit} bytes, the most that is read; it was not read further.")
+    # Not retried: the object would not shrink.
+    return DownloadError(f"The object is larger than the limit of {limit} bytes.")
 
 
 def _capped(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
@@ -247,7 +244,7 @@ def _capped(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
 
 
 def _gunzip(compressed: Iterator[bytes]) -> Iterator[bytes]:
-    """Decompress one or more gzip members; each must be complete, with its checksum."""
+    """Decompress one or more gzip members; each must be complete with a valid checksum."""
     member = zlib.decompressobj(31)
     try:
         for chunk in compressed:
@@ -259,13 +256,13 @@ def _gunzip(compressed: Iterator[bytes]) -> Iterator[bytes]:
                     member = zlib.decompressobj(31) if chunk else member
         yield member.flush()
     except zlib.error:
-        raise InvalidResponseError("The object has Content-Encoding gzip but is not valid gzip.") from None
+        raise InvalidResponseError("The object has Content-Encoding gzip, but is not valid gzip.") from None
     if not member.eof:
-        raise IncompleteDownloadError("The object's gzip stream broke off.")
+        raise IncompleteDownloadError("The gzip data of the object is truncated.")
 
 
 class _CRC32:
-    """Has the interface of hashlib; crc32c is not in the standard library."""
+    """CRC-32 with the interface of hashlib; crc32c is not in the standard library."""
 
     digest_size = 4
     _value = 0
@@ -288,9 +285,9 @@ _HASHES: dict[str, Callable[[], Any]] = {
 
 
 def _offered_checksums(headers: Mapping[str, str]) -> list[tuple[str, bytes, Any]]:
-    """Return every checksum that a response has for its body as sent: header, value, and the hash to compare.
+    """Return the checksums of a response for its body as sent: header, value and hash object.
 
-    ``ETag`` is not one of them: it is an MD5 only for some objects, and nothing shows for which.
+    ``ETag`` is not used: it is an MD5 for some objects only, and a response does not show which.
     """
     offered: list[tuple[str, bytes, Any]] = []
     names = set(map(str.lower, headers))
@@ -303,7 +300,7 @@ def _offered_checksums(headers: Mapping[str, str]) -> list[tuple[str, bytes, Any
         except (binascii.Error, ValueError):
             continue
         computed = make()
-        # Checksums of objects that were uploaded in parts have another form, and are checksums of checksums.
+        # Objects that were uploaded in parts have checksums of checksums, in another form.
         if len(value) == computed.digest_size:
             offered.append((name, value, computed))
     return offered
@@ -316,20 +313,20 @@ def _verified(chunks: Iterator[bytes], checksums: list[tuple[str, bytes, Any]]) 
         yield chunk
     for name, expected, computed in checksums:
         if computed.digest() != expected:
-            raise IncompleteDownloadError(f"The object's bytes do not have the checksum that {name} announced.")
+            raise IncompleteDownloadError(f"The object does not match its checksum in {name}.")
 
 
 def _google_md5(headers: Mapping[str, str]) -> str:
     stored = headers.get("x-goog-stored-content-encoding", "identity")
     match = re.search(r"(?:^|,)\s*md5=([^,\s]+)", headers["x-goog-hash"])
-    # Where the storage decompressed the object on its way, the checksum is that of the compressed one.
+    # If the storage decompressed the object for sending, the checksum is that of the compressed object.
     return match.group(1) if match and stored == headers.get("Content-Encoding", "identity") else ""
 
 
 def drain(raw: BaseHTTPResponse) -> bool:
-    """Read the rest of a response to keep its connection, or close it; return whether the rest arrived."""
+    """Read the rest of a response to keep the connection, or close it; return whether the rest could be read."""
     if not isinstance(raw, urllib3.BaseHTTPResponse):
-        # From a recording tool or a custom adapter: there is no connection to keep.
+        # From a recording tool or custom adapter: there is no connection to keep.
         return True
     try:
         if len(raw.read(DRAIN_LIMIT, decode_content=False)) == DRAIN_LIMIT:
@@ -342,7 +339,7 @@ def drain(raw: BaseHTTPResponse) -> bool:
 
 
 def read_body(response: requests.Response, limit: int = MAX_RESPONSE_BYTES) -> bytes:
-    """Read the body of an API response; refuse one that is larger than ``limit`` bytes."""
+    """Read the body of an API response of at most ``limit`` bytes."""
     read_before = _read_before(response)
     if read_before is not None:
         return read_before
@@ -350,7 +347,7 @@ def read_body(response: requests.Response, limit: int = MAX_RESPONSE_BYTES) -> b
     body = bytearray()
     try:
         if length and length <= CHUNK:
-            # In one read, which saves a second check for the end.
+            # One read saves another check for the end.
             return response.raw.read(length, decode_content=True)
         for piece in response.raw.stream(CHUNK, decode_content=True):
             body += piece
@@ -358,9 +355,7 @@ def read_body(response: requests.Response, limit: int = MAX_RESPONSE_BYTES) -> b
                 break
         else:
             return bytes(body)
-        problem: CFPlatformError = InvalidResponseError(
-            f"The response has more than {limit} bytes; it was not read further."
-        )
+        problem: CFPlatformError = InvalidResponseError(f"The response is larger than the limit of {limit} bytes.")
     except errors.CAUGHT as error:
         problem = errors.describe(error)
     raise problem
@@ -368,24 +363,24 @@ def read_body(response: requests.Response, limit: int = MAX_RESPONSE_BYTES) -> b
 
 def with_body(response: requests.Response) -> requests.Response:
     """Read the body of a response, and return the response."""
-    # As Response.content does, but with a limit.
+    # Like Response.content, but with a limit.
     response._content = read_body(response)
     response._content_consumed = True  # type: ignore[attr-defined]
     return response
 
 
 def parsed(response: requests.Response, key: str) -> Any:
-    """Read a response and parse it. The error for one that is not JSON quotes it without the key."""
+    """Read a response and parse it as JSON. An error quotes its start without the key."""
     body = read_body(response)
     try:
         return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError):
         pass
     kind = printable(blank(response.headers.get("Content-Type", "no content type"), key)[:80])
-    # Blanked before it is cut, since half a signature is not recognised as one.
+    # Blanked before it is cut: half a signature would not be recognised.
     start = blank(body[:4096].decode("utf-8", "replace"), key)[:80]
     raise InvalidResponseError(
-        f"The response is not valid JSON ({kind}, {len(body)} bytes, begins with {start!r}). "
+        f"The response is not valid JSON ({kind}, {len(body)} bytes, starts with {start!r}). "
         "Check that the base URL is the CloudFactory AI Platform API.",
         status_code=response.status_code,
     )
@@ -399,7 +394,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def start_of_body(response: requests.Response, limit: int = DRAIN_LIMIT) -> bytes:
-    """Read up to ``limit`` bytes of a body, such as that of an error response, as far as they arrive."""
+    """Read up to ``limit`` bytes of a body, or as many as arrive."""
     try:
         read_before = _read_before(response)
     except CFPlatformError:
@@ -408,7 +403,7 @@ def start_of_body(response: requests.Response, limit: int = DRAIN_LIMIT) -> byte
         return read_before[:limit]
     body = bytearray()
     with contextlib.suppress(*errors.CAUGHT):
-        # Piece by piece, because one long read that breaks off gives nothing.
+        # In pieces: a single long read that fails would return nothing.
         while len(body) < limit and (piece := response.raw.read1(limit - len(body), decode_content=True)):
             body += piece
     drain(response.raw)
@@ -416,16 +411,16 @@ def start_of_body(response: requests.Response, limit: int = DRAIN_LIMIT) -> byte
 
 
 class Body:
-    """The bytes of a file from its current position, sent in steps and read again from there by each attempt.
+    """The bytes of a file from its current position, sent in chunks. Each attempt reads them again.
 
-    A read error is raised as :class:`UploadError`, which no layer below retries as a network error.
+    Read errors are raised as :class:`UploadError`, which lower layers do not retry as a network error.
 
     Args:
         file: A seekable file, open for reading in binary mode.
         size: Bytes to send.
         name: Name of the file in errors.
-        stop: Ends the sending early when it is set.
-        is_unchanged: Called before the last bytes are sent: a file that changed meanwhile never becomes an object.
+        stop: Event that ends the upload early.
+        is_unchanged: Called before the last bytes are sent. If it returns ``False``, nothing is stored.
     """
 
     def __init__(
@@ -446,19 +441,19 @@ class Body:
         self._is_unchanged = is_unchanged
 
     def read(self, amount: int = -1) -> bytes:
-        """Read the next bytes, at most that many."""
+        """Read at most ``amount`` bytes."""
         if self._stop is not None and self._stop.is_set():
             raise Interrupted
         left = self.size - self._at
         wanted = left if amount < 0 else min(amount, left)
         piece = b""
         try:
-            # A file object may give fewer bytes than there are.
+            # A file object may return fewer bytes than requested.
             while len(piece) < wanted and (more := self._file.read(wanted - len(piece))):
                 piece += more
             is_changed = bool(piece) and wanted == left and self._is_unchanged is not None and not self._is_unchanged()
         except Exception as error:
-            # Of any class: the caller brings the file object.
+            # Any exception: the file object is the caller's.
             raise self._failed(error) from None
         if is_changed:
             raise self._failed("it changed")
@@ -472,7 +467,7 @@ class Body:
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a position; only from the start, as the layers below do to send it again."""
+        """Go to a position, counted from the start. Lower layers do this to send the body again."""
         if whence != io.SEEK_SET:
             raise io.UnsupportedOperation("only from the start")
         try:
@@ -486,4 +481,4 @@ class Body:
         if isinstance(problem, Exception):
             text = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
             problem = printable(text).rstrip(".")
-        return UploadError(f"{shown(self._name)} could not be read to its end while it was sent: {problem}.")
+        return UploadError(f"Could not read {shown(self._name)} during the upload: {problem}.")

@@ -1,7 +1,7 @@
-"""What is an outage, and when is it over?
+"""The circuit breaker: detects the start and end of an outage.
 
-One :class:`Breaker` (a circuit breaker) watches each kind of request to an origin. Calls report the result of each
-attempt; it decides whether they wait and which one sends the next probe. It sends nothing and never waits itself.
+Each kind of request to an origin has a :class:`Breaker`. Calls report the result of each attempt; the breaker decides
+whether they wait, and which call sends the next probe. It neither sends nor waits itself.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from collections.abc import Callable
 
 #: Seconds without a success after which failures count as an outage.
 QUIET = 2.0
-#: Calls that must be failing where no earlier success can be repeated.
-SEVERAL = 3
-#: Seconds between two probes: at first, and the maximum.
+#: Minimum number of failing calls if there is no earlier success to repeat as a probe.
+MIN_FAILING = 3
+#: Seconds between two probes: initial and maximum.
 FIRST_PROBE = 1.0
 LAST_PROBE = 30.0
 
-#: The name is in the documentation.
+#: The documentation mentions this name.
 log = logging.getLogger("cfplatform.http.retry")
 
-#: Sends a request that succeeded again, until the event is set; returns whether the origin responded.
+#: Repeats a request that succeeded before, until the event is set; returns whether the origin responded.
 Probe = Callable[[threading.Event | None], bool]
 
 
 class Origin:
-    """State that all requests to one scheme, host and port share."""
+    """State shared by all requests to one scheme, host and port."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        #: Whether it ever responded.
+        #: Whether it has ever responded.
         self.is_reached = False
         #: The reason for the pause.
         self.paused_by = ""
@@ -40,42 +40,42 @@ class Origin:
         self._breakers: dict[str, Breaker] = {}
 
     def breaker(self, route: str) -> Breaker:
-        """Return the breaker of a kind of request, since one endpoint may be down while others work."""
+        """Return the breaker of a kind of request: one endpoint may be down while others work."""
         return self._breakers.get(route) or self._breakers.setdefault(route, Breaker(self))
 
     def pause(self, seconds: float, reason: str) -> None:
-        """Let every request wait for that long, as a 429 or 503 demands."""
+        """Pause all requests, after a 429 or 503."""
         self.paused_by = reason
         self._resume_at = max(self._resume_at, time.monotonic() + seconds)
 
     def pause_left(self) -> float:
-        """Return the seconds of the pause that are left."""
+        """Return the remaining seconds of the pause."""
         return self._resume_at - time.monotonic()
 
 
 class Breaker:
     """The circuit breaker of one kind of request of one origin.
 
-    It opens when calls fail and none has succeeded since. While it is open one probe at a time goes out: a request that
-    worked before, if there is one, so that a few items that always fail are not taken for an outage; else one of the
-    calls that wait.
+    It opens when calls fail and none has succeeded since. While it is open, one probe at a time is sent: a request that
+    succeeded before, if there is one, because a few items that always fail are not an outage; otherwise one of the
+    waiting calls.
     """
 
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
         self._lock = threading.Lock()
-        # When the latest request that succeeded was sent.
+        # When the last successful request was sent.
         self._succeeded_at = -math.inf
-        #: How to send it again; ``None`` where none ever succeeded.
+        #: Repeats a successful request; ``None`` if none has succeeded.
         self.probe: Probe | None = None
-        # Since when calls fail without a success, and which.
+        # The start of failures without a success, and the failing calls.
         self._quiet_since: float | None = None
         self._failing: set[int] = set()
         self._next_attempt = 0.0
-        #: Why the latest attempt failed, and its status.
+        #: The reason and status of the last failure.
         self.reason = ""
         self.status: int | None = None
-        #: When the latest outage ended.
+        #: When the last outage ended.
         self.recovered_at = -math.inf
         #: Whether requests wait.
         self.is_open = False
@@ -83,17 +83,17 @@ class Breaker:
         self._probe_pause = FIRST_PROBE
 
     def succeeded(self, sent_at: float, probe: Probe | None) -> None:
-        """Record that a request succeeded, and how to send it again, if that does no harm."""
+        """Record a success, and a function that repeats the request, if repeating is safe."""
         self._succeeded_at = sent_at
         if probe is not None:
             self.probe = probe
-        # Without the lock: nearly always nothing fails.
+        # Checked without the lock, because failures are rare.
         if self._quiet_since is not None or self.is_open:
             with self._lock:
                 self._close()
 
     def failed(self, call: int, reason: str, status: int | None, *, is_essential: bool, can_wait: bool) -> None:
-        """Record that an attempt of a call failed; open where it looks like an outage and the call can wait for one."""
+        """Record a failed attempt; open if an outage is likely and the call can wait for its end."""
         with self._lock:
             now = time.monotonic()
             if self._quiet_since is None:
@@ -104,16 +104,16 @@ class Breaker:
                 self._open(now)
 
     def opens(self, failing_since: float, *, is_essential: bool) -> bool:
-        """Open for a call that has no attempts left, unless it alone fails; return whether it is open."""
+        """Open for a call without attempts left, unless only this call fails; return whether the breaker is open."""
         with self._lock:
-            # Others may have succeeded since it began to fail, and then the outage took its last attempts.
-            fails_alone = self._succeeded_at > failing_since and len(self._failing) < SEVERAL
+            # Others may have succeeded after its first failure, before an outage used up its attempts.
+            fails_alone = self._succeeded_at > failing_since and len(self._failing) < MIN_FAILING
             if not self.is_open and not fails_alone and self._is_likely(is_essential):
                 self._open(time.monotonic())
             return self.is_open
 
     def begin_probe(self) -> bool:
-        """Return whether the caller is to send the next probe; then it reports the result, or gives the probe back."""
+        """Return whether the caller sends the next probe. If so, it must call ``end_probe`` or ``release_probe``."""
         with self._lock:
             is_due = time.monotonic() >= self._next_attempt and self._origin.pause_left() <= 0
             if self.is_open and is_due and not self._is_probing:
@@ -137,27 +137,27 @@ class Breaker:
             self._next_attempt = time.monotonic() + self._probe_pause
             self._probe_pause = min(LAST_PROBE, 2 * self._probe_pause)
 
-    def give_probe_back(self) -> None:
-        """Let another call be the probe: this one was stopped."""
+    def release_probe(self) -> None:
+        """Let another call send the probe, because this one was stopped."""
         with self._lock:
             self._is_probing = False
 
     def attempt_in(self, seconds: float) -> None:
-        """Record when a request that failed will be sent again."""
+        """Record the time until a failed request is sent again."""
         if not self.is_open:
             now = time.monotonic()
             known = self._next_attempt if self._next_attempt > now else math.inf
             self._next_attempt = min(known, now + seconds)
 
     def trouble(self) -> tuple[str, float] | None:
-        """Return the reason and the seconds until the next attempt, where nothing has succeeded lately."""
+        """Return the reason and the seconds until the next attempt, or ``None`` if requests succeed."""
         since, now = self._quiet_since, time.monotonic()
         if since is None or now - since < QUIET / 2:
             return None
         return self.reason, max(0.0, self._next_attempt - now, self._origin.pause_left())
 
     def _is_likely(self, is_essential: bool) -> bool:
-        return self.probe is not None or is_essential or len(self._failing) >= SEVERAL
+        return self.probe is not None or is_essential or len(self._failing) >= MIN_FAILING
 
     def _open(self, now: float) -> None:
         if not self.is_open:

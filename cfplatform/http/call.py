@@ -1,8 +1,8 @@
-"""One request from its first attempt to its result: the one loop that all requests pass.
+"""The retry loop of a request, from its first attempt to its result. All requests use it.
 
-It sends, receives the response and finds the error for a failure. :class:`~.retry.Attempts` decides whether it sends
-again. urllib3 counts failures until the headers are there. Here the others are counted with the same policy: a body
-that breaks off, and errors of a mock or of the caller's own adapter.
+:class:`~.retry.Attempts` decides whether there is another attempt. urllib3 counts the failures before the headers
+arrive. With the same policy, this module counts the others: truncated bodies, and errors of a mock or of the caller's
+own adapter.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ from .body import CHUNK, Body, drain, start_of_body
 from .retry import RETRY_STATUSES, SINGLE, Attempts, RetryPolicy, Run, retry_after
 from .session import Channel
 
-#: Repeats for a response that is complete but not the expected one, such as an HTML page of a proxy.
+#: Number of retries after a complete but unexpected response, such as an HTML page of a proxy.
 CONTENT_REPEATS = 1
-_STORAGE_HINT = "The storage refused the object; a new signed URL is requested where that can help."
-_NO_REDIRECT = "the API key must not travel. Check the base URL."
+_STORAGE_HINT = "The storage refused the object, also with a new signed URL if that could help."
+_NO_REDIRECT = "the API key is only sent to the base URL. Check the base URL."
 _NO_REDIRECT_OF_STORAGE = "a signed URL is valid for one location only."
 
 T = TypeVar("T")
 
 
 class Resumed(Protocol):
-    """An object that is fetched in several attempts."""
+    """The download of an object that several attempts can continue."""
 
     def headers(self) -> Mapping[str, str]:
         """Return the headers of the next attempt, such as ``Range`` and ``If-Range``."""
         ...
 
     def position(self) -> int:
-        """Return how many bytes are there."""
+        """Return the number of bytes received so far."""
         ...
 
 
 def no_other_url(_: APIError) -> str | None:
-    """Return no new URL for one that was refused."""
+    """Return no replacement for a refused URL."""
     return None
 
 
@@ -63,18 +63,18 @@ class Call:
     """One request with all of its attempts.
 
     Args:
-        channel: Prepares and sends.
-        headers: Those that are not the session's own.
+        channel: Prepares and sends the request.
+        headers: Headers in addition to the session's.
         body: A file is sent again from its start.
-        route: The kind of request, such as "annotations"; the method if omitted.
-        policy: Retry policy, unless the default; with nothing counted yet.
-        timeout: Seconds to connect and to read, unless the default.
-        seconds: For all attempts together; as usual if omitted. Waits for an outage are not included.
+        route: The kind of request, such as "annotations". Defaults to the method.
+        policy: Retry policy, with nothing counted yet. Defaults to the channel's.
+        timeout: Seconds to connect and to read. Defaults to the channel's.
+        seconds: Limit for all attempts together, without waits for an outage. Defaults to :func:`~.timeouts.of_call`.
         is_essential: Whether the run cannot continue without it, such as the next page of the listing.
-        is_checked: Raise for statuses that are refusals.
-        resumed: Continues where an attempt stopped: its headers are read again before each attempt, and an attempt
+        is_checked: Whether to raise for error statuses.
+        resumed: Continues where the last attempt stopped. Its headers are read before each attempt, and an attempt
             that made progress does not count as failed.
-        renew: Returns a new signed URL where the one in use was refused, or ``None`` where that cannot help.
+        renew: Returns a new signed URL after a refusal, or ``None`` if that cannot help.
         is_left_open: Whether the caller reads the body of the response later, and closes it.
     """
 
@@ -126,12 +126,12 @@ class Call:
                 is_final = attempts.is_unreachable = False
                 prepared = self._prepared()
                 timeouts.limit_reading(attempts.run.stop, attempts.deadline)
-                # Sending a file may take long, and is not waiting for a response.
+                # Sending a file may take long; it is not a wait for a response.
                 attempts.is_unanswered = self._file is None
                 try:
                     response = self._channel.send(prepared, attempts.policy, self._timeout)
                 except errors.CAUGHT as error:
-                    # A hook that raises for the status, as raise_for_status does, has the response.
+                    # The error of a hook that calls raise_for_status has the response.
                     response = getattr(error, "response", None)
                     if response is None:
                         failure, is_final = self._described(error)
@@ -141,7 +141,7 @@ class Call:
                     if failure is None:
                         self._succeeded()
                         return cast(T, value)
-                # Outside of the except block, so that no object of requests, which holds the key, is its context.
+                # Outside the except block: the error's context must not hold the request, which has the key.
                 self._recover(cast(CFPlatformError, failure), response, is_final)
         except OutageError as error:
             errors.named(error, self._method, self._url)
@@ -149,7 +149,7 @@ class Call:
         finally:
             del self._channel.under_way[id(self)]
             if attempts.is_probe:
-                attempts.breaker.give_probe_back()
+                attempts.breaker.release_probe()
 
     def _prepared(self) -> requests.PreparedRequest:
         headers = self._headers
@@ -162,7 +162,7 @@ class Call:
     def _received(
         self, receive: Callable[[requests.Response], T], response: requests.Response
     ) -> tuple[T | None, CFPlatformError | None]:
-        """Receive a response; return the result, or the failure that another attempt may repair."""
+        """Receive a response; return the result, or the failure if another attempt may succeed."""
         is_closed = True
         try:
             refusal = self._refusal(response)
@@ -170,19 +170,19 @@ class Call:
                 return None, refusal
             value = receive(response)
             if self._is_left_open:
-                # Reading has its timeouts, but the reader may take as long as they like.
+                # Each read has a timeout, but the caller may take any time between reads.
                 self._attempts.deadline.extend(math.inf)
                 is_closed = False
             return value, None
         except (TransportError, IncompleteDownloadError) as error:
-            # Without its traceback, whose frames hold the data of the server.
+            # Without its traceback, because the frames hold the response.
             return None, error.with_traceback(None)
         finally:
             if is_closed:
                 response.close()
 
     def _succeeded(self) -> None:
-        # Uploads and requests that create something are never sent again as a probe.
+        # Uploads and POST requests are never repeated as a probe.
         is_harmless = self._may_be_repeated and self._resumed is None and self._file is None
         self._attempts.succeeded(self._probe if is_harmless else None)
 
@@ -202,23 +202,23 @@ class Call:
             if status in RETRY_STATUSES:
                 self._attempts.obey(status, retry_after(response.headers))
                 return False
-            # An error status is a response as well; a truncated body is not.
+            # An error status also shows that the origin responds; a truncated body does not.
             return drain(response.raw) or status >= 400
 
     # --- Failures --------------------------------------------------------------------------------------------
 
     def _described(self, error: Exception) -> tuple[CFPlatformError, bool]:
-        """Return our error, and whether another attempt would fail in the same way."""
+        """Return our exception, and whether another attempt would fail in the same way."""
         status = errors.exhausted_status(error)
         if status is None:
             self._attempts.is_unreachable = errors.is_unreachable(error)
             return errors.describe(error), not errors.is_transient(error)
-        # The caller's Retry is exhausted, and kept only the status of the response.
+        # The caller's Retry is exhausted and kept only the status.
         self._attempts.is_exhausted = True
         return error_from_response(status, method=self._method, url=self._url, headers={}), False
 
     def _refusal(self, response: requests.Response) -> CFPlatformError | None:
-        """Return the error of a response whose status is a refusal."""
+        """Return the error for a response with an error status, or ``None``."""
         status = response.status_code
         if 200 <= status < 300 or (status == 304 and "If-None-Match" in (self._headers or ())):
             return None
@@ -243,50 +243,50 @@ class Call:
         )
 
     def _recover(self, failure: CFPlatformError, response: requests.Response | None, is_final: bool) -> None:
-        """Prepare another attempt and wait; raise where there is none."""
+        """Prepare the next attempt and wait; raise if there is none."""
         attempts = self._attempts
         attempts.failure = failure
         if isinstance(failure, APIError) and (url := self._renew(failure)) is not None:
             self._url = url
             return
         if isinstance(failure, InvalidResponseError) and not is_final:
-            # Where the endpoint worked before, a web page in its place is an outage like any other.
+            # If the endpoint worked before, an HTML page in its place counts as an outage.
             is_final = self._content_repeats == 0 and not (attempts.run.patience and attempts.breaker.probe)
             is_final = is_final or 300 <= (failure.status_code or 0) < 400
             self._content_repeats = max(0, self._content_repeats - 1)
         if is_final or not attempts.is_transient(failure):
             if isinstance(failure, APIError):
-                # The origin responds, whatever its status.
+                # An error status also shows that the origin responds.
                 self._succeeded()
             raise errors.named(failure, self._method, self._url)
         if self._resumed is not None and self._resumed.position() >= self._reached + CHUNK:
-            # It got further than any attempt before, so it does not count as a failed one.
+            # It got further than earlier attempts, so it does not count as failed.
             self._reached = self._resumed.position()
             attempts.begin_again()
         elif not self._may_repeat(failure, response):
             raise errors.named(failure, self._method, self._url)
 
     def _may_repeat(self, failure: CFPlatformError, response: requests.Response | None) -> bool:
-        """Count a failed attempt, wait, and return whether there is another."""
+        """Count a failed attempt and wait; return whether there is another."""
         attempts = self._attempts
         if not attempts.is_exhausted and self._is_counted(failure, response):
             return True
         if not self._may_be_repeated:
             if attempts.run.patience:
-                # Others wait for the end of an outage, also where this call may not be sent again.
+                # Opens the breaker for other calls, although this one must not be sent again.
                 status, headers = getattr(failure, "status_code", None), getattr(response, "headers", {})
                 attempts.failed(status, retry_after(headers))
                 attempts.end()
             return False
-        return attempts.outlasts() or (attempts.has_left() and self._may_repeat(failure, response))
+        return attempts.wait_out() or (attempts.has_left() and self._may_repeat(failure, response))
 
     def _is_counted(self, failure: CFPlatformError, response: requests.Response | None) -> bool:
-        """Count a failed attempt that urllib3 did not see, and wait; return whether there is another."""
+        """Count a failed attempt that urllib3 did not count, and wait; return whether there is another."""
         policy, raw = self._attempts.policy, getattr(response, "raw", None)
         is_ours = isinstance(policy, RetryPolicy)
         if self._channel.makes_retries or not (is_ours or self._channel.is_own):
             if isinstance(failure, APIError) or response is None:
-                # The adapter has repeated it by the caller's policy.
+                # The adapter has already applied the caller's policy.
                 return False
             if not is_ours:
                 policy = getattr(raw, "retries", None) or policy

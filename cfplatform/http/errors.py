@@ -1,6 +1,6 @@
-"""Which exception is it? Errors of requests and urllib3 become errors of ours.
+"""Convert exceptions of requests and urllib3 to ours.
 
-None of their objects is kept: they hold the key, connections and signed URLs.
+The original exceptions are not kept: they refer to the key, connections and signed URLs.
 """
 
 from __future__ import annotations
@@ -24,34 +24,33 @@ from ..exceptions import (
 )
 from .timeouts import PrivateAddressError, TooSlow
 
-#: Everything that sending or reading may raise: both families, the system's errors, and the plain ValueError that
-#: unusual headers lead to.
+#: All exceptions of sending and reading. Unusual headers can raise a plain ValueError.
 CAUGHT = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 _TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
-#: The reasons that OpenSSL gives if the peer does not use TLS at all.
+#: OpenSSL reasons if the peer does not use TLS.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 _BAD_URLS = (urllib3.exceptions.LocationValueError, requests.exceptions.InvalidURL)
-#: The message for a SOCKS proxy where PySocks is missing.
+#: The message for a SOCKS proxy without PySocks.
 NO_SOCKS = (
-    "The proxy is a SOCKS proxy, which needs PySocks: pip install 'requests[socks]'. Or use another proxy: check "
-    "ALL_PROXY, HTTPS_PROXY and HTTP_PROXY."
+    "A SOCKS proxy needs PySocks: pip install 'requests[socks]'. To use another proxy, check ALL_PROXY, HTTPS_PROXY "
+    "and HTTP_PROXY."
 )
 _PROXY_ERRORS = (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)
 _BAD_HEADERS = (requests.exceptions.InvalidHeader, urllib3.exceptions.InvalidHeader)
 
 
 def describe(error: BaseException) -> CFPlatformError:
-    """Return our error: what went wrong and what to do."""
+    """Convert an exception to ours, with the cause and a hint."""
     chain = _chain_of(error)
     if _is_any(chain, PrivateAddressError):
         return InvalidResponseError(
-            "The host is in a private network; it was not contacted.",
+            "The host is in a private network and was not contacted.",
             parameter="allow_private_storage",
-            hint="Pass allow_private_storage=True if this is your storage.",
+            hint="Pass allow_private_storage=True if this is your own storage.",
         )
     if _is_any(chain, _BAD_URLS):
-        return InvalidResponseError("The host name in the URL is not valid; it was not contacted.")
+        return InvalidResponseError("The host name in the URL is not valid.")
     return _of_proxy(chain) or _of_tls(chain) or _of_response(error, chain)
 
 
@@ -70,9 +69,9 @@ def _of_proxy(chain: list[BaseException]) -> CFPlatformError | None:
         return None
     if _is_not_tls(chain):
         return APIConnectionError(
-            "The proxy failed: it uses plain http, but its URL begins with https://.",
+            "The proxy failed: it uses plain HTTP, but its URL starts with https://.",
             parameter="proxies",
-            hint="Write http:// in proxies= or in the proxy variables.",
+            hint="Use http:// in proxies= or in the proxy variables.",
         )
     return APIConnectionError(
         f"The proxy failed: {_cause(chain)}.", parameter="proxies", hint="Check proxies= and the proxy variables."
@@ -84,21 +83,20 @@ def _of_tls(chain: list[BaseException]) -> CFPlatformError | None:
         return None
     if _is_not_tls(chain):
         return APIConnectionError(
-            "The server does not use TLS: it responded in plain text. Check that the base URL, or the proxy between, "
-            "really is https."
+            "The server does not use TLS: it responded in plain text. Check that the base URL and any proxy in between "
+            "use https."
         )
     return APIConnectionError(
-        f"The secure connection failed: {_cause(chain)}.",
+        f"The TLS connection failed: {_cause(chain)}.",
         parameter="verify",
-        hint="Behind a proxy with its own certificate authority pass verify='path/to/ca.pem' or set "
-        "REQUESTS_CA_BUNDLE.",
+        hint="Behind a proxy with a custom CA, pass verify='path/to/ca.pem' or set REQUESTS_CA_BUNDLE.",
     )
 
 
 def _of_response(error: BaseException, chain: list[BaseException]) -> CFPlatformError:
     if _is_any(chain, urllib3.exceptions.NameResolutionError):
         return APIConnectionError("The host name could not be resolved. Check the base URL and the network.")
-    # A refused connection is a kind of connect timeout to urllib3.
+    # urllib3 derives NewConnectionError from its connect timeout.
     refused = _is_any(chain, urllib3.exceptions.NewConnectionError)
     slow = next((part for part in chain if isinstance(part, TooSlow)), None)
     if slow is not None:
@@ -113,28 +111,28 @@ def _of_response(error: BaseException, chain: list[BaseException]) -> CFPlatform
         )
     plain = isinstance(error, ValueError) and not isinstance(error, (OSError, urllib3.exceptions.HTTPError))
     if plain or _is_any(chain, _BAD_HEADERS):
-        return InvalidResponseError("The response has headers that contradict each other or cannot be read.")
+        return InvalidResponseError("The response has invalid or contradictory headers.")
     if refused:
-        return APIConnectionError(f"No connection could be made: {_cause(chain)}. Check the base URL and the network.")
+        return APIConnectionError(f"Could not connect: {_cause(chain)}. Check the base URL and the network.")
     if not _is_of_the_network(chain):
-        # The message of a mocking tool for a call that it does not know is long, and ends with the calls that it knows.
+        # Mocking tools list the registered calls at the end of a long message.
         return APIConnectionError(f"The request failed: {_shown(str(error), 1000) or type(error).__name__}")
-    return APIConnectionError(f"The connection broke: {_cause(chain)}. Check the network, or try again later.")
+    return APIConnectionError(f"The connection was lost: {_cause(chain)}. Check the network, or try again later.")
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether the same request may succeed the next time."""
+    """Return whether a retry may succeed."""
     chain = _chain_of(error)
     if _is_any(chain, (PrivateAddressError, *_BAD_HEADERS, *_BAD_URLS)):
         return False
     if _is_any(chain, ssl.SSLError):
-        # A connection that drops during its handshake; all other TLS errors are permanent.
+        # Only a connection that is closed during the handshake; other TLS errors are permanent.
         return _is_any(chain, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
     return _is_of_the_network(chain)
 
 
 def _is_of_the_network(chain: list[BaseException]) -> bool:
-    """Return whether an error comes from a connection, and not from requests alone or a tool in its place."""
+    """Return whether an error comes from a connection, not only from requests or a mocking tool."""
     return any(
         isinstance(part, (urllib3.exceptions.HTTPError, OSError)) and not isinstance(part, requests.RequestException)
         for part in chain
@@ -142,18 +140,18 @@ def _is_of_the_network(chain: list[BaseException]) -> bool:
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Return whether no connection could be made: refused, or the name is unknown."""
+    """Return whether no connection could be established: refused, or unknown host."""
     return _is_any(_chain_of(error), urllib3.exceptions.NewConnectionError)
 
 
 def exhausted_status(error: BaseException) -> int | None:
-    """Return the status for which the caller's ``Retry`` was exhausted; it keeps nothing else of the response."""
+    """Return the status that exhausted the caller's ``Retry``, which keeps nothing else of the response."""
     found = re.search(r"too many ([0-9]{3}) error responses", str(error))
     return int(found.group(1)) if found and isinstance(error, requests.exceptions.RetryError) else None
 
 
 def named(error: CFPlatformError, method: str, url: str) -> CFPlatformError:
-    """Name the call in an error."""
+    """Add method and URL to an error."""
     if error.method is None:
         error.method, error.url = method, blank_url(url)
         error.message = f"{method} {error.url}: {error.message}"
@@ -162,13 +160,13 @@ def named(error: CFPlatformError, method: str, url: str) -> CFPlatformError:
 
 
 def has_expired(error: APIError) -> bool:
-    """Return whether the storage refused a signed URL because of its age."""
+    """Return whether the storage refused a signed URL because it has expired."""
     text = error.response.text if error.response else ""
     return error.status_code in (400, 403) and re.search("(?i)expired|RequestTimeTooSkewed", text) is not None
 
 
 def _chain_of(error: BaseException) -> list[BaseException]:
-    """Return an error with all that it wraps, outermost first."""
+    """Return an error and all errors that it wraps, outermost first."""
     found: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting and len(found) < 30:

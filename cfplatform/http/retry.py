@@ -1,8 +1,8 @@
-"""Which requests are sent again, how often, and after which wait?
+"""Retries: which requests, how many, and the waits in between.
 
-:class:`RetryPolicy` is the ``urllib3.Retry`` that counts failures until the headers of a response are there.
-:class:`Attempts` decides for one request whether another attempt follows, and waits before it: the backoff, a
-``Retry-After``, or the end of an outage, which the :class:`~.breaker.Breaker` knows.
+:class:`RetryPolicy` is a ``urllib3.Retry`` that counts failures before the headers of a response arrive.
+:class:`Attempts` decides whether a request has another attempt, and waits for it: backoff, ``Retry-After``, or the end
+of an outage (see :class:`~.breaker.Breaker`).
 """
 
 from __future__ import annotations
@@ -37,34 +37,34 @@ if TYPE_CHECKING:
 
     from .breaker import Origin, Probe
 
-#: Default number of repeats of one request.
+#: Default number of retries of a request.
 DEFAULT_RETRIES = 5
-#: Statuses worth repeating: overload and transient errors. 501 and 505 are permanent.
+#: Statuses that are retried: overload and transient errors. 501 and 505 are permanent.
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 528)})
 #: Statuses of an overloaded server.
 _OVERLOADED = (429, 503)
 #: Storage error codes that make an otherwise permanent status transient.
 _TRANSIENT_CODE = re.compile(r"<Code>\s*(RequestTimeout|SlowDown|InternalError|ServiceUnavailable)\s*</Code>")
-#: Methods that may be repeated after the server may have seen the request.
+#: Methods that are retried although the server may have processed the request.
 RETRY_METHODS = frozenset({"GET", "HEAD"})
-#: Seconds: before repeat n the wait is random between 0 and min(BACKOFF_MAX, BACKOFF_BASE * 2 ** n), so up to
-#: 0.5, 1, 2, 4 and 8 s. Random from zero up, because workers that fail together must not return together.
+#: Full jitter: the wait before retry n is random from 0 to min(BACKOFF_MAX, BACKOFF_BASE * 2 ** n) seconds, so up to
+#: 0.5, 1, 2, 4 and 8 s. Workers that fail together must not retry together.
 BACKOFF_BASE = 0.5
 BACKOFF_MAX = 20.0
-#: Maximum Retry-After in seconds that a single call waits for; a longer one is reported. A run obeys any.
+#: Maximum Retry-After in seconds that a single call waits; a longer one is an error. A run obeys any.
 MAX_RETRY_AFTER = 60.0
 #: Default number of seconds that a run waits for an outage to end.
 DEFAULT_PATIENCE = 600.0
-#: Seconds within which a host that was never reached is tried again if it is unknown or refuses connections.
+#: Seconds for retries of a host that was never reached, if it is unknown or refuses connections.
 FIRST_CONTACT = 2.5
-#: Seconds between checks for a stop, the end of an outage, and progress reports.
+#: Seconds between checks for a stop, for the end of an outage and for progress reports.
 SLICE = 0.25
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read the seconds of ``Retry-After``; ``None`` if it is missing or malformed.
+    """Return ``Retry-After`` in seconds; ``None`` if it is missing or malformed.
 
-    A date is compared with the ``Date`` of the response, so that a wrong local clock does no harm.
+    A date is compared with the ``Date`` of the response, because the local clock may be wrong.
     """
     value = (headers.get("Retry-After") or "").strip()
     if re.fullmatch(r"[0-9]{1,10}(\.[0-9]+)?", value):
@@ -79,19 +79,19 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _http_date(text: str) -> float:
     moment = email.utils.parsedate_to_datetime(text)
-    # The old form without a zone means GMT as well, not the zone of this machine.
+    # The obsolete form without a zone is also in GMT.
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
-#: The event that ends the calls of a context; workers and other threads of a run have the context of its caller.
+#: The event that ends the calls of a context. All threads of a run have the context of its caller.
 _stop: ContextVar[threading.Event | None] = ContextVar("cfplatform_stop", default=None)
 
 
 @contextlib.contextmanager
 def stopped_by(event: threading.Event) -> Iterator[None]:
-    """Let another thread end the calls of this context: once the event is set, none of them sends a request.
+    """End the calls of this context once the event is set: they send no more requests.
 
-    They raise :class:`Interrupted`, those that wait or read at once, those that wait for a response when it is there.
+    They raise :class:`Interrupted`: at once while waiting or reading a body, otherwise when a response arrives.
     """
     token = _stop.set(event)
     try:
@@ -101,12 +101,12 @@ def stopped_by(event: threading.Event) -> Iterator[None]:
 
 
 class Run:
-    """Shared by the calls of one run. A call outside a run has ``patience`` 0: it waits for no outage.
+    """State shared by the calls of one run. A call outside a run has ``patience`` 0 and does not wait for outages.
 
     Args:
         patience: Seconds that a call of the run waits for an outage to end.
-        stop: Ends waits and reads early when it is set.
-        on_wait: Called from time to time while the run waits, in the thread that made it.
+        stop: Event that ends waits and reads early.
+        on_wait: Called periodically while the run waits, in the thread that created it.
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class Run:
 
     @property
     def stop(self) -> threading.Event | None:
-        """The event that ends waits and reads early: its own, else that of the context."""
+        """The event that ends waits and reads early: that of the run or of the context."""
         return self._stop or _stop.get()
 
     def ensure_running(self) -> None:
-        """Raise ``Interrupted`` if the run, or everything in this context, was stopped."""
+        """Raise ``Interrupted`` if the run or its context was stopped."""
         if any(event is not None and event.is_set() for event in (self._stop, _stop.get())):
             raise Interrupted
 
@@ -141,12 +141,12 @@ class Run:
             self._on_wait()
 
 
-#: Of all calls that belong to no run.
+#: For calls outside a run.
 SINGLE = Run()
 
 
 class Attempts:
-    """The attempts of one :class:`~.call.Call`: counted, with a wait before each that follows."""
+    """Counts the attempts of one :class:`~.call.Call`, and waits between them."""
 
     def __init__(
         self,
@@ -165,15 +165,15 @@ class Attempts:
         self._timeout = timeout
         self.deadline = Deadline(seconds, max(timeout))
         self._is_essential = is_essential
-        #: The latest failure, and whether no connection could be made.
+        #: The last failure, and whether no connection could be established.
         self.failure: CFPlatformError | None = None
         self.is_unreachable = False
-        #: Whether it is the request that shows whether an outage is over.
+        #: Whether this request is the probe of the breaker.
         self.is_probe = False
-        #: Whether it is waiting for the headers of a response.
+        #: Whether it is waiting for response headers.
         self.is_unanswered = False
-        # Whether the host was never reached, so that it may not exist.
-        self._is_lost = False
+        # Whether the host was never reached and may not exist.
+        self._is_never_reached = False
         self._sent_at = math.inf
         self._resumes_at: float | None = None
         self._began = time.monotonic()
@@ -182,39 +182,39 @@ class Attempts:
 
     def begin_again(self) -> None:
         """Discard the failures so far."""
-        # The same object: the response that is being read may have it already.
+        # The same object, because a response that is being read may refer to it.
         self.deadline.restart()
         self._failing_since = math.inf
         self._failures = 0
         #: Whether the policy is exhausted.
         self.is_exhausted = False
-        # Whether it ended because of an outage, with attempts left.
+        # Whether the attempts ended early because of an outage.
         self._has_left = False
         self.policy = self.mounted
         if isinstance(self.mounted, RetryPolicy):
             self.policy = self.mounted.of(self)
 
     def begin(self) -> None:
-        """Begin an attempt, once there is no outage and no pause."""
+        """Wait for the end of an outage or pause, then begin an attempt."""
         if self.run.patience and self.breaker.is_open and not self.is_probe:
             self._wait_for_recovery()
-        self._keep_pause()
+        self._wait_for_pause()
         self._sent_at = time.monotonic()
 
     def succeeded(self, probe: Probe | None) -> None:
-        """Record that the request succeeded, and how to send it again, if that does no harm."""
+        """Record a success, and a function that repeats the request, if repeating is safe."""
         self.is_probe = False
         self.origin.is_reached = True
         self.breaker.succeeded(self._sent_at, probe)
 
     def failed(self, status: int | None = None, pause: float | None = None, error: BaseException | None = None) -> None:
-        """Record that an attempt failed: its status, and the seconds of its ``Retry-After``."""
+        """Record a failed attempt, with its status and its ``Retry-After`` in seconds."""
         if self._began_in_outage:
             self.begin_again()
         self._failures += 1
         self._failing_since = min(self._failing_since, self._sent_at)
         is_unreachable = self.is_unreachable or (error is not None and errors.is_unreachable(error))
-        self._is_lost = not self.origin.is_reached and is_unreachable
+        self._is_never_reached = not self.origin.is_reached and is_unreachable
         if status is not None:
             self.origin.is_reached = True
             self.obey(status, pause)
@@ -222,21 +222,21 @@ class Attempts:
         self.breaker.failed(id(self), reason, status, is_essential=self._is_essential, can_wait=self._can_wait)
 
     def must_end(self, pause: float | None) -> bool:
-        """Return whether the attempts end here, although the policy would allow another."""
+        """Return whether the attempts end although the policy would allow another."""
         pause = pause or 0.0
-        if self._is_lost and time.monotonic() - self._began >= FIRST_CONTACT:
+        if self._is_never_reached and time.monotonic() - self._began >= FIRST_CONTACT:
             return True
         self._has_left = self._can_wait and self.breaker.is_open
         is_too_long = pause > MAX_RETRY_AFTER and not self.run.patience
         return self._has_left or is_too_long or self.deadline.left() < min(pause, MAX_RETRY_AFTER)
 
-    def outlasts(self) -> bool:
-        """Wait for the end of an outage; return whether there was one, after which nothing that failed counts."""
+    def wait_out(self) -> bool:
+        """Wait for the end of an outage; return whether there was one. Earlier failures then no longer count."""
         if not self._can_wait:
             return False
         if not isinstance(self.policy, RetryPolicy):
             self.failed()
-        # An attempt may have waited for a server that is silent.
+        # The attempt may have waited for a server that does not respond.
         self._waited += min(time.monotonic() - self._sent_at, sum(self._timeout) + LATE)
         if self.end():
             self._wait_for_recovery()
@@ -246,40 +246,40 @@ class Attempts:
         return False
 
     def end(self) -> bool:
-        """Record that the attempts end with a failure; return whether that is an outage, which others wait for."""
+        """Record that the attempts have failed; return whether this is an outage."""
         if self.is_probe:
             self.is_probe = False
             self.breaker.end_probe(False)
         return self._can_wait and self.breaker.opens(self._failing_since, is_essential=self._is_essential)
 
     def is_transient(self, failure: CFPlatformError) -> bool:
-        """Return whether the same request may succeed the next time, judged by the status."""
+        """Return whether a retry may succeed, judging by the status."""
         if not isinstance(failure, APIError) or failure.status_code in self.statuses:
             return True
         if failure.response is not None and _TRANSIENT_CODE.search(failure.response.text):
             return True
-        # A run waits out the web pages of a proxy or firewall: they do not mean that the key is wrong.
+        # A run waits while a proxy or firewall sends HTML pages: they do not mean that the key is wrong.
         return self.run.patience > 0 and type(failure) is APIError and failure.status_code in WEB_PAGE_STATUSES
 
     @property
     def statuses(self) -> Collection[int]:
-        """The statuses that are repeated."""
+        """The statuses that are retried."""
         return self.mounted.status_forcelist or RETRY_STATUSES
 
     def would_repeat(self, method: str, status: int) -> bool:
-        """Return whether our policy repeats a status; a caller's own policy is up to the adapter."""
+        """Return whether our policy retries a status; the adapter applies a caller's own policy."""
         policy = self.policy
         is_ours = isinstance(policy, RetryPolicy) and not self.is_exhausted
         return is_ours and bool(policy.total) and policy.is_retry(method, status)
 
     def has_left(self) -> bool:
-        """Return whether attempts were left for after an outage; they may be used now."""
+        """Return whether attempts were saved for the time after an outage, and release them."""
         if had_left := self._has_left:
             self._has_left = self.is_exhausted = False
         return had_left
 
     def wait(self, pause: float | None) -> None:
-        """Wait before the next attempt: for the ``Retry-After``, else for a random time that grows."""
+        """Wait before the next attempt: ``Retry-After``, else backoff."""
         is_fixed = pause is not None
         if pause is None:
             ceiling = min(BACKOFF_MAX, BACKOFF_BASE * 2 ** max(0, self._failures - 1))
@@ -293,26 +293,26 @@ class Attempts:
         self.breaker.attempt_in(pause)
         began = time.monotonic()
         self._resumes_at = began + pause
-        # A call that waits for an outage to end resumes when it has ended.
+        # A backoff ends early when an outage ends.
         while (left := self._resumes_at - time.monotonic()) > 0 and (is_fixed or self.breaker.recovered_at < began):
             self._sleep(min(left, SLICE))
-        self._keep_pause()
+        self._wait_for_pause()
         self._resumes_at = None
         self._sent_at = time.monotonic()
 
     @property
     def _can_wait(self) -> bool:
-        """Whether it waits for the end of an outage; there is none where the URL may as well be wrong."""
-        return self.run.patience > 0 and not self._is_lost
+        """Whether it waits for the end of an outage; not if the host was never reached: the URL may be wrong."""
+        return self.run.patience > 0 and not self._is_never_reached
 
     @property
     def _began_in_outage(self) -> bool:
-        """Whether it began to fail before an outage ended, which costs no attempts."""
+        """Whether its failures began before the end of an outage; they then use up no attempts."""
         return self.run.patience > 0 and self._failing_since < self.breaker.recovered_at
 
     @property
     def has_patience(self) -> bool:
-        """Whether it may continue to wait for the platform."""
+        """Whether it may continue to wait."""
         return self._waited < self.run.patience
 
     def obey(self, status: int, pause: float | None) -> None:
@@ -320,23 +320,23 @@ class Attempts:
         if pause is not None and status in _OVERLOADED and (self.run.patience or pause <= MAX_RETRY_AFTER):
             self.origin.pause(pause, self._reason(status, None))
 
-    # --- For progress lines ---------------------------------------------------------------------------------
+    # --- For progress reports -------------------------------------------------------------------------------
 
     def unanswered(self) -> float:
-        """Return for how many seconds not even the headers of a response have come."""
+        """Return the seconds since the request was sent, while no response headers have arrived."""
         return time.monotonic() - self._sent_at if self.is_unanswered and self._resumes_at is None else 0.0
 
     def repeats(self) -> tuple[str, float] | None:
-        """Return why it waits before its next attempt and the seconds until then, if it does."""
+        """Return the reason and the seconds until the next attempt, while it waits for one."""
         at = self._resumes_at
-        return None if at is None or self._is_lost else (self.breaker.reason, max(0.0, at - time.monotonic()))
+        return None if at is None or self._is_never_reached else (self.breaker.reason, max(0.0, at - time.monotonic()))
 
     def trouble(self) -> tuple[str, float] | None:
-        """Return why it does not succeed, and the seconds until the next attempt."""
-        # A call that has never reached its host fails soon.
-        found = None if self._is_lost else self.breaker.trouble()
+        """Return the reason and the seconds until the next attempt, or ``None`` if requests succeed."""
+        # A call that never reached its host fails soon.
+        found = None if self._is_never_reached else self.breaker.trouble()
         if found is None and (left := self.origin.pause_left()) > 0:
-            # Requests that were sent before the pause may still succeed, but now all wait.
+            # Requests sent before the pause may still succeed, but new ones wait.
             return self.origin.paused_by, left
         return found
 
@@ -355,16 +355,16 @@ class Attempts:
             try:
                 succeeded = breaker.probe(self.run.stop)
             except BaseException:
-                breaker.give_probe_back()
+                breaker.release_probe()
                 raise
             breaker.end_probe(succeeded)
 
-    def _keep_pause(self) -> None:
-        """Wait while the origin pauses; the last look before each attempt whether there is to be one."""
+    def _wait_for_pause(self) -> None:
+        """Wait while the origin is paused; raise ``Interrupted`` if the run was stopped."""
         self.run.ensure_running()
         left = self.origin.pause_left()
         if left > 0 and (self.run.patience or left <= MAX_RETRY_AFTER):
-            # Spread over a tenth, so that the workers do not all return at the same instant.
+            # Jitter of a tenth, because workers must not all resume at the same moment.
             late = random.uniform(0, left / 10)  # noqa: S311 - spreads load, protects nothing
             while (left := self.origin.pause_left() + late) > 0:
                 if self.run.patience and self._waited + left > self.run.patience + late:
@@ -373,10 +373,10 @@ class Attempts:
             self.run.ensure_running()
 
     def _sleep(self, seconds: float) -> None:
-        """Wait a moment, which counts towards the run's ``patience``."""
+        """Wait; the time counts towards ``patience``."""
         began = time.monotonic()
         self.run.sleep(seconds)
-        # Anything longer is time in which the process did not run.
+        # In the rest of the time the process did not run.
         spent = min(time.monotonic() - began, seconds + LATE)
         if self.run.patience:
             self._waited += spent
@@ -398,7 +398,7 @@ class Attempts:
         failure = self.failure
         message = server_words(failure.response.text) if isinstance(failure, APIError) and failure.response else ""
         return OutageError(
-            f"{self.breaker.reason}{': ' + message.rstrip('.') if message else ''}. Nothing has succeeded for "
+            f"{self.breaker.reason}{': ' + message.rstrip('.') if message else ''}. No request has succeeded for "
             f"{round(self.run.patience, 1):g} s.",
             parameter="patience",
             hint="Try again later, or pass a larger patience.",
@@ -407,38 +407,38 @@ class Attempts:
 
 
 class RetryPolicy(Retry):
-    """The policy of one request. Copies made while it runs share ``attempts``, which knows the run and its breaker."""
+    """The retry policy of one request. Copies made by urllib3 share ``attempts``."""
 
     attempts: Attempts | None = None
 
     @classmethod
     def create(cls, total: int) -> RetryPolicy:
-        """Build the policy that is mounted on a session."""
+        """Build the policy to mount on a session."""
         return cls(
             total=total,
-            # TLS failures count as "other": trying again will not repair a certificate.
+            # TLS errors count as "other"; a retry does not fix a certificate.
             other=0,
             redirect=False,
             status_forcelist=RETRY_STATUSES,
             allowed_methods=RETRY_METHODS,
-            # The last response is kept, so that an error can repeat the server's message.
+            # Keeps the last response: errors quote its message.
             raise_on_status=False,
         )
 
     def of(self, attempts: Attempts) -> Self:
-        """Return a copy for a request, much faster than ``new``; nothing of it is counted yet."""
+        """Return a fresh copy for a request, much faster than ``new``."""
         policy = object.__new__(type(self))
         policy.__dict__ = {**self.__dict__, "attempts": attempts}
         return policy
 
     def new(self, **changes: Any) -> Self:
-        """Return a copy with changes; called by urllib3 between attempts."""
+        """Return a changed copy; urllib3 calls this between attempts."""
         changed = super().new(**changes)
         changed.attempts = self.attempts
         return changed
 
     def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
-        """Return whether a status is repeated; in a run 429 is for every method, since nothing was done."""
+        """Return whether a status is retried. In a run, 429 is retried for every method: the server did nothing."""
         is_limited = status_code == http.HTTPStatus.TOO_MANY_REQUESTS
         if is_limited and self.attempts is not None and self.attempts.run.patience > 0:
             return True
@@ -453,20 +453,20 @@ class RetryPolicy(Retry):
         _pool: ConnectionPool | None = None,
         _stacktrace: TracebackType | None = None,
     ) -> Self:
-        """Count an attempt that failed; raise where no other one is allowed."""
+        """Count a failed attempt; raise if no other is allowed."""
         attempts = self.attempts
         if attempts is None:
             return super().increment(method, url, response, error, _pool, _stacktrace)
         status, pause = (response.status, retry_after(response.headers)) if response is not None else (None, None)
         attempts.failed(status, pause, error)
-        # This one, unless its attempts were given back.
+        # Reset by begin_again() if the attempt began in an outage.
         policy = cast("Self", attempts.policy)
         try:
             if attempts.must_end(pause):
                 reason = error or ResponseError(f"too many {status or ''} error responses")
                 raise MaxRetryError(_pool, url or "", reason)  # type: ignore[arg-type]
             if status == http.HTTPStatus.TOO_MANY_REQUESTS and attempts.has_patience:
-                # Being rate-limited is not a failure; patience bounds it.
+                # Rate limiting is not a failure; patience limits the wait.
                 following = policy.new()
             else:
                 following = super(RetryPolicy, policy).increment(method, url, response, error, _pool, _stacktrace)
@@ -475,13 +475,13 @@ class RetryPolicy(Retry):
             raise
         if response is not None:
             drain(response)
-        # It holds the errors, these their frames, and these the connections, which would stay open.
+        # The history refers to errors, frames and connections, which would stay open.
         following.history = ()
         attempts.policy = following
         return following
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
-        """Wait as :meth:`Attempts.wait` does."""
+        """Wait with :meth:`Attempts.wait`."""
         if self.attempts is None:
             super().sleep(response)
         else:

@@ -1,7 +1,7 @@
-"""How is a request sent? As a prepared request, through ``Session.send`` and an adapter that is mounted on the session.
+"""Send prepared requests through ``Session.send`` and an adapter mounted on the session.
 
-So everything that hooks into requests (a mock, a tracer, a cache, an auth) sees every call. Headers, proxies, TLS
-settings and the pool of connections are the same for all requests to an origin, and are looked up once.
+Mocks, tracers, caches and auth that hook into requests see every call. Headers, proxies, TLS settings and the
+connection pool are looked up once per origin.
 """
 
 from __future__ import annotations
@@ -32,35 +32,34 @@ from .retry import Attempts
 if TYPE_CHECKING:
     from urllib3.util.retry import Retry
 
-#: Loggers of urllib3 that print full URLs. A filter works only on the very logger that a record is made by.
-_TALKATIVE = tuple(
+#: Loggers of urllib3 that log full URLs. A filter applies only to the logger that creates a record.
+_URL_LOGGERS = tuple(
     f"urllib3.{name}" for name in ("connectionpool", "connection", "util.retry", "response", "poolmanager")
 )
-#: Origins whose connections are kept: the API, the hosts of the storage, and those where customers keep assets.
+#: Maximum number of origins with open connections: the API, the storage, and hosts of customers' assets.
 MAX_ORIGINS = 64
-#: Connections to one origin that are kept: one for each worker that a call may have, and some for the listing and the
-#: pages that it prefetches. None is opened before it is needed.
+#: Maximum number of open connections to an origin: one for each worker, and some for listings and prefetched pages.
 POOL_SIZE = config.MAX_WORKERS_LIMIT + 5
 
 _log = logging.getLogger("cfplatform.http")
-#: The policy of the request that a thread is sending, for the adapter; it is set only while the request is ours.
+#: The policy of the request that a thread is sending, for the adapter; set only during our own requests.
 _sending = threading.local()
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Add nothing; its presence keeps requests from looking for credentials in ``.netrc``."""
+    """Do nothing. Any auth keeps requests from reading credentials in ``.netrc``."""
     return request
 
 
 class _NoCookies(RequestsCookieJar):
-    """Keeps no cookie: a jar shared by all threads would only grow, and the API needs none."""
+    """Keeps no cookies: the API needs none, and a jar shared by all threads would grow."""
 
     def extract_cookies(self, response: Any, request: Any) -> None:
         """Do nothing."""
 
 
 class _Response(requests.Response):
-    """A ``Response`` that is made in half the time: with one empty jar for all that set no cookie."""
+    """A ``Response`` that is created in half the time; all share one empty cookie jar."""
 
     def __init__(self) -> None:
         self._content = False  # type: ignore[assignment]
@@ -76,9 +75,9 @@ _NO_TIME = datetime.timedelta(0)
 
 
 class Adapter(HTTPAdapter):
-    """An adapter that obeys the policy of each request, and finds the pool of an origin once.
+    """An adapter that applies the policy of each request, and looks up the pool of an origin once.
 
-    Every phase of its connections, those to a proxy included, ends: see :mod:`.timeouts`.
+    Every phase of its connections has a limit, including connections to a proxy; see :mod:`.timeouts`.
     """
 
     def __init__(self, policy: Retry, *, is_public: bool = False) -> None:
@@ -121,7 +120,7 @@ class Adapter(HTTPAdapter):
         return pool
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: it was done when the pool was looked up."""
+        """Do nothing: done when the pool was looked up."""
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
         if proxies:
@@ -130,12 +129,12 @@ class Adapter(HTTPAdapter):
         return f"/{target[0].partition('#')[0]}" if target else request.path_url
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """Return a response; those that set no cookie share one empty jar."""
+        """Return a response; without ``Set-Cookie``, all share one empty cookie jar."""
         if "Set-Cookie" in resp.headers or not isinstance(resp, urllib3.BaseHTTPResponse):
             return super().build_response(req, resp)
         response = _Response()
         response.status_code = resp.status
-        # Case-insensitive as that of requests, and there already.
+        # Case-insensitive too, and needs no copy.
         response.headers = cast(Any, resp.headers)
         is_json = resp.headers.get("Content-Type") == "application/json"
         response.encoding = "utf-8" if is_json else requests.utils.get_encoding_from_headers(response.headers)
@@ -147,7 +146,7 @@ class Adapter(HTTPAdapter):
         return response
 
     def close(self) -> None:
-        """Close all connections, at once: clearing a manager would leave them open while anything refers to a pool."""
+        """Close all connections now; clearing a manager leaves them open while anything refers to a pool."""
         self._pools.clear()
         for manager in (self.poolmanager, *self.proxy_manager.values()):
             for key in list(manager.pools.keys()):
@@ -157,7 +156,7 @@ class Adapter(HTTPAdapter):
 
 
 class PlainSession(requests.Session):
-    """A session that follows no redirect, keeps no cookie and reads no ``.netrc``."""
+    """A session that follows no redirects, keeps no cookies and does not read ``.netrc``."""
 
     def __init__(self, adapter: Adapter, headers: Mapping[str, str]) -> None:
         super().__init__()
@@ -168,21 +167,21 @@ class PlainSession(requests.Session):
         self.mount("http://", adapter)
 
     def resolve_redirects(self, *args: Any, **kwargs: Any) -> Any:
-        """Never follow: a redirect would take the key along, and its body would be read without a limit."""
+        """Follow no redirects: the key would be sent along, and the body read without a limit."""
         return iter(())
 
 
 class Channel:
-    """A session, and what its requests share; safe to use from many threads.
+    """A session and the state shared by its requests. It is thread-safe.
 
     Args:
-        session: Sends everything.
+        session: Sends all requests.
         connection: The caller's ``proxies``, ``verify`` and ``cert``.
-        policy: Retry policy, unless a call has its own.
-        timeout: Seconds to connect and to read, unless a call has its own.
-        headers: Those of every request that the session does not know.
-        key: The API key: sent to the origin of ``base_url``, and blanked in messages of the server.
-        base_url: Where the key goes; nowhere if ``None``.
+        policy: Default retry policy.
+        timeout: Default seconds to connect and to read.
+        headers: Headers in addition to the session's.
+        key: The API key: sent to the origin of ``base_url``, and removed from server messages.
+        base_url: The URL that the key is sent to; ``None`` to never send it.
         is_own: Whether the session is the caller's own, which is never closed.
     """
 
@@ -210,7 +209,7 @@ class Channel:
         self._key_origin = origin(base_url) if base_url is not None else None
         self._settings: dict[str, Mapping[str, Any]] = {}
         self._origins: dict[str, Origin] = {}
-        #: The attempts of the calls that are under way.
+        #: The attempts of running calls.
         self.under_way: dict[int, Attempts] = {}
 
     def close(self) -> None:
@@ -224,11 +223,11 @@ class Channel:
         return self._origins.get(name) or self._origins.setdefault(name, Origin(name))
 
     def prepare(self, method: str, url: str, headers: Mapping[str, str] | None, body: Any) -> requests.PreparedRequest:
-        """Return a request that is ready to be sent."""
+        """Return a prepared request."""
         session = self.session
         is_plain = isinstance(session, PlainSession) and session.auth is _no_auth
         if is_plain and not session.params and not len(session.cookies):
-            # Nothing is set that only prepare_request knows how to apply.
+            # Nothing is set that needs prepare_request.
             prepared = requests.PreparedRequest()
             prepared.method, prepared.url, prepared.body = method, url, body
             prepared.headers = CaseInsensitiveDict(cast("dict[str, str]", {**session.headers, **(headers or {})}))
@@ -239,7 +238,7 @@ class Channel:
         if isinstance(body, bytes):
             prepared.headers["Content-Length"] = str(len(body))
         elif body is not None:
-            # Set afterwards, because preparing would measure it by its own means.
+            # Set afterwards, because preparing would measure the size itself.
             prepared.headers["Content-Length"] = str(body.size)
             prepared.body = body
         if self._key_origin is not None and origin(prepared.url or "") == self._key_origin:
@@ -249,7 +248,7 @@ class Channel:
     def _prepared_by_session(
         self, method: str, url: str, headers: Mapping[str, str] | None, body: Any
     ) -> requests.PreparedRequest:
-        # Without its own auth, nothing is looked up in .netrc.
+        # Without an auth, requests would read .netrc.
         auth = None if self.session.auth is not None else _no_auth
         data = body if isinstance(body, bytes) else None
         request = requests.Request(method, url, headers={**self._headers, **(headers or {})}, data=data, auth=auth)
@@ -257,17 +256,17 @@ class Channel:
             prepared = self.session.prepare_request(request)
         except (*errors.CAUGHT, TypeError):
             raise InvalidParameterError(
-                f"No request can be made of {method} {blank_url(url)}. Check params and the base URL."
+                f"Could not prepare {method} {blank_url(url)}. Check params and the base URL."
             ) from None
         if self.is_storage:
-            # As the platform signed it: preparing rewrites escapes that the signature covers.
+            # As signed: preparing rewrites escapes that the signature covers.
             prepared.url = url
         return prepared
 
     def send(
         self, prepared: requests.PreparedRequest, policy: Retry, timeout: tuple[float, float]
     ) -> requests.Response:
-        """Send a request and return the response once its headers are there."""
+        """Send a request, and return the response when its headers have arrived."""
         settings = self._settings.get(origin(prepared.url or "")) or self.settings(prepared.url or "")
         _sending.policy = policy
         try:
@@ -279,16 +278,17 @@ class Channel:
         return response
 
     def settings(self, url: str) -> Mapping[str, Any]:
-        """Return proxies and TLS settings for an origin; of a client's own session looked up once, since that is slow.
+        """Return proxies and TLS settings for an origin, cached for the client's session because the lookup is slow.
 
-        Raises an error of ours for a SOCKS proxy where PySocks is missing.
+        Raises:
+            ConfigurationError: For a SOCKS proxy without PySocks.
         """
         given = self._connection
         settings = self.session.merge_environment_settings(
             url, dict(given["proxies"]), True, given["verify"], given["cert"]
         )
         if not self.is_own and not given["proxies"] and config.is_loopback(urlsplit(url).hostname or ""):
-            # A proxy of the environment does not reach this machine, and would see the key.
+            # A proxy from the environment cannot reach this machine, and would see the key.
             settings["proxies"] = {}
         proxy = requests.utils.select_proxy(url, settings["proxies"]) or ""
         if proxy.lower().startswith("socks") and importlib.util.find_spec("socks") is None:
@@ -299,7 +299,7 @@ class Channel:
 
     @property
     def makes_retries(self) -> bool:
-        """Whether an adapter that the caller mounted repeats requests."""
+        """Whether an adapter of the caller retries requests."""
         adapter = self.session.get_adapter(self._base_url or "https://")
         policy: Any = getattr(adapter, "max_retries", None)
         is_theirs = isinstance(policy, urllib3.Retry) and not isinstance(adapter, Adapter)
@@ -313,20 +313,20 @@ def origin(url: str) -> str:
 
 
 def kept_headers(session: requests.Session, headers: Mapping[str, str]) -> dict[str, str]:
-    """Return those of our headers that a caller's session has not set itself."""
+    """Return the headers that a caller's session does not set itself."""
     usual = requests.utils.default_headers()
     return {name: value for name, value in headers.items() if session.headers.get(name) in (None, usual.get(name))}
 
 
-def _blanking(record: logging.LogRecord) -> bool:
-    # Only of our own requests: the other records of the program are not ours to change.
+def _redact(record: logging.LogRecord) -> bool:
+    # Only for our own requests; other records of the program stay unchanged.
     if getattr(_sending, "policy", None) is not None:
         record.msg, record.args = blank(record.getMessage()), None
     return True
 
 
 def hide_signatures_in_logs() -> None:
-    """Blank query strings in urllib3's log records of our requests: it logs signed URLs, even at level WARNING."""
-    for name in _TALKATIVE:
+    """Remove query strings from urllib3's log records of our requests; it logs signed URLs even at level WARNING."""
+    for name in _URL_LOGGERS:
         # Adding it twice has no effect.
-        logging.getLogger(name).addFilter(_blanking)
+        logging.getLogger(name).addFilter(_redact)

@@ -1,21 +1,21 @@
-"""How long may it take? Name lookup, connecting, headers, body, and the call with all its attempts.
+"""Timeouts for name lookup, connecting, headers, body, and a call with all its attempts.
 
-The timeouts of a socket hold for one ``recv`` each, so a server that sends a byte at a time is never caught by them.
-Here the reading thread checks the clock before each ``recv``. There is no watchdog thread, which avoids races and
-problems after a fork, and no socket is shut down while its headers are read, which would make them seem complete.
+A socket timeout applies to a single ``recv``, so a server that sends one byte at a time never reaches it. Here the
+reading thread checks the clock before each ``recv``. There is no watchdog thread, which avoids races and problems after
+a fork, and no socket is shut down while headers are read, which would make them look complete.
 
 ======  ==========================================================================================================
-Phase   Bound, for ``timeout=(connect, read)``
+Phase   Limit, for ``timeout=(connect, read)``
 ======  ==========================================================================================================
-lookup  together with all addresses of the host: connect. An unreachable address leaves the others their share.
+lookup  connect, together with connecting to all addresses of the host, which share the time
 TLS     connect
-head    no wait begins once read has passed, so it ends after twice read at the latest
-body    each read seconds of waiting must bring 1 KiB for each second, so a slow server ends after twice read
-call    its deadline, and a second more for every 16 KiB of the body; a wait that has started is finished
+head    no wait starts after read seconds, so at most twice read
+body    at least 1 KiB per second over every read seconds of waiting, so a slow server is cut off after twice read
+call    its deadline, extended by a second for every 16 KiB of the body; a wait that has started is finished
 ======  ==========================================================================================================
 
-Time in which the process did not run (SIGSTOP, a suspended machine, a debugger) counts for none of them. The
-connections of a caller's session have only the plain timeouts.
+Time in which the process did not run (SIGSTOP, a suspended machine, a debugger) does not count. The connections of a
+caller's session have plain socket timeouts only.
 """
 
 from __future__ import annotations
@@ -49,45 +49,45 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
     from urllib3.connection import HTTPConnection as _Connection
 else:
-    # Not the class itself: a recording tool may have replaced it while this module is imported.
+    # Not the class itself: a recording tool may have replaced it at import time.
     _Connection = object
 
-#: Maximum seconds for a call, with all its repeats and waits; or this many times the timeouts, if that is more.
+#: Maximum seconds for a call with all retries and waits, or this multiple of the timeouts, whichever is more.
 CALL_SECONDS = 600.0
 CALL_TIMEOUTS = 10
-#: Bytes that a body must bring for each second of waiting.
+#: Minimum bytes of a body per second of waiting.
 MIN_SPEED = 1024
-#: Bytes that a body must have brought, on average, for each second beyond the deadline of its call.
+#: Minimum average bytes of a body per second beyond the deadline of its call.
 MIN_AVERAGE = 16 * 1024
-#: Maximum number of consecutive lines outside a body's content: far more than 100 headers, but bounded, unlike
-#: repeated "100 Continue" or trailers.
+#: Maximum number of consecutive header or trailer lines: more than the 100 headers of http.client, but a limit on
+#: repeated "100 Continue" responses and trailers.
 MAX_LINES = 1000
-#: Bytes of one such line, as http.client has it for headers.
+#: Maximum bytes of such a line, as for headers in http.client.
 MAX_LINE = 65_536
-#: Seconds by which a wait may be late on a busy machine before the process counts as having been stopped.
+#: Seconds that a wait may be late on a busy machine; after more, the process counts as suspended.
 LATE = 2.0
 
 _current = threading.local()
 
 
 class Interrupted(Exception):
-    """A wait or a read was ended because the run that it belongs to was stopped."""
+    """A wait or read ended because its run was stopped."""
 
 
 class TooSlow(TimeoutError):
-    """A server that keeps sending, but too slowly to ever finish."""
+    """A server sends too slowly to finish."""
 
 
 class PrivateAddressError(HTTPError):
-    """A host that must be public has a private network address."""
+    """A host that must be public has a private address."""
 
 
 class Deadline:
-    """The end of a span of seconds in which the process runs; a wait checks it from time to time.
+    """A deadline that only counts time in which the process runs. Waits check it periodically.
 
     Args:
-        seconds: The span.
-        longest: Seconds between two checks at the most while the process runs; any longer gap is not counted.
+        seconds: Seconds until the deadline.
+        longest: Maximum seconds between two checks while the process runs; the excess of a longer gap is not counted.
     """
 
     def __init__(self, seconds: float, longest: float) -> None:
@@ -96,29 +96,29 @@ class Deadline:
         self.restart()
 
     def restart(self) -> None:
-        """Begin the span again."""
+        """Start again from now."""
         self._seen = time.monotonic()
         self._end = self._seen + self._seconds
 
     def left(self) -> float:
-        """Return the seconds that are left; negative when it has passed."""
+        """Return the remaining seconds; negative after the deadline."""
         now = time.monotonic()
         self._end += max(0.0, now - self._seen - self._longest)
         self._seen = now
         return self._end - now
 
     def extend(self, seconds: float) -> None:
-        """Move the end."""
+        """Move the deadline."""
         self._end += seconds
 
 
 def of_call(timeout: tuple[float, float], size: int = 0) -> float:
-    """Return the seconds of a call that sends ``size`` bytes, with all its repeats and waits."""
+    """Return the time limit in seconds of a call that sends ``size`` bytes, with all retries and waits."""
     return max(CALL_SECONDS, CALL_TIMEOUTS * sum(timeout)) + size / MIN_AVERAGE
 
 
 def limit_reading(stop: threading.Event | None, deadline: Deadline | None) -> None:
-    """End responses that this thread reads from now on early: when an event is set, or at a deadline."""
+    """From now on, end reads of responses in this thread when the event is set or the deadline has passed."""
     _current.stop, _current.deadline = stop, deadline
 
 
@@ -144,19 +144,19 @@ class _Socket(io.RawIOBase):
         if self._stop is not None and self._stop.is_set():
             raise Interrupted
         if self._deadline is not None and self._deadline.left() < 0:
-            raise TooSlow("the call with its repeats took longer than it may")
+            raise TooSlow("the time limit of the call, with its retries, has passed")
         if self._head is not None:
             if self._head.left() < 0:
                 raise TooSlow("the headers of the response were not complete in time")
         elif self._waited > self._timeout:
-            # Checked before a wait and not after it, so that the last bytes are not thrown away.
+            # Checked before a wait, not after it, to keep the last bytes.
             if self._received < MIN_SPEED * self._waited:
                 raise TooSlow(f"less than {MIN_SPEED} bytes a second arrived for {self._waited:.1f} s")
             self._waited, self._received = 0.0, 0
         began = time.monotonic()
         count: int | None = self._raw.readinto(buffer)
-        # Only the waiting counts: a caller may take as long as they like between two reads. A wait that is longer than
-        # the socket's own timeout is one in which the process did not run.
+        # Only waiting counts: a caller may take any time between two reads. In a wait longer than the socket timeout,
+        # the process did not run.
         self._waited += min(time.monotonic() - began, self._timeout)
         self._received += count or 0
         if self._deadline is not None:
@@ -169,7 +169,7 @@ class _Socket(io.RawIOBase):
 
 
 class _Reader(io.BufferedReader):
-    """Counts the lines that are read with no content between them."""
+    """Limits the consecutive lines that are read without content in between."""
 
     _lines = 0
 
@@ -206,21 +206,21 @@ class _Response(http.client.HTTPResponse):
                 self.headers = self.msg = None  # type: ignore[assignment]
                 super().begin()
         except BaseException:
-            # http.client closes the connection, but the socket stays open as long as this holds it: until the cyclic
-            # collector runs, since the error holds the frames.
+            # http.client closes the connection, but this object keeps the socket open until the garbage collector runs,
+            # because the error refers to its frames.
             self.close()
             raise
         self._socket.begin_body()
 
 
 class _BoundedConnection(_Connection):
-    """A connection whose every phase ends. ``is_public`` refuses addresses of private networks."""
+    """A connection with a limit for every phase. ``is_public`` refuses private addresses."""
 
     response_class = _Response
     is_public = False
 
     def _new_conn(self) -> socket.socket:
-        """Connect to the first address of the host that accepts, all of them within one connect timeout."""
+        """Connect to the first address of the host that accepts; all share one connect timeout."""
         limit = self.timeout if isinstance(self.timeout, (int, float)) else CALL_SECONDS
         deadline = time.monotonic() + limit
         try:
@@ -245,12 +245,12 @@ class _BoundedConnection(_Connection):
 
 @functools.cache
 def _connection_class(kind: type[Any], is_public: bool) -> type[Any]:
-    """Return the bounded form of a connection class of urllib3; that of a tool which replaced it is left alone."""
+    """Return the bounded version of a urllib3 connection class; classes of other tools stay unchanged."""
     if not kind.__module__.startswith("urllib3."):
         return kind
     if kind.__module__ == "urllib3.connection":
         return type(kind.__name__, (_BoundedConnection, kind), {"is_public": is_public})
-    # Such as those for SOCKS, which connect differently.
+    # For example SOCKS connections, which connect differently.
     return type(kind.__name__, (kind,), {"response_class": _Response})
 
 
@@ -258,7 +258,7 @@ def _connection_class(kind: type[Any], is_public: bool) -> type[Any]:
 def _pool_class(pool_kind: type[Any], is_public: bool) -> type[Any]:
     def new_connection(pool: Any) -> Any:
         connection = super(bounded, pool)._new_conn()
-        # Not by ConnectionCls: recording tools replace that, and discard every connection of another class.
+        # Not through ConnectionCls: recording tools replace it and discard connections of other classes.
         kind: Any = type(connection)
         bounded_kind = _connection_class(kind, is_public)
         if bounded_kind is not kind:
@@ -270,16 +270,16 @@ def _pool_class(pool_kind: type[Any], is_public: bool) -> type[Any]:
 
 
 def bound(manager: urllib3.PoolManager, *, is_public: bool = False) -> None:
-    """Let a pool manager make bounded connections, and with ``is_public`` none to private networks."""
+    """Make a pool manager create bounded connections; with ``is_public``, none to private addresses."""
     kinds = manager.pool_classes_by_scheme
     manager.pool_classes_by_scheme = {scheme: _pool_class(kind, is_public) for scheme, kind in kinds.items()}
 
 
 def _connect(addresses: list[Any], options: Iterable[tuple[int, int, int | bytes]], deadline: float) -> socket.socket:
-    """Connect to the first address that accepts; each may take its share of the time that is left."""
+    """Connect to the first address that accepts; each gets an equal share of the remaining time."""
     problem: OSError = OSError("the host has no address")
     for position, (family, kind, protocol, _, address) in enumerate(addresses):
-        # Above zero, which would mean not to wait at all.
+        # Zero would mean a non-blocking socket.
         share = max(0.001, (deadline - time.monotonic()) / (len(addresses) - position))
         sock = None
         try:
@@ -298,7 +298,7 @@ def _connect(addresses: list[Any], options: Iterable[tuple[int, int, int | bytes
 
 
 def _lookup(host: str, port: int, timeout: float) -> list[Any]:
-    """Look a name up, for no longer than that: the system's own lookup has no limit and cannot be interrupted."""
+    """Look up a host name with a timeout; the system's lookup has none and cannot be interrupted."""
     if config.read_address(host) is not None:
         return socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM)
     looked_up = Background(lambda _: socket.getaddrinfo(host, port, allowed_gai_family(), socket.SOCK_STREAM), "lookup")

@@ -1,4 +1,4 @@
-"""The calls: to the API with the key, to the storage and for public documents without any credential."""
+"""Requests to the API with the key, and to the storage and public documents without credentials."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class Settings(NamedTuple):
-    """The settings of a transport, with the API key; equal to their copies in other processes."""
+    """The settings of a transport, with the API key. Copies in other processes are equal."""
 
     api_key: config.Secret
     base_url: str
@@ -52,11 +52,11 @@ class Settings(NamedTuple):
     cert: str | tuple[str, str] | None = None
     user_agent: str | None = None
     allow_private_storage: bool = False
-    #: Given by the transport; its copies in other processes have it too.
+    #: Random name from the transport, by which copies are compared.
     name: str = ""
 
     def __repr__(self) -> str:
-        # Executors log what they could not run.
+        # Executors log the arguments of failed calls.
         return "Settings(...)"
 
     def __eq__(self, other: object) -> bool:
@@ -67,10 +67,10 @@ class Settings(NamedTuple):
 
 
 class Transport:
-    """Sends requests to the API with the key and to the storage without; safe to use from many threads.
+    """Sends requests to the API with the key, and to the storage without it. It is thread-safe.
 
-    The sessions are built once for each process: a forked child builds its own, since a connection shared with its
-    parent would mix up their responses.
+    Sessions are built once per process: a forked child builds its own, because shared connections would mix up
+    responses.
     """
 
     def __init__(self, settings: Settings, session: requests.Session | None = None) -> None:
@@ -101,15 +101,15 @@ class Transport:
         self._build()
         if settings.retries is not None and self._api.makes_retries:
             raise ConfigurationError(
-                "retries cannot be obeyed: the session has an adapter with its own retries (max_retries). "
-                "Leave out retries=, or mount an HTTPAdapter without max_retries.",
+                "retries cannot be used: the session has an adapter with its own retries (max_retries). "
+                "Omit retries=, or mount an HTTPAdapter without max_retries.",
                 parameter="retries",
             )
-        # Now, and not with the first request, so that a proxy that cannot be used is reported at once.
+        # Not with the first request: a proxy that cannot be used is reported at once.
         self._api.settings(self.base_url)
 
     def _build(self) -> None:
-        # The last response is kept, so that an error can repeat the server's message.
+        # Keeps the last response: errors quote its message.
         given = DEFAULT_RETRIES if self._settings.retries is None else self._settings.retries
         policy = given.new(raise_on_status=False) if isinstance(given, urllib3.Retry) else RetryPolicy.create(given)
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": self._user_agent}
@@ -127,7 +127,7 @@ class Transport:
             base_url=self.base_url,
             is_own=own is not None,
         )
-        # Identity, so that lengths, ranges and checksums apply to the bytes that arrive.
+        # Identity: lengths, ranges and checksums apply to the bytes as sent.
         headers = {"Accept-Encoding": "identity", "User-Agent": self._user_agent}
         self._storage = Channel(
             PlainSession(Adapter(policy, is_public=not self._storage_may_be_private), headers),
@@ -136,58 +136,58 @@ class Transport:
             self.timeout,
             key=self._key,
         )
-        #: Of a request that is safe to send twice.
+        #: For requests that are safe to send twice.
         self._repeating = policy.new(allowed_methods=RETRY_METHODS | {"POST", "PUT"})
-        # Last, so that no other thread of a forked child uses its parent's sessions.
+        # Last: until then, other threads of a forked child must not use these sessions.
         self._pid = os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("A cfplatform client cannot be pickled: it holds the API key. Build one where it is used.")
+        raise TypeError("A Client cannot be pickled: it holds the API key. Create one in each process.")
 
     def settings(self) -> Settings:
-        """Return the settings, for a transport like this one in another process."""
+        """Return the settings for an equal transport in another process."""
         if self._own_session is not None:
             raise ConfigurationError(
-                "executor= needs a client without session=...: a session cannot be handed to other processes.",
+                "executor cannot be used with session=...: a session cannot be sent to other processes.",
                 parameter="executor",
             )
         return self._settings
 
     @property
     def session(self) -> requests.Session:
-        """The session that sends the API's requests: the caller's own, else one of this process."""
+        """The session for API requests: the caller's or the one of this process."""
         self.ensure_open()
         return self._api.session
 
     def close(self) -> None:
-        """Close all connections; a session that the caller gave stays open. Calling it again does nothing."""
+        """Close all connections, except those of the caller's session. Closing twice is allowed."""
         if not self._is_closed:
             self._is_closed = True
             self._storage.close()
             self._api.close()
 
     def ensure_open(self) -> None:
-        """Raise if it was closed; after a fork, build new sessions."""
+        """Raise if the transport is closed; after a fork, build new sessions."""
         if self._is_closed:
-            raise ConfigurationError("This client is closed. Build a new Client, or keep it open for longer.")
+            raise ConfigurationError("The client is closed. Create a new Client, or close it later.")
         if self._pid != os.getpid():
             if self._own_session is not None:
-                # The child's copy of it: closing drops the connections shared with the parent, and new ones are made.
+                # In the child, closing drops the connections shared with the parent.
                 self._own_session.close()
             self._build()
 
     def trouble(self) -> tuple[str, float] | None:
-        """Return the reason and the seconds until the next attempt, where nothing has succeeded lately."""
+        """Return the reason and the seconds until the next attempt, or ``None`` if requests succeed."""
         under_way = self._under_way()
         troubles = [found for each in under_way if (found := each.trouble()) is not None]
         if troubles:
             return troubles[0]
-        # All that are under way wait before their next attempt.
+        # All running calls wait for their next attempt.
         repeats = [found for each in under_way if (found := each.repeats()) is not None]
         return min(repeats, key=lambda each: each[1]) if repeats and len(repeats) == len(under_way) else None
 
     def unanswered(self) -> tuple[str, float] | None:
-        """Return an origin and for how many seconds no call under way has had a response, if there are any."""
+        """Return an origin and the seconds since any running call had a response, or ``None`` if no call is running."""
         under_way = self._under_way()
         return (under_way[0].origin.name, min(each.unanswered() for each in under_way)) if under_way else None
 
@@ -210,7 +210,7 @@ class Transport:
         check: bool = True,
         stream: bool = False,
     ) -> requests.Response:
-        """Send one API request and return the response, with its body read unless ``stream`` leaves it open."""
+        """Send one API request and return the response; the body is read unless ``stream`` is set."""
         content, kind = arguments.body(json, data, files)
         call = self._call(
             arguments.checked_method(method),
@@ -235,12 +235,12 @@ class Transport:
         is_essential: bool = False,
         repeats: bool = True,
     ) -> Any:
-        """GET and parse.
+        """Send a GET request and parse the JSON response.
 
         Args:
-            within: Seconds that all of it may take, if not as usual.
+            within: Maximum seconds, including retries. Defaults to the limit of the client.
             is_essential: Whether the run cannot continue without it.
-            repeats: ``False`` sends it once.
+            repeats: ``False`` disables retries.
         """
         connect, read = self.timeout
         timeout = self.timeout if within is None else (min(connect, within), min(read, within))
@@ -251,7 +251,7 @@ class Transport:
         return call.perform(self._parse)
 
     def post_json(self, path: str, content: Any, *, is_repeatable: bool = False, run: Run = SINGLE) -> Any:
-        """POST and parse; repeated after a failure only if the caller declares it idempotent."""
+        """Send a POST request and parse the JSON response; retried only if the caller declares it idempotent."""
         options: dict[str, Any] = {"policy": self._repeating} if is_repeatable else {"route": f"POST {_route(path)}"}
         sent, kind = arguments.body(content)
         call = self._call("POST", path, None, sent, kind, run=run, is_essential=True, **options)
@@ -288,15 +288,15 @@ class Transport:
         run: Run = SINGLE,
         is_essential: bool = False,
     ) -> T:
-        """GET a stored object through its signed URL and hand its body to ``receive``.
+        """Fetch a stored object through its signed URL, and pass its body to ``receive``.
 
         Args:
-            url: The signed URL, sent exactly as the platform made it.
-            receive: Reads and checks the body. Called again, with a new stream, after a body that broke off or a
-                check that failed, as often as the retry policy allows.
-            resumed: Continues where an attempt stopped; see :class:`~.call.Call`.
-            renew: Returns a new URL for one that was refused, or ``None`` where that cannot help.
-            plain: Whether ``http://`` is allowed, as for an unsigned asset that the customer stores.
+            url: The signed URL, sent exactly as the platform returned it.
+            receive: Reads and checks the body. Called again with a new stream after a truncated body or a failed check,
+                as often as the retry policy allows.
+            resumed: Continues where the last attempt stopped; see :class:`~.call.Call`.
+            renew: Returns a new URL after a refusal, or ``None`` if that cannot help.
+            plain: Whether ``http://`` is allowed, as for an unsigned asset on a customer's server.
             is_essential: Whether the run cannot continue without it.
         """
         self.ensure_open()
@@ -323,21 +323,21 @@ class Transport:
     def look(
         self, method: str, url: str, headers: Mapping[str, str] | None = None, *, limit: int
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Send a request to the storage; return status, headers and up to ``limit`` bytes, whatever they are."""
+        """Send a request to the storage; return status, headers and up to ``limit`` bytes, also for an error status."""
         self.ensure_open()
         self._check_url(url)
         call = Call(self._storage, method, url, headers, is_checked=False)
         return call.perform(lambda found: (found.status_code, found.headers, body.start_of_body(found, limit)))
 
     def upload(self, url: str, content: Body, content_type: str, *, run: Run = SINGLE) -> None:
-        """PUT an object through its signed URL; repeated from its start after transient errors."""
+        """Upload an object through its signed URL; sent again from the start after transient errors."""
         self.ensure_open()
         self._check_url(url)
 
         def receive(response: requests.Response) -> None:
             body.drain(response.raw)
             if content.tell() != content.size:
-                # The connection was closed during sending, although the response reports success.
+                # The response reports success, but the connection was closed during the upload.
                 raise APIConnectionError("The storage responded before the upload finished.")
 
         headers = {"Content-Type": content_type}
@@ -345,20 +345,20 @@ class Transport:
 
 
 def _route(target: str) -> str:
-    """Return the kind of request: the last part of its path that is no id."""
+    """Return the kind of request: the last part of its path that is not an ID."""
     return next((part for part in reversed(target.partition("?")[0].split("/")) if part.isalpha()), "")
 
 
 def get_public(url: str, *, limit: int, seconds: float) -> tuple[bytes, str]:
-    """GET a public document; return it and its ``Cache-Control`` (``""`` if there is none).
+    """Fetch a public document; return it and its ``Cache-Control`` (``""`` if there is none).
 
-    It runs in a separate thread, because name lookup, proxy and TLS each have a limit, but no common one. That thread
-    ends by itself after ``seconds``.
+    It runs in a separate thread, because name lookup, proxy and TLS have separate limits but no common one. The thread
+    ends after ``seconds``.
 
     Args:
-        url: Accepted by :func:`~.arguments.public_url`.
+        url: A URL accepted by :func:`~.arguments.public_url`.
         limit: Maximum size in bytes.
-        seconds: For everything together, name lookup included.
+        seconds: Maximum seconds in total, including the name lookup.
     """
     arguments.public_url(url)
     call = Background(lambda stop: _get_public(url, limit, seconds, stop), "public")
@@ -366,7 +366,7 @@ def get_public(url: str, *, limit: int, seconds: float) -> tuple[bytes, str]:
     try:
         return call.result(seconds)
     except TimeoutError:
-        # Ours or that of the thread: both are timeouts.
+        # From this wait or from the thread.
         problem = APITimeoutError(f"GET {blank_url(url)}: no complete response within {seconds:g} s.")
     except TransportError as error:
         problem = error
@@ -378,7 +378,7 @@ def get_public(url: str, *, limit: int, seconds: float) -> tuple[bytes, str]:
 def _get_public(url: str, limit: int, seconds: float, stop: threading.Event) -> tuple[bytes, str]:
     def receive(response: requests.Response) -> tuple[bytes, str]:
         if response.status_code != 200:
-            raise InvalidResponseError(f"the response has status {response.status_code} where 200 was expected.")
+            raise InvalidResponseError(f"the response has status {response.status_code} instead of 200.")
         return body.read_body(response, limit), response.headers.get("Cache-Control", "")
 
     once = urllib3.Retry(0)
@@ -387,6 +387,6 @@ def _get_public(url: str, limit: int, seconds: float, stop: threading.Event) -> 
     with PlainSession(Adapter(once), headers) as session:
         connection: dict[str, Any] = {"proxies": {}, "verify": None, "cert": None}
         channel = Channel(session, connection, once, (seconds, seconds))
-        # Now, so that a proxy that cannot be used has its own error.
+        # First: a proxy that cannot be used has its own error.
         channel.settings(url)
         return Call(channel, "GET", url, seconds=seconds, run=Run(stop=stop), is_checked=False).perform(receive)

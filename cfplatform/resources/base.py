@@ -1,4 +1,4 @@
-"""What all resources share: a thin object over the dict that the server sent, and a table of it for notebooks."""
+"""The base class of resources: a thin wrapper of the dict from the server, with a table for notebooks."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ..exceptions import ConfigurationError, blank
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: The form of what the server sent, for type checkers.
+#: The typed dict of the server's fields, for type checkers.
 Data = TypeVar("Data")
 
 #: Maximum number of characters in a cell of a table.
 MAX_TEXT = 300
 #: Maximum number of rows in a table of many objects.
 MAX_ROWS = 10
-# The module html would do the same, but importing the package would have to load it.
+# Like html.escape, without the import time of the module html.
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 
 
 class Text(str, Enum):
-    """A string enumeration of the platform; members print as their values."""
+    """A string enum; members print as their values."""
 
     __str__ = str.__str__
 
@@ -48,17 +48,17 @@ class Tabular:
 
 
 class Resource(Tabular, Generic[Data]):
-    """An object of the platform, with the state in which it was read.
+    """An object of the platform, as it was when it was fetched.
 
-    Keeps the server's dict and converts a field when it is read, so that an odd field never costs a page.
-    Equal if of the same class with the same id; can be copied and pickled (the copy made by pickle has no client).
+    Fields are converted when they are read, so an unusual value does not make a listing fail. Objects are equal if
+    class and ID are equal. They can be copied and pickled; an unpickled object has no client.
     """
 
     __slots__ = ("_client", "_data", "_parent_id")
 
-    #: The field that identifies it for people, shown in ``repr``.
+    #: The property shown in ``repr``.
     _label: ClassVar[str] = "status"
-    #: Properties that a notebook shows: none that may be a signed URL.
+    #: Properties shown in notebooks; never a signed URL.
     _shown: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, data: Mapping[str, Any], client: Any = None, parent_id: str | None = None) -> None:
@@ -68,13 +68,13 @@ class Resource(Tabular, Generic[Data]):
 
     @property
     def id(self) -> str:
-        """The id; the only field that is always there."""
+        """The ID; the only field that is always present."""
         return str(self._data["id"])
 
     def as_dict(self) -> Data:
-        """Return a deep copy of everything that the server sent, under the server's names.
+        """Return a deep copy of all fields from the server, with the server's names.
 
-        :mod:`cfplatform.types` describes it, for a work item as ``WorkItemData``.
+        :mod:`cfplatform.types` has their types, such as ``WorkItemData`` for a work item.
 
         Example:
             >>> item = next(client.get_work_items())
@@ -101,7 +101,7 @@ class Resource(Tabular, Generic[Data]):
         return type(self)(dict(self._data), self._client, self._parent_id)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # The client is shared: it holds connections and the key, of which there must be one.
+        # The client is shared, because it holds connections and the key.
         return type(self)(copy.deepcopy(self._data, memo), self._client, self._parent_id)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -111,21 +111,21 @@ class Resource(Tabular, Generic[Data]):
         if name.startswith("_"):
             raise AttributeError(name)
         raise AttributeError(
-            f"{type(self).__name__} has no attribute {name!r}. The server sent these fields: "
-            f"{', '.join(sorted(self._data))}; read them with as_dict()[...]."
+            f"{type(self).__name__} has no attribute {name!r}. Fields from the server: "
+            f"{', '.join(sorted(self._data))}. Read them with as_dict()[...]."
         )
 
     def _bound_client(self) -> Any:
-        # The client is above this module, which cannot name its class.
+        # Any: this module must not import Client.
         if self._client is None:
             raise ConfigurationError(
-                f"This {type(self).__name__} has no client, because it was unpickled or built by hand. "
-                "Fetch it again from a client."
+                f"This {type(self).__name__} has no client, because it was unpickled or created manually. "
+                "Fetch it again with a client."
             )
         return self._client
 
     def _value(self, key: str) -> Any:
-        """Return a field under the platform's name or, as in a listing that is a bare array, under ``snake_case``."""
+        """Return a field by its camelCase name or, as in listings that are a bare array, its snake_case name."""
         value = self._data.get(key)
         return self._data.get(_snake_case(key)) if value is None else value
 
@@ -154,22 +154,22 @@ class InProject(Resource[Data]):
 
     @property
     def project_id(self) -> str | None:
-        """The project that the server names, else the one that was listed."""
+        """The project, from the server; otherwise the project that was listed."""
         return self._text("projectId") or self._parent_id
 
     @property
     def listed_project_id(self) -> str | None:
-        """The project that was listed, which later requests use, else the one that the server names."""
+        """The project that was listed, which later requests use; otherwise the project from the server."""
         return self._parent_id or self._text("projectId")
 
     @property
     def created_at(self) -> datetime | None:
-        """When it was created, with its time zone; ``None`` where the server sent no readable time."""
+        """The creation time, with time zone; ``None`` if the server sent no valid time."""
         return self._time("createdAt")
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """A copy of the metadata object; empty if there is none."""
+        """A copy of the metadata; empty if there is none."""
         return self._metadata()
 
 
@@ -179,9 +179,9 @@ def _snake_case(key: str) -> str:
 
 
 def table(caption: str, rows: Iterable[Sequence[Any]], header: Sequence[str] = ()) -> str:
-    """Return a table; without a header, rows begin with a name, and one with nothing but its name is left out.
+    """Return an HTML table. Without a header, rows start with a name; rows without values are omitted.
 
-    It is plain HTML that any theme can show, without scripts, colours or files from elsewhere.
+    The table is plain HTML for any theme, without scripts, colours or external files.
     """
     first = "td" if header else "th"
     head = f"<thead>{_row(header, 'th', 'th')}</thead>" if header else ""
@@ -205,12 +205,12 @@ def _row(cells: Sequence[Any], first: str, other: str) -> str:
 
 
 def _cell(tag: str, value: Any) -> str:
-    """Show a value as text, whatever it holds: never as markup or with a signature, never longer than a cell."""
+    """Return a cell with a value as text: escaped, without signatures, truncated."""
     if isinstance(value, datetime):
         value = value.isoformat(" ", "seconds")
     text = "" if value is None else blank(str(value))
     if len(text) > MAX_TEXT:
         text = text[: MAX_TEXT - 1] + "…"
-    # Invisible characters could turn the direction of what follows.
+    # Invisible characters could change the direction of the following text.
     text = "".join(ch if ch.isprintable() else " " if ch.isspace() else "\ufffd" for ch in text)
     return f'<{tag} style="text-align: left">{text.translate(_ENTITIES)}</{tag}>'

@@ -16,12 +16,12 @@ class CreateResult(Tabular):
     """The result of one asset.
 
     Attributes:
-        asset: What was given: a file, an :class:`~cfplatform.UploadedFile` or a URL.
-        item: The work item; ``None`` if it failed.
-        uploaded: The file in the storage; ``None`` for a URL, and if it could not be uploaded.
-        error: Why it failed, else ``None``.
-        existed: Whether an earlier run had created the item. One from the journal has only ``id``, ``batch_id`` and
-            ``asset_url``; ``item.refresh()`` reads the rest.
+        asset: The asset as passed: a file, an :class:`~cfplatform.UploadedFile` or a URL.
+        item: The work item; ``None`` after an error.
+        uploaded: The uploaded file; ``None`` for a URL, or if the upload failed.
+        error: The error, or ``None``.
+        existed: Whether an earlier run created the item. An item from the journal has only ``id``, ``batch_id`` and
+            ``asset_url``; ``item.refresh()`` fetches the rest.
     """
 
     asset: File | UploadedFile
@@ -36,13 +36,13 @@ class CreateResult(Tabular):
 
     @property
     def ok(self) -> bool:
-        """Whether there is a work item."""
+        """Whether the work item was created or already existed."""
         return self.error is None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain data that JSON can hold: the error as text, and ``error_type``.
+        """Return the fields as JSON-serializable data, with the error as text and ``error_type``.
 
-        ``asset`` is the path or URL, or the name of a file object that has one.
+        ``asset`` is the path or URL, or the name of the file object, if it has one.
 
         Example:
             >>> (result,) = client.create_work_items(["https://example.com/a.jpg"])

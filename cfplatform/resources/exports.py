@@ -1,4 +1,4 @@
-"""Exports: archives of labels."""
+"""Exports: archives of annotations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ExportStatus(Text):
-    """The status of an export; the last two are final. Unknown values of the server are kept."""
+    """The status of an export; the last two are final. Unknown values from the server are kept."""
 
     PENDING = "PENDING"
     IN_PROGRESS = "IN_PROGRESS"
@@ -45,7 +45,7 @@ class ExportContent(Text):
 
 
 class Export(Resource["ExportData"]):
-    """An archive of the annotations of a space, created by the platform, with its last known state.
+    """An archive of the annotations of a space, created by the platform.
 
     Example:
         >>> export = client.create_export("nightly", sandbox.space_id)
@@ -61,23 +61,23 @@ class Export(Resource["ExportData"]):
 
     @property
     def id(self) -> str:
-        """The id."""
+        """The ID."""
         own = self._value("exportId")
         return str(self._data["id"] if own is None else own)
 
     @property
     def space_id(self) -> str | None:
-        """The space that it belongs to."""
+        """The space of the export."""
         return self._parent_id
 
     @property
     def name(self) -> str | None:
-        """The name that it was created with; names need not be unique."""
+        """The name; it need not be unique."""
         return self._text("name")
 
     @property
     def status(self) -> str | None:
-        """The status as the server spells it; see :class:`ExportStatus`."""
+        """The status, as sent by the server; see :class:`ExportStatus`."""
         return self._text("status")
 
     @property
@@ -97,17 +97,17 @@ class Export(Resource["ExportData"]):
 
     @property
     def created_at(self) -> datetime | None:
-        """When it was created, with its time zone; ``None`` where the server sent no readable time."""
+        """The creation time, with time zone; ``None`` if the server sent no valid time."""
         return self._time("createdAt")
 
     @property
     def download_url(self) -> str | None:
-        """The signed URL of the archive, once it is completed. Anyone who has it can read the archive."""
+        """The signed URL of the archive, once it is completed. Anyone with this URL can read the archive."""
         return self._text("downloadUrl")
 
     @property
     def error(self) -> str | None:
-        """The reason of a failure, as a server message."""
+        """The server message, if the export failed."""
         return self._text("error")
 
     @property
@@ -116,10 +116,10 @@ class Export(Resource["ExportData"]):
         return self.status in (ExportStatus.COMPLETED, ExportStatus.FAILED)
 
     def wait(self, **options: Unpack[WaitOptions]) -> Self:
-        """Wait until it is completed and update this object; see :meth:`Client.wait_for_export`.
+        """Wait until the export is completed, and update this object; see :meth:`Client.wait_for_export`.
 
         Raises:
-            ExportFailedError: If it failed on the platform.
+            ExportFailedError: If the platform could not create the export.
             ExportTimeoutError: If it took too long.
 
         Example:
@@ -130,7 +130,7 @@ class Export(Resource["ExportData"]):
         return self
 
     def download(self, destination: str | os.PathLike[str], **options: Unpack[ExportDownloadOptions]) -> Path:
-        """Download the archive, waiting for it where necessary; see :meth:`Client.download_export`.
+        """Download the archive, and wait for it if necessary; see :meth:`Client.download_export`.
 
         Example:
             >>> client.create_export("kept", sandbox.space_id).download("archives").name[:5]
@@ -141,13 +141,14 @@ class Export(Resource["ExportData"]):
     def iter_members(
         self, pattern: str = "*", *, destination: str | os.PathLike[str] | None = None
     ) -> Iterator[ArchiveMember]:
-        """Iterate over the files in the archive without unpacking it.
+        """Iterate over the files in the archive without extracting it.
 
-        The archive itself is downloaded first, because its directory is at its end; memory does not grow with it.
+        The archive is downloaded to disk first, because its directory is at the end. Memory does not grow with its
+        size.
 
         Args:
-            pattern: Which names to yield, as in :mod:`fnmatch`; ``*`` matches slashes too.
-            destination: A folder to keep the archive in; otherwise it is removed when the iterator ends.
+            pattern: Names to yield, as in :mod:`fnmatch`; ``*`` also matches slashes.
+            destination: A folder to keep the archive in. By default it is removed when the iterator ends.
 
         Example:
             >>> export = client.create_export("stream", sandbox.space_id)
@@ -157,12 +158,16 @@ class Export(Resource["ExportData"]):
         return cast("Iterator[ArchiveMember]", self._bound_client()._iter_members(self, pattern, destination))
 
     def refresh(self) -> Self:
-        """Read the export again, update this object and return it; ``NotFoundError`` if it is gone."""
+        """Fetch the export again, update this object and return it.
+
+        Raises:
+            NotFoundError: If the export no longer exists.
+        """
         self._data = self._bound_client().get_export(self.id, self.space_id)._data
         return self
 
     def delete(self) -> None:
-        """Delete it and its archive; see :meth:`Client.delete_export`.
+        """Delete the export and its archive; see :meth:`Client.delete_export`.
 
         Example:
             >>> client.create_export("not needed", sandbox.space_id).delete()

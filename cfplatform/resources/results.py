@@ -1,4 +1,4 @@
-"""Options, results and summaries of long calls, and the contents of a destination."""
+"""Options and results of long calls, and the contents of a destination."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..destination.state import KEPT_RUNS
 from ..exceptions import CFPlatformError, DownloadError, from_dict
 from .base import Tabular, table, table_of
 
-#: Results that are read at a time from the last one on.
+#: Results read at a time in reverse order.
 SLICE = 1000
 
 #: A file to upload: a path, or a seekable binary file object.
@@ -27,14 +27,14 @@ File = str | os.PathLike[str] | BinaryIO
 
 
 class Executor(Protocol):
-    """A ``concurrent.futures.Executor``, that of a Dask client, or anything with such a ``submit``."""
+    """A ``concurrent.futures.Executor``, the executor of a Dask client, or any object with the same ``submit``."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
-        """Run ``fn(*args)`` somewhere; return a future with ``result``, ``cancel`` and ``add_done_callback``."""
+        """Schedule ``fn(*args)``; return a future with ``result``, ``cancel`` and ``add_done_callback``."""
 
 
 class DownloadOptions(TypedDict, total=False):
-    """Options of every download, described at :meth:`~cfplatform.Client.download_project`."""
+    """Options of downloads; see :meth:`~cfplatform.Client.download_project`."""
 
     space_id: str | None
     max_workers: int | None
@@ -48,7 +48,7 @@ class DownloadOptions(TypedDict, total=False):
 
 
 class WaitOptions(TypedDict, total=False):
-    """Options of waiting, described at :meth:`~cfplatform.Client.wait_for_export`."""
+    """Options for waiting; see :meth:`~cfplatform.Client.wait_for_export`."""
 
     timeout: float
     poll_interval: float
@@ -56,7 +56,7 @@ class WaitOptions(TypedDict, total=False):
 
 
 class ExportDownloadOptions(TypedDict, total=False):
-    """Options of the download of an export, described at :meth:`~cfplatform.Client.download_export`."""
+    """Options of export downloads; see :meth:`~cfplatform.Client.download_export`."""
 
     wait: bool
     timeout: float
@@ -86,15 +86,15 @@ class DownloadResult(Tabular):
     Attributes:
         item_id: The work item.
         batch_id: Its batch, or ``None``.
-        path: The file, absolute; ``None`` if the item failed, or the destination is a URL.
+        path: The absolute path of the document; ``None`` if the item failed or the destination is a URL.
         outcome: "downloaded", "skipped" (unchanged) or "failed".
-        size: Bytes of the file; 0 if the item failed.
-        error: Why it failed, else ``None``.
-        asset_path: The asset's file, absolute, where assets are downloaded and the item has one.
-        asset_size: Bytes of that file.
-        written: Bytes that this run wrote, of both files.
-        object_url: If the destination is a URL: that of the document's object, instead of ``path``.
-        asset_object_url: The same for the asset.
+        size: Size of the document in bytes; 0 if the item failed.
+        error: The error, or ``None``.
+        asset_path: The absolute path of the asset, if it was downloaded.
+        asset_size: Size of the asset in bytes.
+        written: Bytes that this run wrote to both files.
+        object_url: The URL of the document, if the destination is a URL.
+        asset_object_url: The URL of the asset, if the destination is a URL.
     """
 
     item_id: str
@@ -110,7 +110,7 @@ class DownloadResult(Tabular):
     asset_object_url: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain data that JSON can hold: paths and the error as text, and ``error_type``.
+        """Return the fields as JSON-serializable data, with paths and the error as text, and ``error_type``.
 
         Example:
             >>> result = next(client.get_work_items()).download("labels")
@@ -136,18 +136,18 @@ class DownloadSummary:
     """The summary of a run: ``total_items`` is ``successful + skipped + failed``.
 
     Attributes:
-        destination: The folder, absolute, or the URL.
+        destination: The absolute path of the folder, or the URL.
         total_items: Work items that were listed.
-        successful: Items fetched and saved.
+        successful: Items that were downloaded.
         skipped: Items whose files were up to date.
         failed: Items that could not be downloaded.
-        bytes: Bytes written for the successful ones.
-        elapsed: Seconds that the run took.
-        unlisted: Items of which files are there, but which the platform does not list any more. Counted where all of
-            a project was listed, with no filter.
-        pruned: Those of them whose files were removed (``prune=True``); the files of the others were changed by
-            somebody, or the platform listed no item at all.
-        state: The folder whose state file holds the results: the destination, or what belongs to it in ``state``.
+        bytes: Bytes written for the downloaded items.
+        elapsed: Duration of the run in seconds.
+        unlisted: Items with files in the destination that are no longer listed. Counted only if a project was listed
+            without filters.
+        pruned: Unlisted items whose files were removed (``prune=True``). Files that were changed locally are kept;
+            if no items are listed at all, nothing is removed.
+        state: The folder with the state file: the destination, or its folder in ``state``.
     """
 
     destination: Path | str
@@ -164,13 +164,13 @@ class DownloadSummary:
 
     @property
     def results(self) -> Sequence[DownloadResult]:
-        """All results in the order in which the items finished; a sequence that takes no memory.
+        """All results, in the order in which the items finished.
 
-        They are read from the state file in the destination, which keeps those of the last three runs. An index or a
-        slice reads only what it selects; ``list(summary.results)`` holds them all in memory.
+        The sequence is read from the state file of the destination when it is used and takes no memory. The state file
+        keeps the results of the last three runs.
 
         Raises:
-            DownloadError: While reading: if they are not kept any more.
+            DownloadError: While reading: if the results are no longer in the state file.
 
         Example:
             >>> summary = client.download_project(destination="labels")
@@ -181,13 +181,13 @@ class DownloadSummary:
 
     @property
     def failures(self) -> list[DownloadResult]:
-        """The results that failed, each with its ``error``; read from the state file, as a new list each time."""
+        """The failed results, each with its ``error``. Each access reads the state file and returns a new list."""
         return list(_StoredResults(self, self.failed, "failed")) if self.failed else []
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as plain data that JSON can hold, with paths as text.
+        """Return the counts as JSON-serializable data, with paths as text.
 
-        The results are not part of it, because there may be millions; each has its own ``as_dict()``.
+        Results are not included, because there may be millions; each has its own ``as_dict()``.
 
         Example:
             >>> summary = client.download_project(destination="labels")
@@ -197,10 +197,10 @@ class DownloadSummary:
         return plain({name: value for name, value in vars(self).items() if name != "run"})
 
     def raise_for_failures(self) -> None:
-        """Raise if anything failed.
+        """Raise an error if any item failed.
 
         Raises:
-            DownloadError: Naming the first failures; its ``failures`` holds them all.
+            DownloadError: If any item failed. The message shows the first failures; ``failures`` has all of them.
 
         Example:
             >>> client.download_project(destination="labels").raise_for_failures()
@@ -210,7 +210,7 @@ class DownloadSummary:
             more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
             error = DownloadError(
                 f"{self.failed} of {self.total_items} work items could not be downloaded: {named}{more}. "
-                "Run it again to fetch only what is missing."
+                "Run it again to fetch the missing items."
             )
             error.failures = failures
             raise error
@@ -220,7 +220,7 @@ class DownloadSummary:
         counts = [(name, f"{getattr(self, name):,}") for name in counted]
         rows = [("destination", self.destination), *counts, ("elapsed", f"{self.elapsed:.1f} s")]
         html = table(type(self).__name__, rows)
-        # They may be removed by now; show the rest anyway.
+        # The results may have been removed; the rest is shown anyway.
         with suppress(CFPlatformError):
             html += _StoredResults(self, self.failed, "failed")._repr_html_() if self.failed else ""
         return html
@@ -228,7 +228,7 @@ class DownloadSummary:
 
 @dataclass(frozen=True)
 class _StoredResults(Sequence[DownloadResult]):
-    """The results of a run, read again each time that they are used."""
+    """The results of a run, read from the state file at each use."""
 
     _summary: DownloadSummary
     _count: int
@@ -238,7 +238,7 @@ class _StoredResults(Sequence[DownloadResult]):
         return table_of("Failures" if self._outcome else "Results", self, self._count)
 
     def __len__(self) -> int:
-        # A summary that was built by hand has none.
+        # A summary that was created manually has no results.
         return 0 if self._summary.run is None else self._count
 
     def __iter__(self) -> Iterator[DownloadResult]:
@@ -255,7 +255,7 @@ class _StoredResults(Sequence[DownloadResult]):
         if isinstance(wanted, int):
             (found,) = self._read(wanted, wanted + 1)
             return found
-        # The same ones from the first to the last, whichever way the slice goes.
+        # Read in ascending order; a negative step is reversed at the end.
         ordered = wanted if wanted.step > 0 else wanted[::-1]
         if not ordered:
             return []
@@ -267,7 +267,7 @@ class _StoredResults(Sequence[DownloadResult]):
             yield from self[max(0, stop - SLICE) : stop][::-1]
 
     def _read(self, first: int, stop: int) -> Iterator[DownloadResult]:
-        """Yield results by their positions; all of them where only some outcomes are wanted."""
+        """Yield results by position, or all results with the given outcome."""
         destination, run = self._summary.destination, self._summary.run
         if run is None:
             return
@@ -288,8 +288,8 @@ class _StoredResults(Sequence[DownloadResult]):
             )
         if count != stop - first:
             raise DownloadError(
-                f"The state file in {str(state)!r} holds {count} of {stop - first} results of this run: it keeps those "
-                f"of the last {KEPT_RUNS} runs. Read them before you start others."
+                f"The state file in {str(state)!r} has {count} of {stop - first} results of this run: it keeps the "
+                f"results of the last {KEPT_RUNS} runs only. Read the results before you start more runs."
             )
 
 
@@ -299,12 +299,12 @@ class DownloadedItem(NamedTuple):
     Attributes:
         project_id: The project.
         item_id: The work item.
-        path: The document, absolute; ``None`` if only the asset was downloaded, or the destination is a URL.
-        asset_path: The asset, absolute; ``None`` if none was downloaded, or the destination is a URL.
-        object_url: If the destination is a URL: that of the document's object.
-        asset_object_url: The same for the asset.
+        path: The absolute path of the document; ``None`` if only the asset was downloaded or the destination is a URL.
+        asset_path: The absolute path of the asset; ``None`` if it was not downloaded or the destination is a URL.
+        object_url: The URL of the document, if the destination is a URL.
+        asset_object_url: The URL of the asset, if the destination is a URL.
         metadata: The metadata of the work item at the last download; empty if only the asset was downloaded. It may
-            hold secrets, such as a ``callbackUrl``, so ``repr`` leaves it out.
+            contain secrets, such as a ``callbackUrl``, and is not in ``repr``.
     """
 
     project_id: str
@@ -329,7 +329,7 @@ class DownloadedItem(NamedTuple):
 
 
 def located(root: Path, url: str | None, path: str | None, asset_path: str | None) -> dict[str, Any]:
-    """Return where files of a destination are, as fields of a result: paths below a folder, or URLs below a URL."""
+    """Return the locations of files in a destination, as fields of a result: paths, or URLs for a URL."""
     return {
         "path": root / path if path is not None and url is None else None,
         "asset_path": root / asset_path if asset_path is not None and url is None else None,
@@ -341,16 +341,16 @@ def located(root: Path, url: str | None, path: str | None, asset_path: str | Non
 def iter_downloaded(
     destination: str | os.PathLike[str], state: str | os.PathLike[str] | None = None
 ) -> Iterator[DownloadedItem]:
-    """Iterate over the downloaded files in a destination, each document with its image.
+    """Iterate over the downloaded items in a destination, with the paths of documents and assets.
 
-    Only the state file is read: no request is sent, and no other file is checked.
+    Only the state file is read. No request is sent, and the files themselves are not checked.
 
     Args:
-        destination: The folder or the URL.
-        state: The folder of the state, where one was given to the download.
+        destination: The folder or URL.
+        state: The ``state`` folder of the download, if it had one.
 
     Raises:
-        DownloadError: While iterating: if nothing was downloaded into it yet.
+        DownloadError: While iterating: if nothing has been downloaded to the destination.
 
     Example:
         >>> summary = client.download_project(destination="labels", assets=True)
@@ -372,10 +372,10 @@ class UploadedFile(Tabular):
     """A file in the storage of a space.
 
     Attributes:
-        path: Its path inside the space, chosen by the platform; the ``asset_url`` of a work item.
-        size: Its bytes.
-        content_type: The media type that it was sent with.
-        name: The name that it had here, without folders; ``None`` for a file object without one.
+        path: The path inside the space, chosen by the platform. Use it as ``asset_url`` of a work item.
+        size: The size in bytes.
+        content_type: The media type of the upload.
+        name: The local file name, without folders; ``None`` for a file object without a name.
     """
 
     path: str
@@ -384,7 +384,7 @@ class UploadedFile(Tabular):
     name: str | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain data that JSON can hold.
+        """Return the fields as JSON-serializable data.
 
         Example:
             >>> import io
@@ -402,9 +402,9 @@ class UploadResult(Tabular):
     """The result of one file.
 
     Attributes:
-        file: The path or file object, as given.
-        uploaded: The file in the storage; ``None`` if it failed.
-        error: Why it failed, else ``None``.
+        file: The path or file object, as passed.
+        uploaded: The uploaded file; ``None`` after an error.
+        error: The error, or ``None``.
     """
 
     file: File
@@ -413,13 +413,13 @@ class UploadResult(Tabular):
 
     @property
     def ok(self) -> bool:
-        """Whether it was uploaded."""
+        """Whether the upload succeeded."""
         return self.error is None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain data that JSON can hold: the error as text, and ``error_type``.
+        """Return the fields as JSON-serializable data, with the error as text and ``error_type``.
 
-        ``file`` is the path, or the name of a file object that has one; ``uploaded`` is a dict of its own.
+        ``file`` is the path, or the name of the file object, if it has one. ``uploaded`` is a dict.
 
         Example:
             >>> result = next(client.upload_files(["missing.png"]))
@@ -434,14 +434,14 @@ class UploadResult(Tabular):
 
 
 def file_name(file: File) -> str | None:
-    """Return a path as text, or the name of a file object that has one."""
+    """Return a path as text, or the name of a file object, if it has one."""
     name = file if isinstance(file, (str, os.PathLike)) else getattr(file, "name", None)
-    # A temporary file has the number of its descriptor as its name.
+    # The name of a temporary file is its descriptor number.
     return os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
 
 
 def plain(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields with paths as text, and an error as its text and the name of its class."""
+    """Return fields with paths as text, and the error as its text and class name."""
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}
     if "error" in plain:
         error = plain["error"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class WorkItemStatus(Text):
-    """The documented statuses; the platform has more, and any string is accepted and returned."""
+    """The documented statuses. The platform has others; any string is accepted and returned."""
 
     COMPLETED = "COMPLETED"
     CLIENT_REVIEW = "CLIENT_REVIEW"
@@ -44,12 +44,12 @@ class WorkItem(InProject["WorkItemData"]):
 
     @property
     def batch_id(self) -> int | None:
-        """The batch; ``None`` where the item belongs to none."""
+        """The ID of the batch; ``None`` if the item is in no batch."""
         return self._integer("batchId")
 
     @property
     def status(self) -> str | None:
-        """The status as the server spells it, such as "COMPLETED"."""
+        """The status, as sent by the server, such as "COMPLETED"."""
         return self._text("status")
 
     @property
@@ -59,29 +59,29 @@ class WorkItem(InProject["WorkItemData"]):
 
     @property
     def asset_url(self) -> str | None:
-        """Where the asset is, as an absolute URL or as a path inside the space."""
+        """The asset: an absolute URL, or a path inside the space."""
         return self._text("assetUrl")
 
     @property
     def result_url(self) -> str | None:
-        """A URL of the result where the platform sends one; its meaning is not documented."""
+        """A URL of the result, if the platform sends one. Its meaning is not documented."""
         return self._text("resultUrl")
 
     @property
     def updated_at(self) -> datetime | None:
-        """When it was last changed; a download fetches the item again when this moves."""
+        """The time of the last change. Downloads fetch the item again if it differs."""
         return self._time("updatedAt")
 
     @property
     def revision(self) -> str | None:
-        """``updatedAt`` exactly as the server sent it: equal strings mean that nothing changed."""
+        """``updatedAt`` exactly as sent by the server. Equal strings mean no changes."""
         return self._text("updatedAt")
 
     def get_annotation(self) -> Annotation:
-        """Fetch the annotation, which holds the storage path of the COCO document.
+        """Fetch the annotation, which has the storage path of the COCO document.
 
         Raises:
-            NotFoundError: If the item has none, for example because it is not completed.
+            NotFoundError: If it does not exist, for example because the item is not completed.
 
         Example:
             >>> next(client.get_work_items()).get_annotation().coco_results_url[:5]
@@ -90,9 +90,9 @@ class WorkItem(InProject["WorkItemData"]):
         return cast("Annotation", self._bound_client().get_annotation(self.id, self.listed_project_id))
 
     def load(self) -> CocoDocument:
-        """Fetch and parse the COCO document, with ``info.asset_url`` set; nothing is written to disk.
+        """Fetch and parse the COCO document, with ``info.asset_url`` set. Nothing is written to disk.
 
-        For many items, :meth:`Client.iter_annotations` does the same concurrently.
+        For many items, use :meth:`Client.iter_annotations`, which fetches concurrently.
 
         Example:
             >>> sorted(next(client.get_work_items()).load())
@@ -102,12 +102,12 @@ class WorkItem(InProject["WorkItemData"]):
         return cast("CocoDocument", document)
 
     def load_bytes(self) -> bytes:
-        """Fetch the COCO document exactly as it is served; nothing is written to disk.
+        """Fetch the COCO document exactly as served. Nothing is written to disk.
 
-        It is checked to be complete, as :meth:`load` does, but ``info.asset_url`` is not set.
+        The document is verified to be complete, like :meth:`load`, but ``info.asset_url`` is not set.
 
         Raises:
-            CFPlatformError: The reason, if it could not be fetched.
+            CFPlatformError: If the document cannot be fetched.
 
         Example:
             >>> item = next(client.get_work_items())
@@ -123,17 +123,17 @@ class WorkItem(InProject["WorkItemData"]):
     def load_asset(self, *, stream: Literal[True]) -> BinaryIO: ...
 
     def load_asset(self, *, stream: bool = False) -> bytes | BinaryIO:
-        """Fetch the asset, byte for byte as it is stored.
+        """Fetch the asset, byte for byte as stored, up to 4 GiB (our limit).
 
-        An asset may have up to 4 GiB; :meth:`download_asset` resumes an interrupted download, this does not.
+        An interrupted download is not resumed; :meth:`download_asset` does that.
 
         Args:
-            stream: ``True`` returns a binary file object that can seek, for an asset that is too large for memory.
-                It is complete by then, in a temporary file that is gone when it is closed.
+            stream: ``True`` to return a seekable binary file object, for an asset that is too large for memory. The
+                asset is complete, in a temporary file that is removed when it is closed.
 
         Raises:
-            CFPlatformError: The reason, if it could not be fetched. As for :meth:`download_asset`, the client may
-                need ``space_id``.
+            CFPlatformError: If the asset cannot be fetched. As for :meth:`download_asset`, the client may need
+                ``space_id``.
 
         Example:
             >>> item = next(client.get_work_items())
@@ -149,11 +149,11 @@ class WorkItem(InProject["WorkItemData"]):
     def download(self, destination: str | os.PathLike[str], **options: Unpack[DownloadOptions]) -> DownloadResult:
         """Save the COCO document as ``<destination>/<batch name>/<id>.json``.
 
-        An existing unchanged file is kept. For many items,
-        :meth:`Client.download_work_items` does the same concurrently.
+        An unchanged file is not downloaded again. For many items, use :meth:`Client.download_work_items`, which
+        downloads concurrently.
 
         Raises:
-            CFPlatformError: The reason, if it could not be downloaded.
+            CFPlatformError: If the document cannot be downloaded.
 
         Example:
             >>> next(client.get_work_items()).download("labels").outcome
@@ -169,12 +169,12 @@ class WorkItem(InProject["WorkItemData"]):
     def download_asset(self, destination: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Save the asset as ``<destination>/<batch name>/assets/<id>`` with its extension; return its path.
 
-        An existing asset is kept. :meth:`Client.download_project` with ``assets=True`` does the same for
-        many items, concurrently. If the asset is a path inside the space, and the item has no annotation yet that names
-        the space, the client needs ``space_id``.
+        An existing asset is not downloaded again. For many items, use :meth:`Client.download_project` with
+        ``assets=True``. If the asset is a path inside the space and the item has no annotation yet, the client needs
+        ``space_id``.
 
         Raises:
-            CFPlatformError: The reason, if it could not be downloaded.
+            CFPlatformError: If the asset cannot be downloaded.
 
         Example:
             >>> next(client.get_work_items()).download_asset("labels").parent.name
@@ -188,17 +188,17 @@ class WorkItem(InProject["WorkItemData"]):
 
     def _check_asset(self) -> None:
         if self.asset_url is None:
-            raise DownloadError(f"Work item {self.id} has no asset: the platform names none.")
+            raise DownloadError(f"Work item {self.id} has no asset: assetUrl is missing.")
 
     def plot(self, **options: Unpack[DrawOptions]) -> Image:
-        """Fetch the annotations and the image, and return the annotated image; nothing is left on disk.
+        """Fetch the annotations and the image, and return the annotated image. Nothing is left on disk.
 
-        A notebook shows it where it is the last value of a cell. Annotations without an image, such as
-        those of a video, are drawn on a blank one. Needs the extra ``viz``; the options are those of
+        Notebooks show the image if it is the last value of a cell. Annotations without an image, such as those of a
+        video, are drawn on a blank canvas. Needs the extra ``viz``. The options are those of
         :func:`cfplatform.viz.draw`.
 
         Raises:
-            InvalidParameterError: If the image cannot be read, or an option makes no sense.
+            InvalidParameterError: If the image cannot be read, or an option is not valid.
 
         Example:
             >>> next(client.get_work_items()).plot(labels=False).size
@@ -207,13 +207,17 @@ class WorkItem(InProject["WorkItemData"]):
         return cast("Image", self._bound_client()._plot(self, options))
 
     def refresh(self) -> Self:
-        """Read the item again, update this object and return it; ``NotFoundError`` if it is gone."""
+        """Fetch the item again, update this object and return it.
+
+        Raises:
+            NotFoundError: If the item no longer exists.
+        """
         self._data = self._bound_client().get_work_item(self.id, self.listed_project_id)._data
         return self
 
 
 class Batch(InProject["BatchData"]):
-    """A group of work items in a project, with its counts where the server sent them."""
+    """A group of work items in a project, with counts if the server sent them."""
 
     __slots__ = ()
 
@@ -222,9 +226,9 @@ class Batch(InProject["BatchData"]):
 
     @property
     def id(self) -> int:  # type: ignore[override]
-        """The id, an integer."""
+        """The ID, an integer."""
         number = self._integer("id")
-        # An id in an unknown format is kept rather than losing the batch.
+        # An ID in an unknown format is kept, so the batch is not lost.
         return cast(int, self._data["id"]) if number is None else number
 
     @property
@@ -234,12 +238,12 @@ class Batch(InProject["BatchData"]):
 
     @property
     def created_by(self) -> str | None:
-        """The id of the user who created it."""
+        """The ID of the user who created it."""
         return self._text("createdBy")
 
     @property
     def priority(self) -> int | None:
-        """The priority; its meaning is not documented."""
+        """The priority. Its meaning is not documented."""
         return self._integer("priority")
 
     @property
@@ -275,11 +279,11 @@ class Batch(InProject["BatchData"]):
         return cast("DownloadSummary", download(self.listed_project_id, destination, **self._own(), **options))
 
     def _own(self) -> dict[str, Any]:
-        # Names would add other batches: named here, they are refused by Python, as ids are.
+        # Names would add other batches; with both keys here, Python refuses them as duplicate arguments.
         return {"batch_ids": [self.id], "batch_names": None}
 
     def update(self, *, name: str) -> Self:
-        """Rename the batch and update this object; return it. See :meth:`Client.update_batch`.
+        """Rename the batch, update this object and return it; see :meth:`Client.update_batch`.
 
         Example:
             >>> batch = client.get_batch(1002)
@@ -292,13 +296,17 @@ class Batch(InProject["BatchData"]):
         return self
 
     def refresh(self) -> Self:
-        """Read the batch again, update this object and return it; ``NotFoundError`` if it is gone."""
+        """Fetch the batch again, update this object and return it.
+
+        Raises:
+            NotFoundError: If the batch no longer exists.
+        """
         self._data = self._bound_client().get_batch(self.id, self.listed_project_id)._data
         return self
 
 
 class Annotation(Resource["AnnotationData"]):
-    """The annotation of one work item: mainly the storage path of its COCO document."""
+    """The annotation of one work item, with the storage path of its COCO document."""
 
     __slots__ = ()
 
@@ -307,17 +315,17 @@ class Annotation(Resource["AnnotationData"]):
 
     @property
     def project_id(self) -> str | None:
-        """The project."""
+        """The ID of the project."""
         return self._text("projectID")
 
     @property
     def work_item_id(self) -> str | None:
-        """The work item; the requested id if the server does not repeat it."""
+        """The ID of the work item."""
         return self._text("workItemID") or self._parent_id
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """A copy of the metadata object; empty if there is none."""
+        """A copy of the metadata; empty if there is none."""
         return self._metadata()
 
     @property

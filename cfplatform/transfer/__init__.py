@@ -1,1 +1,1 @@
-"""Transfers: listings, downloads, uploads and exports, and the worker pool that they use."""
+"""Listings, downloads, uploads and exports, and their worker pool."""

@@ -1,4 +1,4 @@
-"""Work items are created, each at most once; in a run of many, files are uploaded first."""
+"""Create work items, each at most once; a run of many uploads files first."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from .once import Once, earliest
 from .steps import sign
 from .uploads import Job, Uploader
 
-#: Errors that every other work item would have too.
-_OF_ALL = (OutageError, DestinationError, AuthenticationError, PermissionDeniedError, NotFoundError)
+#: Errors that affect all work items.
+_FATAL = (OutageError, DestinationError, AuthenticationError, PermissionDeniedError, NotFoundError)
 
 
 class _Wanted:
-    """A work item whose creation may have no response."""
+    """A work item whose creation may have lost its response."""
 
     def __init__(self, body: dict[str, Any], since: datetime) -> None:
         self.since = since
@@ -57,10 +57,10 @@ class Items:
     """Creates work items of one project and batch.
 
     Args:
-        post: Sends a request for an item.
-        listed: Yields the items of the project, or of the batch, that were created since then.
+        post: Sends the request that creates an item.
+        listed: Yields the items of the project, or of the batch, created since a time.
         batch_id: The batch of the items.
-        repeats: How often a request may be repeated whose response was lost.
+        repeats: Maximum number of retries after a lost response.
     """
 
     def __init__(
@@ -74,21 +74,21 @@ class Items:
         self._listed = listed
         self._batch = {} if batch_id is None else {"batchId": batch_id}
         self._repeats = repeats
-        #: Which request an item belongs to.
+        #: The request that created each item.
         self._owners: dict[str, object] = {}
         self._lock = threading.Lock()
         self._waiting: list[_Wanted] = []
 
     def take(self, ids: Iterable[str]) -> None:
-        """Let no request find these items."""
+        """Mark items as created by an earlier run, so no request claims them."""
         self._owners.update(dict.fromkeys(ids, self))
 
     def create(self, body: dict[str, Any], since: datetime | None = None) -> tuple[WorkItem, bool]:
-        """Create an item; return it, and whether it existed.
+        """Create an item; return it and whether it already existed.
 
         Args:
             body: The body of the request, without the batch.
-            since: If an earlier run may have created it: when.
+            since: The time since which an earlier run may have created it.
         """
         body = {**body, **self._batch}
         wanted = _Wanted(body, since or earliest())
@@ -98,14 +98,14 @@ class Items:
         def post() -> WorkItem:
             while True:
                 item = self._post(body)
-                # Another request for the same URL may have found the item before its response was here.
+                # Another request for the same URL may have claimed the item before the response arrived.
                 if self._owners.setdefault(item.id, wanted) is wanted:
                     return item
 
         return Once(post, lambda: self._find(wanted), self._repeats).send(), False
 
     def _find(self, wanted: _Wanted) -> WorkItem | None:
-        """Search an item; one listing serves all that wait for it."""
+        """Search for an item in a listing shared by all threads that wait."""
         self._waiting.append(wanted)
         with self._lock:
             if wanted in self._waiting:
@@ -130,7 +130,7 @@ class Items:
 
 
 class _Asset(Job):
-    """An asset on its way to its work item."""
+    """The job of one asset: upload it and create its work item."""
 
     outcome = "created"
 
@@ -147,17 +147,17 @@ class _Asset(Job):
 
 
 class Creator(Uploader[_Asset]):
-    """One run of uploads, each followed by the creation of its work item.
+    """One run that uploads files and creates a work item for each.
 
     Args:
-        args: As for the uploader.
+        args: As for :class:`Uploader`.
         check_space: Raises if there is no space; called for each file.
-        begin: Returns what creates the items, once the first one is needed.
-        make: Returns an item from its fields.
-        scope: Base URL, project and batch: what an entry of the journal is about, besides the asset.
+        begin: Returns the :class:`Items` of the run; called when the first item is needed.
+        make: Creates a work item object from its fields.
+        scope: Base URL, project and batch, which are part of the key of a journal entry.
         fields: Fields of each item.
         metadata: The metadata of each item, or a function of the asset.
-        options: As for the uploader.
+        options: As for :class:`Uploader`.
     """
 
     def __init__(
@@ -184,12 +184,12 @@ class Creator(Uploader[_Asset]):
     def create(
         self, assets: Iterable[Any], total: int | None, journal: str | os.PathLike[str] | None
     ) -> Generator[CreateResult, None, None]:
-        """Yield a result for each asset as it finishes; otherwise as :meth:`run`."""
+        """Yield a result for each asset as it finishes; see :meth:`run`."""
         with contextlib.nullcontext() if journal is None else Journal(journal) as self._journal:
             yield from self.run(map(self._prepared, assets), total, _Asset.result)
 
     def _prepared(self, asset: Any) -> _Asset:
-        """Return the job of an asset, with what the journal knows; raise errors that every asset would have."""
+        """Return the job of an asset, with its journal entry; raise errors that affect all assets."""
         job = _Asset(asset)
         try:
             self._prepare(job)
@@ -217,7 +217,7 @@ class Creator(Uploader[_Asset]):
         elif self._journal is None or not isinstance(asset, (str, os.PathLike)):
             if self._journal is not None and hasattr(asset, "read"):
                 raise InvalidParameterError(
-                    "journal cannot be used with a file object, which it could not recognise. Pass a path.",
+                    "journal cannot be used with file objects, because it cannot recognise them. Pass paths.",
                     parameter="journal",
                 )
             return
@@ -226,7 +226,7 @@ class Creator(Uploader[_Asset]):
                 path = os.path.abspath(os.fsdecode(asset))
                 found = os.stat(path)
             except (OSError, ValueError):
-                # The upload will have the reason.
+                # The upload reports the error.
                 return
             key = ("file", path, found.st_size, found.st_mtime_ns)
         if self._journal is None:
@@ -253,14 +253,14 @@ class Creator(Uploader[_Asset]):
             super()._begin(job)
 
     def _find_upload(self, jobs: list[_Asset]) -> None:
-        """Upload a file unless an earlier run, which ended meanwhile, has done so."""
+        """Upload a file, unless an interrupted run has already uploaded it."""
         (job,) = jobs
         uploaded = UploadedFile(**job.entry.known["file"])
         url = sign(self._calls, cast(str, self._space_id), [uploaded.path], self._run)[uploaded.path]
         try:
             if isinstance(url, CFPlatformError):
                 raise url
-            # The first byte is enough: an object appears only when it is complete.
+            # The first byte is enough, because objects are stored atomically.
             self._calls.fetch(url, lambda _: None, headers={"Range": "bytes=0-0"}, run=self._run)
         except (APIError, DownloadError) as error:
             if isinstance(error, (RateLimitError, ServerError)):
@@ -288,7 +288,7 @@ class Creator(Uploader[_Asset]):
             job.item, job.existed = items.create({"assetUrl": job.asset_url, **job.body}, since)
         except APIError as error:
             if error.method == "POST" and not isinstance(error, ServerError):
-                # It was refused, so the next run need not search it.
+                # It was refused, so the next run need not search for it.
                 entry.write(since=None)
             raise
         entry.write(item=job.item.id, batch_id=job.item.batch_id)
@@ -298,5 +298,5 @@ class Creator(Uploader[_Asset]):
 
     def _concerns_all(self, job: _Asset, error: CFPlatformError) -> bool:
         if job.asset_url:
-            return isinstance(error, _OF_ALL) or error.status_code == 405
+            return isinstance(error, _FATAL) or error.status_code == 405
         return isinstance(error, DestinationError) or super()._concerns_all(job, error)

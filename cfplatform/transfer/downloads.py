@@ -1,4 +1,4 @@
-"""Downloads: where each item goes, what is skipped, and the summary of a run."""
+"""Downloads: the paths of items, unchanged items, and the summary of a run."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ log = logging.getLogger("cfplatform.transfer")
 
 
 class Downloader:
-    """One run of downloads into one destination; it holds the state open while it lasts.
+    """One download run to one destination, with its state open.
 
-    ``batch_names`` returns the names of a project's batches by id; it is called with whether to fetch them again
-    because one is missing, and with the run.
+    ``batch_names`` returns the names of a project's batches by ID. Its arguments are the project, whether to fetch them
+    again because one is missing, and the run.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class Downloader:
         self._dry_run = dry_run
         self._reporter = reporter
         on_wait = progress.Watch(calls.trouble, reporter)
-        #: For requests of the caller's thread.
+        #: The run for requests in the caller's thread.
         self.run = Run(patience, on_wait=on_wait)
         self._folders: dict[tuple[str, str], str] = {}
-        # File names of items under way, which have no row yet.
+        # File names of items in progress, which have no row yet.
         self._claimed: dict[str, str] = {}
         self._steps: Steps | ExecutorSteps
         limits = Limits(workers, patience, space_id)
@@ -88,7 +88,7 @@ class Downloader:
 
     def __enter__(self) -> Self:
         with self._destination.errors():
-            # What is there from now on counts, so it must stay the same folder.
+            # Remembers the folder, which must not be replaced during the run.
             self._destination.check()
         self._state = State.open(self._root, self._destination.state_root)
         return self
@@ -98,7 +98,7 @@ class Downloader:
         self._state.close()
 
     def results(self, pages: Iterable[Sequence[WorkItem]]) -> Generator[tuple[Job, DownloadResult]]:
-        """Yield a job and its result for each item of some pages as it finishes."""
+        """Yield a job and its result for each item as it finishes."""
         planned = (job for page in pages for group in _groups(page) for job in self._jobs(group))
         with contextlib.closing(planned if self._dry_run else self._steps.run(planned)) as jobs:
             for job in jobs:
@@ -116,10 +116,9 @@ class Downloader:
         """Download the items of all pages, record the results, and return the summary.
 
         Args:
-            whole_project: The project, if the pages are all that it has: then items that are no longer listed are
-                counted.
-            prune: Given to remove what is there of them: returns which of some ids the platform lists after all, as a
-                listing may lack what changed meanwhile, and other threads may have downloaded since.
+            whole_project: The project, if the pages are complete; items that are no longer listed are then counted.
+            prune: If given, the files of these items are removed. Returns the IDs that the platform still lists: a
+                listing may lack items that changed during it, and other threads may have downloaded more.
         """
         began = time.monotonic()
         summary = DownloadSummary(self._destination.url or self._root, state=self._destination.state_root)
@@ -143,11 +142,11 @@ class Downloader:
                         write()
                     self._reporter.advance(result.outcome, result.written or result.size)
         except BaseException as error:
-            # The error that ended the run must be raised, not one of these.
+            # The original error must be raised.
             with contextlib.suppress(DestinationError):
                 write()
             if isinstance(error, OutageError):
-                _say_what_is_kept(error, summary)
+                _add_counts(error, summary)
             log.info("Download to %s ended early by %s: %s", shown, type(error).__name__, _counts(summary))
             raise
         else:
@@ -164,28 +163,28 @@ class Downloader:
     def _prune(
         self, summary: DownloadSummary, project_id: str, still_listed: Callable[[list[str]], set[str]] | None
     ) -> None:
-        """Count the items of which files are there, but which were not listed; remove their files if wanted."""
+        """Count items with files that are no longer listed; remove the files if ``still_listed`` is given."""
         for rows in self._state.unlisted(project_id, summary.run or 0, summary.total_items):
             there = {
                 item_id: [each for each in files if each is not None and self._destination.holds(each.path)]
                 for item_id, *files in rows
             }
             listed: set[str] = set()
-            # Where nothing at all is listed, something else is wrong, such as what the key may see.
+            # If nothing is listed at all, something else is wrong, such as the permissions of the key.
             if still_listed is not None and summary.total_items:
                 listed = still_listed([item_id for item_id, files in there.items() if files])
                 for item_id in there.keys() - listed:
                     self._prune_item(summary, project_id, item_id, there[item_id])
             summary.unlisted += sum(bool(files) for item_id, files in there.items() if item_id not in listed)
         if still_listed is not None and summary.unlisted and not summary.total_items:
-            log.warning("Nothing was removed: the platform lists no work item of project %s at all.", project_id)
+            log.warning("Nothing was removed, because the platform lists no work items of project %s", project_id)
 
     def _prune_item(
         self, summary: DownloadSummary, project_id: str, item_id: str, there: list[FinishedItem | FinishedAsset]
     ) -> None:
-        # A document that somebody changed keeps its asset.
+        # If the document was changed locally, its asset is kept too.
         if all(self._destination.unchanged(each.path, each.written) for each in there):
-            # All of them, also if one of them stays.
+            # A list, so all are tried even if one fails.
             removed = [self._remove(each) for each in there] if not self._dry_run else []
             is_gone = all(removed)
             summary.pruned += is_gone and bool(there)
@@ -195,7 +194,7 @@ class Downloader:
     # --- Planning, in the caller's thread --------------------------------------------------------------------
 
     def _jobs(self, group: list[WorkItem]) -> Iterator[Job]:
-        """Decide where items of one batch go, with one query for all of them."""
+        """Choose the paths of items in one batch, with one query for all."""
         project_id = group[0].listed_project_id or ""
         try:
             folder = self._folder(project_id, group[0].batch_id)
@@ -209,7 +208,7 @@ class Downloader:
             return
         known = self._state.items(project_id, [item.id for item in group])
         targets = [Target(folder, naming.safe_name(item.id), known.get(item.id)) for item in group]
-        # An item whose file exists needs no new name.
+        # Items with an existing file keep their name.
         are_there = [_is_there(target) for target in targets]
         elsewhere = [target.key for target, is_there in zip(targets, are_there, strict=True) if not is_there]
         self._owners = self._state.owners(elsewhere) if elsewhere else {}
@@ -218,7 +217,7 @@ class Downloader:
             yield self._job(item, target, is_there)
 
     def _job(self, item: WorkItem, target: Target, is_there: bool) -> Job:
-        """Decide whether there is anything to fetch; an item whose file exists already has its name."""
+        """Decide whether there is anything to fetch. An item with an existing file keeps its name."""
         job: Job = Job(item)
         try:
             if not is_there:
@@ -238,14 +237,14 @@ class Downloader:
             if item.revision is not None and item.revision == known.revision:
                 job.wants_document = False
             elif item.revision is None and known.etag is not None:
-                # The listing does not show changes; only the storage does.
+                # The listing shows no revision, so the storage must report changes.
                 job.headers = {"If-None-Match": known.etag}
         job.target = target._replace(asset=asset)
         job.is_done = not job.wants_document and job.asset is None
         return job
 
     def _result(self, job: Job) -> DownloadResult:
-        """Return the result of an item from what is known of its files."""
+        """Return the result of an item."""
         if job.error is not None:
             return DownloadResult(job.item.id, job.item.batch_id, None, "failed", error=job.error)
         known, asset = (job.target.known if self._documents else None), job.target.asset
@@ -260,35 +259,35 @@ class Downloader:
         )
 
     def _claim(self, item: WorkItem, target: Target) -> Target:
-        """Return where an item goes: its plain name, or one with a digest where another item has that."""
+        """Return the target of an item: its plain name, or with a hash if another item has that name."""
         owner = (item.listed_project_id or "", item.id)
         if self._owners.get(target.key, owner) != owner or not self._is_free(target, item):
             target = target._replace(stem=f"{target.stem}~{naming.digest('/'.join(owner))}")
             if self._state.owners([target.key]).get(target.key, owner) != owner or not self._is_free(target, item):
-                raise DownloadError(f"No file name is free for work item {item.id} in folder {target.folder!r}.")
+                raise DownloadError(f"No file name is available for work item {item.id} in folder {target.folder!r}.")
         self._claimed[target.key] = self._claimed_now[target.key] = item.id
         return target
 
     def _is_free(self, target: Target, item: WorkItem) -> bool:
-        """Return whether no other item in progress has this name, nor one that was in progress at the state query."""
+        """Return whether no other item has this name that is, or was at the state query, in progress."""
         return all(claimed.get(target.key, item.id) == item.id for claimed in (self._claimed, self._claimed_now))
 
     def _is_intact(self, job: Job, target: Target) -> bool:
-        """Return whether the file is the one that was recorded, written with the same options."""
+        """Return whether the file is unchanged and was written with the same options."""
         known = target.known
         if known is None or known.injected != self._inject:
             return False
         found = self._destination.unchanged(known.path, known.written)
         if found is None:
             return False
-        # If it was copied or restored, its new time saves reading it the next time.
+        # The file may have been copied or restored: with its new time, it need not be read again.
         now = known._replace(mtime_ns=found.mtime_ns, metadata=_metadata(job.item))
         if now != known:
             self._state.remember(job.project_id, job.item.id, target.key, now)
         return True
 
     def _known_asset(self, job: Job, target: Target) -> FinishedAsset | None:
-        """Return an item's asset if it is there, unchanged and where it belongs."""
+        """Return an item's asset if it exists, is unchanged and has the right path."""
         known = self._state.asset(job.project_id, job.item.id)
         if known is None or known.source != asset_source(job.item):
             return None
@@ -319,13 +318,13 @@ class Downloader:
         return names.get(batch_id, batch_id)
 
     def _current_name(self, project_id: str, batch_id: str) -> str | None:
-        """Return the name that a batch has now; ``None`` if it is gone."""
+        """Return the current name of a batch; ``None`` if it no longer exists."""
         return self._batch_names(project_id, False, self.run).get(batch_id) if batch_id else DEFAULT_FOLDER
 
-    # --- Recording: in the thread that saved it, or in the caller's where another process did ---------------
+    # --- Recording: in the thread that saved the file, or for other processes in the caller's ---------------
 
     def _keep(self, job: Job, saved: FinishedItem | FinishedAsset) -> None:
-        """Record what was saved of an item."""
+        """Record a saved file of an item."""
         target = job.target
         earlier: FinishedItem | FinishedAsset | None
         if isinstance(saved, FinishedItem):
@@ -338,22 +337,26 @@ class Downloader:
             self._state.finish_asset(job.project_id, job.item.id, saved)
             job.target = target._replace(asset=saved)
         job.saved.append(saved)
-        if earlier is not None and earlier.path != saved.path and self._destination.are_two(earlier.path, saved.path):
+        if (
+            earlier is not None
+            and earlier.path != saved.path
+            and self._destination.are_different(earlier.path, saved.path)
+        ):
             self._remove(earlier)
 
     def _remove(self, known: FinishedItem | FinishedAsset) -> bool:
-        """Remove a file that an item no longer has, unless it was changed since; return whether it is gone."""
+        """Remove an outdated file of an item, unless it was changed; return whether it is gone."""
         *folders, name = known.path.split("/")
         inner = [local.ASSETS_FOLDER] if isinstance(known, FinishedAsset) else []
         stem = name.removesuffix(naming.extension(name))
-        # Paths in the state file are untrusted: only one that this code could have chosen is removed.
+        # Paths in the state file are untrusted: only paths that this code could have chosen are removed.
         is_ours = all(naming.safe_name(part) == part for part in (*folders, stem))
         is_ours = is_ours and len(folders) == 1 + len(inner) and folders[1:] == inner
         return is_ours and self._destination.remove_unchanged(known.path, known.written)
 
 
 def _metadata(item: WorkItem) -> str | None:
-    """Return the metadata of an item as it is recorded; ``None`` if there is none, or it is nested too deeply."""
+    """Return the metadata of an item as JSON; ``None`` if it is empty or nested too deeply."""
     found = item.metadata
     if found:
         with contextlib.suppress(RecursionError):
@@ -362,7 +365,7 @@ def _metadata(item: WorkItem) -> str | None:
 
 
 def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
-    """Cut a page where the batch changes, and where it has more items than one query of the state takes."""
+    """Split a page by batch, and into groups of at most 100 items for one query."""
     items = list(itertools.takewhile(lambda item: isinstance(item, WorkItem), page))
     for _, same in itertools.groupby(items, key=lambda item: (item.batch_id, item.listed_project_id)):
         while group := list(itertools.islice(same, params.MAX_PAGE_SIZE)):
@@ -373,7 +376,7 @@ def _groups(page: Sequence[WorkItem]) -> Iterator[list[WorkItem]]:
 
 
 def _is_there(target: Target) -> bool:
-    """Return whether the known file of an item has this path."""
+    """Return whether the recorded file of an item has this path."""
     return target.known is not None and _has_stem(target.known.path, target.path(""))
 
 
@@ -382,7 +385,7 @@ def _has_stem(path: str, stem: str) -> bool:
 
 
 def _row(result: DownloadResult, target: Target | None) -> ResultRow:
-    """Return a result as it is recorded, with paths relative to the destination."""
+    """Return a result as a row, with paths relative to the destination."""
     known, asset = (target.known, target.asset) if target else (None, None)
     has_document, has_asset = result.path or result.object_url, result.asset_path or result.asset_object_url
     return ResultRow(
@@ -410,7 +413,7 @@ def _counts(summary: DownloadSummary) -> str:
     return f"{summary.successful:,} downloaded, {summary.skipped:,} skipped, {summary.failed:,} failed"
 
 
-def _say_what_is_kept(error: OutageError, summary: DownloadSummary) -> None:
+def _add_counts(error: OutageError, summary: DownloadSummary) -> None:
     done = summary.successful + summary.skipped
     failed = f", {summary.failed:,} failed" if summary.failed else ""
     error.message = f"{error.message} {done:,} work items are finished and kept{failed}."
@@ -420,7 +423,7 @@ def _say_what_is_kept(error: OutageError, summary: DownloadSummary) -> None:
 
 
 def fetch_batch_names(calls: Transport, project_id: str, run: Run) -> dict[str, str]:
-    """Return the names of all batches of a project, by id as text."""
+    """Return the names of all batches of a project, by ID as a string."""
     path = http.path("projects", params.object_id("project_id", project_id), "batches")
     query = [("limit", str(params.MAX_PAGE_SIZE))]
     fetch = functools.partial(calls.get_json, path, run=run, is_essential=True)

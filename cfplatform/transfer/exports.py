@@ -1,4 +1,4 @@
-"""Exports: arguments checked first, created at most once, waited for, and downloaded as archives that are verified."""
+"""Exports: create each at most once, wait for it, and download and verify its archive."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from . import once, pagination, resumable
 #: Maximum number of projects and of batches in an export (official client's documentation).
 MAX_PROJECTS = 50
 MAX_BATCHES = 100
-#: Seconds between two polls after a while, unless the caller passes another number.
+#: Default maximum seconds between two polls.
 POLL_INTERVAL = 5.0
-#: Seconds before the second poll, and the factor by which each wait is longer than the one before.
+#: Seconds before the second poll, and the growth factor of the waits.
 FIRST_POLL = 1.0
 POLL_GROWTH = 1.3
-#: Seconds that one poll may take even if less time is left, which ensures at least one poll.
+#: Minimum timeout of a poll in seconds, also if less time is left; ensures at least one poll.
 POLL_TIMEOUT = 2.0
 
-#: How often a status 409 is attributed to another export although none is listed as running.
+#: Maximum number of 409 responses while no export is listed as running.
 MAX_UNSEEN_CONFLICTS = 5
 
 
@@ -56,7 +56,7 @@ def request_body(
     batch_ids: Iterable[Any] | None,
     dates: dict[str, DatetimeLike | None],
 ) -> dict[str, Any]:
-    """Return the body of the request; refuse what the platform would refuse or misread."""
+    """Return the body of the request; refuse arguments that the platform would refuse or misinterpret."""
     if not isinstance(name, str) or not name.strip():
         raise InvalidParameterError(f"name must be a non-empty string, not {shown(name)}.", parameter="name")
     body: dict[str, Any] = {"name": name.strip(), "format": _member("format", format, ExportFormat)}
@@ -91,12 +91,12 @@ def _ids(name: str, ids: Iterable[Any] | None, check: Callable[[str, Any], str],
     unique = params.unique(name, ids, check)
     if not unique:
         raise InvalidParameterError(
-            f"{name} is empty, which selects everything on the platform. Leave it out to select everything.",
+            f"{name} is empty, which the platform treats as no filter. Omit it to select everything.",
             parameter=name,
         )
     if len(unique) > most:
         raise InvalidParameterError(
-            f"{name} has {len(unique)} ids; the maximum for an export is {most}.", parameter=name
+            f"{name} has {len(unique)} IDs; the maximum for an export is {most}.", parameter=name
         )
     return unique
 
@@ -104,9 +104,7 @@ def _ids(name: str, ids: Iterable[Any] | None, check: Callable[[str, Any], str],
 def _seconds(name: str, value: Any, least: float = 0.0) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not least <= value <= 366 * 24 * 3600:
-        raise InvalidParameterError(
-            f"{name} must be a number of seconds from {least:g} up, not {shown(value)}.", parameter=name
-        )
+        raise InvalidParameterError(f"{name} must be {least:g} or more seconds, not {shown(value)}.", parameter=name)
     return float(value)
 
 
@@ -119,7 +117,7 @@ def _bounds(options: WaitOptions | ExportDownloadOptions) -> tuple[float, float]
 
 
 class Exports:
-    """The exports of one space; ``patience`` is for their downloads."""
+    """The exports of one space. ``patience`` applies to downloads."""
 
     def __init__(
         self, calls: Transport, space_id: str, make: Callable[[dict[str, Any]], Export], patience: float
@@ -133,7 +131,7 @@ class Exports:
         return http.path("spaces", self._space_id, "exports", *parts)
 
     def listed(self, kind: str | None, limit: int | None) -> Iterator[Export]:
-        """Yield the exports, the newest first."""
+        """Yield the exports, newest first."""
         query = [("limit", str(min(params.MAX_PAGE_SIZE, limit or params.MAX_PAGE_SIZE)))]
         if kind is not None:
             query.insert(0, ("format", _member("format", kind, ExportFormat)))
@@ -141,7 +139,7 @@ class Exports:
         return (self._make(data) for data in pagination.items(pages, limit=limit))
 
     def get(self, export_id: str, run: Run = SINGLE, within: float | None = None) -> Export:
-        """Read one export, in that many seconds if given."""
+        """Fetch one export, within a number of seconds if given."""
         return self._made(self._calls.get_json(self._path(export_id), run=run, within=within, is_essential=True))
 
     def delete(self, export_id: str) -> None:
@@ -158,7 +156,7 @@ class Exports:
     def create(self, body: dict[str, Any], *, wait_for_running: bool, timeout: float) -> Export:
         """Create an export; see :meth:`~cfplatform.Client.create_export`."""
         deadline = time.monotonic() + _seconds("timeout", timeout)
-        # Names need not be unique, so existing exports are recognised by their ids.
+        # Names need not be unique, so existing exports are recognised by their IDs.
         known = {export.id for export in self._newest()}
 
         def find() -> Export | None:
@@ -176,20 +174,20 @@ class Exports:
             self._wait_for_running(refusal, running, deadline if wait_for_running and attempts else 0.0)
 
     def _wait_for_running(self, refusal: ConflictError, running: Export | None, deadline: float) -> None:
-        """Wait for the running export that blocks this one; raise the refusal if it still runs at the deadline."""
+        """Wait for the running export; raise the refusal if it is still running at the deadline."""
         left = deadline - time.monotonic()
         if left > 0:
-            # Its outcome does not matter; if it does not end, the next refusal is the last.
+            # Its result does not matter; if it does not end, the next refusal is raised.
             with contextlib.suppress(ExportError, NotFoundError):
                 if running is not None:
                     self.wait(running.id, WaitOptions(timeout=left))
                 else:
-                    # It has ended in the meantime, or is about to.
+                    # It has just ended, or is about to.
                     SINGLE.sleep(min(FIRST_POLL, left))
             return
         if running is not None:
-            # Instead of the server message, which is kept in the response and may not name the export.
-            known_as = f" (request id {refusal.request_id})" if refusal.request_id else ""
+            # Replaces the server message, which may not name the export; the response still has it.
+            known_as = f" (request ID {refusal.request_id})" if refusal.request_id else ""
             refusal.message = (
                 f"{refusal.method} {refusal.url} failed with status 409. Export {running.id} ({running.name!r}) is "
                 f"{running.status}, and a space runs one export at a time.{known_as}"
@@ -223,7 +221,7 @@ class Exports:
                     problem = error.with_traceback(None)
                     break
                 except InvalidResponseError as error:
-                    # Such as the page of a proxy; the next poll may succeed.
+                    # For example an HTML page of a proxy; the next poll may succeed.
                     problem = error.with_traceback(None)
                 else:
                     problem = None
@@ -241,7 +239,7 @@ class Exports:
         failed = f"; the last poll failed: {problem.message.rstrip('.')}" if problem else ""
         raise _with_export(
             ExportTimeoutError(
-                f"Export {export_id} is {state} after {timeout:g} s{failed}. The platform continues with it.",
+                f"Export {export_id} is {state} after {timeout:g} s{failed}. It continues on the platform.",
                 parameter="timeout",
                 hint=f"Call wait_for_export({export_id!r}) again, or pass a longer timeout.",
             ),
@@ -275,7 +273,7 @@ class Exports:
                 self._save(export, folder, target, extract, reporter, run)
             return target
         except CFPlatformError as error:
-            # Without its frames, which hold the link.
+            # Without its traceback, whose frames hold the signed URL.
             problem = error.with_traceback(None)
         raise problem
 
@@ -288,7 +286,7 @@ class Exports:
         reporter: progress.ProgressReporter,
         run: Run,
     ) -> None:
-        """Download an archive, verify and save it; if an earlier run left damaged bytes, download it again."""
+        """Download, verify and save an archive; start again if an earlier run left damaged bytes."""
 
         def renew() -> str:
             return _link(self.get(export.id, run))
@@ -301,7 +299,7 @@ class Exports:
                 finally:
                     reporter.finish()
                 damage = _damage(part.path)
-                # The state folder may be removed at any time; then it is fetched again.
+                # The state folder may have been removed; then the archive is fetched again.
                 if damage is not None and not part.path.exists():
                     continued = True
                 if damage is None and extract:
@@ -311,17 +309,17 @@ class Exports:
                 part.discard()
             if damage is None:
                 return
-            # A single wrong bit can cause any other refusal as well.
+            # In a resumed download, damage can cause any of these errors.
             if not continued:
                 raise damage
 
     def iter_members(
         self, export_id: str, pattern: str, destination: str | os.PathLike[str] | None
     ) -> Iterator[archives.ArchiveMember]:
-        """Iterate over the files in an archive; it is downloaded when the first one is requested."""
+        """Iterate over the files in an archive, which is downloaded when iteration starts."""
         if not isinstance(pattern, str):
             raise InvalidParameterError(
-                f"pattern must be text such as '*.json', not {shown(pattern)}.", parameter="pattern"
+                f"pattern must be a string such as '*.json', not {shown(pattern)}.", parameter="pattern"
             )
         return self._members(export_id, pattern, destination)
 
@@ -337,7 +335,7 @@ def _succeeded(export: Export) -> Export:
     if export.status == ExportStatus.FAILED:
         raise _with_export(
             ExportFailedError(
-                f"Export {export.id} ({export.name!r}) failed: {export.error or 'the platform gave no reason'}. "
+                f"Export {export.id} ({export.name!r}) failed: {export.error or 'no message from the platform'}. "
                 "Fix the cause and create a new export."
             ),
             export,
@@ -352,7 +350,7 @@ def _link(export: Export) -> str:
             ExportError(
                 f"Export {export.id} is {export.status} and has no archive{'.' if export.is_final else ' yet.'}",
                 parameter="wait",
-                hint=None if export.is_final else "Leave out wait=False, or try again later.",
+                hint=None if export.is_final else "Omit wait=False, or try again later.",
             ),
             export,
         )
@@ -368,7 +366,7 @@ def _extract(archive: Path, target: Path) -> None:
     try:
         archives.extract(archive, target)
     except DownloadError:
-        # Another process may have been faster.
+        # Another process may have extracted it first.
         if not _is_there(target, folder=True):
             raise
 
@@ -382,6 +380,6 @@ def _damage(path: Path) -> DownloadError | None:
 
 
 def _is_there(target: Path, *, folder: bool) -> bool:
-    """Return whether an archive was downloaded earlier: both kinds get their names only when they are complete."""
+    """Return whether the archive or folder exists; both are written atomically."""
     found = target.is_dir() if folder else target.is_file()
     return found and not target.is_symlink()

@@ -1,7 +1,7 @@
-"""The journal of new work items: what was uploaded, what was about to be created, and what was created.
+"""The journal of a run that creates work items: finished uploads, started requests and created items.
 
-An append-only file of JSON lines, which outlives a process that is killed. It holds no URL and no metadata, since both
-may be secret: an asset is recognised by a hash.
+An append-only file of JSON lines, which survives ``kill -9``. It contains no URLs and no metadata, because both may be
+secret. Assets are recognised by a hash.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | get
 
 
 class Entry:
-    """What is known of one asset. More is recorded in the journal, if there is one."""
+    """The journal entry of one asset; kept in memory only if there is no journal."""
 
     def __init__(self, journal: Journal | None = None, key: str = "", known: dict[str, Any] | None = None) -> None:
         self._journal = journal
@@ -35,7 +35,7 @@ class Entry:
         self.known = known or {}
 
     def write(self, **fields: Any) -> None:
-        """Record fields; a later value replaces an earlier one."""
+        """Record fields. Later values replace earlier ones."""
         self.known.update(fields)
         if self._journal is not None:
             self._journal.append({"key": self._key, **fields})
@@ -45,8 +45,8 @@ class Journal:
     """An open journal, locked against other runs.
 
     Raises:
-        InvalidParameterError: If it is in use, or the file is not a journal; then it is unchanged.
-        DestinationError: If it cannot be opened or written.
+        InvalidParameterError: If the journal is in use or the file is not a journal. The file is then unchanged.
+        DestinationError: If the file is not writable.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -76,32 +76,32 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Close it; what a thread that is still in a request would write is left out."""
+        """Close the journal; later writes of threads that are still in a request are dropped."""
         with self._lock:
             descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             with contextlib.suppress(OSError):
-                # By hand, because a child that was forked meanwhile holds the lock open too.
+                # Explicitly, because a forked child also holds the lock.
                 locks.unlock(descriptor)
             os.close(descriptor)
 
     @property
     def item_ids(self) -> list[str]:
-        """The items that it knows."""
+        """The IDs of all items in the journal."""
         return [known["item"] for known in self._known.values() if "item" in known]
 
     def entry(self, *asset: object) -> Entry:
-        """Return the entry of an asset; the next one each time, since an asset may be given several times."""
+        """Return the next entry of an asset, which may be given several times."""
         digest = hashlib.sha256(json.dumps(asset).encode()).hexdigest()[:32]
         self._seen[digest] += 1
         key = f"{digest}-{self._seen[digest]}"
         return Entry(self, key, self._known.get(key))
 
     def append(self, line: dict[str, Any]) -> None:
-        """Write a line."""
+        """Append a line."""
         with self._lock:
             if self._is_broken:
-                # The run ends, and nothing may follow a line that is there in part.
+                # The run ends; nothing may follow an incomplete line.
                 raise Interrupted
             if self._descriptor is not None:
                 self._is_broken = True
@@ -110,7 +110,7 @@ class Journal:
 
     def _write(self, descriptor: int, line: bytes) -> None:
         try:
-            # A part of a line only if the disk is full.
+            # A short write happens only on a full disk.
             written = os.write(descriptor, line)
             if written < len(line):
                 os.write(descriptor, line[written:])
@@ -123,21 +123,21 @@ class Journal:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise self._wrong("is not a regular file.")
         if locks.try_lock(descriptor) is False:
-            raise self._wrong("is in use by another run. Wait until that has ended, or use another journal.")
+            raise self._wrong("is in use by another run. Wait until it has ended, or use another journal.")
         with os.fdopen(os.dup(descriptor), "rb") as file:
             complete = self._read_lines(file)
         if complete < os.fstat(descriptor).st_size:
-            # The last line of a process that was killed.
+            # The last line is incomplete: the process was killed.
             os.ftruncate(descriptor, complete)
         if not complete:
             self._write(descriptor, _HEADER)
 
     def _read_lines(self, file: BinaryIO) -> int:
-        """Read what is known; return the bytes of complete lines."""
+        """Read the entries; return the number of bytes in complete lines."""
         complete = 0
         for number, line in enumerate(file, 1):
             if number == 1 and not _HEADER.startswith(line):
-                raise self._wrong("is not a journal of cfplatform. It is unchanged; use another path.")
+                raise self._wrong("is not a cfplatform journal. The file is unchanged; use another path.")
             if not line.endswith(b"\n"):
                 break
             complete += len(line)
@@ -150,7 +150,7 @@ class Journal:
                 except (ValueError, LookupError, TypeError, AttributeError):
                     entry = None
                 if entry is None:
-                    raise self._wrong(f"is damaged in line {number}. It is unchanged; use another path.")
+                    raise self._wrong(f"is damaged in line {number}. The file is unchanged; use another path.")
         return complete
 
     def _wrong(self, words: str) -> InvalidParameterError:
@@ -158,7 +158,7 @@ class Journal:
 
 
 def _check(known: dict[str, Any]) -> None:
-    """Raise an error about a missing or a wrong member if no run can have written these."""
+    """Raise an error if an entry has missing or invalid fields."""
     if "file" in known or known.get("is_uploaded"):
         UploadedFile(**known["file"])
     if "item" in known and not (isinstance(known["item"], str) and "batch_id" in known):

@@ -1,4 +1,4 @@
-"""Setting ``info.asset_url`` in a document that is too large to be parsed, and is written while it arrives."""
+"""Set ``info.asset_url`` in a document that is too large to parse, while it is being received."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from ..documents import PARSE_LIMIT, Edit, Members, edit, member, members
 from ..exceptions import InvalidResponseError
 
-#: Bytes that a name can have, with every letter escaped, and its quotes.
+#: Maximum bytes of the name ``"info"``, with every letter escaped, and its quotes.
 LONGEST_NAME = 6 * len("info") + 2
 
-#: An escape hides the byte after it. Replaced by as many bytes, so that positions do not change.
+#: An escape sequence. Replaced by as many bytes, so positions stay the same.
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _OPENING = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{()[ \t\r\n]*(?=[^ \t\r\n])(\}?)")
-#: A member of this name, or what may become one when more has come.
+#: A member with this name, or the start of one at the end of the data.
 _INFO = re.compile(rb'"(?:i|\\u0069)(?:n|\\u006[eE])(?:f|\\u0066)(?:o|\\u006[fF])"[ \t\r\n]*(?::|\Z)')
 _STRING = re.compile(rb'"[^"]*"?')
 _ONE_BRACKET = bytes.maketrans(b"[]", b"{}")
@@ -23,13 +23,13 @@ _NO_MARKS = bytes(byte for byte in range(256) if byte not in b'"{}[]')
 
 
 class Rewriter:
-    """Edits a document at the position found in its first part, and finds out whether that was right.
+    """Edits a document at the position found in its first part, and checks at the end whether it was correct.
 
-    It was not if an ``info`` follows after the first part, or a second one, which takes precedence in parsers. Then
-    the document has to be written again.
+    It was not if ``info`` comes after the first part, or is repeated, because parsers use the last one. The document
+    must then be written again.
 
     Args:
-        head: The first part, in pieces.
+        head: The first part, in chunks.
         asset_url: The value to set; ``None`` is written as ``""``.
     """
 
@@ -43,11 +43,11 @@ class Rewriter:
         self._undo = Edit(start, start + len(value), b"".join(_between(head, start, end)))
 
     def rewritten(self, head: Iterable[bytes], rest: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the edited document, given the pieces of its first part again and all others."""
+        """Yield the edited document, given the chunks of the first part again and all others."""
         return applied(self._edit, itertools.chain(head, self._scanning(rest)))
 
     def corrected(self, written: Callable[[], Iterable[bytes]]) -> Iterator[bytes] | None:
-        """Return what has to be written instead, made of what was written; ``None`` if that was right."""
+        """Return the corrected document, given the written one; ``None`` if it was correct."""
         found = self._scanner.edit(self._asset_url)
         return None if found == self._edit else applied(found, applied(self._undo, written()))
 
@@ -59,7 +59,7 @@ class Rewriter:
 
 
 def applied(change: Edit, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the edited document, given the pieces of it."""
+    """Yield the edited document, given its chunks."""
     start, end, value = change
     at, is_made = 0, False
     for piece in pieces:
@@ -76,15 +76,15 @@ def applied(change: Edit, pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield value
 
 
-def _may_hold(piece: bytes) -> bool:
-    # One byte is searched for ten times as fast as several, and annotations are mostly numbers.
+def _may_contain(piece: bytes) -> bool:
+    # Searching for one byte is ten times as fast as for several, and annotations are mostly numbers.
     return (b"f" in piece and b'"info"' in piece) or (b"\\" in piece and b"\\u006" in piece)
 
 
 class Scanner:
-    """Finds the position of ``info.asset_url`` in a document, given in pieces of any size.
+    """Finds the position of ``info.asset_url`` in a document, in chunks of any size.
 
-    Brackets are counted, and only the top-level member ``info`` is parsed, once it is complete.
+    It counts brackets and parses only the top-level member ``info``, once it is complete.
     """
 
     def __init__(self) -> None:
@@ -96,11 +96,11 @@ class Scanner:
         self._info: Members | None = None
 
     def edit(self, asset_url: str | None) -> Edit:
-        """Return the edit for what was fed."""
+        """Return the edit for the data so far."""
         return edit(asset_url, self._document or Members(0, False), self._info)
 
     def feed(self, piece: bytes, *, last: bool = False) -> None:
-        """Process the next piece; ``last`` is set for the last one."""
+        """Process the next chunk; ``last`` is set for the last one."""
         data = self._rest + piece
         stop = self._scan(data, last)
         self._rest = data[stop:]
@@ -109,7 +109,7 @@ class Scanner:
             raise InvalidResponseError("The document is not one valid JSON object, or its info is larger than 8 MiB.")
 
     def _scan(self, data: bytes, last: bool) -> int:
-        """Scan what can be understood without what follows; return where the rest begins."""
+        """Scan as far as possible without more data; return the start of the rest."""
         at = 0
         if self._document is None:
             opening = _OPENING.match(data)
@@ -120,9 +120,9 @@ class Scanner:
         plain = _ESCAPE.sub(b"__", data) if b"\\" in data else data
         # A backslash at the end escapes a byte that has not arrived yet.
         stop = len(data) if last else len(plain.rstrip(b"\\"))
-        # With one character for each byte, positions stay; made only where it is needed.
+        # Latin-1 has one character per byte, so positions stay the same. Decoded only if needed.
         text = ""
-        for name in _INFO.finditer(data, at, stop) if _may_hold(data) else ():
+        for name in _INFO.finditer(data, at, stop) if _may_contain(data) else ():
             if name.start() < at:
                 continue
             self._count(plain[at : name.start()])
@@ -138,14 +138,14 @@ class Scanner:
                 at = value[1]
                 self._found(text, value)
         if not last:
-            # A name may begin at the last quote.
+            # A name may start at the last quote.
             quote = plain.rfind(b'"', max(at, stop - LONGEST_NAME), stop)
             stop = stop if quote < 0 else quote
         self._count(plain[at:stop])
         return stop
 
     def _found(self, text: str, value: tuple[int, int]) -> None:
-        """Record an ``info``; of several members with the same name, the last one counts."""
+        """Record an ``info`` member; if it is repeated, the last one counts."""
         start, by = value[0], self._position
         self._info = None
         if text.startswith("{", start):
@@ -155,7 +155,7 @@ class Scanner:
             self._document = self._document._replace(found=(start + by, value[1] + by))
 
     def _count(self, plain: bytes) -> None:
-        """Count the brackets of bytes in which escapes are blanked."""
+        """Count the brackets in bytes whose escapes were replaced."""
         marks = plain.translate(_ONE_BRACKET, _NO_MARKS)
         if self._in_string:
             marks = b'"' + marks

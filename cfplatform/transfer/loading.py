@@ -1,4 +1,4 @@
-"""One document or one asset, as it is served, for a caller who wants its bytes."""
+"""Fetch the bytes of one document or asset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .steps import Job, Limits, Steps, should_renew
 
 
 def document_bytes(calls: Transport, item: WorkItem, space_id: str | None) -> bytes:
-    """Return the COCO document of an item, checked as a downloaded one is."""
+    """Return the COCO document of an item, with the same checks as a download."""
 
     def receive(job: Job, stream: ObjectStream) -> None:
         document = b"".join(stream.chunks(documents.LOAD_LIMIT))
@@ -40,7 +40,7 @@ def asset_bytes(calls: Transport, item: WorkItem, space_id: str | None) -> bytes
 
 
 def asset_file(calls: Transport, item: WorkItem, space_id: str | None) -> BinaryIO:
-    """Return the asset of an item as a temporary file, at its start; it has no name, and is gone when it is closed."""
+    """Return the asset of an item as an unnamed temporary file, which is removed when it is closed."""
     with contextlib.ExitStack() as stack:
         file = cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile(prefix="cfplatform-")))
         _write_asset(calls, item, space_id, file)
@@ -50,7 +50,7 @@ def asset_file(calls: Transport, item: WorkItem, space_id: str | None) -> Binary
 
 
 def _write_asset(calls: Transport, item: WorkItem, space_id: str | None, file: BinaryIO) -> None:
-    """Write the asset of an item to a file that can seek."""
+    """Write the asset of an item to a seekable file."""
 
     def receive_asset(job: Job, sign_again: Callable[[], str] | None, run: Run) -> None:
         def receive(stream: ObjectStream) -> None:

@@ -1,26 +1,26 @@
-"""The memory budget: it bounds the documents that are fetched before the caller takes them."""
+"""The memory budget: limits the documents that are prefetched for the caller."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any
 
-#: Number of recent sizes from which the next one is estimated.
+#: Number of recent sizes used to estimate the next one.
 RECENT = 8
 
 
 class OverBudgetError(Exception):
-    """A document must be fetched again when there is memory for it."""
+    """There is no memory for a document; it must be fetched again later."""
 
 
 class MemoryBudget:
-    """Counts documents and their bytes, from the moment at which they are fetched until they are handed out.
+    """Counts documents and their bytes, from the start of the fetch until they are returned to the caller.
 
-    Large documents take turns; small ones are not delayed. It must be used with a lock held.
+    Large documents take turns; small ones are not delayed. Callers must hold a lock.
 
     Args:
-        limit: Maximum bytes of all documents together; a larger document is admitted alone.
-        documents: Maximum number of documents that are fetched and not handed out.
+        limit: Maximum total bytes; a larger document is admitted alone.
+        documents: Maximum number of documents that are fetched but not yet returned.
     """
 
     def __init__(self, limit: int, documents: int) -> None:
@@ -34,16 +34,18 @@ class MemoryBudget:
 
     @property
     def expected(self) -> int:
-        """The estimated size of a document: the smallest of the last ones. One large document
-        among small ones delays none, and if all are large, few are started in vain."""
+        """The estimated size of a document: the smallest recent one.
+
+        One large document among small ones does not delay others, and if all are large, few are started in vain.
+        """
         return min(self._recent, default=0)
 
     def admit(self, job: Any, *, is_awaited: bool) -> bool:
-        """Count a document that is about to be fetched, with its bytes as far as they are known.
+        """Count a document before it is fetched, with its known or estimated size.
 
         Args:
             job: Its job.
-            is_awaited: Whether nothing is released before this document arrives, so that it is admitted in any case.
+            is_awaited: Whether the caller waits for this document, so it is always admitted.
         """
         if self._held >= self.documents and not is_awaited:
             return False
@@ -56,9 +58,10 @@ class MemoryBudget:
         return True
 
     def reserve(self, job: Any, size: int, is_all: bool, *, is_awaited: bool) -> bool:
-        """Reserve the bytes of a document; return whether there was memory for them, and release it if not.
+        """Reserve memory for a document; return whether it succeeded, and release the document if not.
 
-        If there is no memory, the document is requested again alone, unless these bytes are all (``is_all``).
+        ``is_all`` means that ``size`` is the full size. Otherwise the size is unknown, and after a failure the document
+        is admitted alone the next time.
         """
         if not self._take(job.reserved, size, is_awaited):
             job.size = size if is_all else self.limit

@@ -1,4 +1,4 @@
-"""A POST that creates something, sent so that nothing is created twice."""
+"""Send a POST request that must not create anything twice."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ..exceptions import (
     TransportError,
 )
 
-#: How much the clocks of this machine and of the platform may differ.
-CLOCKS = timedelta(minutes=10)
-#: Errors after which the platform may have acted.
+#: Maximum difference between the clocks of this machine and the platform.
+CLOCK_SKEW = timedelta(minutes=10)
+#: Errors after which the platform may have processed the request.
 _LOST = (TransportError, ServerError)
 
 T = TypeVar("T")
 
 
 class Once(Generic[T]):
-    """A POST that creates something. After a lost response it is searched, and the POST is repeated.
+    """A POST request that creates an object. After a lost response it looks for the object before it retries.
 
     Args:
         post: Sends the request.
-        find: Returns what it created, or ``None``.
-        repeats: How often it may be repeated.
+        find: Returns the created object, or ``None``.
+        repeats: Maximum number of retries.
 
     Attributes:
         was_lost: Whether a response was lost.
@@ -44,17 +44,17 @@ class Once(Generic[T]):
         self.was_lost = False
 
     def send(self) -> T:
-        """Send it; can be called again after a ``ConflictError``."""
+        """Send the request. Can be called again after a ``ConflictError``."""
         while True:
             try:
                 return self._post()
             except OutageError:
-                # It was not even sent.
+                # The request was not sent.
                 raise
             except (*_LOST, ConflictError) as error:
                 problem: CFPlatformError = error.with_traceback(None)
             is_refused = isinstance(problem, ConflictError)
-            # After a loss, the first request may be the cause of a conflict.
+            # After a lost response, the first request may have caused the conflict.
             if self.was_lost or not is_refused:
                 found = self._search(problem)
                 if found is not None:
@@ -70,22 +70,22 @@ class Once(Generic[T]):
         except OutageError:
             raise
         except _LOST:
-            problem.message += " Whether it exists is unknown, because listing failed too: look before you create it."
+            problem.message += " It may have been created, but listing failed too. Check before you create it again."
             problem.args = (problem.message,)
         raise problem
 
 
 def created(response: Any, kind: str) -> dict[str, Any]:
-    """Check the response to a POST."""
+    """Check the response to a POST request."""
     if not isinstance(response, dict) or response.get("id") in (None, ""):
-        message = f"The platform accepted the {kind}, but its response holds none with an id. Look whether it is there."
+        message = f"The platform accepted the {kind}, but the response has no ID. Check whether it was created."
         raise InvalidResponseError(message, method="POST")
     return response
 
 
 @contextlib.contextmanager
 def adding(words: str, *statuses: int, parameter: str | None = None, hint: str | None = None) -> Iterator[None]:
-    """Add to an error with one of these statuses."""
+    """Add text or a hint to an error with one of these statuses."""
     try:
         yield
     except APIError as error:
@@ -100,5 +100,5 @@ def adding(words: str, *statuses: int, parameter: str | None = None, hint: str |
 
 
 def earliest() -> datetime:
-    """Return the time, as the platform may see it, that nothing created from now on is older than."""
-    return datetime.now(timezone.utc) - CLOCKS
+    """Return the earliest creation time that the platform may report for new objects."""
+    return datetime.now(timezone.utc) - CLOCK_SKEW

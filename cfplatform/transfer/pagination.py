@@ -1,4 +1,4 @@
-"""Pages to dicts: follow the cursor even past empty pages, and stop if the cursors form a loop."""
+"""Pagination: follow cursors, also past empty pages, and detect cursor loops."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from ..exceptions import APIError, CFPlatformError, InvalidResponseError
 from ..http.background import Background
 from ..params import Query
 
-#: Number of recent cursors kept to detect a loop: at 100 items a page, loops of up to 5 million items.
+#: Number of recent cursors kept to detect loops: up to 5 million items at 100 items a page.
 REMEMBERED_CURSORS = 50_000
-#: Number of recent ids kept to drop items that neighbouring pages repeat: about 100 pages.
+#: Number of recent IDs kept to drop items that neighbouring pages repeat: about 100 pages.
 REMEMBERED_IDS = 10_000
 #: Consecutive empty pages that are followed before the listing fails.
 MAX_EMPTY_PAGES = 1_000
-#: Statuses of a server that no longer knows a cursor.
+#: Statuses for a cursor that the server no longer knows.
 _CURSOR_REFUSED = (400, 410)
 
-#: The names of an id: exports have their own, in a bare array in snake case.
+#: The names of the ID field: exports have their own, in snake case in a bare array.
 _IDS = ("id", "exportId", "export_id")
 
-#: A total above this is not a plausible count of items; progress bars cannot show it either.
+#: Maximum plausible total number of items.
 MAX_TOTAL = 10**15
 
-#: Pages of a listing after which the next one is requested while a page is read. A reader that got this far usually
-#: continues; one that stops earlier causes no needless request, and one that stops later a single one.
+#: Number of pages after which the next page is prefetched. A reader that got this far usually continues; one that stops
+#: later costs a single needless request.
 PREFETCH_AFTER = 10
-#: Listings whose first pages are fetched at the same time.
+#: Number of listings whose first pages are fetched concurrently.
 LISTINGS_AT_ONCE = 4
-#: Seconds that a page must take to be worth prefetching. A thread that shares the interpreter with the reader costs a
-#: third of a millisecond, so if pages arrive at once it would only make a listing slower.
+#: Minimum seconds per page to be worth prefetching. The thread costs a third of a millisecond, so it would slow down a
+#: listing whose pages arrive at once.
 WORTH_A_THREAD = 0.005
 
 #: Fetches one page: takes the query, returns the parsed body.
 FetchPage = Callable[[Query], Any]
-#: Returns whether an item, as the server sent it, is wanted: a filter that the platform does not have.
+#: A local filter: returns whether to keep an item.
 Keep = Callable[[dict[str, Any]], bool]
-#: Begins to fetch one page.
+#: Starts to fetch one page in the background.
 BeginPage = Callable[[Query], Background[Any]]
 
 
@@ -55,22 +55,21 @@ def iterate_pages(
 ) -> Iterator[dict[str, Any]]:
     """Yield the pages of one or more listings as the server sent them, one request each.
 
-    A bare array, an old form without paging, is yielded as ``{"items": [...]}``.
+    A bare array, an old format without paging, is yielded as ``{"items": [...]}``.
 
-    With ``restart``, for a reader that drops ids it has seen as :func:`items` does, a cursor that the server refuses
-    in the middle restarts the listing, once, and only while that reader still has all ids: up to 10 000 items.
-    Beyond that the refusal is raised, since repeats could not be recognised.
+    With ``restart``, a listing restarts once if the server refuses a cursor. The reader must drop repeated IDs, as
+    :func:`items` does. It knows the last 10 000 IDs, so after more items the refusal is raised.
 
-    With ``begin``, once a second listing is needed, the first pages of four are fetched at the same time. Further
-    pages are not: in the order of the platform a listing is read to its end before the next one begins, so they would
-    only wait. With ``limit`` it is unknown which listing will be the last one, so none is started early.
+    With ``begin``, the first pages of four listings are fetched concurrently once a second listing is needed. Later
+    pages are not prefetched, because one listing is read to its end before the next one starts. With ``limit`` the last
+    listing is unknown, so none is started early.
 
     Args:
-        fetch: Fetches a page when it is needed.
-        queries: Of each listing; sent with every page of it.
-        cursor: Where to begin.
-        begin: Begins to fetch a page before it is needed, from the tenth page on, and never more than one.
-        limit: Maximum number of items that the reader takes, so that no needless page is prefetched.
+        fetch: Fetches a page.
+        queries: The query of each listing, sent with every page.
+        cursor: Cursor to start from.
+        begin: Starts to fetch a page in advance: from the tenth page on, one at a time.
+        limit: Maximum number of items that the reader takes; avoids needless prefetching.
 
     Raises:
         InvalidResponseError: If a page is not valid, or the cursor repeats.
@@ -97,7 +96,7 @@ def _pages_of_several(
 
 
 class _Source:
-    """Where the pages of a call come from, and how fast they come."""
+    """Fetches the pages of a call, and measures how long they take."""
 
     def __init__(self, fetch: FetchPage, begin: BeginPage | None) -> None:
         self.fetch = fetch
@@ -106,7 +105,7 @@ class _Source:
         self.fastest = math.inf
 
     def begin(self, query: Query) -> Background[Any] | None:
-        """Begin to fetch a page, where there is something to wait for."""
+        """Start to fetch a page, unless pages arrive at once."""
         return self._begin(query) if self._begin is not None and self.fastest >= WORTH_A_THREAD else None
 
 
@@ -127,7 +126,7 @@ def _pages_of(
             try:
                 found = None
                 if pending is not None:
-                    # The failure may be old: the reader may have taken an hour to get here.
+                    # Errors are ignored, because they may be old: the reader may have taken an hour.
                     with contextlib.suppress(Exception):
                         found = pending.result()
                 if found is None:
@@ -138,7 +137,7 @@ def _pages_of(
                 following = _next_cursor(page, query, number)
                 empty = 0 if page["items"] else empty + 1
                 if empty > MAX_EMPTY_PAGES:
-                    raise InvalidResponseError(f"The listing sent {MAX_EMPTY_PAGES} empty pages in a row.")
+                    raise InvalidResponseError(f"The listing has {MAX_EMPTY_PAGES} consecutive empty pages.")
             except CFPlatformError as error:
                 refused = isinstance(error, APIError) and error.status_code in _CURSOR_REFUSED and cursor != start
                 if restart and refused and yielded <= REMEMBERED_IDS:
@@ -147,14 +146,14 @@ def _pages_of(
                 error.cursor = cursor
                 raise
             yielded += len(page["items"])
-            goes_round = following is not None and not seen.add(following)
-            is_last = following is None or goes_round or (limit is not None and yielded >= limit)
+            is_loop = following is not None and not seen.add(following)
+            is_last = following is None or is_loop or (limit is not None and yielded >= limit)
             pending = source.begin(_at(query, following)) if number >= PREFETCH_AFTER and not is_last else None
             yield page
             if following is None:
                 return
-            if goes_round:
-                # Only now, because the page itself was new.
+            if is_loop:
+                # Raised after the page, because the page itself was new.
                 problem = InvalidResponseError(
                     f"Page {number} of the listing repeats an earlier cursor, so the listing would never end. "
                     "The items up to here are complete. Report this to CloudFactory."
@@ -174,13 +173,13 @@ def _at(query: Query, cursor: str | None) -> Query:
 def fresh(
     pages: Iterable[dict[str, Any]], *, limit: int | None = None, keep: Keep | None = None
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the new items of each page: with ``keep`` those that it accepts, and ``limit`` counts only these.
+    """Yield the new items of each page that ``keep`` accepts, at most ``limit`` in total.
 
-    Neighbouring pages may overlap; an id is dropped if it was among the last 10 000, so memory stays bounded.
+    Pages may overlap: an item is dropped if its ID is among the last 10 000.
 
     Raises:
-        InvalidResponseError: If an item is not an object or its id is not a string or an integer; items before it
-            were yielded.
+        InvalidResponseError: If an item is not an object, or its ID is not a string or integer. Items before it are
+            yielded first.
     """
     if limit == 0:
         return
@@ -197,20 +196,20 @@ def fresh(
         yield found
         if odd is not None:
             raise InvalidResponseError(
-                f"Item {odd} on page {number} of the listing has no id that is a string or an integer."
+                f"Item {odd} on page {number} of the listing has no valid ID (a string or an integer)."
             )
 
 
 def items(
     pages: Iterable[dict[str, Any]], *, limit: int | None = None, keep: Keep | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the items of pages one by one, each id once; otherwise as :func:`fresh`."""
+    """Yield the new items one by one; see :func:`fresh`."""
     for found in fresh(pages, limit=limit, keep=keep):
         yield from found
 
 
 def total(page: dict[str, Any]) -> int | None:
-    """Return how many items match in all, where the page has a plausible number; it is not documented."""
+    """Return the total number of matching items, if the page has a plausible one; it is not documented."""
     value = page.get("total")
     if isinstance(value, int) and not isinstance(value, bool) and len(page["items"]) <= value <= MAX_TOTAL:
         return value
@@ -234,7 +233,7 @@ def _next_cursor(page: dict[str, Any], query: Query, number: int) -> str | None:
     if not isinstance(meta, dict):
         size = next((int(value) for key, value in query if key == "limit"), None)
         if size is not None and len(page["items"]) >= size:
-            raise InvalidResponseError(f"Page {number} of the listing is full but names no next cursor.")
+            raise InvalidResponseError(f"Page {number} of the listing is full but has no next cursor.")
         return None
     following = meta.get("cursorNext")
     if following is None:
@@ -242,18 +241,18 @@ def _next_cursor(page: dict[str, Any], query: Query, number: int) -> str | None:
     if following is None or following == "":
         return None
     if isinstance(following, (dict, list, bool)):
-        raise InvalidResponseError(f"Page {number} of the listing names a cursor that is not a string.")
+        raise InvalidResponseError(f"Page {number} of the listing has a cursor that is not a string.")
     return str(following)
 
 
 def _unseen(entries: list[Any], seen: _Window) -> tuple[list[dict[str, Any]], int | None]:
-    """Return the new items, and the index of the first invalid one, after which nothing is checked."""
+    """Return the new items up to the first invalid one, and the index of that one."""
     if seen.add_all(entries):
         return entries, None
     found: list[dict[str, Any]] = []
     for index, entry in enumerate(entries):
         key = next((entry[name] for name in _IDS if name in entry), None) if isinstance(entry, dict) else None
-        # A fraction may have been rounded on its way through a parser, so it names nothing for certain.
+        # Floats are refused, because a parser may have rounded them.
         if key in (None, "") or isinstance(key, bool) or not isinstance(key, (str, int)):
             return found, index
         if seen.add(str(key)):
@@ -262,23 +261,23 @@ def _unseen(entries: list[Any], seen: _Window) -> tuple[list[dict[str, Any]], in
 
 
 class _Window:
-    """Keeps the hashes of the last texts, at least ``size`` and about a quarter more: bounded memory."""
+    """Keeps the hashes of the last strings: at least ``size``, at most about a quarter more."""
 
     def __init__(self, size: int, *known: str | None) -> None:
         self._part = -(-size // 4)
-        # Four that are full, and the one that is filled.
+        # Four full sets, and the current one.
         self._parts = deque([set(map(hash, known))], maxlen=5)
 
     def add(self, text: str) -> bool:
-        """Add a text; return whether it was new."""
+        """Add a string; return whether it was new."""
         key = hash(text)
         known = any(key in part for part in self._parts)
-        # Added again even if it is known, so that recent texts are not dropped first.
+        # Added again even if it is known, because the oldest set is dropped first.
         self._remember({key})
         return not known
 
     def add_all(self, entries: list[Any]) -> bool:
-        """Add the ids of a page if all of them are new strings, ten times as fast as one by one."""
+        """Add the IDs of a page if all of them are new strings, ten times as fast as one by one."""
         try:
             ids = [entry["id"] for entry in entries]
         except (KeyError, TypeError):

@@ -1,7 +1,7 @@
-"""Downloads in other processes: work is cut into chunks that an executor runs.
+"""Downloads in other processes, in chunks that an executor runs.
 
-The caller's process lists, decides what to fetch, and writes the state. A worker process saves files in the same
-destination, by the same steps, and reports what it saved.
+The caller's process lists items, decides which to fetch, and writes the state. A worker process runs the same steps,
+saves files in the same destination, and reports the saved files.
 """
 
 from __future__ import annotations
@@ -35,48 +35,47 @@ from ..exceptions import (
 )
 from ..http import Settings, Transport
 from ..resources.results import Executor
-from .pool import LOOK
+from .pool import CHECK_INTERVAL
 from .receiving import Receiver
 from .steps import Job, Limits, Steps
 
-#: Items in a chunk. Each chunk fills its window and drains it, which costs some three round trips of the dozen
-#: that 200 items take with 32 workers; and a process that dies takes one chunk with it, whose items are fetched again.
+#: Items in a chunk. Filling and draining the window costs about three round trips of the dozen that 200 items take with
+#: 32 workers. If a process dies, the items of its chunk are fetched again.
 CHUNK = 200
-#: Chunks that are submitted at the same time, so that 32 processes always find a next one. More would only hold items
-#: in memory, some 2 KB each.
+#: Maximum number of submitted chunks, enough for 32 processes. More would only use memory, about 2 KB an item.
 MAX_CHUNKS = 64
-#: Seconds that the end of a run waits for what its workers have saved meanwhile.
+#: Seconds that the end of a run waits for the reports of its workers.
 LAST_WAIT = 2.0
-#: Transports that a worker process keeps: one for each client that it works for.
+#: Maximum number of transports in a worker process, one per client.
 KEPT_TRANSPORTS = 4
 
 
 def checked(executor: Executor | None) -> Executor | None:
-    """Check that it is an executor."""
+    """Check an executor."""
     if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
         raise InvalidParameterError(
-            f"executor must be a concurrent.futures.Executor, or have a compatible submit(), not {shown(executor)}.",
+            f"executor must be a concurrent.futures.Executor or have a compatible submit(), not {shown(executor)}.",
             parameter="executor",
         )
     return executor
 
 
 class Report(NamedTuple):
-    """What a worker did with a chunk: what it saved of each job, and its error as plain data; and what ended it."""
+    """The result of a chunk: saved files and error of each job, and the error that ended the chunk."""
 
     done: dict[int, tuple[list[FinishedItem | FinishedAsset], Mapping[str, Any] | None]]
     fatal: Mapping[str, Any] | None = None
 
 
-# Without a repr, as its settings: executors log what they could not run.
+# Without a repr, like its settings: executors log the arguments of failed calls.
 @dataclass(frozen=True, repr=False)
 class Chunk:
-    """What a worker gets; it holds the API key."""
+    """The argument of a worker; it has the API key."""
 
     settings: Settings
     destination: Destination
-    #: A file that exists as long as the run. It also shows that the worker sees the caller's folder (that of the state,
-    #: where the destination is a URL), and not a folder of the same name on another machine.
+    #: A file that exists during the run. It also shows that the worker has access to the caller's folder (the state
+    #: folder, if the destination is a URL), not to a folder with the same name on another machine.
     mark: Path
     limits: Limits
     inject: bool
@@ -93,7 +92,7 @@ def _transport(settings: Settings) -> Transport:
 
 def download_chunk(chunk: Chunk) -> Report:
     """Download the items of a chunk; errors are returned as data."""
-    # Copies, because an executor of threads passes the caller's objects.
+    # Copies, because a thread executor passes the caller's objects.
     jobs = [copy.copy(job) for job in chunk.jobs]
     for job in jobs:
         job.saved = []
@@ -102,23 +101,23 @@ def download_chunk(chunk: Chunk) -> Report:
         calls = _transport(chunk.settings)
         receiver = Receiver(calls, chunk.destination, lambda job, saved: job.saved.append(saved), inject=chunk.inject)
         steps = Steps(calls, receiver.document, chunk.limits, receive_asset=receiver.asset)
-        _ensure_wanted(chunk.mark)
+        _ensure_running(chunk.mark)
         with contextlib.closing(steps.run(jobs)) as finished:
             for _ in finished:
-                _ensure_wanted(chunk.mark)
+                _ensure_running(chunk.mark)
     except CFPlatformError as error:
         fatal = to_dict(error)
     finally:
         chunk.destination.release()
-    # Of all jobs, not only of those that were handed out: what is on disk must be recorded in any case.
+    # All jobs, not only finished ones: all files on disk must be recorded.
     return Report({n: (job.saved, to_dict(job.error) if job.error else None) for n, job in enumerate(jobs)}, fatal)
 
 
-def _ensure_wanted(mark: Path) -> None:
+def _ensure_running(mark: Path) -> None:
     if not os.path.lexists(mark):
         raise DownloadError(
-            f"A worker on {socket.gethostname()!r} cannot see the caller's files in the destination: "
-            f"{str(mark)!r} is missing. Workers must have the caller's folder under the same path."
+            f"A worker on {socket.gethostname()!r} has no access to the caller's folder: {str(mark)!r} is missing. "
+            "Workers need the same folder at the same path."
         )
 
 
@@ -126,9 +125,9 @@ def _ensure_wanted(mark: Path) -> None:
 
 
 class ExecutorSteps:
-    """Runs jobs as :class:`Steps` does, but in the processes of an executor, which is not shut down.
+    """Runs jobs like :class:`Steps`, but in the processes of an executor, which is not shut down.
 
-    ``keep`` is called in the caller's thread with a job and each file that was saved for it; it writes the state.
+    ``keep`` is called in the caller's thread with a job and each of its saved files, and writes the state.
     """
 
     def __init__(
@@ -147,10 +146,10 @@ class ExecutorSteps:
         except Exception as error:
             problem = type(error).__name__
         if problem:
-            # Everything else is checked to be plain values. Raised here, so that no frame or context holds the key.
+            # All other settings are plain values. Raised outside the except block: its context would have the key.
             raise ConfigurationError(
-                f"executor= needs a client whose settings can be pickled ({problem}): pass retries=... as a number, or "
-                "as a urllib3.Retry of a class that is importable in the worker processes.",
+                f"executor needs a client with picklable settings ({problem}). Pass retries=... as a number, or as a "
+                "urllib3.Retry whose class can be imported in the worker processes.",
                 parameter="executor",
             )
         self._executor = executor
@@ -163,19 +162,19 @@ class ExecutorSteps:
         self._finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def run(self, jobs: Iterable[Job]) -> Generator[Job]:
-        """Yield the jobs when they are done. If the iterable raises, what was taken is finished first.
+        """Yield the jobs when they are finished. If the iterable raises, the jobs so far are finished first.
 
         Raises:
-            CFPlatformError: What ends the run: the key is refused, the disk is full, or the executor fails.
+            CFPlatformError: If the key is refused, the disk is full, or the executor fails.
         """
         pid = os.getpid()
         mark = self._destination.part()
         try:
             yield from self._run(iter(jobs), mark.path)
         finally:
-            # A forked child has a copy of this, which must not end its parent's run.
+            # The copy in a forked child must not end the parent's run.
             if pid == os.getpid():
-                # First, because removing it stops the workers.
+                # First: without the file, the workers stop.
                 mark.discard()
                 self._end()
 
@@ -196,9 +195,9 @@ class ExecutorSteps:
                 self._submit(chunk, mark)
                 chunk = []
             while self._running and (job is None or len(self._running) >= MAX_CHUNKS or not self._finished.empty()):
-                # In slices, because an untimed wait cannot be interrupted by Ctrl-C on Windows.
+                # In slices: on Windows, Ctrl-C does not interrupt a wait without a timeout.
                 with contextlib.suppress(queue.Empty):
-                    yield from self._collect(self._finished.get(timeout=LOOK))
+                    yield from self._collect(self._finished.get(timeout=CHECK_INTERVAL))
             if job is None:
                 break
         if listing_error is not None:
@@ -209,10 +208,10 @@ class ExecutorSteps:
         with self._destination.errors():
             if not mark.exists():
                 raise DestinationError(
-                    f"{str(mark.parent)!r} was removed while other processes were using it. What is finished is kept; "
-                    "run it again to fetch what is missing."
+                    f"{str(mark.parent)!r} was removed while other processes were using it. Finished items are kept; "
+                    "run it again to fetch the missing items."
                 )
-            # Otherwise another process would remove it as abandoned after a day.
+            # Otherwise another process would remove it as stale after a day.
             os.utime(mark)
         try:
             future = self._executor.submit(download_chunk, chunk)
@@ -222,7 +221,7 @@ class ExecutorSteps:
         future.add_done_callback(self._finished.put)
 
     def _collect(self, future: Any) -> list[Job]:
-        """Record what was done of a chunk, and return its jobs."""
+        """Record the result of a chunk, and return its jobs."""
         jobs = self._running.pop(future)
         try:
             report = future.result()
@@ -243,16 +242,15 @@ class ExecutorSteps:
     def _lost(self, error: Exception) -> DownloadError:
         words = printable(blank(str(error), self._settings.api_key))[:200]
         return DownloadError(
-            f"The executor could not finish its work ({type(error).__name__}: {words}). A worker process may have "
-            "died, or the executor was shut down. What is finished is kept; run it again, with a working "
-            "executor, to fetch only what is missing."
+            f"The executor failed ({type(error).__name__}: {words}). A worker process may have died, or the executor "
+            "was shut down. Finished items are kept; run it again with a working executor to fetch the missing items."
         )
 
     def _end(self) -> None:
-        """Record what workers save in a short time after the stop; cancel the rest."""
+        """Record the reports that arrive shortly after the stop; cancel the rest."""
         give_up = time.monotonic() + LAST_WAIT
         for future, jobs in list(self._running.items()):
-            # The error that ended the run must be raised, not one of these.
+            # The original error must be raised.
             with contextlib.suppress(Exception):
                 self._record(jobs, future.result(timeout=max(0.0, give_up - time.monotonic())))
             future.cancel()

@@ -1,7 +1,6 @@
-"""Saving one document or asset: from the storage to its final path in the destination.
+"""Save one document or asset from the storage to its final path in the destination.
 
-Nothing here reads or writes the state of the destination, so it runs in the caller's process and in any other that
-sees the same folder.
+This module does not use the state of the destination, so it also runs in other processes with access to the folder.
 """
 
 from __future__ import annotations
@@ -23,15 +22,14 @@ from ..resources import WorkItem
 from . import large_documents, resumable
 from .steps import Job
 
-#: Bytes at the beginning and at the end of a large document that are checked.
+#: Bytes at the start and end of a large document that are checked.
 END = 4096
-#: The extension of an asset whose URL and media type give none. There is always one, so that no asset name can
-#: equal another one with its extension.
+#: The default extension of an asset. Every asset has an extension, so no name can equal another one with its extension.
 DEFAULT_EXTENSION = ".bin"
 
 
 class Target(NamedTuple):
-    """Where the files of an item go; the extensions become known later."""
+    """The paths of the files of an item; extensions are added later."""
 
     folder: str
     stem: str
@@ -53,9 +51,9 @@ class Target(NamedTuple):
 
 
 class Receiver:
-    """Saves the files of jobs whose ``target`` is a :class:`Target`, and reports what to record.
+    """Saves the files of jobs whose ``target`` is a :class:`Target`.
 
-    ``keep`` is called in the thread of the pool with the job and what was saved of it.
+    ``keep`` is called in the worker thread with the job and the saved file.
     """
 
     def __init__(
@@ -72,7 +70,7 @@ class Receiver:
         self._inject = inject
 
     def document(self, job: Job, stream: ObjectStream) -> None:
-        """Save one document, unless the storage reports that it is unchanged."""
+        """Save one document, unless the storage responds that it is unchanged."""
         if stream.status_code == 304:
             return
         item = job.item
@@ -101,7 +99,7 @@ class Receiver:
     def _save_large(
         self, part: PartFile, path: str, head: list[bytes], chunks: Iterator[bytes], asset_url: str | None
     ) -> Written:
-        """Save a document that is too large to be parsed, as it arrives."""
+        """Save a document that is too large to parse, while it is being received."""
         if not self._inject:
             _write(part, itertools.chain(_taken(head), chunks))
             return part.commit(path)
@@ -115,7 +113,7 @@ class Receiver:
             return second.commit(path)
 
     def asset(self, job: Job, renew: Callable[[], str] | None, run: Run) -> None:
-        """Save one asset; ``renew`` returns a new signed URL, and is ``None`` where the URL is not the platform's."""
+        """Save one asset. ``renew`` returns a new signed URL; ``None`` if the URL is not from the platform."""
         target: Target = job.target
         self._destination.ensure_folder(target.folder, local.ASSETS_FOLDER)
 
@@ -131,33 +129,33 @@ class Receiver:
 
 
 def check_asset(url: str, stream: ObjectStream) -> None:
-    """Refuse a web page in the place of an asset; let the bytes be read as they are stored."""
+    """Refuse an HTML page instead of an asset; read the bytes as stored."""
     is_page = resumable.media_type(stream) == "text/html"
     if is_page and not url.partition("?")[0].endswith((".html", ".htm")):
-        raise InvalidResponseError("The storage sent a web page instead of the asset.")
+        raise InvalidResponseError("The storage sent an HTML page instead of the asset.")
     stream.keep_encoding()
 
 
 def asset_source(item: WorkItem) -> str:
-    """Return what distinguishes one asset of an item from another; not the URL itself, which may hold a signature."""
+    """Return a hash that identifies the asset of an item; the URL itself may contain a signature."""
     return hashlib.blake2b((item.asset_url or "").encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _extension(asset_url: str, media_type: str) -> str:
-    """Return the extension in the URL of an asset, else the one of its media type."""
+    """Return the extension in the URL of an asset, or of its media type."""
     path = asset_url.partition("?")[0].partition("#")[0]
     return naming.extension(path, "") or mimetypes.guess_extension(media_type) or DEFAULT_EXTENSION
 
 
 def _taken(pieces: list[bytes]) -> Iterator[bytes]:
-    """Yield pieces and drop each reference to them."""
+    """Yield chunks and drop the reference to each."""
     pieces.reverse()
     while pieces:
         yield pieces.pop()
 
 
 def _write(part: PartFile, pieces: Iterable[bytes]) -> None:
-    """Write the pieces of a document; raise after the last one if it does not begin and end as an object does."""
+    """Write the chunks of a document; raise at the end if it does not start and end like a JSON object."""
     head = tail = b""
     for piece in pieces:
         head += piece[: END - len(head)]

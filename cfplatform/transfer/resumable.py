@@ -1,8 +1,8 @@
-"""A large object that is downloaded into a file, kept across attempts and runs, and resumed only where that is safe.
+"""Resumable downloads: a large object is kept across attempts and runs, and resumed only if that is safe.
 
-The bytes are in the hidden folder of the destination, with a note that holds the strong entity tag under which they
-were sent. Without such a tag nothing shows that a later part belongs to the same object, so it is fetched from its
-start. What the storage sends is checked by its ``Content-Range`` against the bytes on disk, never by its status alone.
+The bytes are in the hidden folder of the destination, with a note of their strong entity tag. Without one, nothing
+shows that the rest belongs to the same object, so it is fetched from the start. The ``Content-Range`` of each response
+is checked against the bytes on disk; the status alone is never trusted.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from ..exceptions import APIError, IncompleteDownloadError, UnsafePathError
 from ..http import SINGLE, ObjectStream, Run, Transport
 from .steps import should_renew
 
-#: Folder inside the state folder that holds them.
+#: Folder inside the state folder for partial objects.
 FOLDER = "resume"
 _DATA, _NOTE = "data", "note.json"
-#: Maximum size of an object: 1 TiB. It guards against a faulty server.
+#: Maximum size of an object: 1 TiB (our limit). Protects against a faulty server.
 MAX_BYTES = 1 << 40
-#: Seconds after which a part that has not grown is removed as abandoned.
+#: Seconds without growth after which a partial object is removed as stale.
 KEPT_FOR = 7 * 24 * 3600
-#: Seconds without growth after which a part counts as left behind where files cannot be locked.
+#: Seconds without growth after which a partial object counts as abandoned, if files cannot be locked.
 QUIET = 60.0
 
 
 class _Span(NamedTuple):
-    """The values of a ``Content-Range``: first and last byte, and the total size if it is known."""
+    """The values of ``Content-Range``: first and last byte, and the total size if known."""
 
     first: int
     last: int
@@ -43,17 +43,17 @@ class _Span(NamedTuple):
 
 
 class Resumable:
-    """The file that an object is collected in.
+    """The partial file of an object.
 
-    It has a folder, and belongs to the holder of its lock. A part whose lock is free was left behind and is
-    continued, whichever machine it was started on. If files cannot be locked, a part that has not grown for a minute
-    counts as left behind, and is copied, since its owner may come back. So nothing ever writes to a file that another
-    process uses, nor to one that has its final name.
+    It is in its own folder and belongs to the holder of its lock. A file without a lock holder was abandoned and is
+    resumed, even if it was started on another machine. If files cannot be locked, a file that has not grown for a
+    minute counts as abandoned and is copied, because its owner may continue. Nothing ever writes to a file that another
+    process uses, or that has its final name.
 
     Args:
         destination: The destination, prepared.
-        key: What names the object, in this run and in a later one.
-        reporter: Receives the total size and that of each piece that arrives; a negative one where bytes are discarded.
+        key: Identifies the object in this run and later ones.
+        reporter: Receives the total size and the size of each chunk, negative if bytes are discarded.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Resumable:
             self._size = os.fstat(self._file.fileno()).st_size
 
     def _claim(self) -> tuple[local.Folder, int]:
-        """Continue what an earlier run left, or begin; of several that were left, the largest is enough."""
+        """Take over the largest file that earlier runs left, or create one."""
         own = None
         for size, grown_at, name in sorted(self._left(), reverse=True):
             is_ours, is_old = name.startswith(self._prefix), time.time() - grown_at > KEPT_FOR
@@ -94,11 +94,11 @@ class Resumable:
         return own or self._begin()
 
     def _left(self) -> Iterator[tuple[int, float, str]]:
-        """Yield the size, the time and the name of each part; the size is -1 where there is no file."""
+        """Yield the size, time and name of each partial file; the size is -1 if the file is missing."""
         names = []
-        # Somebody may have removed the state folder.
+        # The state folder may have been removed.
         with contextlib.suppress(FileNotFoundError), os.scandir(self._outer.path) as entries:
-            # A link instead of a folder is none of ours.
+            # A link is not ours.
             names = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
         for name in names:
             with contextlib.suppress(OSError):
@@ -110,7 +110,7 @@ class Resumable:
                     yield -1, folder.stat().st_mtime, name
 
     def _take(self, name: str, grown_at: float, *, is_wanted: bool) -> tuple[local.Folder, int] | None:
-        """Open a part that nobody works on any more, or remove it."""
+        """Open an abandoned file, or remove it."""
         try:
             folder = local.Folder(self._outer, name)
             descriptor = _open(folder, _DATA, os.O_RDWR)
@@ -136,13 +136,13 @@ class Resumable:
         return copied
 
     def _copy(self, folder: local.Folder, descriptor: int) -> tuple[local.Folder, int]:
-        """Begin with what is in another part, whose owner may come back and write to it meanwhile."""
+        """Copy another partial file, whose owner may still write to it."""
         note = _content(folder)
         copy, copied = self._begin()
         try:
             with open(os.dup(descriptor), "rb") as old, open(os.dup(copied), "wb") as new:
                 shutil.copyfileobj(old, new)
-            # Otherwise its owner has begun again, and the bytes may be those of two objects.
+            # If the note changed, its owner started again, and the bytes may belong to two objects.
             if note is not None and _content(folder) == note:
                 with open(_open(copy, _NOTE, os.O_WRONLY | os.O_CREAT), "wb") as file:
                     file.write(note)
@@ -159,27 +159,27 @@ class Resumable:
                 folder = local.Folder(self._outer, self._prefix + locks.unique_name(), make=True)
                 descriptor = _open(folder, _DATA, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             except FileNotFoundError:
-                # Another process took it for one that was left behind, as it was empty; or somebody removed the state.
+                # Another process removed the empty file as abandoned, or the state folder was removed.
                 self._outer.close()
                 self._outer = local.Folder(self._root, local.STATE_FOLDER, FOLDER, make=True)
                 continue
-            # Another process may have found it before it was locked.
+            # Another process may have taken it before it was locked.
             if locks.try_lock(descriptor) is not False and locks.is_at(descriptor, folder.at(_DATA), folder.descriptor):
                 return folder, descriptor
             os.close(descriptor)
 
     def close(self) -> None:
-        """Close it; what arrived is kept for another run, if that can resume it."""
+        """Close the file; keep it if another run can resume it."""
         if self._done:
             return
         if self._etag is None:
             self.discard()
             return
         self._done = True
-        # It is closed where giving it its final name failed on Windows.
+        # On Windows it is already closed if the rename failed.
         if not self._file.closed:
             with contextlib.suppress(OSError):
-                # By hand, because a child that was forked meanwhile holds the lock open too.
+                # Explicitly, because a forked child also holds the lock.
                 locks.unlock(self._file.fileno())
         self._file.close()
         self._folder.close()
@@ -187,32 +187,32 @@ class Resumable:
 
     @property
     def path(self) -> Path:
-        """Where the bytes are until :meth:`commit`."""
+        """The path of the file until :meth:`commit`."""
         return self._folder.path / _DATA
 
-    # --- As the transport sees it ----------------------------------------------------------------------------
+    # --- Called by the transport -----------------------------------------------------------------------------
 
     def headers(self) -> Mapping[str, str]:
-        """Return the headers that request the rest, provided that it belongs to the same object."""
+        """Return the headers that request the rest, if the object is unchanged."""
         if self._etag is None or self._size == 0:
             return {}
         return {"Range": f"bytes={self._size}-", "If-Range": self._etag}
 
     def position(self) -> int:
-        """Return how many bytes a next attempt need not fetch again."""
+        """Return the number of bytes that the next attempt can keep."""
         return self._size if self._etag is not None else 0
 
     # --- Receiving -------------------------------------------------------------------------------------------
 
     def receive(self, stream: ObjectStream) -> None:
-        """Save what the storage sends: the rest, or all from the start; refuse any other part."""
+        """Save a response with the rest or the full object; refuse any other range."""
         text = stream.headers.get("Content-Range")
         span = _span(text)
         plain = stream.is_plain
         if span is None and (text is not None or stream.status_code == 206):
-            raise self._refused("a part without a valid Content-Range")
+            raise self._refused("a range without a valid Content-Range")
         if span is not None and not (plain and self._fits(span, stream.etag)):
-            raise self._refused("a part of another object, or another part of it")
+            raise self._refused("a range of another object, or the wrong range")
         first = span.first if span is not None else 0
         if first == 0:
             self.restart()
@@ -220,34 +220,34 @@ class Resumable:
             self.media_type = media_type(stream)
             self._write_note(_strong(stream.etag) if plain else None, total if plain else None)
             if self._reporter is not None and self._reported is not None and self._announced != self.total:
-                # Begins again: the object has another size.
+                # The object has another size, so progress starts again.
                 self._reporter.finish()
                 self._reported = None
         self._cut(first)
         for chunk in stream.chunks(MAX_BYTES):
             self._write(chunk)
         if span is not None and self._size != span.last + 1:
-            raise self._refused("more or fewer bytes than its range has")
+            raise self._refused("more or fewer bytes than the range has")
         if span is not None and self._size != self.total:
-            # Where the total is not known, the storage will refuse to send what comes after the last byte.
+            # If the total is unknown, the storage refuses a range after the last byte.
             raise IncompleteDownloadError(f"The storage sent {self._size} of {self.total or 'unknown'} bytes.")
 
     def _fits(self, span: _Span, etag: str | None) -> bool:
-        """Return whether a part begins within the bytes on disk, and belongs to the same object."""
+        """Return whether a range starts within the bytes on disk and belongs to the same object."""
         if span.first > self._size:
             return False
         if span.first == 0:
-            # The start of any object is accepted: what is there is discarded.
+            # The start of any object is accepted: the bytes on disk are discarded.
             return True
         known = self.total is None or span.total is None or self.total == span.total
         return known and (etag is None or etag == self._etag)
 
     def _refused(self, what: str) -> IncompleteDownloadError:
         self.restart()
-        return IncompleteDownloadError(f"The storage sent {what}; the object is fetched from its start.")
+        return IncompleteDownloadError(f"The storage sent {what}. The object is fetched from the start.")
 
     def is_complete(self, refusal: APIError) -> bool:
-        """Return whether a status 416 means that nothing was left to send."""
+        """Return whether a 416 response means that the object is complete."""
         if refusal.status_code != 416 or not self.position():
             return False
         received = refusal.response.headers.get("content-range", "") if refusal.response else ""
@@ -256,8 +256,8 @@ class Resumable:
     # --- The file --------------------------------------------------------------------------------------------
 
     def restart(self) -> None:
-        """Discard what is there."""
-        # The note first: a process that is killed in between must not find it beside other bytes.
+        """Discard the bytes on disk."""
+        # The note first: after a kill in between, it must not be beside other bytes.
         self._write_note(None, None)
         self._cut(0)
 
@@ -265,19 +265,19 @@ class Resumable:
         """Move the file to its final path in the destination.
 
         Args:
-            flush: Whether to flush the file to the disk before, and its name after. Otherwise what is returned has a
-                digest of the content, by which the state recognises the file.
+            flush: Whether to flush the file to disk before the rename, and the folder after it. Otherwise the result
+                has a digest of the content, by which the state recognises the file.
         """
         digest = None
         with self._destination.errors(path):
             if flush:
                 os.fsync(self._file.fileno())
             else:
-                # A full disk may show only when a file is closed.
+                # A full disk may be reported only when a file is closed.
                 os.close(os.dup(self._file.fileno()))
                 digest = local.digest(self._file)
             if os.name == "nt":
-                # An open file cannot be renamed there. Elsewhere the lock is held until the file is gone.
+                # Windows cannot rename an open file. Elsewhere the lock is held until the file is renamed.
                 self._file.close()
             try:
                 written = self._destination.take(self._folder, _DATA, path)
@@ -291,7 +291,7 @@ class Resumable:
         return written._replace(digest=digest)
 
     def _saved_again(self, path: str) -> local.Written:
-        """Save the file from the open handle: the state folder was removed."""
+        """Save the file from its open handle, because the state folder was removed."""
         with self._destination.part() as part:
             self._file.seek(0)
             while piece := self._file.read(local.READ_STEP):
@@ -299,12 +299,12 @@ class Resumable:
             return part.commit(path)
 
     def discard(self) -> None:
-        """Remove what is left of it."""
+        """Remove the file and its folder."""
         if self._done:
             return
         self._done = True
         if os.name == "nt":
-            # An open file cannot be removed there. Elsewhere the lock is held until nobody can find it.
+            # Windows cannot remove an open file. Elsewhere the lock is held until the file is removed.
             self._file.close()
         _remove(self._outer, self._folder)
         self._file.close()
@@ -342,7 +342,7 @@ class Resumable:
             note = json.loads(_content(self._folder) or b"")
             etag, total, media_type = note["etag"], note["total"], note["type"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            # It may be a link, which would be in the way.
+            # It may be a link, which would block the next note.
             _unlink(self._folder, _NOTE)
             return None, None, ""
         if not isinstance(etag, str) or not isinstance(media_type, str) or _strong(etag) is None:
@@ -350,7 +350,7 @@ class Resumable:
         return etag, total if isinstance(total, int) else None, media_type
 
     def _write_note(self, etag: str | None, total: int | None) -> None:
-        """Record the tag under which the following bytes are sent; without one there is no note."""
+        """Record the entity tag of the following bytes; without one, remove the note."""
         self._etag, self.total = etag, total
         with self._destination.errors(), contextlib.suppress(FileNotFoundError):
             if etag is None:
@@ -372,14 +372,14 @@ def _unlink(folder: local.Folder, name: str) -> None:
 
 
 def _content(folder: local.Folder) -> bytes | None:
-    """Return the note of a part."""
+    """Return the note of a partial file."""
     with contextlib.suppress(OSError), open(_open(folder, _NOTE, os.O_RDONLY), "rb") as file:
         return file.read(4096)
     return None
 
 
 def _remove(outer: local.Folder, folder: local.Folder, descriptor: int = -1) -> int:
-    """Remove the folder of a part, and close it; return the open file of it, or -1 if it had to be closed before."""
+    """Remove and close the folder of a partial file; return its descriptor, or -1 if it had to be closed."""
     if descriptor >= 0 and os.name == "nt":
         os.close(descriptor)
         descriptor = -1
@@ -402,22 +402,21 @@ def fetch(
     run: Run = SINGLE,
     is_essential: bool = False,
 ) -> None:
-    """Fetch all that is missing of an object.
+    """Fetch the missing bytes of an object.
 
     Args:
         url: A signed URL of the object.
-        target: Where it is collected.
-        renew: Returns a new signed URL, when the storage reports that the one in use has expired; ``None`` where there
-            can be none.
-        look: Called with each response before its body is read; what it raises refuses it.
+        target: Its partial file.
+        renew: Returns a new signed URL when the old one has expired; ``None`` if the URL cannot be renewed.
+        look: Called with each response before its body is read; raises to refuse it.
         plain: Whether an ``http://`` URL is allowed.
-        is_essential: Whether the run needs it.
+        is_essential: Whether the run cannot continue without it.
 
     Raises:
-        CFPlatformError: If the download fails; what arrived is kept.
+        CFPlatformError: If the download fails. Received bytes are kept.
     """
     has_restarted = False
-    # New signed URLs since bytes arrived last, and how many bytes there were then.
+    # Number of renewals since the last progress, and the position then.
     renewals, reached = 0, target.position()
 
     def receive(stream: ObjectStream) -> None:
@@ -428,7 +427,7 @@ def fetch(
     def renewed(refusal: APIError) -> str | None:
         nonlocal url, has_restarted, renewals, reached
         is_range_refused = refusal.status_code == 416 and target.position() > 0
-        # Once: a storage that refuses every range and breaks off every body would be requested forever.
+        # Only once: otherwise a storage that refuses every range would cause an endless loop.
         if is_range_refused and not has_restarted and not target.is_complete(refusal):
             has_restarted = True
             target.restart()
@@ -452,17 +451,17 @@ def fetch(
 
 
 def media_type(stream: ObjectStream) -> str:
-    """Return the content type that the storage sent, without parameters."""
+    """Return the content type of a response, without parameters."""
     return stream.headers.get("Content-Type", "").partition(";")[0].strip().lower()[:100]
 
 
 def _strong(etag: str | None) -> str | None:
-    """Return a strong entity tag, which guarantees equal bytes; a weak one does not."""
+    """Return an entity tag if it is strong; a weak one does not guarantee equal bytes."""
     return etag if etag is not None and re.fullmatch(r'"[\x21\x23-\x7e]+"', etag) else None
 
 
 def _span(text: str | None) -> _Span | None:
-    """Read ``Content-Range``; ``None`` if it is missing or malformed."""
+    """Parse ``Content-Range``; return ``None`` if it is missing or malformed."""
     match = re.fullmatch(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", (text or "").strip(" \t"))
     if match is None:
         return None

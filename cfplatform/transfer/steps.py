@@ -1,7 +1,7 @@
-"""The steps of a download: annotate, sign, fetch. No step waits for all items to have passed the one before.
+"""The steps of a download: annotate, sign, fetch. They are pipelined: no step waits for all items of the one before.
 
-Each item costs a worker two round trips, and is signed together with about a hundred others; so with W workers and
-latency L the steady rate is W / (2 L) items a second.
+Each item takes two round trips of a worker, and is signed together with about a hundred others. With W workers and
+latency L the rate is W / (2 L) items per second.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from ..resources import Annotation, WorkItem
 from .memory import MemoryBudget, OverBudgetError
 from .pool import Pool
 
-#: Maximum number of annotated items that are signed together. Large enough to make signing cheap, small enough
-#: to use the URLs soon: they may expire within minutes.
+#: Maximum number of items that are signed together. Large enough to make signing cheap, small enough to use the URLs
+#: before they expire, which may be within minutes.
 SIGN_GROUP = 100
 #: Maximum number of paths in a request (published reference).
 MAX_PATHS = 1000
 
-#: New signatures for one object: when its URL expired, and when it was refused for another reason.
+#: Maximum number of new signed URLs for one object: after it expired, and after another refusal.
 MAX_RENEWALS_EXPIRED = 3
 MAX_RENEWALS_REFUSED = 1
 
-_TOO_MUCH = frozenset({400, 413, 422})
+_SPLIT_STATUSES = frozenset({400, 413, 422})
 
 _OUT_OF_FILES = os.strerror(errno.EMFILE)
 
 
 class Limits(NamedTuple):
-    """What bounds a run: workers, seconds that it waits for an outage, and the space, if not each annotation's."""
+    """Workers, patience in seconds, and the space of a run; ``None`` for the space of each annotation."""
 
     workers: int
     patience: float
@@ -57,25 +57,25 @@ class Limits(NamedTuple):
 
 
 class Job:
-    """One item under way."""
+    """The job of one item."""
 
     def __init__(self, item: WorkItem) -> None:
         self.item = item
-        #: The project to request it from: the listed one, even if the item names another.
+        #: The project for requests: the one that was listed, even if the item has another.
         self.project_id = item.listed_project_id or ""
         self.wants_document = True
         #: The asset's URL or storage path, as sent by the platform; ``None`` if it is not requested.
         self.asset: str | None = None
         self.asset_path = ""
         self.asset_url = ""
-        #: Why there is no asset; raised after the document is saved.
+        #: The error of the asset; raised after the document is saved.
         self.asset_error: DownloadError | None = None
-        #: Where it is saved, and its result; the steps do not read them.
+        #: Its paths and saved files; the steps do not use them.
         self.target: Any = None
         self.saved: list[Any] = []
         self.error: CFPlatformError | None = None
         self.headers: dict[str, str] | None = None
-        #: Bytes that the document needs, where known, and those that are reserved for it.
+        #: Size of the document in bytes, if known, and bytes reserved for it.
         self.size: int | None = None
         self.reserved = 0
         self.is_held = False
@@ -84,17 +84,17 @@ class Job:
         self.path = ""
         self.url = ""
         self.is_signed = False
-        #: Whether there is nothing to do for it.
+        #: Whether there is nothing to do.
         self.is_done = False
         self.renewals = 0
 
 
 class Steps:
-    """Takes jobs through the steps of one run.
+    """Runs the steps of the jobs of one run.
 
     Args:
         receive: Called in a worker with a job and the stream of its document.
-        budget: Limits the documents that are fetched before they are taken; ``receive`` calls :meth:`reserve` for it.
+        budget: Memory budget for prefetched documents; ``receive`` calls :meth:`reserve`.
         receive_asset: Called in a worker with a job whose asset is requested, a function that renews its signed URL
             (``None`` if it has none), and the run.
     """
@@ -118,7 +118,7 @@ class Steps:
             workers,
             self._sign,
             SIGN_GROUP,
-            # Enough that one group is fetched while the next is annotated.
+            # Enough to fetch one group while the next is annotated.
             window=2 * SIGN_GROUP + 4 * workers,
             concerns_all=_concerns_all,
             ordered=ordered,
@@ -129,10 +129,10 @@ class Steps:
         self.reserve = self._pool.reserve
 
     def run(self, jobs: Iterable[Job]) -> Generator[Job, None, None]:
-        """Yield the jobs when they are done; see :meth:`Pool.run`.
+        """Yield the jobs when they are finished; see :meth:`Pool.run`.
 
         Raises:
-            CFPlatformError: What ends the run: the key is refused, the platform is away, or the disk is full.
+            CFPlatformError: If the key is refused, the platform is down, or the disk is full.
         """
         return self._pool.run(jobs, self._begin)
 
@@ -143,7 +143,7 @@ class Steps:
             self._pool.submit(self._annotate, [job])
 
     def _annotate(self, jobs: list[Job]) -> None:
-        """Find out where the document and the asset of a job are stored."""
+        """Determine the storage paths of the document and asset of a job."""
         (job,) = jobs
         on_the_web = job.asset is not None and job.asset.lower().startswith(("http://", "https://"))
         if job.wants_document:
@@ -216,7 +216,7 @@ class Steps:
         return job.url
 
     def _sign_again(self, job: Job, path: str) -> str:
-        # Until the path is signed, an error is one of the platform.
+        # Until the path is signed, errors are from the platform.
         job.is_signed = False
         url = sign(self._calls, job.space_id, [path], self._run)[path]
         job.is_signed = True
@@ -226,9 +226,9 @@ class Steps:
 
 
 def _concerns_all(job: Job, error: CFPlatformError) -> bool:
-    """Return whether every other item would fail the same way: key refused, no response, nothing saved, no socket."""
+    """Return whether an error affects all items: key refused, outage, destination, or out of sockets."""
     if isinstance(error, (AuthenticationError, PermissionDeniedError)):
-        # From the storage it is about one object.
+        # From the storage, it affects one object only.
         return not job.is_signed
     return isinstance(error, (OutageError, DestinationError)) or (
         isinstance(error, APIConnectionError) and _OUT_OF_FILES in error.message
@@ -246,7 +246,7 @@ def fetch_annotation(calls: Transport, project_id: str, work_item_id: str, *, ru
     )
     data = calls.get_json(path, [("format", "coco")], run=run)
     if not isinstance(data, dict):
-        raise InvalidResponseError(f"The annotation of work item {work_item_id} is not an object.", method="GET")
+        raise InvalidResponseError(f"The annotation of work item {work_item_id} is not a JSON object.", method="GET")
     return Annotation({"id": work_item_id, **data}, None, work_item_id)
 
 
@@ -254,12 +254,12 @@ def fetch_annotation(calls: Transport, project_id: str, work_item_id: str, *, ru
 
 
 def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple[str, str]:
-    """Split a storage path such as ``s3://bucket/spaces/<space id>/output/f.json`` into space id and relative path.
+    """Split a storage path such as ``s3://bucket/spaces/<space id>/output/f.json`` into space ID and relative path.
 
-    A path without a scheme is already relative to the space. ``what`` names the object in messages.
+    A path without a scheme is relative to the space. ``what`` is the kind of object in messages.
 
     Raises:
-        DownloadError: If the path is in another space, or names none and none is given.
+        DownloadError: If the path is in another space, or no space is known.
         UnsafePathError: If it points outside the space.
     """
     scheme, separator, rest = url.partition("://")
@@ -271,36 +271,36 @@ def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple
         match = re.fullmatch(r"(?:.*?/)??spaces/([^/]+)/(.+)", key)
         if match is None:
             shown = blank(url)
-            raise DownloadError(f"The {what}'s path {shown!r} names no space: it has no part 'spaces/<space id>/...'.")
+            raise DownloadError(f"The {what}'s path {shown!r} has no space ID: 'spaces/<space id>/' is missing.")
         found, path = match.groups()
         if space_id is not None and found != space_id:
             raise DownloadError(
-                f"space_id is {space_id!r}, but the {what} is in space {found!r}. Leave it out (and CF_SPACE_ID "
-                "too): the space is detected.",
+                f"space_id is {space_id!r}, but the {what} is in space {found!r}. Omit space_id and CF_SPACE_ID to "
+                "detect the space.",
                 parameter="space_id",
             )
     else:
         if space_id is None:
             raise DownloadError(
-                f"The {what}'s path names no space.",
+                f"The space of the {what} is unknown: its path is relative.",
                 parameter="space_id",
                 hint="Pass space_id=... or set CF_SPACE_ID.",
             )
         found, path = space_id, url.lstrip("/")
     if any(part in ("", ".", "..") for part in [found, *path.split("/")]) or not path.isprintable():
-        raise UnsafePathError(f"The {what}'s path {blank(url)!r} points outside its space; nothing was requested.")
+        raise UnsafePathError(f"The {what}'s path {blank(url)!r} points outside its space; it was not requested.")
     return found, path
 
 
 def should_renew(error: APIError, renewals: int) -> bool:
-    """Return whether a new signature may help: the URL has expired, or was refused for the first time."""
+    """Return whether a new signed URL may help: it has expired, or was refused for the first time."""
     if http.has_expired(error):
         return renewals < MAX_RENEWALS_EXPIRED
     return error.status_code == 403 and renewals < MAX_RENEWALS_REFUSED
 
 
 def sign(calls: Transport, space_id: str, paths: Sequence[str], run: Run = SINGLE) -> dict[str, str | DownloadError]:
-    """Return for each path its signed URL, or the reason why there is none.
+    """Return the signed URL of each path, or the error if there is none.
 
     Raises:
         CFPlatformError: If the platform refuses the request or cannot be reached.
@@ -312,15 +312,18 @@ def sign(calls: Transport, space_id: str, paths: Sequence[str], run: Run = SINGL
         if missing:
             signed.update(_sign_group(calls, space_id, missing, run))
         for path in missing:
-            signed.setdefault(path, DownloadError(f"The platform signed no URL for {path!r}. The object may be gone."))
+            signed.setdefault(
+                path,
+                DownloadError(f"The platform returned no signed URL for {path!r}. The object may no longer exist."),
+            )
     return signed
 
 
 def signed_urls(calls: Transport, paths: Sequence[str], space_id: str | None) -> dict[str, str]:
-    """Return for each storage path, absolute or relative to the space, its signed URL.
+    """Return the signed URL of each storage path, absolute or relative to the space.
 
     Raises:
-        DownloadError: If one cannot be signed: the first of them.
+        DownloadError: If a path cannot be signed; the first such error.
     """
     located = {path: locate(path, space_id, "object") for path in paths}
     urls = {
@@ -343,7 +346,7 @@ def _sign_group(calls: Transport, space_id: str, paths: Sequence[str], run: Run)
             http.path("spaces", space_id, "signedurls"), {"paths": list(paths)}, is_repeatable=True, run=run
         )
     except APIError as error:
-        if error.status_code not in _TOO_MUCH:
+        if error.status_code not in _SPLIT_STATUSES:
             raise
         refusal = error.message
     else:

@@ -1,4 +1,4 @@
-"""Documents parsed in memory, prefetched as far as the memory budget allows; nothing touches the disk."""
+"""Stream parsed documents, prefetched within the memory budget. Nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .steps import Job, Limits, Steps
 if TYPE_CHECKING:
     from ..types import CocoDocument
 
-#: Maximum number of parsed documents that wait for the caller, per worker.
+#: Maximum number of parsed documents per worker that wait for the caller.
 HELD_PER_WORKER = 2
-#: Maximum bytes, as sent, of all documents that are received or wait for the caller; a larger one is received alone.
-#: Parsed, COCO documents take 3 to 8 times their size.
+#: Maximum bytes, as sent, of all documents in progress or waiting for the caller; a larger one is received alone. A
+#: parsed COCO document takes 3 to 8 times its size.
 PREFETCH_BYTES = 64 * 1024 * 1024
 
 
@@ -34,7 +34,7 @@ def parsed_documents(
     on_error: Callable[[WorkItem, CFPlatformError], Any] | None,
     prefetch_bytes: int = PREFETCH_BYTES,
 ) -> Iterator[tuple[WorkItem, CocoDocument]]:
-    """Yield each item with its parsed document; nothing touches the disk."""
+    """Yield each item with its parsed document."""
 
     def receive(job: Job, stream: ObjectStream) -> None:
         document = documents.parse(_read_whole(steps, job, stream))
@@ -52,7 +52,7 @@ def parsed_documents(
     with contextlib.closing(steps.run(Job(item) for item in items)) as jobs:
         for job in jobs:
             if job.error is None:
-                # Taken out, so that a document lives only as long as the caller keeps it.
+                # Removed from the job, so only the caller keeps the document alive.
                 yield job.item, job.saved.pop()
             elif on_error is None:
                 raise job.error
@@ -61,7 +61,7 @@ def parsed_documents(
 
 
 def _read_whole(steps: Steps, job: Job, stream: ObjectStream) -> bytearray:
-    """Read a document into memory that is reserved first or, where its size is not known, on the way."""
+    """Read a document into reserved memory. If its size is unknown, memory is reserved while reading."""
     size = stream.size
     reserved = size or 0
     if size is not None:

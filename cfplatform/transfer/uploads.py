@@ -1,4 +1,4 @@
-"""One run of uploads: files are checked, upload URLs are requested ten at a time, and each file is sent."""
+"""Uploads: check files, request upload URLs ten at a time, and send the files."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from .pool import Pool
 
 #: Maximum number of URLs in a request (published reference).
 MAX_URLS = 10
-#: Maximum number of new URLs for a file whose URL was refused.
+#: Maximum number of new URLs for a file after refusals.
 MAX_RENEWALS = 3
 
-#: The type of a file whose name has no known extension.
+#: The content type of a file without a known extension.
 UNKNOWN_TYPE = "application/octet-stream"
-#: Maximum length of a content type (our limit): no registered one is nearly as long.
+#: Maximum length of a content type (our limit), much longer than any registered one.
 MAX_TYPE_LENGTH = 255
 
-#: Errors that need not affect the next request. Every other refusal of the API affects all files, and ends the run.
+#: Errors that may not affect the next request. All other API errors affect all files and end the run.
 _TRANSIENT = (TransportError, RateLimitError, ServerError)
 
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^`|~\w-]+/[!#$%&'*+.^`|~\w-]+( ?;[ -~]*[!-~])?", re.ASCII)
@@ -52,9 +52,9 @@ J = TypeVar("J", bound="Job")
 
 
 class Job:
-    """A file on its way."""
+    """The job of one file."""
 
-    #: The outcome that a reporter gets for a finished job.
+    #: The outcome for progress reporters.
     outcome = "uploaded"
 
     def __init__(self, file: Any) -> None:
@@ -62,16 +62,16 @@ class Job:
         self.index = -1
         self.source: OnDisk | OpenFile | None = None
         self.path = self.url = ""
-        #: The number of the response that the URL came with.
+        #: The number of the response with its URL.
         self.response = 0
         self.uploaded: UploadedFile | None = None
-        #: The bytes that this run sent.
+        #: Bytes sent by this run.
         self.sent = 0
         self.error: CFPlatformError | None = None
 
 
 class Uploader(Generic[J]):
-    """One run of uploads; the type of each file comes from its name if ``content_type`` is ``None``."""
+    """One run of uploads. If ``content_type`` is ``None``, it is guessed from each name."""
 
     def __init__(
         self,
@@ -90,9 +90,9 @@ class Uploader(Generic[J]):
         on_wait = progress.Watch(calls.trouble, reporter)
         self._pool: Pool[J] = Pool(
             workers,
-            self._give_urls,
+            self._assign_urls,
             MAX_URLS,
-            # Enough that all URLs of a group are requested while the workers are busy.
+            # Enough to request the URLs of a group while the workers are busy.
             window=2 * workers + MAX_URLS,
             concerns_all=self._concerns_all,
             on_wait=on_wait,
@@ -100,19 +100,18 @@ class Uploader(Generic[J]):
         )
         self._run = Run(patience, self._pool.stop, on_wait)
         self._responses = itertools.count(1)
-        # URLs that came with this response or before it are not tried: one of them was refused.
+        # URLs up to this response are not used, because one of them was refused.
         self._refused = 0
-        # The same object may be given twice, but can only be read by one thread at a time.
+        # A file object that is given twice must be read by one thread at a time.
         self._open_files: weakref.WeakValueDictionary[int, OpenFile] = weakref.WeakValueDictionary()
 
     def run(self, jobs: Iterable[J], total: int | None, result: Callable[[J], T]) -> Generator[T, None, None]:
-        """Yield a result for each job as it finishes. Closing the generator cancels what is under way.
+        """Yield a result for each job as it finishes. Closing the generator cancels running uploads.
 
-        If the iterable raises, the jobs taken are finished first.
+        If the iterable raises, the jobs so far are finished first.
 
         Raises:
-            CFPlatformError: What ends the run: the key is refused, the space does not exist, or the platform is
-                away.
+            CFPlatformError: If the key is refused, the space does not exist, or the platform is down.
         """
         self._reporter.start(total)
         try:
@@ -124,7 +123,7 @@ class Uploader(Generic[J]):
             self._reporter.finish()
 
     def _begin(self, job: J) -> None:
-        """Check a file, so that no URL is requested for one that cannot be sent, and queue it."""
+        """Check a file before a URL is requested, and queue it."""
         try:
             job.source = self._open_files.get(id(job.file)) or source_of(job.file)
         except CFPlatformError as error:
@@ -134,7 +133,7 @@ class Uploader(Generic[J]):
             self._open_files[id(job.file)] = job.source
         self._pool.submit_together(job)
 
-    def _give_urls(self, jobs: list[J]) -> None:
+    def _assign_urls(self, jobs: list[J]) -> None:
         """Request a URL for each file, and queue the files for sending."""
         urls = self._new_urls(len(jobs))
         response = next(self._responses)
@@ -142,7 +141,7 @@ class Uploader(Generic[J]):
             job.path, job.url, job.response = path, url, response
             self._pool.submit_first(self._send, [job])
         for job in jobs[len(urls) :]:
-            # Fewer URLs arrived than were requested.
+            # The response has fewer URLs than requested.
             self._pool.submit_together(job, is_urgent=True)
 
     def _new_urls(self, count: int) -> list[tuple[str, str]]:
@@ -156,7 +155,7 @@ class Uploader(Generic[J]):
             if isinstance(entry, dict) and _is_text(entry.get("path")) and _is_text(entry.get("signedUrl"))
         }
         if not found:
-            raise InvalidResponseError("The response to a request for upload URLs holds none.", method="GET")
+            raise InvalidResponseError("The response to a request for upload URLs has none.", method="GET")
         return list(found.items())
 
     def _send(self, jobs: list[J]) -> None:
@@ -176,30 +175,30 @@ class Uploader(Generic[J]):
                     job.uploaded, job.sent = uploaded, body.size
                     break
                 except APIError as error:
-                    # Another URL may help if this one has expired or was refused.
+                    # A new URL may help if this one has expired or was refused.
                     if renewals == MAX_RENEWALS or not (error.status_code == 403 or http.has_expired(error)):
                         raise
             self._refused = max(self._refused, job.response)
-            # For this file alone, and used at once: among others it could expire again before its turn comes.
+            # For this file only and used at once: in a group it could expire again before its turn.
             job.url = ""
             job.path, job.url = self._new_urls(1)[0]
             job.response = next(self._responses)
         self._has_uploaded(job)
 
     def _will_send(self, job: J, uploaded: UploadedFile) -> None:
-        """Record what the file will be."""
+        """Called before an upload with the file that it will create."""
 
     def _has_uploaded(self, job: J) -> None:
-        """Take the step after the upload."""
+        """Called after an upload; finishes the job."""
         self._pool.finish(job)
 
     def _concerns_all(self, job: J, error: CFPlatformError) -> bool:
-        """Return whether the platform refuses or is down; with a URL, an error of the storage is about one job."""
+        """Return whether an error affects all files. After a URL is assigned, errors of the storage do not."""
         return isinstance(error, OutageError) or not (job.url or isinstance(error, (UploadError, *_TRANSIENT)))
 
 
 def upload_result(job: Job) -> UploadResult:
-    """Return the result of a file that was only uploaded."""
+    """Return the result of an upload."""
     return UploadResult(job.file, job.uploaded, job.error)
 
 
@@ -207,23 +206,23 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-# --- The caller's files: checked before anything is requested, read while they are sent ------------------------------
+# --- The caller's files -----------------------------------------------------------------------------------------------
 
 
 def check_files(files: Any, name: str = "files", single: str = "upload_file()") -> Iterable[Any]:
-    """Check that it is an iterable of files, and not one file."""
+    """Check that the argument is an iterable of files, not one file."""
     is_one = isinstance(files, (str, bytes, Mapping, os.PathLike)) or hasattr(files, "read")
     if is_one or not isinstance(files, Iterable):
         raise InvalidParameterError(
-            f"{name} must be an iterable of paths or binary file objects, not {type(files).__name__}; "
-            f"for a single file use {single}.",
+            f"{name} must be an iterable of paths or binary file objects, not {type(files).__name__}. "
+            f"For a single file, use {single}.",
             parameter=name,
         )
     return files
 
 
 def check_content_type(value: Any) -> str | None:
-    """Check a content type that the caller gives: a media type such as ``image/png``, with parameters or without."""
+    """Check a content type: a media type such as ``image/png``, with or without parameters."""
     if value is None:
         return None
     if not isinstance(value, str) or len(value) > MAX_TYPE_LENGTH or not _MEDIA_TYPE.fullmatch(value):
@@ -238,23 +237,23 @@ def guess_content_type(name: str | None) -> str:
     """Return the content type for the extension of a name."""
     if not name:
         return UNKNOWN_TYPE
-    # As a path, because a name with a colon would be taken for a URL.
+    # As a path, because a name with a colon would look like a URL.
     guessed, encoding = mimetypes.guess_type(f"./{name}", strict=False)
-    # The type of what is compressed is not that of the compressed file.
+    # For a compressed file, the guess is the type of its content.
     if guessed is None or encoding is not None or not _MEDIA_TYPE.fullmatch(guessed):
         return UNKNOWN_TYPE
     return guessed
 
 
 def source_of(file: Any) -> OnDisk | OpenFile:
-    """Return a file in the form in which it can be sent.
+    """Return the source for a path or file object.
 
     Raises:
-        InvalidParameterError: If it is nothing that can be sent.
-        UploadError: If it cannot be read, or is empty.
+        InvalidParameterError: If it is neither.
+        UploadError: If it cannot be read or is empty.
     """
     if isinstance(file, (str, os.PathLike)):
-        return OnDisk(_tried(type(file).__name__, os.fsdecode, file))
+        return OnDisk(_attempt(type(file).__name__, os.fsdecode, file))
     if hasattr(file, "read"):
         return OpenFile(file)
     hint = " Wrap bytes in io.BytesIO." if isinstance(file, (bytes, bytearray, memoryview)) else ""
@@ -262,19 +261,19 @@ def source_of(file: Any) -> OnDisk | OpenFile:
 
 
 class OnDisk:
-    """A file given by its path; opened only while it is sent."""
+    """A file given by its path; open only during the upload."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self.name: str | None = os.path.basename(path)
-        _check_found(path, _tried(path, os.stat, path))
+        _check_found(path, _attempt(path, os.stat, path))
         if not os.access(path, os.R_OK):
-            raise UploadError(f"{shown(path)} cannot be read: permission denied.")
+            raise UploadError(f"Could not read {shown(path)}: permission denied.")
 
     @contextlib.contextmanager
     def body(self, stop: threading.Event) -> Iterator[Body]:
-        """Open it, and yield its content."""
-        with cast("BinaryIO", _tried(self._path, open, self._path, "rb")) as file:
+        """Open the file and yield its content."""
+        with cast("BinaryIO", _attempt(self._path, open, self._path, "rb")) as file:
             found = os.fstat(file.fileno())
             _check_found(self._path, found)
 
@@ -286,7 +285,7 @@ class OnDisk:
 
 
 class OpenFile:
-    """A file object of the caller's, sent from its current position and reset to it afterwards."""
+    """A file object of the caller, read from its current position and reset to it afterwards."""
 
     def __init__(self, file: Any) -> None:
         name = getattr(file, "name", None)
@@ -294,24 +293,24 @@ class OpenFile:
         self._shown = self.name or type(file).__name__
         self._file = file
         self._lock = threading.Lock()
-        if isinstance(file, io.TextIOBase) or not isinstance(_tried(self._shown, file.read, 0), bytes):
+        if isinstance(file, io.TextIOBase) or not isinstance(_attempt(self._shown, file.read, 0), bytes):
             raise InvalidParameterError(
-                f"{shown(self._shown)} was opened in text mode. Open it in binary mode, with open(path, 'rb')."
+                f"{shown(self._shown)} is open in text mode. Open it in binary mode: open(path, 'rb')."
             )
-        if not _tried(self._shown, self._can_seek):
+        if not _attempt(self._shown, self._can_seek):
             raise InvalidParameterError(
-                f"{shown(self._shown)} is not seekable, so it could not be sent again after an error. Pass a path, or "
-                "wrap its content: io.BytesIO(file.read())."
+                f"{shown(self._shown)} is not seekable, so it cannot be sent again after an error. Pass a path or "
+                "io.BytesIO(file.read())."
             )
-        self._start, self._end = _tried(self._shown, self._measure)
+        self._start, self._end = _attempt(self._shown, self._measure)
         if self._start >= self._end:
-            raise UploadError(f"{shown(self._shown)} has no bytes after its current position. Rewind it with seek(0).")
+            raise UploadError(f"{shown(self._shown)} has no bytes after its current position. Call seek(0) first.")
 
     @contextlib.contextmanager
     def body(self, stop: threading.Event) -> Iterator[Body]:
-        """Yield its content, to one thread at a time."""
+        """Yield the content, to one thread at a time."""
         with self._lock:
-            _tried(self._shown, self._file.seek, self._start)
+            _attempt(self._shown, self._file.seek, self._start)
             try:
                 yield Body(
                     self._file,
@@ -321,7 +320,7 @@ class OpenFile:
                     is_unchanged=lambda: self._measure()[1] == self._end,
                 )
             finally:
-                # The caller may have closed it meanwhile.
+                # The caller may have closed the file.
                 with contextlib.suppress(Exception):
                     self._file.seek(self._start)
 
@@ -347,11 +346,11 @@ def _check_found(path: str, found: os.stat_result) -> None:
         raise UploadError(f"{shown(path)} is empty.")
 
 
-def _tried(name: str, function: Callable[..., T], *args: Any) -> T:
-    """Call a function that uses a file; any error becomes an :class:`UploadError`."""
+def _attempt(name: str, function: Callable[..., T], *args: Any) -> T:
+    """Call a function that reads a file; convert any error to :class:`UploadError`."""
     try:
         return function(*args)
     except Exception as error:
-        # Any class: the file object is the caller's.
+        # Any exception: the file object is the caller's.
         reason = printable(getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
-    raise UploadError(f"{shown(name)} cannot be read: {reason}.")
+    raise UploadError(f"Could not read {shown(name)}: {reason}.")

@@ -138,7 +138,7 @@ def test_a15_no_socket_is_left_when_a_client_is_closed(make_sandbox, tmp_path):
 def test_a16_a_web_page_is_not_the_platforms_word_on_the_key(sandbox, client, tmp_path):
     sandbox.html_next(1, path="*/workItems", status=403, body=PAGE)
     with pytest.raises(
-        APIError, match=r"an HTML page titled 'Internet Security'.*not from the platform: it was sent by a proxy"
+        APIError, match=r"an HTML page titled 'Internet Security'.*not from the platform, but from a proxy"
     ) as caught:
         client.get_work_items_count()
     assert not isinstance(caught.value, PermissionDeniedError)
@@ -306,7 +306,7 @@ def test_a22_a_proxy_that_speaks_plain_http_is_reported_as_that(serve, connect):
     proxy = serve(default=Answer(raw(400, b"plain http"), end="close"))
     client = connect("https://api.example/v1", proxies={"https": f"https://127.0.0.1:{proxy.port}"}, retries=0)
     with pytest.raises(
-        APIConnectionError, match=r"The proxy failed: it uses plain http, but its URL begins with https"
+        APIConnectionError, match=r"The proxy failed: it uses plain HTTP, but its URL starts with https"
     ):
         client.request("GET", "/x")
 

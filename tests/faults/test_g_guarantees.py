@@ -76,7 +76,7 @@ def test_g02_results_that_are_not_kept_any_more_are_an_error_and_not_nothing(san
     for _ in range(3):
         last = client.download_project(destination=tmp_path)
     for read in (lambda: list(first.results), lambda: first.failures, first.raise_for_failures):
-        with pytest.raises(DownloadError, match="holds 0 of .* it keeps those of the last 3 runs"):
+        with pytest.raises(DownloadError, match="has 0 of .* it keeps the results of the last 3 runs"):
             read()
     assert len(list(last.results)) == 20
     assert len(last.failures) == 1

@@ -71,7 +71,7 @@ def test_i02_no_key_at_all_is_refused(bad):
 
 
 def test_i02_a_line_end_around_the_key_is_removed_with_a_warning(sandbox):
-    with pytest.warns(UserWarning, match="white space around it") as caught:
+    with pytest.warns(UserWarning, match="leading or trailing whitespace") as caught:
         client = Client(f"{sandbox.api_key}\n", base_url=sandbox.base_url, project_id=sandbox.project_id)
     with client:
         assert client.get_work_items_count() == 20

@@ -65,7 +65,7 @@ def test_n02_a_connection_closed_before_any_byte_is_replaced(serve, connect):
 @pytest.mark.parametrize("end", ["close", "reset"])
 def test_n02_what_might_be_done_twice_is_not_repeated(serve, connect, end):
     server = serve(Answer(end=end), OK)
-    with pytest.raises(APIConnectionError, match="POST .*The connection broke"):
+    with pytest.raises(APIConnectionError, match="POST .*The connection was lost"):
         connect(server).request("POST", "/x", json={})
     assert len(server.requests) == 1
 
@@ -114,10 +114,12 @@ def test_n04_a_cut_body_is_asked_for_again_and_never_accepted(serve, fetch, faul
         fetch(serve(default=fault), retries=1)
 
 
-def test_n04_files_are_exact_and_the_bytes_are_counted_once(sandbox, client, tmp_path):
+def test_n04_files_are_exact_and_the_bytes_are_counted_once(sandbox, tmp_path):
     sandbox.truncate_next(7, path="/storage/*")
     sandbox.reset_next(3, path="/storage/*")
-    summary = client.download_project(destination=tmp_path)
+    # On a busy machine all ten may meet the same item.
+    with sandbox.client(retries=10) as client:
+        summary = client.download_project(destination=tmp_path)
     files = tree(tmp_path)
     assert (summary.successful, len(files), parts(tmp_path)) == (20, 20, [])
     assert summary.bytes == sum(map(len, files.values()))
@@ -178,7 +180,7 @@ def test_n06_lines_without_end_are_not_read_for_ever_however_fast_they_come(serv
     server = serve(default=flood)
     client = connect(server, timeout=(5, 30), retries=0)
     began = time.monotonic()
-    with pytest.raises(APIConnectionError, match="The connection broke"):
+    with pytest.raises(APIConnectionError, match="The connection was lost"):
         load(client, f"{server.origin}/o") if storage else get(client)
     assert time.monotonic() - began < 15
 
@@ -344,7 +346,7 @@ def test_n08_a_certificate_that_does_not_hold_is_one_handshake_and_a_hint(secure
         load,
     ):
         server = secure(name, default=OK)
-        with pytest.raises(APIConnectionError, match="secure connection failed: certificate verify failed") as caught:
+        with pytest.raises(APIConnectionError, match="TLS connection failed: certificate verify failed") as caught:
             call(connect(f"{server.secure}/api/v1", verify=verify), server.secure)
         assert "pass verify='path/to/ca.pem' or set REQUESTS_CA_BUNDLE" in str(caught.value)
         assert server.connections == 1
@@ -432,7 +434,7 @@ def test_n10_a_proxy_that_is_gone_is_told_without_its_password(serve, connect, c
 def test_n10_no_clear_text_key_is_told_to_a_proxy_of_the_environment(serve, connect, monkeypatch):
     proxy = serve()
     monkeypatch.setenv("http_proxy", proxy.origin)
-    with pytest.raises(ConfigurationError, match="plain http"):
+    with pytest.raises(ConfigurationError, match="http:// for"):
         connect("http://api.invalid/v1")
     server = serve(OK)
     assert get(connect(server)) == {"ok": True}

@@ -345,7 +345,7 @@ def test_w05_only_https_or_this_machine(url):
 
 
 def test_w05_plain_http_to_another_host_is_refused_as_base_url_too():
-    with pytest.raises(ConfigurationError, match="must begin with https"):
+    with pytest.raises(ConfigurationError, match="must start with https"):
         WebhookVerifier(base_url="http://api.example/api/v1")
 
 

@@ -172,7 +172,7 @@ def test_z02_whatever_stands_in_the_place_of_the_folder_stays_as_it_is(tmp_path,
         "link": lambda: target.symlink_to(outside),
         "dangling": lambda: target.symlink_to(tmp_path / "nowhere"),
     }[planted]()
-    with pytest.raises(DownloadError, match="exists already"):
+    with pytest.raises(DownloadError, match="already exists"):
         archives.extract(path, target)
     assert sorted(os.listdir(tmp_path)) == ["a.zip", "out", "outside"]
     assert tree(outside) == {"precious": b"precious"}
@@ -238,7 +238,7 @@ def test_z03_many_records_on_one_member_are_refused(tmp_path):
     refused(tmp_path, build(first, *others), IncompleteDownloadError, "does not match the directory")
     inner = struct.pack("<4s5H3L2H", LOCAL, 20, UTF8, 0, 0, 33, zlib.crc32(b"x"), 1, 1, 1, 0) + b"bx"
     quoted = Part(b"a", inner)
-    refused(tmp_path, build(quoted, Part(b"b", b"x", offset=31)), DownloadError, "share the same bytes")
+    refused(tmp_path, build(quoted, Part(b"b", b"x", offset=31)), DownloadError, "overlap")
 
 
 def test_z03_members_in_another_order_than_the_directory_are_none_the_worse(tmp_path):
@@ -360,7 +360,7 @@ def test_z04_a_deflated_member_must_be_whole_and_nothing_else(tmp_path, packed):
 
 def test_z04_a_stored_member_has_one_size(tmp_path):
     refused(tmp_path, build(Part(size=7)), IncompleteDownloadError, "sizes")
-    refused(tmp_path, build(Part(b"folder/", b"bytes")), IncompleteDownloadError, "holds bytes")
+    refused(tmp_path, build(Part(b"folder/", b"bytes")), IncompleteDownloadError, "has data")
 
 
 @pytest.mark.parametrize("flags", [0x0001, 0x0041, 0x2000])
@@ -370,7 +370,7 @@ def test_z04_what_is_encrypted_is_refused(tmp_path, flags):
 
 @pytest.mark.parametrize("method", [1, 6, 9, 12, 14, 93, 99])
 def test_z04_an_unknown_method_is_refused(tmp_path, method):
-    refused(tmp_path, build(Part(method=method)), DownloadError, f"unknown method {method}")
+    refused(tmp_path, build(Part(method=method)), DownloadError, f"unknown compression method {method}")
 
 
 LONG = [b"x" * 300, b"d/" + b"x" * 256, "é".encode() * 128, b"/".join([b"x" * 200] * 6), b"d/" * 70 + b"x"]
@@ -485,9 +485,9 @@ def test_z05_the_archive_inside_one_that_was_cut_is_not_taken_for_it(tmp_path, a
     outer = build(Part(b"first.json"), Part(b"inner.zip", inner))
     cut = outer[: outer.index(inner) + len(inner)] + after
     assert zipfile.is_zipfile(io.BytesIO(cut))
-    refused(tmp_path, cut, IncompleteDownloadError, "at its beginning")
-    refused(tmp_path, b"junk" + cut, IncompleteDownloadError, "at its beginning")
-    refused(tmp_path, build(Part(), comment=inner), IncompleteDownloadError, "at its beginning")
+    refused(tmp_path, cut, IncompleteDownloadError, "does not list the first members")
+    refused(tmp_path, b"junk" + cut, IncompleteDownloadError, "does not list the first members")
+    refused(tmp_path, build(Part(), comment=inner), IncompleteDownloadError, "does not list the first members")
 
 
 def test_z05_an_end_record_of_nothing_proves_nothing(tmp_path):
@@ -601,7 +601,7 @@ def test_z06_more_than_4_gib_work(huge):
     assert (first.size, second.json()) == (large, {"small": 1})
     with first.open() as file:
         assert file.read(1_000_000) == bytes(1_000_000)
-    with pytest.raises(DownloadError, match="over the limit"):
+    with pytest.raises(DownloadError, match="the limit is"):
         first.read()
 
 
@@ -679,7 +679,7 @@ def test_z08_the_unfinished_folder_of_a_living_process_is_left_alone(tmp_path):
             finished.append(None)
             finished[0] = tree(archives.extract(path, target))
 
-    with pytest.raises(DownloadError, match="exists already"):
+    with pytest.raises(DownloadError, match="already exists"):
         archives.extract(path, target, progress=other)
     assert finished == [CONTENTS]
     assert tree(target) == CONTENTS
@@ -719,11 +719,11 @@ def disk(tmp_path):
 def test_z08_a_disk_that_fills_up_leaves_nothing(tmp_path, disk):
     small = _write(tmp_path / "small.zip", build(*(Part(b"%d" % number) for number in range(500))))
     seen = []
-    with pytest.raises(DownloadError, match=r"No space left.*bytes are free.*Nothing of it is left"):
+    with pytest.raises(DownloadError, match=r"No space left.*bytes are free.*Partial files were removed"):
         archives.extract(small, disk / "out", progress=seen.append)
     assert len(seen) > 100
     assert os.listdir(disk) == []
-    with pytest.raises(DownloadError, match="500000000 bytes, and"):
+    with pytest.raises(DownloadError, match="500000000 bytes, but only"):
         archives.extract(_write(tmp_path / "b.zip", build(_zeros(500_000_000))), disk / "out")
     assert os.listdir(disk) == []
     assert archives.extract(_write(tmp_path / "c.zip", WHOLE), disk / "out") == disk / "out"

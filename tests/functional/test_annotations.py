@@ -129,7 +129,7 @@ def test_space_is_found_and_a_wrong_one_is_named(sandbox):
     [
         ("s3://bucket/spaces/{space}/../other/f.json", UnsafePathError, "outside its space"),
         ("https://elsewhere.invalid/f.json", DownloadError, "https://"),
-        ("s3://bucket/f.json", DownloadError, "names no space"),
+        ("s3://bucket/f.json", DownloadError, "has no space ID"),
         ("s3://spaces/spaces/{space}/nowhere/f.json", NotFoundError, "404"),
     ],
 )

@@ -297,7 +297,7 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
         (["count"], {"CF_API_KEY": None}, 2, "Error: No API key. Pass --api-key or set CF_API_KEY."),
         (["count"], {"CF_API_KEY": " "}, 2, "Error: CF_API_KEY is blank."),
         (["count"], {"CF_PROJECT_ID": ""}, 2, "Error: No project. Pass --project-id or set CF_PROJECT_ID."),
-        (["count", "--base-url", "ftp://x"], {}, 2, "Error: --base-url must begin with https:// and name a host."),
+        (["count", "--base-url", "ftp://x"], {}, 2, "Error: --base-url must start with https:// and a host name."),
         (["count", "--created-from", "now"], {}, 2, "Invalid value for '--created-from': 'now' is not a time."),
         (
             ["count", "--status", ""],
@@ -307,19 +307,19 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
         ),
         (["count", "--nonsense"], {}, 2, "No such option"),
         (["download"], {}, 2, "Missing argument 'DESTINATION'."),
-        (["download", __file__], {}, 2, "is a file; pass the path of a folder."),
+        (["download", __file__], {}, 2, "is a file. Pass the path of a folder."),
         (
             ["download", "s3://bucket/labels"],
             {},
             2,
-            "for its state. Pass its path with --state",
+            "needs a local state folder. Pass its path with --state",
         ),
         (["download", " "], {}, 2, "Error: DESTINATION must be the path of a folder"),
-        (["count", "--created-from", "2d", "--created-to", "3d"], {}, 2, "is later than the end of the range"),
-        (["count", "--base-url", "http://example.com"], {}, 2, "the API key in clear text. Use https.\n"),
+        (["count", "--created-from", "2d", "--created-to", "3d"], {}, 2, "is after the end of the range"),
+        (["count", "--base-url", "http://example.com"], {}, 2, "the API key unencrypted. Use https.\n"),
         (["merge", "project_id", "out.json"], {}, 2, "Error: SOURCE 'project_id' is neither a folder nor a file."),
         (["report", str(Path(__file__).parent), "page.txt"], {}, 2, "Error: OUTPUT 'page.txt' must end with .html"),
-        (["work-items", "get", ".."], {}, 2, "Error: ITEM_ID: '..' is not an id"),
+        (["work-items", "get", ".."], {}, 2, "Error: ITEM_ID: '..' is not a valid ID"),
         (["work-items", "--all", "--limit", "3"], {}, 2, "Error: --all and --limit exclude each other."),
         (["count", "--batch-name", "x"], {}, 1, "has no batch named 'x'."),
         (["count", "--project-id", "x"], {}, 1, "failed with status 404: project not found"),
@@ -366,7 +366,7 @@ def test_answers_of_the_platform_are_explained(world, status, sentence):
 def test_a_key_with_white_space_is_one_line_of_warning(world):
     done = run("count", sandbox=world, CF_API_KEY=f"{world.api_key}\n")
     assert (done.returncode, done.stdout) == (0, "20\n")
-    assert done.stderr == "Warning: CF_API_KEY had white space around it, which was removed.\n"
+    assert done.stderr == "Warning: CF_API_KEY had leading or trailing whitespace, which was removed.\n"
 
 
 @pytest.mark.parametrize(

@@ -68,10 +68,10 @@ def test_one_file_that_fails_does_not_stop_the_others(sandbox, tmp_path, picture
         lines = json_lines(done.stdout)
         assert [line["file"] for line in lines if line["error"]] == ["missing.png"]
         assert sum(line["path"] is not None for line in lines) == 3
-        assert "cannot be read" not in done.stderr
+        assert "Could not read" not in done.stderr
     else:
         assert len(done.stdout.splitlines()) == 3
-        assert done.stderr.splitlines()[-1] == "  'missing.png' cannot be read: No such file or directory."
+        assert done.stderr.splitlines()[-1] == "  Could not read 'missing.png': No such file or directory."
 
 
 def test_an_error_of_the_platform_is_told_with_the_file(sandbox, tmp_path, pictures):
@@ -196,10 +196,10 @@ def test_the_bare_form_is_the_listing(sandbox):
     ("arguments", "code", "sentence"),
     [
         (["get", "c2fe4a5d-ae6e-4005-8845-d10c59218302"], 1, "has no work item c2fe4a5d"),
-        (["get", ".."], 2, "Error: ITEM_ID: '..' is not an id"),
+        (["get", ".."], 2, "Error: ITEM_ID: '..' is not a valid ID"),
         (["create", " "], 2, "Error: ASSET must be a non-empty string"),
         (["create", "a", "--type", " "], 2, "Error: --type must be a non-empty string"),
-        (["create", "a", "--batch", "-1"], 2, "Error: --batch-id: -1 is not a batch id"),
+        (["create", "a", "--batch", "-1"], 2, "Error: --batch-id: -1 is not a valid batch ID"),
         (["create", "a", "--batch", "9"], 1, "batch 9 not found"),
         (["create", "a", "--metadata", "[1]"], 2, "it must be a JSON object such as"),
         (["create", "a", "--metadata", "{"], 2, "it must be a JSON object such as"),
@@ -253,7 +253,7 @@ def test_set_status_by_number_and_by_id(sandbox):
     [
         (["99", "X"], {}, 1, "work item not found"),
         (["a/../0", "X"], {}, 1, "failed with status 404"),
-        (["..", "X"], {}, 2, "Error: ITEM: '..' is not an id"),
+        (["..", "X"], {}, 2, "Error: ITEM: '..' is not a valid ID"),
         (["0", " "], {}, 1, "status must be a non-empty string"),
         (["0", "X"], {"CF_PLATFORM_BASE_URL": "https://api.invalid/v1"}, 2, "api.invalid is not a sandbox on this"),
         (["0", "X"], {"CF_API_KEY": None}, 2, "Error: No API key"),

@@ -147,7 +147,7 @@ def test_the_key_is_asked_for_only_if_it_is_needed(use, sandbox, tmp_path):
         ),
         ('[default]\napi_key_command = ["false"]', [], "api_key_command 'false' failed with exit code 1."),
         ('[default]\napi_key_command = ["true"]', [], "api_key_command 'true' printed nothing."),
-        ('[default]\napi_key = "a b"', [], "has characters that cannot be part of a key"),
+        ('[default]\napi_key = "a b"', [], "is not a valid API key"),
     ],
 )
 def test_mistakes_in_the_file(use, text, arguments, sentence):

@@ -143,9 +143,9 @@ def test_an_answer_without_a_body(serve):
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["G T", "/a"], 2, "Error: METHOD must be a word such as 'GET'"),
+        (["G T", "/a"], 2, "Error: METHOD must be an HTTP method such as 'GET'"),
         (["GET", "https://example.invalid/"], 2, "Error: PATH must be relative to the base URL"),
-        (["GET", "/a/../b"], 2, "Error: PATH must not hold '.' or '..'"),
+        (["GET", "/a/../b"], 2, "Error: PATH must not contain '.' or '..'"),
         (["GET", "/a", "--param", "limit"], 2, "'limit' must have the form NAME=VALUE."),
         (["GET", "/a", "--header", "X"], 2, "'X' must have the form NAME:VALUE."),
         (["GET", "/a", "--header", "X Y: z"], 2, "is not a valid header name."),

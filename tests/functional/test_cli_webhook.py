@@ -153,7 +153,7 @@ def test_a_hostile_event_cannot_drive_the_terminal(keep, tmp_path):
         (["--jwks", "headers"], "The file of --jwks is not JSON."),
         (["--jwks", "missing"], "No such file or directory"),
         (["--jwks", "keys", "--tolerance", "0"], "Error: --tolerance must be a number of seconds from 1 to"),
-        (["--jwks-url", "ftp://x/"], "Error: --jwks-url: the keys cannot be fetched from there. The URL must begin"),
+        (["--jwks-url", "ftp://x/"], "Error: --jwks-url: the keys cannot be fetched from there. The URL must start"),
         (["--headers", "notes", "--jwks", "keys"], "Line 2 of --headers is not 'Name: value'."),
         (["--headers", "broken", "--jwks", "keys"], "begins like a JSON object, but is not valid JSON."),
         (["--headers", "body"], "--body and --headers must be two files."),

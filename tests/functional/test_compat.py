@@ -295,7 +295,7 @@ def test_a_blank_key_is_refused_by_a_value_error(monkeypatch, key):
 
 
 def test_http_is_refused_except_for_this_machine():
-    with pytest.raises(cfplatform.ConfigurationError, match="plain http"):
+    with pytest.raises(cfplatform.ConfigurationError, match="uses http:"):
         SyncCFUserClient("key", "http://example.com/api/v1")
 
 

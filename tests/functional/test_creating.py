@@ -233,7 +233,7 @@ def test_a_space_is_needed_for_files_only(sandbox, files):
     [
         ({"assets": "a.png"}, "assets must be an iterable.*create_work_item"),
         ({"assets": UploadedFile("assets/a", 1, "image/png", None)}, "assets must be an iterable"),
-        ({"assets": [], "batch": -1}, "not a batch id"),
+        ({"assets": [], "batch": -1}, "not a valid batch ID"),
         ({"assets": [], "batch": " "}, "batch must be a non-empty string"),
         ({"assets": [], "metadata": {"a": {1}}}, "metadata cannot be sent"),
         ({"assets": [], "metadata": 5}, "metadata must be a mapping"),
@@ -311,7 +311,7 @@ def test_an_old_batch_is_not_taken_for_a_new_one(client, sandbox):
 def test_what_cannot_be_looked_up_is_reported_with_the_first_error(sandbox):
     with sandbox.client(retries=1) as client:
         sandbox.outage(60, 503)
-        with pytest.raises(ServerError, match=r"^POST .*Whether it exists is unknown") as caught:
+        with pytest.raises(ServerError, match=r"^POST .*It may have been created") as caught:
             client.create_work_item("assets/abc")
         assert caught.value.method == "POST"
     assert [request.method for request in sandbox.requests] == ["POST", "GET", "GET"]
@@ -357,13 +357,13 @@ def test_a_local_file_is_refused_or_uploaded(client, sandbox, files, monkeypatch
     for given in ("00.png", files[0], str(files[0])):
         with pytest.raises(InvalidParameterError, match=r"00.png' is a local file\..*upload=True.*upload_file"):
             client.create_work_item(given)
-    with pytest.raises(InvalidParameterError, match="upload: 'https://example.com/a' is no local file"):
+    with pytest.raises(InvalidParameterError, match="upload: 'https://example.com/a' is not a local file"):
         client.create_work_item("https://example.com/a", upload=True)
-    with pytest.raises(InvalidParameterError, match="no local file"):
+    with pytest.raises(InvalidParameterError, match="not a local file"):
         client.create_work_item(UploadedFile("assets/a", 1, "image/png", None), upload=True)
     with pytest.raises(InvalidParameterError, match="asset_url must be a non-empty string"):
         client.create_work_item(files[0].parent)
-    with pytest.raises(InvalidParameterError, match="not a batch id"):
+    with pytest.raises(InvalidParameterError, match="not a valid batch ID"):
         client.create_work_item("00.png", batch_id="x", upload=True)
     assert sandbox.requests == []
     with pytest.raises(UploadError, match="No such file"):
@@ -473,7 +473,7 @@ def test_an_upload_that_had_arrived_is_not_sent_again(client, sandbox, files, jo
 @pytest.mark.parametrize("content", [b"hello", b"{}\n", b'{"a": 1}\n{"b": 2}\n', b"\x00\xff" * 100, b"\n"])
 def test_a_file_that_is_no_journal_stays_as_it_is(client, sandbox, files, journal, content):
     journal.write_bytes(content)
-    with pytest.raises(InvalidParameterError, match=r"journal: .*journal\.jsonl' is not a journal of cfplatform"):
+    with pytest.raises(InvalidParameterError, match=r"journal: .*journal\.jsonl' is not a cfplatform journal"):
         list(client.create_work_items(files, journal=journal))
     assert journal.read_bytes() == content
     assert sandbox.requests == []
@@ -520,7 +520,7 @@ def test_a_file_object_cannot_be_recognised(client, sandbox, files, journal):
     opened = io.BytesIO(b"x")
     results = {result.asset: result for result in client.create_work_items([opened, files[0]], journal=journal)}
     assert isinstance(results[opened].error, InvalidParameterError)
-    assert "Pass a path" in str(results[opened].error)
+    assert "Pass paths" in str(results[opened].error)
     assert results[files[0]].ok
 
 
@@ -644,7 +644,7 @@ def test_the_command_reports_what_failed(sandbox, tmp_path, files):
     assert done.returncode == 1
     found = sorted(line.split("\t")[1:] for line in done.stdout.splitlines())
     assert found == [["1001", "assets/stored"], ["1001", "https://store.example.com/a.jpg"], ["1001", "images/00.png"]]
-    assert done.stderr.splitlines()[-1] == "  'missing.png' cannot be read: No such file or directory."
+    assert done.stderr.splitlines()[-1] == "  Could not read 'missing.png': No such file or directory."
 
 
 def test_a_single_url_is_created_as_before(sandbox, tmp_path):
@@ -707,7 +707,7 @@ def test_a_command_with_a_misspelt_file_creates_nothing(sandbox, tmp_path):
     for name in ("misspelt.png", "images/misspelt.JPG"):
         done = run("work-items", "create", name, sandbox=sandbox, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
-        assert f"'{name}' cannot be read: No such file or directory." in done.stderr
+        assert f"Could not read '{name}': No such file or directory." in done.stderr
     assert sent(sandbox, "POST", "work_items") == []
     # A path of the storage need not be a file here.
     for path in ("assets/abc.png", "abc"):

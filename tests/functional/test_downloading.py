@@ -154,7 +154,7 @@ def test_results_are_a_sequence_of_which_only_the_wanted_ones_are_read(sandbox, 
         state.execute("DELETE FROM results WHERE position != 7")
     assert results[7].item_id == everything[7].item_id
     for read in (lambda: results[8], lambda: results[6:9], lambda: list(results)):
-        with pytest.raises(DownloadError, match=r"holds [01] of \d+ results"):
+        with pytest.raises(DownloadError, match=r"has [01] of \d+ results"):
             read()
 
 
@@ -341,7 +341,7 @@ def test_a_file_that_may_not_be_replaced_fails_alone(sandbox, client, tmp_path, 
     summary = client.download_project(destination=tmp_path)
     (failure,) = summary.failures
     assert (failure.item_id, summary.failed) == (busy, 1)
-    assert "cannot be written: used by another process" in str(failure.error)
+    assert ": used by another process" in str(failure.error)
     monkeypatch.setattr(os, "replace", replace)
     again = client.download_project(destination=tmp_path)
     assert (again.successful, again.skipped, again.failed) == (1, again.total_items - 1, 0)

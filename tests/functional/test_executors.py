@@ -73,7 +73,7 @@ def account(summary):
             result.asset_size,
             result.written,
             type(result.error),
-            str(result.error).partition(" (request id ")[0],
+            str(result.error).partition(" (request ID ")[0],
             result.path and result.path.relative_to(summary.destination),
             result.asset_path and result.asset_path.relative_to(summary.destination),
         )
@@ -305,7 +305,7 @@ class Elsewhere(Inline):
 
 
 def test_a_worker_that_does_not_see_the_folder_ends_the_run(sandbox, client, tmp_path):
-    with pytest.raises(DownloadError, match="cannot see the caller"):
+    with pytest.raises(DownloadError, match="has no access to the caller"):
         client.download_project(destination=tmp_path, executor=Elsewhere())
     assert tree(tmp_path) == {}
     assert sandbox.counts["annotations"] == 0
@@ -339,7 +339,7 @@ def test_settings_that_cannot_travel_are_refused_before_any_request(sandbox, tmp
         """A policy that other processes cannot import."""
 
     with requests.Session() as session, sandbox.client(session=session) as client:
-        with pytest.raises(ConfigurationError, match=r"without session=\.\.\."):
+        with pytest.raises(ConfigurationError, match=r"cannot be used with session=\.\.\."):
             client.download_project(destination=tmp_path, executor=pool)
         # Without an executor it works.
         sandbox.clear_requests()

@@ -71,24 +71,24 @@ ID = "0b0e7f9c-6f0c-4c76-9ab5-5d6d27c0c1f0"
         ({"content": "LABELS"}, "content must be one of ANNOTATION, INFERENCE, ASSET_METADATA"),
         ({"content": "INFERENCE"}, "cannot be exported as COCO_JSON. Pass format='JSON'"),
         ({"content": "ASSET_METADATA", "format": "COCO_JSON"}, "cannot be exported"),
-        ({"project_ids": []}, "selects everything"),
-        ({"batch_ids": ()}, "selects everything"),
-        ({"project_ids": "p"}, "must be a list of ids, not str"),
-        ({"batch_ids": {1: 2}}, "must be a list of ids, not dict"),
-        ({"batch_ids": 5}, "must be a list of ids, not int"),
-        ({"project_ids": [str(n) for n in range(51)]}, "has 51 ids; the maximum for an export is 50"),
-        ({"batch_ids": range(101)}, "has 101 ids; the maximum for an export is 100"),
+        ({"project_ids": []}, "treats as no filter"),
+        ({"batch_ids": ()}, "treats as no filter"),
+        ({"project_ids": "p"}, "must be a list of IDs, not str"),
+        ({"batch_ids": {1: 2}}, "must be a list of IDs, not dict"),
+        ({"batch_ids": 5}, "must be a list of IDs, not int"),
+        ({"project_ids": [str(n) for n in range(51)]}, "has 51 IDs; the maximum for an export is 50"),
+        ({"batch_ids": range(101)}, "has 101 IDs; the maximum for an export is 100"),
         ({"project_ids": ["p", ""]}, "project_ids"),
         ({"project_ids": [5]}, "project_ids"),
-        ({"batch_ids": [1, "x"]}, "batch ids are integers"),
-        ({"batch_ids": [True]}, "batch ids are integers"),
+        ({"batch_ids": [1, "x"]}, "batch IDs are integers"),
+        ({"batch_ids": [True]}, "batch IDs are integers"),
         ({"created_at_from": datetime(2026, 1, 1)}, "has no time zone"),
-        ({"updated_at_to": "yesterday"}, "not an ISO 8601"),
+        ({"updated_at_to": "yesterday"}, "not a valid ISO 8601"),
         ({"created_at_from": "2026-02-01T00:00:00Z", "created_at_to": "2026-01-01T00:00:00Z"}, "created_at"),
         ({"wait_for_running": 1}, "wait_for_running must be True or False"),
-        ({"timeout": -1}, "timeout must be a number of seconds"),
-        ({"timeout": float("nan")}, "timeout must be a number of seconds"),
-        ({"timeout": True}, "timeout must be a number of seconds"),
+        ({"timeout": -1}, "timeout must be 0 or more seconds"),
+        ({"timeout": float("nan")}, "timeout must be 0 or more seconds"),
+        ({"timeout": True}, "timeout must be 0 or more seconds"),
         ({"space_id": ""}, "space_id"),
     ],
 )
@@ -283,7 +283,7 @@ def test_without_time_there_is_still_a_look(sandbox, client):
     sandbox.export_seconds = 600
     export = client.create_export("Nightly")
     sandbox.clear_requests()
-    with pytest.raises(ExportTimeoutError, match=r"is PENDING after 0 s\. The platform continues with it") as caught:
+    with pytest.raises(ExportTimeoutError, match=r"is PENDING after 0 s\. It continues on the platform") as caught:
         export.wait(timeout=0)
     assert len(sandbox.requests) == 1
     assert isinstance(caught.value, TimeoutError)
@@ -387,7 +387,7 @@ def test_what_is_there_is_not_fetched_again(sandbox, client, finished, tmp_path)
 def test_not_waiting_raises_if_it_is_not_there_yet(sandbox, client, tmp_path):
     sandbox.export_seconds = 600
     export = client.create_export("Nightly")
-    with pytest.raises(ExportError, match="is PENDING and has no archive yet. Leave out wait=False") as caught:
+    with pytest.raises(ExportError, match="is PENDING and has no archive yet. Omit wait=False") as caught:
         export.download(tmp_path, wait=False)
     assert caught.value.export == export
     with pytest.raises(ExportTimeoutError):
@@ -437,7 +437,7 @@ def test_a_folder_that_is_there_is_kept(sandbox, finished, tmp_path):
     folder = finished.download(tmp_path, extract=True)
     (folder / "mine").write_text("mine")
     assert finished.download(tmp_path, extract=True) == folder
-    with pytest.raises(DownloadError, match="exists already"):
+    with pytest.raises(DownloadError, match="already exists"):
         finished.download(tmp_path, extract=True, overwrite=True)
     assert (folder / "mine").read_text() == "mine"
     # Rejected before anything was fetched for it.
@@ -446,7 +446,7 @@ def test_a_folder_that_is_there_is_kept(sandbox, finished, tmp_path):
 
 def test_a_file_in_place_of_the_folder_is_refused_before_the_download(sandbox, finished, tmp_path):
     (tmp_path / f"Nightly {finished.id}").touch()
-    with pytest.raises(DownloadError, match="exists already"):
+    with pytest.raises(DownloadError, match="already exists"):
         finished.download(tmp_path, extract=True)
     assert sandbox.counts["storage"] == 0
 

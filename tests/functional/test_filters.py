@@ -233,8 +233,8 @@ def test_count_stream_and_download_by_metadata(world, client, tmp_path):
     ("filters", "says"),
     [
         ({"batch_names": {"Street": 1}}, "batch_names must be a list of names, not dict"),
-        ({"batch_names": "Street"}, r"for a single name write batch_names=\[the name\]"),
-        ({"batch_names": [" "]}, "batch_names: ' ' is not a name"),
+        ({"batch_names": "Street"}, r"For a single name, pass batch_names=\[...\]"),
+        ({"batch_names": [" "]}, "batch_names: ' ' is not a valid name"),
         ({"status": [""]}, "status must be a string such as 'COMPLETED'"),
         ({"metadata": ["externalId"]}, "metadata must be a mapping, not list"),
         ({"metadata": {}}, "metadata is empty"),
@@ -278,7 +278,7 @@ def test_the_command_line_has_the_same_filters(world):
 def test_wrong_filters_on_the_command_line(world, tmp_path):
     for arguments, code, says in (
         (["--batch-name", "Steet"], 1, "has no batch named 'Steet'. Did you mean 'Street'? Its batches are"),
-        (["--batch-name", " "], 2, "Error: --batch-name: ' ' is not a name"),
+        (["--batch-name", " "], 2, "Error: --batch-name: ' ' is not a valid name"),
         (["--status", ""], 2, "Error: --status must be a string such as 'COMPLETED'. Pass \"any\""),
         (["--metadata", "[1]"], 2, "it must be a JSON object"),
         (["--metadata", "{}"], 2, "Error: --metadata is empty"),
@@ -342,7 +342,7 @@ def test_times_of_batches_are_those_of_the_platform(world, client):
     world.clear_requests()
     with pytest.raises(InvalidParameterError, match="created_at_from.* has no time zone"):
         client.get_batches(created_at_from=moment.replace(tzinfo=None))
-    with pytest.raises(InvalidParameterError, match="created_at_from is later than the end"):
+    with pytest.raises(InvalidParameterError, match="created_at_from is after the end"):
         client.get_batches(created_at_from=moment, created_at_to=moment - timedelta(seconds=1))
     assert world.requests == []
 

@@ -194,7 +194,7 @@ def test_a_run_ends_when_its_patience_is_used_up_and_the_next_one_fetches_the_re
         assert 1.5 <= time.monotonic() - began < 10
         message = str(caught.value)
         assert f"503 Service Unavailable from {sandbox.base_url.partition('/api')[0]}" in message
-        assert ": maintenance. Nothing has succeeded for 1.5 s." in message
+        assert ": maintenance. No request has succeeded for 1.5 s." in message
         assert "work items are finished and kept. Run it again to fetch the rest" in message
         assert "failed" not in message
         assert caught.value.status_code == 503

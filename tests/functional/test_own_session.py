@@ -238,7 +238,7 @@ def test_calls_through_a_session_of_the_user_are_retried(sandbox, tmp_path):
 def test_retries_beside_an_adapter_with_retries_of_its_own_are_refused(sandbox):
     with requests.Session() as session:
         session.mount("http://", HTTPAdapter(max_retries=3))
-        with pytest.raises(ConfigurationError, match=r"retries cannot be obeyed.*max_retries"):
+        with pytest.raises(ConfigurationError, match=r"retries cannot be used.*max_retries"):
             sandbox.client(session=session, retries=2)
         # Without it, the adapter follows its own policy.
         with sandbox.client(session=session) as client:
@@ -283,27 +283,27 @@ def test_an_adapter_may_answer_with_any_file(sandbox, options):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"headers": {"X-Team": "a\nX-Evil: 1"}}, "headers: The header 'X-Team' must be"),
-        ({"headers": {"X-Team": "a\r\n"}}, "headers: The header 'X-Team' must be"),
+        ({"headers": {"X-Team": "a\nX-Evil: 1"}}, "headers: the value of 'X-Team' must be"),
+        ({"headers": {"X-Team": "a\r\n"}}, "headers: the value of 'X-Team' must be"),
         ({"headers": {"X-Team\r\nX-Evil": "1"}}, "headers: .* is not a valid header name"),
-        ({"headers": {"X-Team": "vision é"}}, "headers: The header 'X-Team' must be"),
-        ({"headers": {"X-Team": 7}}, "headers: The header 'X-Team' must be"),
+        ({"headers": {"X-Team": "vision é"}}, "headers: the value of 'X-Team' must be"),
+        ({"headers": {"X-Team": 7}}, "headers: the value of 'X-Team' must be"),
         ({"headers": {7: "x"}}, "headers: 7 is not a valid header name"),
         ({"headers": ["X-Team"]}, "headers must be a mapping"),
         ({"headers": "X-Team: vision"}, "headers must be a mapping"),
-        ({"headers": {"X-API-Key": "another"}}, "headers must not hold the API key: pass api_key="),
-        ({"headers": {"x-api-KEY": KEY}}, "headers must not hold the API key: pass api_key="),
-        ({"headers": {"Authorization": f"Bearer {KEY}"}}, "headers must not hold the API key: pass api_key="),
+        ({"headers": {"X-API-Key": "another"}}, "headers must not contain the API key. Pass api_key="),
+        ({"headers": {"x-api-KEY": KEY}}, "headers must not contain the API key. Pass api_key="),
+        ({"headers": {"Authorization": f"Bearer {KEY}"}}, "headers must not contain the API key. Pass api_key="),
         ({"session": "a session"}, r"session must be a requests\.Session, not str"),
         ({"session": requests}, r"session must be a requests\.Session, not module"),
         ({"session": requests.Session}, r"session must be a requests\.Session, not type"),
         ({"session": urllib3.PoolManager()}, r"session must be a requests\.Session, not PoolManager"),
-        ({"patience": -1}, "patience must be a number of seconds from 0 up, not -1"),
-        ({"patience": "600"}, "patience must be a number of seconds from 0 up, not '600'"),
-        ({"patience": None}, "patience must be a number of seconds from 0 up, not None"),
-        ({"patience": True}, "patience must be a number of seconds from 0 up, not True"),
-        ({"patience": float("nan")}, "patience must be a number of seconds from 0 up, not nan"),
-        ({"patience": float("inf")}, "patience must be a number of seconds from 0 up, not inf"),
+        ({"patience": -1}, "patience must be 0 or more seconds, not -1"),
+        ({"patience": "600"}, "patience must be 0 or more seconds, not '600'"),
+        ({"patience": None}, "patience must be 0 or more seconds, not None"),
+        ({"patience": True}, "patience must be 0 or more seconds, not True"),
+        ({"patience": float("nan")}, "patience must be 0 or more seconds, not nan"),
+        ({"patience": float("inf")}, "patience must be 0 or more seconds, not inf"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_refused_before_any_request(sandbox, wrong, says):
@@ -316,7 +316,7 @@ def test_a_setting_that_cannot_be_used_is_refused_before_any_request(sandbox, wr
 
 @pytest.mark.parametrize("patience", [-1, "600", True, float("nan")])
 def test_a_run_with_a_wrong_patience_is_refused_before_any_request(sandbox, client, tmp_path, patience):
-    with pytest.raises(ConfigurationError, match="patience must be a number of seconds from 0 up"):
+    with pytest.raises(ConfigurationError, match="patience must be 0 or more seconds"):
         client.download_project(destination=tmp_path, patience=patience)
     assert sandbox.connections == 0
 

@@ -117,7 +117,7 @@ def test_mine(cfplatform_sandbox):
 """
     code, output = run_pytest(module)
     assert code == 1
-    assert f"needs {missing}, which the extra sandbox brings: pip install 'cfplatform[sandbox]'" in output
+    assert f"needs {missing}: pip install 'cfplatform[sandbox]'" in output
     assert "Traceback" not in output
     assert "pytest_plugin.py" not in output
 
@@ -125,7 +125,7 @@ def test_mine(cfplatform_sandbox):
 @pytest.mark.parametrize(
     ("mark", "message"),
     [
-        ("50", "@pytest.mark.cfplatform_sandbox takes keywords only, such as items=50."),
+        ("50", "@pytest.mark.cfplatform_sandbox takes keyword arguments only, such as items=50."),
         ("itmes=50", "@pytest.mark.cfplatform_sandbox: "),
         ("host='192.0.2.1'", "@pytest.mark.cfplatform_sandbox: host must be a loopback address"),
     ],

@@ -147,7 +147,7 @@ def test_a_second_process_gets_a_clear_error(sandbox, client, tmp_path):
     command = [sys.executable, "-c", script, str(tmp_path)]
     environment = {**os.environ, **sandbox.environment()}
     other = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=True)
-    assert f"Process {os.getpid()} is downloading into" in other.stdout
+    assert f"Process {os.getpid()} is downloading to" in other.stdout
     for _ in results:
         pass
     other = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=True)

@@ -361,7 +361,7 @@ def test_a_call_that_is_missing_is_said_to_be_provisional(client, sandbox):
             client.create_work_item("x")
         assert caught.value.status_code == status
         assert caught.value.message == caught.value.args[0]
-        assert str(caught.value).endswith("it is provisional, no published source shows it.")
+        assert str(caught.value).endswith("it is provisional and not documented by CloudFactory.")
     with pytest.raises(NotFoundError, match="batch 7 not found.*provisional"):
         client.create_work_item("x", batch_id=7)
     sandbox.fail_next(403, method="POST")
@@ -385,7 +385,7 @@ def test_creating_is_repeated_once_after_a_look(client, sandbox, call):
 @pytest.mark.parametrize("call", [lambda c: c.create_work_item("x"), lambda c: c.create_batch("x")])
 def test_an_answer_without_an_id_is_refused(client, sandbox, call, answer):
     sandbox.replace_next(answer, method="POST", status=201, times=2)
-    with pytest.raises(InvalidResponseError, match="Look whether it is there"):
+    with pytest.raises(InvalidResponseError, match="Check whether it was created"):
         call(client)
 
 

@@ -34,11 +34,11 @@ def echo(request):
         ({"api_key": None}, "No API key"),
         ({"api_key": ""}, "blank"),
         ({"api_key": " "}, "blank"),
-        ({"api_key": f"{KEY}\nX: 1"}, "cannot be part of a key"),
-        ({"api_key": f"{KEY}ü"}, "cannot be part of a key"),
-        ({"base_url": "127.0.0.1/api"}, "must begin with https"),
+        ({"api_key": f"{KEY}\nX: 1"}, "not a valid API key"),
+        ({"api_key": f"{KEY}ü"}, "not a valid API key"),
+        ({"base_url": "127.0.0.1/api"}, "must start with https"),
         ({"base_url": "https://user:pw@h.example"}, "user name or password"),
-        ({"base_url": "http://h.example"}, "clear text"),
+        ({"base_url": "http://h.example"}, "unencrypted"),
         ({"timeout": 0}, "timeout must be"),
         ({"timeout": None}, "timeout must be"),
         ({"timeout": math.nan}, "timeout must be"),
@@ -84,7 +84,7 @@ def test_a_client_with_a_wrong_default_id_is_not_built(name, value):
         (
             lambda c: c.get_work_items(updated_at_from="2026-01-02T00:00Z", updated_at_to="2026-01-01T00:00Z"),
             InvalidParameterError,
-            "later",
+            "is after the end",
         ),
         (lambda c: c.get_work_items(".."), InvalidParameterError, "project_id"),
         (lambda c: c.get_work_items(batch_id=5), TypeError, "batch_id"),
@@ -92,8 +92,8 @@ def test_a_client_with_a_wrong_default_id_is_not_built(name, value):
         (lambda c: c.get_work_items_count(batch_ids="5"), InvalidParameterError, "batch_ids"),
         (lambda c: c.get_batches(page_size=0), InvalidParameterError, "page_size"),
         (lambda c: c.get_batches(""), InvalidParameterError, "project_id"),
-        (lambda c: c.get_batch(), InvalidParameterError, "either a batch id or name"),
-        (lambda c: c.get_batch(1, name="x"), InvalidParameterError, "either a batch id or name"),
+        (lambda c: c.get_batch(), InvalidParameterError, "either a batch ID or name"),
+        (lambda c: c.get_batch(1, name="x"), InvalidParameterError, "either a batch ID or name"),
         (lambda c: c.get_batch("x"), InvalidParameterError, "batch_id"),
         (lambda c: c.get_work_item(""), InvalidParameterError, "work_item_id"),
         (lambda c: c.get_annotation("."), InvalidParameterError, "work_item_id"),
@@ -243,9 +243,9 @@ def test_a_closed_client_says_so_and_may_be_closed_again(serve, connect):
         items = client.get_work_items()
     client.close()
     for call in (lambda: client.request("GET", "/x"), lambda: next(items), lambda: client.get_annotation("a")):
-        with pytest.raises(ConfigurationError, match="This client is closed"):
+        with pytest.raises(ConfigurationError, match="The client is closed"):
             call()
-    with pytest.raises(ConfigurationError, match="This client is closed"):
+    with pytest.raises(ConfigurationError, match="The client is closed"):
         load(client, f"{server.origin}/o")
     assert len(server.requests) == 1
 

@@ -345,7 +345,7 @@ def test_a_signed_url_without_a_path_asks_for_the_root(serve, fetch):
 )
 def test_a_signed_url_that_is_not_valid_is_not_opened(serve, load_signed, url):
     server = serve()
-    refused = "is not an https URL of a public host|signed no URL"
+    refused = "is not an https URL of a public host|no signed URL"
     with pytest.raises((InvalidResponseError, DownloadError), match=refused) as caught:
         load_signed(url, server.base_url)
     assert "SENTINELpw" not in str(caught.value) + repr(vars(caught.value))
@@ -458,20 +458,20 @@ def test_a_key_that_is_refused_is_asked_about_once(serve, connect):
         ({"path": "/a\\..\\b"}, "path"),
         ({"path": "/a\r\nX: 1"}, "path"),
         ({"path": None}, "path"),
-        ({"headers": {"X-A": "SENTINEL\r\nX-B: 1"}}, "header 'X-A'"),
-        ({"headers": {"X-A": "SENTINEL\N{RIGHT SINGLE QUOTATION MARK}"}}, "header 'X-A'"),
-        ({"headers": {"X-A": " SENTINEL"}}, "header 'X-A'"),
-        ({"headers": {"X-A": 5}}, "header 'X-A'"),
+        ({"headers": {"X-A": "SENTINEL\r\nX-B: 1"}}, "value of 'X-A'"),
+        ({"headers": {"X-A": "SENTINEL\N{RIGHT SINGLE QUOTATION MARK}"}}, "value of 'X-A'"),
+        ({"headers": {"X-A": " SENTINEL"}}, "value of 'X-A'"),
+        ({"headers": {"X-A": 5}}, "value of 'X-A'"),
         ({"headers": {"X A": "SENTINEL"}}, "not a valid header name"),
         ({"headers": {"X-A:": "SENTINEL"}}, "not a valid header name"),
         ({"headers": {"": "SENTINEL"}}, "not a valid header name"),
         ({"headers": {5: "SENTINEL"}}, "not a valid header name"),
         ({"json": {"a": float("nan")}}, "json cannot be sent"),
         ({"json": {"a": object()}}, "json cannot be sent"),
-        ({"json": {}, "data": b"x"}, "json cannot be sent together"),
-        ({"json": [], "files": {"a": b"x"}}, "json cannot be sent together"),
+        ({"json": {}, "data": b"x"}, "json cannot be used with"),
+        ({"json": [], "files": {"a": b"x"}}, "json cannot be used with"),
         ({"data": iter([b"x"])}, "data must be form fields, .* not list_iterator"),
-        ({"data": io.StringIO("text")}, "binary file that can seek"),
+        ({"data": io.StringIO("text")}, "seekable binary file"),
         ({"data": 5}, "data must be form fields"),
         ({"data": "text", "files": {"a": b"x"}}, "data and files cannot be sent"),
         ({"files": 5}, "data and files cannot be sent"),

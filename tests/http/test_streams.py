@@ -85,7 +85,7 @@ def test_a_body_that_is_not_proven_whole_is_never_accepted(serve, fetch, answer,
 
 def test_the_error_tells_how_much_arrived(serve, fetch):
     server = serve(Answer(raw(200, BODY[:1000], "Content-Length: 2400"), end="close"))
-    with pytest.raises(IncompleteDownloadError, match=r"broke off after 1000 of 2400 bytes"):
+    with pytest.raises(IncompleteDownloadError, match=r"download stopped after 1000 of 2400 bytes"):
         fetch(server, retries=0)
 
 
@@ -98,7 +98,7 @@ def test_a_body_that_breaks_again_and_again_ends_in_an_error(serve, fetch):
 
 def test_content_that_is_not_what_was_asked_for_is_repeated_once(serve, fetch):
     server = serve(default=raw(200, b"<html>", "Content-Type: text/html"))
-    with pytest.raises(InvalidResponseError, match="GET http://.*/o: .*web page"):
+    with pytest.raises(InvalidResponseError, match="GET http://.*/o: .*HTML page"):
         fetch(server)
     assert len(server.requests) == 2
 
@@ -109,7 +109,7 @@ def test_content_that_is_not_what_was_asked_for_is_repeated_once(serve, fetch):
 def test_what_the_storage_says_is_told(serve, fetch, status, code, error):
     xml = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>Words</Message></Error>".encode()
     server = serve(raw(status, xml, "Content-Type: application/xml", "x-amz-request-id: R-1"))
-    with pytest.raises(error, match=rf"{code}: Words\. \(request id R-1\) The storage refused the object") as caught:
+    with pytest.raises(error, match=rf"{code}: Words\. \(request ID R-1\) The storage refused the object") as caught:
         fetch(server)
     assert caught.value.request_id == "R-1"
     assert len(server.requests) == 1

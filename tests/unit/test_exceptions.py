@@ -160,7 +160,7 @@ def test_a_status_has_its_class_and_the_error_tells_all_of_it(status, cls):
     error = failed(status, b'{"message": "No.", "code": "c-1"}', **{"X-Request-ID": "r-7"})
     assert type(error) is cls
     assert str(error).startswith(f"GET https://api.example/projects/p failed with status {status}: No. [c-1]. ")
-    assert error.message.endswith(": No. [c-1]. (request id r-7)")
+    assert error.message.endswith(": No. [c-1]. (request ID r-7)")
     assert str(error) == (f"{error.message} {error.hint}" if error.hint else error.message)
     assert (error.method, error.url) == ("GET", "https://api.example/projects/p")
     assert (error.status_code, error.request_id, error.code) == (status, "r-7", "c-1")
@@ -187,8 +187,8 @@ def test_a_status_has_its_class_and_the_error_tells_all_of_it(status, cls):
             "application/xml",
             "AccessDenied: Request has expired",
         ),
-        (b"", "", "the server gave no reason"),
-        (b"  \n", "text/html", "the server gave no reason"),
+        (b"", "", "no message from the server"),
+        (b"  \n", "text/html", "no message from the server"),
         (b"[]", "", "[]"),
         (b'{"message": "cut o', "application/json", '{"message": "cut o'),
         (b'{"code": 5}', "", '{"code": 5}'),
@@ -291,7 +291,7 @@ def test_a_request_id_cannot_move_the_cursor_of_a_terminal():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(2.0, "a wait of 2 s"), (0.5, "a wait of 0.5 s"), (86400.0, "a wait of 86400 s")]
+    ("seconds", "text"), [(2.0, "to wait 2 s"), (0.5, "to wait 0.5 s"), (86400.0, "to wait 86400 s")]
 )
 def test_a_rate_limit_carries_the_wait(seconds, text):
     error = error_from_response(429, method="GET", url="https://h/x", headers={}, retry_after=seconds)

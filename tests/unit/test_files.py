@@ -61,7 +61,7 @@ def test_a_link_in_place_of_the_state_folder_is_not_followed(tmp_path, link):
     root = tmp_path / "root"
     (root / link).parent.mkdir(parents=True)
     (root / link).symlink_to(outside)
-    with pytest.raises(InvalidParameterError, match="is a link or a file where a folder belongs"):
+    with pytest.raises(InvalidParameterError, match="is a link or a file instead of a folder"):
         local.prepare_destination(root)
     assert stat.S_IMODE(outside.stat().st_mode) == 0o755
     assert [entry.name for entry in outside.rglob("*")] == ["partial"]
@@ -73,7 +73,7 @@ def test_a_link_in_place_of_a_batch_folder_is_not_followed(tmp_path, target):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(b"")
     (root / "batch").symlink_to(tmp_path / target)
-    with pytest.raises(UnsafePathError, match="link or a file where a folder belongs"):
+    with pytest.raises(UnsafePathError, match="link or a file instead of a folder"):
         local.Destination(root).ensure_folder("batch")
     assert list((tmp_path / "folder").iterdir()) == []
     assert not (tmp_path / "missing").exists()
@@ -131,7 +131,7 @@ def test_a_part_file_that_is_not_committed_goes(root):
 def test_a_commit_that_fails_leaves_nothing_behind(root):
     (root / "final").mkdir()
     with (
-        pytest.raises(DownloadError, match="'final' cannot be written: Is a directory"),
+        pytest.raises(DownloadError, match="Could not write 'final': Is a directory"),
         local.Destination(root).part() as part,
     ):
         part.commit("final")
@@ -235,7 +235,7 @@ def test_what_the_destination_refuses_to_every_file_ends_the_run(root, monkeypat
         part.commit("final")
     assert (caught.value.errno, isinstance(caught.value, OSError)) == (number, True)
     failing(monkeypatch, number, times=1)
-    with pytest.raises(DownloadError, match="'final' cannot be written") as caught, destination.part() as part:
+    with pytest.raises(DownloadError, match="Could not write 'final'") as caught, destination.part() as part:
         part.commit("final")
     assert not isinstance(caught.value, DestinationError)
     assert partial(root) == []
@@ -243,7 +243,7 @@ def test_what_the_destination_refuses_to_every_file_ends_the_run(root, monkeypat
 
 def test_a_full_disk_ends_the_run_though_a_small_file_still_fits(root, monkeypatch):
     failing(monkeypatch, errno.ENOSPC, times=1)
-    refused = pytest.raises(DestinationError, match="No space left on device. What is finished is kept; free space")
+    refused = pytest.raises(DestinationError, match="No space left on device. Finished items are kept; free some space")
     with refused, local.Destination(root).part() as part:
         part.commit("final")
 

@@ -109,7 +109,7 @@ def test_a_page_without_meta_is_the_last_if_it_is_not_full(meta):
 def test_a_full_page_without_meta_is_an_error_and_not_the_end(meta):
     only = {"items": [{"id": "a"}, {"id": "b"}]} | ({} if meta == "missing" else {"meta": meta})
     fetch, _ = listing({None: only})
-    with pytest.raises(InvalidResponseError, match="Page 1 of the listing is full but names no next cursor"):
+    with pytest.raises(InvalidResponseError, match="Page 1 of the listing is full but has no next cursor"):
         list(pagination.iterate_pages(fetch, [("limit", "2")]))
 
 
@@ -175,7 +175,7 @@ def test_a_listing_goes_on_from_a_cursor():
 
 def test_empty_pages_are_followed_up_to_a_bound():
     numbers = itertools.count(1)
-    with pytest.raises(InvalidResponseError, match="1000 empty pages"):
+    with pytest.raises(InvalidResponseError, match="1000 consecutive empty pages"):
         list(pagination.iterate_pages(lambda query: page([], next(numbers)), []))
     assert next(numbers) == pagination.MAX_EMPTY_PAGES + 2
 
@@ -209,7 +209,7 @@ def test_an_item_without_id_is_an_error_that_names_its_place(item):
     pages = [page("ab"), {"items": [{"id": "c"}, item, {"id": "d"}]}]
     items = pagination.items(pages)
     assert [next(items)["id"] for _ in range(3)] == ["a", "b", "c"]
-    with pytest.raises(InvalidResponseError, match="Item 1 on page 2 of the listing has no id"):
+    with pytest.raises(InvalidResponseError, match="Item 1 on page 2 of the listing has no valid ID"):
         next(items)
 
 

@@ -95,7 +95,7 @@ def test_a_path_that_was_not_signed_is_asked_for_once_more_and_then_fails_alone(
     found = sign(server, "a", "b")
     assert found["a"] == url("a")
     assert isinstance(found["b"], DownloadError)
-    assert "signed no URL for 'b'" in str(found["b"])
+    assert "no signed URL for 'b'" in str(found["b"])
     assert asked(server) == [["a", "b"], ["b"]]
 
 

@@ -69,7 +69,7 @@ def test_a_relative_path_that_leads_out_of_its_space_is_refused(path):
     "place", ["s3://bucket", "s3://bucket/", "s3://bucket/f.json", "s3://spaces/s-1/f.json", "s3://bucket/spaces/s-1"]
 )
 def test_a_place_without_a_space_is_refused(place):
-    with pytest.raises(DownloadError, match="names no space"):
+    with pytest.raises(DownloadError, match="has no space ID"):
         locate(place)
 
 

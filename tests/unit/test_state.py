@@ -119,7 +119,7 @@ def test_a_name_that_is_taken_three_times_over_is_an_error(opened):
     last = f"x~{naming.digest('p/3')}"
     for number, name in enumerate(["x", "x~3", last], start=4):
         assert folder(opened, "p", str(number), name) == name
-    with pytest.raises(DownloadError, match="No folder name is free for the batch 'X' with id 3"):
+    with pytest.raises(DownloadError, match="No folder name is available for the batch 'X' with ID 3"):
         folder(opened, "p", "3", "X")
 
 
@@ -197,16 +197,16 @@ def test_results_may_have_texts_that_utf_8_cannot_spell(opened):
 def test_results_that_cannot_be_written_leave_nothing_half_done(opened):
     run = opened.begin_run()
     opened.add_results(run, 0, [row(0)])
-    with pytest.raises(DownloadError, match="cannot be used"):
+    with pytest.raises(DownloadError, match="Could not use the state file"):
         opened.add_results(run, 5, [row(5), row(6), ResultRow("x", None, None, "failed", object(), None)])
-    with pytest.raises(DownloadError, match="cannot be used"):
+    with pytest.raises(DownloadError, match="Could not use the state file"):
         opened.add_results(run, 0, [row(0)])
     opened.add_results(run, 1, [row(1)])
     assert [found.item_id for found in read_results(opened.root, run)] == ["item-0", "item-1"]
 
 
 def test_results_of_a_destination_that_is_gone_are_an_error(tmp_path):
-    with pytest.raises(DownloadError, match="cannot be read"):
+    with pytest.raises(DownloadError, match="Could not read the results of this run"):
         list(read_results(tmp_path.resolve() / "gone", 1))
 
 
@@ -252,7 +252,7 @@ def test_a_second_process_is_told_who_is_busy(root, opened):
         "except DestinationBusyError as error:\n    print(error)\n"
     )
     told = python(code, root)
-    assert f"Process {os.getpid()} is downloading into" in told.stdout, told.stderr
+    assert f"Process {os.getpid()} is downloading to" in told.stdout, told.stderr
     finish(opened, "p", "item", "key", ITEM)
     assert opened.items("p", ["item"])["item"] == ITEM
 
@@ -374,7 +374,7 @@ def test_a_full_disk_does_not_cost_the_state(root):
         "except DownloadError as error:\n    print(error)\n"
     )
     told = python(code, root)
-    assert "cannot be opened" in told.stdout, told.stderr
+    assert "Could not open the state file" in told.stdout, told.stderr
     assert path.read_bytes() == before
     opened = State.open(root)
     assert opened.items("p", ["item-4"])["item-4"] == ITEM
