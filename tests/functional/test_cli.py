@@ -400,8 +400,8 @@ def test_demo_twice(tmp_path):
     assert re.search(r"documents and images\t400\n", first.stdout)
     page = tmp_path / "cfplatform-demo" / "report.html"
     assert lines[-1] == f"  {page}"
-        # Six at the top, the others in the gallery.
-        assert len(re.findall(r' id="p\d+"', page.read_text(encoding="utf-8"))) == 200
+    # Six at the top, the others in the gallery.
+    assert len(re.findall(r' id="p\d+"', page.read_text(encoding="utf-8"))) == 200
     second = run("demo", cwd=tmp_path)
     assert second.returncode == 0
     assert second.stdout.startswith("All 200 work items in cfplatform-demo are up to date.\n")
