@@ -35,7 +35,8 @@ from . import contract as contracts
 from . import reading
 from .common import Options, Output, opened, with_connection, with_output
 from .errors import FAILED, message, reason
-from .groups import completing
+from .groups import command
+from .options import OUTPUT, completing, option
 from .text import amount, counted
 from .tools import secret_of, without_secret
 
@@ -73,13 +74,14 @@ class Check(NamedTuple):
     advice: str | None = None
 
 
-@click.command()
+@command()
 @click.argument("destination", default=".", shell_complete=completing("dir"))
-@click.option("--contract", is_flag=True, help="Check the platform instead: is it as the documentation assumes?")
-@click.option(
+@option("--contract", is_flag=True, help="Check instead whether the platform behaves as documented.")
+@option(
     "--record",
     metavar="FILE",
     type=click.Path(path_type=Path),
+    section=OUTPUT,
     help="With --contract: write a report without IDs, names, keys and hosts.",
 )
 @with_connection
@@ -87,19 +89,18 @@ class Check(NamedTuple):
 def doctor(output: Output, connection: Options, destination: str, contract: bool, record: Path | None) -> int:
     """Check configuration and connectivity.
 
-    Checks versions, key, base URL, proxy and certificate authorities, asks the platform for the project and the space,
-    compares the clock with the platform's, and creates and deletes a file in DESTINATION (default: this folder). Each
-    check is ok, a warning with advice, or failed with advice. The exit code is 1 if any failed. The key is never
-    printed.
+    Checks versions, API key, base URL, proxy and certificate authorities, access to the project and the space, the
+    clock, and whether DESTINATION (default: the current folder) is writable. Each check is ok, a warning or failed,
+    with advice. The exit code is 1 if any check failed. The key is never printed.
 
-    On a terminal it is a table; into a pipe tab-separated lines of check, status, finding and advice; with --json one
-    object per line.
+    Prints a table on a terminal; tab-separated lines of check, status, finding and advice in a pipe; one object per
+    line with --json.
 
-    With --contract it compares the platform with the assumptions in the documentation (page "The protocol as we
-    understand it"). It only reads: GET, HEAD, and the POST that signs paths for reading; at most 40 requests, one after
-    another, one of them with a wrong key. Each assumption is confirmed, different, or not seen, with what to set. The
-    exit code is 0 whatever is different, and 1 if nothing could be checked, such as with a key that is refused. Neither
-    the lines nor the report have IDs, names, keys or hosts; the log of --debug has some.
+    --contract checks instead whether the platform behaves as documented (page "The protocol as we understand it"). It
+    only reads, with at most 40 requests, one at a time; one of them has a wrong key. Each assumption is confirmed,
+    different or not seen. The exit code is 0 even if there are differences, and 1 if nothing can be checked, for
+    example because the key is refused. Neither the output nor the report contains IDs, names, keys or hosts; the log of
+    --debug does.
 
     \b
     Examples:
@@ -111,10 +112,10 @@ def doctor(output: Output, connection: Options, destination: str, contract: bool
     if contract:
         source = click.get_current_context().get_parameter_source("destination")
         if source is not ParameterSource.DEFAULT:
-            raise click.UsageError("--contract checks no DESTINATION.")
+            raise click.UsageError("--contract takes no DESTINATION.")
         return _check_contract(output, connection, record)
     if record is not None:
-        raise click.UsageError("--record needs --contract.")
+        raise click.UsageError("--record requires --contract.")
     done = _printed(output, all_checks(output, connection, destination), _WIDTHS)
     failed = [each.check for each in done if each.status == _FAILED]
     if failed:

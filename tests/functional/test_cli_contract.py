@@ -590,9 +590,9 @@ def test_files_that_cannot_be_written(sandbox, tmp_path):
 
 def test_options_that_do_not_fit(sandbox, tmp_path):
     done = run("doctor", "--record", tmp_path / "report.json", sandbox=sandbox)
-    assert (done.returncode, "--record needs --contract." in done.stderr) == (2, True)
+    assert (done.returncode, "--record requires --contract." in done.stderr) == (2, True)
     done = run("doctor", "labels", "--contract", sandbox=sandbox)
-    assert (done.returncode, "--contract checks no DESTINATION." in done.stderr) == (2, True)
+    assert (done.returncode, "--contract takes no DESTINATION." in done.stderr) == (2, True)
     assert (sandbox.requests, list(tmp_path.iterdir())) == ([], [])
 
 

@@ -183,7 +183,7 @@ def test_deleting_where_nobody_can_be_asked(world):
     export = create(world)
     done = run("exports", "delete", export, sandbox=world)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1] == "Error: Not a terminal; pass --yes to delete it."
+    assert done.stderr.splitlines()[-1] == "Error: Not a terminal; pass --yes to delete the export."
     done = run("exports", "delete", export, "--yes", sandbox=world)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", f"Deleted export {export}.\n")
     export = create(world)

@@ -159,7 +159,7 @@ def test_images_of_other_tools_are_found_and_put_beside_the_output(tmp_path):
         (("split", "{labels}", "x", "--part", "a"), "must have the form NAME=FRACTION"),
         (("split", "{labels}", "x", "--part", "a=much"), "is not a number"),
         (("split", "{labels}", "x", "--part", "a=1", "--part", "a=0"), "is given twice"),
-        (("split", "{labels}", "x", "--part", "a=80"), "The percentages of --part must sum to 100, not to 80."),
+        (("split", "{labels}", "x", "--part", "a=80"), "Percentages of --part must sum to 100, not 80."),
         (("split", "{labels}", "x", "--part", "a=0.4"), "--part must be fractions that sum to 1, not to 0.4"),
         (("split", "{labels}", "x", "--part", "a=1", "--by", "image"), "--by"),
     ],
@@ -211,7 +211,7 @@ def test_commands_select_a_part_and_say_what_was_left_out(tmp_path):
     assert all(whole.getAnnIds(imgIds=[own]) for own in whole.imgs)
     left_out = f"{len(buses)} annotations of other classes, {len(crowds)} annotations that are crowds"
     empty = len(data["images"]) - len(whole.imgs)
-    assert f"Left out: {left_out}, {len(small)} annotations below --min-side, {empty} images without annotations." in (
+    assert f"Removed: {left_out}, {len(small)} annotations below --min-side, {empty} images without annotations." in (
         done.stderr
     )
     found = run("stats", layout.source, *options, "--json")
