@@ -41,7 +41,7 @@ EXPLANATIONS: tuple[tuple[type[Exception], str, int], ...] = (
     (InvalidParameterError, "{words}", USAGE),
     (AuthenticationError, "The key was refused ({response}). Check --api-key or CF_API_KEY, and --base-url.", FAILED),
     (PermissionDeniedError, "The API key may not do this ({response}). Check --project-id and --space-id.", FAILED),
-    (RateLimitError, "Too many requests ({response}). Wait a while, or use fewer --workers.", FAILED),
+    (RateLimitError, "Too many requests ({response}). Wait a while, or use a lower --max-workers.", FAILED),
     (ServerError, "The platform failed ({response}). Run the same command again later.", FAILED),
     (OutageError, "{reason}", FAILED),
     (APITimeoutError, "The platform did not respond in time. Run the same command again later.", FAILED),

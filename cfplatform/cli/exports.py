@@ -234,7 +234,8 @@ def download(
 
     Waits until the export is completed. Saves the archive as DESTINATION/<name> <export id>.zip, or, with --extract, as
     a folder of that name. The archive is written atomically, after the checksums of its files were verified. The same
-    command resumes an interrupted download, and does nothing if the archive exists. Prints the path.
+    command resumes an interrupted download, and does nothing if the archive exists. Prints the path: in a sentence on a
+    terminal, alone in a pipe.
 
     \b
     Examples:
@@ -243,8 +244,9 @@ def download(
           --extract
     """
     with opened(output, connection, patience=patience) as client:
+        export = None
         if not no_wait:
-            client.wait_for_export(export_id, **_waiting(output, timeout, poll_interval))
+            export = client.wait_for_export(export_id, **_waiting(output, timeout, poll_interval))
         path = client.download_export(
             export_id,
             destination,
@@ -255,11 +257,13 @@ def download(
         )
     if output.as_json:
         output.json_line({"path": path})
-    else:
+    elif not output.tables:
         output.line(str(path))
     where = shlex.quote(str(path))
-    following = f"cfplatform validate {where}" if path.is_dir() else f"unzip {where}"
-    output.note(f"Downloaded export {export_id} to {where}; next: {following}")
+    following = "" if extract else "; add --extract to unpack it"
+    if extract and export is not None and export.format == ExportFormat.COCO_JSON:
+        following = f"; next: cfplatform validate {where}"
+    output.note(f"Downloaded export {export_id} to {where}{following}")
 
 
 @exports.command()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import click
+from click.core import ParameterSource
 
 from .. import config, params
 from ..exceptions import ConfigurationError
@@ -76,6 +77,9 @@ def run(output: Output, latency_seconds: float, milliseconds: float | None, **op
       cfplatform sandbox --latency-seconds 0.05 --in-review 0.2 --json
       cfplatform sandbox --webhook-url http://127.0.0.1:8000/ --export-seconds 10
     """
+    source = click.get_current_context().get_parameter_source("latency_seconds")
+    if milliseconds is not None and source is not ParameterSource.DEFAULT:
+        raise click.UsageError("--latency and --latency-seconds exclude each other.")
     latency = latency_seconds if milliseconds is None else milliseconds / 1000
     # Neither Ctrl-C nor SIGTERM is an error here.
     with contextlib.suppress(KeyboardInterrupt), _started(latency=latency, **options) as running:

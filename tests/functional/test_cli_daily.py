@@ -77,7 +77,7 @@ def test_a_listing_is_cut_only_on_a_terminal(world):
     code, screen = on_terminal("work-items", "--status", "any", sandbox=world)
     header, *rows, note = shown(screen).splitlines()
     assert (code, header.split()[0], len(rows)) == (0, "Id", 20)
-    assert note == "These are the first 20; --all lists all of them."
+    assert note == "Showing the first 20; --all lists all."
 
 
 def test_ids_from_a_file_that_a_person_wrote(world, tmp_path):
@@ -151,7 +151,7 @@ def test_into_a_pipe_a_download_prints_only_figures(world, tmp_path):
     done = run("download", tmp_path, sandbox=world)
     figures = dict(line.split("\t") for line in done.stdout.splitlines())
     assert (figures["fetched"], figures["unchanged"], figures["failed"]) == ("0", "19", "0")
-    assert done.stderr.splitlines()[-1] == "1 item with files no longer listed; --prune removes the files."
+    assert done.stderr.splitlines()[-1] == "1 item with local files are no longer listed; --prune removes their files."
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_what_an_encoding_lacks_is_escaped_with_a_notice(make_sandbox, encoding,
     done = subprocess.run(command("batches"), env=variables, capture_output=True, timeout=60, check=True)
     assert done.stdout.decode(encoding).split("\t")[1] == printed
     assert done.stderr.decode(encoding).splitlines() == [
-        f"stdout is {encoding}: other characters were escaped. PYTHONIOENCODING=utf-8 keeps them."
+        f"stdout is {encoding}: other characters were escaped. Set PYTHONIOENCODING=utf-8 to keep them."
     ]
 
 

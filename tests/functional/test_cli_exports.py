@@ -148,15 +148,20 @@ def test_download_and_unpack(world, tmp_path):
     assert len(zipfile.ZipFile(archive).namelist()) == 20
     size = archive.stat().st_size
     assert f"Downloading {size / 1000:.1f} kB" in done.stderr.splitlines()
-    assert done.stderr.splitlines()[-1].startswith(f"{size / 1000:.1f} kB of {size / 1000:.1f} kB, ")
+    *_, progress, last = done.stderr.splitlines()
+    assert progress.startswith(f"{size / 1000:.1f} kB of {size / 1000:.1f} kB, ")
+    assert last == f"Downloaded export {export} to '{archive}'; add --extract to unpack it"
     world.clear_requests()
     again = run("exports", "download", export, "archives", "--json", "-q", sandbox=world, cwd=tmp_path)
     assert (again.returncode, json.loads(again.stdout), again.stderr) == (0, {"path": str(archive)}, "")
     assert world.counts["storage"] == 0
     assert run("exports", "download", export, "archives", "--overwrite", sandbox=world, cwd=tmp_path).returncode == 0
     assert world.counts["storage"] == 1
-    folder = run("exports", "download", export, "labels", "--extract", "-q", sandbox=world, cwd=tmp_path).stdout
+    done = run("exports", "download", export, "labels", "--extract", sandbox=world, cwd=tmp_path)
+    folder = done.stdout
     assert folder == f"{tmp_path / 'labels' / f'nightly {export}'}\n"
+    next_step = f"next: cfplatform validate '{folder.rstrip()}'"
+    assert done.stderr.splitlines()[-1] == f"Downloaded export {export} to '{folder.rstrip()}'; {next_step}"
     assert len(list(Path(folder.rstrip()).glob("*/*.json"))) == 20
 
 
@@ -199,8 +204,8 @@ def test_deleting_where_nobody_can_be_asked(world):
         (["create", " "], 2, "Error: NAME must be a non-empty string"),
         (["create", "x", "--content", "INFERENCE"], 2, "Error: --content INFERENCE cannot be exported as COCO_JSON"),
         (["create", "x", "--created-from", "now"], 2, "Invalid value for '--created-from': 'now' is not a time."),
-        (["create", "x", "--project", ".."], 2, "Error: --project: '..' is not an id"),
-        (["create", "x", "--batch", "y"], 2, "Invalid value for '--batch'"),
+        (["create", "x", "--project", ".."], 2, "Error: --project-id: '..' is not an id"),
+        (["create", "x", "--batch-id", "y"], 2, "Invalid value for '--batch-id'"),
         (["list", "--format", "XML"], 2, "Invalid value for '--format'"),
         (["wait", ".."], 2, "Error: EXPORT_ID: '..' is not an id"),
         (["download", UNKNOWN, __file__], 2, "is a file."),
@@ -242,11 +247,13 @@ def test_a_terminal_shows_that_it_waits_and_then_the_bytes(make_sandbox, tmp_pat
     assert "\x1b[2K" in screen
     assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l")
     assert not re.search(r"\x1b\[(3\d|9\d|38;)", screen)
-    assert screen.splitlines()[-1].endswith(".zip")
+    assert screen.splitlines()[-1] == (
+        f"Downloaded export {export} to '{tmp_path / f'nightly {export}.zip'}'; add --extract to unpack it"
+    )
 
 
 def test_a_terminal_is_told_that_there_are_none(world):
-    assert on_terminal("exports", sandbox=world) == (0, "There is nothing to list.\n")
+    assert on_terminal("exports", sandbox=world) == (0, "Nothing to list.\n")
     assert run("exports", sandbox=world).stderr == ""
 
 

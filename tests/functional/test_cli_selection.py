@@ -11,7 +11,7 @@ from tests.functional.shell import json_lines, on_terminal, run, shown, started
 from tests.http.scripted import ScriptedServer, raw
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-ALLOW = "Pass --allow-empty if that is no error."
+ALLOW = "Pass --allow-empty if this is expected."
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_many_ids_that_are_not_found_are_named_up_to_a_limit(world, finished):
 def test_a_listing_that_is_cut_is_not_blamed(world):
     ids = [f"--work-item-id={each}" for each in world.work_item_ids()]
     done = run("work-items", *ids, "--status", "any", "--limit", 3, sandbox=world)
-    assert (done.returncode, done.stderr) == (0, "These are the first 3; --all lists all of them.\n")
+    assert (done.returncode, done.stderr) == (0, "Showing the first 3; --all lists all.\n")
 
 
 def test_without_filters_nothing_is_only_a_note(make_sandbox, tmp_path):
@@ -135,7 +135,7 @@ def test_without_filters_nothing_is_only_a_note(make_sandbox, tmp_path):
 
 def test_a_count_on_a_terminal_names_the_status_that_was_assumed(world):
     code, screen = on_terminal("count", sandbox=world)
-    assert (code, shown(screen)) == (0, "20\nOnly those that are COMPLETED; --status any counts all.\n")
+    assert (code, shown(screen)) == (0, "20\nOnly COMPLETED items; --status any counts all.\n")
     assert shown(on_terminal("count", "--status", "any", sandbox=world)[1]) == "25\n"
 
 

@@ -656,7 +656,7 @@ def test_a_single_url_is_created_as_before(sandbox, tmp_path):
     assert json.loads(sent(sandbox, "POST", "batches")[-1].body) == {"name": "7"}
     assert list(tmp_path.iterdir()) == []
     done = run("work-items", "create", "a", "--batch", "1001", "--batch-name", "7", sandbox=sandbox)
-    assert (done.returncode, "--batch and --batch-name exclude each other" in done.stderr) == (2, True)
+    assert (done.returncode, "--batch-id and --batch-name exclude each other" in done.stderr) == (2, True)
 
 
 def test_the_command_says_why_it_ended(sandbox, tmp_path, files):

@@ -280,7 +280,7 @@ def test_wrong_filters_on_the_command_line(world, tmp_path):
         (["--batch-name", "Steet"], 1, "has no batch named 'Steet'. Did you mean 'Street'? Its batches are"),
         (["--batch-name", " "], 2, "Error: --batch-name: ' ' is not a name"),
         (["--status", ""], 2, "Error: --status must be a string such as 'COMPLETED'. Pass \"any\""),
-        (["--metadata", "[1]"], 2, "it must be a JSON object"),
+        (["--metadata", "[1]"], 2, "must be a JSON object"),
         (["--metadata", "{}"], 2, "Error: --metadata is empty"),
         (["--created-from", ""], 2, "Error: Invalid value for '--created-from': '' is not a time."),
     ):
@@ -304,8 +304,8 @@ def test_a_download_of_at_most_so_many(world, client, tmp_path):
     assert sent(world, "limit") == [["100"]]
     with pytest.raises(InvalidParameterError, match="prune cannot be used with filters or a limit"):
         client.download_project(destination=tmp_path, max_items=2, prune=True)
-    with pytest.raises(InvalidParameterError, match="max_items must be an integer"):
-        client.download_project(destination=tmp_path, max_items="2")
+    with pytest.raises(InvalidParameterError, match="limit must be an integer"):
+        client.download_project(destination=tmp_path, limit="2")
 
 
 # --- Batches by their time --------------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ def test_images_of_other_tools_are_found_and_put_beside_the_output(tmp_path):
         (("merge", "{labels}", "{labels}/new/all.json"), "is among the labels of the source"),
         (("split", "{labels}", "x"), "Name the parts"),
         (("split", "{labels}", "x", "--part", "a=1", "--batch", "a=b"), "Name the parts"),
-        (("split", "{labels}", "x", "--part", "a"), "must have the form NAME=FRACTION"),
+        (("split", "{labels}", "x", "--part", "a"), "must have the form PART=FRACTION"),
         (("split", "{labels}", "x", "--part", "a=much"), "is not a number"),
         (("split", "{labels}", "x", "--part", "a=1", "--part", "a=0"), "is given twice"),
         (("split", "{labels}", "x", "--part", "a=80"), "Percentages of --part must sum to 100, not 80."),
