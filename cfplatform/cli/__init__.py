@@ -110,9 +110,9 @@ def _with_shared_options(function: F) -> F:
 
 
 @click.group(cls=LateGroup, late=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.help_option("-h", "--help", cls=Option, section=GLOBAL, help="Show help; of a command, if it follows one.")
-@click.version_option(__version__, prog_name="cfplatform", cls=Option, section=GLOBAL, help="Show the version.")
 @_with_shared_options
+@click.help_option("-h", "--help", cls=Option, section=GLOBAL, help="Show help, after a command for that command.")
+@click.version_option(__version__, prog_name="cfplatform", cls=Option, section=GLOBAL, help="Show the version.")
 def cli(**_: Any) -> None:
     """Get finished annotations out of the CloudFactory AI Platform.
 

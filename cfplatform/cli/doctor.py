@@ -121,7 +121,7 @@ def doctor(output: Output, connection: Options, destination: str, contract: bool
     if failed:
         output.error(f"{len(failed)} of {len(done)} checks failed: {', '.join(failed)}.")
         return FAILED
-    output.note("No check failed.")
+    output.note("All checks passed.")
     return 0
 
 
@@ -483,7 +483,7 @@ def _response(response: requests.Response | CFPlatformError, seconds: float, cli
     if status == 404:
         return Check("platform", _OK, f"{found}; it responds")
     if status == 401:
-        return Check("platform", _FAILED, bad, "The key was refused. Check CF_API_KEY, and the base URL.")
+        return Check("platform", _FAILED, bad, "API key refused. Check CF_API_KEY and the base URL.")
     if status == 403:
         return Check("platform", _FAILED, bad, "The key may not see this project or space. Check the IDs and the key.")
     if status == 429 or status >= 500:

@@ -472,7 +472,7 @@ def _report_failed_uploads(output: Output, failed: Sequence[Upload], total: int,
     named = [] if output.as_json else listed([_failure(each, known) for each in failed[:NAMED_FAILURES]], len(failed))
     sentence = f"{len(failed):,} of {total:,} files could not be uploaded."
     if outage is not None:
-        sentence += f" {known} Run the command again with only these files, or wait longer with --patience."
+        sentence += f" {known} Run the command again with only these files, or raise --patience."
     output.error(sentence, named)
     return FAILED
 

@@ -312,7 +312,7 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
             ["download", "s3://bucket/labels"],
             {},
             2,
-            "for its state. Pass its path with --state",
+            "for its state. Pass --state FOLDER",
         ),
         (["download", " "], {}, 2, "Error: DESTINATION must be the path of a folder"),
         (["count", "--created-from", "2d", "--created-to", "3d"], {}, 2, "is later than the end of the range"),
@@ -338,7 +338,7 @@ def test_a_wrong_key_is_explained_and_never_shown(world, tmp_path, form):
     key = "wrong-key-1234567890"
     done = run("download", tmp_path, "--api-key", key, *form, sandbox=world)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "Error: The key was refused (status 401, " in done.stderr
+    assert "Error: API key refused (status 401, " in done.stderr
     assert "Check --api-key or CF_API_KEY" in done.stderr
     assert key not in done.stderr
     assert ("Traceback" in done.stderr) == (form == ["--debug"])
@@ -348,7 +348,7 @@ def test_a_wrong_key_is_explained_and_never_shown(world, tmp_path, form):
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
-        (403, "Error: The API key may not do this (status 403, "),
+        (403, "Error: Permission denied (status 403, "),
         (501, "Error: The platform failed (status 501, "),
         (400, "failed with status 400: "),
     ],

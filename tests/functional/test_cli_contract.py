@@ -559,8 +559,8 @@ def test_each_line_appears_as_soon_as_it_is_known(sandbox):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"CF_API_KEY": "wrong-key-123"}, "The key was refused (status 401"),
-        ({"CF_API_KEY": "wrong-key-123", "CF_PROJECT_ID": None}, "The key was refused (status 401"),
+        ({"CF_API_KEY": "wrong-key-123"}, "API key refused (status 401"),
+        ({"CF_API_KEY": "wrong-key-123", "CF_PROJECT_ID": None}, "API key refused (status 401"),
         ({"CF_PROJECT_ID": "none"}, "project not found"),
         ({"CF_PLATFORM_BASE_URL": "http://127.0.0.1:9/api/v1"}, "refused"),
     ],

@@ -170,7 +170,7 @@ def test_download_that_does_not_wait(make_sandbox, tmp_path):
     export = create(sandbox)
     done = run("exports", "download", export, tmp_path, "--no-wait", sandbox=sandbox)
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"Error: Export {export} is PENDING and has no archive yet. Leave out --no-wait" in done.stderr
+    assert f"Error: Export {export} is PENDING and has no archive yet. Omit --no-wait" in done.stderr
 
 
 @pytest.mark.parametrize(("typed", "code", "left"), [("y\n", 0, 0), ("n\n", 1, 1), ("\n", 1, 1), ("\x04", 130, 1)])

@@ -128,7 +128,7 @@ def test_a_name_that_is_taken(sandbox):
     done = run("batches", "create", "Spring", sandbox=sandbox)
     assert (done.returncode, done.stdout) == (1, "")
     assert "failed with status 409" in done.stderr
-    assert done.stderr.endswith("The name 'Spring' is taken. 'cfplatform batches' lists the batch that has it.\n")
+    assert done.stderr.endswith("The name 'Spring' is taken. 'cfplatform batches' lists the existing batches.\n")
 
 
 @pytest.mark.parametrize(

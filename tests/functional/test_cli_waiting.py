@@ -206,7 +206,7 @@ def test_a_download_whose_patience_ends_says_how_to_go_on(world, tmp_path):
     assert done.lines[-1].at - at[0] < 8
     found = re.fullmatch(
         r"Error: 503 Service Unavailable from .*[Nn]othing has succeeded for 1 s\. (\d+) work items are finished and "
-        r"kept\. Run the same command again later, or wait longer with --patience\.",
+        r"kept\. Run the same command again later, or raise --patience\.",
         done.lines[-1].text,
     )
     assert not any(line.text.startswith("Resumed") for line in done.lines)
@@ -232,7 +232,7 @@ def test_an_upload_whose_patience_ends_names_the_files_that_are_missing(sandbox,
     assert done.returncode == 1
     assert re.search(
         r"^Error: 8 of 8 files could not be uploaded\. 503 Service Unavailable from .*othing has succeeded for 1 s\. "
-        r"Run the command again with only these files, or wait longer with --patience\.$",
+        r"Run the command again with only these files, or raise --patience\.$",
         done.stderr,
         re.MULTILINE,
     )
@@ -326,7 +326,7 @@ def test_an_export_whose_patience_ends(make_sandbox, tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     assert re.search(
         r"^Error: 503 Service Unavailable from .*[Nn]othing has succeeded for 1 s\. Run the same command again "
-        r"later, or wait longer with --patience\.$",
+        r"later, or raise --patience\.$",
         done.stderr,
         re.MULTILINE,
     )

@@ -87,7 +87,7 @@ def test_forms_of_headers(keep, tmp_path, form):
     ("changes", "word", "sentence"),
     [
         ({"body": b"{}"}, "signature", "the signature does not belong to this body"),
-        ({"at": NOW}, "expired", "--tolerance allows more."),
+        ({"at": NOW}, "expired", "Raise the limit with --tolerance."),
         ({"headers": {"X": "y"}}, "malformed", "is missing"),
         ({"lines": "X-Payload-Key-Id: a\nX-Payload-Key-Id: b\n"}, "malformed", "is there twice"),
         ({"lines": '{"X-Payload-Key-Id": "a", "x-payload-key-id": "b"}'}, "malformed", "is there twice"),

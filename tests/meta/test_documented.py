@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = {
     page.relative_to(DOCS).with_suffix("").as_posix(): page.read_text(encoding="utf-8")
-    for page in sorted([*DOCS.glob("*.rst"), *DOCS.glob("decisions/*.rst")])
+    for page in sorted([*DOCS.glob("*.rst"), *DOCS.glob("decisions/*.rst"), *DOCS.glob("cli/*.rst")])
 }
 #: Directives of the API page: what each is about, and its options.
 DOCUMENTED = {
