@@ -990,7 +990,7 @@ class Client:
             limit: Maximum number of exports.
 
         Example:
-            >>> [export.name for export in client.get_exports(sandbox.space_id, max_items=3)]
+            >>> [export.name for export in client.get_exports(sandbox.space_id, limit=3)]
             []
         """
         return self._exports(space_id).listed(format, params.limit(limit, max_items))

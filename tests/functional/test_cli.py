@@ -84,7 +84,7 @@ def test_quiet_download_says_nothing_and_a_second_one_fetches_nothing(world, tmp
 
 
 def test_filters_and_raw_documents(world, tmp_path):
-    done = run("download", tmp_path, "-q", "--raw", "--batch-name", "Night drive", "--workers", 2, sandbox=world)
+    done = run("download", tmp_path, "-q", "--raw", "--batch-name", "Night drive", "--max-workers", 2, sandbox=world)
     assert done.returncode == 0
     found = documents(tmp_path)
     assert {path.parent.name for path in found.values()} == {"Night drive"}
@@ -127,7 +127,7 @@ def test_failed_items_are_named_and_the_next_run_mends_them(world, tmp_path, for
 def test_ctrl_c_and_sigterm_keep_what_is_finished_and_count_it(make_sandbox, tmp_path, number, code):
     sandbox = make_sandbox(items=300, latency=0.1)
     sandbox.fail_next(404, times=30, path="*/annotations")
-    with started("download", tmp_path, "--workers", 16, sandbox=sandbox) as process:
+    with started("download", tmp_path, "--max-workers", 16, sandbox=sandbox) as process:
         deadline = time.monotonic() + 30
         while len(documents(tmp_path)) < 60 and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -298,7 +298,7 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
         (["count"], {"CF_API_KEY": " "}, 2, "Error: CF_API_KEY is blank."),
         (["count"], {"CF_PROJECT_ID": ""}, 2, "Error: No project. Pass --project-id or set CF_PROJECT_ID."),
         (["count", "--base-url", "ftp://x"], {}, 2, "Error: --base-url must begin with https:// and name a host."),
-        (["count", "--created-from", "now"], {}, 2, "Invalid value for '--created-from': 'now' is not a time."),
+        (["count", "--created-at-from", "now"], {}, 2, "Invalid value for '--created-at-from': 'now' is not a time."),
         (
             ["count", "--status", ""],
             {},
@@ -315,7 +315,7 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
             "for its state. Pass --state FOLDER",
         ),
         (["download", " "], {}, 2, "Error: DESTINATION must be the path of a folder"),
-        (["count", "--created-from", "2d", "--created-to", "3d"], {}, 2, "is later than the end of the range"),
+        (["count", "--created-at-from", "2d", "--created-at-to", "3d"], {}, 2, "is later than the end of the range"),
         (["count", "--base-url", "http://example.com"], {}, 2, "the API key in clear text. Use https.\n"),
         (["merge", "project_id", "out.json"], {}, 2, "Error: SOURCE 'project_id' is neither a folder nor a file."),
         (["report", str(Path(__file__).parent), "page.txt"], {}, 2, "Error: OUTPUT 'page.txt' must be a file"),

@@ -47,7 +47,7 @@ def test_create_list_and_get_print_the_same_line(world):
     assert all(row[5].endswith("Z") for row in rows)
     assert run("exports", "list", sandbox=world).stdout == done.stdout
     assert run("exports", "list", "--format", "CSV", sandbox=world).stdout.split("\t")[0] == first
-    assert run("exports", "--max-items", 1, "-q", sandbox=world).stdout.split("\t")[0] == second
+    assert run("exports", "--limit", 1, "-q", sandbox=world).stdout.split("\t")[0] == second
     assert run("exports", "get", first, sandbox=world).stdout == done.stdout.splitlines(keepends=True)[1]
 
 
@@ -62,8 +62,8 @@ def test_json_is_the_object_of_the_platform(world):
 
 
 def test_what_is_asked_for_reaches_the_platform(world):
-    times = ["--created-from", "2025-01-01T00:00:00Z", "--updated-to", "2030-01-01T00:00:00+05:45"]
-    create(world, "all of it", "--project", world.project_id, "--batch", 1001, "--batch", 1002, *times)
+    times = ["--created-at-from", "2025-01-01T00:00:00Z", "--updated-at-to", "2030-01-01T00:00:00+05:45"]
+    create(world, "all of it", "--project-id", world.project_id, "--batch-id", 1001, "--batch-id", 1002, *times)
     assert sent(world) == {
         "name": "all of it",
         "format": "COCO_JSON",
@@ -203,8 +203,8 @@ def test_deleting_where_nobody_can_be_asked(world):
         (["get", UNKNOWN], 1, "failed with status 404: export not found"),
         (["create", " "], 2, "Error: NAME must be a non-empty string"),
         (["create", "x", "--content", "INFERENCE"], 2, "Error: --content INFERENCE cannot be exported as COCO_JSON"),
-        (["create", "x", "--created-from", "now"], 2, "Invalid value for '--created-from': 'now' is not a time."),
-        (["create", "x", "--project", ".."], 2, "Error: --project-id: '..' is not an id"),
+        (["create", "x", "--created-at-from", "now"], 2, "Invalid value for '--created-at-from': 'now' is not a time."),
+        (["create", "x", "--project-id", ".."], 2, "Error: --project-id: '..' is not an id"),
         (["create", "x", "--batch-id", "y"], 2, "Invalid value for '--batch-id'"),
         (["list", "--format", "XML"], 2, "Invalid value for '--format'"),
         (["wait", ".."], 2, "Error: EXPORT_ID: '..' is not an id"),
@@ -247,7 +247,7 @@ def test_a_terminal_shows_that_it_waits_and_then_the_bytes(make_sandbox, tmp_pat
     assert "\x1b[2K" in screen
     assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l")
     assert not re.search(r"\x1b\[(3\d|9\d|38;)", screen)
-    assert screen.splitlines()[-1] == (
+    assert shown(screen).splitlines()[-1] == (
         f"Downloaded export {export} to '{tmp_path / f'nightly {export}.zip'}'; add --extract to unpack it"
     )
 

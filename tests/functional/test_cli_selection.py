@@ -49,12 +49,12 @@ SELECTIONS = {
         [f"Not found: {UNKNOWN}"],
     ),
     "time": (
-        ["--updated-from", "2100-01-01T00:00:00Z"],
-        ["--status COMPLETED", "--updated-from 2100-01-01T00:00:00Z"],
+        ["--updated-at-from", "2100-01-01T00:00:00Z"],
+        ["--status COMPLETED", "--updated-at-from 2100-01-01T00:00:00Z"],
         [],
     ),
     "metadata": (["--metadata", '{"none": 1}'], ["--status COMPLETED", '--metadata {"none": 1}'], []),
-    "other filters": (["--status", "CLOSED", "--updated-from", "2100-01-01T00:00:00Z"], None, []),
+    "other filters": (["--status", "CLOSED", "--updated-at-from", "2100-01-01T00:00:00Z"], None, []),
 }
 
 
@@ -204,7 +204,7 @@ def test_a_web_page_in_place_of_the_api_is_a_wrong_url(world, status):
 def test_failures_of_several_kinds_have_a_line_each(world, tmp_path):
     world.fail_next(400, times=3, path="*/annotations", body={"message": "Too odd."})
     world.fail_next(409, times=1, path="*/annotations", body={"message": "Busy."})
-    done = run("download", tmp_path, "--workers", 1, sandbox=world)
+    done = run("download", tmp_path, "--max-workers", 1, sandbox=world)
     assert done.returncode == 1
     first, second = done.stderr.splitlines()[-2:]
     assert re.fullmatch(
@@ -227,7 +227,7 @@ def test_a_long_listing_is_not_silent(make_sandbox):
 
 
 def test_a_batch_that_is_not_there_is_no_wrong_project(world):
-    done = run("work-items", "create", "https://example.com/a.png", "--batch", 7, sandbox=world)
+    done = run("work-items", "create", "https://example.com/a.png", "--batch-id", 7, sandbox=world)
     assert done.returncode == 1
     assert "batch 7 not found" in done.stderr
     assert "CF_PROJECT_ID" not in done.stderr

@@ -114,7 +114,7 @@ def test_keys_that_are_not_known_or_not_there(keep, key_server, tmp_path):
     )
     key_server.stop()
     done = verify(*keep(), "--base-url", key_server.base_url)
-    assert (done.returncode, "[keys_unavailable]" in done.stderr, "pass --jwks" in done.stderr) == (1, True, True)
+    assert (done.returncode, "[keys_unavailable]" in done.stderr, "Pass --jwks" in done.stderr) == (1, True, True)
 
 
 def test_a_delivery_that_was_kept(keep, tmp_path):

@@ -31,7 +31,11 @@ def of(command, error):
             "No connection. Check the proxy variables.",
         ),
         (cfplatform.DestinationBusyError("process 7 is busy"), 1, "process 7 is busy"),
-        (cfplatform.InvalidParameterError("max_workers must be 1", parameter="max_workers"), 2, "--max-workers must be 1"),
+        (
+            cfplatform.InvalidParameterError("max_workers must be 1", parameter="max_workers"),
+            2,
+            "--max-workers must be 1",
+        ),
         (cfplatform.InvalidParameterError("created_at_to: x", parameter="created_at_to"), 2, "--created-at-to: x"),
         (cfplatform.InvalidParameterError("x", parameter="destination", hint="Remove it."), 2, "x Remove it."),
         (cfplatform.InvalidParameterError("page_size: x", parameter="page_size"), 2, "page_size: x"),
