@@ -1,4 +1,4 @@
-"""``cfplatform compare``: what differs between two sets of labels, without a key."""
+"""``cfplatform compare``: what differs between two sets of annotations, without a key."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _COLUMNS = (
     type=click.IntRange(0, 2_000),
     default=200,
     section=OUTPUT,
-    help="Maximum number of images on the page, up to 2000.",
+    help="Maximum number of images on the page, up to 2,000.",
 )
 @option("--fail-under", type=click.FloatRange(0, 1), metavar="F1", section=OUTPUT, help="Exit with 1 if F1 is lower.")
 @with_output

@@ -319,9 +319,9 @@ def validate(output: Output, source: str, images_from: str | None, errors_only: 
     """Validate COCO annotations.
 
     SOURCE is a folder of downloaded annotations, the folder of one batch, an unpacked export, or a COCO file. Each
-    finding has a code, such as "box-outside" or "dangling-category-id", and its location in the document as a JSON
-    pointer; the documentation lists all codes. Errors make tools fail or train on wrong data; warnings are unusual, but
-    valid. Works offline, without an API key, and changes nothing.
+    finding has a code, which the documentation explains, and its location in the document as a JSON pointer. Errors
+    make tools fail or train on wrong data; warnings are unusual, but valid. Works offline, without an API key, and
+    changes nothing.
 
     If Pillow is installed, the sizes of local images are checked too. Images are found where labelling tools put them.
     With --images-from, missing images are errors.
@@ -385,7 +385,7 @@ def _location(finding: coco.Finding) -> str:
     type=click.IntRange(0, 50_000),
     default=10_000,
     section=OUTPUT,
-    help="Maximum number of images in the gallery, up to 50000.",
+    help="Maximum number of images in the gallery, up to 50,000.",
 )
 @option("--title", section=OUTPUT, help="Title of the page (default: the name of SOURCE).")
 @option("--ask", is_flag=True, help="Fetch the progress of each batch from the platform (needs an API key).")

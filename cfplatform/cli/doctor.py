@@ -183,7 +183,7 @@ def _new_file(path: Path) -> Iterator[TextIO]:
     try:
         file = path.open("x", encoding="utf-8")
     except FileExistsError:
-        raise click.UsageError(f"--record: {str(path)!r} exists. Name a new file.") from None
+        raise click.UsageError(f"--record: {str(path)!r} exists. Choose a new file.") from None
     except OSError as error:
         raise click.UsageError(f"--record: {str(path)!r} cannot be written: {error.strerror}.") from None
     try:
@@ -325,7 +325,7 @@ def _key(value: str | None) -> Check:
     except ConfigurationError as error:
         return Check("key", _FAILED, message(error), "Set CF_API_KEY to your CloudFactory API key.")
     if caught:
-        return Check("key", _WARNING, f"set, {source}, with white space around it", "Set it without the white space.")
+        return Check("key", _WARNING, f"set, {source}, with surrounding white space", "Remove the white space.")
     return Check("key", _OK, f"set, {source}")
 
 
@@ -349,7 +349,7 @@ def _id(value: str | None, option: str, variable: str, unset: Check) -> Check:
     try:
         params.object_id(option, given)
     except InvalidParameterError as error:
-        return Check(unset.check, _FAILED, message(error), f"Set {variable} to an id.")
+        return Check(unset.check, _FAILED, message(error), f"Set {variable} to a valid ID.")
     return Check(unset.check, _OK, f"{given}, {_source(value, option, variable)}")
 
 
@@ -453,7 +453,7 @@ def _listed(check: Check, response: requests.Response | CFPlatformError) -> Chec
     return check._replace(status=_FAILED, found=found, advice=advice)
 
 
-_NOT_REACHED = "Check the network, the base URL and the proxy; --debug shows more."
+_NOT_REACHED = "Check the network, the base URL and the proxy; run with --debug for details."
 
 
 def _response(response: requests.Response | CFPlatformError, seconds: float, client: Client, path: str | None) -> Check:
@@ -485,7 +485,9 @@ def _response(response: requests.Response | CFPlatformError, seconds: float, cli
     if status == 401:
         return Check("platform", _FAILED, bad, "API key refused. Check CF_API_KEY and the base URL.")
     if status == 403:
-        return Check("platform", _FAILED, bad, "The key may not see this project or space. Check the IDs and the key.")
+        return Check(
+            "platform", _FAILED, bad, "The key has no access to this project or space. Check the IDs and the key."
+        )
     if status == 429 or status >= 500:
         return Check("platform", _FAILED, bad, "The platform is overloaded or failed. Try again later.")
     return Check("platform", _FAILED, bad, "Check the project and the base URL.")
@@ -517,11 +519,11 @@ def _clock(date: str | None, now: float) -> Check:
     try:
         difference = now - parsedate_to_datetime(date or "").timestamp()
     except ValueError:
-        return Check("clock", _WARNING, "the platform did not send its time", "Compare the clock with another one.")
+        return Check("clock", _WARNING, "the platform did not send its time", "Check the clock of this machine.")
     if abs(difference) <= CLOSE:
         return Check("clock", _OK, f"within {CLOSE} s of the platform's")
     found = f"{abs(difference):,.0f} s {'ahead of' if difference > 0 else 'behind'} the platform's"
-    advice = "Set the clock of this machine; otherwise signed URLs and webhooks count as expired."
+    advice = "Set the clock of this machine: with a wrong clock, signed URLs and webhooks count as expired."
     return Check("clock", _WARNING if abs(difference) <= APART else _FAILED, found, advice)
 
 
@@ -531,15 +533,13 @@ def _destination(destination: str) -> Check:
             return _store()
         return _folder(local.folder_path(destination, "destination"))
     except CFPlatformError as error:
-        return Check("destination", _FAILED, message(error), "Name another folder.")
+        return Check("destination", _FAILED, message(error), "Choose another folder.")
 
 
 def _store() -> Check:
     if importlib.util.find_spec("fsspec") is None:
         return Check("destination", _FAILED, "a URL, but fsspec is missing", "pip install 'cfplatform[fsspec]'")
-    return Check(
-        "destination", _WARNING, "a URL; it was not written to", "A download will show whether it can be written."
-    )
+    return Check("destination", _WARNING, "a URL; writing was not tested", "Run a download to test it.")
 
 
 def _folder(wanted: Path) -> Check:
@@ -552,9 +552,9 @@ def _folder(wanted: Path) -> Check:
         free = shutil.disk_usage(folder).free
     except OSError as error:
         found = f"{str(folder)!r} cannot be written: {error.strerror or error}"
-        return Check("destination", _FAILED, found, "Name a folder that you may write to.")
+        return Check("destination", _FAILED, found, "Choose a writable folder.")
     able = "can be written" if folder == wanted else f"can be created in {str(folder)!r}"
     found = f"{str(wanted)!r} {able}, {amount(free)} free"
     if free < FREE:
-        return Check("destination", _WARNING, found, "Free some space, or name another folder.")
+        return Check("destination", _WARNING, found, "Free some space, or choose another folder.")
     return Check("destination", _OK, found)

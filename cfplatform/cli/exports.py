@@ -58,8 +58,8 @@ _COLUMNS = (
 def exports() -> None:
     """Create, wait for and download exports.
 
-    An export is an archive of the annotations of a space, which the platform creates. "cfplatform exports" alone is
-    short for "cfplatform exports list", and takes its options.
+    An export is an archive of the annotations of a space, which the platform creates. "cfplatform exports" is short for
+    "cfplatform exports list", and takes its options.
 
     \b
     Examples:

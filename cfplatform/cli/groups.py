@@ -56,6 +56,15 @@ class Command(click.Command):
 
     context_class = Context
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; the error about a mistyped option suggests no former names."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            names = {name for each in self.params for name in each.opts}
+            near = [name for name in error.possibilities or () if name in names]
+            raise click.NoSuchOption(error.option_name, possibilities=near, ctx=ctx) from None
+
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the description."""
         _write_text(self, formatter)

@@ -59,7 +59,7 @@ _PARTS = (
         callback=in_pairs,
         help="Instead of fractions: batch to put in a part (repeatable).",
     ),
-    _part("--by", metavar="GROUP", help="Unit to keep together: item (default), batch, video, or a member."),
+    _part("--by", metavar="GROUP", help="Unit to keep together: item (default), batch, video, or a metadata key."),
     _part(
         "--groups",
         metavar="FILE",
@@ -71,7 +71,7 @@ _PARTS = (
         "--keep",
         metavar="FOLDER",
         shell_complete=completing("dir"),
-        help="Earlier split, whose items keep their parts.",
+        help="Earlier split; its items stay in their parts.",
     ),
     _part("--seed", metavar="SEED", help="Random seed (default: 0)."),
 )

@@ -210,7 +210,7 @@ def _command(context: click.Context, parameter: click.Parameter, value: str | No
 
 @webhook.command()
 @usual("--port", type=click.IntRange(0, 65_535), default=8000, help="Port to listen on; 0 for a free one.")
-@usual("--host", default="127.0.0.1", help="Address to listen on.")
+@usual("--host", metavar="ADDRESS", default="127.0.0.1", help="Address to listen on.")
 @option("--exec", "command", metavar="COMMAND", callback=_command, help="Command to run for each event.")
 @_jwks_url
 @_jwks

@@ -216,7 +216,7 @@ def closing(summary: DownloadSummary, destination: str, *, dry_run: bool = False
     others = f" ({', '.join(parts)})" if parts else ""
     fetched = counted(summary.successful, "work items")
     if dry_run:
-        return f"Would download {fetched} to {path}{others}; run it without --dry-run to do so."
+        return f"Would download {fetched} to {path}{others}; run it without --dry-run to do it."
     if not summary.successful and not summary.pruned:
         return f"All {counted(summary.skipped, 'work items')} in {path} are up to date."
     following = "" if "://" in destination else f"; next: cfplatform validate {path}"

@@ -419,9 +419,10 @@ def batches() -> None:
 
 
 @batches.command("list")
+@option("--limit", type=click.IntRange(1), section=OUTPUT, help="Maximum number of results.")
 @with_connection
 @with_output
-def list_batches(output: Output, connection: Options) -> None:
+def list_batches(output: Output, connection: Options, limit: int | None) -> None:
     """List the batches of a project.
 
     Prints ID, name, completed and total items, creation time and priority: a table on a terminal, in UTC, with fewer
@@ -435,7 +436,7 @@ def list_batches(output: Output, connection: Options) -> None:
       cfplatform batches --json | jq 'select(.completedCount > 0) | .name'
     """
     with opened(output, connection) as client:
-        output.listing(_BATCH_COLUMNS, client.get_batches(), _batch_row)
+        output.listing(_BATCH_COLUMNS, client.get_batches(limit=limit), _batch_row)
 
 
 @batches.command("create")

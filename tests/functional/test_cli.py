@@ -134,7 +134,7 @@ def test_ctrl_c_and_sigterm_keep_what_is_finished_and_count_it(make_sandbox, tmp
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=30)
     assert (process.returncode, stdout) == (code, "")
-    assert "Stopped. What is finished is kept; run the same command again to resume." in stderr
+    assert "Stopped. Finished work is kept; run the same command again to resume." in stderr
     said = re.search(r"Finished so far: (\d+) of 300 items \(30 failed\)\.\n", stderr)
     assert "Traceback" not in stderr
     finished = documents(tmp_path)

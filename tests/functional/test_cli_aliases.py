@@ -121,6 +121,17 @@ def test_former_names_are_shown_nowhere():
         assert not words & {*former, "--latency"}, command
 
 
+def test_former_names_are_not_suggested():
+    error = run("count", "--created-fro", "2d").stderr.splitlines()[-1]
+    assert "--created-at-from" in error
+    assert "--created-from" not in error
+
+
+def test_batches_have_a_limit(world):
+    (line,) = run("batches", "--limit", 1, sandbox=world).stdout.splitlines()
+    assert line.split("\t")[1] == "Day"
+
+
 def test_shared_options_may_stand_before_the_command(world):
     settings = ["--api-key", world.api_key, "--base-url", world.base_url, "--project-id", world.project_id]
     done = run(*settings, "--json", "count", CF_API_KEY="another")

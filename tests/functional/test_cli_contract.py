@@ -577,8 +577,8 @@ def test_files_that_cannot_be_written(sandbox, tmp_path):
     there = tmp_path / "there.json"
     there.write_text("mine", encoding="utf-8")
     for path, words in {
-        there: "exists. Name a new file.",
-        tmp_path: "exists. Name a new file.",
+        there: "exists. Choose a new file.",
+        tmp_path: "exists. Choose a new file.",
         tmp_path / "none" / "report.json": "cannot be written: No such file or directory.",
     }.items():
         done = run("doctor", "--contract", "--record", path, sandbox=sandbox)

@@ -122,7 +122,7 @@ def test_who_stops_waiting_is_told_that_the_platform_goes_on(make_sandbox):
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert stderr == "Stopped. The platform continues the export; wait for it again.\n"
+    assert stderr == "Stopped. The export continues on the platform; run the same command again to wait for it.\n"
 
 
 def test_an_export_that_failed_says_why(world):
@@ -280,7 +280,7 @@ def test_a_download_that_is_stopped_goes_on(world, tmp_path):
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert re.search(r"Stopped\. What is finished is kept; .* Finished so far: [\d.]+ MB of 8\.0 MB\.", stderr)
+    assert re.search(r"Stopped\. Finished work is kept; .* Finished so far: [\d.]+ MB of 8\.0 MB\.", stderr)
     world.clear_faults()
     world.clear_requests()
     assert run("exports", "download", export, tmp_path / "out", "-q", sandbox=world).returncode == 0

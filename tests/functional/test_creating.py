@@ -703,7 +703,7 @@ def test_stopped_by_ctrl_c_and_resumed(make_sandbox, tmp_path):
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "Stopped. What is finished is kept; run the same command again to resume. Finished so far: " in error
+    assert "Stopped. Finished work is kept; run the same command again to resume. Finished so far: " in error
     time.sleep(0.2)
     done = run(*arguments, sandbox=sandbox)
     assert done.returncode == 0
