@@ -95,30 +95,35 @@ def _texts(**meanings: str) -> tuple[Field, ...]:
 _SUMMARY = Field("summary", "object", "The figures of the run, with the fields below.")
 _FIGURES = fields_of(DownloadSummary, "run", "state")
 _WORK_ITEM = Line(
-    "A work item, as the platform sent it",
+    "A work item, as received from the platform",
     (
-        *_texts(id="The id.", projectId="The project."),
+        *_texts(id="The ID.", projectId="The project."),
         Field("batchId", "integer or null", "The batch."),
-        Field("status", "text", "Such as COMPLETED."),
-        Field("assetType", "text or null", "Such as image or video."),
+        Field("status", "text", "The status, such as COMPLETED."),
+        Field("assetType", "text or null", "The type, such as image or video."),
         Field("assetUrl", "text", "The asset: a path in the space, or a URL."),
         Field("resultUrl", "text or null", "The storage path of the result, if the platform has one."),
-        *_texts(createdAt="When it was created, in ISO 8601.", updatedAt="When it was last changed."),
+        *_texts(createdAt="Creation time, in ISO 8601.", updatedAt="Time of the last change."),
         Field("metadata", "object", "The metadata given at its creation."),
     ),
     from_platform=True,
 )
 _BATCH_FIELDS = (
-    Field("id", "integer", "The id."),
-    *_texts(projectId="The project.", name="The name.", createdBy="Who created it.", createdAt="When, in ISO 8601."),
+    Field("id", "integer", "The ID."),
+    *_texts(
+        projectId="The project.",
+        name="The name.",
+        createdBy="The user who created it.",
+        createdAt="Creation time, in ISO 8601.",
+    ),
     Field("metadata", "object", "The metadata given at its creation."),
     Field("priority", "integer", "The priority."),
 )
-_BATCH = Line("The batch, as the platform sent it", _BATCH_FIELDS, from_platform=True)
+_BATCH = Line("The batch, as received from the platform", _BATCH_FIELDS, from_platform=True)
 _EXPORT = Line(
-    "An export, as the platform sent it",
+    "An export, as received from the platform",
     (
-        *_texts(exportId="The id.", status="Such as COMPLETED.", name="The name."),
+        *_texts(exportId="The ID.", status="The status, such as COMPLETED.", name="The name."),
         *_texts(format="The format.", content="The content.", createdBy="The creator.", createdAt="The creation time."),
         Field("downloadUrl", "text or null", "The signed URL of the archive: anyone who has it can read the archive."),
         Field("error", "text or null", "The reason of a failure."),
@@ -139,11 +144,11 @@ LINES: dict[str, tuple[Line, ...]] = {
     "batches create": (_BATCH,),
     "batches list": (
         Line(
-            "A batch, as the platform sent it",
+            "A batch, as received from the platform",
             (
                 *_BATCH_FIELDS,
-                Field("totalCount", "integer", "Its work items."),
-                Field("completedCount", "integer", "Those of them that are completed."),
+                Field("totalCount", "integer", "All work items."),
+                Field("completedCount", "integer", "Completed work items."),
             ),
             from_platform=True,
         ),
@@ -186,7 +191,7 @@ LINES: dict[str, tuple[Line, ...]] = {
         Line("The fields of ``summary``", _FIGURES),
     ),
     "exports create": (_EXPORT,),
-    "exports delete": (Line("The deleted export", _texts(deleted="The id.")),),
+    "exports delete": (Line("The deleted export", _texts(deleted="The ID.")),),
     "exports download": (Line("The saved archive", _texts(path="The archive; with --extract its folder.")),),
     "exports get": (_EXPORT,),
     "exports list": (_EXPORT,),
@@ -253,13 +258,13 @@ LINES: dict[str, tuple[Line, ...]] = {
     ),
     "upload": (Line("A file", fields_of(Upload)),),
     "validate": (Line("A finding", fields_of(Finding)),),
-    "webhook listen": (Line("The body of each delivery, as it was sent", (), from_platform=True),),
-    "webhook verify": (Line("The body of the delivery, as it was sent", (), from_platform=True),),
+    "webhook listen": (Line("The body of each delivery, as received", (), from_platform=True),),
+    "webhook verify": (Line("The body of the delivery, as received", (), from_platform=True),),
     "work-items annotation": (
         Line(
-            "The annotation, as the platform sent it",
+            "The annotation, as received from the platform",
             (
-                *_texts(id="The id.", projectID="The project.", workItemID="The work item."),
+                *_texts(id="The ID.", projectID="The project.", workItemID="The work item."),
                 Field("metadata", "object", "With ``coco_results_url``, the storage path of the COCO document."),
             ),
             from_platform=True,
@@ -270,8 +275,12 @@ LINES: dict[str, tuple[Line, ...]] = {
         Line(
             "An asset, where a local file or several assets are given",
             (
-                Field("asset", "text", "The asset, as it was named."),
-                Field("item", "object or null", "The work item, with the fields above. One that existed has four."),
+                Field("asset", "text", "The asset, as given."),
+                Field(
+                    "item",
+                    "object or null",
+                    "The work item, with the fields above. An item that existed already has only four of them.",
+                ),
                 Field("uploaded", "object or null", "The file in the storage: path, size, content_type and name."),
                 Field("error", "text or null", "Why it failed."),
                 Field("existed", "boolean", "Whether an earlier run had created the item."),
@@ -335,9 +344,10 @@ def _group(title: str) -> Iterator[str]:
     yield f"{title}\n{'=' * len(title)}"
     yield ".. This page is generated by cli_reference.py from the commands."
     yield "All commands also take :ref:`shared options <cli-shared-options>`."
-    for name, command in commands():
-        if name.split()[0] in cli.sections[title]:
-            yield from _section(name, command)
+    for first in cli.sections[title]:
+        for name, command in commands():
+            if name.split()[0] == first:
+                yield from _section(name, command)
 
 
 def _section(name: str, command: click.Command) -> Iterator[str]:
@@ -348,7 +358,7 @@ def _section(name: str, command: click.Command) -> Iterator[str]:
         words = [_metavar(p) for p in command.params if isinstance(p, click.Argument)]
         yield _code("text", " ".join([title, *words, "[OPTIONS]"]))
     yield from (_filled(paragraph) for paragraph in text.strip().split("\n\n"))
-    yield "Examples:"
+    yield "**Examples**"
     # Not a console session: some lines have comments beside them.
     yield _code("text", textwrap.dedent(examples))
     if isinstance(command, click.Group):
@@ -358,11 +368,11 @@ def _section(name: str, command: click.Command) -> Iterator[str]:
             _option(p) for p in command.params if isinstance(p, Option) and p.section == section and not p.hidden
         ]
         if options:
-            yield f"{section}:"
+            yield f"**{section}**"
             yield "\n\n".join(options)
     connection = [f"``{p.opts[0]}``" for p in command.params if isinstance(p, SharedOption) and not p.is_flag]
     if connection:
-        yield textwrap.fill(f"Connection options: {', '.join(connection)}.", 118, break_on_hyphens=False)
+        yield textwrap.fill(f"**Connection options**: {', '.join(connection)}.", 118, break_on_hyphens=False)
     for line in LINES[name]:
         yield from _json(line)
 
@@ -386,7 +396,7 @@ def _option(option: Option) -> str:
 
 
 def _json(line: Line) -> Iterator[str]:
-    yield f"JSON: {line.description[0].lower()}{line.description[1:]}{':' if line.fields else '.'}"
+    yield f"**JSON**: {line.description[0].lower()}{line.description[1:]}{':' if line.fields else '.'}"
     if line.fields:
         yield "\n".join(f"- ``{field.name}`` ({field.kind}): {_with_code(field.meaning)}" for field in line.fields)
 
