@@ -367,6 +367,7 @@ class Client:
         updated_at_to: DatetimeLike | None = None,
         metadata: Mapping[str, Any] | None = None,
         page_size: int = params.MAX_PAGE_SIZE,
+        limit: int | None = None,
         max_items: int | None = None,
         cursor: str | None = None,
         prefetch: bool = True,
@@ -391,7 +392,7 @@ class Client:
             metadata: Only items whose metadata has these top-level keys and values. The platform has no such filter, so
                 every page is requested and the items are filtered locally.
             page_size: Items per request, 1 to 100 (the platform's limit).
-            max_items: Maximum number of items.
+            limit: Maximum number of items.
             cursor: Resume an earlier listing with the same filters. Pass the ``cursor`` of the error that ended it, or
                 the cursor in a page's ``meta``.
             prefetch: Request pages in advance: the next page from the tenth on, or four at a time if more than 100 IDs
@@ -407,7 +408,7 @@ class Client:
             NotFoundError: While iterating: if the project has no batch with one of ``batch_names``.
 
         Example:
-            >>> for item in client.get_work_items(status="COMPLETED", max_items=2):
+            >>> for item in client.get_work_items(status="COMPLETED", limit=2):
             ...     print(item.batch_id, item.asset_type)
             1001 image
             1001 image
@@ -425,7 +426,7 @@ class Client:
         }
         chosen = params.selection(filters)
         project = self._project(project_id)
-        limit = params.max_items(max_items)
+        limit = params.limit(limit, max_items)
         # With a local filter, any number of listed items may be needed.
         needed = limit if chosen.keep is None else None
         size = params.page_size(page_size, needed)
@@ -479,12 +480,13 @@ class Client:
         created_at_from: DatetimeLike | None = None,
         created_at_to: DatetimeLike | None = None,
         page_size: int = params.MAX_PAGE_SIZE,
+        limit: int | None = None,
         max_items: int | None = None,
         prefetch: bool = True,
     ) -> Iterator[Batch]:
         """Iterate over the batches of a project, with their counts; lazily, like :meth:`get_work_items`.
 
-        ``page_size`` (1 to 100), ``max_items`` and ``prefetch`` are those of :meth:`get_work_items`.
+        ``page_size`` (1 to 100), ``limit`` and ``prefetch`` are those of :meth:`get_work_items`.
 
         Args:
             project_id: The project. Defaults to the client's.
@@ -493,7 +495,7 @@ class Client:
                 are taken as UTC; batches without a time are skipped.
 
         Example:
-            >>> for batch in client.get_batches(max_items=2):
+            >>> for batch in client.get_batches(limit=2):
             ...     print(batch.id, batch.total_count)
             1001 10
             1002 10
@@ -501,7 +503,7 @@ class Client:
         dates = {"created_at_from": created_at_from, "created_at_to": created_at_to}
         keep = _created_within(*params.date_range(dates, "created_at")[0])
         project = self._project(project_id)
-        limit = params.max_items(max_items)
+        limit = params.limit(limit, max_items)
         path = http.path("projects", project, "batches")
         needed = limit if keep is None else None
         size = params.page_size(page_size, needed)
@@ -672,6 +674,7 @@ class Client:
         state: PathLike | None = None,
         prune: bool = False,
         dry_run: bool = False,
+        limit: int | None = None,
         max_items: int | None = None,
         **filters: Unpack[WorkItemFilters],
     ) -> DownloadSummary:
@@ -707,7 +710,7 @@ class Client:
                 platform is asked for these items again first, and if it lists no items at all, nothing is removed. Not
                 with filters, including several statuses.
             dry_run: Fetch and remove nothing; the summary shows what a run would do.
-            max_items: Maximum number of work items, in the order of the listing. Not with ``prune``.
+            limit: Maximum number of work items, in the order of the listing. Not with ``prune``.
             filters: Those of :meth:`get_work_items`. ``status`` defaults to "COMPLETED".
 
         Returns:
@@ -729,7 +732,7 @@ class Client:
         params.check_names("download_project", filters, params.FILTER_NAMES)
         filters.setdefault("status", WorkItemStatus.COMPLETED)
         chosen = params.selection(filters)
-        limit = params.max_items(max_items)
+        limit = params.limit(limit, max_items)
         is_whole = limit is None and chosen.keep is None and chosen.queries() in ([[]], [[("status", "COMPLETED")]])
         if params.flag("prune", prune) and not is_whole:
             raise InvalidParameterError(
@@ -781,7 +784,7 @@ class Client:
             options: Those of :meth:`download_project`: :class:`~cfplatform.DownloadOptions`.
 
         Example:
-            >>> few = client.get_work_items(max_items=5)
+            >>> few = client.get_work_items(limit=5)
             >>> client.download_work_items(few, "labels").total_items
             5
         """
@@ -799,7 +802,7 @@ class Client:
         Closing the generator, or leaving the loop, cancels running downloads.
 
         Example:
-            >>> for result in client.iter_downloads(client.get_work_items(max_items=2), "labels"):
+            >>> for result in client.iter_downloads(client.get_work_items(limit=2), "labels"):
             ...     print(result.outcome)
             downloaded
             downloaded
@@ -975,19 +978,24 @@ class Client:
     # --- Exports --------------------------------------------------------------------------------------------------
 
     def get_exports(
-        self, space_id: Id | None = None, *, format: str | None = None, max_items: int | None = None
+        self,
+        space_id: Id | None = None,
+        *,
+        format: str | None = None,
+        limit: int | None = None,
+        max_items: int | None = None,
     ) -> Iterator[Export]:
         """Iterate over the exports of a space, newest first; lazily, like :meth:`get_work_items`.
 
         Args:
             format: Only exports in this format: "COCO_JSON", "JSON" or "CSV".
-            max_items: Maximum number of exports.
+            limit: Maximum number of exports.
 
         Example:
-            >>> [export.name for export in client.get_exports(sandbox.space_id, max_items=3)]
+            >>> [export.name for export in client.get_exports(sandbox.space_id, limit=3)]
             []
         """
-        return self._exports(space_id).listed(format, params.max_items(max_items))
+        return self._exports(space_id).listed(format, params.limit(limit, max_items))
 
     def get_export(self, export_id: Id, space_id: Id | None = None) -> Export:
         """Fetch one export, with its status.

@@ -269,11 +269,14 @@ def page_size(value: Any, limit: int | None = None) -> int:
     return min(value, limit) if limit else value
 
 
-def max_items(value: Any) -> int | None:
-    """Check a maximum number of items: ``None``, or 0 or more."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
-        return value
-    raise _wrong("max_items", f"max_items must be an integer of 0 or more, or None, not {shown(value)}.")
+def limit(value: Any, max_items: Any = None) -> int | None:
+    """Check a maximum number of results, which may have its former name: ``None``, or 0 or more."""
+    if value is not None and max_items is not None:
+        raise _wrong("limit", "limit and max_items are the same option: pass only limit.")
+    name, number = ("limit", value) if max_items is None else ("max_items", max_items)
+    if number is None or (isinstance(number, int) and not isinstance(number, bool) and number >= 0):
+        return number
+    raise _wrong(name, f"{name} must be an integer of 0 or more, or None, not {shown(number)}.")
 
 
 def cursor(value: Any) -> str | None:

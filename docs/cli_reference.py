@@ -1,4 +1,7 @@
-"""Writes ``docs/cli.rst`` from the commands: ``python docs/cli_reference.py``. A test fails where the page is old."""
+"""Writes the pages of the command line: ``python docs/cli_reference.py``. A test fails if they are out of date.
+
+``docs/cli.rst`` is the introduction with the shared options; ``docs/cli/`` has a page for each group of commands.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ import click
 from cfplatform.cli import cli
 from cfplatform.cli.doctor import Check
 from cfplatform.cli.errors import metavar
+from cfplatform.cli.groups import EXAMPLES
+from cfplatform.cli.options import SECTIONS, Option, SharedOption
 from cfplatform.cli.transfers import Upload
 from cfplatform.coco import (
     Agreement,
@@ -33,11 +38,9 @@ from cfplatform.report import ReportSummary
 from cfplatform.resources.results import DownloadResult, DownloadSummary
 
 HERE = Path(__file__).parent
-PAGE = HERE / "cli.rst"
 INTRODUCTION = HERE / "cli_introduction.txt"
-
-#: Options that every command has; the page explains them once.
-COMMON = ("as_json", "quiet", "debug")
+#: The page of each section of ``cfplatform --help``; the introduction lists them.
+PAGES = {title: f"cli/{title.lower().replace(' ', '-')}" for title in cli.sections}
 
 
 class Field(NamedTuple):
@@ -92,30 +95,35 @@ def _texts(**meanings: str) -> tuple[Field, ...]:
 _SUMMARY = Field("summary", "object", "The figures of the run, with the fields below.")
 _FIGURES = fields_of(DownloadSummary, "run", "state")
 _WORK_ITEM = Line(
-    "A work item, as the platform sent it",
+    "A work item, as received from the platform",
     (
-        *_texts(id="The id.", projectId="The project."),
+        *_texts(id="The ID.", projectId="The project."),
         Field("batchId", "integer or null", "The batch."),
-        Field("status", "text", "Such as COMPLETED."),
-        Field("assetType", "text or null", "Such as image or video."),
+        Field("status", "text", "The status, such as COMPLETED."),
+        Field("assetType", "text or null", "The type, such as image or video."),
         Field("assetUrl", "text", "The asset: a path in the space, or a URL."),
         Field("resultUrl", "text or null", "The storage path of the result, if the platform has one."),
-        *_texts(createdAt="When it was created, in ISO 8601.", updatedAt="When it was last changed."),
+        *_texts(createdAt="Creation time, in ISO 8601.", updatedAt="Time of the last change."),
         Field("metadata", "object", "The metadata given at its creation."),
     ),
     from_platform=True,
 )
 _BATCH_FIELDS = (
-    Field("id", "integer", "The id."),
-    *_texts(projectId="The project.", name="The name.", createdBy="Who created it.", createdAt="When, in ISO 8601."),
+    Field("id", "integer", "The ID."),
+    *_texts(
+        projectId="The project.",
+        name="The name.",
+        createdBy="The user who created it.",
+        createdAt="Creation time, in ISO 8601.",
+    ),
     Field("metadata", "object", "The metadata given at its creation."),
     Field("priority", "integer", "The priority."),
 )
-_BATCH = Line("The batch, as the platform sent it", _BATCH_FIELDS, from_platform=True)
+_BATCH = Line("The batch, as received from the platform", _BATCH_FIELDS, from_platform=True)
 _EXPORT = Line(
-    "An export, as the platform sent it",
+    "An export, as received from the platform",
     (
-        *_texts(exportId="The id.", status="Such as COMPLETED.", name="The name."),
+        *_texts(exportId="The ID.", status="The status, such as COMPLETED.", name="The name."),
         *_texts(format="The format.", content="The content.", createdBy="The creator.", createdAt="The creation time."),
         Field("downloadUrl", "text or null", "The signed URL of the archive: anyone who has it can read the archive."),
         Field("error", "text or null", "The reason of a failure."),
@@ -136,11 +144,11 @@ LINES: dict[str, tuple[Line, ...]] = {
     "batches create": (_BATCH,),
     "batches list": (
         Line(
-            "A batch, as the platform sent it",
+            "A batch, as received from the platform",
             (
                 *_BATCH_FIELDS,
-                Field("totalCount", "integer", "Its work items."),
-                Field("completedCount", "integer", "Those of them that are completed."),
+                Field("totalCount", "integer", "All work items."),
+                Field("completedCount", "integer", "Completed work items."),
             ),
             from_platform=True,
         ),
@@ -183,7 +191,7 @@ LINES: dict[str, tuple[Line, ...]] = {
         Line("The fields of ``summary``", _FIGURES),
     ),
     "exports create": (_EXPORT,),
-    "exports delete": (Line("The deleted export", _texts(deleted="The id.")),),
+    "exports delete": (Line("The deleted export", _texts(deleted="The ID.")),),
     "exports download": (Line("The saved archive", _texts(path="The archive; with --extract its folder.")),),
     "exports get": (_EXPORT,),
     "exports list": (_EXPORT,),
@@ -250,13 +258,13 @@ LINES: dict[str, tuple[Line, ...]] = {
     ),
     "upload": (Line("A file", fields_of(Upload)),),
     "validate": (Line("A finding", fields_of(Finding)),),
-    "webhook listen": (Line("The body of each delivery, as it was sent", (), from_platform=True),),
-    "webhook verify": (Line("The body of the delivery, as it was sent", (), from_platform=True),),
+    "webhook listen": (Line("The body of each delivery, as received", (), from_platform=True),),
+    "webhook verify": (Line("The body of the delivery, as received", (), from_platform=True),),
     "work-items annotation": (
         Line(
-            "The annotation, as the platform sent it",
+            "The annotation, as received from the platform",
             (
-                *_texts(id="The id.", projectID="The project.", workItemID="The work item."),
+                *_texts(id="The ID.", projectID="The project.", workItemID="The work item."),
                 Field("metadata", "object", "With ``coco_results_url``, the storage path of the COCO document."),
             ),
             from_platform=True,
@@ -267,8 +275,12 @@ LINES: dict[str, tuple[Line, ...]] = {
         Line(
             "An asset, where a local file or several assets are given",
             (
-                Field("asset", "text", "The asset, as it was named."),
-                Field("item", "object or null", "The work item, with the fields above. One that existed has four."),
+                Field("asset", "text", "The asset, as given."),
+                Field(
+                    "item",
+                    "object or null",
+                    "The work item, with the fields above. An item that existed already has only four of them.",
+                ),
                 Field("uploaded", "object or null", "The file in the storage: path, size, content_type and name."),
                 Field("error", "text or null", "Why it failed."),
                 Field("existed", "boolean", "Whether an earlier run had created the item."),
@@ -290,30 +302,77 @@ def commands(group: click.Group = cli, names: tuple[str, ...] = ()) -> Iterator[
             yield from commands(found, (*names, name))
 
 
-def page() -> str:
-    """The complete page."""
-    parts = [INTRODUCTION.read_text(encoding="utf-8").rstrip()]
-    for name, command in commands():
-        parts += _section(name, command)
+def pages() -> Iterator[tuple[Path, str]]:
+    """The path and the content of each page."""
+    yield HERE / "cli.rst", _joined(_introduction())
+    for title, name in PAGES.items():
+        yield HERE / f"{name}.rst", _joined(_group(title))
+
+
+def _joined(parts: Iterator[str]) -> str:
     return "\n\n".join(parts) + "\n"
+
+
+def _introduction() -> Iterator[str]:
+    yield INTRODUCTION.read_text(encoding="utf-8").rstrip()
+    yield ".. _cli-shared-options:\n\nShared options\n--------------"
+    yield (
+        "These options work before and after the name of a command. Every command takes ``--json``, ``--quiet``, "
+        "``--debug`` and\n``--help``; commands that use the platform take the others."
+    )
+    yield from (_option(each) for each in cli.params if isinstance(each, Option) and each.name != "version")
+    yield "Former names\n------------"
+    yield "These names of options still work, but neither help nor completion shows them."
+    yield ".. list-table::\n   :header-rows: 1\n\n   * - Former name\n     - Name\n     - Commands\n" + "\n".join(
+        f"   * - ``{former}``\n     - ``{name}``\n     - {', '.join(f'``{each}``' for each in used)}"
+        for (former, name), used in former_names().items()
+    )
+
+
+def former_names() -> dict[tuple[str, str], list[str]]:
+    """The commands that have an option, by its former name and the name of today."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for command_name, command in commands():
+        for each in command.params:
+            for former in getattr(each, "aliases", ()):
+                found.setdefault((former, max(each.opts, key=len)), []).append(command_name)
+    found["--latency MILLISECONDS", "--latency-seconds SECONDS"] = ["sandbox run"]
+    return dict(sorted(found.items()))
+
+
+def _group(title: str) -> Iterator[str]:
+    yield f"{title}\n{'=' * len(title)}"
+    yield ".. This page is generated by cli_reference.py from the commands."
+    yield "All commands also take :ref:`shared options <cli-shared-options>`."
+    for first in cli.sections[title]:
+        for name, command in commands():
+            if name.split()[0] == first:
+                yield from _section(name, command)
 
 
 def _section(name: str, command: click.Command) -> Iterator[str]:
     title = f"cfplatform {name}"
     yield f"{title}\n{('~' if ' ' in name else '-') * len(title)}"
-    text, _, examples = inspect.cleandoc(command.help or "").partition("\b\nExamples:\n")
+    text, _, examples = inspect.cleandoc(command.help or "").partition(EXAMPLES)
     if not isinstance(command, click.Group):
         words = [_metavar(p) for p in command.params if isinstance(p, click.Argument)]
         yield _code("text", " ".join([title, *words, "[OPTIONS]"]))
     yield from (_filled(paragraph) for paragraph in text.strip().split("\n\n"))
-    yield "Examples:"
+    yield "**Examples**"
     # Not a console session: some lines have comments beside them.
     yield _code("text", textwrap.dedent(examples))
     if isinstance(command, click.Group):
         return
-    options = [p for p in command.params if isinstance(p, click.Option) and p.name not in COMMON]
-    if options:
-        yield "\n\n".join(map(_option, options))
+    for section in SECTIONS:
+        options = [
+            _option(p) for p in command.params if isinstance(p, Option) and p.section == section and not p.hidden
+        ]
+        if options:
+            yield f"**{section}**"
+            yield "\n\n".join(options)
+    connection = [f"``{p.opts[0]}``" for p in command.params if isinstance(p, SharedOption) and not p.is_flag]
+    if connection:
+        yield textwrap.fill(f"**Connection options**: {', '.join(connection)}.", 118, break_on_hyphens=False)
     for line in LINES[name]:
         yield from _json(line)
 
@@ -323,11 +382,10 @@ def _metavar(argument: click.Argument) -> str:
     return shown if argument.required else f"[{shown}]"
 
 
-def _option(option: click.Option) -> str:
+def _option(option: Option) -> str:
     words = ", ".join(f"``{each}``" for each in sorted(option.opts, key=len))
     if not option.is_flag:
-        choices = "|".join(map(str, option.type.choices)) if isinstance(option.type, click.Choice) else None
-        words += f" ``{choices or option.metavar or _KINDS[option.type.name]}``"
+        words += f" ``{option.metavar}``"
     parts = [_plain(option.help or "")]
     if option.envvar:
         parts.append(f"Variable: ``{option.envvar}``.")
@@ -337,12 +395,8 @@ def _option(option: click.Option) -> str:
     return f"{words}\n   {' '.join(parts)}"
 
 
-_KINDS = {"text": "TEXT", "integer": "NUMBER", "integer range": "NUMBER", "float": "NUMBER", "float range": "NUMBER"}
-_KINDS["filename"] = "FILE"
-
-
 def _json(line: Line) -> Iterator[str]:
-    yield f"JSON: {line.description[0].lower()}{line.description[1:]}{':' if line.fields else '.'}"
+    yield f"**JSON**: {line.description[0].lower()}{line.description[1:]}{':' if line.fields else '.'}"
     if line.fields:
         yield "\n".join(f"- ``{field.name}`` ({field.kind}): {_with_code(field.meaning)}" for field in line.fields)
 
@@ -375,4 +429,6 @@ def _code(language: str, text: Any) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for path, content in pages():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content, encoding="utf-8")

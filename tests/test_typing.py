@@ -172,7 +172,7 @@ class Inline:
 
 
 def test_public_types_of_executors(client: cfplatform.Client, tmp_path: Path) -> None:
-    items = list(client.get_work_items(max_items=2))
+    items = list(client.get_work_items(limit=2))
     with ThreadPoolExecutor() as threads, ProcessPoolExecutor() as processes:
         # Without items nothing is submitted.
         assert_type(client.download_work_items([], tmp_path, executor=processes), DownloadSummary)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any, TypeVar
 
 import click
 
 from .._version import __version__
 from .groups import LateGroup
+from .options import GLOBAL, GLOBALS, SETTINGS, Option
 
 __all__ = ["cli"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _comparing() -> ModuleType:
@@ -66,36 +71,51 @@ def _work_items() -> ModuleType:
     return work_items
 
 
-#: The first sentence of the help of each command, and what imports its module.
+#: The sections of the help, with the first sentence of the help of each command, and what imports its module.
 _COMMANDS = {
-    "batches": ("List, create and rename batches.", _work_items),
-    "compare": ("Compare two sets of labels of the same images.", _comparing),
-    "completion": ("Print a completion script for a shell.", _tools),
-    "convert": ("Convert annotations to YOLO, Pascal VOC or COCO with images.", _converting),
-    "count": ("Count work items.", _work_items),
-    "demo": ("Try a download with sample data.", _sandbox),
-    "doctor": ("Check configuration and connectivity.", _doctor),
-    "download": ("Download the annotations of a project.", _transfers),
-    "exports": ("Create, wait for and download exports.", _exports),
-    "merge": ("Merge annotations into one COCO dataset.", _datasets),
-    "report": ("Write an HTML report about a dataset, with annotated images.", _datasets),
-    "request": ("Send any request to the API, and print the response body.", _tools),
-    "sandbox": ("Run and control a local platform.", _sandbox),
-    "split": ("Split annotations into COCO datasets, such as for training.", _datasets),
-    "stats": ("Show dataset statistics.", _datasets),
-    "upload": ("Upload files to the storage of a space.", _transfers),
-    "validate": ("Validate COCO annotations.", _datasets),
-    "webhook": ("Receive and check deliveries of webhooks.", _tools),
-    "work-items": ("List, show and create work items.", _work_items),
+    "Get annotations": {
+        "download": ("Download the annotations of a project.", _transfers),
+        "count": ("Count work items.", _work_items),
+        "exports": ("Create, wait for and download exports.", _exports),
+    },
+    "Work items and assets": {
+        "work-items": ("List, show and create work items.", _work_items),
+        "batches": ("List, create and rename batches.", _work_items),
+        "upload": ("Upload files to the storage of a space.", _transfers),
+    },
+    "Work with datasets": {
+        "stats": ("Show dataset statistics.", _datasets),
+        "validate": ("Validate COCO annotations.", _datasets),
+        "report": ("Write an HTML report about a dataset, with annotated images.", _datasets),
+        "compare": ("Compare two sets of annotations of the same images.", _comparing),
+        "merge": ("Merge annotations into one COCO dataset.", _datasets),
+        "split": ("Split annotations into COCO datasets, such as for training.", _datasets),
+        "convert": ("Convert annotations to YOLO, Pascal VOC or COCO with images.", _converting),
+    },
+    "Tools": {
+        "demo": ("Try a download with sample data.", _sandbox),
+        "doctor": ("Check configuration and connectivity.", _doctor),
+        "sandbox": ("Run and control a local platform.", _sandbox),
+        "webhook": ("Receive and verify webhooks.", _tools),
+        "request": ("Send any request to the API, and print the response body.", _tools),
+        "completion": ("Print a completion script for a shell.", _tools),
+    },
 }
 
 
+def _with_shared_options(function: F) -> F:
+    for option in reversed((*SETTINGS.values(), *GLOBALS.values())):
+        function = option(function)
+    return function
+
+
 @click.group(cls=LateGroup, late=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="cfplatform")
-def cli() -> None:
+@_with_shared_options
+@click.help_option("-h", "--help", cls=Option, section=GLOBAL, help="Show help, after a command for that command.")
+@click.version_option(__version__, prog_name="cfplatform", cls=Option, section=GLOBAL, help="Show the version.")
+def cli(**_: Any) -> None:
     """Get finished annotations out of the CloudFactory AI Platform.
 
-    The key and the IDs come from CF_API_KEY, CF_PROJECT_ID and CF_SPACE_ID, or from options of each command.
     Data is written to stdout, everything else to stderr. The exit code is 0 for success, 1 if some items or the
     platform failed, 2 if the command was wrong, 130 after Ctrl-C, and 143 after SIGTERM.
 

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import click
-from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from .. import config, http, timestamps
@@ -27,7 +26,7 @@ from ..client import Client
 from ..resources import WorkItemStatus
 from . import profiles
 from .errors import INTERRUPTED, PIPE_CLOSED, TERMINATED, explain
-from .groups import completing, values
+from .options import GLOBALS, SELECTION, SETTINGS, completing, option, usual, values
 from .progress import DOWNLOAD, WAIT, LineReporter, Reporter, StateReporter, Watcher, Work
 from .text import Column, clean, is_terminal, write_line
 
@@ -87,7 +86,7 @@ class Output:
                 if self._has_escaped:
                     encoding = sys.stdout.encoding
                     self.note(
-                        f"stdout is {encoding}: other characters were escaped. PYTHONIOENCODING=utf-8 keeps them."
+                        f"stdout is {encoding}: other characters were escaped. Set PYTHONIOENCODING=utf-8 to keep them."
                     )
         except click.ClickException:
             raise
@@ -161,7 +160,7 @@ class Output:
                 self.json_line(resource.as_dict())
         elif self.tables:
             if not self._table(columns, (row(resource, True) for resource in resources)):
-                self.note("There is nothing to list.")
+                self.note("Nothing to list.")
         else:
             for resource in resources:
                 self.row(row(resource, False))
@@ -293,12 +292,6 @@ class Decorator(Protocol):
         ...
 
 
-def _unless_from_environment(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Leave variables to the library, which reads the same ones and names them in its errors."""
-    source = context.get_parameter_source(parameter.name or "")
-    return None if source is ParameterSource.ENVIRONMENT else value
-
-
 def json_object(context: click.Context, parameter: click.Parameter, value: str | None) -> dict[str, Any] | None:
     """Read the value of an option that is a JSON object."""
     if value is None:
@@ -308,7 +301,7 @@ def json_object(context: click.Context, parameter: click.Parameter, value: str |
     except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
-        raise click.BadParameter("it must be a JSON object such as '{\"camera\": 7}'.")
+        raise click.BadParameter("must be a JSON object such as '{\"camera\": 7}'.")
     return parsed
 
 
@@ -344,26 +337,16 @@ def _batch_names(context: click.Context, parameter: click.Parameter, incomplete:
     def fetch() -> None:
         with contextlib.suppress(Exception), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            given = {name: context.params.get(name) for name in _CONNECTION}
+            given = {name: context.params.get(name) for name in SETTINGS if name != "profile"}
             connection = profiles.completed(given, context.params.get("profile"), lambda text: None)
             with Client(**connection, retries=0, patience=0, timeout=COMPLETION_TIMEOUT) as client:
-                found.extend(batch.name for batch in client.get_batches(max_items=1000) if batch.name)
+                found.extend(batch.name for batch in client.get_batches(limit=1000) if batch.name)
 
     # A server may respond slowly for longer than any timeout of a connection.
     thread = threading.Thread(target=fetch, daemon=True)
     thread.start()
     thread.join(COMPLETION_TIMEOUT)
     return values(list(found), incomplete)
-
-
-def _profile_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    try:
-        return values(profiles.names(), incomplete)
-    except click.UsageError:
-        return []
-
-
-_setting = functools.partial(click.option, show_envvar=True, callback=_unless_from_environment)
 
 
 def note_later(context: click.Context, text: str) -> None:
@@ -386,9 +369,8 @@ def _moment(context: click.Context, parameter: click.Parameter, value: str | Non
     return sent
 
 
-_time = functools.partial(click.option, metavar="TIME", callback=_moment)
-#: An option whose default is shown.
-usual = functools.partial(click.option, show_default=True)
+_filter = functools.partial(option, section=SELECTION)
+_time = functools.partial(_filter, metavar="TIME", callback=_moment)
 
 
 class Seconds(click.FloatRange):
@@ -408,80 +390,69 @@ with_patience = usual(
     type=Seconds(0),
     metavar="SECONDS",
     default=int(http.DEFAULT_PATIENCE),
-    help="Seconds to wait for an outage to end.",
+    help="Maximum time to wait for an outage to end.",
 )
 
-_CONNECTION = {
-    "api_key": _setting(
-        "--api-key", envvar="CF_API_KEY", help="API key (prefer CF_API_KEY: arguments are visible to other users)."
-    ),
-    "base_url": _setting("--base-url", envvar="CF_PLATFORM_BASE_URL", help="Base URL (default: production)."),
-    "project_id": _setting("--project-id", envvar="CF_PROJECT_ID", help="Project ID."),
-    "space_id": _setting("--space-id", envvar="CF_SPACE_ID", help="Space ID (default: detected from the project)."),
-}
-_SPACE = {**_CONNECTION, "space_id": _setting("--space-id", envvar="CF_SPACE_ID", help="Space ID.")}
-_PROFILE = click.option(
-    "--profile",
-    envvar="CF_PROFILE",
-    show_envvar=True,
-    metavar="NAME",
-    shell_complete=_profile_names,
-    help="Profile of the configuration file (default: its table [default]).",
-)
 _DATES = {
-    "created_at_from": _time("--created-from", "created_at_from", help="Only items created at this time or later."),
-    "created_at_to": _time("--created-to", "created_at_to", help="Only items created at this time or before."),
-    "updated_at_from": _time("--updated-from", "updated_at_from", help="Only items changed at this time or later."),
-    "updated_at_to": _time("--updated-to", "updated_at_to", help="Only items changed at this time or before."),
+    "created_at_from": _time(
+        "--created-at-from", aliases=["--created-from"], help="Only items created at this time or later."
+    ),
+    "created_at_to": _time(
+        "--created-at-to", aliases=["--created-to"], help="Only items created at this time or earlier."
+    ),
+    "updated_at_from": _time(
+        "--updated-at-from", aliases=["--updated-from"], help="Only items changed at this time or later."
+    ),
+    "updated_at_to": _time(
+        "--updated-at-to", aliases=["--updated-to"], help="Only items changed at this time or earlier."
+    ),
 }
 _FILTERS = {
-    "batch_ids": click.option(
-        "--batch-id", "batch_ids", type=int, multiple=True, help="Filter by batch ID (repeatable)."
+    "batch_ids": _filter(
+        "--batch-id", "batch_ids", type=int, metavar="ID", multiple=True, help="Filter by batch ID (repeatable)."
     ),
-    "batch_names": click.option(
+    "batch_names": _filter(
         "--batch-name",
         "batch_names",
+        metavar="NAME",
         multiple=True,
         shell_complete=_batch_names,
         help="Filter by batch name (repeatable).",
     ),
-    "work_item_ids": click.option(
-        "--work-item-id", "work_item_ids", multiple=True, help="Filter by work item (repeatable)."
+    "work_item_ids": _filter(
+        "--work-item-id", "work_item_ids", metavar="ID", multiple=True, help="Filter by work item ID (repeatable)."
     ),
-    "ids_of_file": click.option(
+    "ids_of_file": _filter(
         "--work-item-ids",
         "ids_of_file",
         metavar="FILE",
         callback=_ids_of_file,
         shell_complete=completing("file"),
-        help='File with IDs of work items, one a line, or as "work-items list" prints them; "-" reads stdin.',
+        help='File of work item IDs, one per line, or the output of "work-items list"; "-" reads stdin.',
     ),
-    "status": usual(
+    "status": _filter(
         "--status",
+        metavar="STATUS",
         default=["COMPLETED"],
+        show_default=True,
         multiple=True,
         shell_complete=lambda context, parameter, incomplete: values(_STATUSES, incomplete),
         help='Filter by status (repeatable); "any" for every status.',
     ),
     **_DATES,
-    "metadata": click.option(
+    "metadata": _filter(
         "--metadata",
         metavar="JSON",
         callback=json_object,
-        help="Only items whose metadata has the keys of this JSON object, with equal values; lists every item.",
+        help="Only items whose metadata has these keys with these values. Lists every item.",
     ),
-}
-_OUTPUT = {
-    "as_json": click.option("--json", "as_json", is_flag=True, help="Write only JSON lines to stdout."),
-    "quiet": click.option("-q", "--quiet", is_flag=True, help="Only data and errors: no progress, no decoration."),
-    "debug": click.option("--debug", is_flag=True, help="Show tracebacks and a log of all requests on stderr."),
 }
 
 #: A number of workers.
 with_workers = functools.partial(
     usual,
-    "--workers",
-    "max_workers",
+    "--max-workers",
+    aliases=["--workers"],
     type=click.IntRange(1, config.MAX_WORKERS_LIMIT),
     default=config.DEFAULT_MAX_WORKERS,
 )
@@ -496,8 +467,8 @@ def _gathering(parameter: str, options: dict[str, Callable[[Any], Any]]) -> Deco
             gathered = {name: values.pop(name) for name in options}
             return function(**{parameter: gathered}, **values)
 
-        for option in reversed(options.values()):
-            command = option(command)
+        for add in reversed(options.values()):
+            command = add(command)
         return command  # type: ignore[return-value]
 
     return decorate
@@ -506,7 +477,7 @@ def _gathering(parameter: str, options: dict[str, Callable[[Any], Any]]) -> Deco
 def with_output(function: Callable[..., int | None]) -> Callable[..., None]:
     """Add the options on output; the command runs inside of it and returns the exit code."""
 
-    @_gathering("options", _OUTPUT)
+    @_gathering("options", GLOBALS)
     @functools.wraps(function)
     def command(options: dict[str, bool], **values: Any) -> None:
         output = Output(**options)
@@ -517,11 +488,11 @@ def with_output(function: Callable[..., int | None]) -> Callable[..., None]:
     return command
 
 
-def _connecting(options: dict[str, Callable[[Any], Any]]) -> Decorator:
-    """Add options of the connection, and that of the profile that has more of them."""
+def connected(*settings: str) -> Decorator:
+    """Add the named options of :class:`~cfplatform.Client`, and that of the profile that has more of them."""
 
     def decorate(function: F) -> F:
-        @_gathering("connection", {**options, "profile": _PROFILE})
+        @_gathering("connection", {name: SETTINGS[name] for name in (*settings, "profile")})
         @functools.wraps(function)
         def command(connection: Options, **values: Any) -> Any:
             profile = connection.pop("profile")
@@ -533,16 +504,9 @@ def _connecting(options: dict[str, Callable[[Any], Any]]) -> Decorator:
     return decorate
 
 
-def connected(*settings: str) -> Decorator:
-    """Add the named options of :class:`~cfplatform.Client`."""
-    known = _CONNECTION if "project_id" in settings else _SPACE
-    return _connecting({name: known[name] for name in settings})
-
-
 with_connection: Decorator = connected("api_key", "base_url", "project_id", "space_id")
 with_project: Decorator = connected("api_key", "base_url", "project_id")
 with_space: Decorator = connected("api_key", "base_url", "space_id")
-with_upload: Decorator = _connecting(_SPACE)
 with_dates: Decorator = _gathering("dates", _DATES)
 
 

@@ -1,4 +1,4 @@
-"""``cfplatform compare``: what differs between two sets of labels, without a key."""
+"""``cfplatform compare``: what differs between two sets of annotations, without a key."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from .. import coco
 from ..coco.comparing import SHAPES, figure
 from ..coco.output import written_atomically
 from ..destination import local
-from .common import Output, usual, with_output
+from .common import Output, with_output
 from .errors import FAILED
-from .groups import completing
+from .groups import command
+from .options import OUTPUT, completing, option, usual
 from .progress import READ
 from .sources import selecting, with_images_from
 from .text import Column, amount, counted, listed
@@ -32,18 +33,42 @@ _COLUMNS = (
 )
 
 
-@click.command()
+@command()
 @click.argument("first", metavar="A", shell_complete=completing("dir"))
 @click.argument("second", metavar="B", shell_complete=completing("dir"))
 @usual(
-    "--iou", type=click.FloatRange(0, 1, min_open=True), default=0.5, help="Least intersection over union of a match."
+    "--iou",
+    metavar="IOU",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.5,
+    help="Minimum intersection over union of a match.",
 )
 @usual("--shape", type=click.Choice(SHAPES), default="box", help="Shape to compare.")
 @with_images_from
-@click.option("--csv", "csv_path", metavar="FILE", shell_complete=completing("file"), help="Write each change to FILE.")
-@click.option("--html", "page", metavar="FILE", shell_complete=completing("file"), help="Write a page with the images.")
-@usual("--samples", type=click.IntRange(0, 2_000), default=200, help="Maximum number of images on the page.")
-@click.option("--fail-under", type=click.FloatRange(0, 1), metavar="F1", help="Exit with 1 if F1 is below this.")
+@option(
+    "--csv",
+    "csv_path",
+    metavar="FILE",
+    shell_complete=completing("file"),
+    section=OUTPUT,
+    help="Write the differences to a CSV file.",
+)
+@option(
+    "--html",
+    "page",
+    metavar="FILE",
+    shell_complete=completing("file"),
+    section=OUTPUT,
+    help="Write an HTML page with the images that differ.",
+)
+@usual(
+    "--samples",
+    type=click.IntRange(0, 2_000),
+    default=200,
+    section=OUTPUT,
+    help="Maximum number of images on the page, up to 2,000.",
+)
+@option("--fail-under", type=click.FloatRange(0, 1), metavar="F1", section=OUTPUT, help="Exit with 1 if F1 is lower.")
 @with_output
 @selecting("first", "second")
 def compare(
@@ -58,17 +83,19 @@ def compare(
     samples: int,
     fail_under: float | None,
 ) -> int:
-    """Compare two sets of labels of the same images.
+    """Compare two sets of annotations of the same images.
 
-    A, the reference, and B are folders of downloaded annotations or files with one COCO document, such as before and
-    after a rework, or of two annotators. One of them may be a results list: a JSON array of detections with scores.
-    Images are paired by work item, else by asset URL or file name. Shows precision, recall, F1, mean IoU, Cohen's kappa
-    and Krippendorff's alpha of matched objects, mAP if there are scores, the confused categories, and the images that
-    differ most. --csv has one line for each object that is not the same; --html is a page with both drawings of each
-    image that differs, the worst first, which needs the extra "report". It needs no key and no network.
+    A (the reference) and B are folders of downloaded annotations or COCO files: for example, from before and after a
+    rework, or from two annotators. One of them may be a results file: a JSON array of detections with scores. Images
+    are paired by work item, or else by asset URL or file name.
 
-    On a terminal these are tables; into a pipe tab-separated lines of kind, name and figures; with --json one object.
-    The exit code is 1 if a file could not be read, or F1 is below --fail-under.
+    Shows precision, recall, F1, mean IoU, Cohen's kappa and Krippendorff's alpha of matched objects, mAP if there are
+    scores, the most confused categories, and the images that differ most. --csv writes a line for each object that
+    differs. --html draws both versions of each image that differs, the worst first; this needs the extra "report".
+    Works offline, without an API key.
+
+    Prints tables on a terminal; tab-separated lines of kind, name and figures in a pipe; one object with --json. The
+    exit code is 1 if a file cannot be read, or if F1 is below --fail-under.
 
     \b
     Examples:

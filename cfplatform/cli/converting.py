@@ -1,4 +1,4 @@
-"""``cfplatform convert``: labels in other formats, without a key."""
+"""``cfplatform convert``: annotations in other formats, without a key."""
 
 from __future__ import annotations
 
@@ -8,36 +8,42 @@ from typing import Any
 import click
 
 from .. import coco
-from .common import Output, usual, with_output
+from .common import Output, with_output
 from .datasets import finding_lines, reported
-from .groups import completing
+from .groups import command
+from .options import completing, option, usual
 from .progress import READ
 from .sources import with_images_from, with_parts, with_selection
 
 
-@click.command()
+@command()
 @click.argument("source", shell_complete=completing("dir"))
 @click.argument("output_", metavar="OUTPUT", shell_complete=completing("dir"))
-@click.option("--to", type=click.Choice(["yolo", "voc", "coco"]), required=True, help="Format of OUTPUT.")
-@click.option(
+@option("--to", type=click.Choice(["yolo", "voc", "coco"]), required=True, help="Format of OUTPUT.")
+@option(
     "--task",
     type=click.Choice(["detect", "segment", "pose", "obb"]),
-    help="Rows of YOLO: boxes, polygons, keypoints or turned boxes (default: boxes, or what SOURCE has).",
+    help="YOLO: type of the annotations (default: detect, or the type of SOURCE).",
 )
 @with_parts
-@click.option(
+@option(
     "--images",
     type=click.Choice(["link", "copy", "none"]),
-    help="Put the images into OUTPUT, as hard links or as copies (default: link, if OUTPUT is a folder).",
+    help="Add the images to OUTPUT, as hard links or copies (default: link, if OUTPUT is a folder).",
 )
 @with_images_from
 @usual(
     "--layout",
     type=click.Choice(["annotations", "parts"]),
     default="annotations",
-    help="COCO: annotations/instances_<part>.json, or <part>/_annotations.coco.json.",
+    help="COCO: annotations/instances_<part>.json or <part>/_annotations.coco.json.",
 )
-@usual("--origin", type=click.IntRange(0, 1), default=1, help="VOC: number of the first pixel; 0 for torchvision.")
+@usual(
+    "--origin",
+    type=click.IntRange(0, 1),
+    default=1,
+    help="VOC: index of the first pixel, 0 or 1.",
+)
 @with_output
 @with_selection
 def convert(
@@ -55,14 +61,14 @@ def convert(
 ) -> int:
     """Convert annotations to YOLO, Pascal VOC or COCO with images.
 
-    SOURCE is a folder of downloaded annotations, a file with one COCO document, or a dataset of YOLO: its data.yaml or
-    the folder of that. OUTPUT is a folder for this dataset alone: a second run replaces it, and a folder with other
-    files is refused. For COCO it can also be a file that ends with .json. Without --part, documents keep the part of
-    their name or folder, such as val.json; all others are in "train".
+    SOURCE is a folder of downloaded annotations, a COCO file, or a YOLO dataset: its data.yaml or the folder that has
+    it. OUTPUT is a folder for this dataset only: a second run replaces it, and a folder with other files is an error.
+    For COCO it may also be a .json file. Without --part, documents keep the part that their file or folder is named
+    after, such as val.json; all others go to "train".
 
-    What a format does not have, such as crowds, is left out, counted and reported as a warning. The exit code is 1 if
-    something could not be read; the rest was written. It needs no key and no network. With --json there is a line for
-    each error and each warning, and a last one with the summary.
+    Annotations that the format cannot express, such as crowds in YOLO, are skipped, counted and reported as warnings.
+    The exit code is 1 if something cannot be read; the rest is written. Works offline, without an API key. With --json,
+    prints a line for each error and warning, and the summary in the last line.
 
     \b
     Examples:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import coco
-from .common import Options, Output, opened, usual, with_output, with_project
+from .common import Options, Output, opened, with_output, with_project
 from .errors import FAILED
-from .groups import completing
+from .groups import command
+from .options import OUTPUT, completing, option, usual
 from .progress import READ, REPORT
 from .sources import EITHER, with_images, with_images_from, with_parts, with_selection
 from .text import Column, amount, cell, counted, listed
@@ -28,12 +29,17 @@ if TYPE_CHECKING:
 _NAMED = 10
 
 
-@click.command()
+@command()
 @click.argument("source", shell_complete=completing("dir"))
 @click.argument("output_", metavar="OUTPUT", shell_complete=completing("file"))
 @with_images_from
 @with_images
-@click.option("--metadata", metavar="NAME", multiple=True, help="Metadata that images get (repeatable).")
+@option(
+    "--metadata",
+    metavar="NAME",
+    multiple=True,
+    help="Metadata of work items to copy to their images (repeatable).",
+)
 @with_output
 @with_selection
 def merge(
@@ -46,14 +52,15 @@ def merge(
 ) -> int:
     """Merge annotations into one COCO dataset.
 
-    SOURCE is a folder of downloaded annotations, or a file with one COCO document. All documents become the one file
-    OUTPUT: IDs are reassigned, categories are merged by name and supercategory, and the file_name of each image is the
-    path to its image, relative to the folder of OUTPUT. With --images, the images are put into the folder "images"
-    beside OUTPUT, for tools that refuse paths out of its folder, and to move both together. With --metadata, each image
-    gets that member of the metadata of its work item, so that "cfplatform split --by" finds it. Memory does not grow
-    with the number of documents, and OUTPUT is written atomically. Entries that cannot be merged are skipped and
-    reported; then the exit code is 1. It needs no key and no network. With --json there is a line for each error and
-    each warning, and a last one with the summary.
+    SOURCE is a folder of downloaded annotations, or a COCO file. OUTPUT is one COCO file: IDs are reassigned,
+    categories are merged by name and supercategory, and the file_name of each image is the path to its image, relative
+    to the folder of OUTPUT. --images adds the images in a folder "images" next to OUTPUT, for tools that reject paths
+    outside of the dataset. --metadata copies metadata of work items to their images, where "cfplatform split --by"
+    finds it.
+
+    Memory does not grow with the number of documents, and OUTPUT is written atomically. Entries that cannot be merged
+    are skipped and reported, and the exit code is 1. Works offline, without an API key. With --json, prints a line for
+    each error and warning, and the summary in the last line.
 
     \b
     Examples:
@@ -84,7 +91,7 @@ def merge(
     return reported(output, summary, figures)
 
 
-@click.command()
+@command()
 @click.argument("source", shell_complete=completing("dir"))
 @click.argument("output_folder", metavar="OUTPUT", shell_complete=completing("dir"))
 @with_parts
@@ -103,19 +110,18 @@ def split(
 ) -> int:
     """Split annotations into COCO datasets, such as for training.
 
-    SOURCE is a folder of downloaded annotations, or a file with one COCO document. Each part becomes the file
-    OUTPUT/<part>.json, as "cfplatform merge" writes it, with the same categories in all of them. A hash of its ID
-    decides which part an item belongs to: items that are added later move no others, and a part has about its fraction.
-    In datasets of other tools each image is an item, and the frames of a video stay together. With --images, the images
-    are put into the folder OUTPUT/images, so no path leads out of OUTPUT.
+    SOURCE is a folder of downloaded annotations, or a COCO file. Each part becomes a file OUTPUT/<part>.json, as
+    "cfplatform merge" writes it, and all parts have the same categories. A hash of its ID decides the part of an item:
+    items that are added later do not move others, and fractions are approximate. In datasets of other tools each image
+    is an item, and the frames of a video stay together. --images adds the images in OUTPUT/images.
 
-    With --by, items of one group stay together: the NAME is "batch", "video", or a member of the image, of the metadata
-    of its work item, or of "info". --groups names a CSV file instead, with a line "item,group" for each item.
-    --stratify moves groups until each part has about its fraction of every class too; then later items may move others,
-    unless --keep names the folder of the split before.
+    --by keeps the items of a group together. GROUP is "batch", "video", or a member of the image, of the metadata of
+    its work item, or of "info". --groups reads the groups from a CSV file with a line "item,group" for each item.
+    --stratify balances the classes: it moves groups until each part has about its fraction of every class. Items that
+    are added later may then move others, unless --keep names the folder of the earlier split.
 
-    It needs no key and no network. With --json there is a line for each error and each warning, and a last one with
-    the summary.
+    Works offline, without an API key. With --json, prints a line for each error and warning, and the summary in the
+    last line.
 
     \b
     Examples:
@@ -123,7 +129,8 @@ def split(
       cfplatform split labels datasets --part train=80 --part val=20 --by scene
       cfplatform split labels new --part train=80 --part val=20 --keep datasets
       cfplatform split labels datasets --part train=80 --part val=20 --stratify
-      cfplatform split labels datasets --batch train="Day" --batch val="Night"
+      cfplatform split labels datasets \\
+          --batch-name train="Day" --batch-name val="Night"
       cfplatform split labels datasets --part train=.8 --part val=.2 --images copy
     """
     if not parts:
@@ -176,7 +183,7 @@ def _named(findings: list[coco.Finding], count: int) -> list[str]:
     return listed([f"{_location(each)}: {each.message}" for each in findings[:_NAMED]], count)
 
 
-@click.command()
+@command()
 @click.argument("source", shell_complete=completing("dir"))
 @with_images_from
 @with_output
@@ -184,14 +191,13 @@ def _named(findings: list[coco.Finding], count: int) -> list[str]:
 def stats(output: Output, source: coco.Source, images_from: str | None) -> int:
     """Show dataset statistics.
 
-    SOURCE is a folder of downloaded annotations, the folder of one batch, an unpacked export, or a file with one COCO
-    document. Counts documents, images and annotations, by category and by batch; images without annotations; crowds;
-    and object sizes, where "small" and "large" are those of COCO: an area below 32² and above 96² pixels. No image is
-    opened: --images-from changes no figure, and is there for scripts that pass it to all commands. It needs no key and
-    no network.
+    SOURCE is a folder of downloaded annotations, the folder of one batch, an unpacked export, or a COCO file. Counts
+    documents, images and annotations, by category and by batch; images without annotations; crowds; and object sizes.
+    "small" and "large" are those of COCO: an area below 32² and above 96² pixels. Images are not read: --images-from
+    has no effect here, and is accepted for scripts that pass it to every command. Works offline, without an API key.
 
-    On a terminal these are tables; into a pipe tab-separated lines of kind, name and figures; with --json one object.
-    The exit code is 1 if a file could not be read.
+    Prints tables on a terminal; tab-separated lines of kind, name and figures in a pipe; one object with --json. The
+    exit code is 1 if a file cannot be read.
 
     \b
     Examples:
@@ -291,31 +297,37 @@ def _share(count: int, found: coco.Stats) -> str:
     return f"{count / found.annotations:.1%}" if found.annotations else "-"
 
 
-@click.command()
+@command()
 @click.argument("source", shell_complete=completing("dir"))
-@click.option(
+@option(
     "--images-from",
     metavar="FOLDER",
     shell_complete=completing("dir"),
-    help="Folder of the images (default: found beside the labels).",
+    help="Folder of the images (default: next to the annotations).",
 )
-@click.option("--errors-only", is_flag=True, help="Ignore warnings.")
-@click.option("--strict", is_flag=True, help="Exit with 1 if there are warnings.")
-@usual("--limit", type=click.IntRange(0), default=3, help="Maximum number of findings to show per code.")
+@option("--errors-only", is_flag=True, section=OUTPUT, help="Ignore warnings.")
+@option("--strict", is_flag=True, section=OUTPUT, help="Exit with 1 if there are warnings.")
+@usual(
+    "--limit",
+    type=click.IntRange(0),
+    default=3,
+    section=OUTPUT,
+    help="Maximum number of findings per code, on a terminal.",
+)
 @with_output
 def validate(output: Output, source: str, images_from: str | None, errors_only: bool, strict: bool, limit: int) -> int:
     """Validate COCO annotations.
 
-    SOURCE is a folder of downloaded annotations, the folder of one batch, an unpacked export, or a file with one COCO
-    document. Each finding has a code, such as "box-outside" or "dangling-category-id", and its location in the document
-    as a JSON pointer; the documentation lists all codes. An error makes tools fail or train on wrong data, a warning
-    is only unusual. It needs no key and no network, and changes nothing.
+    SOURCE is a folder of downloaded annotations, the folder of one batch, an unpacked export, or a COCO file. Each
+    finding has a code, which the documentation explains, and its location in the document as a JSON pointer. Errors
+    make tools fail or train on wrong data; warnings are unusual, but valid. Works offline, without an API key, and
+    changes nothing.
 
-    The sizes of local images are compared with the document, if Pillow is installed. Images are found where labelling
-    tools put them; --images-from names another folder, and then missing images are errors.
+    If Pillow is installed, the sizes of local images are checked too. Images are found where labelling tools put them.
+    With --images-from, missing images are errors.
 
-    On a terminal these are tables; into a pipe tab-separated lines of severity, code, file, JSON pointer and message;
-    with --json one object per line. The exit code is 1 if there are errors.
+    Prints tables on a terminal; tab-separated lines of severity, code, file, JSON pointer and message in a pipe; one
+    object per line with --json. The exit code is 1 if there are errors.
 
     \b
     Examples:
@@ -364,13 +376,19 @@ def _location(finding: coco.Finding) -> str:
     return finding.location.removeprefix(f"{Path.cwd()}{os.sep}")
 
 
-@click.command()
+@command()
 @click.argument("source", shell_complete=completing("dir"))
 @click.argument("output_", metavar="[OUTPUT]", required=False, shell_complete=completing("file"))
-@click.option("--images-from", metavar="FOLDER", shell_complete=completing("dir"), help="Folder of the images.")
-@usual("--samples", type=click.IntRange(0, 50_000), default=10_000, help="Maximum number of images in the gallery.")
-@click.option("--title", help="Title (default: the name of SOURCE).")
-@click.option("--ask", is_flag=True, help="Get the progress of each batch from the platform (needs a key).")
+@option("--images-from", metavar="FOLDER", shell_complete=completing("dir"), help="Folder of the images.")
+@usual(
+    "--samples",
+    type=click.IntRange(0, 50_000),
+    default=10_000,
+    section=OUTPUT,
+    help="Maximum number of images in the gallery, up to 50,000.",
+)
+@option("--title", section=OUTPUT, help="Title of the page (default: the name of SOURCE).")
+@option("--ask", is_flag=True, help="Fetch the progress of each batch from the platform (needs an API key).")
 @with_project
 @with_output
 @with_selection
@@ -386,11 +404,11 @@ def report(
 ) -> None:
     """Write an HTML report about a dataset, with annotated images.
 
-    SOURCE is a folder of downloaded annotations, best with --assets, or a file with one COCO document. The page, OUTPUT
-    or SOURCE/report.html, is one file that opens in any browser without a network: totals, batches, categories, box
+    SOURCE is a folder of downloaded annotations, best downloaded with --assets, or a COCO file. OUTPUT (default:
+    SOURCE/report.html) is a single file that opens in any browser, offline. It shows totals, batches, categories, box
     sizes, the findings of "validate", and a gallery of annotated images with filters for category, batch, findings and
-    text. Images are looked for where tools put them, or in the folder of --images-from. Of more images than --samples,
-    those shown are evenly spaced. It needs no key and no network, except with --ask.
+    text. Images are found where labelling tools put them, or in the folder of --images-from. If there are more images
+    than --samples, an evenly spaced sample is shown. Works offline, without an API key, except with --ask.
 
     \b
     Examples:

@@ -35,7 +35,8 @@ from . import contract as contracts
 from . import reading
 from .common import Options, Output, opened, with_connection, with_output
 from .errors import FAILED, message, reason
-from .groups import completing
+from .groups import command
+from .options import OUTPUT, completing, option
 from .text import amount, counted
 from .tools import secret_of, without_secret
 
@@ -73,13 +74,14 @@ class Check(NamedTuple):
     advice: str | None = None
 
 
-@click.command()
+@command()
 @click.argument("destination", default=".", shell_complete=completing("dir"))
-@click.option("--contract", is_flag=True, help="Check the platform instead: is it as the documentation assumes?")
-@click.option(
+@option("--contract", is_flag=True, help="Check instead whether the platform behaves as documented.")
+@option(
     "--record",
     metavar="FILE",
     type=click.Path(path_type=Path),
+    section=OUTPUT,
     help="With --contract: write a report without IDs, names, keys and hosts.",
 )
 @with_connection
@@ -87,19 +89,18 @@ class Check(NamedTuple):
 def doctor(output: Output, connection: Options, destination: str, contract: bool, record: Path | None) -> int:
     """Check configuration and connectivity.
 
-    Checks versions, key, base URL, proxy and certificate authorities, asks the platform for the project and the space,
-    compares the clock with the platform's, and creates and deletes a file in DESTINATION (default: this folder). Each
-    check is ok, a warning with advice, or failed with advice. The exit code is 1 if any failed. The key is never
-    printed.
+    Checks versions, API key, base URL, proxy and certificate authorities, access to the project and the space, the
+    clock, and whether DESTINATION (default: the current folder) is writable. Each check is ok, a warning or failed,
+    with advice. The exit code is 1 if any check failed. The key is never printed.
 
-    On a terminal it is a table; into a pipe tab-separated lines of check, status, finding and advice; with --json one
-    object per line.
+    Prints a table on a terminal; tab-separated lines of check, status, finding and advice in a pipe; one object per
+    line with --json.
 
-    With --contract it compares the platform with the assumptions in the documentation (page "The protocol as we
-    understand it"). It only reads: GET, HEAD, and the POST that signs paths for reading; at most 40 requests, one after
-    another, one of them with a wrong key. Each assumption is confirmed, different, or not seen, with what to set. The
-    exit code is 0 whatever is different, and 1 if nothing could be checked, such as with a key that is refused. Neither
-    the lines nor the report have IDs, names, keys or hosts; the log of --debug has some.
+    --contract checks instead whether the platform behaves as documented (page "The protocol as we understand it"). It
+    only reads, with at most 40 requests, one at a time; one of them has a wrong key. Each assumption is confirmed,
+    different or not seen. The exit code is 0 even if there are differences, and 1 if nothing can be checked, for
+    example because the key is refused. Neither the output nor the report contains IDs, names, keys or hosts; the log of
+    --debug does.
 
     \b
     Examples:
@@ -111,16 +112,16 @@ def doctor(output: Output, connection: Options, destination: str, contract: bool
     if contract:
         source = click.get_current_context().get_parameter_source("destination")
         if source is not ParameterSource.DEFAULT:
-            raise click.UsageError("--contract checks no DESTINATION.")
+            raise click.UsageError("--contract takes no DESTINATION.")
         return _check_contract(output, connection, record)
     if record is not None:
-        raise click.UsageError("--record needs --contract.")
+        raise click.UsageError("--record requires --contract.")
     done = _printed(output, all_checks(output, connection, destination), _WIDTHS)
     failed = [each.check for each in done if each.status == _FAILED]
     if failed:
         output.error(f"{len(failed)} of {len(done)} checks failed: {', '.join(failed)}.")
         return FAILED
-    output.note("No check failed.")
+    output.note("All checks passed.")
     return 0
 
 
@@ -182,7 +183,7 @@ def _new_file(path: Path) -> Iterator[TextIO]:
     try:
         file = path.open("x", encoding="utf-8")
     except FileExistsError:
-        raise click.UsageError(f"--record: {str(path)!r} exists. Name a new file.") from None
+        raise click.UsageError(f"--record: {str(path)!r} exists. Choose a new file.") from None
     except OSError as error:
         raise click.UsageError(f"--record: {str(path)!r} cannot be written: {error.strerror}.") from None
     try:
@@ -324,7 +325,7 @@ def _key(value: str | None) -> Check:
     except ConfigurationError as error:
         return Check("key", _FAILED, message(error), "Set CF_API_KEY to your CloudFactory API key.")
     if caught:
-        return Check("key", _WARNING, f"set, {source}, with white space around it", "Set it without the white space.")
+        return Check("key", _WARNING, f"set, {source}, with surrounding white space", "Remove the white space.")
     return Check("key", _OK, f"set, {source}")
 
 
@@ -348,7 +349,7 @@ def _id(value: str | None, option: str, variable: str, unset: Check) -> Check:
     try:
         params.object_id(option, given)
     except InvalidParameterError as error:
-        return Check(unset.check, _FAILED, message(error), f"Set {variable} to an id.")
+        return Check(unset.check, _FAILED, message(error), f"Set {variable} to a valid ID.")
     return Check(unset.check, _OK, f"{given}, {_source(value, option, variable)}")
 
 
@@ -452,7 +453,7 @@ def _listed(check: Check, response: requests.Response | CFPlatformError) -> Chec
     return check._replace(status=_FAILED, found=found, advice=advice)
 
 
-_NOT_REACHED = "Check the network, the base URL and the proxy; --debug shows more."
+_NOT_REACHED = "Check the network, the base URL and the proxy; run with --debug for details."
 
 
 def _response(response: requests.Response | CFPlatformError, seconds: float, client: Client, path: str | None) -> Check:
@@ -482,9 +483,11 @@ def _response(response: requests.Response | CFPlatformError, seconds: float, cli
     if status == 404:
         return Check("platform", _OK, f"{found}; it responds")
     if status == 401:
-        return Check("platform", _FAILED, bad, "The key was refused. Check CF_API_KEY, and the base URL.")
+        return Check("platform", _FAILED, bad, "API key refused. Check CF_API_KEY and the base URL.")
     if status == 403:
-        return Check("platform", _FAILED, bad, "The key may not see this project or space. Check the IDs and the key.")
+        return Check(
+            "platform", _FAILED, bad, "The key has no access to this project or space. Check the IDs and the key."
+        )
     if status == 429 or status >= 500:
         return Check("platform", _FAILED, bad, "The platform is overloaded or failed. Try again later.")
     return Check("platform", _FAILED, bad, "Check the project and the base URL.")
@@ -516,11 +519,11 @@ def _clock(date: str | None, now: float) -> Check:
     try:
         difference = now - parsedate_to_datetime(date or "").timestamp()
     except ValueError:
-        return Check("clock", _WARNING, "the platform did not send its time", "Compare the clock with another one.")
+        return Check("clock", _WARNING, "the platform did not send its time", "Check the clock of this machine.")
     if abs(difference) <= CLOSE:
         return Check("clock", _OK, f"within {CLOSE} s of the platform's")
     found = f"{abs(difference):,.0f} s {'ahead of' if difference > 0 else 'behind'} the platform's"
-    advice = "Set the clock of this machine; otherwise signed URLs and webhooks count as expired."
+    advice = "Set the clock of this machine: with a wrong clock, signed URLs and webhooks count as expired."
     return Check("clock", _WARNING if abs(difference) <= APART else _FAILED, found, advice)
 
 
@@ -530,15 +533,13 @@ def _destination(destination: str) -> Check:
             return _store()
         return _folder(local.folder_path(destination, "destination"))
     except CFPlatformError as error:
-        return Check("destination", _FAILED, message(error), "Name another folder.")
+        return Check("destination", _FAILED, message(error), "Choose another folder.")
 
 
 def _store() -> Check:
     if importlib.util.find_spec("fsspec") is None:
         return Check("destination", _FAILED, "a URL, but fsspec is missing", "pip install 'cfplatform[fsspec]'")
-    return Check(
-        "destination", _WARNING, "a URL; it was not written to", "A download will show whether it can be written."
-    )
+    return Check("destination", _WARNING, "a URL; writing was not tested", "Run a download to test it.")
 
 
 def _folder(wanted: Path) -> Check:
@@ -551,9 +552,9 @@ def _folder(wanted: Path) -> Check:
         free = shutil.disk_usage(folder).free
     except OSError as error:
         found = f"{str(folder)!r} cannot be written: {error.strerror or error}"
-        return Check("destination", _FAILED, found, "Name a folder that you may write to.")
+        return Check("destination", _FAILED, found, "Choose a writable folder.")
     able = "can be written" if folder == wanted else f"can be created in {str(folder)!r}"
     found = f"{str(wanted)!r} {able}, {amount(free)} free"
     if free < FREE:
-        return Check("destination", _WARNING, found, "Free some space, or name another folder.")
+        return Check("destination", _WARNING, found, "Free some space, or choose another folder.")
     return Check("destination", _OK, found)

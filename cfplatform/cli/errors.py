@@ -39,9 +39,9 @@ TERMINATED = 143
 EXPLANATIONS: tuple[tuple[type[Exception], str, int], ...] = (
     (ConfigurationError, "{words}", USAGE),
     (InvalidParameterError, "{words}", USAGE),
-    (AuthenticationError, "The key was refused ({response}). Check --api-key or CF_API_KEY, and --base-url.", FAILED),
-    (PermissionDeniedError, "The API key may not do this ({response}). Check --project-id and --space-id.", FAILED),
-    (RateLimitError, "Too many requests ({response}). Wait a while, or use fewer --workers.", FAILED),
+    (AuthenticationError, "API key refused ({response}). Check --api-key or CF_API_KEY, and --base-url.", FAILED),
+    (PermissionDeniedError, "Permission denied ({response}). Check --project-id, --space-id and the API key.", FAILED),
+    (RateLimitError, "Too many requests ({response}). Try again later, or lower --max-workers.", FAILED),
     (ServerError, "The platform failed ({response}). Run the same command again later.", FAILED),
     (OutageError, "{reason}", FAILED),
     (APITimeoutError, "The platform did not respond in time. Run the same command again later.", FAILED),
@@ -52,7 +52,7 @@ EXPLANATIONS: tuple[tuple[type[Exception], str, int], ...] = (
     ),
     (CFPlatformError, "{words}", FAILED),
     (OSError, "{words}", FAILED),
-    (Exception, "Unexpected {kind}: {words}. Run it with --debug and report what it shows.", FAILED),
+    (Exception, "Unexpected {kind}: {words}. Run it with --debug and report the output.", FAILED),
 )
 
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
@@ -63,18 +63,18 @@ HINTS = {
     "base_url": "Use https.",
     "by": "Read the downloaded folder, or pass --by item.",
     "content": "Pass --format JSON or --format CSV.",
-    "keys": "To verify without fetching, pass --jwks.",
-    "name": "'cfplatform batches' lists the batch that has it.",
-    "patience": "Run the same command again later, or wait longer with --patience.",
+    "keys": "Pass --jwks to read the keys from a file.",
+    "name": "'cfplatform batches' lists the existing batches.",
+    "patience": "Run the same command again later, or raise --patience.",
     "project_id": "Pass --project-id or set CF_PROJECT_ID.",
     "proxies": "Check the proxy variables.",
     "space_id": "Pass --space-id or set CF_SPACE_ID.",
-    "state": "Pass its path with --state, the same one each time.",
+    "state": "Pass --state FOLDER, the same folder each time.",
     "status": 'Pass "any" for every status.',
     "timeout": "Try again later.",
-    "tolerance": "--tolerance allows more.",
-    "verify": "Behind a proxy with its own certificate authority set REQUESTS_CA_BUNDLE.",
-    "wait": "Leave out --no-wait, or try again later.",
+    "tolerance": "Raise the limit with --tolerance.",
+    "verify": "Behind a proxy with a custom CA, set REQUESTS_CA_BUNDLE.",
+    "wait": "Omit --no-wait, or try again later.",
     "wait_for_running": "Wait for it with --wait-for-running.",
 }
 
@@ -133,7 +133,7 @@ def _missing(error: CFPlatformError) -> str | None:
     if error.status_code != 404:
         return None
     if "an HTML page" in error.message:
-        return "A web page is not from the platform: check --base-url, and the proxy."
+        return "The response is a web page: check --base-url and the proxy."
     match [unquote(each) for each in rest.split("/")]:
         case ["projects", _, "workItems", item, "annotations"]:
             return f"Only completed items have annotations: 'cfplatform work-items get {item}' shows its status."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,30 +14,34 @@ from ..resources import Export, ExportContent, ExportFormat
 from .common import Options, Output, given, opened, with_dates, with_output, with_patience, with_space
 from .errors import FAILED
 from .groups import DefaultGroup
+from .options import OUTPUT, SELECTION, option
 from .progress import ARCHIVE, WAIT
 from .text import Column, cell, clean, moment
 
 _format = functools.partial(
-    click.option,
+    option,
     "--format",
     "format_",
     type=click.Choice([member.value for member in ExportFormat], case_sensitive=False),
     metavar="|".join(ExportFormat),
 )
-_content = click.option(
+_content = option(
     "--content",
     type=click.Choice([member.value for member in ExportContent], case_sensitive=False),
     metavar="|".join(ExportContent),
-    help="Content; COCO_JSON has only annotations.  [default: ANNOTATION]",
+    help="Content; COCO_JSON supports only ANNOTATION.  [default: ANNOTATION]",
 )
-_timeout = click.option(
-    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Maximum time to wait.  [default: 3600]"
+_timeout = option(
+    "--timeout",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Maximum time to wait.  [default: 3600]",
 )
-_poll_interval = click.option(
+_poll_interval = option(
     "--poll-interval",
     type=click.FloatRange(0.1),
     metavar="SECONDS",
-    help="Longest time between two polls.  [default: 5]",
+    help="Maximum time between two polls.  [default: 5]",
 )
 
 _COLUMNS = (
@@ -53,8 +58,8 @@ _COLUMNS = (
 def exports() -> None:
     """Create, wait for and download exports.
 
-    An export is an archive of the annotations of a space, which the platform creates. "cfplatform exports" alone is
-    short for "cfplatform exports list", and takes its options.
+    An export is an archive of the annotations of a space, which the platform creates. "cfplatform exports" is short for
+    "cfplatform exports list", and takes its options.
 
     \b
     Examples:
@@ -65,36 +70,52 @@ def exports() -> None:
 
 
 @exports.command("list")
-@_format(help="Only exports in this format.")
-@click.option("--max-items", type=click.IntRange(1), help="Maximum number of results.")
+@_format(section=SELECTION, help="Filter by format.")
+@option("--limit", aliases=["--max-items"], type=click.IntRange(1), section=OUTPUT, help="Maximum number of results.")
 @with_space
 @with_output
-def list_(output: Output, connection: Options, format_: str | None, max_items: int | None) -> None:
+def list_(output: Output, connection: Options, format_: str | None, limit: int | None) -> None:
     """List the exports of a space, the newest first.
 
-    Prints ID, name, status, format, content and creation time: on a terminal as a table, in UTC, with fewer
-    columns if it is too narrow; into a pipe as tab-separated lines without a header; with --json as the platform's own
-    objects, one per line.
+    Prints ID, name, status, format, content and creation time: a table on a terminal, in UTC, with fewer columns if it
+    is narrow; tab-separated lines without a header in a pipe; the objects of the platform, one per line, with --json.
 
     \b
     Examples:
       cfplatform exports
-      cfplatform exports list --format CSV --max-items 5
+      cfplatform exports list --format CSV --limit 5
       cfplatform exports --json | jq -r 'select(.status == "FAILED") | .error'
     """
     with opened(output, connection) as client:
-        output.listing(_COLUMNS, client.get_exports(format=format_, max_items=max_items), _row)
+        output.listing(_COLUMNS, client.get_exports(format=format_, limit=limit), _row)
 
 
 @exports.command()
 @click.argument("name")
 @_format(default=ExportFormat.COCO_JSON.value, show_default=True, help="Format.")
 @_content
-@click.option("--project", "project_ids", multiple=True, help="Project ID (repeatable).  [default: all]")
-@click.option("--batch", "--batch-id", "batch_ids", type=int, multiple=True, help="Batch ID (repeatable).")
+@option(
+    "--project-id",
+    "project_ids",
+    aliases=["--project"],
+    metavar="ID",
+    multiple=True,
+    section=SELECTION,
+    help="Filter by project ID (repeatable).  [default: all projects of the space]",
+)
+@option(
+    "--batch-id",
+    "batch_ids",
+    aliases=["--batch"],
+    type=int,
+    metavar="ID",
+    multiple=True,
+    section=SELECTION,
+    help="Filter by batch ID (repeatable).",
+)
 @with_dates
-@click.option("--wait", is_flag=True, help="Wait until it is completed.")
-@click.option("--wait-for-running", is_flag=True, help="If another export is running, wait for it first.")
+@option("--wait", is_flag=True, help="Wait until the export is completed.")
+@option("--wait-for-running", is_flag=True, help="If another export is running, wait for it to end first.")
 @_timeout
 @_poll_interval
 @with_space
@@ -115,17 +136,17 @@ def create(
 ) -> None:
     """Create an export.
 
-    The platform creates one at a time in a space. NAME need not be unique. Prints the export: on a terminal one field
-    per line; into a pipe as a tab-separated line that begins with its ID; with --json as the platform's own object.
-    TIME is a date, a date and time, or such as
-    yesterday, 3h or 2d.
+    The platform creates one export at a time per space. NAME need not be unique. Prints the export: one field per line
+    on a terminal; a tab-separated line that starts with its ID in a pipe; the object of the platform with --json.
+
+    TIME is a date, a date and time, or a relative time such as yesterday, 3h or 2d.
 
     \b
     Examples:
       cfplatform exports create nightly
-      cfplatform exports create nightly --batch 1001 --batch 1002 --wait
+      cfplatform exports create nightly --batch-id 1001 --batch-id 1002 --wait
       cfplatform exports create week --format CSV \\
-          --updated-from 2026-07-11T00:00:00Z --wait-for-running
+          --updated-at-from 2026-07-11T00:00:00Z --wait-for-running
       export=$(cfplatform exports create nightly --wait | cut -f 1)
     """
     with opened(output, connection) as client:
@@ -151,8 +172,8 @@ def create(
 def get(output: Output, connection: Options, export_id: str) -> None:
     """Show one export.
 
-    On a terminal one field per line; into a pipe the line that "exports list" prints; with --json the platform's own
-    object, with the signed URL of the archive: anyone who has it can read the archive.
+    Prints one field per line on a terminal; the line of "exports list" in a pipe; the object of the platform with
+    --json, which includes the signed URL of the archive: anyone who has it can read the archive.
 
     \b
     Examples:
@@ -174,8 +195,8 @@ def wait(
 ) -> None:
     """Wait until an export is completed.
 
-    Then prints it as "exports get" does. The exit code is 1 if the export failed, or if it took too long; then the
-    command can be run again.
+    Prints the export as "exports get" does. The exit code is 1 if the export fails, or if it takes longer than
+    --timeout; in that case, run the command again.
 
     \b
     Examples:
@@ -189,9 +210,9 @@ def wait(
 @exports.command()
 @click.argument("export_id")
 @click.argument("destination", type=click.Path(file_okay=False))
-@click.option("--extract", is_flag=True, help="Unpack it, and keep no archive.")
-@click.option("--overwrite", is_flag=True, help="Download the archive again if it exists.")
-@click.option("--no-wait", is_flag=True, help="Fail if it is not completed yet.")
+@option("--extract", is_flag=True, help="Unpack the archive, and do not keep it.")
+@option("--overwrite", is_flag=True, help="Download the archive again if it exists.")
+@option("--no-wait", is_flag=True, help="Fail if the export is not completed yet.")
 @with_patience
 @_timeout
 @_poll_interval
@@ -211,9 +232,10 @@ def download(
 ) -> None:
     """Download an export.
 
-    Waits for it if necessary. The archive becomes DESTINATION/<name> <export id>.zip, or with --extract a folder of
-    that name. It is written atomically, after the checksum of every file in it was verified. The same command resumes
-    an interrupted download, and downloads nothing if the archive is there. Prints the path.
+    Waits until the export is completed. Saves the archive as DESTINATION/<name> <export id>.zip, or, with --extract, as
+    a folder of that name. The archive is written atomically, after the checksums of its files were verified. The same
+    command resumes an interrupted download, and does nothing if the archive exists. Prints the path: in a sentence on a
+    terminal, alone in a pipe.
 
     \b
     Examples:
@@ -222,8 +244,9 @@ def download(
           --extract
     """
     with opened(output, connection, patience=patience) as client:
+        export = None
         if not no_wait:
-            client.wait_for_export(export_id, **_waiting(output, timeout, poll_interval))
+            export = client.wait_for_export(export_id, **_waiting(output, timeout, poll_interval))
         path = client.download_export(
             export_id,
             destination,
@@ -234,13 +257,18 @@ def download(
         )
     if output.as_json:
         output.json_line({"path": path})
-    else:
+    elif not output.tables:
         output.line(str(path))
+    where = shlex.quote(str(path))
+    following = "" if extract else "; add --extract to unpack it"
+    if extract and export is not None and export.format == ExportFormat.COCO_JSON:
+        following = f"; next: cfplatform validate {where}"
+    output.note(f"Downloaded export {export_id} to {where}{following}")
 
 
 @exports.command()
 @click.argument("export_id")
-@click.option("--yes", is_flag=True, help="Skip the confirmation.")
+@option("--yes", is_flag=True, help="Skip the confirmation.")
 @with_space
 @with_output
 def delete(output: Output, connection: Options, export_id: str, yes: bool) -> int:
@@ -254,7 +282,7 @@ def delete(output: Output, connection: Options, export_id: str, yes: bool) -> in
       cfplatform exports delete 2f1c5c0e-0a51-4d6e-9a0e-3b1f8f6f7a11 --yes
     """
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError("Not a terminal; pass --yes to delete it.")
+        raise click.UsageError("Not a terminal; pass --yes to delete the export.")
     with opened(output, connection) as client:
         if not yes:
             export = client.get_export(export_id)

@@ -1,21 +1,119 @@
-"""Groups of commands: suggestions for a mistyped name, a default command, commands that are imported late."""
+"""Commands and groups: help in sections, suggestions for a mistyped name, a default command, late imports."""
 
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import os
-import re
+import sys
 from collections import UserDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from .options import CONNECTION, GLOBAL, SECTIONS, Option, SharedOption
+from .text import is_terminal
+
+#: What precedes the examples in the help of a command.
+EXAMPLES = "\b\nExamples:\n"
+
+
+# --- Help -------------------------------------------------------------------------------------------------------------
+
+
+class Formatter(click.HelpFormatter):
+    """Writes headings in bold and names in cyan, on a terminal."""
+
+    def _styled(self, text: str, **style: Any) -> str:
+        has_colours = is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
+        return click.style(text, **style) if has_colours else text
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        """Write how the command is called."""
+        super().write_usage(prog, args, f"{self._styled('Usage:', bold=True)} ")
+
+    def write_heading(self, heading: str) -> None:
+        """Write the heading of a section."""
+        super().write_heading(self._styled(heading, bold=True))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], *args: Any, **options: Any) -> None:
+        """Write names with their descriptions."""
+        super().write_dl([(self._styled(name, fg="cyan"), words) for name, words in rows], *args, **options)
+
+
+class Context(click.Context):
+    """The context of a command."""
+
+    formatter_class = Formatter
+
+
+class Command(click.Command):
+    """A command with its options in sections; the shared ones are only named."""
+
+    context_class = Context
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; the error about a mistyped option suggests no former names."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            names = {name for each in self.params for name in each.opts}
+            near = [name for name in error.possibilities or () if name in names]
+            raise click.NoSuchOption(error.option_name, possibilities=near, ctx=ctx) from None
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the description."""
+        _write_text(self, formatter)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options by section."""
+        _write_options(self, ctx, formatter, SECTIONS)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, and the names of the shared options."""
+        _write_examples(self, formatter)
+        *names, last = [each.opts[0] for each in self.params if isinstance(each, SharedOption)]
+        formatter.write_paragraph()
+        formatter.write_text(f"It also takes {', '.join(names)} and {last}: see 'cfplatform --help'.")
+
+
+command = functools.partial(click.command, cls=Command)
+
+
+def _write_text(command: click.Command, formatter: click.HelpFormatter) -> None:
+    formatter.write_paragraph()
+    formatter.write_text(inspect.cleandoc(command.help or "").partition(EXAMPLES)[0])
+
+
+def _write_examples(command: click.Command, formatter: click.HelpFormatter) -> None:
+    with formatter.section("Examples"):
+        for line in inspect.cleandoc(command.help or "").partition(EXAMPLES)[2].splitlines():
+            formatter.write(f"{line}\n")
+
+
+def _write_options(
+    command: click.Command, ctx: click.Context, formatter: click.HelpFormatter, sections: Sequence[str]
+) -> None:
+    for title in sections:
+        options = [each for each in command.params if isinstance(each, Option) and each.section == title]
+        rows = [row for each in options if (row := each.get_help_record(ctx))]
+        if rows:
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+# --- Groups -----------------------------------------------------------------------------------------------------------
+
 
 class Group(click.Group):
     """Commands about one subject."""
+
+    command_class = Command
+    context_class = Context
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -28,6 +126,18 @@ class Group(click.Group):
             hint = f"Did you mean {found}?" if found else f"'{ctx.command_path} --help' lists them."
             raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the description."""
+        _write_text(self, formatter)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands."""
+        self.format_commands(ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        _write_examples(self, formatter)
 
 
 class DefaultGroup(Group):
@@ -82,32 +192,27 @@ class LateGroup(Group):
     """Commands that are imported when they are used, so that the help of the group is quick.
 
     Args:
-        late: The name of each command, with its line in the list of commands and the loader of its module.
+        late: The sections of the list of commands; in each the name of each command, with its description and the
+            loader of its module.
         attributes: As for :class:`click.Group`.
     """
 
-    def __init__(self, *, late: dict[str, tuple[str, Loader]], **attributes: Any) -> None:
-        super().__init__(commands=_Late({name: load for name, (_, load) in late.items()}), **attributes)
-        self.short = {name: short for name, (short, _) in late.items()}
+    def __init__(self, *, late: dict[str, dict[str, tuple[str, Loader]]], **attributes: Any) -> None:
+        loaders = {name: load for commands in late.values() for name, (_, load) in commands.items()}
+        super().__init__(commands=_Late(loaders), **attributes)
+        #: The descriptions of the commands, by section.
+        self.sections = {
+            title: {name: short for name, (short, _) in commands.items()} for title, commands in late.items()
+        }
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(self.short.items()))
+        width = max(len(name) for names in self.sections.values() for name in names)
+        for title, names in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:<{width}}", short) for name, short in names.items()])
 
-
-def completing(kind: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Let the shell complete the names of files (``file``) or folders (``dir``)."""
-    return lambda context, parameter, incomplete: [CompletionItem(incomplete, type=kind)]
-
-
-def values(known: Iterable[str], incomplete: str) -> list[CompletionItem]:
-    """Let the shell complete one of some values."""
-    # Unlike the others, bash puts a value into the line as it is, and the script of click drops one backslash.
-    is_bash = os.environ.get("_CFPLATFORM_COMPLETE", "").startswith("bash")
-    return [
-        CompletionItem(re.sub(r"([^\w@%+=:,./-])", r"\\\\\1", value) if is_bash else value)
-        for value in map(str, known)
-        # A line break in a name would be another value.
-        if value.startswith(incomplete) and value.isprintable()
-    ]
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, and the shared options."""
+        self.format_commands(ctx, formatter)
+        _write_options(self, ctx, formatter, (CONNECTION, GLOBAL))

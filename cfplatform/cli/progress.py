@@ -45,14 +45,14 @@ class Work(NamedTuple):
     kept: str
 
 
-_RESUMED = "What is finished is kept; run the same command again to resume."
+_RESUMED = "Finished work is kept; run the same command again to resume."
 DOWNLOAD = Work("Downloading", "items", _RESUMED)
 ARCHIVE = Work("Downloading", BYTES, _RESUMED)
-UPLOAD = Work("Uploading", "files", "What was uploaded stays; the same command again would upload it a second time.")
+UPLOAD = Work("Uploading", "files", "Uploaded files are kept; the same command would upload them again.")
 CREATE = Work("Creating", "work items", _RESUMED)
 READ = Work("Reading", "documents", "Nothing was changed.")
 REPORT = Work("Reporting", "documents and images", "No page was written.")
-WAIT = Work("Waiting", "polls", "The platform continues the export; wait for it again.")
+WAIT = Work("Waiting", "polls", "The export continues on the platform; run the same command again to wait for it.")
 
 
 class Reporter:

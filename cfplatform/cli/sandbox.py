@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import click
+from click.core import ParameterSource
 
 from .. import config, params
 from ..exceptions import ConfigurationError
 from ..resources import WorkItem
-from .common import Options, Output, Seconds, connected, opened, usual, with_output
+from .common import Options, Output, Seconds, connected, opened, with_output
 from .datasets import written_report
 from .errors import words
-from .groups import DefaultGroup, completing
+from .groups import DefaultGroup, command
+from .options import completing, option, usual
 from .text import listed
 from .transfers import closing, report_failures, summary_fields
 from .work_items import show
@@ -40,7 +42,7 @@ _seed = usual("--seed", type=int, default=0, help="Seed for the generated data."
 def sandbox() -> None:
     """Run and control a local platform.
 
-    "cfplatform sandbox" alone is short for "cfplatform sandbox run", and takes its options.
+    "cfplatform sandbox" is short for "cfplatform sandbox run", and takes its options.
 
     \b
     Examples:
@@ -52,30 +54,35 @@ def sandbox() -> None:
 
 
 @sandbox.command()
-@usual("--items", type=click.IntRange(0), default=500, help="Work items.")
-@usual("--batches", type=click.IntRange(0), default=5, help="Batches.")
+@usual("--items", type=click.IntRange(0), default=500, help="Number of work items.")
+@usual("--batches", type=click.IntRange(0), default=5, help="Number of batches.")
 @_seed
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port (default: a free one).")
-@usual("--latency", type=click.FloatRange(0), default=0, help="Delay of each response, in milliseconds.")
-@usual("--in-review", type=click.FloatRange(0, 1), default=0, help="Fraction of the items that are not completed.")
-@usual("--export-seconds", type=click.FloatRange(0), default=0.2, help="Seconds that an export takes.")
-@click.option("--webhook-url", metavar="URL", help="URL on this machine for webhooks (default: none).")
+@option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on (default: a free one).")
+@usual("--latency-seconds", metavar="SECONDS", type=Seconds(0), default=0, help="Delay of each response.")
+@option("--latency", "milliseconds", type=click.FloatRange(0), hidden=True, help="Delay in milliseconds.")
+@usual("--in-review", metavar="FRACTION", type=click.FloatRange(0, 1), default=0, help="Share of items in review.")
+@usual("--export-seconds", metavar="SECONDS", type=Seconds(0), default=0.2, help="Duration of an export.")
+@option("--webhook-url", metavar="URL", help="URL on this machine to send webhooks to (default: none).")
 @with_output
-def run(output: Output, latency: float, **options: Any) -> None:
+def run(output: Output, latency_seconds: float, milliseconds: float | None, **options: Any) -> None:
     """Run a local platform.
 
-    It has the API of the real platform and serves generated sample data. Prints the environment variables for another
-    terminal.
+    It has the API of the real platform and serves generated sample data. Prints the environment variables to set in
+    another terminal.
 
     \b
     Examples:
       cfplatform sandbox
       cfplatform sandbox --items 100000 --batches 20 --port 8080
-      cfplatform sandbox --latency 50 --in-review 0.2 --json
+      cfplatform sandbox --latency-seconds 0.05 --in-review 0.2 --json
       cfplatform sandbox --webhook-url http://127.0.0.1:8000/ --export-seconds 10
     """
+    source = click.get_current_context().get_parameter_source("latency_seconds")
+    if milliseconds is not None and source is not ParameterSource.DEFAULT:
+        raise click.UsageError("--latency and --latency-seconds exclude each other.")
+    latency = latency_seconds if milliseconds is None else milliseconds / 1000
     # Neither Ctrl-C nor SIGTERM is an error here.
-    with contextlib.suppress(KeyboardInterrupt), _started(latency=latency / 1000, **options) as running:
+    with contextlib.suppress(KeyboardInterrupt), _started(latency=latency, **options) as running:
         _show_environment(output, running)
         while True:
             time.sleep(3600)
@@ -89,8 +96,8 @@ def run(output: Output, latency: float, **options: Any) -> None:
 def set_status(output: Output, connection: Options, item: str, status: str) -> None:
     """Set the status of a work item in a running sandbox.
 
-    ITEM is its ID, or its number from 0. The webhook about it is sent even if the status is the same as before. Only a
-    sandbox allows this, so the base URL must be on this machine. Prints the item as "work-items get" does.
+    ITEM is its ID, or its index, starting at 0. The webhook is sent even if the status does not change. The base URL
+    must be on this machine. Prints the item as "work-items get" does.
 
     \b
     Examples:
@@ -106,10 +113,10 @@ _EFFECTS = {"reset": "connections reset", "close": "connections closed", "refuse
 
 @sandbox.command()
 @click.argument("seconds", type=Seconds(0, min_open=True))
-@usual("--status", default="500", help='HTTP status from 400 to 599, or "reset", "close" or "refused".')
-@click.option("--at", metavar="ENDPOINT", multiple=True, help="Endpoint that fails (repeatable; default: all).")
-@usual("--after", type=Seconds(0), default=0, help="Seconds until the outage begins.")
-@click.option("--retry-after", type=click.IntRange(0), help="Send a Retry-After header with this number of seconds.")
+@usual("--status", metavar="STATUS", default="500", help='HTTP status, 400 to 599, or "reset", "close" or "refused".')
+@option("--at", metavar="ENDPOINT", multiple=True, help="Endpoint that fails (repeatable; default: all).")
+@usual("--after", metavar="SECONDS", type=Seconds(0), default=0, help="Time until the outage starts.")
+@option("--retry-after", metavar="SECONDS", type=click.IntRange(0), help="Value of a Retry-After header.")
 @connected("api_key", "base_url")
 @with_output
 def outage(
@@ -123,10 +130,9 @@ def outage(
 ) -> None:
     """Plan an outage of a running sandbox.
 
-    For SECONDS, every request fails with the status. "reset" and "close" end its connection without a response.
-    "refused" also cuts open connections, and the port accepts no new ones. Endpoints are work_items, batches,
-    annotations, signedurls, storage and exports. The base URL must be on this machine. Prints one line that describes
-    the outage.
+    For SECONDS, every request fails with the given status. "reset" and "close" end the connection without a response.
+    "refused" also closes open connections and accepts no new ones. Endpoints are work_items, batches, annotations,
+    signedurls, storage and exports. The base URL must be on this machine. Prints a line that describes the outage.
 
     \b
     Examples:
@@ -163,18 +169,18 @@ def _control(output: Output, connection: Options, path: str, content: dict[str, 
         return client.request("POST", f"/_sandbox/{path}", json=content).json()
 
 
-@click.command()
+@command()
 @click.argument("destination", default="cfplatform-demo", shell_complete=completing("dir"))
-@usual("--items", type=click.IntRange(0), default=200, help="Work items.")
-@usual("--batches", type=click.IntRange(0), default=4, help="Batches.")
+@usual("--items", type=click.IntRange(0), default=200, help="Number of work items.")
+@usual("--batches", type=click.IntRange(0), default=4, help="Number of batches.")
 @_seed
 @with_output
 def demo(output: Output, destination: str, items: int, batches: int, seed: int) -> int:
     """Try a download with sample data.
 
-    Starts a local platform, downloads its annotations and images into DESTINATION (default: ./cfplatform-demo), and
-    lists the files and the requests. Then it writes a page with all annotated images, which opens in a browser. Run it
-    again to see that nothing is downloaded twice.
+    Starts a local platform, downloads its annotations and images to DESTINATION (default: ./cfplatform-demo), lists the
+    files and the requests, and writes a page with all annotated images for a browser. Run it again to see that nothing
+    is downloaded twice.
 
     \b
     Examples:
@@ -210,7 +216,7 @@ What to try next:
 
   cfplatform demo       again: nothing is downloaded twice
   cfplatform sandbox    a platform that keeps running. Paste its output into
-                        another terminal, and type there:
+                        another terminal, then run there:
   cfplatform batches
   python -c 'from cfplatform import Client; print(*Client().get_batches())'
 """
@@ -227,7 +233,7 @@ def _started(**options: Any) -> Sandbox:
     try:
         return Sandbox(**options)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"The platform cannot be started: {words(error)}") from None
+        raise ConfigurationError(f"Could not start the platform: {words(error)}") from None
 
 
 def _show_environment(output: Output, running: Sandbox) -> None:
@@ -239,7 +245,7 @@ def _show_environment(output: Output, running: Sandbox) -> None:
     # The reader of a pipe waits for it.
     sys.stdout.flush()
     if output.tables:
-        output.note("Paste these lines into another terminal, then try: cfplatform download labels")
+        output.note("Paste these lines into another terminal, then run: cfplatform download labels")
     output.note("Ctrl-C stops the platform.")
 
 
@@ -261,7 +267,7 @@ def _show_demo(
         output.line(f"  {folder}/")
         for line in listed(sorted(files)[:DEMO_FILES], len(files)):
             output.line(f"    {line}")
-        output.line("    assets/ with their images")
+        output.line("    assets/ with the images")
     if page is not None:
         output.line(f"  {page.path.name}")
     output.line()
@@ -271,5 +277,5 @@ def _show_demo(
         output.line(line)
     if page is not None:
         output.line()
-        output.line(f"All {page.samples:,} annotated images, for a browser:")
+        output.line(f"All {page.samples:,} annotated images, to open in a browser:")
         output.line(f"  {page.path}")

@@ -1,4 +1,4 @@
-"""Options that several commands about labels share: where images are, how to choose parts, what to select."""
+"""Options that commands about datasets share: where images are, how to choose parts, what to select."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import click
 
 from .. import coco
 from .common import Output, given
-from .groups import completing
+from .options import PARTS, SELECTION, completing, option
 from .text import counted
 
-with_images_from = click.option(
+with_images_from = option(
     "--images-from",
     metavar="FOLDER",
     shell_complete=completing("dir"),
     help="Folder of the images (default: where labelling tools put them).",
 )
-with_images = click.option(
+with_images = option(
     "--images",
     type=click.Choice(["link", "copy"]),
-    help="Put the images beside the output, as hard links or as copies.",
+    help="Add the images to the output, as hard links or copies.",
 )
 
 
@@ -39,39 +39,41 @@ def in_pairs(context: click.Context, parameter: click.Parameter, values: tuple[s
     return [(name, value) for name, _, value in pairs]
 
 
-EITHER = "Name the parts, either with --part NAME=FRACTION or with --batch NAME=BATCH."
+EITHER = "Name the parts, either with --part PART=FRACTION or with --batch-name PART=BATCH."
+_part = functools.partial(option, section=PARTS)
 _PARTS = (
-    click.option(
+    _part(
         "--part",
         "parts",
-        metavar="NAME=FRACTION",
+        metavar="PART=FRACTION",
         multiple=True,
         callback=in_pairs,
         help="Part and its fraction or percentage (repeatable).",
     ),
-    click.option(
-        "--batch",
+    _part(
+        "--batch-name",
         "batches",
-        metavar="NAME=BATCH",
+        aliases=["--batch"],
+        metavar="PART=BATCH",
         multiple=True,
         callback=in_pairs,
-        help="Instead of fractions: batch that belongs to a part (repeatable).",
+        help="Instead of fractions: batch to put in a part (repeatable).",
     ),
-    click.option("--by", metavar="NAME", help="What to keep together: item (default), batch, video, or a member."),
-    click.option(
+    _part("--by", metavar="GROUP", help="Unit to keep together: item (default), batch, video, or a metadata key."),
+    _part(
         "--groups",
         metavar="FILE",
         shell_complete=completing("file"),
-        help="CSV file of items and groups to keep together.",
+        help="CSV file of items and their groups, to keep together.",
     ),
-    click.option("--stratify", is_flag=True, default=None, help="Spread each class evenly."),
-    click.option(
+    _part("--stratify", is_flag=True, default=None, help="Balance the classes across the parts."),
+    _part(
         "--keep",
         metavar="FOLDER",
         shell_complete=completing("dir"),
-        help="Earlier split whose items stay in their parts.",
+        help="Earlier split; its items stay in their parts.",
     ),
-    click.option("--seed", metavar="TEXT", help="Random seed (default: 0)."),
+    _part("--seed", metavar="SEED", help="Random seed (default: 0)."),
 )
 
 
@@ -83,16 +85,16 @@ def _parts_of(parts: list[tuple[str, str]], batches: list[tuple[str, str]]) -> d
     fractions: dict[str, float] = {}
     for name, value in parts:
         if name in fractions:
-            raise click.UsageError(f"The part {name!r} is given twice.")
+            raise click.UsageError(f"Part {name!r} is given twice.")
         try:
             fractions[name] = float(value)
         except ValueError:
-            raise click.UsageError(f"The fraction of the part {name!r} is not a number: {value!r}.") from None
+            raise click.UsageError(f"Fraction of part {name!r} is not a number: {value!r}.") from None
     # Such as 80 and 20.
     total = math.fsum(fractions.values())
     percent = math.isclose(total, 100)
     if not percent and any(value > 1 for value in fractions.values()):
-        raise click.UsageError(f"The percentages of --part must sum to 100, not to {total:g}.")
+        raise click.UsageError(f"Percentages of --part must sum to 100, not {total:g}.")
     return {name: value / 100 for name, value in fractions.items()} if percent else fractions
 
 
@@ -113,29 +115,30 @@ def with_parts(function: Callable[..., int | None]) -> Callable[..., int | None]
         chosen_by = given(by=by, groups=groups, stratify=stratify, keep=keep, seed=seed)
         return function(parts=_parts_of(parts, batches), chosen_by=chosen_by, **values)
 
-    for option in reversed(_PARTS):
-        command = option(command)
+    for add in reversed(_PARTS):
+        command = add(command)
     return command
 
 
+_select = functools.partial(option, section=SELECTION)
 _SELECTION = (
-    click.option("--only", metavar="CLASS", multiple=True, help="Keep only this class (repeatable, in order)."),
-    click.option("--drop", metavar="CLASS", multiple=True, help="Leave out this class (repeatable)."),
-    click.option(
+    _select("--only", metavar="CLASS", multiple=True, help="Keep only this class (repeatable; sets their order)."),
+    _select("--drop", metavar="CLASS", multiple=True, help="Remove this class (repeatable)."),
+    _select(
         "--rename",
         metavar="OLD=NEW",
         multiple=True,
         callback=in_pairs,
-        help="Rename a class; classes with the same name become one (repeatable).",
+        help="Rename a class, or merge it into another one (repeatable).",
     ),
-    click.option(
+    _select(
         "--min-side",
         metavar="PIXELS",
         type=click.FloatRange(0),
-        help="Leave out annotations whose box is less wide or high than this.",
+        help="Remove annotations whose box is narrower or lower than this.",
     ),
-    click.option("--no-crowds", is_flag=True, help="Leave out crowds."),
-    click.option("--drop-empty", is_flag=True, help="Leave out images without annotations."),
+    _select("--no-crowds", is_flag=True, help="Remove crowd annotations."),
+    _select("--drop-empty", is_flag=True, help="Remove images without annotations."),
 )
 #: What the reasons of a selection mean.
 _REASONS = {
@@ -164,7 +167,7 @@ def selecting(*sources: str) -> Callable[[Callable[..., int | None]], Callable[.
             if not (only or drop or rename or min_side is not None or no_crowds or drop_empty):
                 return function(output=output, **values)
             if repeated := sorted(name for name, count in Counter(name for name, _ in rename).items() if count > 1):
-                raise click.UsageError(f"The class {repeated[0]!r} is renamed twice.")
+                raise click.UsageError(f"Class {repeated[0]!r} is renamed twice.")
             selections = {
                 source: coco.select(
                     values[source],
@@ -185,11 +188,11 @@ def selecting(*sources: str) -> Callable[[Callable[..., int | None]], Callable[.
             left_out = [
                 f"{counted(count, unit)} {_REASONS[reason]}" for (unit, reason), count in sorted(removed.items())
             ]
-            output.note(f"Left out: {', '.join(left_out) or 'nothing'}.")
+            output.note(f"Removed: {', '.join(left_out) or 'nothing'}.")
             return code
 
-        for option in reversed(_SELECTION):
-            command = option(command)
+        for add in reversed(_SELECTION):
+            command = add(command)
         return command
 
     return with_options

@@ -18,9 +18,10 @@ import click
 from click.shell_completion import ShellComplete, get_completion_class
 
 from ..exceptions import WebhookVerificationError
-from .common import Options, Output, connected, given, opened, usual, with_output
+from .common import Options, Output, connected, given, opened, with_output
 from .errors import FAILED, words
-from .groups import Group
+from .groups import Group, command
+from .options import OUTPUT, option, usual
 from .text import cell, moment
 
 if TYPE_CHECKING:
@@ -63,21 +64,17 @@ def _body(context: click.Context, parameter: click.Parameter, value: str | None)
     except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"it is not JSON: {error}.") from None
     if parsed is None:
-        raise click.BadParameter("null is not a body; leave the option out to send none.")
+        raise click.BadParameter("null is not a body; omit the option to send none.")
     return parsed
 
 
-@click.command()
+@command()
 @click.argument("method")
 @click.argument("path")
-@click.option(
-    "--param", "params", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="Query parameter (repeatable)."
-)
-@click.option(
-    "--json-body", "json_", metavar="TEXT|@FILE", callback=_body, help="Body to send as JSON; @- reads stdin."
-)
-@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", callback=_pairs, help="Header (repeatable).")
-@click.option("--include", is_flag=True, help="Print the status and headers of the response too.")
+@option("--param", "params", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="Query parameter (repeatable).")
+@option("--json-body", "json_", metavar="TEXT|@FILE", callback=_body, help="JSON body to send; @- reads it from stdin.")
+@option("--header", "headers", multiple=True, metavar="NAME:VALUE", callback=_pairs, help="Header (repeatable).")
+@option("--include", is_flag=True, section=OUTPUT, help="Print the status and headers of the response too.")
 @connected("api_key", "base_url")
 @with_output
 def request(
@@ -93,8 +90,8 @@ def request(
     """Send any request to the API, and print the response body.
 
     PATH is relative to the base URL. Redirects are not followed. GET and HEAD are retried after transient errors. The
-    body is printed as served into a pipe, indented on a terminal, and with --json as one line. It is printed for an
-    error status too, and then the exit code is 1. The key is sent, and never printed.
+    body is indented on a terminal, unchanged in a pipe, and one line with --json. For an error status the body is
+    printed too, and the exit code is 1. The API key is sent, but never printed.
 
     \b
     Examples:
@@ -171,7 +168,7 @@ def without_secret(secret: str, shown: Any) -> Any:
 
 @click.group(cls=Group)
 def webhook() -> None:
-    """Receive and check deliveries of webhooks.
+    """Receive and verify webhooks.
 
     \b
     Examples:
@@ -180,11 +177,9 @@ def webhook() -> None:
     """
 
 
-_jwks_url = click.option("--jwks-url", metavar="URL", help="URL of the keys (default: that of the API).")
-_jwks = click.option(
-    "--jwks", "keys", type=click.File("rb"), metavar="FILE", help="File with the keys; nothing is fetched."
-)
-_tolerance = click.option("--tolerance", type=float, metavar="SECONDS", help="Maximum age.  [default: 300]")
+_jwks_url = option("--jwks-url", metavar="URL", help="URL of the keys (default: the platform's).")
+_jwks = option("--jwks", "keys", type=click.File("rb"), metavar="FILE", help="File with the keys, in place of a URL.")
+_tolerance = option("--tolerance", type=float, metavar="SECONDS", help="Maximum age of a delivery.  [default: 300]")
 
 
 def _verifying(connection: Options, jwks_url: str | None, keys: BinaryIO | None, tolerance: float | None) -> Options:
@@ -209,14 +204,14 @@ def _command(context: click.Context, parameter: click.Parameter, value: str | No
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is not a command: {error}.") from None
     if not words or shutil.which(words[0]) is None:
-        raise click.BadParameter(f"There is no command {(words or [''])[0]!r}.")
+        raise click.BadParameter(f"Command not found: {(words or [''])[0]!r}.")
     return words
 
 
 @webhook.command()
 @usual("--port", type=click.IntRange(0, 65_535), default=8000, help="Port to listen on; 0 for a free one.")
-@usual("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option("--exec", "command", metavar="COMMAND", callback=_command, help="Command to run for each event.")
+@usual("--host", metavar="ADDRESS", default="127.0.0.1", help="Address to listen on.")
+@option("--exec", "command", metavar="COMMAND", callback=_command, help="Command to run for each event.")
 @_jwks_url
 @_jwks
 @_tolerance
@@ -232,17 +227,17 @@ def listen(
     keys: BinaryIO | None,
     tolerance: float | None,
 ) -> int:
-    """Receive deliveries on this machine, and print verified events.
+    """Receive webhooks on this machine, and print verified events.
 
-    Prints the body of each verified delivery as a line of JSON. A refused one, and an exact copy, is a line on stderr
-    with the reason. Ctrl-C ends it, when deliveries under way are finished. It needs no API key.
+    Prints the body of each verified delivery as a line of JSON. Rejected deliveries and duplicates are reported on
+    stderr, with the reason. Ctrl-C stops it, after deliveries in progress are finished. Works without an API key.
 
-    It serves plain HTTP at any path. Let a tunnel or a proxy with TLS forward a public URL to it, and register that
-    URL.
+    It serves plain HTTP on every path. Forward a public URL to it, through a tunnel or a proxy with TLS, and register
+    that URL.
 
-    --exec runs a command for each event, with the line of JSON on its stdin, without a shell; its output goes to
-    stderr. The response follows when it has ended: if it failed, or took more than ten minutes, with status 500, so
-    that the platform can deliver the event again.
+    --exec runs a command for each event, without a shell. The command reads the line of JSON from stdin; its output
+    goes to stderr. If it fails, or takes more than ten minutes, the response has status 500, and the platform can
+    deliver the event again.
 
     \b
     Examples:
@@ -280,7 +275,7 @@ def listen(
         raise click.UsageError(f"Cannot listen on {host} port {port}: {error.strerror}. Pass another --port.") from None
     # SIGTERM ends it like Ctrl-C, and here neither is an error.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    output.note(f"Listening on {server.url}. Register a public URL that forwards to it. Ctrl-C stops.")
+    output.note(f"Listening on {server.url}. Register a public URL that forwards to it. Press Ctrl-C to stop.")
     try:
         server.run()
     except KeyboardInterrupt:
@@ -303,12 +298,12 @@ def _failure(command: list[str] | str, event: Mapping[str, Any]) -> str | None:
 
 
 @webhook.command()
-@click.option("--body", type=click.File("rb"), required=True, help='Raw body of the request; "-" reads stdin.')
-@click.option("--headers", type=click.File("rb"), required=True, help="Headers, as lines or as a JSON object.")
+@option("--body", type=click.File("rb"), required=True, help='File with the raw body; "-" reads stdin.')
+@option("--headers", type=click.File("rb"), required=True, help="File with the headers: lines, or a JSON object.")
 @_jwks_url
 @_jwks
 @_tolerance
-@click.option("--any-age", is_flag=True, help="Accept any age; for deliveries that were saved.")
+@option("--any-age", is_flag=True, help="Accept deliveries of any age.")
 @connected("base_url")
 @with_output
 def verify(
@@ -323,11 +318,11 @@ def verify(
 ) -> int:
     """Verify a saved delivery.
 
-    Checks that the platform signed it recently, and prints the event: on a terminal one field per line; into a pipe as
-    a tab-separated line of work item, status and delivery time; with --json as the body. The exit code is 1 if it is
-    refused. The headers are lines such as "X-Payload-Key-Id: ..." or one JSON object.
+    Checks that the platform signed it recently, and prints the event: one field per line on a terminal; a tab-separated
+    line of work item, status and delivery time in a pipe; the body with --json. The exit code is 1 if verification
+    fails. The headers are lines such as "X-Payload-Key-Id: ..." or a JSON object.
 
-    The keys come from the API, from --jwks-url, or from a file. It needs no API key.
+    The keys are fetched from the platform or from --jwks-url, or read from the file --jwks. Works without an API key.
 
     \b
     Examples:
@@ -342,7 +337,7 @@ def verify(
     if any_age and tolerance is not None:
         raise click.UsageError("--any-age and --tolerance exclude each other.")
     if body.name == headers.name:
-        raise click.UsageError("--body and --headers must be two files.")
+        raise click.UsageError("--body and --headers must be different files.")
     # Unlike a dict it keeps a header that is there twice, which the verifier refuses.
     read = Message()
     for name, value in _read_headers(headers.read()):
@@ -358,7 +353,7 @@ def verify(
         output.error(f"{words(error)} [{error.reason}]")
         return FAILED
     if any_age:
-        output.note("The age was not checked.")
+        output.note("Age not checked.")
     fields = [
         ("Work item", event.work_item_id),
         ("Status", event.status),
@@ -381,7 +376,7 @@ def _read_headers(data: bytes) -> list[tuple[str, Any]]:
         try:
             pairs = json.loads(written, object_pairs_hook=list)
         except (ValueError, RecursionError):
-            raise click.UsageError("The file of --headers begins like a JSON object, but is not valid JSON.") from None
+            raise click.UsageError("File of --headers starts like a JSON object, but is not valid JSON.") from None
         return [(str(name), value) for name, value in pairs]
     found: list[tuple[str, Any]] = []
     for number, line in enumerate(written.splitlines(), start=1):
@@ -398,7 +393,7 @@ def _key_set(data: bytes) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
-        raise click.UsageError("The file of --jwks is not JSON.") from None
+        raise click.UsageError("File of --jwks is not valid JSON.") from None
 
 
 def _sent_at(headers: Message) -> float:
@@ -409,13 +404,13 @@ def _sent_at(headers: Message) -> float:
     return 0.0
 
 
-@click.command()
+@command()
 @click.argument("shell", type=click.Choice(SHELLS))
 @with_output
 def completion(output: Output, shell: str) -> None:
     """Print a completion script for a shell.
 
-    With it the Tab key completes commands, options, their values and file names. Bash must be version 4.4 or newer.
+    It completes commands, options, values and file names with the Tab key. Requires bash 4.4 or newer.
 
     \b
     Examples:

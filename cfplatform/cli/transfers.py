@@ -19,7 +19,7 @@ import click
 from ..client import Client
 from ..exceptions import CFPlatformError, NotFoundError, OutageError, RateLimitError, ServerError, TransportError
 from ..resources import WorkItemStatus
-from . import selecting
+from . import matching
 from .common import (
     HasDict,
     Options,
@@ -35,9 +35,10 @@ from .common import (
     with_workers,
 )
 from .errors import FAILED, cause, explain, hint, message, without_request, words
-from .groups import completing
+from .groups import command
+from .matching import with_allow_empty
+from .options import SELECTION, completing, option
 from .progress import UPLOAD, Reporter
-from .selecting import with_allow_empty
 from .text import Column, amount, clock, counted, listed, moment
 
 if TYPE_CHECKING:
@@ -48,24 +49,24 @@ NAMED_FAILURES = 10
 LOOKED_AT = 1000
 
 
-@click.command()
+@command()
 @click.argument("destination", shell_complete=completing("dir"))
 @with_filters
-@with_workers(help="Items that are downloaded at the same time.")
+@with_workers(help="Maximum number of concurrent downloads, 1 to 256.")
 @with_patience
-@click.option("--overwrite", is_flag=True, help="Download every item, changed or not.")
-@click.option("--assets", is_flag=True, help="Download the assets too, such as the images.")
-@click.option("--raw", is_flag=True, help="Save documents as served, without setting info.asset_url.")
-@click.option(
+@option("--overwrite", is_flag=True, help="Download every item again, even if it is unchanged.")
+@option("--assets", is_flag=True, help="Download the images and videos too.")
+@option("--raw", is_flag=True, help="Save documents unchanged, without setting info.asset_url.")
+@option(
     "--state",
     metavar="FOLDER",
     shell_complete=completing("dir"),
-    help="Local folder that records what is finished; required if DESTINATION is a URL.",
+    help="Local folder for the state; required if DESTINATION is a URL.",
 )
-@click.option("--prune", is_flag=True, help="Remove the files of items that the platform no longer lists.")
-@click.option("--dry-run", is_flag=True, help="Only show what would be downloaded and removed.")
-@click.option("--limit", "max_items", type=click.IntRange(1), help="Maximum number of work items. Not with --prune.")
-@click.option("--watch", type=Seconds(0.1), metavar="SECONDS", help="Repeat after this pause until Ctrl-C.")
+@option("--prune", is_flag=True, help="Remove files of items that the platform no longer lists.")
+@option("--dry-run", is_flag=True, help="Show what would be downloaded and removed.")
+@option("--limit", type=click.IntRange(1), section=SELECTION, help="Maximum number of work items.")
+@option("--watch", type=Seconds(0.1), metavar="SECONDS", help="Repeat with this pause, until Ctrl-C.")
 @with_allow_empty
 @with_connection
 @with_output
@@ -82,28 +83,28 @@ def download(
     state: str | None,
     prune: bool,
     dry_run: bool,
-    max_items: int | None,
+    limit: int | None,
     watch: float | None,
     allow_empty: bool,
 ) -> int:
     """Download the annotations of a project.
 
-    Each work item becomes DESTINATION/<batch name>/<work item id>.json, with --assets its image or video
-    DESTINATION/<batch name>/assets/<work item id>.<extension>. Unchanged files are skipped. The
-    same command resumes an interrupted download, and later downloads only what is new. TIME is a date, a date and
-    time, or such as yesterday, 3h or 2d. Prints how many items were fetched, unchanged, failed and removed: on a
-    terminal in one sentence; into a pipe as tab-separated lines; with --json in the last line, below a line for each
-    item.
+    Saves the annotations of each work item as DESTINATION/<batch name>/<work item id>.json and, with --assets, its
+    image or video as DESTINATION/<batch name>/assets/<work item id>.<extension>. Unchanged files are skipped. The same
+    command resumes an interrupted download, and later downloads only what is new.
 
-    With --watch it repeats until Ctrl-C. Each run prints a line: into a pipe tab-separated, with the time and the
-    numbers of fetched, unchanged, failed and removed items; with --json the summary, below the items that were fetched
-    or failed. After an outage it continues with the next run.
+    Prints the numbers of fetched, unchanged, failed and removed items: a sentence on a terminal; tab-separated lines in
+    a pipe; with --json a line for each item, and the summary in the last line.
 
-    DESTINATION may be a URL that fsspec knows, such as s3://bucket/labels. Its state is kept in the local folder that
-    --state names.
+    --watch repeats the download until Ctrl-C. Each run prints one line; in a pipe, it is the time and the numbers of
+    fetched, unchanged, failed and removed items. With --json, each run prints the fetched and failed items and the
+    summary. After an outage, the next run continues.
 
-    With --prune, files of items that the platform no longer lists are removed, unless they were changed locally.
-    It cannot be used with filters. Add --dry-run to preview the changes.
+    --prune removes the files of items that the platform no longer lists, unless they were changed locally. It cannot be
+    combined with filters or --limit. Preview it with --dry-run.
+
+    DESTINATION may be a URL that fsspec supports, such as s3://bucket/labels. TIME is a date, a date and time, or a
+    relative time such as yesterday, 3h or 2d.
 
     \b
     Examples:
@@ -111,8 +112,8 @@ def download(
       cfplatform download labels --assets
       cfplatform download labels --prune --dry-run
       cfplatform download s3://bucket/labels --state labels-state
-      cfplatform download labels --batch-name "Street scenes" --workers 64
-      cfplatform download labels --updated-from yesterday --watch 300
+      cfplatform download labels --batch-name "Street scenes" --max-workers 64
+      cfplatform download labels --updated-at-from yesterday --watch 300
       cfplatform download labels --work-item-ids ids.txt
       cfplatform download labels --json | jq -r 'select(.error) | .item_id'
     """
@@ -127,7 +128,7 @@ def download(
                 state=state,
                 prune=prune,
                 dry_run=dry_run,
-                max_items=max_items,
+                limit=limit,
                 progress=progress,
                 **resolved(filters),
             )
@@ -145,8 +146,8 @@ def download(
             output.note(closing(summary, destination, dry_run=dry_run))
         for line in _left(summary, prune=prune):
             output.note(line)
-        failed = report_failures(output, summary, functools.partial(selecting.statuses, client))
-        return selecting.check(output, client, filters, summary.total_items, allow_empty=allow_empty) or failed
+        failed = report_failures(output, summary, functools.partial(matching.statuses, client))
+        return matching.check(output, client, filters, summary.total_items, allow_empty=allow_empty) or failed
 
 
 def _repeat(output: Output, run: Callable[[Reporter | None], DownloadSummary], pause: float) -> NoReturn:
@@ -215,7 +216,7 @@ def closing(summary: DownloadSummary, destination: str, *, dry_run: bool = False
     others = f" ({', '.join(parts)})" if parts else ""
     fetched = counted(summary.successful, "work items")
     if dry_run:
-        return f"Would download {fetched} to {path}{others}; run it without --dry-run to do so."
+        return f"Would download {fetched} to {path}{others}; run it without --dry-run to do it."
     if not summary.successful and not summary.pruned:
         return f"All {counted(summary.skipped, 'work items')} in {path} are up to date."
     following = "" if "://" in destination else f"; next: cfplatform validate {path}"
@@ -227,10 +228,14 @@ def closing(summary: DownloadSummary, destination: str, *, dry_run: bool = False
 def _left(summary: DownloadSummary, *, prune: bool) -> list[str]:
     left = summary.unlisted - summary.pruned
     if left and prune and not summary.total_items:
-        return [f"Kept, since the platform lists no work item at all: the files of {left:,} items."]
+        return [f"Kept the files of {left:,} items: the platform lists no work items at all."]
     if left and prune:
-        return [f"Kept, because their files were changed: {left:,} items that are no longer listed."]
-    return [f"{counted(left, 'items')} with files no longer listed; --prune removes the files."] if left else []
+        return [f"Kept the files of {left:,} items that are no longer listed: the files were changed locally."]
+    return (
+        [f"{counted(left, 'items')} with local files are no longer listed; --prune removes their files."]
+        if left
+        else []
+    )
 
 
 def no_statuses(_: Iterable[str]) -> dict[str, str]:
@@ -330,10 +335,10 @@ class Upload(NamedTuple):
         return self._asdict()
 
 
-@click.command()
+@command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completing("file"))
-@click.option("--content-type", help="Media type of all files (default: guessed from each name).")
-@with_workers(help="Files that are uploaded at the same time.")
+@option("--content-type", metavar="TYPE", help="Media type of all files (default: guessed from each name).")
+@with_workers(help="Maximum number of concurrent uploads, 1 to 256.")
 @with_patience
 @with_space
 @with_output
@@ -347,9 +352,9 @@ def upload(
 ) -> int:
     """Upload files to the storage of a space.
 
-    Prints for each file its path in the space, which "cfplatform work-items create" takes: on a terminal as a table;
-    into a pipe as tab-separated lines of path, file and size; with --json as one object per line, where files that
-    failed have an error. They are printed in the order given. The exit code is 1 if any failed.
+    Prints the storage path of each file, for "cfplatform work-items create", in the order given: a table on a terminal;
+    tab-separated lines of path, file and size in a pipe; one object per line with --json, with an error for files that
+    failed. The exit code is 1 if any file failed.
 
     \b
     Examples:
@@ -467,7 +472,7 @@ def _report_failed_uploads(output: Output, failed: Sequence[Upload], total: int,
     named = [] if output.as_json else listed([_failure(each, known) for each in failed[:NAMED_FAILURES]], len(failed))
     sentence = f"{len(failed):,} of {total:,} files could not be uploaded."
     if outage is not None:
-        sentence += f" {known} Run the command again with only these files, or wait longer with --patience."
+        sentence += f" {known} Run the command again with only these files, or raise --patience."
     output.error(sentence, named)
     return FAILED
 

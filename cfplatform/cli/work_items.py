@@ -16,26 +16,25 @@ from ..exceptions import CFPlatformError, NotFoundError, blank_url
 from ..resources import Batch, WorkItem, WorkItemStatus
 from ..resources.created import CreateResult
 from ..resources.results import UploadedFile
-from . import selecting
+from . import matching
 from .common import (
     Options,
     Output,
     json_object,
     opened,
     resolved,
-    usual,
     with_connection,
     with_filters,
     with_output,
     with_patience,
     with_project,
-    with_upload,
     with_workers,
 )
 from .errors import FAILED, words
-from .groups import DefaultGroup, completing
+from .groups import DefaultGroup, command
+from .matching import with_allow_empty
+from .options import OUTPUT, completing, option, usual
 from .progress import CREATE
-from .selecting import with_allow_empty
 from .text import Column, cell, listed, moment
 from .transfers import NAMED_FAILURES, sentence, show_as_finished
 
@@ -55,7 +54,7 @@ _COLUMNS = (
 def work_items() -> None:
     """List, show and create work items.
 
-    "cfplatform work-items" alone is short for "cfplatform work-items list", and takes its options.
+    "cfplatform work-items" is short for "cfplatform work-items list", and takes its options.
 
     \b
     Examples:
@@ -67,12 +66,13 @@ def work_items() -> None:
 
 @work_items.command("list")
 @with_filters
-@click.option(
+@option(
     "--limit",
     type=click.IntRange(min=1),
+    section=OUTPUT,
     help=f"Maximum number of results.  [default: {LISTED} on a terminal, else all]",
 )
-@click.option("--all", "everything", is_flag=True, help="List all of them, on a terminal too.")
+@option("--all", "everything", is_flag=True, section=OUTPUT, help="List everything, on a terminal too.")
 @with_allow_empty
 @with_connection
 @with_output
@@ -86,10 +86,10 @@ def list_work_items(
 ) -> int:
     """List work items.
 
-    Prints ID, batch, status, type and last change: on a terminal as a table, in UTC, with fewer columns if it is too
-    narrow; into a pipe as tab-separated lines without a header; with --json as the platform's own objects, one per
-    line. TIME is a date, a date and time, or such as
-    yesterday, 3h or 2d.
+    Prints ID, batch, status, type and last change: a table on a terminal, in UTC, with fewer columns if it is narrow;
+    tab-separated lines without a header in a pipe; the objects of the platform, one per line, with --json.
+
+    TIME is a date, a date and time, or a relative time such as yesterday, 3h or 2d.
 
     \b
     Examples:
@@ -112,14 +112,14 @@ def list_work_items(
 
     with opened(output, connection) as client:
         # One more than is listed, to know whether there are more.
-        items = client.get_work_items(max_items=limit and limit + 1, **resolved(filters))
+        items = client.get_work_items(limit=limit and limit + 1, **resolved(filters))
         first = next(items, None)
         if first is not None:
             output.listing(_COLUMNS, counted(itertools.islice(itertools.chain([first], items), limit)), _row)
         if limit is not None and next(items, None) is not None:
-            output.note(f"These are the first {limit}; --all lists all of them.")
+            output.note(f"Showing the first {limit}; --all lists all.")
             return 0
-        return selecting.check(output, client, filters, shown, allow_empty=allow_empty)
+        return matching.check(output, client, filters, shown, allow_empty=allow_empty)
 
 
 @work_items.command()
@@ -129,8 +129,8 @@ def list_work_items(
 def get(output: Output, connection: Options, work_item_id: str) -> None:
     """Show one work item.
 
-    On a terminal one field per line; into a pipe the line that "work-items list" prints; with --json the platform's
-    own object.
+    Prints one field per line on a terminal; the line of "work-items list" in a pipe; the object of the platform with
+    --json.
 
     \b
     Examples:
@@ -148,9 +148,9 @@ def get(output: Output, connection: Options, work_item_id: str) -> None:
 def annotation(output: Output, connection: Options, work_item_id: str) -> int:
     """Show the annotation of a work item.
 
-    It names the storage path of the COCO document; "download" downloads it. On a terminal one field per line; into a
-    pipe a tab-separated line of work item and storage path; with --json the platform's own object. Only completed items
-    have one.
+    It contains the storage path of the COCO document, which "download" downloads. Only completed items have one. Prints
+    one field per line on a terminal; a tab-separated line of work item and storage path in a pipe; the object of the
+    platform with --json.
 
     \b
     Examples:
@@ -164,14 +164,16 @@ def annotation(output: Output, connection: Options, work_item_id: str) -> int:
         except NotFoundError:
             status: str | None = WorkItemStatus.COMPLETED
             with contextlib.suppress(CFPlatformError):
-                status = selecting.statuses(client, [work_item_id]).get(work_item_id.strip().lower())
+                status = matching.statuses(client, [work_item_id]).get(work_item_id.strip().lower())
             if status == WorkItemStatus.COMPLETED:
                 raise
             reason = f"is {status}, and only completed items have annotations" if status else "is not in this project"
             output.error(f"Work item {work_item_id} {reason}.")
             return FAILED
     item, path = cell(found.work_item_id), cell(found.coco_results_url)
-    output.record(found, [("Work item", item), ("Project", cell(found.project_id)), ("Labels", path)], (item, path))
+    output.record(
+        found, [("Work item", item), ("Project", cell(found.project_id)), ("Annotations", path)], (item, path)
+    )
     return 0
 
 
@@ -181,28 +183,32 @@ def _batch(context: click.Context, parameter: click.Parameter, value: str | None
 
 @work_items.command()
 @click.argument("asset_url", nargs=-1, required=True, metavar="ASSET...", shell_complete=completing("file"))
-@click.option("--type", "asset_type", help='Such as "image" or "video" (default: the platform decides).')
-@click.option(
-    "--batch",
-    "--batch-id",
-    "batch_id",
-    metavar="NAME_OR_ID",
-    callback=_batch,
-    help="Batch: its ID, or its name; a new one if no batch has this name (default: no batch).",
+@option(
+    "--asset-type",
+    aliases=["--type"],
+    metavar="TYPE",
+    help='Such as "image" or "video" (default: the platform decides).',
 )
-@click.option("--batch-name", help="Batch whose name is a number.")
-@click.option("--metadata", metavar="JSON", callback=json_object, help="JSON object to store with each item.")
-@click.option("--callback-url", metavar="URL", help="URL for webhooks about each item.")
+@option(
+    "--batch-id",
+    aliases=["--batch"],
+    metavar="ID",
+    callback=_batch,
+    help="Batch of the items, by ID (default: no batch).",
+)
+@option("--batch-name", metavar="NAME", help="Batch of the items, by name; created if it does not exist.")
+@option("--metadata", metavar="JSON", callback=json_object, help="JSON object to store with each item.")
+@option("--callback-url", metavar="URL", help="URL for webhooks about the items.")
 @usual(
     "--journal",
     metavar="FILE",
     default=".cfplatform-created.jsonl",
     shell_complete=completing("file"),
-    help="File that records what is created. Used for local files, and for several assets.",
+    help="File that records what is created, for local files and several assets.",
 )
-@with_workers(help="Assets that are uploaded and created at the same time.")
+@with_workers(help="Maximum number of concurrent uploads, 1 to 256.")
 @with_patience
-@with_upload
+@with_connection
 @with_output
 def create(
     output: Output,
@@ -219,23 +225,23 @@ def create(
 ) -> int:
     """Create work items for files or URLs.
 
-    ASSET is a local file, which is uploaded first; a folder, for the files in it, but not those in its subfolders nor
-    hidden ones; a URL that the platform can read; or a path that "cfplatform upload" printed. The call is provisional:
-    no published source documents it.
+    ASSET is a local file, which is uploaded first; a folder, for the files in it (without subfolders and hidden files);
+    a URL that the platform can read; or a storage path printed by "cfplatform upload". The call to the platform is
+    provisional: it is not publicly documented.
 
-    The same command again resumes: nothing is uploaded or created twice, even after the process was killed. A file
-    that has changed is another asset. To create items for the same files again, pass another --journal.
+    The same command resumes after an interruption: nothing is uploaded or created twice, even if the process was
+    killed. A changed file is a new asset. To create items for the same files again, pass another --journal.
 
-    For a single URL or path, prints the item as "work-items get" does. Otherwise prints for each item its ID, batch
-    and asset, in the order given: on a terminal as a table; into a pipe as tab-separated lines; with --json as one
-    object per line, where assets that failed have an error. The exit code is 1 if any failed.
+    For a single URL or storage path, prints the item as "work-items get" does. Otherwise prints ID, batch and asset of
+    each item, in the order given: a table on a terminal; tab-separated lines in a pipe; one object per line with
+    --json, with an error for assets that failed. The exit code is 1 if any asset failed.
 
     \b
     Examples:
-      cfplatform work-items create images/*.png --batch Spring
-      cfplatform work-items create images --batch 1001 --metadata '{"camera": 7}'
+      cfplatform work-items create images/*.png --batch-name Spring
+      cfplatform work-items create images --batch-id 1001 --metadata '{"camera": 7}'
       cfplatform work-items create images --json | jq -r '.item.id // empty'
-      cfplatform work-items create https://example.com/a.jpg --type image
+      cfplatform work-items create https://example.com/a.jpg --asset-type image
       cfplatform work-items create "$(cfplatform upload a.jpg | cut -f 1)" \\
           --callback-url https://example.com/webhooks
     """
@@ -244,14 +250,14 @@ def create(
             raise click.UsageError("--callback-url and callbackUrl in --metadata exclude each other.")
         metadata = {**(metadata or {}), "callbackUrl": callback_url}
     if batch_name is not None and batch_id is not None:
-        raise click.UsageError("--batch and --batch-name exclude each other.")
+        raise click.UsageError("--batch-id and --batch-name exclude each other.")
     batch = batch_id if batch_name is None else batch_name
     with opened(output, connection, max_workers=max_workers, patience=patience) as client:
         first, *others = asset_url
         if others or _is_file(first):
             assets = [found for given in asset_url for found in _assets(given)]
             if not assets:
-                raise click.UsageError(f"There are no files in {', '.join(map(repr, asset_url))}.")
+                raise click.UsageError(f"No files in {', '.join(map(repr, asset_url))}.")
             results = client.create_work_items(
                 assets,
                 batch=batch,
@@ -330,7 +336,7 @@ def _show_created(output: Output, results: Generator[CreateResult, None, None], 
         show_as_finished(output, _CREATED_COLUMNS, finished(), _created_row, [_name(each) for each in assets])
     except CFPlatformError:
         if created:
-            output.note(f"{created:,} created, {existed:,} existed already. The same command again resumes.")
+            output.note(f"{created:,} created, {existed:,} existed already. Run the same command again to resume.")
         raise
     if failed:
         named = [] if output.as_json else listed(failed[:NAMED_FAILURES], len(failed))
@@ -341,7 +347,7 @@ def _show_created(output: Output, results: Generator[CreateResult, None, None], 
     return 0
 
 
-@click.command()
+@command()
 @with_filters
 @with_allow_empty
 @with_connection
@@ -349,8 +355,8 @@ def _show_created(output: Output, results: Generator[CreateResult, None, None], 
 def count(output: Output, connection: Options, filters: Options, allow_empty: bool) -> int:
     """Count work items.
 
-    "cfplatform download" with the same options downloads as many. TIME is a date, a date and time, or such as
-    yesterday, 3h or 2d. If a filter matches nothing, it prints 0, and the exit code is 1.
+    Counts the items that "cfplatform download" with the same filters downloads. TIME is a date, a date and time, or a
+    relative time such as yesterday, 3h or 2d. If a filter matches nothing, prints 0, and the exit code is 1.
 
     \b
     Examples:
@@ -364,9 +370,9 @@ def count(output: Output, connection: Options, filters: Options, allow_empty: bo
             output.json_line({"count": number})
         else:
             output.line(str(number))
-        if number and output.tables and selecting.has_default_status():
-            output.note("Only those that are COMPLETED; --status any counts all.")
-        return selecting.check(output, client, filters, number, allow_empty=allow_empty)
+        if number and output.tables and matching.has_default_status():
+            output.note("Only COMPLETED items; --status any counts all.")
+        return matching.check(output, client, filters, number, allow_empty=allow_empty)
 
 
 def _row(item: WorkItem, in_table: bool) -> Sequence[str]:
@@ -402,7 +408,7 @@ _BATCH_COLUMNS = (
 def batches() -> None:
     """List, create and rename batches.
 
-    "cfplatform batches" alone is short for "cfplatform batches list", and takes its options.
+    "cfplatform batches" is short for "cfplatform batches list", and takes its options.
 
     \b
     Examples:
@@ -413,14 +419,15 @@ def batches() -> None:
 
 
 @batches.command("list")
+@option("--limit", type=click.IntRange(1), section=OUTPUT, help="Maximum number of results.")
 @with_connection
 @with_output
-def list_batches(output: Output, connection: Options) -> None:
+def list_batches(output: Output, connection: Options, limit: int | None) -> None:
     """List the batches of a project.
 
-    Prints ID, name, completed and total items, creation time and priority: on a terminal as a table, in UTC, with fewer
-    columns if it is too narrow; into a pipe as tab-separated lines without a header; with --json as the platform's own
-    objects, one per line.
+    Prints ID, name, completed and total items, creation time and priority: a table on a terminal, in UTC, with fewer
+    columns if it is narrow; tab-separated lines without a header in a pipe; the objects of the platform, one per line,
+    with --json.
 
     \b
     Examples:
@@ -429,7 +436,7 @@ def list_batches(output: Output, connection: Options) -> None:
       cfplatform batches --json | jq 'select(.completedCount > 0) | .name'
     """
     with opened(output, connection) as client:
-        output.listing(_BATCH_COLUMNS, client.get_batches(), _batch_row)
+        output.listing(_BATCH_COLUMNS, client.get_batches(limit=limit), _batch_row)
 
 
 @batches.command("create")
@@ -439,8 +446,8 @@ def list_batches(output: Output, connection: Options) -> None:
 def create_batch(output: Output, connection: Options, name: str) -> None:
     """Create a batch.
 
-    NAME must be new in the project. Prints the batch: on a terminal one field per line; into a pipe as a tab-separated
-    line that begins with its ID; with --json as the platform's own object.
+    NAME must be unique in the project. Prints the batch: one field per line on a terminal; a tab-separated line that
+    starts with its ID in a pipe; the object of the platform with --json.
 
     \b
     Examples:
@@ -459,8 +466,8 @@ def create_batch(output: Output, connection: Options, name: str) -> None:
 def rename_batch(output: Output, connection: Options, batch_id: int, name: str) -> None:
     """Rename a batch.
 
-    Prints the batch as "batches create" does. The next download moves downloaded annotations to a folder with the new
-    name.
+    Prints the batch as "batches create" does. The next download moves its downloaded annotations to a folder with the
+    new name.
 
     \b
     Examples:

@@ -32,7 +32,7 @@ class WorkItem(InProject["WorkItemData"]):
     """One asset with its annotations.
 
     Example:
-        >>> for item in client.get_work_items(status="COMPLETED", max_items=2):
+        >>> for item in client.get_work_items(status="COMPLETED", limit=2):
         ...     print(item.status, len(item.load()["images"]))
         COMPLETED 1
         COMPLETED 1

@@ -127,7 +127,7 @@ def test_what_was_seen_is_skipped_without_asking_for_it(sandbox, environment):
 
 
 def few(client):
-    return client.get_batch(1002).get_work_items(max_items=4)
+    return client.get_batch(1002).get_work_items(limit=4)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -117,7 +117,7 @@ def test_b05_an_encoding_that_is_none_says_nothing_of_the_bytes(download_body, e
 def saved(sandbox, client, root, document, **options):
     """Store a document for the first item and download it; return its result."""
     sandbox.update_work_item(0, document=document)
-    (item, *_) = client.get_work_items(max_items=1)
+    (item, *_) = client.get_work_items(limit=1)
     (result,) = client.iter_downloads([item], root, **options)
     assert result.error is None or isinstance(result.error, CFPlatformError)
     assert parts(root) == []

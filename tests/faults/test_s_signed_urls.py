@@ -136,7 +136,7 @@ def test_s05_a_refused_time_is_told_as_the_server_says_it(sandbox, client, tmp_p
         "time is too large.</Message></Error>"
     )
     sandbox.fail_next(403, times=None, path="/storage/*", body=body)
-    (result, *_) = client.iter_downloads(client.get_work_items(max_items=1), tmp_path)
+    (result, *_) = client.iter_downloads(client.get_work_items(limit=1), tmp_path)
     assert "RequestTimeTooSkewed: The difference between the request time and the current time" in str(result.error)
     sandbox.clear_faults()
     sandbox.fail_next(403, times=1, path="/storage/*", body=body)

@@ -94,7 +94,7 @@ def test_an_error_is_raised_at_its_place_or_handed_to_on_error(sandbox, client):
 
 
 def test_load_of_one_item_and_items_at_hand(sandbox, client):
-    items = list(client.get_work_items(max_items=3))
+    items = list(client.get_work_items(limit=3))
     assert items[0].load()["info"]["asset_url"] == items[0].asset_url
     sandbox.clear_requests()
     assert [item for item, _ in client.iter_annotations(items=items)] == items
@@ -103,7 +103,7 @@ def test_load_of_one_item_and_items_at_hand(sandbox, client):
 
 
 def test_arguments_are_checked_at_the_call(client):
-    items = list(client.get_work_items(max_items=1))
+    items = list(client.get_work_items(limit=1))
     with pytest.raises(InvalidParameterError, match="either items"):
         client.iter_annotations(items=items, status="COMPLETED")
     with pytest.raises(TypeError, match="Did you mean 'batch_ids'"):

@@ -559,8 +559,8 @@ def test_each_line_appears_as_soon_as_it_is_known(sandbox):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"CF_API_KEY": "wrong-key-123"}, "The key was refused (status 401"),
-        ({"CF_API_KEY": "wrong-key-123", "CF_PROJECT_ID": None}, "The key was refused (status 401"),
+        ({"CF_API_KEY": "wrong-key-123"}, "API key refused (status 401"),
+        ({"CF_API_KEY": "wrong-key-123", "CF_PROJECT_ID": None}, "API key refused (status 401"),
         ({"CF_PROJECT_ID": "none"}, "project not found"),
         ({"CF_PLATFORM_BASE_URL": "http://127.0.0.1:9/api/v1"}, "refused"),
     ],
@@ -577,8 +577,8 @@ def test_files_that_cannot_be_written(sandbox, tmp_path):
     there = tmp_path / "there.json"
     there.write_text("mine", encoding="utf-8")
     for path, words in {
-        there: "exists. Name a new file.",
-        tmp_path: "exists. Name a new file.",
+        there: "exists. Choose a new file.",
+        tmp_path: "exists. Choose a new file.",
         tmp_path / "none" / "report.json": "cannot be written: No such file or directory.",
     }.items():
         done = run("doctor", "--contract", "--record", path, sandbox=sandbox)
@@ -590,9 +590,9 @@ def test_files_that_cannot_be_written(sandbox, tmp_path):
 
 def test_options_that_do_not_fit(sandbox, tmp_path):
     done = run("doctor", "--record", tmp_path / "report.json", sandbox=sandbox)
-    assert (done.returncode, "--record needs --contract." in done.stderr) == (2, True)
+    assert (done.returncode, "--record requires --contract." in done.stderr) == (2, True)
     done = run("doctor", "labels", "--contract", sandbox=sandbox)
-    assert (done.returncode, "--contract checks no DESTINATION." in done.stderr) == (2, True)
+    assert (done.returncode, "--contract takes no DESTINATION." in done.stderr) == (2, True)
     assert (sandbox.requests, list(tmp_path.iterdir())) == ([], [])
 
 

@@ -37,19 +37,19 @@ def documents(folder):
 
 
 def test_a_day_is_that_of_this_machine_and_the_note_says_so(world):
-    done = run("count", "--created-from", "2025-03-03", "--created-to", "2025-03-03", sandbox=world, TZ="UTC")
+    done = run("count", "--created-at-from", "2025-03-03", "--created-at-to", "2025-03-03", sandbox=world, TZ="UTC")
     assert (done.returncode, done.stdout) == (0, "20\n")
     assert done.stderr.splitlines() == [
-        f"--created-from 2025-03-03 means {sent(world, 'createdAtFrom')[0]} (local time).",
-        f"--created-to 2025-03-03 means {sent(world, 'createdAtTo')[0]} (local time).",
+        f"--created-at-from 2025-03-03 means {sent(world, 'createdAtFrom')[0]} (local time).",
+        f"--created-at-to 2025-03-03 means {sent(world, 'createdAtTo')[0]} (local time).",
     ]
     assert sent(world, "createdAtTo")[0].startswith("2025-03-03T23:59:59.999999")
-    done = run("count", "--created-from", "2025-03-03", "--quiet", sandbox=world)
+    done = run("count", "--created-at-from", "2025-03-03", "--quiet", sandbox=world)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_times_with_a_zone_are_sent_in_rfc_3339_without_a_note(world):
-    times = ["--updated-from", "2025-01-01 00:00:00+0000", "--updated-to", "2030-01-01 00:00Z"]
+    times = ["--updated-at-from", "2025-01-01 00:00:00+0000", "--updated-at-to", "2030-01-01 00:00Z"]
     done = run("count", *times, sandbox=world)
     assert (done.returncode, done.stdout, done.stderr) == (0, "20\n", "")
     assert (sent(world, "updatedAtFrom"), sent(world, "updatedAtTo")) == (
@@ -60,7 +60,7 @@ def test_times_with_a_zone_are_sent_in_rfc_3339_without_a_note(world):
 
 @pytest.mark.parametrize(("ago", "seconds"), [("30m", 1800), ("3h", 10_800), ("2d", 172_800), ("1w", 604_800)])
 def test_a_time_ago_is_sent_as_a_moment(world, ago, seconds):
-    done = run("count", "--updated-from", ago, sandbox=world)
+    done = run("count", "--updated-at-from", ago, sandbox=world)
     # No item is that new.
     assert (done.returncode, done.stdout) == (1, "0\n")
     since, *_ = sent(world, "updatedAtFrom")
@@ -77,7 +77,7 @@ def test_a_listing_is_cut_only_on_a_terminal(world):
     code, screen = on_terminal("work-items", "--status", "any", sandbox=world)
     header, *rows, note = shown(screen).splitlines()
     assert (code, header.split()[0], len(rows)) == (0, "Id", 20)
-    assert note == "These are the first 20; --all lists all of them."
+    assert note == "Showing the first 20; --all lists all."
 
 
 def test_ids_from_a_file_that_a_person_wrote(world, tmp_path):
@@ -151,7 +151,7 @@ def test_into_a_pipe_a_download_prints_only_figures(world, tmp_path):
     done = run("download", tmp_path, sandbox=world)
     figures = dict(line.split("\t") for line in done.stdout.splitlines())
     assert (figures["fetched"], figures["unchanged"], figures["failed"]) == ("0", "19", "0")
-    assert done.stderr.splitlines()[-1] == "1 item with files no longer listed; --prune removes the files."
+    assert done.stderr.splitlines()[-1] == "1 item with local files are no longer listed; --prune removes their files."
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_what_an_encoding_lacks_is_escaped_with_a_notice(make_sandbox, encoding,
     done = subprocess.run(command("batches"), env=variables, capture_output=True, timeout=60, check=True)
     assert done.stdout.decode(encoding).split("\t")[1] == printed
     assert done.stderr.decode(encoding).splitlines() == [
-        f"stdout is {encoding}: other characters were escaped. PYTHONIOENCODING=utf-8 keeps them."
+        f"stdout is {encoding}: other characters were escaped. Set PYTHONIOENCODING=utf-8 to keep them."
     ]
 
 

@@ -143,7 +143,7 @@ def test_a_disk_without_space_is_a_warning(sandbox, tmp_path):
     found = examined(run=run_process, sandbox=sandbox, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
     assert found["destination"]["status"] == "warning"
     assert found["destination"]["found"].endswith("can be written, 5.0 MB free")
-    assert found["destination"]["advice"] == "Free some space, or name another folder."
+    assert found["destination"]["advice"] == "Free some space, or choose another folder."
 
 
 def test_a_socks_proxy_needs_pysocks(tmp_path):
@@ -286,5 +286,5 @@ def test_on_a_terminal_it_is_a_table_in_colours(sandbox, columns):
 def test_in_a_pipe_it_is_tab_separated(sandbox):
     done = run("doctor", sandbox=sandbox)
     assert all(len(line.split("\t")) == 4 for line in done.stdout.splitlines())
-    assert (done.stderr, ESCAPE in done.stdout) == ("No check failed.\n", False)
+    assert (done.stderr, ESCAPE in done.stdout) == ("All checks passed.\n", False)
     assert run("doctor", "--quiet", sandbox=sandbox).stderr == ""

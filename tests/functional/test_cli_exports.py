@@ -47,7 +47,7 @@ def test_create_list_and_get_print_the_same_line(world):
     assert all(row[5].endswith("Z") for row in rows)
     assert run("exports", "list", sandbox=world).stdout == done.stdout
     assert run("exports", "list", "--format", "CSV", sandbox=world).stdout.split("\t")[0] == first
-    assert run("exports", "--max-items", 1, "-q", sandbox=world).stdout.split("\t")[0] == second
+    assert run("exports", "--limit", 1, "-q", sandbox=world).stdout.split("\t")[0] == second
     assert run("exports", "get", first, sandbox=world).stdout == done.stdout.splitlines(keepends=True)[1]
 
 
@@ -62,8 +62,8 @@ def test_json_is_the_object_of_the_platform(world):
 
 
 def test_what_is_asked_for_reaches_the_platform(world):
-    times = ["--created-from", "2025-01-01T00:00:00Z", "--updated-to", "2030-01-01T00:00:00+05:45"]
-    create(world, "all of it", "--project", world.project_id, "--batch", 1001, "--batch", 1002, *times)
+    times = ["--created-at-from", "2025-01-01T00:00:00Z", "--updated-at-to", "2030-01-01T00:00:00+05:45"]
+    create(world, "all of it", "--project-id", world.project_id, "--batch-id", 1001, "--batch-id", 1002, *times)
     assert sent(world) == {
         "name": "all of it",
         "format": "COCO_JSON",
@@ -122,7 +122,7 @@ def test_who_stops_waiting_is_told_that_the_platform_goes_on(make_sandbox):
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert stderr == "Stopped. The platform continues the export; wait for it again.\n"
+    assert stderr == "Stopped. The export continues on the platform; run the same command again to wait for it.\n"
 
 
 def test_an_export_that_failed_says_why(world):
@@ -148,15 +148,20 @@ def test_download_and_unpack(world, tmp_path):
     assert len(zipfile.ZipFile(archive).namelist()) == 20
     size = archive.stat().st_size
     assert f"Downloading {size / 1000:.1f} kB" in done.stderr.splitlines()
-    assert done.stderr.splitlines()[-1].startswith(f"{size / 1000:.1f} kB of {size / 1000:.1f} kB, ")
+    *_, progress, last = done.stderr.splitlines()
+    assert progress.startswith(f"{size / 1000:.1f} kB of {size / 1000:.1f} kB, ")
+    assert last == f"Downloaded export {export} to '{archive}'; add --extract to unpack it"
     world.clear_requests()
     again = run("exports", "download", export, "archives", "--json", "-q", sandbox=world, cwd=tmp_path)
     assert (again.returncode, json.loads(again.stdout), again.stderr) == (0, {"path": str(archive)}, "")
     assert world.counts["storage"] == 0
     assert run("exports", "download", export, "archives", "--overwrite", sandbox=world, cwd=tmp_path).returncode == 0
     assert world.counts["storage"] == 1
-    folder = run("exports", "download", export, "labels", "--extract", "-q", sandbox=world, cwd=tmp_path).stdout
+    done = run("exports", "download", export, "labels", "--extract", sandbox=world, cwd=tmp_path)
+    folder = done.stdout
     assert folder == f"{tmp_path / 'labels' / f'nightly {export}'}\n"
+    next_step = f"next: cfplatform validate '{folder.rstrip()}'"
+    assert done.stderr.splitlines()[-1] == f"Downloaded export {export} to '{folder.rstrip()}'; {next_step}"
     assert len(list(Path(folder.rstrip()).glob("*/*.json"))) == 20
 
 
@@ -165,7 +170,7 @@ def test_download_that_does_not_wait(make_sandbox, tmp_path):
     export = create(sandbox)
     done = run("exports", "download", export, tmp_path, "--no-wait", sandbox=sandbox)
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"Error: Export {export} is PENDING and has no archive yet. Leave out --no-wait" in done.stderr
+    assert f"Error: Export {export} is PENDING and has no archive yet. Omit --no-wait" in done.stderr
 
 
 @pytest.mark.parametrize(("typed", "code", "left"), [("y\n", 0, 0), ("n\n", 1, 1), ("\n", 1, 1), ("\x04", 130, 1)])
@@ -183,7 +188,7 @@ def test_deleting_where_nobody_can_be_asked(world):
     export = create(world)
     done = run("exports", "delete", export, sandbox=world)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1] == "Error: Not a terminal; pass --yes to delete it."
+    assert done.stderr.splitlines()[-1] == "Error: Not a terminal; pass --yes to delete the export."
     done = run("exports", "delete", export, "--yes", sandbox=world)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", f"Deleted export {export}.\n")
     export = create(world)
@@ -198,9 +203,9 @@ def test_deleting_where_nobody_can_be_asked(world):
         (["get", UNKNOWN], 1, "failed with status 404: export not found"),
         (["create", " "], 2, "Error: NAME must be a non-empty string"),
         (["create", "x", "--content", "INFERENCE"], 2, "Error: --content INFERENCE cannot be exported as COCO_JSON"),
-        (["create", "x", "--created-from", "now"], 2, "Invalid value for '--created-from': 'now' is not a time."),
-        (["create", "x", "--project", ".."], 2, "Error: --project: '..' is not a valid ID"),
-        (["create", "x", "--batch", "y"], 2, "Invalid value for '--batch'"),
+        (["create", "x", "--created-at-from", "now"], 2, "Invalid value for '--created-at-from': 'now' is not a time."),
+        (["create", "x", "--project-id", ".."], 2, "Error: --project-id: '..' is not a valid ID"),
+        (["create", "x", "--batch-name", "y"], 2, "Invalid value for '--batch'"),
         (["list", "--format", "XML"], 2, "Invalid value for '--format'"),
         (["wait", ".."], 2, "Error: EXPORT_ID: '..' is not a valid ID"),
         (["download", UNKNOWN, __file__], 2, "is a file."),
@@ -242,11 +247,13 @@ def test_a_terminal_shows_that_it_waits_and_then_the_bytes(make_sandbox, tmp_pat
     assert "\x1b[2K" in screen
     assert screen.rindex("\x1b[?25h") > screen.rindex("\x1b[?25l")
     assert not re.search(r"\x1b\[(3\d|9\d|38;)", screen)
-    assert screen.splitlines()[-1].endswith(".zip")
+    assert shown(screen).splitlines()[-1] == (
+        f"Downloaded export {export} to '{tmp_path / f'nightly {export}.zip'}'; add --extract to unpack it"
+    )
 
 
 def test_a_terminal_is_told_that_there_are_none(world):
-    assert on_terminal("exports", sandbox=world) == (0, "There is nothing to list.\n")
+    assert on_terminal("exports", sandbox=world) == (0, "Nothing to list.\n")
     assert run("exports", sandbox=world).stderr == ""
 
 
@@ -273,7 +280,7 @@ def test_a_download_that_is_stopped_goes_on(world, tmp_path):
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert re.search(r"Stopped\. What is finished is kept; .* Finished so far: [\d.]+ MB of 8\.0 MB\.", stderr)
+    assert re.search(r"Stopped\. Finished work is kept; .* Finished so far: [\d.]+ MB of 8\.0 MB\.", stderr)
     world.clear_faults()
     world.clear_requests()
     assert run("exports", "download", export, tmp_path / "out", "-q", sandbox=world).returncode == 0

@@ -135,7 +135,7 @@ def test_a_failed_item_and_a_failed_file(world, printed):
 
 def test_work_items_create(printed):
     item, asset = reference.LINES["work-items create"]
-    (value,) = printed("work-items", "create", "https://example.com/a.jpg", "--type", "image")
+    (value,) = printed("work-items", "create", "https://example.com/a.jpg", "--asset-type", "image")
     check(item, value)
     assets = [__file__, "https://example.com/a.jpg"]
     values = printed("work-items", "create", *assets, "not-there.jpg", code=1)

@@ -137,7 +137,7 @@ def test_what_cannot_be_listened_to(tmp_path):
         port = taken.getsockname()[1]
         for options, sentence in (
             (["--port", port], f"Cannot listen on 127.0.0.1 port {port}: Address already in use. Pass another --port."),
-            (["--exec", "not-there-x y"], "Invalid value for '--exec': There is no command 'not-there-x'."),
+            (["--exec", "not-there-x y"], "Invalid value for '--exec': Command not found: 'not-there-x'."),
             (["--exec", "'"], '"\'" is not a command: No closing quotation.'),
             (["--jwks-url", "http://x/"], "--jwks and --jwks-url exclude each other."),
         ):

@@ -128,7 +128,7 @@ def test_a_name_that_is_taken(sandbox):
     done = run("batches", "create", "Spring", sandbox=sandbox)
     assert (done.returncode, done.stdout) == (1, "")
     assert "failed with status 409" in done.stderr
-    assert done.stderr.endswith("The name 'Spring' is taken. 'cfplatform batches' lists the batch that has it.\n")
+    assert done.stderr.endswith("The name 'Spring' is taken. 'cfplatform batches' lists the existing batches.\n")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,16 @@ def test_a_batch_on_a_terminal_is_a_field_a_line(sandbox):
 
 
 def test_create_and_get_a_work_item(sandbox):
-    options = ["--type", "image", "--batch", "1002", "--metadata", '{"camera": 7}', "--callback-url", "http://x/"]
+    options = [
+        "--asset-type",
+        "image",
+        "--batch-id",
+        "1002",
+        "--metadata",
+        '{"camera": 7}',
+        "--callback-url",
+        "http://x/",
+    ]
     done = run("work-items", "create", "assets/abc", *options, sandbox=sandbox)
     assert (done.returncode, done.stderr) == (0, "")
     item, batch, status, kind, _ = done.stdout.split("\t")
@@ -198,9 +207,9 @@ def test_the_bare_form_is_the_listing(sandbox):
         (["get", "c2fe4a5d-ae6e-4005-8845-d10c59218302"], 1, "has no work item c2fe4a5d"),
         (["get", ".."], 2, "Error: ITEM_ID: '..' is not a valid ID"),
         (["create", " "], 2, "Error: ASSET must be a non-empty string"),
-        (["create", "a", "--type", " "], 2, "Error: --type must be a non-empty string"),
+        (["create", "a", "--asset-type", " "], 2, "Error: --asset-type must be a non-empty string"),
         (["create", "a", "--batch", "-1"], 2, "Error: --batch-id: -1 is not a valid batch ID"),
-        (["create", "a", "--batch", "9"], 1, "batch 9 not found"),
+        (["create", "a", "--batch-id", "9"], 1, "batch 9 not found"),
         (["create", "a", "--metadata", "[1]"], 2, "it must be a JSON object such as"),
         (["create", "a", "--metadata", "{"], 2, "it must be a JSON object such as"),
         (["create", "a", "--metadata", '{"callbackUrl": "b"}', "--callback-url", "c"], 2, "exclude each other."),

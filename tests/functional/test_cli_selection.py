@@ -11,7 +11,7 @@ from tests.functional.shell import json_lines, on_terminal, run, shown, started
 from tests.http.scripted import ScriptedServer, raw
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-ALLOW = "Pass --allow-empty if that is no error."
+ALLOW = "Pass --allow-empty if this is expected."
 
 
 @pytest.fixture
@@ -49,12 +49,12 @@ SELECTIONS = {
         [f"Not found: {UNKNOWN}"],
     ),
     "time": (
-        ["--updated-from", "2100-01-01T00:00:00Z"],
-        ["--status COMPLETED", "--updated-from 2100-01-01T00:00:00Z"],
+        ["--updated-at-from", "2100-01-01T00:00:00Z"],
+        ["--status COMPLETED", "--updated-at-from 2100-01-01T00:00:00Z"],
         [],
     ),
     "metadata": (["--metadata", '{"none": 1}'], ["--status COMPLETED", '--metadata {"none": 1}'], []),
-    "other filters": (["--status", "CLOSED", "--updated-from", "2100-01-01T00:00:00Z"], None, []),
+    "other filters": (["--status", "CLOSED", "--updated-at-from", "2100-01-01T00:00:00Z"], None, []),
 }
 
 
@@ -116,7 +116,7 @@ def test_many_ids_that_are_not_found_are_named_up_to_a_limit(world, finished):
 def test_a_listing_that_is_cut_is_not_blamed(world):
     ids = [f"--work-item-id={each}" for each in world.work_item_ids()]
     done = run("work-items", *ids, "--status", "any", "--limit", 3, sandbox=world)
-    assert (done.returncode, done.stderr) == (0, "These are the first 3; --all lists all of them.\n")
+    assert (done.returncode, done.stderr) == (0, "Showing the first 3; --all lists all.\n")
 
 
 def test_without_filters_nothing_is_only_a_note(make_sandbox, tmp_path):
@@ -135,7 +135,7 @@ def test_without_filters_nothing_is_only_a_note(make_sandbox, tmp_path):
 
 def test_a_count_on_a_terminal_names_the_status_that_was_assumed(world):
     code, screen = on_terminal("count", sandbox=world)
-    assert (code, shown(screen)) == (0, "20\nOnly those that are COMPLETED; --status any counts all.\n")
+    assert (code, shown(screen)) == (0, "20\nOnly COMPLETED items; --status any counts all.\n")
     assert shown(on_terminal("count", "--status", "any", sandbox=world)[1]) == "25\n"
 
 
@@ -204,7 +204,7 @@ def test_a_web_page_in_place_of_the_api_is_a_wrong_url(world, status):
 def test_failures_of_several_kinds_have_a_line_each(world, tmp_path):
     world.fail_next(400, times=3, path="*/annotations", body={"message": "Too odd."})
     world.fail_next(409, times=1, path="*/annotations", body={"message": "Busy."})
-    done = run("download", tmp_path, "--workers", 1, sandbox=world)
+    done = run("download", tmp_path, "--max-workers", 1, sandbox=world)
     assert done.returncode == 1
     first, second = done.stderr.splitlines()[-2:]
     assert re.fullmatch(
@@ -227,7 +227,7 @@ def test_a_long_listing_is_not_silent(make_sandbox):
 
 
 def test_a_batch_that_is_not_there_is_no_wrong_project(world):
-    done = run("work-items", "create", "https://example.com/a.png", "--batch", 7, sandbox=world)
+    done = run("work-items", "create", "https://example.com/a.png", "--batch-id", 7, sandbox=world)
     assert done.returncode == 1
     assert "batch 7 not found" in done.stderr
     assert "CF_PROJECT_ID" not in done.stderr

@@ -86,8 +86,8 @@ def test_forms_of_headers(keep, tmp_path, form):
 @pytest.mark.parametrize(
     ("changes", "word", "sentence"),
     [
-        ({"body": b"{}"}, "signature", "the signature does not match the body"),
-        ({"at": NOW}, "expired", "--tolerance allows more."),
+        ({"body": b"{}"}, "signature", "the signature does not belong to this body"),
+        ({"at": NOW}, "expired", "Raise the limit with --tolerance."),
         ({"headers": {"X": "y"}}, "malformed", "is missing"),
         ({"lines": "X-Payload-Key-Id: a\nX-Payload-Key-Id: b\n"}, "malformed", "occurs twice"),
         ({"lines": '{"X-Payload-Key-Id": "a", "x-payload-key-id": "b"}'}, "malformed", "occurs twice"),
@@ -114,14 +114,14 @@ def test_keys_that_are_not_known_or_not_there(keep, key_server, tmp_path):
     )
     key_server.stop()
     done = verify(*keep(), "--base-url", key_server.base_url)
-    assert (done.returncode, "[keys_unavailable]" in done.stderr, "pass --jwks" in done.stderr) == (1, True, True)
+    assert (done.returncode, "[keys_unavailable]" in done.stderr, "Pass --jwks" in done.stderr) == (1, True, True)
 
 
 def test_a_delivery_that_was_kept(keep, tmp_path):
     options = [*keep(at=NOW), "--jwks", tmp_path / "keys"]
     assert verify(*options).returncode == 1
     done = verify(*options, "--any-age")
-    assert (done.returncode, done.stderr) == (0, "The age was not checked.\n")
+    assert (done.returncode, done.stderr) == (0, "Age not checked.\n")
     age = int(time.time() - NOW)
     if abs(age) < 6 * 86_400:
         assert verify(*options, "--tolerance", abs(age) + 600).returncode == 0
@@ -150,13 +150,13 @@ def test_a_hostile_event_cannot_drive_the_terminal(keep, tmp_path):
         (["--jwks", "keys", "--jwks-url", "http://x/"], "--jwks and --jwks-url exclude each other."),
         (["--any-age", "--tolerance", "1"], "--any-age and --tolerance exclude each other."),
         (["--jwks", "body"], "Error: --jwks must be a key set like"),
-        (["--jwks", "headers"], "The file of --jwks is not JSON."),
+        (["--jwks", "headers"], "File of --jwks is not valid JSON."),
         (["--jwks", "missing"], "No such file or directory"),
         (["--jwks", "keys", "--tolerance", "0"], "Error: --tolerance must be a number of seconds from 1 to"),
         (["--jwks-url", "ftp://x/"], "Error: --jwks-url: the keys cannot be fetched from there. The URL must start"),
         (["--headers", "notes", "--jwks", "keys"], "Line 2 of --headers is not 'Name: value'."),
-        (["--headers", "broken", "--jwks", "keys"], "begins like a JSON object, but is not valid JSON."),
-        (["--headers", "body"], "--body and --headers must be two files."),
+        (["--headers", "broken", "--jwks", "keys"], "starts like a JSON object, but is not valid JSON."),
+        (["--headers", "body"], "--body and --headers must be different files."),
     ],
 )
 def test_wrong_usage(keep, tmp_path, options, sentence):

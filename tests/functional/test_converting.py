@@ -68,7 +68,7 @@ def test_options_reach_the_conversion(tmp_path):
     assert (done.returncode, done.stdout) == (0, "")
     assert list((tmp_path / "yolo" / "images" / "train").iterdir()) == []
     source = LAYOUTS["download"](tmp_path / "labels").source
-    batches = ["--batch", "train=Day", "--batch", "val=Night", "--json"]
+    batches = ["--batch-name", "train=Day", "--batch-name", "val=Night", "--json"]
     done = run("convert", source, tmp_path / "batches", "--to", "yolo", *batches)
     assert json_lines(done.stdout)[-1]["summary"]["parts"] == {"train": 12, "val": 12}
 

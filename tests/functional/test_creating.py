@@ -613,7 +613,7 @@ def test_the_command_creates_and_continues(sandbox, tmp_path, files):
     (files[0].parent / ".hidden.png").write_bytes(b"x")
     (files[0].parent / "sub").mkdir()
     (files[0].parent / "sub" / "deep.png").write_bytes(b"x")
-    arguments = ["work-items", "create", "images", "--batch", "Spring", "--metadata", '{"camera": 7}']
+    arguments = ["work-items", "create", "images", "--batch-name", "Spring", "--metadata", '{"camera": 7}']
     done = run(*arguments, sandbox=sandbox, cwd=tmp_path)
     assert done.returncode == 0
     rows = [line.split("\t") for line in done.stdout.splitlines()]
@@ -633,7 +633,7 @@ def test_the_command_creates_and_continues(sandbox, tmp_path, files):
 def test_the_command_reports_what_failed(sandbox, tmp_path, files):
     assets = ["images/00.png", "missing.png", SIGNED, "assets/stored"]
     sandbox.fail_next(422, path="*/workItems", method="POST", times=1, body={"message": "not this one"})
-    done = run("work-items", "create", *assets, "--json", "--workers", "1", sandbox=sandbox, cwd=tmp_path)
+    done = run("work-items", "create", *assets, "--json", "--max-workers", "1", sandbox=sandbox, cwd=tmp_path)
     assert done.returncode == 1
     lines = {line["asset"]: line for line in json_lines(done.stdout)}
     assert set(lines) == set(assets)
@@ -648,26 +648,26 @@ def test_the_command_reports_what_failed(sandbox, tmp_path, files):
 
 
 def test_a_single_url_is_created_as_before(sandbox, tmp_path):
-    done = run("work-items", "create", SIGNED, "--batch", "Spring", sandbox=sandbox, cwd=tmp_path)
+    done = run("work-items", "create", SIGNED, "--batch-name", "Spring", sandbox=sandbox, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     item, batch, status, *_ = done.stdout.split("\t")
     assert (sandbox.work_item(item)["assetUrl"], batch, status) == (SIGNED, "1003", "NEW")
     run("work-items", "create", "assets/abc", "--batch-name", "7", sandbox=sandbox, cwd=tmp_path)
     assert json.loads(sent(sandbox, "POST", "batches")[-1].body) == {"name": "7"}
     assert list(tmp_path.iterdir()) == []
-    done = run("work-items", "create", "a", "--batch", "1001", "--batch-name", "7", sandbox=sandbox)
-    assert (done.returncode, "--batch and --batch-name exclude each other" in done.stderr) == (2, True)
+    done = run("work-items", "create", "a", "--batch-id", "1001", "--batch-name", "7", sandbox=sandbox)
+    assert (done.returncode, "--batch-id and --batch-name exclude each other" in done.stderr) == (2, True)
 
 
 def test_the_command_says_why_it_ended(sandbox, tmp_path, files):
-    done = run("work-items", "create", "images", "--batch", "999", sandbox=sandbox, cwd=tmp_path)
+    done = run("work-items", "create", "images", "--batch-id", "999", sandbox=sandbox, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert "batch 999 not found" in done.stderr
     done = run("work-items", "create", "images", "--journal", "images", sandbox=sandbox, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "Error: --journal: 'images' cannot be opened: Is a directory.\n")
     (tmp_path / "empty").mkdir()
     done = run("work-items", "create", "empty", sandbox=sandbox, cwd=tmp_path)
-    assert (done.returncode, "There are no files in 'empty'." in done.stderr) == (2, True)
+    assert (done.returncode, "No files in 'empty'." in done.stderr) == (2, True)
     done = run("work-items", "create", "images", sandbox=sandbox, cwd=tmp_path, CF_SPACE_ID=None)
     assert done.returncode == 2
     assert done.stderr.endswith("Error: No space. Pass --space-id or set CF_SPACE_ID.\n")
@@ -687,13 +687,23 @@ def test_on_a_terminal_items_are_a_table_in_the_order_of_the_assets(sandbox, fil
 def test_stopped_by_ctrl_c_and_resumed(make_sandbox, tmp_path):
     sandbox = make_sandbox(items=1, latency=0.05)
     paths = [make(tmp_path / f"{number:02}.png") for number in range(40)]
-    arguments = ["work-items", "create", *paths, "--batch", "Spring", "--workers", "4", "--journal", tmp_path / "j"]
+    arguments = [
+        "work-items",
+        "create",
+        *paths,
+        "--batch-name",
+        "Spring",
+        "--max-workers",
+        "4",
+        "--journal",
+        tmp_path / "j",
+    ]
     with started(*arguments, sandbox=sandbox) as process:
         first = [process.stdout.readline() for _ in range(5)]
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "Stopped. What is finished is kept; run the same command again to resume. Finished so far: " in error
+    assert "Stopped. Finished work is kept; run the same command again to resume. Finished so far: " in error
     time.sleep(0.2)
     done = run(*arguments, sandbox=sandbox)
     assert done.returncode == 0

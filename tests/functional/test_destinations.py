@@ -312,7 +312,7 @@ def test_a_broken_body_is_fetched_again_and_leaves_nothing(sandbox, client, stat
     assert len(s3.tree()) == 1
     assert unfinished(s3) == []
     sandbox.truncate_next(times=None, path="/storage/*", keep=0.99)
-    other = list(client.get_work_items(max_items=2))[1]
+    other = list(client.get_work_items(limit=2))[1]
     sandbox.update_work_item(other.id, document=served)
     with pytest.raises(Exception, match="bytes"):
         other.refresh().download(s3.url, state=state, inject_asset_url=inject)
@@ -337,7 +337,7 @@ def test_a_process_that_is_killed_leaves_whole_objects_only(make_sandbox, tmp_pa
     sandbox = make_sandbox(items=items, batches=2)
     with sandbox.client() as client:
         # Two multipart documents, so that a kill interrupts one.
-        for item in list(client.get_work_items(max_items=2)):
+        for item in list(client.get_work_items(limit=2)):
             sandbox.update_work_item(item.id, document=LARGE)
         client.download_project(destination=tmp_path / "folder", assets=True).raise_for_failures()
     whole = tree(tmp_path / "folder")
@@ -432,7 +432,7 @@ def test_a_store_that_refuses_everything_ends_the_run(make_sandbox, state, s3, r
     assert type(pickle.loads(pickle.dumps(caught.value))) is DestinationError  # noqa: S301 - made in this line
     s3.server.door = lambda request: None
     with sandbox.client(max_workers=8) as client:
-        few = client.get_work_items(max_items=3)
+        few = client.get_work_items(limit=3)
         assert client.download_work_items(few, s3.url, state=state).failed == 0
 
 

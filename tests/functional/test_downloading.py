@@ -215,7 +215,7 @@ def test_a_download_logs_its_start_its_end_and_each_failed_item(make_sandbox, tm
 
         # Single items, also in a loop: the caller has each result and each error.
         caplog.clear()
-        for item in client.get_work_items(max_items=3):
+        for item in client.get_work_items(limit=3):
             with contextlib.suppress(CFPlatformError):
                 item.download(tmp_path)
         assert len(list(client.iter_downloads(client.get_work_items(), tmp_path))) == 20
@@ -223,7 +223,7 @@ def test_a_download_logs_its_start_its_end_and_each_failed_item(make_sandbox, tm
 
         sandbox.fail_next(401, times=None, path="*/annotations")
         with pytest.raises(AuthenticationError):
-            client.download_work_items(client.get_work_items(max_items=3), tmp_path, overwrite=True)
+            client.download_work_items(client.get_work_items(limit=3), tmp_path, overwrite=True)
     assert [each.getMessage() for each in caplog.records] == [
         f"Download to {tmp_path} started",
         f"Download to {tmp_path} ended early by AuthenticationError: 0 downloaded, 0 skipped, 0 failed",

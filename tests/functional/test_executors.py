@@ -263,7 +263,7 @@ class Holding:
 
 def test_a_listing_that_breaks_finishes_what_it_listed(sandbox, client, tmp_path):
     def items():
-        yield from client.get_work_items(max_items=7)
+        yield from client.get_work_items(limit=7)
         raise RuntimeError("the listing broke")
 
     finished = []

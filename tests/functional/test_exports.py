@@ -106,7 +106,7 @@ def test_what_the_platform_would_refuse_or_misread_is_refused_before_any_request
         (lambda c, p: c.get_export(5), InvalidParameterError),
         (lambda c, p: c.delete_export("a\nb"), InvalidParameterError),
         (lambda c, p: c.get_exports(format="XML"), InvalidParameterError),
-        (lambda c, p: c.get_exports(max_items=-1), InvalidParameterError),
+        (lambda c, p: c.get_exports(limit=-1), InvalidParameterError),
         (lambda c, p: c.wait_for_export(ID, timeout="1"), InvalidParameterError),
         (lambda c, p: c.wait_for_export(ID, timeout=float("inf")), InvalidParameterError),
         (lambda c, p: c.wait_for_export(ID, poll_interval=0), InvalidParameterError),
@@ -257,9 +257,9 @@ def test_listing_goes_through_all_pages_lazily(sandbox, client):
     listed = client.get_exports()
     assert sandbox.requests == []
     assert [export.id for export in listed] == [other, *reversed(ids)]
-    assert [export.id for export in client.get_exports(format="CSV", max_items=2)] == [ids[2], ids[1]]
+    assert [export.id for export in client.get_exports(format="CSV", limit=2)] == [ids[2], ids[1]]
     assert all(export.space_id == sandbox.space_id for export in client.get_exports(sandbox.space_id))
-    assert list(client.get_exports(max_items=0)) == []
+    assert list(client.get_exports(limit=0)) == []
 
 
 def test_more_exports_than_a_page_holds(sandbox, client, tmp_path):

@@ -207,8 +207,8 @@ def test_metadata_is_compared_here_and_every_page_is_requested(world, client):
     assert list(client.get_work_items(metadata={"absent": None})) == []
 
 
-def test_max_items_counts_what_matches_and_ends_the_listing(world, client):
-    found = client.get_work_items(metadata={"camera": 7}, max_items=1, page_size=3)
+def test_limit_counts_what_matches_and_ends_the_listing(world, client):
+    found = client.get_work_items(metadata={"camera": 7}, limit=1, page_size=3)
     assert [item.id for item in found] == ids(world, 5)
     assert sent(world, "limit") == [["3"]] * 2
 
@@ -280,9 +280,9 @@ def test_wrong_filters_on_the_command_line(world, tmp_path):
         (["--batch-name", "Steet"], 1, "has no batch named 'Steet'. Did you mean 'Street'? Its batches are"),
         (["--batch-name", " "], 2, "Error: --batch-name: ' ' is not a valid name"),
         (["--status", ""], 2, "Error: --status must be a string such as 'COMPLETED'. Pass \"any\""),
-        (["--metadata", "[1]"], 2, "it must be a JSON object"),
+        (["--metadata", "[1]"], 2, "must be a JSON object"),
         (["--metadata", "{}"], 2, "Error: --metadata is empty"),
-        (["--created-from", ""], 2, "Error: Invalid value for '--created-from': '' is not a time."),
+        (["--created-at-from", ""], 2, "Error: Invalid value for '--created-at-from': '' is not a time."),
     ):
         done = run("count", *arguments, sandbox=world)
         assert (done.returncode, done.stdout) == (code, "")
@@ -294,18 +294,18 @@ def test_wrong_filters_on_the_command_line(world, tmp_path):
 
 
 def test_a_download_of_at_most_so_many(world, client, tmp_path):
-    summary = client.download_project(destination=tmp_path, max_items=2)
+    summary = client.download_project(destination=tmp_path, limit=2)
     assert {result.item_id for result in summary.results} == set(ids(world, 0, 1))
     assert sent(world, "limit") == [["2"]]
     # With a filter of our own, any number of items may have to be listed.
     world.clear_requests()
-    summary = client.download_project(destination=tmp_path, max_items=1, metadata={"camera": 7})
+    summary = client.download_project(destination=tmp_path, limit=1, metadata={"camera": 7})
     assert ([result.item_id for result in summary.results], summary.unlisted) == (ids(world, 5), 0)
     assert sent(world, "limit") == [["100"]]
     with pytest.raises(InvalidParameterError, match="prune cannot be used with filters or a limit"):
-        client.download_project(destination=tmp_path, max_items=2, prune=True)
-    with pytest.raises(InvalidParameterError, match="max_items must be an integer"):
-        client.download_project(destination=tmp_path, max_items="2")
+        client.download_project(destination=tmp_path, limit=2, prune=True)
+    with pytest.raises(InvalidParameterError, match="limit must be an integer"):
+        client.download_project(destination=tmp_path, limit="2")
 
 
 # --- Batches by their time --------------------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ def test_batches_by_their_time_of_creation(world, client):
     assert found(created_at_from="2026-07-02T00:00:00Z") == [2, 5]
     assert found(created_at_from="2026-07-01T18:15:00Z", created_at_to="2026-07-03T00:00:00Z") == [1, 2, 5]
     assert found(created_at_to="2026-07-01T00:00:00Z") == [0]
-    assert found(created_at_from="2026-07-01T00:00:00Z", max_items=2) == [0, 1]
+    assert found(created_at_from="2026-07-01T00:00:00Z", limit=2) == [0, 1]
     assert {dict(request.query)["limit"] for request in world.requests} == {"100"}
     assert {name for request in world.requests for name, _ in request.query} == {"limit"}
 

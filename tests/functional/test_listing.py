@@ -49,11 +49,11 @@ def test_both_cursor_spellings_and_overlapping_pages(make_sandbox, style):
     assert ids == list(sandbox.work_item_ids())
 
 
-def test_max_items_asks_for_no_more_than_it_yields(sandbox, client):
-    assert len(list(client.get_work_items(max_items=7))) == 7
+def test_limit_asks_for_no_more_than_it_yields(sandbox, client):
+    assert len(list(client.get_work_items(limit=7))) == 7
     assert dict(listings(sandbox)[0].query)["limit"] == "7"
     sandbox.clear_requests()
-    assert list(client.get_work_items(max_items=0)) == []
+    assert list(client.get_work_items(limit=0)) == []
     assert sandbox.counts["work_items"] == 0
 
 
@@ -145,7 +145,7 @@ def test_batches_by_listing_id_and_name(make_sandbox):
             client.get_batch(name="nobody")
         with pytest.raises(InvalidParameterError, match="either a batch ID or name"):
             client.get_batch()
-        assert len(list(client.get_batches(max_items=5))) == 5
+        assert len(list(client.get_batches(limit=5))) == 5
 
 
 def test_annotation_names_the_document(sandbox, client):

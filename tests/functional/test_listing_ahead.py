@@ -72,16 +72,16 @@ def test_batches_are_fetched_ahead_too(make_sandbox):
 
 
 @pytest.mark.parametrize(("most", "requests"), [(190, 10), (200, 10), (201, 11), (220, 11), (221, 12), (299, 15)])
-def test_max_items_never_causes_an_extra_page(large, most, requests):
+def test_limit_never_causes_an_extra_page(large, most, requests):
     with large.client() as client:
-        assert len(list(client.get_work_items(page_size=SIZE, max_items=most))) == most
+        assert len(list(client.get_work_items(page_size=SIZE, limit=most))) == most
         assert settled(large) == requests
 
 
-def test_max_items_with_several_groups_asks_for_one_after_the_other(make_sandbox):
+def test_limit_with_several_groups_asks_for_one_after_the_other(make_sandbox):
     sandbox = make_sandbox(items=600, batches=2, latency=LATENCY)
     with sandbox.client() as client:
-        found = client.get_work_items(work_item_ids=list(sandbox.work_item_ids()), max_items=150)
+        found = client.get_work_items(work_item_ids=list(sandbox.work_item_ids()), limit=150)
         assert [item.id for item in found] == list(sandbox.work_item_ids(0, 150))
         assert settled(sandbox) == 2
 

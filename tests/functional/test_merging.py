@@ -115,7 +115,7 @@ def test_split_writes_the_parts(labels, tmp_path):
     assert done.returncode == 0
     assert "train" in done.stdout
     named = sorted(path.name for path in labels.iterdir() if path.name[0] != ".")
-    batches = ["--batch", f"train={named[0]}", "--batch", f"val={named[1]}"]
+    batches = ["--batch-name", f"train={named[0]}", "--batch-name", f"val={named[1]}"]
     done = run("split", labels, tmp_path / "third", *batches, "--json")
     (line,) = json_lines(done.stdout)
     assert [part["images"] for part in line["summary"]["parts"].values()] == [10, 10]
@@ -155,12 +155,12 @@ def test_images_of_other_tools_are_found_and_put_beside_the_output(tmp_path):
         (("merge", "{labels}", "{labels}"), "OUTPUT must be the path of a file"),
         (("merge", "{labels}", "{labels}/new/all.json"), "would be read as labels of the source"),
         (("split", "{labels}", "x"), "Name the parts"),
-        (("split", "{labels}", "x", "--part", "a=1", "--batch", "a=b"), "Name the parts"),
-        (("split", "{labels}", "x", "--part", "a"), "must have the form NAME=FRACTION"),
+        (("split", "{labels}", "x", "--part", "a=1", "--batch-name", "a=b"), "Name the parts"),
+        (("split", "{labels}", "x", "--part", "a"), "must have the form PART=FRACTION"),
         (("split", "{labels}", "x", "--part", "a=much"), "is not a number"),
         (("split", "{labels}", "x", "--part", "a=1", "--part", "a=0"), "is given twice"),
-        (("split", "{labels}", "x", "--part", "a=80"), "The percentages of --part must sum to 100, not to 80."),
-        (("split", "{labels}", "x", "--part", "a=0.4"), "--part must be fractions that sum to 1, not 0.4"),
+        (("split", "{labels}", "x", "--part", "a=80"), "Percentages of --part must sum to 100, not 80."),
+        (("split", "{labels}", "x", "--part", "a=0.4"), "--part must be fractions that sum to 1, not to 0.4"),
         (("split", "{labels}", "x", "--part", "a=1", "--by", "image"), "--by"),
     ],
 )
@@ -211,7 +211,7 @@ def test_commands_select_a_part_and_say_what_was_left_out(tmp_path):
     assert all(whole.getAnnIds(imgIds=[own]) for own in whole.imgs)
     left_out = f"{len(buses)} annotations of other classes, {len(crowds)} annotations that are crowds"
     empty = len(data["images"]) - len(whole.imgs)
-    assert f"Left out: {left_out}, {len(small)} annotations below --min-side, {empty} images without annotations." in (
+    assert f"Removed: {left_out}, {len(small)} annotations below --min-side, {empty} images without annotations." in (
         done.stderr
     )
     found = run("stats", layout.source, *options, "--json")

@@ -16,7 +16,7 @@ def test_other_runs_in_the_same_folder_do_not_make_items_look_gone(make_sandbox,
     sandbox = make_sandbox(items=560, batches=2)
     with sandbox.client(max_workers=8) as client:
         client.download_project(destination=tmp_path)
-        one = list(client.get_work_items(max_items=1))
+        one = list(client.get_work_items(limit=1))
 
         def others():
             # More runs than the number whose results are kept.

@@ -109,7 +109,7 @@ def test_from_a_picture_to_its_labels(tmp_path):
         type_in('asset=$(cfplatform upload street.jpg --quiet | cut -f 1); echo "$asset"')
         type_in("cfplatform batches create Spring")
         type_in(
-            'item=$(cfplatform work-items create "$asset" --batch 1003 \\\n'
+            'item=$(cfplatform work-items create "$asset" --batch-id 1003 \\\n'
             f'    --callback-url http://127.0.0.1:{port}/hook | cut -f 1); echo "$item"'
         )
         item = type_in('echo "$item"', seen=False)

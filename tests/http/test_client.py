@@ -73,7 +73,7 @@ def test_a_client_with_a_wrong_default_id_is_not_built(name, value):
         (lambda c: c.get_work_items(page_size=101), InvalidParameterError, "page_size"),
         (lambda c: c.get_work_items(page_size=True), InvalidParameterError, "page_size"),
         (lambda c: c.get_work_items(page_size="20"), InvalidParameterError, "page_size"),
-        (lambda c: c.get_work_items(max_items=-1), InvalidParameterError, "max_items"),
+        (lambda c: c.get_work_items(limit=-1), InvalidParameterError, "limit"),
         (lambda c: c.get_work_items(cursor=""), InvalidParameterError, "cursor"),
         (lambda c: c.get_work_items(batch_ids=range(101), cursor="x"), InvalidParameterError, "cursor"),
         (lambda c: c.get_work_items(batch_ids="1001"), InvalidParameterError, "batch_ids"),

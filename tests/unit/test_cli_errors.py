@@ -31,8 +31,12 @@ def of(command, error):
             "No connection. Check the proxy variables.",
         ),
         (cfplatform.DestinationBusyError("process 7 is busy"), 1, "process 7 is busy"),
-        (cfplatform.InvalidParameterError("max_workers must be 1", parameter="max_workers"), 2, "--workers must be 1"),
-        (cfplatform.InvalidParameterError("created_at_to: x", parameter="created_at_to"), 2, "--created-to: x"),
+        (
+            cfplatform.InvalidParameterError("max_workers must be 1", parameter="max_workers"),
+            2,
+            "--max-workers must be 1",
+        ),
+        (cfplatform.InvalidParameterError("created_at_to: x", parameter="created_at_to"), 2, "--created-at-to: x"),
         (cfplatform.InvalidParameterError("x", parameter="destination", hint="Remove it."), 2, "x Remove it."),
         (cfplatform.InvalidParameterError("page_size: x", parameter="page_size"), 2, "page_size: x"),
         (OSError(28, "No space left on device"), 1, "No space left on device."),
@@ -60,7 +64,7 @@ def test_every_error_has_a_sentence_and_an_exit_code(error, code, sentence):
         ("upload", "files", "FILE"),
         ("request", "json", "--json-body"),
         ("download", "batch_ids", "--batch-id"),
-        ("count", "max_items", "max_items"),
+        ("count", "patience", "patience"),
     ],
 )
 def test_a_parameter_is_named_as_the_command_names_it(command, parameter, option):

@@ -294,13 +294,20 @@ def test_a_page_size_within_the_limits_is_kept(value):
 
 @pytest.mark.parametrize("value", [-1, True, "5", 1.5, pytest.param(-(10**5000), id="huge")])
 def test_a_wrong_maximum_is_refused(value):
+    with pytest.raises(InvalidParameterError, match="limit must be"):
+        params.limit(value)
     with pytest.raises(InvalidParameterError, match="max_items must be"):
-        params.max_items(value)
+        params.limit(None, value)
 
 
 @pytest.mark.parametrize("value", [None, 0, 1, 10**9])
 def test_a_maximum_is_kept(value):
-    assert params.max_items(value) == value
+    assert params.limit(value) == params.limit(None, value) == value
+
+
+def test_a_maximum_is_given_under_one_name():
+    with pytest.raises(InvalidParameterError, match="limit and max_items are the same option: pass only limit"):
+        params.limit(1, 1)
 
 
 @pytest.mark.parametrize("value", ["", 0, 5, b"x", ["x"]])

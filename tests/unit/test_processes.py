@@ -31,7 +31,7 @@ def test_what_has_not_begun_is_cancelled(sandbox, client, tmp_path, monkeypatch)
     executor = Holding(100)
 
     def items():
-        yield from client.get_work_items(max_items=10)
+        yield from client.get_work_items(limit=10)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

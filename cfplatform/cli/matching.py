@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from ..client import Client
 from ..exceptions import CFPlatformError
+from . import options
 from .common import Options, Output, resolved
 from .errors import FAILED, option
 from .text import counted, listed
@@ -21,8 +22,8 @@ from .text import counted, listed
 LOOKED_AT = 100
 NAMED = 10
 
-with_allow_empty = click.option(
-    "--allow-empty", is_flag=True, help="Succeed even if nothing matches, or a work item is not found."
+with_allow_empty = options.option(
+    "--allow-empty", is_flag=True, help="Exit with 0 even if nothing matches or IDs are not found."
 )
 
 
@@ -61,7 +62,7 @@ def check(output: Output, client: Client, filters: Options, found: int, *, allow
         for line in (text, *lines):
             output.note(line)
         return 0
-    output.error(f"{text} Pass --allow-empty if that is no error.", lines)
+    output.error(f"{text} Pass --allow-empty if this is expected.", lines)
     return FAILED
 
 
@@ -113,7 +114,7 @@ def _of_statuses(client: Client, filters: Options) -> str:
         return ""
     # The platform has no filter for metadata: all of the project would be listed.
     given = {**resolved(filters), "status": None, "metadata": None}
-    seen = Counter(str(item.status) for item in client.get_work_items(max_items=LOOKED_AT, **given))
+    seen = Counter(str(item.status) for item in client.get_work_items(limit=LOOKED_AT, **given))
     if not seen or not seen.keys().isdisjoint(wanted):
         return ""
     near = dict.fromkeys(each for one in wanted for each in difflib.get_close_matches(one.upper(), [*seen], 1))
