@@ -205,7 +205,7 @@ def test_deleting_where_nobody_can_be_asked(world):
         (["create", "x", "--content", "INFERENCE"], 2, "Error: --content INFERENCE cannot be exported as COCO_JSON"),
         (["create", "x", "--created-at-from", "now"], 2, "Invalid value for '--created-at-from': 'now' is not a time."),
         (["create", "x", "--project-id", ".."], 2, "Error: --project-id: '..' is not a valid ID"),
-        (["create", "x", "--batch-name", "y"], 2, "Invalid value for '--batch'"),
+        (["create", "x", "--batch-id", "y"], 2, "Invalid value for '--batch-id'"),
         (["list", "--format", "XML"], 2, "Invalid value for '--format'"),
         (["wait", ".."], 2, "Error: EXPORT_ID: '..' is not a valid ID"),
         (["download", UNKNOWN, __file__], 2, "is a file."),

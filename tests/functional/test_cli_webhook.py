@@ -86,7 +86,7 @@ def test_forms_of_headers(keep, tmp_path, form):
 @pytest.mark.parametrize(
     ("changes", "word", "sentence"),
     [
-        ({"body": b"{}"}, "signature", "the signature does not belong to this body"),
+        ({"body": b"{}"}, "signature", "the signature does not match the body"),
         ({"at": NOW}, "expired", "Raise the limit with --tolerance."),
         ({"headers": {"X": "y"}}, "malformed", "is missing"),
         ({"lines": "X-Payload-Key-Id: a\nX-Payload-Key-Id: b\n"}, "malformed", "occurs twice"),

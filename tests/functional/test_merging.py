@@ -160,7 +160,7 @@ def test_images_of_other_tools_are_found_and_put_beside_the_output(tmp_path):
         (("split", "{labels}", "x", "--part", "a=much"), "is not a number"),
         (("split", "{labels}", "x", "--part", "a=1", "--part", "a=0"), "is given twice"),
         (("split", "{labels}", "x", "--part", "a=80"), "Percentages of --part must sum to 100, not 80."),
-        (("split", "{labels}", "x", "--part", "a=0.4"), "--part must be fractions that sum to 1, not to 0.4"),
+        (("split", "{labels}", "x", "--part", "a=0.4"), "--part must be fractions that sum to 1, not 0.4"),
         (("split", "{labels}", "x", "--part", "a=1", "--by", "image"), "--by"),
     ],
 )
