@@ -1,4 +1,4 @@
-"""Reach the platform through a proxy that signs connections with its own CA.
+"""Reach the platform through a proxy with certificates from its own CA.
 
 Run it with ``python behind_a_proxy.py PROXY_URL CA_FILE``, such as
 ``python behind_a_proxy.py http://proxy.example.com:3128 company-ca.pem``.
@@ -15,5 +15,5 @@ proxy, ca_file = sys.argv[1:]
 with Client(proxies={"https": proxy, "http": proxy}, verify=ca_file) as client:
     print(client.get_work_items_count(status="COMPLETED"), "items are completed")
     item = next(client.get_work_items(status="COMPLETED"))
-    # The document comes from the storage, which is another host than the API.
+    # The document comes from the storage, which has another host than the API.
     print(len(item.load()["annotations"]), "annotations in the first one")

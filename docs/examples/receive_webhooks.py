@@ -52,7 +52,7 @@ class Receiver(BaseHTTPRequestHandler):
         except WebhookVerificationError as error:
             self.log_error("%s", error)
             return STATUSES.get(error.reason, 400)
-        # Store before responding, so no event is lost. Work on it later, so the
+        # Store before responding, so no event is lost. Process it later, so the
         # response is quick.
         store(event)
         return 204

@@ -43,7 +43,7 @@ def receive():
     except WebhookVerificationError as error:
         app.logger.warning("%s", error)
         return "", STATUSES.get(error.reason, 400)
-    # Store before responding, so no event is lost. Work on it later, so the response
+    # Store before responding, so no event is lost. Process it later, so the response
     # is quick.
     store(event)
     return "", 204

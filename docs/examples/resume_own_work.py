@@ -20,7 +20,7 @@ with closing(sqlite3.connect("work.db")) as db, Client() as client:
 
     items = filter(is_new, client.get_work_items(status="COMPLETED"))
     for item, document in client.iter_annotations(items=items):
-        # Your result and the record that it is done: one transaction.
+        # Save your result, and that it is done, in one transaction.
         with db:
             row = (item.id, item.revision, len(document["annotations"]))
             db.execute("INSERT OR REPLACE INTO done VALUES (?, ?, ?)", row)

@@ -42,7 +42,7 @@ def boxes(path):
 
 
 def train_step(samples):
-    """Replace this by your model. A sample is the bytes of an image and its boxes."""
+    """Replace this with your model. A sample is the bytes of an image and its boxes."""
     return sum(len(found) for image, found in samples)
 
 
