@@ -82,7 +82,7 @@ def test_variables_are_as_before():
 
 def test_the_example_of_the_documentation(run_pytest):
     page = (ROOT / "docs" / "sandbox.rst").read_text(encoding="utf-8")
-    (example,) = (block for block in BLOCK.findall(page) if "def test_" in block)
+    (example,) = (block for block, _ in BLOCK.findall(page) if "def test_" in block)
     code, output = run_pytest(textwrap.dedent(example))
     assert (code, "1 passed" in output) == (0, True), output
 
