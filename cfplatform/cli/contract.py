@@ -158,7 +158,7 @@ def _batch_cursors(platform: Platform) -> Seen:
     return _cursors(platform.batches)
 
 
-@_check("next page", "A cursor, sent with page=NEXT, gives the next page.")
+@_check("next page", "A cursor, sent with page=NEXT, returns the next page.")
 def _next_page(platform: Platform) -> Seen:
     status = platform.following.status_code
     if status != 200:
@@ -170,7 +170,7 @@ def _next_page(platform: Platform) -> Seen:
     )
 
 
-@_check("overlap", "Neighbouring pages may overlap, but each has new items.")
+@_check("overlap", "Neighboring pages may overlap, but each has new items.")
 def _overlap(platform: Platform) -> Seen:
     ids, before = set(ids_of(platform.second)), set(ids_of(platform.first))
     return _verdict(bool(ids - before), f"{len(ids & before)} of {counted(len(ids), 'items')} repeated")
@@ -269,7 +269,7 @@ def _batch_filter(platform: Platform) -> Seen:
     return _verdict(both == {first, second} and single == {first}, seen)
 
 
-@_check("date filters", "Date filters are inclusive, and take Z and offsets.")
+@_check("date filters", "Date filters are inclusive, and accept Z and offsets.")
 def _dates(platform: Platform) -> Seen:
     platform.require_id_filter()
     item = platform.only.entries[0]
