@@ -151,7 +151,7 @@ def verify(
     Args:
         path: The zip file.
         max_members, max_total_bytes, max_ratio: See :func:`check`.
-        progress: Called with the number of bytes after each step; an exception ends the call.
+        progress: Called with the number of bytes after each chunk; an exception ends the call.
 
     Raises:
         DownloadError: As for :func:`check`; :class:`~cfplatform.IncompleteDownloadError` if a member is damaged.
@@ -184,7 +184,7 @@ def extract(
         path: The zip file.
         destination: The folder to create, with its parents. It must not exist: nothing is overwritten or merged.
         max_members, max_total_bytes, max_ratio: See :func:`check`.
-        progress: Called with the number of bytes after each step; an exception ends the call.
+        progress: Called with the number of bytes after each chunk; an exception ends the call.
 
     Returns:
         The absolute path of the folder.
@@ -289,7 +289,7 @@ class ArchiveMember:
         """Return the contents of the file.
 
         Args:
-            limit: Maximum size in bytes, 512 MiB if omitted; use :meth:`open` for larger files.
+            limit: Maximum size in bytes. Defaults to 512 MiB; use :meth:`open` for larger files.
 
         Raises:
             DownloadError: If the file is larger, or the archive has changed.
@@ -547,7 +547,7 @@ def _broken(reason: str) -> IncompleteDownloadError:
 
 
 def _over_limit(what: str, limit: float, option: str) -> DownloadError:
-    return DownloadError(f"The archive has {what}; the limit is {limit:g}. If you trust its source, raise {option}.")
+    return DownloadError(f"The archive has {what}; the limit is {limit:g}. If you trust its source, increase {option}.")
 
 
 def _find_directory(source: _Source) -> tuple[int, int, int]:

@@ -79,9 +79,10 @@ class Client:
         base_url: The URL of the API. Defaults to ``CF_PLATFORM_BASE_URL``, then the production API.
         project_id: The default project of calls. Defaults to ``CF_PROJECT_ID``.
         space_id: The default space of calls. Defaults to ``CF_SPACE_ID``. Downloads detect the space if it is not set.
-        timeout: Seconds to wait for a connection and for the next bytes: one number, or a pair (connect, read).
-        retries: Number of retries of a request after a transient error (429, 5xx, a broken connection), or a
-            ``urllib3.Retry``. Defaults to 5; 0 disables retries.
+        timeout: Seconds to wait for a connection and for the next bytes: one number, or a pair (connect, read),
+            up to 86400.
+        retries: Number of retries of a request after a transient error (such as 429, 503 or a broken connection), 0 to
+            20, or a ``urllib3.Retry``. Defaults to 5.
         patience: Seconds that a run (a download, a stream, an upload of many files) waits for an outage to end; 0 does
             not wait. Can be set for each run. A single call does not wait: it fails after its retries.
         max_workers: Maximum number of threads of a run, 1 to 256. Can be set for each run.
@@ -232,15 +233,15 @@ class Client:
         Args:
             method: The HTTP method, such as "GET".
             path: Relative to the base URL, such as ``"/projects/<id>/batches"``. Redirects are not followed.
-            params: Query parameters. Use a list of pairs to repeat a key.
+            params: Query parameters. Use a list of pairs, or a list as the value, to repeat a key.
             json: A body to send as JSON.
             data: A body as in requests: form fields, text, bytes, or a seekable binary file, which is streamed.
             files: Files of a multipart form, as in requests. They are read into memory.
             headers: Additional headers.
             timeout: The timeout of this call, as for the client.
             check: ``False`` to return a response with an error status instead of raising.
-            stream: ``True`` to not read the body, as in requests. Read it with ``iter_content()`` in a ``with`` block,
-                which closes the response; errors while reading are those of requests.
+            stream: ``True`` to leave the body unread, as in requests. Read it with ``iter_content()`` in a ``with``
+                block, which closes the response; errors while reading are those of requests.
 
         Example:
             >>> client.request("GET", f"/projects/{sandbox.project_id}/batches").json()["meta"]["object"]
@@ -399,8 +400,8 @@ class Client:
                 need several listings. Order, errors and the number of requests of a complete listing stay the same.
 
         Yields:
-            Each work item once, in the platform's order. Repeated items are dropped if they are among the last 10 000.
-            If the platform refuses a cursor within the first 10 000 items, the listing restarts once and skips the
+            Each work item once, in the platform's order. Repeated items are dropped if they are among the last 10,000.
+            If the platform refuses a cursor within the first 10,000 items, the listing restarts once and skips the
             items that it has already yielded.
 
         Raises:
@@ -491,8 +492,8 @@ class Client:
         Args:
             project_id: The project. Defaults to the client's.
             created_at_from, created_at_to: Only batches created in this range, inclusive. The platform has no such
-                filter, so every page is requested and the batches are filtered locally. Batch times without a zone
-                are taken as UTC; batches without a time are skipped.
+                filter, so every page is requested and the batches are filtered locally. Batch times without a time
+                zone are taken as UTC; batches without a time are skipped.
 
         Example:
             >>> for batch in client.get_batches(limit=2):
@@ -523,7 +524,7 @@ class Client:
             10
         """
         if (batch_id is None) == (name is None):
-            raise InvalidParameterError("Pass either a batch ID or name=..., not both.")
+            raise InvalidParameterError("Pass exactly one of batch_id and name.")
         wanted = None if batch_id is None else params.batch_id("batch_id", batch_id)
         names = []
         for batch in self.get_batches(project_id):
@@ -555,7 +556,7 @@ class Client:
     def get_signed_urls(self, paths: Iterable[str], space_id: Id | None = None) -> dict[str, str]:
         """Return signed URLs of documents and assets, by storage path.
 
-        Paths are signed in requests of up to 1000. Until it expires, a signed URL works for anyone, without the key.
+        Up to 1000 paths are signed per request. Until it expires, a signed URL works for anyone, without the key.
 
         Args:
             paths: Paths inside the space, such as ``item.asset_url``, or full paths, such as
@@ -682,7 +683,7 @@ class Client:
 
         Files are written atomically to ``<destination>/<batch name>/<work item id>.json``. Unchanged files are skipped:
         call it again to resume an interrupted run, fetch changes and restore deleted files. An item that fails does
-        not stop the others.
+        not stop the others, and an error that ends the run keeps finished items.
 
         Args:
             project_id: The project. Defaults to the client's.
@@ -697,7 +698,7 @@ class Client:
                 URL is fetched from there without credentials. Interrupted large assets are resumed.
             inject_asset_url: Set ``info.asset_url`` in each document to the item's asset, as the official client does;
                 all bytes outside ``info`` stay as served. ``False`` saves documents exactly as served.
-            progress: ``True`` for a bar (extra ``progress``), a function of (done, total), or a
+            progress: ``True`` for a progress bar (extra ``progress``), a function of (done, total), or a
                 :class:`~cfplatform.ProgressReporter`.
             executor: A ``concurrent.futures.Executor``, or any object with the same ``submit``, whose processes send
                 the requests, each with ``max_workers`` threads. It receives the API key and is not shut down; see
@@ -706,11 +707,11 @@ class Client:
                 does not wait: items that still fail after their retries are reported as failed.
             state: A local folder that records finished items; pass the same one each time. Required for a URL. A local
                 destination uses its ``.cfplatform`` by default.
-            prune: Remove the files of items that are no longer listed, except files that were changed locally. The
-                platform is asked for these items again first, and if it lists no items at all, nothing is removed. Not
-                with filters, including several statuses.
+            prune: Remove the files of items that are no longer listed, except files that were changed locally. These
+                items are looked up again first, and if the platform lists no items at all, nothing is removed. Cannot
+                be used with ``limit`` or filters; ``status`` must be "COMPLETED" or ``None``.
             dry_run: Fetch and remove nothing; the summary shows what a run would do.
-            limit: Maximum number of work items, in the order of the listing. Not with ``prune``.
+            limit: Maximum number of work items, in the order of the listing. Cannot be used with ``prune``.
             filters: Those of :meth:`get_work_items`. ``status`` defaults to "COMPLETED".
 
         Returns:
@@ -718,7 +719,7 @@ class Client:
 
         Raises:
             DestinationBusyError: If another process is downloading to the destination.
-            AuthenticationError: If the API key is refused. Finished items are kept, also after the next three errors.
+            AuthenticationError: If the API key is refused.
             OutageError: If an outage lasts longer than ``patience``.
             DestinationError: If the folder or store is full, not writable, not reachable, or was replaced during the
                 run. It is also an ``OSError``.
@@ -891,8 +892,8 @@ class Client:
         the storage.
 
         Args:
-            file: A path, or a seekable binary file object, which is read from its current position and returned there.
-                Empty files are refused.
+            file: A path, or a seekable binary file object, which is read from its current position; the position is
+                then restored. Empty files are refused.
             space_id: The space. Defaults to the client's.
             content_type: The media type, such as "image/png". Defaults to the type for the file extension, then
                 "application/octet-stream".
@@ -942,7 +943,7 @@ class Client:
                 objects must stay open until their result is yielded.
             space_id: The space. Defaults to the client's.
             content_type: The media type of all files. Defaults to the type for each file extension.
-            max_workers: Maximum number of concurrent uploads, 1 to 256. Defaults to the client's.
+            max_workers: Maximum number of threads, 1 to 256. Defaults to the client's.
             patience: As for :meth:`download_project`.
             progress: As for :meth:`upload_file`.
 
@@ -1075,14 +1076,15 @@ class Client:
     def wait_for_export(self, export_id: Id, space_id: Id | None = None, **options: Unpack[WaitOptions]) -> Export:
         """Wait until an export is completed, and return it.
 
-        The status is polled at least once, first after a second and then at growing intervals. Transient errors do not
+        The status is polled immediately, again after a second, and then at growing intervals. Transient errors do not
         end the wait.
 
         Args:
             export_id: The export.
             space_id: The space. Defaults to the client's.
             options: ``timeout``: maximum seconds to wait (default 3600). ``poll_interval``: maximum seconds between two
-                polls (default 5). ``progress``: called with the status at each poll.
+                polls, at least 0.1 (default 5). ``progress``: as for :meth:`download_project`; each poll calls
+                ``advance`` with the status.
 
         Raises:
             ExportFailedError: If the platform could not create the export; the message has its reason.
@@ -1263,16 +1265,16 @@ class Client:
                 crash, even after ``kill -9``: nothing is uploaded or created twice, and finished items are yielded
                 without any request. A changed file is a new asset. The journal contains no URLs and no metadata, and
                 only one run at a time can use it. Delete it to create the same items again.
-            max_workers: Maximum number of concurrent uploads and requests, 1 to 256. Defaults to the client's.
+            max_workers: Maximum number of threads, 1 to 256. Defaults to the client's.
             patience: As for :meth:`download_project`.
             progress: As for :meth:`download_project`. It counts assets.
 
         Yields:
-            A :class:`~cfplatform.CreateResult` for each asset, with either ``item`` or ``error`` set.
+            A :class:`~cfplatform.CreateResult` for each asset, with either ``item`` or ``error`` set. Earlier results
+            are yielded before an error is raised.
 
         Raises:
-            NotFoundError: While iterating: if the project, the batch or the call itself does not exist. Earlier results
-                are yielded first, also for the next two errors.
+            NotFoundError: While iterating: if the project, the batch or the call itself does not exist.
             AuthenticationError: While iterating: if the API key is refused.
             OutageError: While iterating: if an outage lasts longer than ``patience``.
             InvalidParameterError: While iterating: if the journal is in use or not a valid journal.

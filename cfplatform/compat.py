@@ -169,8 +169,8 @@ class ExportResponse(_Model):
         name: Its name.
         status: Its status.
         format: The format of its files.
-        content: The content type of its files.
-        created_by: The e-mail address of the user who created it.
+        content: The content of its files.
+        created_by: The email address of the user who created it.
         download_url: The signed URL of the archive, once it is completed.
         error: The reason if it failed.
         created_at: When it was created, as the server wrote it.
@@ -311,7 +311,8 @@ class SyncCFUserClient:
 
         Files are written to ``<destination>/<batch name>/<work item id>.json``, with ``Default`` for items without a
         batch. Unchanged files are not fetched again and count as successful. An item that fails does not stop the
-        others. A progress bar is shown on stderr if tqdm is installed (extra ``progress``).
+        others, and an error that ends the run keeps finished items. A progress bar is shown on stderr if tqdm is
+        installed (extra ``progress``).
 
         Args:
             project_id: The project.
@@ -330,7 +331,7 @@ class SyncCFUserClient:
 
         Raises:
             InvalidParameterError: A ``ValueError``: before any request, if an argument is not valid.
-            AuthenticationError: If the API key is refused. Finished items are kept, also after the next two errors.
+            AuthenticationError: If the API key is refused.
             OutageError: If the platform is down for more than ten minutes.
             DestinationError: An ``OSError``: if the destination is not writable.
         """

@@ -276,7 +276,7 @@ def limit(value: Any, max_items: Any = None) -> int | None:
     name, number = ("limit", value) if max_items is None else ("max_items", max_items)
     if number is None or (isinstance(number, int) and not isinstance(number, bool) and number >= 0):
         return number
-    raise _wrong(name, f"{name} must be an integer of 0 or more, or None, not {shown(number)}.")
+    raise _wrong(name, f"{name} must be an integer of at least 0, or None, not {shown(number)}.")
 
 
 def cursor(value: Any) -> str | None:

@@ -24,10 +24,14 @@ class ProgressReporter(Protocol):
     """
 
     def start(self, total: int | None) -> None:
-        """Called before the first item; ``total`` is ``None`` if the platform does not report the number of items."""
+        """Called before the first item; ``total`` is ``None`` if the number of items is unknown."""
 
     def advance(self, outcome: str, size: int) -> None:
-        """Called for each item of ``size`` bytes: "downloaded", "uploaded", "read", "skipped" or "failed"."""
+        """Called for each item of ``size`` bytes: "downloaded", "uploaded", "read", "drawn", "skipped" or "failed".
+
+        The download of an export calls it for each chunk, with a negative ``size`` if bytes are discarded; waiting for
+        an export calls it with the status at each poll.
+        """
 
     def finish(self) -> None:
         """Called at the end, also after an error."""
@@ -142,7 +146,7 @@ class TqdmReporter:
         self._bar = self._tqdm(total=total, unit="B" if self._counts_bytes else "item", unit_scale=self._counts_bytes)
 
     def advance(self, outcome: str, size: int) -> None:
-        """Advance the bar, and show the counts of skipped and failed items beside it."""
+        """Advance the bar, and show the counts of skipped and failed items next to it."""
         is_odd = not self._counts_bytes and outcome not in ("downloaded", "uploaded", "read")
         if is_odd:
             self._counts[outcome] = self._counts.get(outcome, 0) + 1
@@ -152,7 +156,7 @@ class TqdmReporter:
         self._bar.update(size if self._counts_bytes else 1)
 
     def waiting(self, reason: str, seconds: float) -> None:
-        """Show the reason for the wait beside the bar."""
+        """Show the reason for the wait next to the bar."""
         if self._bar is not None:
             self._is_waiting = True
             self._bar.set_postfix_str(f"{reason}: next attempt in {seconds:.0f} s")

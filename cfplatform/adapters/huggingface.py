@@ -44,17 +44,17 @@ def to_dataset(
     ``height`` of the image, and ``objects`` with ``bbox`` (x, y, width, height), ``category`` (a ``ClassLabel``),
     ``area`` and ``iscrowd``, in pixels of the image. Annotations with an empty box or of another class are skipped.
     Rows are cached by ``datasets`` until a document or an image changes. Images are not copied, except those that
-    ``datasets`` would decode differently from :func:`cfplatform.viz.draw` (transparent, 16 bits, annotated as stored,
-    GIF or TIFF): their rows contain a PNG.
+    ``datasets`` would decode differently from :func:`cfplatform.viz.draw` (transparent, 16-bit, annotated without their
+    EXIF orientation, GIF or TIFF): their rows contain a PNG.
 
     Args:
         source: A folder downloaded with ``assets=True``, a merged dataset, or any other source of
             :func:`cfplatform.coco.read`.
         images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
-        classes: Class names in the order of their numbers, from 0. Default: the classes of all documents, sorted by
+        classes: Class names in the order of their numbers, from 0. Defaults to the classes of all documents, sorted by
             name.
         skip_missing: Skip images without a file instead of raising.
-        cache_dir: The folder for cached rows. Default: the cache of ``datasets``.
+        cache_dir: The folder for cached rows. Defaults to the cache of ``datasets``.
 
     Raises:
         InvalidParameterError: If the source is not valid, or an image has no file.
@@ -104,10 +104,10 @@ def stream_dataset(
     Args:
         client: ``Client`` itself, or a function that returns a client; called in the process that uses it.
         classes: Class names in the order of their numbers, from 0.
-        items: The work items, or a function that lists them. Default: the items that match the filters.
+        items: The work items, or a function that lists them. Defaults to the items that match the filters.
         shards: Number of shards for the workers of a ``DataLoader`` or for nodes; at least the number of workers.
         skip: IDs of work items to skip.
-        max_workers: Maximum number of documents to fetch at the same time for each shard.
+        max_workers: Maximum number of threads for each shard, 1 to 256. Defaults to the client's.
         ordered: ``False`` yields documents as they arrive.
         on_error: Called with (work item, error) for each item that fails; the item is skipped.
         filters: Filters of :meth:`~cfplatform.Client.get_work_items`; ``status`` defaults to "COMPLETED".

@@ -67,7 +67,7 @@ def labels_of(
         document: The document.
         classes: The class names.
         masks: Whether to include masks.
-        size: The size of the opened image, to scale annotations to. Default: the size in the document.
+        size: The size of the opened image, to scale annotations to. Defaults to the size in the document.
 
     Raises:
         InvalidResponseError: If the document does not have exactly one image.

@@ -26,7 +26,7 @@ class Live:
 
     Args:
         client: Returns a client; called in the process that uses it.
-        items: The work items, or a function that lists them. Default: the items that match the filters.
+        items: The work items, or a function that lists them. Defaults to the items that match the filters.
         skip: IDs of work items to skip.
         options: Options of :meth:`~cfplatform.Client.iter_annotations`.
         filters: Filters of :meth:`~cfplatform.Client.get_work_items`; ``status`` defaults to "COMPLETED".

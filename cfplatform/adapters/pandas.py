@@ -84,10 +84,10 @@ def to_dataframe(source: Source, *, empty_images: bool = False, images_from: Pat
     unnamed class, an ID that is neither a 64-bit integer nor a string, an unusual ``area`` or ``iscrowd``.
 
     Args:
-        source: As for ``cfplatform.coco.read``: a folder, a file, or a stream such as
-            :meth:`~cfplatform.Client.iter_annotations`.
+        source: A folder, a file or an iterable, such as :meth:`~cfplatform.Client.iter_annotations`; see
+            :func:`~cfplatform.coco.read`.
         empty_images: Add a row for each image without annotations, with missing values in the annotation columns.
-        images_from: The folder of the images, for ``asset_path``, as for ``cfplatform.coco.read``.
+        images_from: The folder of the images, as for :func:`~cfplatform.coco.read`; for ``asset_path``.
 
     Raises:
         InvalidParameterError: If the source is not valid.

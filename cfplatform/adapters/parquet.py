@@ -60,11 +60,11 @@ def write_parquet(
     written atomically.
 
     Args:
-        source: As for ``cfplatform.coco.read``: a folder, a file, or a stream such as
-            :meth:`~cfplatform.Client.iter_annotations`.
+        source: A folder, a file or an iterable, such as :meth:`~cfplatform.Client.iter_annotations`; see
+            :func:`~cfplatform.coco.read`.
         path: The file to write; an existing file is replaced.
         empty_images: Add a row for each image without annotations, with null in the annotation columns.
-        images_from: The folder of the images, for ``asset_path``, as for ``cfplatform.coco.read``.
+        images_from: The folder of the images, as for :func:`~cfplatform.coco.read`; for ``asset_path``.
         rows_per_group: Maximum number of rows in a row group; fewer if polygons are long.
         compression: "zstd", "snappy", "gzip", "brotli", "lz4" or "none".
 

@@ -49,7 +49,7 @@ def to_detections(
         document: The document.
         classes: Class names in the order of their IDs, from 0.
         masks: Whether to include masks.
-        image_size: Width and height of the image, to scale labels to. Default: the size in the document.
+        image_size: Width and height of the image, to scale labels to. Defaults to the size in the document.
 
     Raises:
         InvalidResponseError: If the document does not have exactly one image.
@@ -105,14 +105,14 @@ def to_dataset(
 
     Images are opened on access; the detections of all images are in memory, as supervision requires. supervision opens
     and copies image files itself. Images that it would open differently from :func:`cfplatform.viz.draw` (transparent,
-    16 bits, annotated as stored, GIF or TIFF) are replaced by PNG copies in a temporary folder, which is removed when
-    the program ends.
+    16-bit, annotated without their EXIF orientation, GIF or TIFF) are replaced by PNG copies in a temporary folder,
+    which is removed when the program ends.
 
     Args:
         source: A folder downloaded with ``assets=True``, a merged dataset, or any other source of
             :func:`cfplatform.coco.read`.
         images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
-        classes: Class names in the order of their IDs. Default: the classes of all documents, sorted by name.
+        classes: Class names in the order of their IDs. Defaults to the classes of all documents, sorted by name.
         masks: Whether to include masks.
         skip_missing: Skip images without a file instead of raising.
 

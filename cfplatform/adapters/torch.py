@@ -39,7 +39,7 @@ class FolderDataset(Dataset):
             :func:`cfplatform.coco.read`. Documents of a stream, and of images that share a file, are kept in memory as
             JSON.
         images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
-        classes: Class names in the order of their labels; annotations of other classes are skipped. Default: the
+        classes: Class names in the order of their labels; annotations of other classes are skipped. Defaults to the
             classes of all documents, sorted by name, which reads every document once.
         masks: Whether to include masks in targets.
         transform: Called with each image.
@@ -131,12 +131,13 @@ class StreamDataset(IterableDataset):
     Args:
         client: ``Client`` itself, or a function that returns a client, which is closed at the end. It must be
             importable unless workers are forked.
-        items: The work items, or a function of the client that lists them. Default: the items that match the filters.
-        project_id: The project. Default: the project of the client.
+        items: The work items, or a function of the client that lists them. Defaults to the items that match the
+            filters.
+        project_id: The project. Defaults to the client's.
         transform: Called with (work item, document), in the worker.
         skip: IDs of work items to skip, for example to resume an epoch.
         part: The rank of this process and the number of processes, for distributed training.
-        max_workers: Maximum number of documents that each worker fetches at the same time. Default: that of its client.
+        max_workers: Maximum number of threads of each worker, 1 to 256. Defaults to its client's.
         ordered: ``False`` yields documents as they arrive, instead of in the order of the listing.
         on_error: Called with (work item, error), in the worker, for each item that fails; the item is skipped. Without
             it, the first error ends the epoch; its message has the work item.
@@ -205,7 +206,7 @@ def detection_target(
         classes: Class names; the first has the label 1, because 0 is the background.
         masks: Whether to include masks.
         image_id: A unique number for the image.
-        image_size: Width and height of the image, to scale labels to. Default: the size in the document.
+        image_size: Width and height of the image, to scale labels to. Defaults to the size in the document.
 
     Returns:
         ``boxes`` (float32, left, top, right, bottom), ``labels`` (int64), ``area`` (float32), ``iscrowd`` (int64) and,
@@ -240,7 +241,7 @@ def detection_target(
 
 
 def to_tensor(picture: Any) -> Any:
-    """Return an image as a tensor of three colors between 0 and 1; a ``transform`` that does not need torchvision.
+    """Convert an image to a float tensor (3, height, width) from 0 to 1; a ``transform`` without torchvision.
 
     Example:
         >>> from PIL import Image

@@ -392,7 +392,7 @@ class _ByFraction(Chooser):
     def _no_groups_error(self) -> InvalidParameterError:
         if self._rows is not None:
             return InvalidParameterError(
-                "No item of groups is in the source.",
+                "None of the items in groups is in the source.",
                 parameter="groups",
                 hint="Items are work item IDs or, in datasets of other tools, names of videos or images.",
             )
@@ -430,7 +430,7 @@ class _ByFraction(Chooser):
             raise InvalidParameterError(
                 f"keep {str(folder)!r} is not an earlier split: it has no {self._names[0]}.json.",
                 parameter="keep",
-                hint="Pass the folder of an earlier split, or leave out keep for the first split.",
+                hint="Pass the folder of an earlier split, or omit keep for the first split.",
             )
         for path in sorted(folder.glob("*.json")):
             if path.stem not in self._names:
@@ -494,7 +494,7 @@ class _ByFraction(Chooser):
         raise InvalidParameterError(
             f"keep: The group {shown(group)} was in two parts, {names}.",
             parameter="keep",
-            hint="Use the by or groups of the earlier split, or leave out keep.",
+            hint="Use the by or groups of the earlier split, or omit keep.",
         )
 
 

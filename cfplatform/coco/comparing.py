@@ -127,7 +127,7 @@ class ImageAgreement:
         image: Its name.
         item_id: The work item; ``None`` if it is unknown.
         changes: The number of changes of each kind.
-        difference: The number of unmatched and relabelled objects, plus ``1 - IoU`` for each matched object.
+        difference: The number of unmatched and relabeled objects, plus ``1 - IoU`` for each matched object.
     """
 
     image: str
@@ -280,10 +280,10 @@ def compare(
 ) -> Comparison:
     """Compare two sets of labels of the same images, such as two annotators, or before and after a rework.
 
-    Images are paired by work item, else by asset URL, ``original_file_name``, ``file_name``, its last part, or the name
-    of the local file. Categories are matched as in :func:`merge`. Objects are matched to maximize the sum of their IoU:
-    first within each category, then across categories ("relabelled"). If two images have different sizes, the second
-    is scaled.
+    Images are paired by work item, else by asset URL, ``original_file_name``, ``file_name``, the last part of
+    ``file_name``, or the name of the local file. Categories are matched as in :func:`merge`. Objects are matched to
+    maximize the sum of their IoU: first within each category, then across categories ("relabelled"). If two images have
+    different sizes, the second is scaled.
 
     Crowds, and objects inside them, never count as missed or false. The images of ``b`` are kept in a temporary file,
     so memory does not grow with their number.
@@ -296,9 +296,10 @@ def compare(
             have no detections.
         iou: The minimum IoU of a match, above 0 and up to 1.
         shape: "box", or "segmentation" for masks. An annotation without a segmentation uses its box.
-        images_from: The folder of the images, as for :func:`read`. It does not change the metrics.
+        images_from: The folder of the images, as for :func:`~cfplatform.coco.read`. It does not change the metrics.
         on_change: Called with each :class:`Change`, including those of the kind "same".
-        progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter.
+        progress: ``True`` for a progress bar (extra ``progress``), a function of (done, total), or a
+            :class:`~cfplatform.ProgressReporter`.
         on_error: Called with a :class:`Finding` for each file that is not a COCO document. Without it, the first one
             raises.
 

@@ -118,12 +118,12 @@ def convert(
         output: The folder to write. For COCO also a ``.json`` file, written as by :func:`merge`.
         to: "yolo", "voc" or "coco".
         task: The kind of YOLO rows: "detect" for boxes, "segment" for polygons, "pose" for keypoints, or "obb" for
-            rotated boxes. Default: the task of the source if it is a YOLO dataset, else "detect".
+            rotated boxes. Defaults to the task of the source if it is a YOLO dataset, else "detect".
         parts: As for :func:`split`. By default, the name or folder of a document selects its part, such as ``val.json``
             or ``valid/_annotations.coco.json``; all other documents go to ``train``.
         images: "link" for hard links to the images (copies where the file system has no hard links), "copy", or
-            ``None`` for labels only. Default: "link", or ``None`` if the output is one file.
-        images_from: The folder of the images. Default: the folders that labelling tools use.
+            ``None`` for labels only. "auto", the default, is "link", or ``None`` if the output is one file.
+        images_from: The folder of the images, as for :func:`~cfplatform.coco.read`.
         layout: For COCO: "annotations" for ``annotations/instances_<part>.json`` and ``images/<part>``, or "parts"
             for ``<part>/_annotations.coco.json`` with the images next to it.
         origin: For Pascal VOC: 1 for pixels counted from 1, the last one included, as in the original format; 0 for

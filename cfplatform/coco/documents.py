@@ -70,7 +70,7 @@ class Document:
             unknown.
         path: The file; ``None`` if the document came from a stream.
         asset: The downloaded image or video; ``None`` if there is none.
-        images_from: The folder of the images; ``None`` to search the folders that labelling tools use.
+        images_from: The folder of the images; ``None`` to search the folders that labeling tools use.
         metadata: The metadata of the work item; empty if unknown. Metadata that a merge copied is in each image:
             :meth:`metadata_of` returns both.
     """
@@ -154,7 +154,7 @@ class Document:
 
         For a work item, that is the downloaded asset, or a file in ``images_from`` if that is given. For a dataset, it
         is the ``asset_path``, or else the file with the ``file_name`` in ``images_from``, or else in the folder of the
-        document or one of the folders that labelling tools use: ``images``, ``data``, ``assets`` and the part
+        document or one of the folders that labeling tools use: ``images``, ``data``, ``assets`` and the part
         (``train2017`` for ``instances_train2017.json``), next to the document or one level up. Backslashes count as
         separators. Only the last part of an absolute path or a URL is used. Outside these folders, only files with the
         extension of an image or a video are accepted.
@@ -329,11 +329,12 @@ def read(
             ``asset_url`` that downloads and exports write.
         on_error: Called with a :class:`Finding` ("unreadable") for each file that is not a COCO document; the file is
             skipped. Without it, the first one raises.
-        images_from: The folder of the images. Default: see :meth:`Document.image_path`.
+        images_from: The folder of the images. Defaults to the folders that labeling tools use; see
+            :meth:`Document.image_path`.
         by_image: Yield one document for each image; see :meth:`Document.by_image`.
 
     Raises:
-        InvalidParameterError: At the call, if the source is not valid, or the folder has no labels.
+        InvalidParameterError: When called, if the source is not valid, or the folder has no labels.
         InvalidResponseError: While iterating, if a file is not a complete JSON object and ``on_error`` is not given.
 
     Example:

@@ -109,7 +109,7 @@ CODES = {
     "bad-keypoints": Meaning(ERROR, "The ``keypoints`` are not a list of x, y, visibility triples."),
     "keypoints-of-category": Meaning(ERROR, "The number of keypoints differs from that of the category."),
     "bad-visibility": Meaning(WARNING, "The visibility of a keypoint is not 0, 1 or 2."),
-    "keypoint-outside": Meaning(WARNING, "A labelled keypoint is more than a pixel outside the image."),
+    "keypoint-outside": Meaning(WARNING, "A labeled keypoint is more than a pixel outside the image."),
     "num-keypoints": Meaning(WARNING, "``num_keypoints`` is not the number of keypoints whose visibility is above 0."),
     # Merging and splitting
     "batch-without-part": Meaning(ERROR, "A batch is in no part of a split; its items are skipped."),
@@ -309,7 +309,7 @@ class FindingGroups:
     """Groups findings by code. Memory grows with the number of codes only.
 
     Args:
-        limit: How many findings of each code to keep; all are counted.
+        limit: Maximum number of findings to keep for each code; all are counted.
 
     Example:
         >>> groups = FindingGroups(limit=1)

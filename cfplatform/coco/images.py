@@ -99,7 +99,7 @@ def open_image(
         raise InvalidParameterError(f"{name} does not exist.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InvalidParameterError(
-            f"{name} is too large: {error} If you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS."
+            f"{name} is too large: {error} If you trust the file, increase PIL.Image.MAX_IMAGE_PIXELS."
         ) from None
     except Exception as error:
         # Pillow's decoders can raise any exception for a corrupt file.

@@ -178,12 +178,12 @@ def merge(
     Args:
         source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`.
         output: The file to write. It must not be a path that the source would read as labels.
-        images_from: The folder of the images. Default: the folders that labelling tools use.
+        images_from: The folder of the images, as for :func:`~cfplatform.coco.read`.
         images: "link" or "copy" puts the local images into the folder ``images`` next to the output, and the masks of
             panoptic annotations into ``masks``; ``file_name`` points there. "link" makes hard links, or copies where
             the file system has no hard links. Existing files are not overwritten.
         metadata: Names of work item metadata, or of fields of ``info``, to copy to the ``metadata`` of each image.
-        progress: ``True`` for a bar (needs the extra ``progress``), a function of (done, total), or a
+        progress: ``True`` for a progress bar (extra ``progress``), a function of (done, total), or a
             :class:`~cfplatform.ProgressReporter`.
         on_error: Called with a :class:`~cfplatform.coco.Finding` for each entry that is skipped. The summary also has
             the first ones.

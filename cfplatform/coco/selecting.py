@@ -451,17 +451,17 @@ def select(
         batches: The batches to keep: folders, or batch IDs as strings if the source is a stream.
         kinds: The kinds of annotations to keep: "polygon", "rle", "box", "keypoints", "caption", "panoptic" or "none",
             as counted by :func:`~cfplatform.coco.stats`.
-        min_side: Drop annotations whose box is narrower or lower than this, in pixels. Those without a box are kept.
+        min_side: Drop annotations whose box is narrower or shorter than this, in pixels. Those without a box are kept.
         crowds: Whether to keep annotations and segments with ``iscrowd``.
         empty_images: Whether to keep images without annotations, which detectors use as negatives.
         where: Called with each remaining annotation, its image, and its :class:`Document`; returns whether to keep it.
             It must not modify them.
-        images_from: The folder of the images; see :func:`~cfplatform.coco.read`.
+        images_from: The folder of the images, as for :func:`~cfplatform.coco.read`.
 
     Raises:
-        InvalidParameterError: At the call, if an argument is not valid. After the last document was read, and before
-            any output is written, if a given class or batch is not in the source. While reading, if ``rename`` would
-            merge classes whose keypoints, skeleton or ``isthing`` differ.
+        InvalidParameterError: When called, if an argument is not valid. After the last document has been read, and
+            before any output is written, if a given class or batch is not in the source. While reading, if ``rename``
+            would merge classes whose keypoints, skeleton or ``isthing`` differ.
 
     Example:
         >>> from cfplatform import coco

@@ -78,10 +78,10 @@ def split(
     """Split the documents of a source into COCO datasets, ``<output_folder>/<part>.json``.
 
     Each part is merged as by :func:`merge`, with IDs from 1; all parts have the same categories and licenses. The part
-    of an item depends only on its ID, the ``seed`` and the fractions. So adding items never moves others, and a folder,
-    a stream and a merged file are split the same way, but the fractions are approximate. If the work item of an image
-    is unknown, the name of its video decides (frames of a video stay together), or else its ``asset_url`` or file name:
-    a document with many images is split image by image.
+    of an item depends only on its ID, the ``seed`` and the fractions. Adding items therefore never moves others, and
+    a folder, a stream and a merged file are split the same way. The fractions are approximate. If the work item of an
+    image is unknown, the name of its video decides (frames of a video stay together), or else its ``asset_url`` or file
+    name: a document with many images is split image by image.
 
     All parts are written before the first one replaces an earlier file. The source is read once, in constant memory.
     With ``stratify``, or ``keep`` and groups, it is read twice, and memory grows with the number of groups.
@@ -100,7 +100,7 @@ def split(
             and of the annotations of each class. Adding items may move others: use ``keep`` then.
         keep: The folder of an earlier split: its items, and their groups, stay in their parts.
         seed: Random seed.
-        images_from: The folder of the images; see :func:`~cfplatform.coco.read`.
+        images_from: The folder of the images, as for :func:`~cfplatform.coco.read`.
         images: "link" or "copy" to put the images next to the datasets, as for :func:`merge`.
         progress: As for :func:`merge`.
         on_error: As for :func:`merge`.

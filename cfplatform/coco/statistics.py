@@ -314,7 +314,8 @@ def stats(
     Args:
         source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`.
         images_from: The folder of the images, as for :func:`~cfplatform.coco.read`. No image is opened.
-        progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter.
+        progress: ``True`` for a progress bar (extra ``progress``), a function of (done, total), or a
+            :class:`~cfplatform.ProgressReporter`.
         on_error: Called with a :class:`Finding` for each file that is not a COCO document; the file counts as
             unreadable. Without it, the first one raises.
 

@@ -75,10 +75,11 @@ def validate(source: Source, *, images_from: PathLike | None = None, progress: P
             too.
         images_from: The folder of the images, as for :func:`~cfplatform.coco.read`; if given, missing images are
             findings.
-        progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter.
+        progress: ``True`` for a progress bar (extra ``progress``), a function of (done, total), or a
+            :class:`~cfplatform.ProgressReporter`.
 
     Raises:
-        InvalidParameterError: At the call, if the source is not valid, or the folder has no labels.
+        InvalidParameterError: When called, if the source is not valid, or the folder has no labels.
 
     Example:
         >>> document = {

@@ -138,7 +138,7 @@ class ObjectStream:
     def shown_in(self, error: InvalidResponseError, key: str) -> InvalidResponseError:
         """Add the content type and the start of the body to an error."""
         kind = printable(blank(self.headers.get("Content-Type", "no content type")))[:80]
-        # Blanked before it is cut: half a secret would not be recognised.
+        # Blanked before it is cut: half a secret would not be recognized.
         start = printable(blank(self.head.decode("utf-8", "replace"), key))[:60]
         error.message = f"{error.message} Its content type is {kind} and it starts with {start!r}."
         error.args = (error.message,)
@@ -377,7 +377,7 @@ def parsed(response: requests.Response, key: str) -> Any:
     except (ValueError, RecursionError):
         pass
     kind = printable(blank(response.headers.get("Content-Type", "no content type"), key)[:80])
-    # Blanked before it is cut: half a signature would not be recognised.
+    # Blanked before it is cut: half a signature would not be recognized.
     start = blank(body[:4096].decode("utf-8", "replace"), key)[:80]
     raise InvalidResponseError(
         f"The response is not valid JSON ({kind}, {len(body)} bytes, starts with {start!r}). "

@@ -103,11 +103,11 @@ def _of_response(error: BaseException, chain: list[BaseException]) -> CFPlatform
         return APITimeoutError(
             f"No response in time: {slow}.",
             parameter="timeout",
-            hint="Raise timeout=(connect, read), use fewer workers, or try again later.",
+            hint="Increase timeout=(connect, read), use fewer workers, or try again later.",
         )
     if not refused and _is_any(chain, _TIMEOUTS):
         return APITimeoutError(
-            "No response in time.", parameter="timeout", hint="Raise timeout=(connect, read), or try again later."
+            "No response in time.", parameter="timeout", hint="Increase timeout=(connect, read), or try again later."
         )
     plain = isinstance(error, ValueError) and not isinstance(error, (OSError, urllib3.exceptions.HTTPError))
     if plain or _is_any(chain, _BAD_HEADERS):

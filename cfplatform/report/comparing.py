@@ -73,11 +73,12 @@ def write_comparison(
         iou: As for :func:`cfplatform.coco.compare`.
         shape: As for :func:`cfplatform.coco.compare`.
         images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
-        samples: Maximum number of images on the page; 0 for none.
-        title: The heading. Default: "Comparison".
-        made_at: The creation time to show. Default: none.
+        samples: Maximum number of images on the page, 0 to 2,000.
+        title: The heading. Defaults to "Comparison".
+        made_at: The creation time to show, with a time zone. Defaults to none.
         on_change: As for :func:`cfplatform.coco.compare`.
-        progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter.
+        progress: ``True`` for a progress bar (extra ``progress``), a function of (done, total), or a
+            :class:`~cfplatform.ProgressReporter`.
         on_error: As for :func:`cfplatform.coco.compare`.
 
     Raises:
@@ -97,7 +98,7 @@ def write_comparison(
         )
     if made_at is not None and made_at.tzinfo is None:
         raise InvalidParameterError(
-            f"made_at {made_at} has no time zone; pass for example datetime.now(timezone.utc).", parameter="made_at"
+            f"made_at: {made_at!r} has no time zone. Add one, such as datetime.now(timezone.utc).", parameter="made_at"
         )
     path = page_path(local.folder_path(output, "output"))
     worst = _Worst(samples)

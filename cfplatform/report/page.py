@@ -45,7 +45,7 @@ _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 _LEFT_OUT = {"script", "style", "desc"}
 _LABEL = 22
 _WIDTH = 420
-#: Only affects the space for labels; the style sheet of the page sets the colours.
+#: Only affects the space for labels; the style sheet of the page sets the colors.
 _STYLE = Style(label_font_size=14, value_font_size=12)
 _SIZES = {"small": "< 32²", "medium": "≤ 96²", "large": "> 96²"}
 
@@ -225,7 +225,7 @@ def _charts(found: Survey) -> dict[str, Markup]:
 
 
 def _bars(values: Sequence[tuple[str, int]], title: str) -> Markup:
-    """Return a bar chart as inline SVG, without scripts, styles and colours."""
+    """Return a bar chart as inline SVG, without scripts, styles and colors."""
     if not any(count for _, count in values):
         return Markup()
     chart = pygal.HorizontalBar(

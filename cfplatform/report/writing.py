@@ -66,31 +66,32 @@ def write_report(
 ) -> ReportSummary:
     """Write an HTML page about labels, which opens in any browser, offline.
 
-    It opens with a few annotated images, followed by totals, batches, classes, box sizes, the findings of
+    It starts with a few annotated images, followed by totals, batches, classes, box sizes, the findings of
     :func:`cfplatform.coco.validate`, and a gallery. The page is written atomically; the same labels and arguments give
     the same bytes.
 
     Args:
         source: A folder downloaded with ``assets=True``, a merged dataset, or any other source of
-            :func:`cfplatform.coco.read`. Documents in the gallery that are not files of one image are kept in memory as
-            JSON.
-        output: The page, a ``.html`` file. Default: ``report.html`` in the folder; required if the source is not a
+            :func:`cfplatform.coco.read`. Sampled documents are kept in memory as JSON, except files with a single
+            image.
+        output: The page, a ``.html`` file. Defaults to ``report.html`` in the folder; required if the source is not a
             folder.
         images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
-        samples: Maximum number of images in the gallery; 0 for none. If there are more images, samples are evenly
-            spaced (with several images per document, there may be half as many). Images get smaller with their number:
-            640 pixels up to 200 images, 480 up to 1,000, 320 up to 3,000, else 240. 10,000 photographs take about 100
-            MB.
+        samples: Maximum number of images in the gallery, 0 to 50,000. If there are more images, samples are evenly
+            spaced (with several images per document, there may be only half as many). The longer side of each has 640
+            pixels for up to 200 images, 480 for up to 1,000, 320 for up to 3,000, else 240. 10,000 photographs take
+            about 100 MB.
         batches: The batches of the project, such as ``client.get_batches()``, to show how much of each batch is
             annotated and downloaded.
-        title: The heading. Default: the name of the folder or file.
-        made_at: The creation time to show. Default: none.
-        progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter. Counts each document when it is
-        read and each sample when it is drawn.
+        title: The heading. Defaults to the name of the folder or file.
+        made_at: The creation time to show, with a time zone. Defaults to none.
+        progress: ``True`` for a progress bar (extra ``progress``), a function of (done, total), or a
+            :class:`~cfplatform.ProgressReporter`. Counts each document when it is read and each sample when it is
+            drawn.
 
     Raises:
         InvalidParameterError: If the source or the output is not valid, ``samples`` is out of range, or ``made_at`` has
-        no time zone.
+            no time zone.
         DownloadError: If the output cannot be written.
 
     Example:
@@ -105,7 +106,7 @@ def write_report(
         )
     if made_at is not None and made_at.tzinfo is None:
         raise InvalidParameterError(
-            f"made_at {made_at} has no time zone; pass for example datetime.now(timezone.utc).", parameter="made_at"
+            f"made_at: {made_at!r} has no time zone. Add one, such as datetime.now(timezone.utc).", parameter="made_at"
         )
     path = None if output is None else page_path(local.folder_path(output, "output"))
     opened = open_source(source, images_from)

@@ -164,7 +164,7 @@ class InProject(Resource[Data]):
 
     @property
     def created_at(self) -> datetime | None:
-        """The creation time, with time zone; ``None`` if the server sent no valid time."""
+        """The creation time, with a time zone; ``None`` if the server sent no valid time."""
         return self._time("createdAt")
 
     @property
@@ -181,7 +181,7 @@ def _snake_case(key: str) -> str:
 def table(caption: str, rows: Iterable[Sequence[Any]], header: Sequence[str] = ()) -> str:
     """Return an HTML table. Without a header, rows start with a name; rows without values are omitted.
 
-    The table is plain HTML for any theme, without scripts, colours or external files.
+    The table is plain HTML for any theme, without scripts, colors or external files.
     """
     first = "td" if header else "th"
     head = f"<thead>{_row(header, 'th', 'th')}</thead>" if header else ""

@@ -97,7 +97,7 @@ class Export(Resource["ExportData"]):
 
     @property
     def created_at(self) -> datetime | None:
-        """The creation time, with time zone; ``None`` if the server sent no valid time."""
+        """The creation time, with a time zone; ``None`` if the server sent no valid time."""
         return self._time("createdAt")
 
     @property

@@ -51,13 +51,13 @@ class Sandbox:
 
     Args:
         items: Number of work items.
-        batches: Number of batches to distribute the items over, in order. Default: the number of ``batch_names``, else
-            5.
+        batches: Number of batches to distribute the items over, in order. Defaults to the number of ``batch_names``,
+            else 5.
         seed: Seed for the generated data.
         port: The port to listen on; 0 for a free port.
         in_review: Fraction of the items, 0 to 1, that are in ``CLIENT_REVIEW`` and have no annotation yet.
         batch_names: Names of the first batches; the others get default names.
-        api_key: The API key. Default: derived from the seed.
+        api_key: The API key. By default, it is derived from the seed.
         latency: Delay of each response in seconds.
         url_lifetime: Seconds until a signed URL expires.
         page_size_default: Page size of a listing without ``limit``.
@@ -67,8 +67,8 @@ class Sandbox:
         unbatched: Number of work items at the end that belong to no batch.
         absolute_assets: Whether ``assetUrl`` is a public absolute URL instead of a path in the space.
         export_seconds: Seconds that an export takes.
-        export_url_lifetime: Seconds until the ``downloadUrl`` of an export expires. Default: 7 days.
-        webhook_url: URL for the webhooks of work items without ``metadata.callbackUrl``.
+        export_url_lifetime: Seconds until the ``downloadUrl`` of an export expires. Defaults to 7 days.
+        webhook_url: Loopback URL for webhooks of work items without ``metadata.callbackUrl``. Defaults to none.
         host: The loopback address to listen on.
 
     Example:
@@ -278,9 +278,9 @@ class Sandbox:
             status: The status of the response.
             times: Number of requests that fail; ``None`` for all until ``clear_faults()``.
             path: A shell pattern for the request path, such as ``*/annotations`` or ``/storage/*``.
-            method: The HTTP method. Default: all methods.
+            method: The HTTP method. Defaults to all methods.
             headers: Headers added to the response.
-            body: Text, bytes, or a value to send as JSON. Default: the usual error.
+            body: Text, bytes, or a value to send as JSON. Defaults to the usual error.
         """
         content, content_type = encode_body(body)
         self._platform.faults.add(Fault("fail", times, path, method, status, headers or {}, content, content_type))
@@ -342,16 +342,16 @@ class Sandbox:
         Several outages can be planned. An outage has priority over other faults. ``clear_faults()`` ends all outages.
 
         Args:
-            seconds: Duration.
+            seconds: Duration in seconds.
             status: An HTTP status from 400 to 599; ``"reset"`` or ``"close"`` to reset or close connections without a
                 response; or ``"refused"`` to cut open connections and refuse new ones, including those to the control
                 API.
             at: The endpoints that fail, one or several: ``work_items``, ``batches``, ``annotations``, ``signedurls``,
-                ``storage``, ``exports``, or any name in ``counts``. Default: all except the control API. Must be empty
-                with ``"refused"``.
+                ``storage``, ``exports``, or any name in ``counts``. Defaults to all except the control API. Must be
+                empty with ``"refused"``.
             after: Delay in seconds before it begins.
             headers: Headers added to the response, such as ``{"Retry-After": "5"}``.
-            body: Text, bytes, or a value to send as JSON. Default: the usual error.
+            body: Text, bytes, or a value to send as JSON. Defaults to the usual error.
 
         Raises:
             ValueError: If an argument is not valid, or two of them exclude each other.

@@ -1,4 +1,4 @@
-"""Generates annotated images: coloured shapes with exact outlines, boxes and masks.
+"""Generates annotated images: colored shapes with exact outlines, boxes and masks.
 
 A scene is computed from a few random bytes. Annotations do not need the image; the image is drawn from the same pixel
 columns as the masks, so both always match.
@@ -230,7 +230,7 @@ def _unit_star(turn: int) -> tuple[Point, ...]:
 
 
 def _polygon_runs(points: Sequence[Point]) -> Iterator[Run]:
-    """Yield the pixels whose centres are inside a polygon."""
+    """Yield the pixels whose centers are inside a polygon."""
     first = math.floor(min(x for x, _ in points))
     last = math.ceil(max(x for x, _ in points))
     edges = list(zip(points, [*points[1:], points[0]], strict=True))

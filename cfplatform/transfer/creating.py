@@ -217,7 +217,7 @@ class Creator(Uploader[_Asset]):
         elif self._journal is None or not isinstance(asset, (str, os.PathLike)):
             if self._journal is not None and hasattr(asset, "read"):
                 raise InvalidParameterError(
-                    "journal cannot be used with file objects, because it cannot recognise them. Pass paths.",
+                    "journal cannot be used with file objects, because it cannot recognize them. Pass paths.",
                     parameter="journal",
                 )
             return

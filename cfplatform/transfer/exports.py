@@ -156,7 +156,7 @@ class Exports:
     def create(self, body: dict[str, Any], *, wait_for_running: bool, timeout: float) -> Export:
         """Create an export; see :meth:`~cfplatform.Client.create_export`."""
         deadline = time.monotonic() + _seconds("timeout", timeout)
-        # Names need not be unique, so existing exports are recognised by their IDs.
+        # Names need not be unique, so existing exports are recognized by their IDs.
         known = {export.id for export in self._newest()}
 
         def find() -> Export | None:

@@ -1,4 +1,4 @@
-"""Colours of classes: the same for a name everywhere, and colour-blind safe."""
+"""Colors of classes: the same for a name everywhere, and color-blind safe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Colour = tuple[int, int, int]
 BLACK: Colour = (0, 0, 0)
 WHITE: Colour = (255, 255, 255)
 
-#: The colours of Okabe and Ito, then the most different ones of Tol.
+#: The colors of Okabe and Ito, then the most different ones of Tol.
 PALETTE: tuple[Colour, ...] = (
     (0, 114, 178),
     (230, 159, 0),
@@ -30,11 +30,11 @@ PALETTE: tuple[Colour, ...] = (
 
 
 def class_colours(names: Iterable[str]) -> dict[str, Colour]:
-    """Return a colour for each class name.
+    """Return a color for each class name.
 
-    A name has the same colour in every run and on every machine, unless a name before it in the alphabet has taken that
-    colour. For matching colours across images, pass all names of a dataset at once. Up to twelve classes have different
-    colours, most of which can be distinguished with any colour blindness.
+    A name has the same color in every run and on every machine, unless a name before it in the alphabet has taken that
+    color. For matching colors across images, pass all names of a dataset at once. Up to twelve classes have different
+    colors, most of which can be distinguished with any color blindness.
 
     Example:
         >>> class_colours(["star", "ellipse"]) == class_colours(["ellipse", "star"])
@@ -59,7 +59,7 @@ def _of_number(number: int) -> Colour:
 
 
 def against(colour: Colour) -> Colour:
-    """Return black or white, whichever has more contrast to a colour."""
+    """Return black or white, whichever has more contrast to a color."""
     parts = [value / 255 for value in colour]
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in parts]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

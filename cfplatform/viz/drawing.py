@@ -25,7 +25,7 @@ Picture = str | os.PathLike[str] | bytes | Image.Image | None
 MAX_SIZE = 4096
 #: Images with a shorter longer side are enlarged to keep names readable.
 MIN_SIZE = 256
-#: The colour of a blank image.
+#: The color of a blank image.
 BLANK: Colour = (236, 236, 236)
 #: The intensity of a mask as shading, as stripes of a crowd, and as an edge.
 _SHADE = [value * 35 // 100 for value in range(256)]
@@ -60,7 +60,7 @@ def draw(
     Draws boxes, including rotated ones (``attributes.rotation``, in degrees clockwise), polygons, masks (striped for
     crowds), keypoints with their skeleton (hollow if they are hidden), and captions. Polygons of an annotation are
     filled together, with the same pixels as pycocotools, and outlined one by one. Panoptic annotations are drawn from
-    their PNG if it is found next to the document, else as boxes with a note. Lines and letters grow with the image.
+    their PNG if it is found next to the document, else as boxes with a note. Lines and text scale with the image.
     Malformed parts are skipped.
 
     The EXIF orientation is applied, unless the document has the size or shape of the image as stored. If the document
@@ -71,14 +71,14 @@ def draw(
         document: The parsed document, or one from :func:`cfplatform.coco.read`.
         picture: A path, the bytes of a file (JPEG, PNG, GIF, WebP, BMP or TIFF), or a PIL image, which is not modified.
             ``None`` uses the local image of the document, or a blank image if there is none.
-        image_id: The ID of an image of the document. Default: the first image.
+        image_id: The ID of an image of the document. Defaults to the first image.
         labels: Whether to write class names and captions.
         boxes: Whether to draw boxes.
         masks: Whether to draw polygons and masks.
         keypoints: Whether to draw keypoints.
-        colours: Colours by class name, as from :func:`class_colours`; other names get their own.
-        font: A TrueType font file, for letters that the font of Pillow lacks.
-        max_size: Maximum of the longer side of the result in pixels; larger images are reduced.
+        colours: Colors by class name, as from :func:`class_colours`; other names get their own.
+        font: A TrueType font file, for characters missing from the default font of Pillow.
+        max_size: Maximum length of the longer side of the result in pixels, at least 16; larger images are scaled down.
 
     Raises:
         InvalidParameterError: If the image cannot be read or has too many pixels, ``image_id`` is not in the document,

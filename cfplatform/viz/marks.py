@@ -21,8 +21,7 @@ Box = tuple[float, float, float, float]
 #: Maximum number of annotations drawn on an image.
 MAX_MARKS = 2000
 #: Limits for one image; beyond them only boxes are drawn. Pixels of one decoded mask and of all; shaded pixels, which
-#: are
-#: kept until all are drawn; vertices of polygons and keypoints; skeleton lines.
+#: are kept until all are drawn; vertices of polygons and keypoints; skeleton lines.
 MAX_PIXELS_OF_MASK, MAX_MASK_PIXELS = 100_000_000, 500_000_000
 MAX_SHADED_PIXELS = 100_000_000
 MAX_POINTS = 100_000

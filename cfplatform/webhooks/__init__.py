@@ -151,16 +151,17 @@ class WebhookVerifier:
 
     Args:
         base_url: The base URL of the platform, as for :class:`~cfplatform.Client`. Keys are fetched from
-            ``/api/.well-known/jwks.json`` on its host. Default: ``CF_PLATFORM_BASE_URL``, else production.
+            ``/api/.well-known/jwks.json`` on its host. Defaults to ``CF_PLATFORM_BASE_URL``, then the
+            production API.
         jwks_url: The URL of the keys, if it is another one; https, or http on this machine.
         keys: The keys, as the parsed JSON of a key set; nothing is fetched.
-        tolerance: Maximum difference of the signed ``deliveredAt`` to now in seconds, 1 s to 7 days.
+        tolerance: Maximum difference between the signed ``deliveredAt`` and now in seconds, 1 to 604800 (7 days).
         max_age: Maximum age of fetched keys in seconds, 60 to 86400. A shorter ``Cache-Control: max-age`` of the server
             is respected, down to 60.
         expected: The IDs of the accepted work items, or a function of the event that returns True for accepted ones. It
             gets only events that are signed and recent.
         seen: Stores deliveries to refuse exact copies: a :class:`RecentDeliveries`, or any object with a ``remember``
-            method. Default: replays are not detected. Exceptions from ``seen`` and ``expected`` are passed on.
+            method. By default, replays are not detected. Exceptions from ``seen`` and ``expected`` are passed on.
         clock: Returns seconds since 1970; for tests with recorded deliveries.
 
     Raises:

@@ -120,7 +120,7 @@ def test_what_has_no_group_is_one_of_its_own_and_reported(tmp_path):
     [
         ({"by": "scne"}, "no image has this field"),
         ({"by": lambda document, image: None}, "returned no group"),
-        ({"groups": {"x": "y"}}, "No item of groups is in the source"),
+        ({"groups": {"x": "y"}}, "None of the items in groups is in the source"),
     ],
 )
 def test_groups_that_nothing_belongs_to_are_an_error_and_leave_what_was_there(tmp_path, options, message):
