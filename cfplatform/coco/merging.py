@@ -110,7 +110,7 @@ class Summary:
         more = f" And {self.problem_count - _NAMED:,} more." if self.problem_count > _NAMED else ""
         raise InvalidResponseError(
             f"{self.problem_count:,} entries could not be {self.verb}. {named}{more} The rest was written. The first "
-            "errors are in problems of the summary; pass on_error to get all of them.",
+            "errors are in summary.problems; pass on_error to get all of them.",
         )
 
     def as_dict(self) -> dict[str, Any]:
