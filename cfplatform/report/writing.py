@@ -86,11 +86,11 @@ def write_report(
         title: The heading. Default: the name of the folder or file.
         made_at: The creation time to show. Default: none.
         progress: ``True`` for a tqdm bar, a function of (done, total), or a reporter. Counts each document when it is
-        read and each sample when it is drawn.
+            read and each sample when it is drawn.
 
     Raises:
         InvalidParameterError: If the source or the output is not valid, ``samples`` is out of range, or ``made_at`` has
-        no time zone.
+            no time zone.
         DownloadError: If the output cannot be written.
 
     Example:

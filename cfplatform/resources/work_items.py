@@ -59,7 +59,7 @@ class WorkItem(InProject["WorkItemData"]):
 
     @property
     def asset_url(self) -> str | None:
-        """The asset: an absolute URL, or a path inside the space."""
+        """The absolute URL of the asset, or its path inside the space."""
         return self._text("assetUrl")
 
     @property
