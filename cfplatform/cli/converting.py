@@ -61,10 +61,10 @@ def convert(
 ) -> int:
     """Convert annotations to YOLO, Pascal VOC or COCO with images.
 
-    SOURCE is a folder of downloaded annotations, a COCO file, or a YOLO dataset: its data.yaml or the folder that has
-    it. OUTPUT is a folder for this dataset only: a second run replaces it, and a folder with other files is an error.
-    For COCO it may also be a .json file. Without --part, documents keep the part that their file or folder is named
-    after, such as val.json; all others go to "train".
+    SOURCE is a folder of downloaded annotations, a COCO file, or a YOLO dataset: its data.yaml or the folder that
+    contains it. OUTPUT is a folder for this dataset only: a second run replaces it, and a folder with other files is an
+    error. For COCO it may also be a .json file. Without --part, a document goes to the part that its file or folder is
+    named after, such as val.json; all others go to "train".
 
     Annotations that the format cannot express, such as crowds in YOLO, are skipped, counted and reported as warnings.
     The exit code is 1 if something cannot be read; the rest is written. Works offline, without an API key. With --json,

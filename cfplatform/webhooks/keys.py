@@ -49,7 +49,7 @@ def refused(
     reason: str, message: str, *, parameter: str | None = None, hint: str | None = None
 ) -> WebhookVerificationError:
     """Return the error for a refused delivery; its message never contains delivered data."""
-    error = WebhookVerificationError(f"The webhook delivery was refused: {message}", parameter=parameter, hint=hint)
+    error = WebhookVerificationError(f"The webhook delivery was rejected: {message}", parameter=parameter, hint=hint)
     error.reason = reason
     return error
 

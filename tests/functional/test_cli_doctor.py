@@ -61,7 +61,7 @@ def test_all_is_well(sandbox, tmp_path):
     assert found["platform"]["found"].endswith("the key is valid")
     assert list(tmp_path.iterdir()) == []
     for name in ("project", "space"):
-        assert found[name]["found"].endswith(f"from CF_{name.upper()}_ID; the key may list it")
+        assert found[name]["found"].endswith(f"from CF_{name.upper()}_ID; the key has access")
     # Two cheap requests, which are not repeated.
     assert [(each.method, each.path.rpartition("/")[2], each.query) for each in sandbox.requests] == [
         ("GET", "batches", [("limit", "1")]),
