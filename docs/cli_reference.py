@@ -386,7 +386,10 @@ def _option(option: Option) -> str:
     words = ", ".join(f"``{each}``" for each in sorted(option.opts, key=len))
     if not option.is_flag:
         words += f" ``{option.metavar}``"
-    parts = [_plain(option.help or "")]
+    text, _, default = (option.help or "").removesuffix("]").partition("  [default: ")
+    parts = [_plain(text)]
+    if default:
+        parts.append(f"Default: {default}." if " " in default else f"Default: ``{default}``.")
     if option.envvar:
         parts.append(f"Variable: ``{option.envvar}``.")
     if option.show_default:

@@ -111,7 +111,7 @@ def _with_shared_options(function: F) -> F:
 
 @click.group(cls=LateGroup, late=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @_with_shared_options
-@click.help_option("-h", "--help", cls=Option, section=GLOBAL, help="Show this help, or that of a command.")
+@click.help_option("-h", "--help", cls=Option, section=GLOBAL, help="Show help for cfplatform or for a command.")
 @click.version_option(__version__, prog_name="cfplatform", cls=Option, section=GLOBAL, help="Show the version.")
 def cli(**_: Any) -> None:
     """Get finished annotations out of the CloudFactory AI Platform.

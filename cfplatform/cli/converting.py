@@ -12,7 +12,7 @@ from .common import Output, with_output
 from .datasets import finding_lines, reported
 from .groups import command
 from .options import completing, option, usual
-from .progress import READ
+from .progress import CONVERT
 from .sources import with_images_from, with_parts, with_selection
 
 
@@ -89,7 +89,7 @@ def convert(
         images_from=images_from,
         layout=layout,
         origin=origin,
-        progress=output.reporter(READ),
+        progress=output.reporter(CONVERT),
         on_error=finding_lines(output),
         **options,
     )

@@ -17,7 +17,7 @@ from .common import Options, Output, opened, with_output, with_project
 from .errors import FAILED
 from .groups import command
 from .options import OUTPUT, completing, option, usual
-from .progress import READ, REPORT
+from .progress import MERGE, READ, REPORT
 from .sources import EITHER, with_images, with_images_from, with_parts, with_selection
 from .text import Column, amount, cell, counted, listed
 
@@ -78,7 +78,7 @@ def merge(
         images_from=images_from,
         images=images,
         metadata=metadata,
-        progress=output.reporter(READ),
+        progress=output.reporter(MERGE),
         on_error=finding_lines(output),
     )
     figures = [
@@ -141,7 +141,7 @@ def split(
         parts,
         images_from=images_from,
         images=images,
-        progress=output.reporter(READ),
+        progress=output.reporter(MERGE),
         on_error=finding_lines(output),
         **chosen_by,
     )

@@ -538,7 +538,9 @@ def _destination(destination: str) -> Check:
 
 def _store() -> Check:
     if importlib.util.find_spec("fsspec") is None:
-        return Check("destination", _FAILED, "a URL, but fsspec is not installed", "Install it: pip install 'cfplatform[fsspec]'")
+        return Check(
+            "destination", _FAILED, "a URL, but fsspec is not installed", "Install it: pip install 'cfplatform[fsspec]'"
+        )
     return Check("destination", _WARNING, "a URL; writing was not tested", "Run a download to test it.")
 
 

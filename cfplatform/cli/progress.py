@@ -51,6 +51,8 @@ ARCHIVE = Work("Downloading", BYTES, _RESUMED)
 UPLOAD = Work("Uploading", "files", "Uploaded files are kept; the same command would upload them again.")
 CREATE = Work("Creating", "work items", _RESUMED)
 READ = Work("Reading", "documents", "Nothing was changed.")
+MERGE = Work("Reading", "documents", "No dataset was written.")
+CONVERT = Work("Reading", "documents", "The output may be incomplete; run the same command again to replace it.")
 REPORT = Work("Reporting", "documents and images", "No page was written.")
 WAIT = Work("Waiting", "polls", "The export continues on the platform; run the same command again to wait for it.")
 

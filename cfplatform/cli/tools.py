@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Shells that can complete commands.
 SHELLS = ("bash", "fish", "zsh")
 _TIMESTAMP = "x-payload-timestamp"
-#: The statuses of responses to refused deliveries: 503 asks for another one, the others are final.
+#: The statuses of responses to rejected deliveries: 503 requests another attempt, the others are final.
 _RESPONSES = {"too_large": 413, "keys_unavailable": 503, "replayed": 204}
 #: Seconds that a command for an event may take.
 EXEC_TIMEOUT = 600.0

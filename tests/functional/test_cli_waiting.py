@@ -231,7 +231,8 @@ def test_an_upload_whose_patience_ends_names_the_files_that_are_missing(sandbox,
     assert time.monotonic() - began < 15
     assert done.returncode == 1
     assert re.search(
-        r"^Error: 8 of 8 files could not be uploaded\. 503 Service Unavailable from .*o request has succeeded for 1 s\. "
+        r"^Error: 8 of 8 files could not be uploaded\. 503 Service Unavailable from .*"
+        r"o request has succeeded for 1 s\. "
         r"Run the command again with only these files, or raise --patience\.$",
         done.stderr,
         re.MULTILINE,

@@ -189,7 +189,7 @@ def test_ctrl_c_leaves_nothing(tmp_path):
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
         assert process.wait() == 130
-    assert "Stopped. Nothing was changed" in said
+    assert "Stopped. No dataset was written" in said
     assert [path.name for path in tmp_path.iterdir()] == ["labels"]
 
 
