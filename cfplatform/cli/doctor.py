@@ -121,7 +121,7 @@ def doctor(output: Output, connection: Options, destination: str, contract: bool
     if failed:
         output.error(f"{len(failed)} of {len(done)} checks failed: {', '.join(failed)}.")
         return FAILED
-    output.note("All checks passed.")
+    output.note("No checks failed.")
     return 0
 
 
@@ -383,7 +383,7 @@ def _authorities(url: str) -> Check:
         return Check("CA", _OK, "not needed: plain http")
     variable = next((name for name in _BUNDLES if os.environ.get(name)), None)
     if variable is None:
-        return Check("CA", _OK, "the certificate authorities of requests")
+        return Check("CA", _OK, "the default of the requests library")
     path = os.environ[variable]
     try:
         if os.path.isdir(path):

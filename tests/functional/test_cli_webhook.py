@@ -154,7 +154,7 @@ def test_a_hostile_event_cannot_drive_the_terminal(keep, tmp_path):
         (["--jwks", "missing"], "No such file or directory"),
         (["--jwks", "keys", "--tolerance", "0"], "Error: --tolerance must be a number of seconds from 1 to"),
         (["--jwks-url", "ftp://x/"], "Error: --jwks-url: the keys cannot be fetched from there. The URL must start"),
-        (["--headers", "notes", "--jwks", "keys"], "Line 2 of --headers is not 'Name: value'."),
+        (["--headers", "notes", "--jwks", "keys"], "Line 2 of the --headers file is not 'Name: value'."),
         (["--headers", "broken", "--jwks", "keys"], "starts like a JSON object, but is not valid JSON."),
         (["--headers", "body"], "--body and --headers must be different files."),
     ],
