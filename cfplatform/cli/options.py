@@ -138,7 +138,7 @@ SETTINGS = {
         metavar="NAME",
         envvar="CF_PROFILE",
         shell_complete=_profile_names,
-        help="Profile in the configuration file (default: [default]).",
+        help='Profile in the configuration file (default: "default").',
     ),
 }
 #: The output options.
