@@ -1,4 +1,4 @@
-"""Selections that match nothing, or not everything that was asked for: why, and what is there instead."""
+"""Explains why a selection matches nothing, or not all requested IDs, and shows what exists instead."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ with_allow_empty = options.option(
 
 
 def is_selection(filters: Options) -> bool:
-    """Return whether a filter was given; the default status alone is none."""
+    """Return whether a filter was given; the default status alone does not count."""
     return not has_default_status() or any(value for name, value in filters.items() if name != "status")
 
 
@@ -45,7 +45,7 @@ def check(output: Output, client: Client, filters: Options, found: int, *, allow
         return 0
     lines: list[str] = []
     is_error = bool(found) or is_selection(filters)
-    # Without an explanation it is the same result.
+    # The result is the same without an explanation.
     with contextlib.suppress(CFPlatformError):
         if not is_error:
             lines = [_of_statuses(client, filters) or "The project has no work items."]

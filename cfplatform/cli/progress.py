@@ -15,15 +15,15 @@ from .text import amount, clock, counted, rate, write_line
 
 #: Seconds between two lines of progress, and between two lines about the same wait.
 LINE_INTERVAL = 10.0
-#: Seconds without a word after which a line shows that the command still works.
+#: Seconds without output after which a line shows that the command is still working.
 FIRST_LINE = 2.5
-#: The unit of work that comes in pieces of any size.
+#: The unit of work that is counted in bytes.
 BYTES = "bytes"
 
 #: Seconds between two checks of the platform.
 CHECK_INTERVAL = 0.5
-#: Checks in a row that must find the same problem before it is shown, and none before a wait is over. A server that
-#: fails now and then would otherwise fill a log.
+#: Consecutive checks that must find the same problem before a wait is shown, and no problem before it is over. A server
+#: that fails now and then would otherwise fill a log.
 SEEN, GONE = 2, 3
 #: Seconds without a response after which that is a problem.
 SILENCE = 1.5
@@ -51,6 +51,8 @@ ARCHIVE = Work("Downloading", BYTES, _RESUMED)
 UPLOAD = Work("Uploading", "files", "Uploaded files are kept; the same command would upload them again.")
 CREATE = Work("Creating", "work items", _RESUMED)
 READ = Work("Reading", "documents", "Nothing was changed.")
+MERGE = Work("Reading", "documents", "No dataset was written.")
+CONVERT = Work("Reading", "documents", "The output may be incomplete; run the same command again to replace it.")
 REPORT = Work("Reporting", "documents and images", "No page was written.")
 WAIT = Work("Waiting", "polls", "The export continues on the platform; run the same command again to wait for it.")
 
@@ -126,12 +128,12 @@ class Reporter:
 
     @property
     def counted(self) -> str:
-        """The count so far, such as "37 of 200 items"; what failed is part of it."""
+        """The count so far, such as "37 of 200 items", including failures."""
         return self._of_total(self._done)
 
     @property
     def succeeded(self) -> str:
-        """The same without what failed."""
+        """The same without failures."""
         return self._of_total(self._done - self._failed)
 
     def _of_total(self, number: int) -> str:

@@ -199,7 +199,7 @@ def print_table(columns: Sequence[Column], rows: Iterator[list[str]]) -> bool:
                 title,
                 justify="right" if right else "left",
                 no_wrap=flexible,
-                # Nothing of an ID or a number is ever cut off.
+                # IDs and numbers are never cut off.
                 overflow="ellipsis" if flexible else "fold",
                 width=None if flexible else widths[i],
                 ratio=1 if flexible else None,

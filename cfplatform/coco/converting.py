@@ -123,7 +123,7 @@ def convert(
             or ``valid/_annotations.coco.json``; all other documents go to ``train``.
         images: "link" for hard links to the images (copies where the file system has no hard links), "copy", or
             ``None`` for labels only. Default: "link", or ``None`` if the output is one file.
-        images_from: The folder of the images. Default: the folders that labelling tools use.
+        images_from: The folder of the images. Default: the folders that labeling tools use.
         layout: For COCO: "annotations" for ``annotations/instances_<part>.json`` and ``images/<part>``, or "parts"
             for ``<part>/_annotations.coco.json`` with the images next to it.
         origin: For Pascal VOC: 1 for pixels counted from 1, the last one included, as in the original format; 0 for

@@ -70,7 +70,7 @@ class Document:
             unknown.
         path: The file; ``None`` if the document came from a stream.
         asset: The downloaded image or video; ``None`` if there is none.
-        images_from: The folder of the images; ``None`` to search the folders that labelling tools use.
+        images_from: The folder of the images; ``None`` to search the folders that labeling tools use.
         metadata: The metadata of the work item; empty if unknown. Metadata that a merge copied is in each image:
             :meth:`metadata_of` returns both.
     """
@@ -154,7 +154,7 @@ class Document:
 
         For a work item, that is the downloaded asset, or a file in ``images_from`` if that is given. For a dataset, it
         is the ``asset_path``, or else the file with the ``file_name`` in ``images_from``, or else in the folder of the
-        document or one of the folders that labelling tools use: ``images``, ``data``, ``assets`` and the part
+        document or one of the folders that labeling tools use: ``images``, ``data``, ``assets`` and the part
         (``train2017`` for ``instances_train2017.json``), next to the document or one level up. Backslashes count as
         separators. Only the last part of an absolute path or a URL is used. Outside these folders, only files with the
         extension of an image or a video are accepted.

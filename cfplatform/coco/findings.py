@@ -35,7 +35,9 @@ CODES = {
         ERROR, "There are no ``images``, no ``annotations``, or no ``categories`` although annotations refer to them."
     ),
     "wrong-type": Meaning(ERROR, "A section is not a list, or an entry or ``info`` is not an object."),
-    "not-json": Meaning(ERROR, "A value of a stream is not valid JSON, or is nested too deeply."),
+    "not-json": Meaning(
+        ERROR, "A value of a document from a stream cannot be written as JSON, or is nested too deeply."
+    ),
     "missing-id": Meaning(ERROR, "An entry has no ``id`` that is a number or a string."),
     "odd-id": Meaning(
         WARNING, "IDs of a section are strings or fractions, which some tools reject; reported once per section."
@@ -109,7 +111,7 @@ CODES = {
     "bad-keypoints": Meaning(ERROR, "The ``keypoints`` are not a list of x, y, visibility triples."),
     "keypoints-of-category": Meaning(ERROR, "The number of keypoints differs from that of the category."),
     "bad-visibility": Meaning(WARNING, "The visibility of a keypoint is not 0, 1 or 2."),
-    "keypoint-outside": Meaning(WARNING, "A labelled keypoint is more than a pixel outside the image."),
+    "keypoint-outside": Meaning(WARNING, "A labeled keypoint is more than a pixel outside the image."),
     "num-keypoints": Meaning(WARNING, "``num_keypoints`` is not the number of keypoints whose visibility is above 0."),
     # Merging and splitting
     "batch-without-part": Meaning(ERROR, "A batch is in no part of a split; its items are skipped."),

@@ -1,4 +1,4 @@
-"""Finds the images of a document in the folders that labelling tools use."""
+"""Finds the images of a document in the folders that labeling tools use."""
 
 from __future__ import annotations
 

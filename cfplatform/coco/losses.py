@@ -15,7 +15,7 @@ _MESSAGES = {
     "no-keypoints": "Annotations without keypoints, or not as many as their category, are dropped",
     "outside-left-out": "Annotations outside the image are dropped",
     "clipped": "Shapes beyond the image are clipped",
-    "keypoint-outside": "Keypoints outside the image become unlabelled",
+    "keypoint-outside": "Keypoints outside the image become unlabeled",
     "box-as-polygon": "Boxes without a segmentation become polygons",
     "parts-bridged": "Several parts of an object become one polygon",
     "hole-bridged": "Holes are connected with the outline",

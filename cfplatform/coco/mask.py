@@ -232,7 +232,7 @@ def polygon_runs(polygons: Sequence[Any], height: int, width: int) -> Runs:
 
 
 def resized(found: Runs, height: int, width: int) -> Runs:
-    """Return a resized mask (nearest neighbour, by pixel centres).
+    """Return a resized mask (nearest neighbor, by pixel centers).
 
     Example:
         >>> resized(Runs([1, 2, 1], 2, 2), 4, 2)
@@ -278,7 +278,7 @@ def _united(spans: Iterable[tuple[int, int]], pixels: int) -> list[int]:
 def _crossings(polygon: Sequence[float], height: int, width: int) -> list[int]:
     """Return the pixels, counted column by column, where the outline enters and leaves the polygon.
 
-    pycocotools walks along the outline in steps of a fifth of a pixel, and records where it crosses the centre of a
+    pycocotools walks along the outline in steps of a fifth of a pixel, and records where it crosses the center of a
     column. This computes the same points directly, with the rounding of ``rleFrPoly``.
     """
     xs = [int(_STEPS * x + 0.5) for x in polygon[::2]]
@@ -286,7 +286,7 @@ def _crossings(polygon: Sequence[float], height: int, width: int) -> list[int]:
     found: list[int] = []
     for x, y, next_x, next_y in zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]], strict=True):
         left, right = (x, next_x) if x < next_x else (next_x, x)
-        # Columns whose centre, between the steps 5n + 2 and 5n + 3, is on the edge.
+        # Columns whose center, between the steps 5n + 2 and 5n + 3, is on the edge.
         columns = range(max(0, (left + 2) // _STEPS), min(width, (right + 2) // _STEPS))
         if not columns:
             continue
@@ -303,12 +303,12 @@ def _crossings(polygon: Sequence[float], height: int, width: int) -> list[int]:
 
 
 def _rows_of_flat(left: int, right: int, start: int, end: int, columns: range) -> Iterator[int]:
-    """Yield the row, in steps, where an edge of at most 45 degrees crosses the centre of each column.
+    """Yield the row, in steps, where an edge of at most 45 degrees crosses the center of each column.
 
     The edge goes from ``left`` in the row ``start`` to ``right`` in the row ``end``.
     """
     slope = (end - start) / (right - left)
-    # The upper one of the two steps around the centre.
+    # The upper one of the two steps around the center.
     first = (2 if slope >= 0 else 3) - left
     for column in columns:
         yield int(start + slope * (_STEPS * column + first) + 0.5)
@@ -318,7 +318,7 @@ def _rows_of_steep(start: int, end: int, top: int, bottom: int, columns: range) 
     """Yield the same for a steeper edge, from ``start`` in the row ``top`` to ``end`` in the row ``bottom``."""
     slope = (end - start) / (bottom - top)
     for column in columns:
-        # The first step down that is past the centre.
+        # The first step down that is past the center.
         middle = _STEPS * column + 3
         steps = int((middle - 0.5 - start) / slope)
         while steps > 0 and (start + slope * (steps - 1) + 0.5 >= middle) == (slope > 0):

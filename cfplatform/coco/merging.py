@@ -178,7 +178,7 @@ def merge(
     Args:
         source: A folder, a file or an iterable; see :func:`~cfplatform.coco.read`.
         output: The file to write. It must not be a path that the source would read as labels.
-        images_from: The folder of the images. Default: the folders that labelling tools use.
+        images_from: The folder of the images. Default: the folders that labeling tools use.
         images: "link" or "copy" puts the local images into the folder ``images`` next to the output, and the masks of
             panoptic annotations into ``masks``; ``file_name`` points there. "link" makes hard links, or copies where
             the file system has no hard links. Existing files are not overwritten.

@@ -41,7 +41,7 @@ def scale(record: dict[str, Any], size: Size) -> tuple[float, float]:
 
 
 def rotation(annotation: dict[str, Any]) -> float:
-    """Return the clockwise rotation of a box about its centre in degrees, 0 for an upright box.
+    """Return the clockwise rotation of a box about its center in degrees, 0 for an upright box.
 
     It is read from ``attributes.rotation``, as CVAT exports it. A segmentation is already rotated, so it has none.
 

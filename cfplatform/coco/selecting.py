@@ -451,7 +451,7 @@ def select(
         batches: The batches to keep: folders, or batch IDs as strings if the source is a stream.
         kinds: The kinds of annotations to keep: "polygon", "rle", "box", "keypoints", "caption", "panoptic" or "none",
             as counted by :func:`~cfplatform.coco.stats`.
-        min_side: Drop annotations whose box is narrower or lower than this, in pixels. Those without a box are kept.
+        min_side: Drop annotations whose box is narrower or shorter than this, in pixels. Those without a box are kept.
         crowds: Whether to keep annotations and segments with ``iscrowd``.
         empty_images: Whether to keep images without annotations, which detectors use as negatives.
         where: Called with each remaining annotation, its image, and its :class:`Document`; returns whether to keep it.

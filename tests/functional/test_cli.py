@@ -275,7 +275,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_complete_ids(world, columns):
     _, screen = on_terminal("batches", sandbox=world, columns=columns)
     lines = shown(screen).splitlines()
     assert max(map(len, lines)) <= columns
-    assert lines[0].split()[:3] == ["Id", "Name", "Completed"]
+    assert lines[0].split()[:3] == ["ID", "Name", "Completed"]
     assert [re.findall(r"\b1\d{3}\b|\d+/\d+", line) for line in lines[1:]] == [["1001", "9/12"], ["1002", "11/13"]]
 
 
@@ -283,7 +283,7 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
     sandbox = make_sandbox(items=230)
     _, screen = on_terminal("work-items", "--all", sandbox=sandbox, columns=60)
     header, *lines = shown(screen).splitlines()
-    assert header.split() == ["Id", "Batch", "Status"]
+    assert header.split() == ["ID", "Batch", "Status"]
     assert [line.split()[0] for line in lines] == list(sandbox.work_item_ids())
     assert {line.split()[-1] for line in lines} == {"COMPLETED"}
 

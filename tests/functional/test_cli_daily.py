@@ -76,7 +76,7 @@ def test_a_listing_is_cut_only_on_a_terminal(world):
     assert len(run("work-items", "--status", "any", sandbox=world).stdout.splitlines()) == 25
     code, screen = on_terminal("work-items", "--status", "any", sandbox=world)
     header, *rows, note = shown(screen).splitlines()
-    assert (code, header.split()[0], len(rows)) == (0, "Id", 20)
+    assert (code, header.split()[0], len(rows)) == (0, "ID", 20)
     assert note == "Showing the first 20; --all lists all."
 
 

@@ -184,7 +184,7 @@ def test_a_wrong_project_a_wrong_space_and_a_wrong_url_have_their_own_advice(wor
         assert "CF_PROJECT_ID" not in done.stderr
     done = run("exports", "get", UNKNOWN, sandbox=world)
     assert "export not found" in done.stderr
-    assert "'cfplatform exports' lists those of the space." in done.stderr
+    assert "'cfplatform exports' lists the exports of the space." in done.stderr
 
 
 @pytest.mark.parametrize("status", [200, 404])
