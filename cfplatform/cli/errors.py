@@ -128,7 +128,8 @@ def _missing(error: CFPlatformError) -> str | None:
         return None
     if not found:
         base = f"{parts.scheme}://{parts.netloc}{re.split('/(?:projects|spaces)/', start)[0].rstrip('/')}"
-        url = f"{base}/api/v1"
+        # The base URL may have a part of it, or another version.
+        url = f"{re.sub('/api(/v[0-9]+)?$', '', base)}/api/v1"
         return f"The base URL has no /api/v1: set CF_PLATFORM_BASE_URL or --base-url to {url}, unless it is a gateway."
     if error.status_code != 404:
         return None

@@ -307,7 +307,7 @@ class Watcher:
         if trouble is not None:
             self._longest = 0.0
             reason, left = trouble
-            return reason, f"retrying, next attempt in {_duration(left)}" if left > 0 else "retrying now"
+            return reason, f"retrying in {_duration(left)}" if left > 0 else "retrying now"
         name, seconds = self._unanswered() or ("", 0.0)
         if seconds >= self._limit:
             self._longest = seconds

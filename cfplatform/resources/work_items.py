@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from typing_extensions import Self, Unpack
 
-    from ..params import WorkItemFilters
+    from ..params import ListOptions
     from ..types import AnnotationData, BatchData, CocoDocument, WorkItemData  # noqa: F401 - classes below name them in a text
     from .results import DownloadOptions, DownloadResult, DownloadSummary, DrawOptions
 
@@ -256,15 +256,15 @@ class Batch(InProject["BatchData"]):
         """Number of completed work items in the batch."""
         return self._integer("completedCount")
 
-    def get_work_items(self, **filters: Unpack[WorkItemFilters]) -> Iterator[WorkItem]:
-        """Iterate over the work items of this batch, with the filters of :meth:`Client.get_work_items`.
+    def get_work_items(self, **options: Unpack[ListOptions]) -> Iterator[WorkItem]:
+        """Iterate over the work items of this batch, with the options of :meth:`Client.get_work_items`.
 
         Example:
             >>> batch = next(client.get_batches())
             >>> sum(1 for item in batch.get_work_items(status="COMPLETED")) == batch.completed_count
             True
         """
-        others: dict[str, Any] = {**filters}
+        others: dict[str, Any] = {**options}
         listed = self._bound_client().get_work_items(self.listed_project_id, **self._own(), **others)
         return cast("Iterator[WorkItem]", listed)
 
