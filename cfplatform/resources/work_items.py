@@ -256,7 +256,7 @@ class Batch(InProject["BatchData"]):
         """Number of completed work items in the batch."""
         return self._integer("completedCount")
 
-    def get_work_items(self, **options: Unpack[ListOptions]) -> Iterator[WorkItem]:
+    def get_work_items(self, **filters: Unpack[ListOptions]) -> Iterator[WorkItem]:
         """Iterate over the work items of this batch, with the options of :meth:`Client.get_work_items`.
 
         Example:
@@ -264,7 +264,7 @@ class Batch(InProject["BatchData"]):
             >>> sum(1 for item in batch.get_work_items(status="COMPLETED")) == batch.completed_count
             True
         """
-        others: dict[str, Any] = {**options}
+        others: dict[str, Any] = {**filters}
         listed = self._bound_client().get_work_items(self.listed_project_id, **self._own(), **others)
         return cast("Iterator[WorkItem]", listed)
 
