@@ -201,6 +201,16 @@ def test_a_watch_brings_what_is_new_and_ends_with_ctrl_c(world, tmp_path):
     }
 
 
+def test_the_pause_of_a_watch_is_no_wait_for_the_platform(world, tmp_path):
+    with started("download", tmp_path, "--watch", "3.5", sandbox=world) as process:
+        for _ in range(2):
+            assert process.stdout.readline().split("\t")[2] in ("0", "20")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert "Waiting" not in said
+    assert said.splitlines()[-1] == "Stopped."
+
+
 def test_a_watch_survives_an_outage(world, tmp_path):
     options = ["--watch", "0.2", "--patience", "0", "--json"]
     with started("download", tmp_path, *options, sandbox=world) as process:
