@@ -167,9 +167,13 @@ class Output:
 
     def _touching(self, resources: Iterable[T]) -> Iterator[T]:
         for resource in resources:
-            if self._lines is not None:
-                self._lines.touch()
+            self.touch()
             yield resource
+
+    def touch(self) -> None:
+        """Note that the command has just shown something, or was not waiting for the platform."""
+        if self._lines is not None:
+            self._lines.touch()
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
         """Write rows as a table on a terminal, below an empty line."""

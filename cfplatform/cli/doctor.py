@@ -371,6 +371,9 @@ def _proxy(url: str) -> Check:
     if not address.hostname:
         advice = f"Set {parts.scheme.upper()}_PROXY to a URL such as http://proxy.example.com:3128, or unset it."
         return Check("proxy", _FAILED, "the proxy in the environment is not a valid URL", advice)
+    if address.scheme not in config.PROXY_SCHEMES:
+        advice = f"Use a proxy with one of these schemes: {', '.join(config.PROXY_SCHEMES)}."
+        return Check("proxy", _FAILED, f"{shown}, from the environment: the scheme is unknown", advice)
     # A user name and a password in it are never shown.
     if is_socks and importlib.util.find_spec("socks") is None:
         advice = "Install it: pip install 'requests[socks]'. Or use another proxy."

@@ -287,7 +287,9 @@ def delete(output: Output, connection: Options, export_id: str, yes: bool) -> in
         if not yes:
             export = client.get_export(export_id)
             question = f"Delete export {export.id} ({cell(export.name)}, {cell(export.status)})?"
-            if not click.confirm(clean(question), err=True):
+            is_confirmed = click.confirm(clean(question), err=True)
+            output.touch()
+            if not is_confirmed:
                 output.note("Nothing was deleted.")
                 return FAILED
         client.delete_export(export_id)

@@ -18,7 +18,7 @@ SECTIONS = (SELECTION, PARTS, OPTIONS, OUTPUT)
 #: Sections of ``cfplatform --help``, which has the shared options.
 CONNECTION, GLOBAL = "Connection options", "Global options"
 
-_METAVARS = {"integer": "N", "integer range": "N", "float": "N", "float range": "N", "filename": "FILE", "text": "TEXT"}
+_METAVARS = {"integer": "N", "float": "N", "filename": "FILE", "text": "TEXT"}
 
 
 class Option(click.Option):
@@ -35,6 +35,8 @@ class Option(click.Option):
         super().__init__(*args, **attributes)
         self.section = section
         self.aliases = list(aliases)
+        # click names it in errors: "'x' is not a valid integer range".
+        self.type.name = self.type.name.removesuffix(" range")
         if not self.is_flag and self.metavar is None:
             choices = getattr(self.type, "choices", None)
             self.metavar = "|".join(map(str, choices)) if choices else _METAVARS[self.type.name]

@@ -108,8 +108,8 @@ class Reporter:
     def end_wait(self) -> None:
         """Show that the wait is over."""
 
-    def tick(self) -> None:
-        """Show that time passes; called with each check while there is no wait."""
+    def tick(self, *, is_calling: bool = True) -> None:
+        """Show that time passes; called with each check while there is no wait, even if no call is under way."""
 
     def touch(self) -> None:
         """Note that the command has just printed something itself."""
@@ -205,14 +205,15 @@ class LineReporter(Reporter):
                 self._reason = None
                 self._write(f"Resumed{self._so_far}")
 
-    def tick(self) -> None:
+    def tick(self, *, is_calling: bool = True) -> None:
         """Write the figures, or how long the command has waited for some, if the last line is old enough."""
         now = time.monotonic()
-        if self._began is None:
+        # Between calls, the command waits for its user or for its next run.
+        if self._began is None and is_calling:
             last, limit = (self._created, FIRST_LINE) if self._last_sign is None else (self._last_sign, LINE_INTERVAL)
             if now - last >= limit:
                 self._write(self._preparing)
-        elif now - self._shown >= self.interval:
+        elif self._began is not None and now - self._shown >= self.interval:
             self._shown = now
             self._show()
 
@@ -249,6 +250,10 @@ class StateReporter(LineReporter):
             self._state = outcome
             self._write(f"The export is {outcome}.")
 
+    def tick(self, *, is_calling: bool = True) -> None:
+        """Write the state, if the last line is old enough, also between two polls."""
+        super().tick()
+
     @property
     def _preparing(self) -> str:
         return f"The export is {self._state}, {_elapsed(self._created)}" if self._state else super()._preparing
@@ -279,6 +284,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="cfplatform-watcher", daemon=True)
         self._limit = SILENCE
         self._longest = 0.0
+        self._is_calling = False
         self._reason: str | None = None
         self._seen: str | None = None
         self._checks = 0
@@ -303,12 +309,13 @@ class Watcher:
 
     def _check(self) -> tuple[str, str] | None:
         """Return the reason of a wait and the current action, which changes from check to check."""
-        trouble = self._trouble()
+        trouble, unanswered = self._trouble(), self._unanswered()
+        self._is_calling = unanswered is not None
         if trouble is not None:
             self._longest = 0.0
             reason, left = trouble
             return reason, f"retrying in {_duration(left)}" if left > 0 else "retrying now"
-        name, seconds = self._unanswered() or ("", 0.0)
+        name, seconds = unanswered or ("", 0.0)
         if seconds >= self._limit:
             self._longest = seconds
             return f"No response yet from {name}", f"waiting for {_duration(seconds)}"
@@ -328,7 +335,7 @@ class Watcher:
         if self._reason is not None and reason is not None:
             self._shown().show_wait(self._reason, action)
         elif self._reason is None and reason is None:
-            self._shown().tick()
+            self._shown().tick(is_calling=self._is_calling)
 
 
 def _elapsed(began: float) -> str:

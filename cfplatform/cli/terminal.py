@@ -131,7 +131,7 @@ class BarReporter(Reporter):
         """Remove that line."""
         self._bar.wait = ""
 
-    def tick(self) -> None:
+    def tick(self, *, is_calling: bool = True) -> None:
         """Show how long the command has waited, in place of a bar that is yet to come; rich updates a bar itself."""
         if self._began is None and time.monotonic() - self._created >= FIRST_LINE:
             with self._lock:

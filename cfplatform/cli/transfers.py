@@ -164,6 +164,7 @@ def _repeat(output: Output, run: Callable[[Reporter | None], DownloadSummary], p
         output.end_progress()
         progress = None
         time.sleep(pause)
+        output.touch()
 
 
 def _show_run(output: Output, summary: DownloadSummary) -> None:

@@ -319,6 +319,7 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
         (["count", "--base-url", "http://example.com"], {}, 2, "the API key unencrypted. Use https.\n"),
         (["merge", "project_id", "out.json"], {}, 2, "Error: SOURCE 'project_id' is neither a folder nor a file."),
         (["report", str(Path(__file__).parent), "page.txt"], {}, 2, "Error: OUTPUT 'page.txt' must end with .html"),
+        (["download", "x", "--limit", "x"], {}, 2, "'--limit': 'x' is not a valid integer.\n"),
         (["work-items", "get", ".."], {}, 2, "Error: ITEM_ID: '..' is not a valid ID"),
         (["work-items", "--all", "--limit", "3"], {}, 2, "Error: --all and --limit exclude each other."),
         (["count", "--batch-name", "x"], {}, 1, "has no batch named 'x'."),

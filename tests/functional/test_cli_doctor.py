@@ -164,6 +164,15 @@ def test_a_socks_proxy_needs_pysocks(tmp_path):
     assert "pa55" not in json.dumps(found)
 
 
+def test_a_proxy_with_an_unknown_scheme():
+    settings = {"CF_API_KEY": KEY, "CF_PROJECT_ID": "p", "CF_PLATFORM_BASE_URL": "https://api.invalid"}
+    found = examined(**settings, HTTPS_PROXY="socks://me:pa55@127.0.0.1:1080")
+    assert found["proxy"]["status"] == "failed"
+    assert found["proxy"]["found"] == "socks://127.0.0.1:1080, from the environment: the scheme is unknown"
+    assert "socks5h" in found["proxy"]["advice"]
+    assert "pa55" not in json.dumps(found)
+
+
 METADATA = """\
 Metadata-Version: 2.1
 Name: cfplatform

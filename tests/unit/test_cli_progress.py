@@ -29,7 +29,7 @@ class Screen:
     def end_wait(self):
         self.calls.append("end")
 
-    def tick(self):
+    def tick(self, *, is_calling):
         self.ticks += 1
 
 
@@ -190,7 +190,8 @@ def test_an_export_that_takes_long_is_said_to_be_running(monkeypatch):
     reporter.advance("PENDING", 0)
     for _ in range(65):
         clock[0] += 1
-        reporter.tick()
+        # Between two polls no call is under way.
+        reporter.tick(is_calling=False)
     assert stream.getvalue().splitlines() == [
         "The export is PENDING.",
         *(f"The export is PENDING, {elapsed}" for elapsed in EVERY_TEN_SECONDS),
