@@ -165,7 +165,9 @@ def reported(
             output.json_line(warning.as_dict())
         output.json_line({"summary": summary.as_dict()})
     else:
-        for line in _named(summary.conflicts, summary.conflict_count):
+        # One of each kind: a conversion may report the same loss for every image.
+        kinds = list({each.code: each for each in reversed(summary.conflicts)}.values())[::-1]
+        for line in _named(kinds, summary.conflict_count):
             output.note(f"Warning: {line}")
         if not output.quiet:
             output.line()
