@@ -39,8 +39,9 @@ def test_from_a_download_to_yolo_and_back(client, tmp_path):
 def test_the_same_loss_is_shown_once(client, tmp_path):
     client.download_project(destination=tmp_path / "labels", assets=True).raise_for_failures()
     done = run("convert", tmp_path / "labels", tmp_path / "training", "--to", "yolo")
-    first, more = (line for line in done.stderr.splitlines() if line.startswith("Warning: "))
+    first, second, more = (line for line in done.stderr.splitlines() if line.startswith("Warning: "))
     assert "Segmentations are dropped, because the format or task has none: " in first
+    assert "There is no part 'val'" in second
     assert more == "Warning: and 19 more"
 
 
