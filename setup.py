@@ -20,9 +20,9 @@ def description() -> str:
     text = (HERE / "README.rst").read_text(encoding="utf-8")
     if not home:
         text = re.sub(r"^\.\. image:: (?!https:).*\n(?: .*\n)*\n", "", text, flags=re.MULTILINE)
-        return re.sub(r"`([^`<]+) <(?!https:)[^`>]+>`__", r"\1", text)
+        return re.sub(r"`([^`<]+?)\s+<(?!https:)[^`>]+>`__", r"\1", text)
     text = re.sub(r"^\.\. image:: (?!https:)", rf".. image:: {home}/raw/HEAD/", text, flags=re.MULTILINE)
-    return re.sub(r"(`[^`<]+ <|:target: )(?!https:)(?=\S)", rf"\1{home}/blob/HEAD/", text)
+    return re.sub(r"(`[^`<]+\s<|:target: )(?!https:)(?=\S)", rf"\1{home}/blob/HEAD/", text)
 
 
 setup(long_description=description(), long_description_content_type="text/x-rst")

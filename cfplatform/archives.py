@@ -62,7 +62,7 @@ MAX_TOTAL_BYTES = 1 << 40
 #: Maximum compression ratio of an archive. Annotations that differ only in their ID reach about 40, identical indented
 #: ones 260; the maximum of deflate is 1032.
 MAX_RATIO = 500
-#: Total size up to which the ratio is not checked: it does no harm, and small files of zeros are legitimate.
+#: Total size in bytes up to which the ratio is not checked, since small files of zeros are harmless and legitimate.
 RATIO_FREE_BYTES = 1 << 30
 
 #: Bytes read, inflated and written at a time.

@@ -14,6 +14,8 @@ from .exceptions import ConfigurationError, shown
 
 #: The platform's production API.
 DEFAULT_BASE_URL = "https://api.ai.cloudfactory.app/api/v1"
+#: Schemes of proxies that requests can use; without one, a proxy is an HTTP proxy.
+PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 #: Seconds to wait for a connection, and for the next bytes of a response.
 DEFAULT_TIMEOUT = (10.0, 60.0)
 #: Maximum timeout in seconds (our limit): sockets do not accept arbitrarily large ones.

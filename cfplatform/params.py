@@ -48,6 +48,16 @@ class WorkItemFilters(TypedDict, total=False):
     metadata: Mapping[str, Any] | None
 
 
+class ListOptions(WorkItemFilters, total=False):
+    """The filters and options of a work item listing; see :meth:`~cfplatform.Client.get_work_items`."""
+
+    page_size: int
+    limit: int | None
+    max_items: int | None
+    cursor: str | None
+    prefetch: bool
+
+
 _DATES = {
     "created_at_from": "createdAtFrom",
     "created_at_to": "createdAtTo",

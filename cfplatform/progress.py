@@ -159,7 +159,7 @@ class TqdmReporter:
         """Show the reason for the wait next to the bar."""
         if self._bar is not None:
             self._is_waiting = True
-            self._bar.set_postfix_str(f"{reason}: next attempt in {seconds:.0f} s")
+            self._bar.set_postfix_str(f"{reason}: retrying in {seconds:.0f} s")
 
     def finish(self) -> None:
         if self._bar is not None:

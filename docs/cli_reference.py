@@ -126,7 +126,7 @@ _EXPORT = Line(
         *_texts(exportId="The ID.", status="The status, such as COMPLETED.", name="The name."),
         *_texts(format="The format.", content="The content.", createdBy="The creator.", createdAt="The creation time."),
         Field("downloadUrl", "text or null", "The signed URL of the archive: anyone who has it can read the archive."),
-        Field("error", "text or null", "The reason of a failure."),
+        Field("error", "text or null", "Why the export failed."),
     ),
     from_platform=True,
 )
@@ -138,7 +138,7 @@ _AGREEMENT = (
     Field("precision", "number or null", "The share of the second set that is in the first."),
     Field("recall", "number or null", "The share of the first set that is in the second."),
     Field("f1", "number or null", "The harmonic mean of both; null if there is nothing on either side."),
-    Field("mean_iou", "number or null", "The mean intersection over union of what matched."),
+    Field("mean_iou", "number or null", "The mean intersection over union of matched objects."),
 )
 LINES: dict[str, tuple[Line, ...]] = {
     "batches create": (_BATCH,),
@@ -273,13 +273,13 @@ LINES: dict[str, tuple[Line, ...]] = {
     "work-items create": (
         _WORK_ITEM,
         Line(
-            "An asset, where a local file or several assets are given",
+            "An asset, if a local file or several assets are given",
             (
                 Field("asset", "text", "The asset, as given."),
                 Field(
                     "item",
                     "object or null",
-                    "The work item, with the fields above. An item that existed already has only four of them.",
+                    "The work item, with the fields above. For an item that existed already, only some of them.",
                 ),
                 Field("uploaded", "object or null", "The file in the storage: path, size, content_type and name."),
                 Field("error", "text or null", "Why it failed."),
@@ -386,7 +386,10 @@ def _option(option: Option) -> str:
     words = ", ".join(f"``{each}``" for each in sorted(option.opts, key=len))
     if not option.is_flag:
         words += f" ``{option.metavar}``"
-    parts = [_plain(option.help or "")]
+    text, _, default = (option.help or "").removesuffix("]").partition("  [default: ")
+    parts = [_plain(text)]
+    if default:
+        parts.append(f"Default: {default}." if " " in default else f"Default: ``{default}``.")
     if option.envvar:
         parts.append(f"Variable: ``{option.envvar}``.")
     if option.show_default:

@@ -54,7 +54,7 @@ nitpick_ignore_regex = [
     ("py:class", r"(Progress|DatetimeLike|File|_progress\.Progress|_TimeoutType|optional)"),
     ("py:class", r"(str|int|float|bool|bytes|dict|list|tuple|None|object|BaseException|Exception|Enum)"),
     ("py:class", r"(ValueError|ConnectionError|TimeoutError|PermissionError|LookupError)"),
-    ("py:class", r"(TypeAliasForwardRef|WorkItemFilters|DownloadOptions|config\.Timeout)"),
+    ("py:class", r"(TypeAliasForwardRef|WorkItemFilters|ListOptions|DownloadOptions|config\.Timeout)"),
     ("py:class", r"(DrawOptions|Image|PIL\.Image\.Image)"),
     ("py:class", r"(Source|Names|Mapping\[str|pd\.DataFrame|cfplatform\.resources\.base\.Data)"),
     ("py:class", r"zipfile\.ZipInfo|cfplatform\.compat\.WorkItem"),

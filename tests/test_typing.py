@@ -60,6 +60,7 @@ def test_public_types(sandbox: Sandbox, client: cfplatform.Client, tmp_path: Pat
     batch = assert_type(client.get_batch(1001), Batch)
     assert_type(batch.id, int)
     assert_type(batch.get_work_items(status="COMPLETED"), Iterator[WorkItem])
+    assert len(list(batch.get_work_items(limit=2, page_size=1))) == 2
     assert_type(batch.download(tmp_path), DownloadSummary)
     assert_type(client.get_work_items_count(work_item_ids=[item.id]), int)
     assert_type(client.iter_annotations(ordered=False), Iterator[tuple[WorkItem, types.CocoDocument]])

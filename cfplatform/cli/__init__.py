@@ -111,7 +111,7 @@ def _with_shared_options(function: F) -> F:
 
 @click.group(cls=LateGroup, late=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @_with_shared_options
-@click.help_option("-h", "--help", cls=Option, section=GLOBAL, help="Show help, after a command for that command.")
+@click.help_option("-h", "--help", cls=Option, section=GLOBAL, help="Show help for cfplatform or for a command.")
 @click.version_option(__version__, prog_name="cfplatform", cls=Option, section=GLOBAL, help="Show the version.")
 def cli(**_: Any) -> None:
     """Get finished annotations out of the CloudFactory AI Platform.
@@ -122,8 +122,8 @@ def cli(**_: Any) -> None:
     \b
     Examples:
       cfplatform demo                try a download with sample data
-      cfplatform doctor              check what is missing, and what to do
-      cfplatform download labels     download finished annotations, or new ones
+      cfplatform doctor              check configuration and connectivity
+      cfplatform download labels     download finished annotations
       cfplatform upload street.jpg   upload an asset to the platform
       cfplatform download --help     show all options of a command
     """

@@ -34,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 #: Values of ``--status``; the platform may have others.
 _STATUSES = (*(each.value for each in WorkItemStatus), "any")
-#: Seconds that the shell waits for names of the platform.
+#: Seconds that the shell waits for names from the platform.
 COMPLETION_TIMEOUT = 3.0
 #: The notes of options, in the ``meta`` of the context.
 _NOTES = "cfplatform.notes"
@@ -167,9 +167,13 @@ class Output:
 
     def _touching(self, resources: Iterable[T]) -> Iterator[T]:
         for resource in resources:
-            if self._lines is not None:
-                self._lines.touch()
+            self.touch()
             yield resource
+
+    def touch(self) -> None:
+        """Note that the command has just shown something, or was not waiting for the platform."""
+        if self._lines is not None:
+            self._lines.touch()
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
         """Write rows as a table on a terminal, below an empty line."""
@@ -444,7 +448,7 @@ _FILTERS = {
         "--metadata",
         metavar="JSON",
         callback=json_object,
-        help="Only items whose metadata has these keys with these values. Lists every item.",
+        help="Only items whose metadata has these keys and values (filtered locally, after listing every item).",
     ),
 }
 
@@ -475,7 +479,7 @@ def _gathering(parameter: str, options: dict[str, Callable[[Any], Any]]) -> Deco
 
 
 def with_output(function: Callable[..., int | None]) -> Callable[..., None]:
-    """Add the options on output; the command runs inside of it and returns the exit code."""
+    """Add the output options; the command gets the output and returns the exit code."""
 
     @_gathering("options", GLOBALS)
     @functools.wraps(function)
@@ -489,7 +493,7 @@ def with_output(function: Callable[..., int | None]) -> Callable[..., None]:
 
 
 def connected(*settings: str) -> Decorator:
-    """Add the named options of :class:`~cfplatform.Client`, and that of the profile that has more of them."""
+    """Add the named options of :class:`~cfplatform.Client`, and ``--profile``, which provides the omitted ones."""
 
     def decorate(function: F) -> F:
         @_gathering("connection", {name: SETTINGS[name] for name in (*settings, "profile")})
@@ -518,7 +522,7 @@ def with_filters(function: F) -> F:
     def command(filters: Options, **values: Any) -> Any:
         found = filters.pop("ids_of_file")
         if found is not None:
-            # A list, which selects nothing where it is empty.
+            # An empty list, unlike an empty tuple, selects nothing.
             filters["work_item_ids"] = [*filters["work_item_ids"], *found]
         return function(filters=filters, **values)
 
@@ -533,7 +537,7 @@ def opened(output: Output, connection: Options, **settings: Any) -> Iterator[Cli
 
 
 def resolved(filters: Options) -> Options:
-    """Return filters as the library takes them: what was not given is ``None``."""
+    """Return filters as the library takes them: ``None`` for those that were not given."""
     given = {name: value or None if isinstance(value, tuple) else value for name, value in filters.items()}
     if any(status.strip().lower() == "any" for status in filters["status"]):
         given["status"] = None

@@ -1,7 +1,7 @@
 """``cfplatform doctor --contract``: what docs/protocol.rst assumes of the platform, checked by reading.
 
-Each check is a small function, which looks at raw responses. What it returns names nothing of a user, see
-:mod:`.reading`, so it can be shared.
+Each check is a small function that looks at raw responses. Its result contains nothing private, see :mod:`.reading`, so
+it can be shared.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def findings(platform: Platform) -> Iterator[Finding]:
             yield Finding(name, expected, Seen(NOT_SEEN, f"a request failed ({type(error).__name__})"), "Try again.")
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             # Such as an object where every known platform has a text.
-            yield Finding(name, expected, Seen(DIFFERENT, f"a response of an unknown form ({type(error).__name__})"))
+            yield Finding(name, expected, Seen(DIFFERENT, f"a response in an unknown format ({type(error).__name__})"))
 
 
 def _envelope(page: Page) -> str:
@@ -143,7 +143,7 @@ def _cursors(page: Page) -> Seen:
         name for name in page.meta if re.fullmatch(r"(?i)[a-z]{0,10}_?cursor_?[a-z]{0,10}|(next|prev)[a-z_]*", name)
     ]
     if not found:
-        raise NotSeenError("there is no cursor, perhaps because there is one page only")
+        raise NotSeenError("there is no cursor, perhaps because there is only one page")
     kinds = {name: kind(page.meta[name]) for name in found}
     return _verdict(set(found) <= {"cursorNext", "cursorPrev"}, listed(found), cursors=list(kinds))
 
@@ -166,7 +166,7 @@ def _next_page(platform: Platform) -> Seen:
     ids, before = ids_of(platform.second), ids_of(platform.first)
     is_new = bool(ids) and ids[0] != before[0]
     return _verdict(
-        is_new, f"{counted(len(ids), 'items')}, {'others than' if is_new else 'the same as'} on the first page"
+        is_new, f"{counted(len(ids), 'items')}, {'different from' if is_new else 'the same as on'} the first page"
     )
 
 
@@ -194,7 +194,7 @@ def _largest(platform: Platform) -> Seen:
     page = read_page(response)
     limit = (page.meta or {}).get("limit")
     applied = f"meta.limit is {limit}" if kind(limit) == "integer" else "meta.limit is not a number"
-    # Not their number, which may be that of the project.
+    # Not the number of items, which may be that of the project.
     size = "more than 100 items" if len(page.entries) > 100 else "no more than 100 items"
     return _verdict(False, f"status 200, {size}, {applied}")
 
@@ -223,7 +223,7 @@ def _total(platform: Platform) -> Seen:
     platform.require_id_filter()
     plausible = totals[0] >= len(platform.first.entries) + bool(platform.first.cursor)
     words = "follows the filters" if totals[1] == 1 else "does not follow the filters"
-    return _verdict(plausible and totals[1] == 1, words if plausible else "less than the items of a page")
+    return _verdict(plausible and totals[1] == 1, words if plausible else "less than the number of items on a page")
 
 
 @_check("id filter", "workItemIDs=ID selects that work item.")
@@ -258,13 +258,13 @@ def _batch_filter(platform: Platform) -> Seen:
                 batches[batch["id"]] = ids_of(page)[0]
     if len(batches) < 2:
         raise NotSeenError(
-            "there are no two batches with work items", "Set CF_PROJECT_ID to a project with several batches."
+            "fewer than two batches have work items", "Set CF_PROJECT_ID to a project with several batches."
         )
     (one, first), (other, second) = list(batches.items())[:2]
     ids = [("workItemIDs", first), ("workItemIDs", second)]
     both = {first, second} & set(ids_of(platform.items(("batchIds", str(one)), ("batchIds", str(other)), *ids)))
     single = {first, second} & set(ids_of(platform.items(("batchIds", str(one)), *ids)))
-    words = {frozenset((first, second)): "both", frozenset((first,)): "the first", frozenset((second,)): "the last"}
+    words = {frozenset((first, second)): "both", frozenset((first,)): "the first", frozenset((second,)): "the second"}
     seen = f"two IDs select {words.get(frozenset(both), 'none')}, one selects {words.get(frozenset(single), 'none')}"
     return _verdict(both == {first, second} and single == {first}, seen)
 
@@ -301,7 +301,7 @@ def _status_filter(platform: Platform) -> Seen:
     found = [entry.get("status") for entry in platform.finished.entries]
     if not found:
         if any(entry.get("status") == "COMPLETED" for entry in platform.many.entries):
-            return _verdict(False, "none, though there are some")
+            return _verdict(False, "none, although the project has some")
         raise NotSeenError("the project has no finished work items", SET_PROJECT)
     if not any(isinstance(status, str) for status in found):
         raise NotSeenError("work items have no status that is a text")
@@ -456,7 +456,7 @@ def _error_bodies(platform: Platform) -> Seen:
     return _verdict(is_known, words, errors=errors)
 
 
-#: Other headers that number requests.
+#: Other headers that contain a request ID.
 _REQUEST_IDS = ("X-Request-ID", "X-Amzn-RequestId", "X-Correlation-ID", "X-Amz-Cf-Id", "X-Amzn-Trace-Id", "CF-Ray")
 
 
@@ -491,7 +491,7 @@ def _space_of_path(platform: Platform) -> Seen:
     if platform.given_space is None:
         raise NotSeenError("no space is set", SET_SPACE)
     is_given = {space for space, _ in platform.located} == {platform.given_space}
-    return _verdict(is_given, "that of the settings" if is_given else "another")
+    return _verdict(is_given, "the space of the settings" if is_given else "another space")
 
 
 @_check("signing", "Signing returns path and signedUrl for each path.")
@@ -511,7 +511,7 @@ def _signing(platform: Platform) -> Seen:
 def _signing_order(platform: Platform) -> Seen:
     wanted, found = platform.paths, [path for path, _ in signed_entries(platform.signing)]
     if len(wanted) < 2:
-        raise NotSeenError("there is one annotation only", SET_PROJECT)
+        raise NotSeenError("there is only one annotation", SET_PROJECT)
     if set(wanted) - set(found):
         raise NotSeenError("not every path was signed")
     return _verdict(found == wanted, "the order of the request" if found == wanted else "another order")
@@ -560,7 +560,7 @@ def lifetime(url: str, now: float) -> tuple[str, float] | None:
         if re.fullmatch(r"[0-9]{1,9}", query.get(name.lower(), "")):
             return name, float(query[name.lower()])
     if re.fullmatch(r"[0-9]{1,11}", query.get("expires", "")):
-        # A moment, of which the minute is enough.
+        # A point in time, rounded to the minute.
         return "Expires", round((float(query["expires"]) - now) / 60) * 60.0
     end = timestamps.parse_or_none(query.get("se"))
     if end is not None and end.tzinfo is not None:
@@ -595,7 +595,7 @@ def _length(platform: Platform) -> Seen:
         return _verdict(False, "not sent")
     is_whole = len(body) < MAX_DOCUMENT and "Content-Encoding" not in platform.document.headers
     is_right = not is_whole or found == str(len(body))
-    return _verdict(is_right, "sent" if is_right else "not that of the body")
+    return _verdict(is_right, "sent" if is_right else "not the length of the body")
 
 
 @_check("ranges", "The storage sends Accept-Ranges, and responds to a Range with 206.")
@@ -691,7 +691,7 @@ def _export_order(platform: Platform) -> Seen:
         timestamps.parse(export["createdAt"]) for export in platform.exports if kind(export.get("createdAt")) in TIMES
     ]
     if len(set(times)) < 2:
-        raise NotSeenError("there are no two exports of different times", "Create two: cfplatform exports create NAME")
+        raise NotSeenError("fewer than two exports have different times", "Create two: cfplatform exports create NAME")
     orders = {"newest first": sorted(times, reverse=True), "oldest first": sorted(times)}
     found = next((name for name, order in orders.items() if order == times), "another order")
     return _verdict(found == "newest first", found)
@@ -709,7 +709,7 @@ def _export_lifetime(platform: Platform) -> Seen:
 
 
 class _End(io.RawIOBase):
-    """The end of a file as if it were all of it: what is before it cannot be read."""
+    """The end of a file, with the positions of the complete file; the rest cannot be read."""
 
     def __init__(self, data: bytes, size: int) -> None:
         self._data = io.BytesIO(data)
@@ -745,7 +745,7 @@ def _names(platform: Platform) -> list[str]:
     if found.status == 206:
         total = found.headers.get("Content-Range", "").rpartition("/")[2]
         if not re.fullmatch(r"[0-9]{1,18}", total) or int(total) < size:
-            raise NotSeenError("the storage sent a part without its place")
+            raise NotSeenError("the storage sent a part without its position")
         size = int(total)
     elif found.status != 200:
         raise NotSeenError(f"the storage responded with status {found.status}")
@@ -767,7 +767,7 @@ def _names(platform: Platform) -> list[str]:
 def _archive(platform: Platform) -> Seen:
     format = platform.completed_export.get("format")
     format = format if format in ("COCO_JSON", "JSON", "CSV") else "unknown"
-    # How many there are is a figure of the user.
+    # The exact count is private.
     found = Counter(map(layout, _names(platform)))
     shown = {pattern: "one" if count == 1 else "several" for pattern, count in found.most_common(5)}
     known = {"COCO_JSON": {"<name>/<uuid>.json", "Default/<uuid>.json", "<number>/<uuid>.json"}}
@@ -800,7 +800,7 @@ def _webhook_keys(platform: Platform) -> Seen:
 @_check("rate limits", "Responses have no headers about a rate limit.")
 def _rate_limits(platform: Platform) -> Seen:
     names = {name.lower() for response in platform.responses for name in response.headers}
-    # Any other name could hold that of a customer.
+    # Any other name could contain the name of a customer.
     parts = r"(x-)?rate-?limit(-(limit|remaining|reset|reset-after|used|policy|resource|scope|bucket))?"
     usual = {name for name in names if re.fullmatch(rf"{parts}|retry-after", name)}
     others = {"an unusual name" for name in names - usual if re.search("rate-?limit", name)}
@@ -834,7 +834,7 @@ def _redirects(platform: Platform) -> Seen:
 
 
 def record(found: Iterable[Finding], *, version: str, base_url: str, sent: int) -> dict[str, Any]:
-    """Return what ``--record`` writes: it names nobody and nothing of a user."""
+    """Return the content of the ``--record`` file, without anything private."""
     return {
         "cfplatform": version,
         "date": f"{datetime.now(timezone.utc):%Y-%m-%d}",

@@ -12,7 +12,7 @@ from .common import Output, with_output
 from .datasets import finding_lines, reported
 from .groups import command
 from .options import completing, option, usual
-from .progress import READ
+from .progress import CONVERT
 from .sources import with_images_from, with_parts, with_selection
 
 
@@ -61,10 +61,10 @@ def convert(
 ) -> int:
     """Convert annotations to YOLO, Pascal VOC or COCO with images.
 
-    SOURCE is a folder of downloaded annotations, a COCO file, or a YOLO dataset: its data.yaml or the folder that has
-    it. OUTPUT is a folder for this dataset only: a second run replaces it, and a folder with other files is an error.
-    For COCO it may also be a .json file. Without --part, documents keep the part that their file or folder is named
-    after, such as val.json; all others go to "train".
+    SOURCE is a folder of downloaded annotations, a COCO file, or a YOLO dataset: its data.yaml or the folder that
+    contains it. OUTPUT is a folder for this dataset only: a second run replaces it, and a folder with other files is an
+    error. For COCO it may also be a .json file. Without --part, a document goes to the part that its file or folder is
+    named after, such as val.json; all others go to "train".
 
     Annotations that the format cannot express, such as crowds in YOLO, are skipped, counted and reported as warnings.
     The exit code is 1 if something cannot be read; the rest is written. Works offline, without an API key. With --json,
@@ -89,7 +89,7 @@ def convert(
         images_from=images_from,
         layout=layout,
         origin=origin,
-        progress=output.reporter(READ),
+        progress=output.reporter(CONVERT),
         on_error=finding_lines(output),
         **options,
     )

@@ -17,7 +17,7 @@ from .common import Options, Output, opened, with_output, with_project
 from .errors import FAILED
 from .groups import command
 from .options import OUTPUT, completing, option, usual
-from .progress import READ, REPORT
+from .progress import MERGE, READ, REPORT
 from .sources import EITHER, with_images, with_images_from, with_parts, with_selection
 from .text import Column, amount, cell, counted, listed
 
@@ -55,7 +55,7 @@ def merge(
     SOURCE is a folder of downloaded annotations, or a COCO file. OUTPUT is one COCO file: IDs are reassigned,
     categories are merged by name and supercategory, and the file_name of each image is the path to its image, relative
     to the folder of OUTPUT. --images adds the images in a folder "images" next to OUTPUT, for tools that reject paths
-    outside of the dataset. --metadata copies metadata of work items to their images, where "cfplatform split --by"
+    outside the dataset. --metadata copies metadata of work items to their images, where "cfplatform split --by"
     finds it.
 
     Memory does not grow with the number of documents, and OUTPUT is written atomically. Entries that cannot be merged
@@ -78,7 +78,7 @@ def merge(
         images_from=images_from,
         images=images,
         metadata=metadata,
-        progress=output.reporter(READ),
+        progress=output.reporter(MERGE),
         on_error=finding_lines(output),
     )
     figures = [
@@ -111,11 +111,11 @@ def split(
     """Split annotations into COCO datasets, such as for training.
 
     SOURCE is a folder of downloaded annotations, or a COCO file. Each part becomes a file OUTPUT/<part>.json, as
-    "cfplatform merge" writes it, and all parts have the same categories. A hash of its ID decides the part of an item:
-    items that are added later do not move others, and fractions are approximate. In datasets of other tools each image
-    is an item, and the frames of a video stay together. --images adds the images in OUTPUT/images.
+    "cfplatform merge" writes it, and all parts have the same categories. The part of an item depends on a hash of its
+    ID: items that are added later do not move others, and fractions are approximate. In datasets of other tools each
+    image is an item, and the frames of a video stay together. --images adds the images in OUTPUT/images.
 
-    --by keeps the items of a group together. GROUP is "batch", "video", or a member of the image, of the metadata of
+    --by keeps the items of a group together. GROUP is "batch", "video", or a key of the image, of the metadata of
     its work item, or of "info". --groups reads the groups from a CSV file with a line "item,group" for each item.
     --stratify balances the classes: it moves groups until each part has about its fraction of every class. Items that
     are added later may then move others, unless --keep names the folder of the earlier split.
@@ -141,7 +141,7 @@ def split(
         parts,
         images_from=images_from,
         images=images,
-        progress=output.reporter(READ),
+        progress=output.reporter(MERGE),
         on_error=finding_lines(output),
         **chosen_by,
     )
@@ -165,7 +165,9 @@ def reported(
             output.json_line(warning.as_dict())
         output.json_line({"summary": summary.as_dict()})
     else:
-        for line in _named(summary.conflicts, summary.conflict_count):
+        # One of each kind: a conversion may report the same loss for every image.
+        kinds = list({each.code: each for each in reversed(summary.conflicts)}.values())[::-1]
+        for line in _named(kinds, summary.conflict_count):
             output.note(f"Warning: {line}")
         if not output.quiet:
             output.line()
@@ -192,8 +194,8 @@ def stats(output: Output, source: coco.Source, images_from: str | None) -> int:
     """Show dataset statistics.
 
     SOURCE is a folder of downloaded annotations, the folder of one batch, an unpacked export, or a COCO file. Counts
-    documents, images and annotations, by category and by batch; images without annotations; crowds; and object sizes.
-    "small" and "large" are those of COCO: an area below 32² and above 96² pixels. Images are not read: --images-from
+    documents, images and annotations, by class and by batch; images without annotations; crowds; and object sizes.
+    "small" and "large" are as in COCO: an area below 32² or above 96² pixels. Images are not read: --images-from
     has no effect here, and is accepted for scripts that pass it to every command. Works offline, without an API key.
 
     Prints tables on a terminal; tab-separated lines of kind, name and figures in a pipe; one object with --json. The
@@ -276,9 +278,9 @@ def _show_statistics(output: Output, found: coco.Stats) -> None:
         ],
     )
     output.table([Column("With"), *_figures("Annotations", "Share")], _counted(found.kinds, found))
-    output.table([Column("Object"), *_figures("Annotations", "Share")], _counted(found.box_sizes, found))
+    output.table([Column("Object size"), *_figures("Annotations", "Share")], _counted(found.box_sizes, found))
     sides = {f"{side} to {max(1, 2 * side)}": count for side, count in found.box_sides.items()}
-    output.table([Column("Side of box"), *_figures("Annotations", "Share")], _counted(sides, found))
+    output.table([Column("Box side"), *_figures("Annotations", "Share")], _counted(sides, found))
 
 
 def _figures(*titles: str) -> list[Column]:
@@ -323,7 +325,7 @@ def validate(output: Output, source: str, images_from: str | None, errors_only: 
     make tools fail or train on wrong data; warnings are unusual, but valid. Works offline, without an API key, and
     changes nothing.
 
-    If Pillow is installed, the sizes of local images are checked too. Images are found where labelling tools put them.
+    If Pillow is installed, the sizes of local images are checked too. Images are found where labeling tools put them.
     With --images-from, missing images are errors.
 
     Prints tables on a terminal; tab-separated lines of severity, code, file, JSON pointer and message in a pipe; one
@@ -405,9 +407,9 @@ def report(
     """Write an HTML report about a dataset, with annotated images.
 
     SOURCE is a folder of downloaded annotations, best downloaded with --assets, or a COCO file. OUTPUT (default:
-    SOURCE/report.html) is a single file that opens in any browser, offline. It shows totals, batches, categories, box
-    sizes, the findings of "validate", and a gallery of annotated images with filters for category, batch, findings and
-    text. Images are found where labelling tools put them, or in the folder of --images-from. If there are more images
+    SOURCE/report.html) is a single file that opens in any browser, offline. It shows totals, batches, classes, box
+    sizes, the findings of "validate", and a gallery of annotated images with filters for class, batch, findings and
+    text. Images are found where labeling tools put them, or in the folder of --images-from. If there are more images
     than --samples, an evenly spaced sample is shown. Works offline, without an API key, except with --ask.
 
     \b

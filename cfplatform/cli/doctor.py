@@ -121,7 +121,7 @@ def doctor(output: Output, connection: Options, destination: str, contract: bool
     if failed:
         output.error(f"{len(failed)} of {len(done)} checks failed: {', '.join(failed)}.")
         return FAILED
-    output.note("All checks passed.")
+    output.note("No checks failed.")
     return 0
 
 
@@ -295,7 +295,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _version(name: str) -> str | None:
-    """Return the version of a distribution, if it is installed; what was removed may leave its metadata."""
+    """Return the version of a distribution, if it is installed; a removed one may leave its metadata."""
     try:
         found = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
@@ -370,7 +370,10 @@ def _proxy(url: str) -> Check:
         address, shown, is_socks = urlsplit(""), "", False
     if not address.hostname:
         advice = f"Set {parts.scheme.upper()}_PROXY to a URL such as http://proxy.example.com:3128, or unset it."
-        return Check("proxy", _FAILED, "the proxy of the environment is not a URL", advice)
+        return Check("proxy", _FAILED, "the proxy in the environment is not a valid URL", advice)
+    if address.scheme not in config.PROXY_SCHEMES:
+        advice = f"Use a proxy with one of these schemes: {', '.join(config.PROXY_SCHEMES)}."
+        return Check("proxy", _FAILED, f"{shown}, from the environment: the scheme is unknown", advice)
     # A user name and a password in it are never shown.
     if is_socks and importlib.util.find_spec("socks") is None:
         advice = "Install it: pip install 'requests[socks]'. Or use another proxy."
@@ -383,7 +386,7 @@ def _authorities(url: str) -> Check:
         return Check("CA", _OK, "not needed: plain http")
     variable = next((name for name in _BUNDLES if os.environ.get(name)), None)
     if variable is None:
-        return Check("CA", _OK, "the certificate authorities of requests")
+        return Check("CA", _OK, "the default of the requests library")
     path = os.environ[variable]
     try:
         if os.path.isdir(path):
@@ -446,7 +449,7 @@ def _listed(check: Check, response: requests.Response | CFPlatformError) -> Chec
     if isinstance(response, CFPlatformError):
         return check._replace(status=_FAILED, found=f"{check.found}: {reason(response)}", advice=_NOT_REACHED)
     if response.status_code == 200:
-        return check._replace(found=f"{check.found}; the key may list it")
+        return check._replace(found=f"{check.found}; the key has access")
     detail = server_words(response.text, response.headers.get("content-type", ""))
     found = f"{check.found}: status {response.status_code}{detail and ': '}{detail}"
     advice = f"Set CF_{check.check.upper()}_ID to a {check.check} of the account that the API key belongs to."
@@ -489,7 +492,7 @@ def _response(response: requests.Response | CFPlatformError, seconds: float, cli
             "platform", _FAILED, bad, "The key has no access to this project or space. Check the IDs and the key."
         )
     if status == 429 or status >= 500:
-        return Check("platform", _FAILED, bad, "The platform is overloaded or failed. Try again later.")
+        return Check("platform", _FAILED, bad, "The platform is overloaded or unavailable. Try again later.")
     return Check("platform", _FAILED, bad, "Check the project and the base URL.")
 
 
@@ -498,7 +501,7 @@ _USUAL_END = "/api/v1"
 
 
 def _is_below(client: Client, path: str) -> bool:
-    """Return whether the base URL lacks its usual end, and the API is there, whatever it says about the key and IDs."""
+    """Return whether the base URL lacks its usual end, and the API is there, even if it refuses the key or the IDs."""
     if client.base_url.endswith(_USUAL_END):
         return False
     response = _ask(client, f"{_USUAL_END}{path}")
@@ -538,7 +541,9 @@ def _destination(destination: str) -> Check:
 
 def _store() -> Check:
     if importlib.util.find_spec("fsspec") is None:
-        return Check("destination", _FAILED, "a URL, but fsspec is missing", "pip install 'cfplatform[fsspec]'")
+        return Check(
+            "destination", _FAILED, "a URL, but fsspec is not installed", "Install it: pip install 'cfplatform[fsspec]'"
+        )
     return Check("destination", _WARNING, "a URL; writing was not tested", "Run a download to test it.")
 
 

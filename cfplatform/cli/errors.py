@@ -25,7 +25,7 @@ from ..exceptions import (
     server_words,
 )
 
-#: Exit codes: some items or the platform failed, the command was wrong, Ctrl-C, the reader of stdout went away, and
+#: Exit codes: some items or the platform failed, the command was wrong, Ctrl-C, the reader of stdout is gone, and
 #: SIGTERM.
 FAILED = 1
 USAGE = 2
@@ -52,7 +52,7 @@ EXPLANATIONS: tuple[tuple[type[Exception], str, int], ...] = (
     ),
     (CFPlatformError, "{words}", FAILED),
     (OSError, "{words}", FAILED),
-    (Exception, "Unexpected {kind}: {words}. Run it with --debug and report the output.", FAILED),
+    (Exception, "Unexpected {kind}: {words}. Run the command with --debug and report the output.", FAILED),
 )
 
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
@@ -121,14 +121,15 @@ def hint(error: CFPlatformError) -> str | None:
 
 
 def _missing(error: CFPlatformError) -> str | None:
-    """Return the advice for something that is not there: by the path of the request, it is another thing each time."""
+    """Return advice about an object that was not found, by the path of the request."""
     parts = urlsplit(error.url or "")
     start, found, rest = parts.path.partition("/api/v1/")
     if not parts.netloc or error.method is None or (error.status_code or 200) not in (200, 404):
         return None
     if not found:
         base = f"{parts.scheme}://{parts.netloc}{re.split('/(?:projects|spaces)/', start)[0].rstrip('/')}"
-        url = f"{base}/api/v1"
+        # The base URL may have a part of it, or another version.
+        url = f"{re.sub('/api(/v[0-9]+)?$', '', base)}/api/v1"
         return f"The base URL has no /api/v1: set CF_PLATFORM_BASE_URL or --base-url to {url}, unless it is a gateway."
     if error.status_code != 404:
         return None
@@ -140,7 +141,7 @@ def _missing(error: CFPlatformError) -> str | None:
         case ["projects", project, "workItems" | "batches"] if error.method == "GET":
             return _check_id("project", project)
         case ["spaces", space, "exports", _]:
-            return f"'cfplatform exports' lists those of the space. {_check_id('space', space)}"
+            return f"'cfplatform exports' lists the exports of the space. {_check_id('space', space)}"
         case ["spaces", space, *_]:
             return _check_id("space", space)
     return None

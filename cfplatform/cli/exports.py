@@ -45,7 +45,7 @@ _poll_interval = option(
 )
 
 _COLUMNS = (
-    Column("Id"),
+    Column("ID"),
     Column("Name", flexible=True),
     Column("Status"),
     Column("Format", optional=2),
@@ -58,7 +58,7 @@ _COLUMNS = (
 def exports() -> None:
     """Create, wait for and download exports.
 
-    An export is an archive of the annotations of a space, which the platform creates. "cfplatform exports" is short for
+    An export is an archive of the annotations of a space, created by the platform. "cfplatform exports" is short for
     "cfplatform exports list", and takes its options.
 
     \b
@@ -78,7 +78,7 @@ def list_(output: Output, connection: Options, format_: str | None, limit: int |
     """List the exports of a space, the newest first.
 
     Prints ID, name, status, format, content and creation time: a table on a terminal, in UTC, with fewer columns if it
-    is narrow; tab-separated lines without a header in a pipe; the objects of the platform, one per line, with --json.
+    is narrow; tab-separated lines without a header in a pipe; the platform's JSON objects, one per line, with --json.
 
     \b
     Examples:
@@ -137,7 +137,7 @@ def create(
     """Create an export.
 
     The platform creates one export at a time per space. NAME need not be unique. Prints the export: one field per line
-    on a terminal; a tab-separated line that starts with its ID in a pipe; the object of the platform with --json.
+    on a terminal; a tab-separated line that starts with its ID in a pipe; the platform's JSON object with --json.
 
     TIME is a date, a date and time, or a relative time such as yesterday, 3h or 2d.
 
@@ -172,7 +172,7 @@ def create(
 def get(output: Output, connection: Options, export_id: str) -> None:
     """Show one export.
 
-    Prints one field per line on a terminal; the line of "exports list" in a pipe; the object of the platform with
+    Prints one field per line on a terminal; the line of "exports list" in a pipe; the platform's JSON object with
     --json, which includes the signed URL of the archive: anyone who has it can read the archive.
 
     \b
@@ -233,7 +233,7 @@ def download(
     """Download an export.
 
     Waits until the export is completed. Saves the archive as DESTINATION/<name> <export id>.zip, or, with --extract, as
-    a folder of that name. The archive is written atomically, after the checksums of its files were verified. The same
+    a folder of that name. The archive is written atomically, after the checksums of its files are verified. The same
     command resumes an interrupted download, and does nothing if the archive exists. Prints the path: in a sentence on a
     terminal, alone in a pipe.
 
@@ -287,7 +287,9 @@ def delete(output: Output, connection: Options, export_id: str, yes: bool) -> in
         if not yes:
             export = client.get_export(export_id)
             question = f"Delete export {export.id} ({cell(export.name)}, {cell(export.status)})?"
-            if not click.confirm(clean(question), err=True):
+            is_confirmed = click.confirm(clean(question), err=True)
+            output.touch()
+            if not is_confirmed:
                 output.note("Nothing was deleted.")
                 return FAILED
         client.delete_export(export_id)
@@ -308,7 +310,7 @@ def _row(export: Export, in_table: bool) -> Sequence[str]:
 
 def _show(output: Output, export: Export) -> None:
     fields = [
-        ("Id", export.id),
+        ("ID", export.id),
         ("Name", cell(export.name)),
         ("Status", cell(export.status)),
         ("Format", cell(export.format)),

@@ -156,7 +156,7 @@ class DefaultGroup(Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; options before any command are those of the default command."""
         first = args[0] if args else ""
-        # Where a shell completes the first word after the group, that may become the name of a command.
+        # While a shell completes the first word after the group, that may still become the name of a command.
         unnamed = not (args or ctx.resilient_parsing) or (first.startswith("-") and first not in ctx.help_option_names)
         return super().parse_args(ctx, [self.default, *args] if unnamed else args)
 

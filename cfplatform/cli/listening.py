@@ -38,12 +38,12 @@ class Listener(ThreadingHTTPServer):
         super().__init__((host, port), _Delivery)
 
     def server_bind(self) -> None:
-        """Bind without the look-up of the host name, which may take long."""
+        """Bind without looking up the host name, which can be slow."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Ignore connections that broke; they are the business of the sender."""
+        """Ignore broken connections: the sender sees the error."""
 
     @property
     def url(self) -> str:
@@ -55,7 +55,7 @@ class Listener(ThreadingHTTPServer):
         """Serve until Ctrl-C.
 
         Raises:
-            Exception: What ``receive`` has raised.
+            Exception: The error that ``receive`` raised.
         """
         with self:
             self.serve_forever()

@@ -1,4 +1,4 @@
-"""Selections that match nothing, or not everything that was asked for: why, and what is there instead."""
+"""Explains why a selection matches nothing, or not all requested IDs, and shows what exists instead."""
 
 from __future__ import annotations
 
@@ -28,8 +28,14 @@ with_allow_empty = options.option(
 
 
 def is_selection(filters: Options) -> bool:
-    """Return whether a filter was given; the default status alone is none."""
-    return not has_default_status() or any(value for name, value in filters.items() if name != "status")
+    """Return whether a filter was given; the default status alone does not count, a file without IDs does."""
+    given = (value or _has_no_ids(filters) for name, value in filters.items() if name != "status")
+    return not has_default_status() or any(given)
+
+
+def _has_no_ids(filters: Options) -> bool:
+    # Only with a file it is a list.
+    return bool(filters["work_item_ids"] == [])
 
 
 def has_default_status() -> bool:
@@ -45,7 +51,7 @@ def check(output: Output, client: Client, filters: Options, found: int, *, allow
         return 0
     lines: list[str] = []
     is_error = bool(found) or is_selection(filters)
-    # Without an explanation it is the same result.
+    # The result is the same without an explanation.
     with contextlib.suppress(CFPlatformError):
         if not is_error:
             lines = [_of_statuses(client, filters) or "The project has no work items."]
@@ -80,6 +86,7 @@ def _named(filters: Options) -> str:
         if values
         for value in (values if isinstance(values, tuple) else [json.dumps(values) if name == "metadata" else values])
     ]
+    parts = ["--work-item-ids", *parts] if _has_no_ids(filters) else parts
     return ", ".join(listed(parts[:NAMED], len(parts)))
 
 
@@ -97,6 +104,8 @@ def _of_ids(client: Client, filters: Options) -> list[str]:
 
 def _of_others(client: Client, filters: Options) -> list[str]:
     """Return why nothing matches: the batches, else the statuses, else the other filters."""
+    if _has_no_ids(filters):
+        return ["--work-item-ids has no IDs."]
     if filters["batch_ids"]:
         known = {int(batch.id): str(batch.name) for batch in client.get_batches()}
         missing = [f"There is no batch {each}." for each in filters["batch_ids"] if each not in known]

@@ -18,7 +18,7 @@ SECTIONS = (SELECTION, PARTS, OPTIONS, OUTPUT)
 #: Sections of ``cfplatform --help``, which has the shared options.
 CONNECTION, GLOBAL = "Connection options", "Global options"
 
-_METAVARS = {"integer": "N", "integer range": "N", "float": "N", "float range": "N", "filename": "FILE", "text": "TEXT"}
+_METAVARS = {"integer": "N", "float": "N", "filename": "FILE", "text": "TEXT"}
 
 
 class Option(click.Option):
@@ -35,12 +35,14 @@ class Option(click.Option):
         super().__init__(*args, **attributes)
         self.section = section
         self.aliases = list(aliases)
+        # click names it in errors: "'x' is not a valid integer range".
+        self.type.name = self.type.name.removesuffix(" range")
         if not self.is_flag and self.metavar is None:
             choices = getattr(self.type, "choices", None)
             self.metavar = "|".join(map(str, choices)) if choices else _METAVARS[self.type.name]
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Have the parser know the aliases too."""
+        """Add the option to the parser, with its aliases."""
         shown = self.opts
         self.opts = [*shown, *self.aliases]
         super().add_to_parser(parser, ctx)
@@ -64,7 +66,7 @@ class SharedOption(Option):
     """An option that may also be given before the command."""
 
     def consume_value(self, ctx: click.Context, opts: Any) -> tuple[Any, ParameterSource]:
-        """Return the value of the command line: behind the command, else before it."""
+        """Return the value given after the command, else the one given before it."""
         value, source = super().consume_value(ctx, opts)
         root, name = ctx.find_root(), str(self.name)
         if source is not ParameterSource.COMMANDLINE and root is not ctx:
@@ -85,7 +87,7 @@ def completing(kind: str) -> Callable[[click.Context, click.Parameter, str], lis
 
 
 def values(known: Iterable[str], incomplete: str) -> list[CompletionItem]:
-    """Let the shell complete one of some values."""
+    """Let the shell complete one of these values."""
     # Unlike the others, bash puts a value into the line as it is, and the script of click drops one backslash.
     is_bash = os.environ.get("_CFPLATFORM_COMPLETE", "").startswith("bash")
     return [
@@ -118,7 +120,7 @@ _shared = functools.partial(click.option, cls=SharedOption, section=CONNECTION, 
 _setting = functools.partial(_shared, callback=_unless_from_environment)
 _output = functools.partial(click.option, cls=SharedOption, section=GLOBAL, is_flag=True)
 
-#: The options of the connection, by their names in :class:`~cfplatform.Client`, and the profile that has the others.
+#: The connection options, by their names in :class:`~cfplatform.Client`, and the profile.
 SETTINGS = {
     "api_key": _setting(
         "--api-key",
@@ -138,10 +140,10 @@ SETTINGS = {
         metavar="NAME",
         envvar="CF_PROFILE",
         shell_complete=_profile_names,
-        help="Profile of the configuration file (default: its table [default]).",
+        help='Profile in the configuration file (default: "default").',
     ),
 }
-#: The options on output.
+#: The output options.
 GLOBALS = {
     "as_json": _output("--json", "as_json", help="Write only JSON lines to stdout."),
     "quiet": _output("-q", "--quiet", help="Print only data and errors."),

@@ -14,7 +14,7 @@ import click
 
 from .. import config
 
-#: The variable that goes before each setting of a profile.
+#: The variable that overrides each setting of a profile.
 VARIABLES = {
     "api_key": "CF_API_KEY",
     "base_url": "CF_PLATFORM_BASE_URL",
@@ -44,7 +44,7 @@ def path() -> Path:
         folder = os.environ.get("APPDATA", "")
         return (Path(folder) if folder else Path.home() / "AppData" / "Roaming") / "cfplatform" / "config.toml"
     folder = os.environ.get("XDG_CONFIG_HOME", "")
-    # A relative path there is to be ignored, says the specification.
+    # The specification says to ignore a relative path.
     return (Path(folder) if os.path.isabs(folder) else Path.home() / ".config") / "cfplatform" / "config.toml"
 
 
@@ -114,7 +114,7 @@ def _read() -> _File | None:
         raise click.UsageError(f"{where} is not valid TOML: {reason}.") from None
     for each in tables:
         if each not in (DEFAULT, "profiles"):
-            raise click.UsageError(f"{where}: {each!r} is outside of a profile. Put it below [default].")
+            raise click.UsageError(f"{where}: {each!r} is outside a profile. Put it below [default].")
     profiles = tables.get("profiles", {})
     if not isinstance(profiles, dict):
         raise click.UsageError(f"{where}: write a profile as [profiles.NAME].")
@@ -170,7 +170,7 @@ def _printed(title: str, command: list[str]) -> str:
     """Run a command without a shell, and return the line that it prints."""
     shown = f"{title}: api_key_command {command[0]!r}"
     try:
-        # Its stdin is not ours, which may be data.
+        # Our stdin may be data, so the command does not get it.
         done = subprocess.run(  # noqa: S603 - the command of the user
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=COMMAND_TIMEOUT, check=False
         )

@@ -15,15 +15,15 @@ from .text import amount, clock, counted, rate, write_line
 
 #: Seconds between two lines of progress, and between two lines about the same wait.
 LINE_INTERVAL = 10.0
-#: Seconds without a word after which a line shows that the command still works.
+#: Seconds without output after which a line shows that the command is still working.
 FIRST_LINE = 2.5
-#: The unit of work that comes in pieces of any size.
+#: The unit of work that is counted in bytes.
 BYTES = "bytes"
 
 #: Seconds between two checks of the platform.
 CHECK_INTERVAL = 0.5
-#: Checks in a row that must find the same problem before it is shown, and none before a wait is over. A server that
-#: fails now and then would otherwise fill a log.
+#: Consecutive checks that must find the same problem before a wait is shown, and no problem before it is over. A server
+#: that fails now and then would otherwise fill a log.
 SEEN, GONE = 2, 3
 #: Seconds without a response after which that is a problem.
 SILENCE = 1.5
@@ -51,6 +51,8 @@ ARCHIVE = Work("Downloading", BYTES, _RESUMED)
 UPLOAD = Work("Uploading", "files", "Uploaded files are kept; the same command would upload them again.")
 CREATE = Work("Creating", "work items", _RESUMED)
 READ = Work("Reading", "documents", "Nothing was changed.")
+MERGE = Work("Reading", "documents", "No dataset was written.")
+CONVERT = Work("Reading", "documents", "The output may be incomplete; run the same command again to replace it.")
 REPORT = Work("Reporting", "documents and images", "No page was written.")
 WAIT = Work("Waiting", "polls", "The export continues on the platform; run the same command again to wait for it.")
 
@@ -106,8 +108,8 @@ class Reporter:
     def end_wait(self) -> None:
         """Show that the wait is over."""
 
-    def tick(self) -> None:
-        """Show that time passes; called with each check while there is no wait."""
+    def tick(self, *, is_calling: bool = True) -> None:
+        """Show that time passes; called with each check while there is no wait, even if no call is under way."""
 
     def touch(self) -> None:
         """Note that the command has just printed something itself."""
@@ -126,12 +128,12 @@ class Reporter:
 
     @property
     def counted(self) -> str:
-        """The count so far, such as "37 of 200 items"; what failed is part of it."""
+        """The count so far, such as "37 of 200 items", including failures."""
         return self._of_total(self._done)
 
     @property
     def succeeded(self) -> str:
-        """The same without what failed."""
+        """The same without failures."""
         return self._of_total(self._done - self._failed)
 
     def _of_total(self, number: int) -> str:
@@ -203,14 +205,15 @@ class LineReporter(Reporter):
                 self._reason = None
                 self._write(f"Resumed{self._so_far}")
 
-    def tick(self) -> None:
+    def tick(self, *, is_calling: bool = True) -> None:
         """Write the figures, or how long the command has waited for some, if the last line is old enough."""
         now = time.monotonic()
-        if self._began is None:
+        # Between calls, the command waits for its user or for its next run.
+        if self._began is None and is_calling:
             last, limit = (self._created, FIRST_LINE) if self._last_sign is None else (self._last_sign, LINE_INTERVAL)
             if now - last >= limit:
                 self._write(self._preparing)
-        elif now - self._shown >= self.interval:
+        elif self._began is not None and now - self._shown >= self.interval:
             self._shown = now
             self._show()
 
@@ -247,6 +250,10 @@ class StateReporter(LineReporter):
             self._state = outcome
             self._write(f"The export is {outcome}.")
 
+    def tick(self, *, is_calling: bool = True) -> None:
+        """Write the state, if the last line is old enough, also between two polls."""
+        super().tick()
+
     @property
     def _preparing(self) -> str:
         return f"The export is {self._state}, {_elapsed(self._created)}" if self._state else super()._preparing
@@ -277,6 +284,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="cfplatform-watcher", daemon=True)
         self._limit = SILENCE
         self._longest = 0.0
+        self._is_calling = False
         self._reason: str | None = None
         self._seen: str | None = None
         self._checks = 0
@@ -301,12 +309,13 @@ class Watcher:
 
     def _check(self) -> tuple[str, str] | None:
         """Return the reason of a wait and the current action, which changes from check to check."""
-        trouble = self._trouble()
+        trouble, unanswered = self._trouble(), self._unanswered()
+        self._is_calling = unanswered is not None
         if trouble is not None:
             self._longest = 0.0
             reason, left = trouble
-            return reason, f"retrying, next attempt in {_duration(left)}" if left > 0 else "retrying now"
-        name, seconds = self._unanswered() or ("", 0.0)
+            return reason, f"retrying in {_duration(left)}" if left > 0 else "retrying now"
+        name, seconds = unanswered or ("", 0.0)
         if seconds >= self._limit:
             self._longest = seconds
             return f"No response yet from {name}", f"waiting for {_duration(seconds)}"
@@ -326,7 +335,7 @@ class Watcher:
         if self._reason is not None and reason is not None:
             self._shown().show_wait(self._reason, action)
         elif self._reason is None and reason is None:
-            self._shown().tick()
+            self._shown().tick(is_calling=self._is_calling)
 
 
 def _elapsed(began: float) -> str:

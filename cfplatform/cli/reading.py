@@ -1,4 +1,4 @@
-"""Reading a platform for ``cfplatform doctor --contract``: each response once, and what may be said of its values.
+"""Reading a platform for ``cfplatform doctor --contract``: each response once, and how its values may be described.
 
 A value is described in words of the protocol and in kinds such as "uuid", so that a description never holds an ID, a
 name, a key, a signature or a host.
@@ -47,7 +47,7 @@ class NotSeenError(Exception):
         self.advice = advice
 
 
-# --- What may be said of a value --------------------------------------------------------------------------------------
+# --- Descriptions of values -------------------------------------------------------------------------------------------
 
 #: Types of files that are named; others may be the user's own.
 _EXTENSIONS = ("json", "csv", "txt", "jpg", "jpeg", "png", "zip")
@@ -102,7 +102,7 @@ def _is_word(text: object) -> bool:
 
 
 def constants(values: Iterable[object]) -> list[str]:
-    """Return the different constants; whatever has another form becomes "another form"."""
+    """Return the different constants; any other value becomes "another form"."""
     return sorted({str(value) if _is_word(value) else f"another form ({kind(value)})" for value in values})
 
 
@@ -179,7 +179,7 @@ class Platform:
 
     def _count(self) -> None:
         if self.sent >= MAX_REQUESTS or time.monotonic() > self._end:
-            raise NotSeenError("the limit of requests or of time was reached")
+            raise NotSeenError("the limit of requests or time was reached")
         self.sent += 1
 
     def get(self, path: str, *params: tuple[str, str], with_wrong_key: bool = False) -> requests.Response:
@@ -360,11 +360,11 @@ class Platform:
 
     @_once
     def located(self) -> list[tuple[str, str]]:
-        """Space and path in it of each storage path; the highest path is not the first, nor the lowest the last."""
+        """The space and the path in it of each storage path, in an order that is not sorted."""
         matches = [re.fullmatch(r"(?:s3|gs)://[^/]+/spaces/([^/]+)/(.+)", url) for url in self.storage_paths]
         found = sorted({(match[1], match[2]) for match in matches if match})
         if not found:
-            raise NotSeenError("no storage path has the known form")
+            raise NotSeenError("no storage path has the expected form")
         return [*found[1:2], *found[2:], *found[:1]]
 
     @_once

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: The demonstration: latency of its platform and number of workers, so that the bar can be seen.
 DEMO_LATENCY = 0.01
 DEMO_WORKERS = 4
-#: Files that the demonstration lists per batch.
+#: Files that the demo lists per batch.
 DEMO_FILES = 2
 
 _seed = usual("--seed", type=int, default=0, help="Seed for the generated data.")
@@ -161,8 +161,8 @@ def _control(output: Output, connection: Options, path: str, content: dict[str, 
     url = urlsplit(config.base_url(connection["base_url"]))
     if not config.is_loopback(url.hostname or ""):
         raise ConfigurationError(
-            f"{url.hostname} is not a sandbox on this machine. Set CF_PLATFORM_BASE_URL as 'cfplatform sandbox' "
-            "printed it."
+            f"{url.hostname} is not a sandbox on this machine. Set CF_PLATFORM_BASE_URL to the URL that "
+            "'cfplatform sandbox' printed."
         )
     root = f"{url.scheme}://{url.netloc}"
     with opened(output, {"api_key": connection["api_key"], "base_url": root}) as client:
@@ -179,8 +179,8 @@ def demo(output: Output, destination: str, items: int, batches: int, seed: int) 
     """Try a download with sample data.
 
     Starts a local platform, downloads its annotations and images to DESTINATION (default: ./cfplatform-demo), lists the
-    files and the requests, and writes a page with all annotated images for a browser. Run it again to see that nothing
-    is downloaded twice.
+    files and the requests, and writes an HTML page with the annotated images. Run it again to see that nothing is
+    downloaded twice.
 
     \b
     Examples:
@@ -208,7 +208,7 @@ _REQUESTS = {
     "work_items": "pages of work items",
     "batches": "pages of batches",
     "annotations": "annotations, one for each item",
-    "signing": "signing of URLs, many at once",
+    "signing": "signed URLs, many per request",
     "storage": "documents and images",
 }
 _NEXT_STEPS = """
@@ -277,5 +277,5 @@ def _show_demo(
         output.line(line)
     if page is not None:
         output.line()
-        output.line(f"All {page.samples:,} annotated images, to open in a browser:")
+        output.line(f"{page.samples:,} annotated images, to open in a browser:")
         output.line(f"  {page.path}")

@@ -19,7 +19,7 @@ with_images_from = option(
     "--images-from",
     metavar="FOLDER",
     shell_complete=completing("dir"),
-    help="Folder of the images (default: where labelling tools put them).",
+    help="Folder of the images (default: where labeling tools put them).",
 )
 with_images = option(
     "--images",
@@ -135,12 +135,12 @@ _SELECTION = (
         "--min-side",
         metavar="PIXELS",
         type=click.FloatRange(0),
-        help="Remove annotations whose box is narrower or lower than this.",
+        help="Remove annotations whose box is narrower or shorter than this.",
     ),
     _select("--no-crowds", is_flag=True, help="Remove crowd annotations."),
     _select("--drop-empty", is_flag=True, help="Remove images without annotations."),
 )
-#: What the reasons of a selection mean.
+#: The text for each reason of removal.
 _REASONS = {
     "class": "of other classes",
     "crowd": "that are crowds",
@@ -150,7 +150,7 @@ _REASONS = {
 
 
 def selecting(*sources: str) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
-    """Return what adds the options that select a part of these arguments, which the command gets instead."""
+    """Return a decorator that adds the selection options; the command gets these arguments as selections."""
 
     def with_options(function: Callable[..., int | None]) -> Callable[..., int | None]:
         @functools.wraps(function)

@@ -131,7 +131,7 @@ class BarReporter(Reporter):
         """Remove that line."""
         self._bar.wait = ""
 
-    def tick(self) -> None:
+    def tick(self, *, is_calling: bool = True) -> None:
         """Show how long the command has waited, in place of a bar that is yet to come; rich updates a bar itself."""
         if self._began is None and time.monotonic() - self._created >= FIRST_LINE:
             with self._lock:
@@ -199,7 +199,7 @@ def print_table(columns: Sequence[Column], rows: Iterator[list[str]]) -> bool:
                 title,
                 justify="right" if right else "left",
                 no_wrap=flexible,
-                # Nothing of an ID or a number is ever cut off.
+                # IDs and numbers are never cut off.
                 overflow="ellipsis" if flexible else "fold",
                 width=None if flexible else widths[i],
                 ratio=1 if flexible else None,

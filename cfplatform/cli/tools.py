@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Shells that can complete commands.
 SHELLS = ("bash", "fish", "zsh")
 _TIMESTAMP = "x-payload-timestamp"
-#: The statuses of responses to refused deliveries: 503 asks for another one, the others are final.
+#: The statuses of responses to rejected deliveries: 503 requests another attempt, the others are final.
 _RESPONSES = {"too_large": 413, "keys_unavailable": 503, "replayed": 204}
 #: Seconds that a command for an event may take.
 EXEC_TIMEOUT = 600.0
@@ -58,11 +58,11 @@ def _body(context: click.Context, parameter: click.Parameter, value: str | None)
                 text = file.read()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise click.BadParameter(f"{value[1:]!r}: {reason}.") from None
+            raise click.BadParameter(f"{value[1:]!r} cannot be read: {reason}.") from None
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise click.BadParameter(f"it is not JSON: {error}.") from None
+        raise click.BadParameter(f"not valid JSON: {error}.") from None
     if parsed is None:
         raise click.BadParameter("null is not a body; omit the option to send none.")
     return parsed
@@ -376,7 +376,7 @@ def _read_headers(data: bytes) -> list[tuple[str, Any]]:
         try:
             pairs = json.loads(written, object_pairs_hook=list)
         except (ValueError, RecursionError):
-            raise click.UsageError("File of --headers starts like a JSON object, but is not valid JSON.") from None
+            raise click.UsageError("The --headers file starts like a JSON object, but is not valid JSON.") from None
         return [(str(name), value) for name, value in pairs]
     found: list[tuple[str, Any]] = []
     for number, line in enumerate(written.splitlines(), start=1):
@@ -384,7 +384,7 @@ def _read_headers(data: bytes) -> list[tuple[str, Any]]:
         if not line.strip() or (number == 1 and line.rpartition(" ")[2].startswith("HTTP/")):
             continue
         if not colon or not name.strip():
-            raise click.UsageError(f"Line {number} of --headers is not 'Name: value'.")
+            raise click.UsageError(f"Line {number} of the --headers file is not 'Name: value'.")
         found.append((name.strip(), value.strip()))
     return found
 
@@ -393,7 +393,7 @@ def _key_set(data: bytes) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
-        raise click.UsageError("File of --jwks is not valid JSON.") from None
+        raise click.UsageError("The --jwks file is not valid JSON.") from None
 
 
 def _sent_at(headers: Message) -> float:

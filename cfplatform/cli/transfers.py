@@ -61,7 +61,7 @@ LOOKED_AT = 1000
     "--state",
     metavar="FOLDER",
     shell_complete=completing("dir"),
-    help="Local folder for the state; required if DESTINATION is a URL.",
+    help="Local folder for the state of the download; required if DESTINATION is a URL.",
 )
 @option("--prune", is_flag=True, help="Remove files of items that the platform no longer lists.")
 @option("--dry-run", is_flag=True, help="Show what would be downloaded and removed.")
@@ -91,14 +91,14 @@ def download(
 
     Saves the annotations of each work item as DESTINATION/<batch name>/<work item id>.json and, with --assets, its
     image or video as DESTINATION/<batch name>/assets/<work item id>.<extension>. Unchanged files are skipped. The same
-    command resumes an interrupted download, and later downloads only what is new.
+    command resumes an interrupted download, and later downloads only new and changed items.
 
-    Prints the numbers of fetched, unchanged, failed and removed items: a sentence on a terminal; tab-separated lines in
+    Prints the number of fetched, unchanged, failed and removed items: a sentence on a terminal; tab-separated lines in
     a pipe; with --json a line for each item, and the summary in the last line.
 
-    --watch repeats the download until Ctrl-C. Each run prints one line; in a pipe, it is the time and the numbers of
+    --watch repeats the download until Ctrl-C. Each run prints one line; in a pipe, the time and the number of
     fetched, unchanged, failed and removed items. With --json, each run prints the fetched and failed items and the
-    summary. After an outage, the next run continues.
+    summary. An outage ends only the current run.
 
     --prune removes the files of items that the platform no longer lists, unless they were changed locally. It cannot be
     combined with filters or --limit. Preview it with --dry-run.
@@ -164,6 +164,7 @@ def _repeat(output: Output, run: Callable[[Reporter | None], DownloadSummary], p
         output.end_progress()
         progress = None
         time.sleep(pause)
+        output.touch()
 
 
 def _show_run(output: Output, summary: DownloadSummary) -> None:
@@ -216,7 +217,7 @@ def closing(summary: DownloadSummary, destination: str, *, dry_run: bool = False
     others = f" ({', '.join(parts)})" if parts else ""
     fetched = counted(summary.successful, "work items")
     if dry_run:
-        return f"Would download {fetched} to {path}{others}; run it without --dry-run to do it."
+        return f"Would download {fetched} to {path}{others}; run the command without --dry-run to do it."
     if not summary.successful and not summary.pruned:
         return f"All {counted(summary.skipped, 'work items')} in {path} are up to date."
     following = "" if "://" in destination else f"; next: cfplatform validate {path}"
@@ -228,9 +229,9 @@ def closing(summary: DownloadSummary, destination: str, *, dry_run: bool = False
 def _left(summary: DownloadSummary, *, prune: bool) -> list[str]:
     left = summary.unlisted - summary.pruned
     if left and prune and not summary.total_items:
-        return [f"Kept the files of {left:,} items: the platform lists no work items at all."]
+        return [f"Kept the files of {counted(left, 'items')}: the platform lists no work items at all."]
     if left and prune:
-        return [f"Kept the files of {left:,} items that are no longer listed: the files were changed locally."]
+        return [f"Kept the files of {counted(left, 'items')} no longer listed: the files were changed locally."]
     return (
         [f"{counted(left, 'items')} with local files are no longer listed; --prune removes their files."]
         if left

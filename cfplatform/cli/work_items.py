@@ -42,7 +42,7 @@ from .transfers import NAMED_FAILURES, sentence, show_as_finished
 LISTED = 20
 
 _COLUMNS = (
-    Column("Id"),
+    Column("ID"),
     Column("Batch", right=True, optional=1),
     Column("Status"),
     Column("Type", optional=2),
@@ -87,7 +87,7 @@ def list_work_items(
     """List work items.
 
     Prints ID, batch, status, type and last change: a table on a terminal, in UTC, with fewer columns if it is narrow;
-    tab-separated lines without a header in a pipe; the objects of the platform, one per line, with --json.
+    tab-separated lines without a header in a pipe; the platform's JSON objects, one per line, with --json.
 
     TIME is a date, a date and time, or a relative time such as yesterday, 3h or 2d.
 
@@ -129,7 +129,7 @@ def list_work_items(
 def get(output: Output, connection: Options, work_item_id: str) -> None:
     """Show one work item.
 
-    Prints one field per line on a terminal; the line of "work-items list" in a pipe; the object of the platform with
+    Prints one field per line on a terminal; the line of "work-items list" in a pipe; the platform's JSON object with
     --json.
 
     \b
@@ -148,9 +148,9 @@ def get(output: Output, connection: Options, work_item_id: str) -> None:
 def annotation(output: Output, connection: Options, work_item_id: str) -> int:
     """Show the annotation of a work item.
 
-    It contains the storage path of the COCO document, which "download" downloads. Only completed items have one. Prints
-    one field per line on a terminal; a tab-separated line of work item and storage path in a pipe; the object of the
-    platform with --json.
+    It contains the storage path of the COCO document, the file that "cfplatform download" saves. Only completed items
+    have one. Prints one field per line on a terminal; a tab-separated line of work item and storage path in a pipe; the
+    platform's JSON object with --json.
 
     \b
     Examples:
@@ -204,7 +204,7 @@ def _batch(context: click.Context, parameter: click.Parameter, value: str | None
     metavar="FILE",
     default=".cfplatform-created.jsonl",
     shell_complete=completing("file"),
-    help="File that records what is created, for local files and several assets.",
+    help="File that records created items, for local files and several assets.",
 )
 @with_workers(help="Maximum number of concurrent uploads, 1 to 256.")
 @with_patience
@@ -274,13 +274,13 @@ def create(
 
 
 def _is_file(given: str) -> bool:
-    """Return whether an asset is a local file; one that is misspelt must not become a work item as a storage path."""
+    """Return whether an asset is a local file; one that is misspelled must not become a work item as a storage path."""
     is_remote = "://" in given or given.startswith("assets/")
     return os.path.exists(given) or (not is_remote and os.path.splitext(given)[1] != "")
 
 
 def _assets(given: str) -> Sequence[str | UploadedFile]:
-    """Return a folder's files, and anything else as the library takes it."""
+    """Return the files of a folder; any other asset as the library takes it."""
     if os.path.isdir(given):
         with os.scandir(given) as entries:
             return sorted(each.path for each in entries if each.is_file() and not each.name.startswith("."))
@@ -307,7 +307,7 @@ class _Created(NamedTuple):
         return {**self.result.as_dict(), "error": words(error) if error else None}
 
 
-_CREATED_COLUMNS = (Column("Id"), Column("Batch", right=True, optional=1), Column("Asset", flexible=True))
+_CREATED_COLUMNS = (Column("ID"), Column("Batch", right=True, optional=1), Column("Asset", flexible=True))
 
 
 def _created_row(created: _Created, in_table: bool) -> Sequence[str]:
@@ -355,7 +355,7 @@ def _show_created(output: Output, results: Generator[CreateResult, None, None], 
 def count(output: Output, connection: Options, filters: Options, allow_empty: bool) -> int:
     """Count work items.
 
-    Counts the items that "cfplatform download" with the same filters downloads. TIME is a date, a date and time, or a
+    Counts the items that "cfplatform download" selects with the same filters. TIME is a date, a date and time, or a
     relative time such as yesterday, 3h or 2d. If a filter matches nothing, prints 0, and the exit code is 1.
 
     \b
@@ -383,7 +383,7 @@ def _row(item: WorkItem, in_table: bool) -> Sequence[str]:
 def show(output: Output, item: WorkItem) -> None:
     """Print one work item."""
     fields = [
-        ("Id", item.id),
+        ("ID", item.id),
         ("Batch", cell(item.batch_id)),
         ("Status", cell(item.status)),
         ("Type", cell(item.asset_type)),
@@ -396,7 +396,7 @@ def show(output: Output, item: WorkItem) -> None:
 
 
 _BATCH_COLUMNS = (
-    Column("Id", right=True),
+    Column("ID", right=True),
     Column("Name", flexible=True),
     Column("Completed", right=True),
     Column("Created (UTC)", optional=1),
@@ -426,7 +426,7 @@ def list_batches(output: Output, connection: Options, limit: int | None) -> None
     """List the batches of a project.
 
     Prints ID, name, completed and total items, creation time and priority: a table on a terminal, in UTC, with fewer
-    columns if it is narrow; tab-separated lines without a header in a pipe; the objects of the platform, one per line,
+    columns if it is narrow; tab-separated lines without a header in a pipe; the platform's JSON objects, one per line,
     with --json.
 
     \b
@@ -447,7 +447,7 @@ def create_batch(output: Output, connection: Options, name: str) -> None:
     """Create a batch.
 
     NAME must be unique in the project. Prints the batch: one field per line on a terminal; a tab-separated line that
-    starts with its ID in a pipe; the object of the platform with --json.
+    starts with its ID in a pipe; the platform's JSON object with --json.
 
     \b
     Examples:
@@ -484,5 +484,5 @@ def _batch_row(batch: Batch, in_table: bool) -> Sequence[str]:
 
 def _show_batch(output: Output, batch: Batch) -> None:
     # The response to creating or renaming has no counts.
-    fields = [("Id", str(batch.id)), ("Name", cell(batch.name)), ("Created (UTC)", moment(batch.created_at, True))]
+    fields = [("ID", str(batch.id)), ("Name", cell(batch.name)), ("Created (UTC)", moment(batch.created_at, True))]
     output.record(batch, fields, _batch_row(batch, False))

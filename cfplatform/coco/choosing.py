@@ -399,7 +399,7 @@ class _ByFraction(Chooser):
         if not isinstance(self._by, str):
             return InvalidParameterError("by returned no group for any image.", parameter="by")
         return InvalidParameterError(
-            f"by {self._by!r}: no image has this field, and neither does the metadata of its work item or info.",
+            f"by {self._by!r}: no image has this field, nor does the metadata of its work item or info.",
             parameter="by",
             hint="Downloads keep the metadata. coco.merge(..., metadata=[...]) copies it to a dataset.",
         )

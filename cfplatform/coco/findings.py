@@ -35,7 +35,9 @@ CODES = {
         ERROR, "There are no ``images``, no ``annotations``, or no ``categories`` although annotations refer to them."
     ),
     "wrong-type": Meaning(ERROR, "A section is not a list, or an entry or ``info`` is not an object."),
-    "not-json": Meaning(ERROR, "A value of a stream is not valid JSON, or is nested too deeply."),
+    "not-json": Meaning(
+        ERROR, "A value of a document from a stream cannot be written as JSON, or is nested too deeply."
+    ),
     "missing-id": Meaning(ERROR, "An entry has no ``id`` that is a number or a string."),
     "odd-id": Meaning(
         WARNING, "IDs of a section are strings or fractions, which some tools reject; reported once per section."

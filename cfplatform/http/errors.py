@@ -65,7 +65,9 @@ def _is_not_tls(chain: list[BaseException]) -> bool:
 def _of_proxy(chain: list[BaseException]) -> CFPlatformError | None:
     if any("SOCKS support" in str(part) for part in chain):
         return ConfigurationError(NO_SOCKS)
-    if not _is_any(chain, _PROXY_ERRORS) or _is_any(chain, ssl.SSLCertVerificationError):
+    # The exceptions of PySocks, which is optional.
+    is_of_socks = any(type(part).__module__ == "socks" for part in chain) and not _is_any(chain, TimeoutError)
+    if not (_is_any(chain, _PROXY_ERRORS) or is_of_socks) or _is_any(chain, ssl.SSLCertVerificationError):
         return None
     if _is_not_tls(chain):
         return APIConnectionError(

@@ -281,7 +281,7 @@ class Channel:
         """Return proxies and TLS settings for an origin, cached for the client's session because the lookup is slow.
 
         Raises:
-            ConfigurationError: For a SOCKS proxy without PySocks.
+            ConfigurationError: For a proxy with an unknown scheme, or a SOCKS proxy without PySocks.
         """
         given = self._connection
         settings = self.session.merge_environment_settings(
@@ -291,6 +291,12 @@ class Channel:
             # A proxy from the environment cannot reach this machine, and would see the key.
             settings["proxies"] = {}
         proxy = requests.utils.select_proxy(url, settings["proxies"]) or ""
+        scheme, has_scheme, _ = proxy.lower().partition("://")
+        if has_scheme and scheme not in config.PROXY_SCHEMES and not self.is_own:
+            raise ConfigurationError(
+                f"The URL of the proxy has an unknown scheme; known are {', '.join(config.PROXY_SCHEMES)}. "
+                "Check proxies=, ALL_PROXY, HTTPS_PROXY and HTTP_PROXY."
+            )
         if proxy.lower().startswith("socks") and importlib.util.find_spec("socks") is None:
             raise ConfigurationError(errors.NO_SOCKS)
         if not self.is_own:

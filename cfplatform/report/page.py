@@ -51,7 +51,7 @@ _SIZES = {"small": "< 32²", "medium": "≤ 96²", "large": "> 96²"}
 
 
 class Page:
-    """The page in pieces, of which each has one image at most."""
+    """The page in pieces, each with at most one image."""
 
     def __init__(self, found: Survey, title: str, batches: Sequence[Batch] | None, made_at: datetime | None) -> None:
         groups = found.findings.sorted()

@@ -200,6 +200,7 @@ def totals(found: Survey) -> list[tuple[str, str, Any]]:
     """Return the totals at the top of the page: name, number and explanation."""
     stats = found.stats
     documents = stats.documents + stats.unreadable
+    files = sum(found.assets.values())
     return [
         # A file with many images is not one work item.
         (
@@ -207,7 +208,7 @@ def totals(found: Survey) -> list[tuple[str, str, Any]]:
             f"{documents:,}",
             f"{stats.unreadable:,} unreadable" if stats.unreadable else None,
         ),
-        ("Images", f"{sum(found.assets.values()):,}", None),
+        ("Images", f"{stats.images:,}", None if files == stats.images else f"{files:,} with a file"),
         ("Annotations", f"{stats.annotations:,}", _per(stats.annotations, stats.images, "per image")),
         ("Classes", f"{len(stats.categories):,}", None),
         ("Empty images", f"{stats.empty_images:,}", _share(stats.empty_images, stats.images, "of images")),

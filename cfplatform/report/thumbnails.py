@@ -84,7 +84,7 @@ def _thumbnail(samples: Samples, number: int, colours: Mapping[str, Colour], sid
             note = str(error)
             image = draw(document.data, None, max_size=side, colours=colours)
     except (CFPlatformError, OSError) as error:
-        return Thumbnail("", f"Could not read the labels: {error}")
+        return Thumbnail("", f"Could not read the annotations: {error}")
     buffer = io.BytesIO()
     image.save(buffer, kind, quality=_QUALITY, method=_EFFORT)
     return Thumbnail(base64.b64encode(buffer.getvalue()).decode(), note)

@@ -17,6 +17,7 @@ from ..coco.selecting import Selection
 from ..destination import local
 from ..exceptions import InvalidParameterError
 from ..resources import Batch
+from ..resources.base import table
 from ..viz import class_colours
 from .page import Page
 from .survey import survey
@@ -51,6 +52,10 @@ class ReportSummary:
     annotations: int
     errors: int
     warnings: int
+
+    def _repr_html_(self) -> str:
+        counts = [(name, f"{number:,}") for name, number in vars(self).items() if name != "path"]
+        return table(type(self).__name__, [("path", self.path), *counts])
 
 
 def write_report(

@@ -206,7 +206,7 @@ class DownloadSummary:
             >>> client.download_project(destination="labels").raise_for_failures()
         """
         if failures := self.failures:
-            named = "; ".join(f"{result.item_id}: {result.error}" for result in failures[:3])
+            named = "; ".join(f"{result.item_id}: {str(result.error).removesuffix('.')}" for result in failures[:3])
             more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
             error = DownloadError(
                 f"{self.failed} of {self.total_items} work items could not be downloaded: {named}{more}. "

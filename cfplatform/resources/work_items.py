@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from typing_extensions import Self, Unpack
 
-    from ..params import WorkItemFilters
+    from ..params import ListOptions
     from ..types import AnnotationData, BatchData, CocoDocument, WorkItemData  # noqa: F401 - classes below name them in a text
     from .results import DownloadOptions, DownloadResult, DownloadSummary, DrawOptions
 
@@ -59,7 +59,7 @@ class WorkItem(InProject["WorkItemData"]):
 
     @property
     def asset_url(self) -> str | None:
-        """The asset: an absolute URL, or a path inside the space."""
+        """The absolute URL of the asset, or its path inside the space."""
         return self._text("assetUrl")
 
     @property
@@ -256,8 +256,8 @@ class Batch(InProject["BatchData"]):
         """Number of completed work items in the batch."""
         return self._integer("completedCount")
 
-    def get_work_items(self, **filters: Unpack[WorkItemFilters]) -> Iterator[WorkItem]:
-        """Iterate over the work items of this batch, with the filters of :meth:`Client.get_work_items`.
+    def get_work_items(self, **filters: Unpack[ListOptions]) -> Iterator[WorkItem]:
+        """Iterate over the work items of this batch, with the filters and options of :meth:`Client.get_work_items`.
 
         Example:
             >>> batch = next(client.get_batches())

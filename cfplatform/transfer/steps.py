@@ -275,7 +275,7 @@ def locate(url: str, space_id: str | None = None, what: str = "result") -> tuple
         found, path = match.groups()
         if space_id is not None and found != space_id:
             raise DownloadError(
-                f"space_id is {space_id!r}, but the {what} is in space {found!r}. Omit space_id and CF_SPACE_ID to "
+                f"space_id is {space_id!r}, but the {what} is in space {found!r}. Omit it and CF_SPACE_ID to "
                 "detect the space.",
                 parameter="space_id",
             )

@@ -86,7 +86,7 @@ class SeenDeliveries(Protocol):
 
         Args:
             delivery_id: 64 hexadecimal digits.
-            seconds: How long to remember it; after that, the delivery is refused as expired.
+            seconds: How long to remember it; after that, the delivery is rejected as expired.
 
         Returns:
             True if it is new, False if it was already stored.

@@ -48,8 +48,8 @@ _AGES = re.compile(r"(?i)(?:^|[,\s])(?:max-age\s*=\s*\"?([0-9]{1,10})|no-(?:stor
 def refused(
     reason: str, message: str, *, parameter: str | None = None, hint: str | None = None
 ) -> WebhookVerificationError:
-    """Return the error for a refused delivery; its message never contains delivered data."""
-    error = WebhookVerificationError(f"The webhook delivery was refused: {message}", parameter=parameter, hint=hint)
+    """Return the error for a rejected delivery; its message never contains delivered data."""
+    error = WebhookVerificationError(f"The webhook delivery was rejected: {message}", parameter=parameter, hint=hint)
     error.reason = reason
     return error
 

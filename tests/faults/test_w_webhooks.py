@@ -38,7 +38,7 @@ def refusal(verifier, body, headers):
     """Return why a delivery is refused; its message must tell nothing of what was delivered."""
     _, error = outcome(CFPlatformError, verifier.verify, body, headers)
     assert type(error) is WebhookVerificationError, "it was accepted"
-    assert str(error).startswith("The webhook delivery was refused: ")
+    assert str(error).startswith("The webhook delivery was rejected: ")
     assert pickle.loads(pickle.dumps(error)).reason == error.reason  # noqa: S301
     signature = headers.get("X-Payload-Signature")
     for secret in (signature, "c2fe4a5d", "some_asset_directory"):

@@ -275,7 +275,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_complete_ids(world, columns):
     _, screen = on_terminal("batches", sandbox=world, columns=columns)
     lines = shown(screen).splitlines()
     assert max(map(len, lines)) <= columns
-    assert lines[0].split()[:3] == ["Id", "Name", "Completed"]
+    assert lines[0].split()[:3] == ["ID", "Name", "Completed"]
     assert [re.findall(r"\b1\d{3}\b|\d+/\d+", line) for line in lines[1:]] == [["1001", "9/12"], ["1002", "11/13"]]
 
 
@@ -283,7 +283,7 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
     sandbox = make_sandbox(items=230)
     _, screen = on_terminal("work-items", "--all", sandbox=sandbox, columns=60)
     header, *lines = shown(screen).splitlines()
-    assert header.split() == ["Id", "Batch", "Status"]
+    assert header.split() == ["ID", "Batch", "Status"]
     assert [line.split()[0] for line in lines] == list(sandbox.work_item_ids())
     assert {line.split()[-1] for line in lines} == {"COMPLETED"}
 
@@ -319,6 +319,7 @@ def test_a_table_of_several_pages_has_one_header_and_the_same_columns(make_sandb
         (["count", "--base-url", "http://example.com"], {}, 2, "the API key unencrypted. Use https.\n"),
         (["merge", "project_id", "out.json"], {}, 2, "Error: SOURCE 'project_id' is neither a folder nor a file."),
         (["report", str(Path(__file__).parent), "page.txt"], {}, 2, "Error: OUTPUT 'page.txt' must end with .html"),
+        (["download", "x", "--limit", "x"], {}, 2, "'--limit': 'x' is not a valid integer.\n"),
         (["work-items", "get", ".."], {}, 2, "Error: ITEM_ID: '..' is not a valid ID"),
         (["work-items", "--all", "--limit", "3"], {}, 2, "Error: --all and --limit exclude each other."),
         (["count", "--batch-name", "x"], {}, 1, "has no batch named 'x'."),

@@ -18,7 +18,7 @@ CONFIRMED = {
     "meta": "object, limit, page",
     "cursors of work items": "cursorNext, cursorPrev",
     "cursors of batches": "cursorNext, cursorPrev",
-    "next page": "3 items, others than on the first page",
+    "next page": "3 items, different from the first page",
     "overlap": "0 of 3 items repeated",
     "end of a listing": "null",
     "largest page": "status 400",
@@ -42,7 +42,7 @@ CONFIRMED = {
     "request ids": "X-Request-ID",
     "annotation": "id, projectID, workItemID, metadata",
     "storage path": "s3://<bucket>/spaces/<uuid>/coco_output/<uuid>.json",
-    "space of a path": "that of the settings",
+    "space of a path": "the space of the settings",
     "signing": "3 for 3 paths, with path, signedUrl",
     "signing order": "the order of the request",
     "signing duplicates": "2 URLs for a path that was sent twice",
@@ -332,7 +332,7 @@ DIFFERENCES = {
         "total": ("not seen", "a page is an array"),
     },
     limit_cut: {"largest page": ("different", "status 200, no more than 100 items, meta.limit is 100")},
-    only_the_last_key: {"batch filter": ("different", "two IDs select the last, one selects the first")},
+    only_the_last_key: {"batch filter": ("different", "two IDs select the second, one selects the first")},
     times_without_zone: {
         "date filters": ("not seen", "work items have no createdAt with a time zone"),
         "work item fields": (
@@ -341,7 +341,7 @@ DIFFERENCES = {
         ),
         "batch fields": ("different", "of another kind: createdAt (time without zone)"),
         "export fields": ("different", "of another kind: createdAt (time without zone)"),
-        "export order": ("not seen", "there are no two exports of different times"),
+        "export order": ("not seen", "fewer than two exports have different times"),
     },
     offsets_ignored: {"date filters": ("different", "wrong: an offset is understood")},
     other_fields: {
@@ -402,7 +402,7 @@ def test_types_that_nobody_expects_end_no_report(sandbox):
     found = checked(sandbox, odd_types)
     assert len(found) == len(CONFIRMED)
     assert found["id filter"] == ("not seen", "work items have no id that is a text")
-    assert found["overlap"] == ("different", "a response of an unknown form (TypeError)")
+    assert found["overlap"] == ("different", "a response in an unknown format (TypeError)")
     assert found["statuses"] == ("different", "another form (array)")
 
 
@@ -458,7 +458,7 @@ def test_without_a_project(sandbox):
 
 def test_another_space_in_the_settings(sandbox):
     found = checked(sandbox, CF_SPACE_ID="00000000-0000-4000-8000-000000000000")
-    assert unlike(found) == {"space of a path": ("different", "another")}
+    assert unlike(found) == {"space of a path": ("different", "another space")}
 
 
 # --- Output ----------------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def test_a_listing_is_cut_only_on_a_terminal(world):
     assert len(run("work-items", "--status", "any", sandbox=world).stdout.splitlines()) == 25
     code, screen = on_terminal("work-items", "--status", "any", sandbox=world)
     header, *rows, note = shown(screen).splitlines()
-    assert (code, header.split()[0], len(rows)) == (0, "Id", 20)
+    assert (code, header.split()[0], len(rows)) == (0, "ID", 20)
     assert note == "Showing the first 20; --all lists all."
 
 
@@ -100,9 +100,17 @@ def test_a_listing_can_be_piped_into_a_download(world, tmp_path, form):
     assert documents(tmp_path) == night & {i for i in ids(world) if world.work_item(i)["status"] == "COMPLETED"}
 
 
-def test_an_empty_file_selects_nothing_rather_than_everything(world):
+def test_an_empty_file_selects_nothing_rather_than_everything(world, tmp_path):
     world.clear_requests()
     assert run("count", "--work-item-ids", "-", sandbox=world, stdin="# none\n").stdout == "0\n"
+    for arguments in (["count"], ["work-items"], ["download", tmp_path / "none"]):
+        done = run(*arguments, "--work-item-ids", "-", sandbox=world, stdin="# none\n")
+        assert done.returncode == 1
+        assert done.stderr.endswith(
+            "Error: No work items match --work-item-ids, --status COMPLETED. Pass --allow-empty if this is expected.\n"
+            "  --work-item-ids has no IDs.\n"
+        )
+        assert run(*arguments, "--work-item-ids", "-", "--allow-empty", sandbox=world, stdin="").returncode == 0
     assert sent(world, "limit") == []
 
 
@@ -191,6 +199,16 @@ def test_a_watch_brings_what_is_new_and_ends_with_ctrl_c(world, tmp_path):
         "Street scenes",
         "Day drive",
     }
+
+
+def test_the_pause_of_a_watch_is_no_wait_for_the_platform(world, tmp_path):
+    with started("download", tmp_path, "--watch", "3.5", sandbox=world) as process:
+        for _ in range(2):
+            assert process.stdout.readline().split("\t")[2] in ("0", "20")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert "Waiting" not in said
+    assert said.splitlines()[-1] == "Stopped."
 
 
 def test_a_watch_survives_an_outage(world, tmp_path):

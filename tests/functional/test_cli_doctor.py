@@ -61,7 +61,7 @@ def test_all_is_well(sandbox, tmp_path):
     assert found["platform"]["found"].endswith("the key is valid")
     assert list(tmp_path.iterdir()) == []
     for name in ("project", "space"):
-        assert found[name]["found"].endswith(f"from CF_{name.upper()}_ID; the key may list it")
+        assert found[name]["found"].endswith(f"from CF_{name.upper()}_ID; the key has access")
     # Two cheap requests, which are not repeated.
     assert [(each.method, each.path.rpartition("/")[2], each.query) for each in sandbox.requests] == [
         ("GET", "batches", [("limit", "1")]),
@@ -161,6 +161,15 @@ def test_a_socks_proxy_needs_pysocks(tmp_path):
     assert found["proxy"]["found"] == "socks5h://127.0.0.1:1080, from the environment: a SOCKS proxy needs PySocks"
     assert "pip install 'requests[socks]'" in found["proxy"]["advice"]
     assert found["platform"]["found"] == "not checked, because of proxy"
+    assert "pa55" not in json.dumps(found)
+
+
+def test_a_proxy_with_an_unknown_scheme():
+    settings = {"CF_API_KEY": KEY, "CF_PROJECT_ID": "p", "CF_PLATFORM_BASE_URL": "https://api.invalid"}
+    found = examined(**settings, HTTPS_PROXY="socks://me:pa55@127.0.0.1:1080")
+    assert found["proxy"]["status"] == "failed"
+    assert found["proxy"]["found"] == "socks://127.0.0.1:1080, from the environment: the scheme is unknown"
+    assert "socks5h" in found["proxy"]["advice"]
     assert "pa55" not in json.dumps(found)
 
 
@@ -286,5 +295,5 @@ def test_on_a_terminal_it_is_a_table_in_colours(sandbox, columns):
 def test_in_a_pipe_it_is_tab_separated(sandbox):
     done = run("doctor", sandbox=sandbox)
     assert all(len(line.split("\t")) == 4 for line in done.stdout.splitlines())
-    assert (done.stderr, ESCAPE in done.stdout) == ("All checks passed.\n", False)
+    assert (done.stderr, ESCAPE in done.stdout) == ("No checks failed.\n", False)
     assert run("doctor", "--quiet", sandbox=sandbox).stderr == ""

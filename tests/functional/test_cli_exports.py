@@ -229,11 +229,11 @@ def test_a_narrow_terminal_leaves_out_what_matters_least(world):
     create(world, "labels of the whole project, every night")
     _, screen = on_terminal("exports", sandbox=world, columns=80)
     lines = shown(screen).splitlines()
-    assert lines[0].split() == ["Id", "Name", "Status", "Created", "(UTC)"]
+    assert lines[0].split() == ["ID", "Name", "Status", "Created", "(UTC)"]
     assert "labels of" in lines[1]
     assert max(map(len, lines)) <= 80
     _, screen = on_terminal("exports", sandbox=world, columns=120)
-    assert shown(screen).splitlines()[0].split() == ["Id", "Name", "Status", "Format", "Content", "Created", "(UTC)"]
+    assert shown(screen).splitlines()[0].split() == ["ID", "Name", "Status", "Format", "Content", "Created", "(UTC)"]
 
 
 def test_a_terminal_shows_that_it_waits_and_then_the_bytes(make_sandbox, tmp_path):

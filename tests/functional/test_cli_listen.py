@@ -67,7 +67,7 @@ def test_verified_events_are_lines_of_json_and_refused_ones_a_line_on_stderr(lis
     assert (listener.process.returncode, printed) == (0, "")
     *refused, last = said.splitlines()
     assert [line.rpartition(" ")[2] for line in refused] == ["[replayed]", "[signature]", "[expired]"]
-    assert all(line.startswith("Error: The webhook delivery was refused: ") for line in refused)
+    assert all(line.startswith("Error: The webhook delivery was rejected: ") for line in refused)
     assert last == "Stopped."
 
 

@@ -151,7 +151,7 @@ def test_a_batch_on_a_terminal_is_a_field_a_line(sandbox):
     name = "Ev[red]il :boom: \u202ertl"
     code, screen = on_terminal("batches", "create", name, sandbox=sandbox)
     assert code == 0
-    assert [line.split()[0] for line in screen.splitlines()] == ["Id", "Name", "Created"]
+    assert [line.split()[0] for line in screen.splitlines()] == ["ID", "Name", "Created"]
     assert "Name           Ev[red]il :boom: \ufffdrtl" in screen
 
 

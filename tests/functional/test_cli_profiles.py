@@ -128,7 +128,7 @@ def test_the_key_is_asked_for_only_if_it_is_needed(use, sandbox, tmp_path):
             "There is no profile 'stagin' in {file}. Did you mean 'staging'?",
         ),
         ("[default]\nx = ", [], "{file} is not valid TOML: "),
-        ('base_url = "x"', [], "{file}: 'base_url' is outside of a profile. Put it below [default]."),
+        ('base_url = "x"', [], "{file}: 'base_url' is outside a profile. Put it below [default]."),
         ("profiles = 7", [], "{file}: write a profile as [profiles.NAME]."),
         ("default = 7", [], "{file}: profile 'default' is not a table of settings."),
         (

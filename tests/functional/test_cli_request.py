@@ -149,9 +149,9 @@ def test_an_answer_without_a_body(serve):
         (["GET", "/a", "--param", "limit"], 2, "'limit' must have the form NAME=VALUE."),
         (["GET", "/a", "--header", "X"], 2, "'X' must have the form NAME:VALUE."),
         (["GET", "/a", "--header", "X Y: z"], 2, "is not a valid header name."),
-        (["POST", "/a", "--json-body", "{"], 2, "it is not JSON"),
+        (["POST", "/a", "--json-body", "{"], 2, "not valid JSON"),
         (["POST", "/a", "--json-body", "null"], 2, "null is not a body"),
-        (["POST", "/a", "--json-body", "@missing"], 2, "'missing': No such file or directory."),
+        (["POST", "/a", "--json-body", "@missing"], 2, "'missing' cannot be read: No such file or directory."),
         (["GET"], 2, "Missing argument 'PATH'."),
     ],
 )

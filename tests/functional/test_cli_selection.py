@@ -182,9 +182,12 @@ def test_a_wrong_project_a_wrong_space_and_a_wrong_url_have_their_own_advice(wor
         assert done.returncode == 1
         assert f"The base URL has no /api/v1: set CF_PLATFORM_BASE_URL or --base-url to {root}/api/v1, " in done.stderr
         assert "CF_PROJECT_ID" not in done.stderr
+    for path in ("/api", "/api/", "/api/v2"):
+        done = run("count", "--base-url", f"{root}{path}", sandbox=world)
+        assert f"The base URL has no /api/v1: set CF_PLATFORM_BASE_URL or --base-url to {root}/api/v1, " in done.stderr
     done = run("exports", "get", UNKNOWN, sandbox=world)
     assert "export not found" in done.stderr
-    assert "'cfplatform exports' lists those of the space." in done.stderr
+    assert "'cfplatform exports' lists the exports of the space." in done.stderr
 
 
 @pytest.mark.parametrize("status", [200, 404])

@@ -99,7 +99,7 @@ def test_refusals(keep, tmp_path, changes, word, sentence):
     done = verify(*keep(**changes), "--jwks", tmp_path / "keys")
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith("Error: The webhook delivery was refused: ")
+    assert line.startswith("Error: The webhook delivery was rejected: ")
     assert sentence in line
     assert line.endswith(f" [{word}]")
 
@@ -150,11 +150,11 @@ def test_a_hostile_event_cannot_drive_the_terminal(keep, tmp_path):
         (["--jwks", "keys", "--jwks-url", "http://x/"], "--jwks and --jwks-url exclude each other."),
         (["--any-age", "--tolerance", "1"], "--any-age and --tolerance exclude each other."),
         (["--jwks", "body"], "Error: --jwks must be a key set like"),
-        (["--jwks", "headers"], "File of --jwks is not valid JSON."),
+        (["--jwks", "headers"], "The --jwks file is not valid JSON."),
         (["--jwks", "missing"], "No such file or directory"),
         (["--jwks", "keys", "--tolerance", "0"], "Error: --tolerance must be a number of seconds from 1 to"),
         (["--jwks-url", "ftp://x/"], "Error: --jwks-url: the keys cannot be fetched from there. The URL must start"),
-        (["--headers", "notes", "--jwks", "keys"], "Line 2 of --headers is not 'Name: value'."),
+        (["--headers", "notes", "--jwks", "keys"], "Line 2 of the --headers file is not 'Name: value'."),
         (["--headers", "broken", "--jwks", "keys"], "starts like a JSON object, but is not valid JSON."),
         (["--headers", "body"], "--body and --headers must be different files."),
     ],

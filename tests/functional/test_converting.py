@@ -36,6 +36,15 @@ def test_from_a_download_to_yolo_and_back(client, tmp_path):
     assert [each.code for each in coco.validate(tmp_path / "back.json")] == []
 
 
+def test_the_same_loss_is_shown_once(client, tmp_path):
+    client.download_project(destination=tmp_path / "labels", assets=True).raise_for_failures()
+    done = run("convert", tmp_path / "labels", tmp_path / "training", "--to", "yolo")
+    first, second, more = (line for line in done.stderr.splitlines() if line.startswith("Warning: "))
+    assert "Segmentations are dropped, because the format or task has none: " in first
+    assert "There is no part 'val'" in second
+    assert more == "Warning: and 19 more"
+
+
 def test_without_images_no_training_is_proposed(client, tmp_path):
     client.download_project(destination=tmp_path / "labels").raise_for_failures()
     done = run("convert", tmp_path / "labels", tmp_path / "training", "--to", "yolo")

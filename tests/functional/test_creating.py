@@ -678,7 +678,7 @@ def test_on_a_terminal_items_are_a_table_in_the_order_of_the_assets(sandbox, fil
     code, screen = on_terminal(*arguments, sandbox=sandbox, columns=120, NO_COLOR="1")
     assert code == 0
     header, *rows, last = shown(screen).splitlines()[-5:]
-    assert header.split() == ["Id", "Batch", "Asset"]
+    assert header.split() == ["ID", "Batch", "Asset"]
     assert [row.split()[-1] for row in rows] == ["03.png", "01.png", "https://store.example.com/a.jpg"]
     assert last.startswith("3 created, 0 existed already.")
 

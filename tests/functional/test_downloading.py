@@ -119,6 +119,8 @@ def test_one_failing_item_never_stops_the_others(sandbox, client, tmp_path):
     assert list((tmp_path / ".cfplatform" / "partial").iterdir()) == []
     with pytest.raises(DownloadError, match="7 of 20 work items") as caught:
         summary.raise_for_failures()
+    assert ".. Run" not in str(caught.value)
+    assert ".; " not in str(caught.value)
     assert {result.item_id for result in caught.value.failures} == set(expected)
     sandbox.clear_faults()
     client.download_project(destination=tmp_path / "again", work_item_ids=ids[7:]).raise_for_failures()

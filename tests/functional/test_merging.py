@@ -177,20 +177,35 @@ def test_a_terminal_shows_a_bar(labels, tmp_path):
     assert "20/20" in shown(screen)
 
 
-def test_ctrl_c_leaves_nothing(tmp_path):
+@pytest.fixture
+def many(tmp_path):
+    """A folder of 2,000 large documents, which takes a while to read."""
     (tmp_path / "labels/a").mkdir(parents=True)
     first = tmp_path / "labels/a/0.json"
     annotations = [{"id": n, "image_id": 1, "bbox": [n, n, 1.5, 2.5]} for n in range(3000)]
     first.write_text(json.dumps({"images": [{"id": 1}], "annotations": annotations}))
     for number in range(1, 2000):
         os.link(first, first.with_name(f"{number}.json"))
-    with started("merge", tmp_path / "labels", tmp_path / "merged.json") as process:
+    return tmp_path / "labels"
+
+
+def stopped(*arguments):
+    with started(*arguments) as process:
         assert process.stderr.readline() == "Reading 2,000 documents\n"
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
         assert process.wait() == 130
-    assert "Stopped. Nothing was changed" in said
+    return said
+
+
+def test_ctrl_c_leaves_nothing(many, tmp_path):
+    assert "Stopped. No dataset was written" in stopped("merge", many, tmp_path / "merged.json")
     assert [path.name for path in tmp_path.iterdir()] == ["labels"]
+
+
+def test_a_stopped_conversion_says_that_its_output_may_be_incomplete(many, tmp_path):
+    assert "Stopped. The output may be incomplete" in stopped("convert", many, tmp_path / "voc", "--to", "voc")
+    assert (tmp_path / "voc").is_dir()
 
 
 def test_commands_select_a_part_and_say_what_was_left_out(tmp_path):

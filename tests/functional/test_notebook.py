@@ -12,6 +12,7 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 import cfplatform
+from cfplatform.report import write_report
 from tests.notebooks import NOTEBOOK, executed
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +97,15 @@ def test_lists_of_objects_are_tables(sandbox, client, table, tmp_path):
     (failure,) = client.download_project(destination=tmp_path / "labels").failures
     assert "404" in table([failure])
     assert "2 × DownloadedItem" in table([*cfplatform.iter_downloaded(tmp_path / "labels")][:2])
+
+
+def test_the_summary_of_a_report_is_a_table(client, table, tmp_path):
+    client.download_project(destination=tmp_path / "<b>")
+    summary = write_report(tmp_path / "<b>")
+    html = table(summary)
+    assert ">ReportSummary</caption>" in html
+    for name, shown in (("path", "&lt;b&gt;/report.html"), ("documents", ">20<"), ("size", f">{summary.size:,}<")):
+        assert re.search(f">{name}</th><td[^>]*>?[^<]*{shown}", html), name
 
 
 def test_a_name_in_a_list_is_never_markup(make_sandbox, table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import sys
 
 import pytest
@@ -13,6 +14,7 @@ from requests.auth import HTTPBasicAuth
 from requests_toolbelt.utils import dump
 
 from cfplatform import (
+    APIConnectionError,
     Client,
     ConfigurationError,
     InvalidResponseError,
@@ -337,6 +339,26 @@ def test_a_socks_proxy_without_pysocks_is_refused_before_any_request(monkeypatch
         monkeypatch.setenv("ALL_PROXY", proxy)
     with session, pytest.raises(ConfigurationError, match=r"needs PySocks: pip install 'requests\[socks\]'"):
         Client(KEY, base_url="https://api.invalid/v1", **options)
+
+
+@pytest.mark.parametrize("scheme", ["socks", "htp", "ftp"])
+def test_a_proxy_with_an_unknown_scheme_is_refused_before_any_request(monkeypatch, scheme):
+    monkeypatch.setenv("ALL_PROXY", f"{scheme}://me:pa55@127.0.0.1:9")
+    with pytest.raises(ConfigurationError, match="an unknown scheme; known are http, .*socks5h") as caught:
+        Client(KEY, base_url="https://api.invalid/v1")
+    assert "pa55" not in str(caught.value)
+
+
+def test_a_socks_proxy_that_refuses_connections_is_named(monkeypatch):
+    pytest.importorskip("socks")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ALL_PROXY", f"socks5h://127.0.0.1:{unused.getsockname()[1]}")
+        with (
+            Client(KEY, base_url="https://api.invalid/v1", project_id="p", retries=0) as client,
+            pytest.raises(APIConnectionError, match=r"The proxy failed: Connection refused\. Check proxies="),
+        ):
+            client.get_work_items_count()
 
 
 def test_a_socks_proxy_in_the_environment_does_not_concern_this_machine(sandbox, monkeypatch):

@@ -231,6 +231,7 @@ def test_a_page_without_images_says_why(tmp_path, picture, samples, expected):
     assert (found.strip(), [each for each in found.named("ul") if each.get("id") == "strip"]) == ([], [])
     assert ("There are no annotated images because" in before_totals) == (expected is not None)
     assert (expected or "") in before_totals
+    assert ("Images 1 0 with a file" in " ".join(found.text.split())) == (picture is None)
 
 
 # --- Text only ------------------------------------------------------------------------------------------------------

@@ -174,6 +174,6 @@ def test_no_link_is_dead(page):
 
 def test_links_of_the_readme_lead_to_files():
     readme = (ROOT / "README.rst").read_text(encoding="utf-8")
-    named = re.findall(r"`[^`<]+ <([^`>]+)>`__|^\.\. image:: (\S+)", readme, re.MULTILINE)
+    named = re.findall(r"`[^`<]+\s<([^`>]+)>`__|^\.\. image:: (\S+)", readme, re.MULTILINE)
     assert len(named) > 10
     assert [link or image for link, image in named if not (ROOT / (link or image)).is_file()] == []

@@ -49,6 +49,7 @@ def test_a_frozen_command_has_its_version_doctor_and_report(archives, sandbox, t
     run(app, "download", str(labels), "--assets", **sandbox.environment())
     assert run(app, "report", str(labels)).strip() == str(labels / "report.html")
     page = (labels / "report.html").read_text(encoding="utf-8")
-    assert len(re.findall(r'<script type="text/plain" id="p\d+">\w', page)) == 20
+    # Six at the top, the others in the gallery.
+    assert len(re.findall(r'<script type="text/plain" id="p\d+">\w|<img id="p\d+" src="data:image/', page)) == 20
     assert "<style" in page
     assert "<svg" in page

@@ -41,7 +41,7 @@ def of(command, error):
         (cfplatform.InvalidParameterError("page_size: x", parameter="page_size"), 2, "page_size: x"),
         (OSError(28, "No space left on device"), 1, "No space left on device."),
         (OSError(2, "No such file", "x"), 1, "No such file: 'x'."),
-        (KeyError("x"), 1, "Unexpected KeyError: 'x'. Run it with --debug"),
+        (KeyError("x"), 1, "Unexpected KeyError: 'x'. Run the command with --debug"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )

@@ -9,7 +9,7 @@ from cfplatform.cli import progress, terminal
 from cfplatform.cli.progress import ARCHIVE, DOWNLOAD, WAIT, LineReporter
 from cfplatform.cli.terminal import BarReporter, SpinnerReporter
 
-OUTAGE = ("503 Service Unavailable from https://api.example.com", "retrying, next attempt in 8 s")
+OUTAGE = ("503 Service Unavailable from https://api.example.com", "retrying in 8 s")
 LINE = ": ".join(OUTAGE)
 
 
@@ -29,7 +29,7 @@ class Screen:
     def end_wait(self):
         self.calls.append("end")
 
-    def tick(self):
+    def tick(self, *, is_calling):
         self.ticks += 1
 
 
@@ -79,12 +79,12 @@ def test_a_reason_counts_when_it_is_found_twice():
     ("seconds", "words"),
     [
         (0, "retrying now"),
-        (0.1, "retrying, next attempt in 1 s"),
-        (8, "retrying, next attempt in 8 s"),
-        (100, "retrying, next attempt in 100 s"),
-        (600, "retrying, next attempt in 10 min"),
-        (86_400, "retrying, next attempt in 24 h"),
-        (1e15, "retrying, next attempt in 277,777,777,778 h"),
+        (0.1, "retrying in 1 s"),
+        (8, "retrying in 8 s"),
+        (100, "retrying in 100 s"),
+        (600, "retrying in 10 min"),
+        (86_400, "retrying in 24 h"),
+        (1e15, "retrying in 277,777,777,778 h"),
     ],
 )
 def test_the_next_attempt_is_said_in_units_for_people(seconds, words):
@@ -190,7 +190,8 @@ def test_an_export_that_takes_long_is_said_to_be_running(monkeypatch):
     reporter.advance("PENDING", 0)
     for _ in range(65):
         clock[0] += 1
-        reporter.tick()
+        # Between two polls no call is under way.
+        reporter.tick(is_calling=False)
     assert stream.getvalue().splitlines() == [
         "The export is PENDING.",
         *(f"The export is PENDING, {elapsed}" for elapsed in EVERY_TEN_SECONDS),

@@ -35,7 +35,7 @@ def test_a_path_without_a_scheme_is_in_the_given_space(place):
 
 
 def test_another_space_is_refused_and_named():
-    with pytest.raises(DownloadError, match="space_id is 's-2', but the .* is in space 's-1'"):
+    with pytest.raises(DownloadError, match="space_id is 's-2', but the .* is in space 's-1'. Omit it and CF_SPACE_ID"):
         locate("s3://bucket/spaces/s-1/f.json", "s-2")
 
 

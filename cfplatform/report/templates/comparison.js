@@ -15,7 +15,7 @@ function inWords(change) {
 function figure(pair, number, side) {
   const made = element("figure"), image = element("img"), note = element("p", "", "note");
   image.decoding = "async";
-  show(2 * number + side, image, `${pair[NAME]} with the labels of the ${side ? "second" : "first"} set`, note);
+  show(2 * number + side, image, `${pair[NAME]} with the annotations of the ${side ? "second" : "first"} set`, note);
   made.append(element("figcaption", side ? "Second" : "First"), image, note);
   return made;
 }
