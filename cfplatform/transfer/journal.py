@@ -1,7 +1,7 @@
 """The journal of a run that creates work items: finished uploads, started requests and created items.
 
 An append-only file of JSON lines, which survives ``kill -9``. It contains no URLs and no metadata, because both may be
-secret. Assets are recognised by a hash.
+secret. Assets are recognized by a hash.
 """
 
 from __future__ import annotations

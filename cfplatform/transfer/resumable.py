@@ -266,7 +266,7 @@ class Resumable:
 
         Args:
             flush: Whether to flush the file to disk before the rename, and the folder after it. Otherwise the result
-                has a digest of the content, by which the state recognises the file.
+                has a digest of the content, by which the state recognizes the file.
         """
         digest = None
         with self._destination.errors(path):

@@ -23,7 +23,11 @@ def of(command, error):
 @pytest.mark.parametrize(
     ("error", "code", "sentence"),
     [
-        (cfplatform.APITimeoutError("x", hint="Increase timeout=(connect, read)"), 1, "The platform did not respond in"),
+        (
+            cfplatform.APITimeoutError("x", hint="Increase timeout=(connect, read)"),
+            1,
+            "The platform did not respond in",
+        ),
         (cfplatform.RateLimitError("x", status_code=429), 1, "Too many requests"),
         (
             cfplatform.APIConnectionError("No connection.", parameter="proxies", hint="Check proxies=."),
