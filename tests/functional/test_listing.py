@@ -143,7 +143,7 @@ def test_batches_by_listing_id_and_name(make_sandbox):
         assert client.get_batch(name=last.name) == last
         with pytest.raises(NotFoundError, match="named 'nobody'"):
             client.get_batch(name="nobody")
-        with pytest.raises(InvalidParameterError, match="either a batch ID or name"):
+        with pytest.raises(InvalidParameterError, match="Pass exactly one of batch_id and name"):
             client.get_batch()
         assert len(list(client.get_batches(limit=5))) == 5
 
