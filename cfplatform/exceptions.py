@@ -27,7 +27,7 @@
     │   ├── ExportFailedError                  the platform could not create it
     │   └── ExportTimeoutError (TimeoutError)  it was not ready in time
     ├── UploadError                            a file is not readable, is empty, or changed during the upload
-    └── WebhookVerificationError               a webhook delivery was refused; ``reason`` is the cause
+    └── WebhookVerificationError               a webhook delivery was rejected; ``reason`` is the cause
 
 Every exception has the attributes of :class:`CFPlatformError`; those that do not apply are ``None``. ``str(error)`` is
 the message and the hint. No exception contains the API key or a signature, and all can be pickled.
@@ -245,12 +245,12 @@ class UploadError(CFPlatformError):
 
 
 class WebhookVerificationError(CFPlatformError):
-    """A webhook delivery was refused; do not use its content.
+    """A webhook delivery was rejected; do not use its content.
 
     Attributes:
         reason: ``"malformed"`` (a header or the body is malformed), ``"too_large"``, ``"signature"``,
             ``"unknown_key"``, ``"keys_unavailable"`` (the keys could not be fetched), ``"expired"`` (too old, or in
-            the future), ``"unexpected"`` (refused by ``expected``) or ``"replayed"``.
+            the future), ``"unexpected"`` (rejected by ``expected``) or ``"replayed"``.
     """
 
     reason: str = ""

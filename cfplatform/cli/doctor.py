@@ -50,7 +50,7 @@ _OF_DEVELOPERS = frozenset({"test", "docs", "dev"})
 #: The longest status and the longest name, for the table: of the usual checks, and of those of the contract.
 _WIDTHS = (7, len("typing-extensions"))
 _CONTRACT_WIDTHS = (len(contracts.CONFIRMED), max(len(name) for name, *_ in contracts.CHECKS))
-#: Seconds by which a clock may differ: without a warning, and before deliveries of webhooks are refused.
+#: Seconds by which a clock may differ: without a warning, and before deliveries of webhooks are rejected.
 CLOSE, APART = 30, 300
 #: Bytes that should be free in a destination.
 FREE = 10**9

@@ -338,7 +338,7 @@ def verify(
         raise click.UsageError("--any-age and --tolerance exclude each other.")
     if body.name == headers.name:
         raise click.UsageError("--body and --headers must be different files.")
-    # Unlike a dict it keeps a header that is there twice, which the verifier refuses.
+    # Unlike a dict it keeps a header that is there twice, which the verifier rejects.
     read = Message()
     for name, value in _read_headers(headers.read()):
         read[name] = value

@@ -58,7 +58,7 @@ def iterate_pages(
     A bare array, an old format without paging, is yielded as ``{"items": [...]}``.
 
     With ``restart``, a listing restarts once if the server refuses a cursor. The reader must drop repeated IDs, as
-    :func:`items` does. It knows the last 10 000 IDs, so after more items the refusal is raised.
+    :func:`items` does. It knows the last 10,000 IDs, so after more items the refusal is raised.
 
     With ``begin``, the first pages of four listings are fetched concurrently once a second listing is needed. Later
     pages are not prefetched, because one listing is read to its end before the next one starts. With ``limit`` the last
@@ -175,7 +175,7 @@ def fresh(
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the new items of each page that ``keep`` accepts, at most ``limit`` in total.
 
-    Pages may overlap: an item is dropped if its ID is among the last 10 000.
+    Pages may overlap: an item is dropped if its ID is among the last 10,000.
 
     Raises:
         InvalidResponseError: If an item is not an object, or its ID is not a string or integer. Items before it are

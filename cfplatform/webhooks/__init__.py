@@ -160,7 +160,7 @@ class WebhookVerifier:
             is respected, down to 60.
         expected: The IDs of the accepted work items, or a function of the event that returns True for accepted ones. It
             gets only events that are signed and recent.
-        seen: Stores deliveries to refuse exact copies: a :class:`RecentDeliveries`, or any object with a ``remember``
+        seen: Stores deliveries to reject exact copies: a :class:`RecentDeliveries`, or any object with a ``remember``
             method. By default, replays are not detected. Exceptions from ``seen`` and ``expected`` are passed on.
         clock: Returns seconds since 1970; for tests with recorded deliveries.
 
