@@ -213,7 +213,7 @@ class Platform:
         return http.get_public(http.public_url(url), limit=64 * 1024, seconds=10)
 
     def reach(self) -> None:
-        """Send the first request, and raise what makes every check pointless: no response, or the key is refused."""
+        """Send the first request, and raise what makes every check pointless: no response, or the key is rejected."""
         if self._project_id is None:
             if self.unknown_project.status_code == 401:
                 # Again, for the error with the message of the server.
