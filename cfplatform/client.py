@@ -719,7 +719,7 @@ class Client:
 
         Raises:
             DestinationBusyError: If another process is downloading to the destination.
-            AuthenticationError: If the API key is refused.
+            AuthenticationError: If the API key is rejected.
             OutageError: If an outage lasts longer than ``patience``.
             DestinationError: If the folder or store is full, not writable, not reachable, or was replaced during the
                 run. It is also an ``OSError``.
@@ -951,7 +951,7 @@ class Client:
             A result for each file, with either ``uploaded`` or ``error`` set.
 
         Raises:
-            AuthenticationError: While iterating: if the API key is refused. Earlier results are yielded first.
+            AuthenticationError: While iterating: if the API key is rejected. Earlier results are yielded first.
             OutageError: While iterating: if an outage lasts longer than ``patience``.
 
         Example:
@@ -1275,7 +1275,7 @@ class Client:
 
         Raises:
             NotFoundError: While iterating: if the project, the batch or the call itself does not exist.
-            AuthenticationError: While iterating: if the API key is refused.
+            AuthenticationError: While iterating: if the API key is rejected.
             OutageError: While iterating: if an outage lasts longer than ``patience``.
             InvalidParameterError: While iterating: if the journal is in use or not a valid journal.
 

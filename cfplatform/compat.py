@@ -331,7 +331,7 @@ class SyncCFUserClient:
 
         Raises:
             InvalidParameterError: A ``ValueError``: before any request, if an argument is not valid.
-            AuthenticationError: If the API key is refused.
+            AuthenticationError: If the API key is rejected.
             OutageError: If the platform is down for more than ten minutes.
             DestinationError: An ``OSError``: if the destination is not writable.
         """

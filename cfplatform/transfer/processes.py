@@ -165,7 +165,7 @@ class ExecutorSteps:
         """Yield the jobs when they are finished. If the iterable raises, the jobs so far are finished first.
 
         Raises:
-            CFPlatformError: If the key is refused, the disk is full, or the executor fails.
+            CFPlatformError: If the key is rejected, the disk is full, or the executor fails.
         """
         pid = os.getpid()
         mark = self._destination.part()

@@ -132,7 +132,7 @@ class Steps:
         """Yield the jobs when they are finished; see :meth:`Pool.run`.
 
         Raises:
-            CFPlatformError: If the key is refused, the platform is down, or the disk is full.
+            CFPlatformError: If the key is rejected, the platform is down, or the disk is full.
         """
         return self._pool.run(jobs, self._begin)
 

@@ -111,7 +111,7 @@ class Uploader(Generic[J]):
         If the iterable raises, the jobs so far are finished first.
 
         Raises:
-            CFPlatformError: If the key is refused, the space does not exist, or the platform is down.
+            CFPlatformError: If the key is rejected, the space does not exist, or the platform is down.
         """
         self._reporter.start(total)
         try:
