@@ -92,7 +92,7 @@ class Bench:
             side: A module of ``sides``.
             action: One of its actions.
             project: The project that it works on.
-            latency: Seconds that the server waits before each answer.
+            latency: Seconds that the server waits before each response.
             fault: The fault that the server has during the run, as a path: see :func:`.faults.parse`.
             arguments: Those of the action.
         """
@@ -186,8 +186,8 @@ class Bench:
 
     def control(self, what: str) -> dict[str, Any]:
         """Send a control request, such as ``reset/0.05``; return the counts, the bytes and the processor time."""
-        answer: dict[str, Any] = self._get(f"/control/{what}")
-        return answer
+        response: dict[str, Any] = self._get(f"/control/{what}")
+        return response
 
     def urls(self, project: str, count: int) -> list[str]:
         """Return the addresses of the annotations and documents of the first items of a project."""
@@ -224,7 +224,7 @@ class Bench:
 
     def _get(self, path: str) -> Any:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        # Both ports give the same answers, but this one is always open.
+        # Both ports give the same responses, but this one is always open.
         with opener.open(self._control_origin + path, timeout=60) as response:
             return json.loads(response.read())
 

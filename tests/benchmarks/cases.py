@@ -151,7 +151,7 @@ def b7(bench: Bench) -> None:
 
 
 def b8(bench: Bench) -> None:
-    """An archive of a GiB: memory, and speed against curl, although every member is proven by its checksum."""
+    """An archive of a GiB: memory, and speed against curl, although the checksum of every member is verified."""
     large = bench.size(1024, 64)
     project = project_id(1)
     programs: dict[str, Callable[[], dict[str, Any]]] = {
@@ -288,7 +288,7 @@ def outage_row(calm: Side, side: Side, seconds: float, bar: Bar) -> Row:
 
 
 def b14(bench: Bench) -> None:
-    """One answer in a hundred is a 503 without Retry-After, at 50 ms latency: time against a calm run."""
+    """One response in a hundred is a 503 without Retry-After, at 50 ms latency: time against a calm run."""
     items = bench.size(2000, 300)
     run = functools.partial(_endure, bench, project=project_id(items), items=items, latency=LATENCY)
     calm, troubled = bench.in_turn(
@@ -312,7 +312,7 @@ def b15(bench: Bench) -> None:
 
 
 def b16(bench: Bench) -> None:
-    """The depth of the stack: frames of the package where a thread reads an answer."""
+    """The depth of the stack: frames of the package where a thread reads a response."""
     with bench.destination() as folder:
         # Some latency, so that the thread that fetches pages ahead runs too.
         depths = bench.run("ours", "stacks", project=project_id(300), latency=0.02, destination=folder)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TypeAlias
 
-#: In place of an answer: the connection is reset.
+#: In place of a response: the connection is reset.
 RESET = b""
-#: Called with the kind of each request; returns the answer that takes the place of the real one, or ``None``.
+#: Called with the kind of each request; returns the response that takes the place of the real one, or ``None``.
 Fault: TypeAlias = Callable[[str], bytes | None]
 
 
@@ -30,7 +30,7 @@ class Outage:
         self._where = where
         self._seconds = float(seconds)
         self._refuse = refuse if how == "refused" else None
-        self._answer = RESET if how in ("reset", "refused") else _failure(int(how))
+        self._response = RESET if how in ("reset", "refused") else _failure(int(how))
         self._left = int(after)
         self._until: float | None = None
 
@@ -43,11 +43,11 @@ class Outage:
             if self._refuse is not None:
                 self._refuse(self._seconds)
         hit = self._where in (kind, "everywhere") and time.monotonic() < self._until
-        return self._answer if hit else None
+        return self._response if hit else None
 
 
 class Some:
-    """A share of the answers at annotations and storage fail, without ``Retry-After``; always in the same order.
+    """A share of the responses at annotations and storage fail, without ``Retry-After``; always in the same order.
 
     Args:
         status: Their status.
@@ -55,13 +55,13 @@ class Some:
     """
 
     def __init__(self, status: str, share: str) -> None:
-        self._answer = _failure(int(status))
+        self._response = _failure(int(status))
         self._share = float(share)
         self._chance = random.Random(1)
 
     def __call__(self, kind: str) -> bytes | None:
         hit = kind in ("annotations", "storage") and self._chance.random() < self._share
-        return self._answer if hit else None
+        return self._response if hit else None
 
 
 def parse(parts: list[str], refuse: Callable[[float], None]) -> Fault:

@@ -104,7 +104,7 @@ def _batches(project: str) -> list[bytes]:
 
 @functools.cache
 def _object(kib: int) -> bytes:
-    return _answer(document(kib), b'ETag: "0123456789abcdef0123456789abcdef"\r\n')
+    return _response(document(kib), b'ETag: "0123456789abcdef0123456789abcdef"\r\n')
 
 
 @functools.cache
@@ -127,7 +127,7 @@ class World:
         self._archives = archives
 
     def answer(self, target: str, body: bytes) -> bytes | mmap.mmap:
-        """Answer one request: a whole answer, or a large object whose head is still to be sent."""
+        """Answer one request: a complete response, or a large object whose head is still to be sent."""
         path, _, query = target.partition("?")
         parts = path.split("/")
         if parts[1] == "control":
@@ -144,19 +144,19 @@ class World:
             self.counts["annotations"] += 1
             project, item = parts[4], parts[6]
             kib = int(project[:8])
-            return _answer(_ANNOTATION.format(item=item, project=project, space=SPACE, kib=kib).encode())
+            return _response(_ANNOTATION.format(item=item, project=project, space=SPACE, kib=kib).encode())
         if parts[-1] == "signedurls":
             self.counts["signing"] += 1
-            return _answer(self._signed(json.loads(body)["paths"]))
+            return _response(self._signed(json.loads(body)["paths"]))
         if parts[-1] == "workItems":
             self.counts["listing"] += 1
-            return _answer(_page("work_item", _items(parts[4]), query))
+            return _response(_page("work_item", _items(parts[4]), query))
         if parts[-1] == "batches":
             self.counts["batches"] += 1
-            return _answer(_page("batch", _batches(parts[4]), query))
+            return _response(_page("batch", _batches(parts[4]), query))
         self.counts["exports"] += 1
         name = f"{_number(parts[6])}.zip"
-        return _answer(_EXPORT.format(id=parts[6], origin=self.origin, name=name, signature=SIGNATURE).encode())
+        return _response(_EXPORT.format(id=parts[6], origin=self.origin, name=name, signature=SIGNATURE).encode())
 
     def _signed(self, paths: list[str]) -> bytes:
         items = [
@@ -176,7 +176,7 @@ class World:
             self._fault = faults.parse(parts[1:], self.port.close)
         usage = resource.getrusage(resource.RUSAGE_SELF)
         busy = usage.ru_utime + usage.ru_stime
-        return _answer(json.dumps({"counts": self.counts, "bytes": self.bytes, "cpu": busy}).encode())
+        return _response(json.dumps({"counts": self.counts, "bytes": self.bytes, "cpu": busy}).encode())
 
 
 class Port:
@@ -216,7 +216,7 @@ class Port:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: requests in, answers out, in their order."""
+    """One connection: requests in, responses out, in their order."""
 
     def __init__(self, world: World, connections: set[Connection]) -> None:
         self._world = world
@@ -253,25 +253,25 @@ class Connection(asyncio.Protocol):
                     return
             body = self._received[end + 4 : end + 4 + length]
             self._received = self._received[end + 4 + length :]
-            answer = self._world.answer(target.decode(), body)
+            response = self._world.answer(target.decode(), body)
             if self._world.latency and not target.startswith(b"/control/"):
-                asyncio.get_running_loop().call_later(self._world.latency, self._send, answer)
+                asyncio.get_running_loop().call_later(self._world.latency, self._send, response)
             else:
-                self._send(answer)
+                self._send(response)
 
-    def _send(self, answer: bytes | mmap.mmap) -> None:
+    def _send(self, response: bytes | mmap.mmap) -> None:
         if self._transport.is_closing():
             return
-        if answer == faults.RESET:
+        if response == faults.RESET:
             self.abort()
             return
-        self._world.bytes += len(answer)
-        if isinstance(answer, bytes) and len(answer) <= PIECE:
-            self._transport.write(answer)
+        self._world.bytes += len(response)
+        if isinstance(response, bytes) and len(response) <= PIECE:
+            self._transport.write(response)
             return
-        if isinstance(answer, mmap.mmap):
-            self._transport.write(_head(len(answer), b'ETag: "fedcba9876543210fedcba9876543210"\r\n'))
-        view = memoryview(answer)
+        if isinstance(response, mmap.mmap):
+            self._transport.write(_head(len(response), b'ETag: "fedcba9876543210fedcba9876543210"\r\n'))
+        view = memoryview(response)
         self._large = (view[start : start + PIECE] for start in range(0, len(view), PIECE))
         self._send_pieces()
 
@@ -322,7 +322,7 @@ def _head(length: int, headers: bytes = b"") -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n" % (length, headers)
 
 
-def _answer(body: bytes, headers: bytes = b"") -> bytes:
+def _response(body: bytes, headers: bytes = b"") -> bytes:
     return _head(len(body), headers) + body
 
 

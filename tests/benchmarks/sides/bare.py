@@ -15,7 +15,7 @@ def download(destination: str, max_workers: int) -> dict[str, Any]:
 
 
 def listing() -> dict[str, Any]:
-    """Read a whole listing."""
+    """Read a complete listing."""
     return {"items": sum(1 for _ in loop.listed(_sender(1), "workItems?status=COMPLETED&limit=100"))}
 
 

@@ -17,9 +17,9 @@ def run(actions: dict[str, Callable[..., dict[str, Any]]]) -> None:
     """Run the action that the command line names; its imports are done, so the clock does not count them."""
     name, arguments = sys.argv[1], json.load(sys.stdin)
     busy, began = _cpu(), time.perf_counter()
-    answer = actions[name](**arguments)
+    result = actions[name](**arguments)
     seconds = time.perf_counter() - began
-    print(json.dumps({"seconds": seconds, "cpu": _cpu() - busy, "peak_mb": _peak_mb(), **answer}))
+    print(json.dumps({"seconds": seconds, "cpu": _cpu() - busy, "peak_mb": _peak_mb(), **result}))
 
 
 def _cpu() -> float:

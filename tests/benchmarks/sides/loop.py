@@ -15,7 +15,7 @@ ROOT = ADDRESS.path
 HEADERS = {"X-API-Key": os.environ["CF_API_KEY"], "Accept": "application/json"}
 SIGN_GROUP = 100
 
-#: Sends a request (method, path, headers, and for some a body); returns the body of the answer.
+#: Sends a request (method, path, headers, and for some a body); returns the body of the response.
 Send: TypeAlias = Callable[..., bytes]
 
 

@@ -22,7 +22,7 @@ def parallel(urls: list[str], destination: str, connections: int) -> dict[str, A
 
 
 def raw(url: str, count: int, connections: int) -> dict[str, Any]:
-    """Send one request over and over on several connections and throw the answers away."""
+    """Send one request over and over on several connections and throw the responses away."""
     parts = urlsplit(url)
     request = f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
     sockets = [socket.create_connection((parts.hostname, parts.port)) for _ in range(connections)]

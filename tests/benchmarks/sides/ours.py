@@ -72,19 +72,19 @@ def spread(destination: str, max_workers: int, processes: int) -> dict[str, Any]
 
 
 def _meet(together: Barrier) -> None:
-    """Get a worker process ready: with its imports done, and with what lets all of them answer once each."""
+    """Get a worker process ready: with its imports done, and with the barrier that lets each of them report once."""
     global _together
     _together = together
 
 
 def _used(_: int) -> float:
-    """Return the processor time of a worker process; no process answers twice, since it waits for the others."""
+    """Return the processor time of a worker process; no process reports twice, because it waits for the others."""
     _together.wait()
     return time.process_time()
 
 
 def listing() -> dict[str, Any]:
-    """Read a whole listing, item by item."""
+    """Read a complete listing, item by item."""
     with Client() as client:
         return {"items": sum(1 for _ in client.get_work_items(status="COMPLETED"))}
 
