@@ -93,7 +93,7 @@ class Browser:
         self.until(f"document.readyState === 'complete' && location.href.startsWith({address[:9]!r})")
 
     def view(self, *, width: int, height: int, dark: bool = False, media: str = "", scale: float = 1) -> None:
-        """Change the window, and what the page is told of it."""
+        """Change the size of the window, as the page sees it."""
         size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -131,7 +131,7 @@ class Browser:
             options["clip"] = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", **options)["data"]))
 
-    def told(self, *methods: str) -> list[dict[str, Any]]:
+    def reported(self, *methods: str) -> list[dict[str, Any]]:
         """The tab's events of some kinds."""
         self.call("Runtime.evaluate", expression="1")
         return [event["params"] for event in self.events if event["method"] in methods]

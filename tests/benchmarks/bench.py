@@ -142,7 +142,7 @@ class Bench:
         Args:
             on_disk: Not in memory.
             warm_mib: Size of a file that is written and removed first. In a virtual machine memory that was free for
-                some time is the host's, so whoever writes a large file first would pay for getting it back.
+                some time is the host's, so the first side to write a large file would pay for getting it back.
 
         It is in memory where that is possible: on ext4 a new file takes half a millisecond more for some minutes after
         many were deleted, since it does not use their inodes again at once. So each run would suffer from the one

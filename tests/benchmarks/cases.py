@@ -255,7 +255,7 @@ def b12(bench: Bench) -> None:
 
 
 def b13(bench: Bench) -> None:
-    """An outage of 30 s in the middle of a download: no item may be lost, and the run goes on soon after it."""
+    """An outage of 30 s in the middle of a download: no item may be lost, and the run resumes soon after it."""
     items, seconds = bench.size(3000, 600), bench.size(30, 5)
     run = functools.partial(_endure, bench, project=project_id(items), items=items, latency=0.02, max_workers=10)
     (calm,) = bench.in_turn("B13", {"no outage": run})

@@ -12,7 +12,7 @@ import pytest
 from cfplatform import CFPlatformError
 from tests.faults.tools import parts, run, start, tree
 
-#: Downloads into one folder after the other, each when it is told to.
+#: Downloads into one folder after the other, each on a signal.
 ROUNDS = """
 import sys
 import cfplatform
@@ -101,7 +101,7 @@ children = [in_child(both) for _ in range(3)]
 both()
 assert [ended(pid) for pid in children] == [0, 0, 0]
 
-# A child that is forked while the state is open: busy, elsewhere free, and its parent goes on.
+# A child that is forked while the state is open: busy, elsewhere free, while its parent continues.
 results = client.iter_downloads(client.get_work_items(), sys.argv[1])
 next(results)
 def beside():

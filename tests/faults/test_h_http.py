@@ -308,7 +308,7 @@ def test_h13_what_is_not_a_document_is_not_stored(sandbox, client, tmp_path, bod
     shown = body.decode("utf-8", "replace")
     assert f"Its content type is text/html; charset=utf-8 and it starts with {shown[:60]!r}." in str(failure.error)
     assert not [name for name in tree(tmp_path) if item in name]
-    # Asked for once more, since a proxy may have been in the way.
+    # Requested again, since a proxy may have interfered.
     assert 2 <= len([each for each in sandbox.requests if each.route == "storage" and item in each.path]) <= 6
 
 

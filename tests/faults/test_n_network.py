@@ -378,7 +378,7 @@ def test_n09_unverified_connections_are_made_only_when_asked_for_and_warned_of(
         get(connect(f"{server.secure}/api/v1"))
     client = connect(f"{server.secure}/api/v1", verify=False)
     with warnings.catch_warnings(record=True) as caught:
-        # As Python does unless told otherwise: once for each place.
+        # The default of Python: once for each line of code.
         warnings.simplefilter("default")
         assert [get(client) for _ in range(3)] == [{"ok": True}] * 3
     assert [warning.category for warning in caught] == [urllib3.exceptions.InsecureRequestWarning]

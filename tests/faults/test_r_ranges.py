@@ -124,26 +124,26 @@ ANSWERS = {
     "200, first slice": (lambda s: part(CONTENT, 0, 99_999, SIZE, *s.headers(), status=200), 100_000),
     "no tag": (lambda s: part(CONTENT, HALF, SIZE - 1, SIZE, "Connection: close"), None),
     "in part": (lambda s: part(CONTENT, HALF, HALF + 9, SIZE, *s.headers()), HALF + 10),
-    "other total": (lambda s: part(WRONG, HALF, SIZE - 1, SIZE + 1, *s.headers()), "anew"),
-    "other tag": (lambda s: part(WRONG, HALF, SIZE - 1, SIZE, "Connection: close", 'ETag: "v2"'), "anew"),
-    "weak tag": (lambda s: part(WRONG, HALF, SIZE - 1, SIZE, "Connection: close", 'ETag: W/"v1"'), "anew"),
-    "200, other slice": (lambda s: part(WRONG, HALF + 1, SIZE - 1, SIZE, *s.headers(), status=200), "anew"),
-    "gap": (lambda s: part(CONTENT, HALF + 1, SIZE - 1, SIZE, *s.headers()), "anew"),
-    "no range said": (lambda s: raw(206, CONTENT[HALF:], *s.headers()), "anew"),
+    "other total": (lambda s: part(WRONG, HALF, SIZE - 1, SIZE + 1, *s.headers()), "again"),
+    "other tag": (lambda s: part(WRONG, HALF, SIZE - 1, SIZE, "Connection: close", 'ETag: "v2"'), "again"),
+    "weak tag": (lambda s: part(WRONG, HALF, SIZE - 1, SIZE, "Connection: close", 'ETag: W/"v1"'), "again"),
+    "200, other slice": (lambda s: part(WRONG, HALF + 1, SIZE - 1, SIZE, *s.headers(), status=200), "again"),
+    "gap": (lambda s: part(CONTENT, HALF + 1, SIZE - 1, SIZE, *s.headers()), "again"),
+    "no range said": (lambda s: raw(206, CONTENT[HALF:], *s.headers()), "again"),
     "several ranges": (
         lambda s: raw(206, BOUNDARY, "Content-Type: multipart/byteranges; boundary=b", *s.headers()),
-        "anew",
+        "again",
     ),
-    "other unit": (lambda s: raw(206, CONTENT[HALF:], "Content-Range: lines 1-2/3", *s.headers()), "anew"),
-    "nonsense": (lambda s: raw(206, CONTENT[HALF:], "Content-Range: bytes 9-3/3", *s.headers()), "anew"),
-    "200, nonsense": (lambda s: raw(200, WRONG, "Content-Range: bytes x-y/z", *s.headers()), "anew"),
+    "other unit": (lambda s: raw(206, CONTENT[HALF:], "Content-Range: lines 1-2/3", *s.headers()), "again"),
+    "nonsense": (lambda s: raw(206, CONTENT[HALF:], "Content-Range: bytes 9-3/3", *s.headers()), "again"),
+    "200, nonsense": (lambda s: raw(200, WRONG, "Content-Range: bytes x-y/z", *s.headers()), "again"),
     "too few bytes": (
         lambda s: raw(206, CONTENT[HALF:-9], f"Content-Range: bytes {HALF}-{SIZE - 1}/{SIZE}", *s.headers()),
-        "anew",
+        "again",
     ),
     "too many bytes": (
         lambda s: raw(206, CONTENT[HALF:] + b"more", f"Content-Range: bytes {HALF}-{SIZE - 1}/{SIZE}", *s.headers()),
-        "anew",
+        "again",
     ),
 }
 
@@ -156,12 +156,12 @@ def test_r02_every_answer_to_a_range_is_judged_by_what_it_says(store, download, 
     check(tmp_path)
     expected = [None, f"bytes={HALF}-"]
     if following is not None:
-        expected.append(None if following == "anew" else f"bytes={following}-")
+        expected.append(None if following == "again" else f"bytes={following}-")
     assert store.ranges == expected
     assert identity(store)
 
 
-@pytest.mark.parametrize("name", [name for name, (_, following) in ANSWERS.items() if following == "anew"])
+@pytest.mark.parametrize("name", [name for name, (_, following) in ANSWERS.items() if following == "again"])
 def test_r02_a_storage_that_never_answers_a_range_rightly_is_given_up(store, download, tmp_path, name):
     answer, _ = ANSWERS[name]
 
@@ -196,7 +196,7 @@ def untold(store, last=SIZE - 1):
 
 
 def chunked(store, count):
-    """The first bytes of a body whose length is not told."""
+    """The first bytes of a body of unknown length."""
     body = b"%x\r\n%s\r\n" % (count, CONTENT[:count])
     return lambda request: raw(200, body, "Transfer-Encoding: chunked", *store.headers())
 
@@ -388,7 +388,7 @@ def test_r06_so_does_any_byte_of_the_directory_of_a_part_that_is_whole(serve, co
     # Such as one that makes an honest name a hostile one, or an honest member an encrypted one.
     content = zipped(3000, members=1)
     store = Store(serve, content)
-    # Whole, but the process ended before it was proven.
+    # Complete, but the process ended before it was verified.
     store.planned.append(lambda request: part(content, 0, len(content) - 1, "*", *store.headers(), status=200))
     store.planned.append(lambda request: raw(503, b"", "Connection: close"))
     assert outcome(CFPlatformError, download, store, tmp_path, 0)[1] is not None

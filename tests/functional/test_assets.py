@@ -97,8 +97,8 @@ def test_a_second_run_fetches_only_what_is_missing(sandbox, client, tmp_path):
     changed_item = changed.stem
     point_to(sandbox, changed_item, sandbox.work_item(gone.stem)["assetUrl"])
     sandbox.clear_requests()
-    mended = client.download_project(destination=tmp_path, assets=True)
-    assert (mended.successful, mended.skipped, sandbox.counts["storage"]) == (3, 17, 3)
+    repaired = client.download_project(destination=tmp_path, assets=True)
+    assert (repaired.successful, repaired.skipped, sandbox.counts["storage"]) == (3, 17, 3)
     assert edited.read_bytes() == sandbox.asset(edited.stem)
     assert changed.read_bytes() == gone.read_bytes() == sandbox.asset(gone.stem)
     assert client.download_project(destination=tmp_path, assets=True, overwrite=True).successful == 20
@@ -148,8 +148,8 @@ def test_the_label_stays_where_its_picture_fails(sandbox, client, tmp_path):
     assert len(list(tmp_path.glob("*/*.json"))) == 20
     sandbox.clear_faults()
     sandbox.clear_requests()
-    mended = client.download_project(destination=tmp_path, assets=True)
-    assert (mended.successful, mended.skipped, sandbox.counts["storage"]) == (1, 19, 1)
+    repaired = client.download_project(destination=tmp_path, assets=True)
+    assert (repaired.successful, repaired.skipped, sandbox.counts["storage"]) == (1, 19, 1)
 
 
 @pytest.mark.parametrize(

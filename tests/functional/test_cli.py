@@ -426,12 +426,12 @@ def test_demo_in_json_and_quiet(tmp_path):
 def test_the_sandbox_command_serves_until_it_is_stopped(form, end):
     with started("sandbox", "--items", 30, "--in-review", 0.1, *form) as process:
         if form == ["--json"]:
-            told = json.loads(process.stdout.readline())
+            reported = json.loads(process.stdout.readline())
             variables = {
-                "CF_API_KEY": told["api_key"],
-                "CF_PLATFORM_BASE_URL": told["base_url"],
-                "CF_PROJECT_ID": told["project_id"],
-                "CF_SPACE_ID": told["space_id"],
+                "CF_API_KEY": reported["api_key"],
+                "CF_PLATFORM_BASE_URL": reported["base_url"],
+                "CF_PROJECT_ID": reported["project_id"],
+                "CF_SPACE_ID": reported["space_id"],
             }
         else:
             words = [shlex.split(process.stdout.readline()) for _ in range(4)]

@@ -104,9 +104,9 @@ def test_a_script_for_each_shell(shell, sign):
     assert sign in done.stdout
     if shutil.which(shell):
         subprocess.run([shell, "-n"], input=done.stdout, text=True, check=True)
-    told = json.loads(run("completion", shell, "--json").stdout)
-    assert told["shell"] == shell
-    assert told["script"].strip() == done.stdout.strip()
+    reported = json.loads(run("completion", shell, "--json").stdout)
+    assert reported["shell"] == shell
+    assert reported["script"].strip() == done.stdout.strip()
 
 
 def test_names_of_files_are_left_to_the_shell():

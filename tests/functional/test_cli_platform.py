@@ -352,13 +352,14 @@ def test_errors_about_outages(sandbox, arguments, changes, code, sentence):
 def test_the_options_of_the_sandbox_reach_it():
     options = ["--items", 5, "--webhook-url", "http://127.0.0.1:9/hook", "--export-seconds", 60, "--json"]
     with started("sandbox", *options) as process:
-        told = json.loads(process.stdout.readline())
+        reported = json.loads(process.stdout.readline())
         names = {"api_key": "CF_API_KEY", "base_url": "CF_PLATFORM_BASE_URL", "space_id": "CF_SPACE_ID"}
-        variables = {variable: told[name] for name, variable in names.items()}
+        variables = {variable: reported[name] for name, variable in names.items()}
         assert run("exports", "create", "x", **variables).stdout.split("\t")[2] == "PENDING"
         done = run("exports", "wait", run("exports", **variables).stdout.split("\t")[0], "--timeout", 0, **variables)
         assert (done.returncode, "PENDING" in done.stderr) == (1, True)
-        settings = run("request", "GET", "/_sandbox", **{**variables, "CF_PLATFORM_BASE_URL": told["base_url"][:-7]})
+        root = {**variables, "CF_PLATFORM_BASE_URL": reported["base_url"].removesuffix("/api/v1")}
+        settings = run("request", "GET", "/_sandbox", **root)
         assert json.loads(settings.stdout)["settings"]["webhook_url"] == "http://127.0.0.1:9/hook"
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)

@@ -160,7 +160,7 @@ def browser(running, page):
     running.events.clear()
     running.open(page.as_uri())
     yield running
-    assert running.told("Page.javascriptDialogOpening", "Runtime.exceptionThrown", "Log.entryAdded") == []
+    assert running.reported("Page.javascriptDialogOpening", "Runtime.exceptionThrown", "Log.entryAdded") == []
 
 
 def test_images_are_side_by_side_and_filtered(browser, folders):

@@ -524,9 +524,9 @@ def test_the_page_appears_whole_or_not_at_all(downloaded, tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         write_report(downloaded[0], page, progress=stop)
     assert (page.read_text(), [path.name for path in tmp_path.iterdir()]) == ("before", ["a.html"])
-    told = []
-    write_report(downloaded[0], page, progress=lambda done, total: told.append((done, total)))
-    assert told == [(number, 40) for number in range(1, 41)]
+    reported = []
+    write_report(downloaded[0], page, progress=lambda done, total: reported.append((done, total)))
+    assert reported == [(number, 40) for number in range(1, 41)]
     assert page.read_text().startswith("<!DOCTYPE html>")
 
 

@@ -52,8 +52,8 @@ def browser(running, page):
     running.events.clear()
     running.open(page.as_uri())
     yield running
-    assert running.told("Page.javascriptDialogOpening", "Runtime.exceptionThrown", "Log.entryAdded") == []
-    asked = [event["request"]["url"] for event in running.told("Network.requestWillBeSent")]
+    assert running.reported("Page.javascriptDialogOpening", "Runtime.exceptionThrown", "Log.entryAdded") == []
+    asked = [event["request"]["url"] for event in running.reported("Network.requestWillBeSent")]
     assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
     assert [url for url in asked if url.startswith("file:")] == [page.as_uri()]
 

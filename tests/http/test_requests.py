@@ -503,5 +503,5 @@ def test_more_hosts_than_are_kept_open_can_be_fetched_from(serve, connect):
 
     for _ in range(2):
         assert [load(client, f"{store.origin}/o?sig=1") for store in stores] == [b"%d" % number for number in range(20)]
-    # The connections to those that were given up in between are made anew; nothing is asked for twice.
+    # Connections that were abandoned in between are opened again; nothing is requested twice.
     assert [len(store.requests) for store in stores] == [2] * 20

@@ -17,7 +17,7 @@ from tests.tools import KEY, SIGNATURE, load, outcome
 
 SIGNED = f"/o?X-Amz-Credential={SIGNATURE}%2F20260101&X-Amz-Security-Token={SIGNATURE}&X-Amz-Signature={SIGNATURE}"
 ECHO = f"{KEY} https://storage.example{SIGNED}"
-#: A plain policy keeps to whatever wait a server asks for, unless it is told otherwise.
+#: The default policy respects any wait that a server asks for.
 CALLERS = urllib3.Retry(1, status_forcelist=[503], backoff_factor=0, respect_retry_after_header=False)
 FAULTS = {
     "closed": Answer(end="close"),

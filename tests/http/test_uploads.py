@@ -529,7 +529,7 @@ def test_an_outage_of_the_api_is_sat_out(sink, serve, connect):
         client.upload_file(io.BytesIO(b"d"))
 
 
-def test_an_api_that_stays_down_is_not_stormed(serve, connect):
+def test_an_api_that_stays_down_is_not_overloaded(serve, connect):
     api = serve(default=said({}, 503))
     client = connect(api, space_id="s", max_workers=4)
     results = list(client.upload_files((io.BytesIO(b"d") for _ in range(300)), patience=0))

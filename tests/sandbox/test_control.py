@@ -20,14 +20,14 @@ def test_describe(wire):
     wire.batches()
     answer = wire.control("GET", "")
     assert answer.status == 200
-    told = answer.json
-    assert told["base_url"] == wire.sandbox.base_url
-    assert told["api_key"] == wire.sandbox.api_key
-    assert (told["project_id"], told["space_id"]) == (wire.sandbox.project_id, wire.sandbox.space_id)
-    assert (told["items"], told["batches"]) == (50, 5)
-    assert told["settings"] == SETTINGS
-    assert told["counts"]["batches"] == 1
-    assert (told["in_flight"], told["leaks"]) == (0, 0)
+    reported = answer.json
+    assert reported["base_url"] == wire.sandbox.base_url
+    assert reported["api_key"] == wire.sandbox.api_key
+    assert (reported["project_id"], reported["space_id"]) == (wire.sandbox.project_id, wire.sandbox.space_id)
+    assert (reported["items"], reported["batches"]) == (50, 5)
+    assert reported["settings"] == SETTINGS
+    assert reported["counts"]["batches"] == 1
+    assert (reported["in_flight"], reported["leaks"]) == (0, 0)
 
 
 def test_requests(wire):

@@ -65,14 +65,14 @@ def test_who_waits_does_not_wait_for_longer_than_that():
 
 
 def test_a_call_that_is_given_up_is_told():
-    told = threading.Event()
+    reported = threading.Event()
 
     def call(stop):
         if stop.wait(5):
-            told.set()
+            reported.set()
 
     started(call).cancel()
-    assert told.wait(5)
+    assert reported.wait(5)
 
 
 def test_without_threads_the_call_is_made_at_once(monkeypatch):

@@ -318,9 +318,9 @@ def test_a_source_that_can_be_read_once_is_refused_with_advice(tmp_path):
 def test_an_unreadable_file_is_reported_once(tmp_path):
     labels = folder(tmp_path / "labels", a={item.id: data for item, data in scenes()})
     (labels / "a/bad.json").write_text("{")
-    told = []
-    _, summary = divided(tmp_path, labels, HALVES, stratify=True, on_error=told.append)
-    assert [each.code for each in told] == ["unreadable"]
+    reported = []
+    _, summary = divided(tmp_path, labels, HALVES, stratify=True, on_error=reported.append)
+    assert [each.code for each in reported] == ["unreadable"]
     assert (summary.documents, summary.problem_count) == (60, 1)
 
 

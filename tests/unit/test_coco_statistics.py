@@ -233,9 +233,9 @@ def test_files_that_cannot_be_read_raise_or_are_counted(tmp_path):
     (batch / "bad.json").write_text("[")
     with pytest.raises(InvalidResponseError, match=r"bad\.json"):
         stats(tmp_path)
-    told, steps = [], []
-    found = stats(tmp_path, on_error=told.append, progress=lambda done, total: steps.append((done, total)))
-    assert (found.documents, found.unreadable, len(told)) == (1, 1, 1)
+    reported, steps = [], []
+    found = stats(tmp_path, on_error=reported.append, progress=lambda done, total: steps.append((done, total)))
+    assert (found.documents, found.unreadable, len(reported)) == (1, 1, 1)
     assert steps == [(1, 2), (2, 2)]
     assert "unreadable" in found._repr_html_()
     assert "unreadable" not in of(DOCUMENT)._repr_html_()

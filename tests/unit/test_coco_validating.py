@@ -851,13 +851,13 @@ def test_time_grows_with_the_size_of_a_document_only(name):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "reported"),
     [(7, 7), ("a", "a"), (1.5, 1.5), ("x" * 101, None), (HUGE, None), (math.nan, None), ([1], None), (True, None)],
     ids=range(8),
 )
-def test_a_finding_has_the_id_of_its_annotation_if_it_is_short(value, told):
+def test_a_finding_has_the_id_of_its_annotation_if_it_is_short(value, reported):
     document = changed(((*A0, "bbox"), []), ((*A0, "id"), value))
-    assert [each.annotation_id for each in check(Document(document)) if each.code == "bad-box"] == [told]
+    assert [each.annotation_id for each in check(Document(document)) if each.code == "bad-box"] == [reported]
 
 
 # --- Sources ----------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class Reader(HTMLParser):
 
 
 def read(value):
-    """The texts of a table, once it is proven to be one that any theme shows and that loads and runs nothing."""
+    """Return the texts of a table, after checking that any theme shows it and that it loads and runs nothing."""
     reader = Reader(value._repr_html_() if not isinstance(value, str) else value)
     assert reader.tags <= {"table", "caption", "thead", "tbody", "tr", "th", "td"}
     assert set(reader.attributes) <= {("style", "text-align: left")}

@@ -231,7 +231,7 @@ def documents(draw):
 
 
 extras = st.dictionaries(st.sampled_from(["attributes", "score", "näme", "x\ud800"]), values, max_size=2)
-#: What is given anew; everything else must come out as it went in.
+#: What is reassigned; everything else must be unchanged.
 RENEWED = {"id", "image_id", "category_id"}
 
 
@@ -391,13 +391,13 @@ def test_no_document_has_the_name_of_an_image_that_another_one_has(tmp_path):
     assert [image["file_name"] for image in data["images"]] == ["p.jpg", "p~2.jpg"]
 
 
-@pytest.mark.parametrize(("old", "told"), [(7, 7), ("x", "x"), (None, None), ([NAN], None), (NAN, None)])
-def test_a_finding_has_the_id_of_the_annotation_if_json_can_have_it(tmp_path, old, told):
+@pytest.mark.parametrize(("old", "reported"), [(7, 7), ("x", "x"), (None, None), ([NAN], None), (NAN, None)])
+def test_a_finding_has_the_id_of_the_annotation_if_json_can_have_it(tmp_path, old, reported):
     broken = document()
     broken["annotations"][0] |= {"id": old, "image_id": 99}
     _, summary = merged([broken], tmp_path)
     (found,) = summary.problems
-    assert found.annotation_id == told
+    assert found.annotation_id == reported
     json.dumps(found.as_dict(), allow_nan=False)
 
 
@@ -536,11 +536,12 @@ def changed(path, value):
     ],
 )
 def test_entries_that_cannot_be_merged_are_skipped_and_reported(tmp_path, broken, code, pointer, left):
-    told = []
+    reported = []
     whole = document(categories=("dog", "cow"))
-    data, summary = merged([Document(broken, "item", "batch"), whole], tmp_path, on_error=told.append)
-    assert told == summary.problems
-    assert (told[0].code, told[0].severity, told[0].pointer, told[0].item_id) == (code, "error", pointer, "item")
+    data, summary = merged([Document(broken, "item", "batch"), whole], tmp_path, on_error=reported.append)
+    assert reported == summary.problems
+    finding = reported[0]
+    assert (finding.code, finding.severity, finding.pointer, finding.item_id) == (code, "error", pointer, "item")
     assert summary.counts[code] == 1
     assert (summary.images, summary.annotations) == left
     assert [each["id"] for each in data["annotations"]] == list(range(1, left[1] + 1))

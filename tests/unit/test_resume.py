@@ -34,7 +34,7 @@ def collected(reporter=None):
 
 
 class Stream:
-    """An answer of a storage, as it is handed to whoever receives it; it breaks off after ``sent`` bytes."""
+    """A response of the storage, as its reader gets it; it ends early after ``sent`` bytes."""
 
     def __init__(self, body, status=200, sent=None, **headers):
         self.status_code = status

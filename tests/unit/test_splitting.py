@@ -171,7 +171,7 @@ def test_frames_of_a_video_stay_together_if_the_document_lists_it(tmp_path, name
     video["videos"] = [{"id": n, "name": name} for n, name in enumerate(names)]
     data, _ = divided(tmp_path, [video], {"a": 0.5, "b": 0.5})
     seen = [{image["video_id"] for image in part["images"]} for part in data.values()]
-    # A merge numbers videos anew.
+    # A merge gives videos new IDs.
     assert len(seen[0]) + len(seen[1]) == len(seen[0] | seen[1]) == 2
     # Zero, for images that belong to no video, must not put all of them into one part.
     del video["videos"]
@@ -218,12 +218,12 @@ def test_lists_of_batches_say_where_they_go(tmp_path):
 
 def test_batches_that_lists_and_source_do_not_share_are_reported(tmp_path):
     labels = folder(tmp_path / "labels", a={"1": document()}, b={"2": document(), "3": document()})
-    told = []
-    data, summary = divided(tmp_path, labels, {"train": ["a"], "val": ["c"]}, on_error=told.append)
+    reported = []
+    data, summary = divided(tmp_path, labels, {"train": ["a"], "val": ["c"]}, on_error=reported.append)
     assert items(data) == {"train": ["1"], "val": []}
-    assert told == summary.problems
-    assert [(each.code, each.batch) for each in told] == [("batch-without-part", "b"), ("unknown-batch", "c")]
-    assert all(coco.CODES[each.code].severity == each.severity for each in told)
+    assert reported == summary.problems
+    assert [(each.code, each.batch) for each in reported] == [("batch-without-part", "b"), ("unknown-batch", "c")]
+    assert all(coco.CODES[each.code].severity == each.severity for each in reported)
 
 
 @pytest.mark.parametrize("parts", [{"a": ["x"]}, {"a": 1.0}])

@@ -251,8 +251,8 @@ def test_a_second_process_is_told_who_is_busy(root, opened):
         "try:\n    State.open(pathlib.Path(sys.argv[1]))\n"
         "except DestinationBusyError as error:\n    print(error)\n"
     )
-    told = python(code, root)
-    assert f"Process {os.getpid()} is downloading to" in told.stdout, told.stderr
+    reported = python(code, root)
+    assert f"Process {os.getpid()} is downloading to" in reported.stdout, reported.stderr
     finish(opened, "p", "item", "key", ITEM)
     assert opened.items("p", ["item"])["item"] == ITEM
 
@@ -373,8 +373,8 @@ def test_a_full_disk_does_not_cost_the_state(root):
         "try:\n    State.open(pathlib.Path(sys.argv[1]))\n"
         "except DownloadError as error:\n    print(error)\n"
     )
-    told = python(code, root)
-    assert "Could not open the state file" in told.stdout, told.stderr
+    reported = python(code, root)
+    assert "Could not open the state file" in reported.stdout, reported.stderr
     assert path.read_bytes() == before
     opened = State.open(root)
     assert opened.items("p", ["item-4"])["item-4"] == ITEM
