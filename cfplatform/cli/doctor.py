@@ -99,8 +99,8 @@ def doctor(output: Output, connection: Options, destination: str, contract: bool
     --contract checks instead whether the platform behaves as documented (page "The protocol as we understand it"). It
     only reads, with at most 40 requests, one at a time; one of them has a wrong key. Each assumption is confirmed,
     different or not seen. The exit code is 0 even if there are differences, and 1 if nothing can be checked, for
-    example because the key is rejected. Neither the output nor the report contains IDs, names, keys or hosts; the log of
-    --debug does.
+    example because the key is rejected. Neither the output nor the report contains IDs, names, keys or hosts; the log
+    of --debug does.
 
     \b
     Examples:

@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from .options import CONNECTION, GLOBAL, SECTIONS, Option, SharedOption
-from .text import is_terminal
+from .text import is_terminal, write_line
 
 #: What precedes the examples in the help of a command.
 EXAMPLES = "\b\nExamples:\n"
@@ -204,6 +204,17 @@ class LateGroup(Group):
         self.sections = {
             title: {name: short for name, (short, _) in commands.items()} for title, commands in late.items()
         }
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; Ctrl-C while an option still reads stdin stops it in the same way."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # Imported late, as the commands are.
+            from .errors import INTERRUPTED
+
+            write_line(sys.stderr, "Stopped.")
+            raise click.exceptions.Exit(INTERRUPTED) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""

@@ -15,7 +15,7 @@ from ..exceptions import InvalidParameterError
 from ..progress import Progress, ProgressReporter, reporter
 from ..resources.base import table
 from . import mask as masks
-from .documents import Document, OnError, Opened, PathLike, Source, Stream, open_source
+from .documents import Document, OnError, Opened, PathLike, Source, Stream, file_size, open_source
 from .findings import WARNING, Finding, shown
 from .matching import Pair, Shape, assigned, box_of, components, pairs_of, share_inside
 from .pairing import LEVELS, Labelled, ResultsStore, Store, images_of
@@ -458,7 +458,7 @@ class _Comparing:
                 # Convert NumPy arrays to lists.
                 document = replace(document, data=plain(document.data, {}))
             yield from images_of(document, self._numbers_of(document))
-            self._bar.advance("read", 0)
+            self._bar.advance("read", file_size(document))
 
     def _numbers_of(self, document: Document) -> dict[Key, int]:
         numbers = self._names.numbers(document)

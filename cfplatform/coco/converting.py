@@ -17,7 +17,7 @@ from ..exceptions import InvalidParameterError
 from ..progress import Progress, reporter
 from .choosing import Chooser, chooser
 from .dataset_folder import MARKER, DatasetFolder, content_of
-from .documents import Document, OnError, Opened, PathLike, Source, finding_about, open_source
+from .documents import Document, OnError, Opened, PathLike, Source, file_size, finding_about, open_source
 from .entries import Entries
 from .findings import ERROR, WARNING, Finding, Problem, dangling, shown
 from .image_files import COPY, LINK, is_rotated_by_others, upright_size
@@ -272,7 +272,7 @@ class _Converter:
                 for document in documents:
                     is_read = self._add(document, writer)
                     self._summary.documents += is_read
-                    bar.advance("read" if is_read else "failed", 0)
+                    bar.advance("read" if is_read else "failed", file_size(document))
         finally:
             bar.finish()
 

@@ -614,12 +614,13 @@ def reported(
     try:
         for document in opened.documents(failed if on_error is not None else None, streamed=streamed):
             yield document
-            bar.advance("read", _size(document))
+            bar.advance("read", file_size(document))
     finally:
         bar.finish()
 
 
-def _size(document: Document) -> int:
+def file_size(document: Document) -> int:
+    """Return the size of the file of a document, or 0 if it has none."""
     # A stream may refer to files on another machine, and a file may have been removed.
     with contextlib.suppress(OSError):
         return document.path.stat().st_size if document.path else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -148,6 +149,19 @@ def test_ctrl_c_and_sigterm_keep_what_is_finished_and_count_it(make_sandbox, tmp
     fetched = {request.path.rpartition("/")[2][:-5] for request in sandbox.requests if request.route == "storage"}
     assert fetched == set(sandbox.work_item_ids()) - set(finished)
     assert len(documents(tmp_path)) == 300
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_ctrl_c_while_ids_are_read_has_the_same_exit_code(world, tmp_path):
+    os.mkfifo(tmp_path / "ids")
+    # Opening the pipe waits until the command opens it.
+    with (
+        started("download", tmp_path, "--work-item-ids", tmp_path / "ids", sandbox=world) as process,
+        (tmp_path / "ids").open("w"),
+    ):
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (130, "", "Stopped.\n")
 
 
 # --- Listings ----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,7 @@ def test_the_command_writes_figures_changes_and_a_page(folders, tmp_path):
 def test_a_job_fails_under_a_limit(folders, limit, code):
     done = run("compare", *folders[:2], "--fail-under", limit)
     assert done.returncode == code
+    assert re.search(r"^60 of 60 documents, [1-9][\d.]* kB, ", done.stderr, re.MULTILINE)
     assert ("F1 is 0.9" in done.stderr and "below 1." in done.stderr) == bool(code)
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert ["total", "images in both", "30"] in lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ def test_from_a_download_to_yolo_and_back(client, tmp_path):
     parts = ["--part", "train=80", "--part", "val=20"]
     done = run("convert", tmp_path / "labels", tmp_path / "training", "--to", "yolo", "--task", "segment", *parts)
     assert done.returncode == 0
+    assert re.search(r"^20 of 20 documents, [1-9][\d.]* kB, ", done.stderr, re.MULTILINE)
     assert done.stdout.splitlines()[-1] == f"yolo segment train data={tmp_path}/training/data.yaml"
     fractions = ["--part", "train=0.8", "--part", "val=0.2"]
     again = run(

@@ -37,6 +37,12 @@ INSTALL, START, *TYPED = blocks("quickstart", "bash")
 
 
 @pytest.fixture
+def five_batches(make_sandbox):
+    """A sandbox with as many batches as that of a reader."""
+    return make_sandbox(items=20, batches=5)
+
+
+@pytest.fixture
 def commands(tmp_path):
     """A folder with the commands of an environment in which the package is installed."""
     folder = tmp_path / "bin"
@@ -78,8 +84,8 @@ def typed(script, folder, variables):
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
 @pytest.mark.parametrize("page", PAGES)
-def test_shell_blocks_run(sandbox, commands, folder, page):
-    done = typed("\n".join(blocks(page, "bash")), folder, environment(commands, **sandbox.environment()))
+def test_shell_blocks_run(five_batches, commands, folder, page):
+    done = typed("\n".join(blocks(page, "bash")), folder, environment(commands, **five_batches.environment()))
     assert done.stdout
 
 

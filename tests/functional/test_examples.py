@@ -48,9 +48,15 @@ def needed(text):
     return pytest.mark.skip(reason=reason) if reason else ()
 
 
+@pytest.fixture
+def five_batches(make_sandbox):
+    """A sandbox with as many batches as that of a reader."""
+    return make_sandbox(items=20, batches=5)
+
+
 @pytest.mark.parametrize(("block", "output"), list(blocks()))
-def test_code_blocks_run(sandbox, tmp_path, monkeypatch, capfd, block, output):
-    for name, value in sandbox.environment().items():
+def test_code_blocks_run(five_batches, tmp_path, monkeypatch, capfd, block, output):
+    for name, value in five_batches.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     if PROCESS.search(block):
@@ -61,7 +67,7 @@ def test_code_blocks_run(sandbox, tmp_path, monkeypatch, capfd, block, output):
     assert printed.err == ""
     assert not output or printed.out.rstrip() == output.rstrip()
     # An example that starts its own sandbox, or mocks the platform, does not need this one.
-    assert bool(sandbox.requests) == ("Client(" in block and "Sandbox(" not in block and not MOCKS.search(block))
+    assert bool(five_batches.requests) == ("Client(" in block and "Sandbox(" not in block and not MOCKS.search(block))
 
 
 def run_as_a_script(block):

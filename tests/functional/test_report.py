@@ -234,6 +234,14 @@ def test_a_page_without_images_says_why(tmp_path, picture, samples, expected):
     assert ("Images 1 0 with a file" in " ".join(found.text.split())) == (picture is None)
 
 
+def test_images_of_a_batch_count_without_a_file_too(tmp_path):
+    put(tmp_path, item="1", picture=png(), **with_classes(1))
+    put(tmp_path, item="2", **with_classes(1))
+    found = " ".join(Parsed(write_report(tmp_path).path.read_text(encoding="utf-8")).text.split())
+    assert "Images 2 1 with a file Annotations 2" in found
+    assert "Empty images a 2 2 (1 with a file) 2 0" in found
+
+
 # --- Text only ------------------------------------------------------------------------------------------------------
 
 HOSTILE = [
