@@ -99,8 +99,8 @@ def doctor(output: Output, connection: Options, destination: str, contract: bool
     --contract checks instead whether the platform behaves as documented (page "The protocol as we understand it"). It
     only reads, with at most 40 requests, one at a time; one of them has a wrong key. Each assumption is confirmed,
     different or not seen. The exit code is 0 even if there are differences, and 1 if nothing can be checked, for
-    example because the key is rejected. Neither the output nor the report contains IDs, names, keys or hosts; the log of
-    --debug does.
+    example because the key is rejected. Neither the output nor the report contains IDs, names, keys or hosts; the log
+    of --debug does.
 
     \b
     Examples:
@@ -486,7 +486,7 @@ def _response(response: requests.Response | CFPlatformError, seconds: float, cli
     if status == 404:
         return Check("platform", _OK, f"{found}; it responds")
     if status == 401:
-        return Check("platform", _FAILED, bad, "API key refused. Check CF_API_KEY and the base URL.")
+        return Check("platform", _FAILED, bad, "API key rejected. Check CF_API_KEY and the base URL.")
     if status == 403:
         return Check(
             "platform", _FAILED, bad, "The key has no access to this project or space. Check the IDs and the key."

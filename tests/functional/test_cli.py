@@ -339,7 +339,7 @@ def test_a_wrong_key_is_explained_and_never_shown(world, tmp_path, form):
     key = "wrong-key-1234567890"
     done = run("download", tmp_path, "--api-key", key, *form, sandbox=world)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "Error: API key refused (status 401, " in done.stderr
+    assert "Error: API key rejected (status 401, " in done.stderr
     assert "Check --api-key or CF_API_KEY" in done.stderr
     assert key not in done.stderr
     assert ("Traceback" in done.stderr) == (form == ["--debug"])

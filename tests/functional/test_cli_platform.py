@@ -135,10 +135,10 @@ def test_a_name_that_is_taken(sandbox):
     ("arguments", "code", "sentence"),
     [
         (["create", " "], 2, "Error: NAME must be a non-empty string"),
-        (["rename", "x", "y"], 2, "Invalid value for 'BATCH_ID'"),
-        (["rename", "9999", "y"], 1, "failed with status 404"),
+        (["rename", "x", "y"], 2, "Invalid value for 'BATCH_ID': 'x' is not a valid integer.\n"),
+        (["rename", "9999", "y"], 1, "'cfplatform batches' lists the batches of the project."),
         (["crate", "y"], 2, "No such command 'crate'"),
-        (["--json", "create", "y"], 2, "unexpected extra arguments (create y)"),
+        (["--limit", "3", "create", "y"], 2, "unexpected extra arguments (create y)"),
     ],
 )
 def test_errors_about_batches(sandbox, arguments, code, sentence):
@@ -260,7 +260,7 @@ def test_set_status_by_number_and_by_id(sandbox):
 @pytest.mark.parametrize(
     ("arguments", "changes", "code", "sentence"),
     [
-        (["99", "X"], {}, 1, "work item not found"),
+        (["99", "X"], {}, 1, "ITEM is an ID or an index: 'cfplatform work-items --status any' lists the items"),
         (["a/../0", "X"], {}, 1, "failed with status 404"),
         (["..", "X"], {}, 2, "Error: ITEM: '..' is not a valid ID"),
         (["0", " "], {}, 1, "status must be a non-empty string"),
