@@ -448,7 +448,9 @@ def test_a_port_in_use_is_explained(world):
     port = world.base_url.split(":")[2].split("/")[0]
     done = run("sandbox", "--port", port)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("Error: Could not start the platform: Address already in use")
+    assert done.stderr == (
+        f"Error: Could not start the platform: Address already in use. Pass another --port than {port}.\n"
+    )
 
 
 # --- Help --------------------------------------------------------------------------------------------------

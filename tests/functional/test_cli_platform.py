@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
+import subprocess
 
 import pytest
 import requests
 
-from tests.functional.shell import ESCAPE, HOSTILE, json_lines, on_terminal, run, shown, started
+from tests.functional.shell import ESCAPE, HOSTILE, command, environment, json_lines, on_terminal, run, shown, started
 
 
 @pytest.fixture
@@ -363,3 +365,15 @@ def test_the_options_of_the_sandbox_reach_it():
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
         assert process.returncode == 0
+
+
+def test_a_closed_stdin_is_an_empty_one(sandbox):
+    for arguments, words in (
+        (["count", "--work-item-ids", "-"], "--work-item-ids has no IDs."),
+        (["request", "POST", "/x", "--json-body", "@-"], "not valid JSON"),
+        (["exports", "delete", "x"], "pass --yes"),
+    ):
+        line = f"{shlex.join(command(*arguments))} <&-"
+        done = subprocess.run(["sh", "-c", line], env=environment(sandbox), capture_output=True, timeout=60, text=True)
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
