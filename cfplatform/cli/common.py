@@ -305,7 +305,7 @@ def json_object(context: click.Context, parameter: click.Parameter, value: str |
     except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
-        raise click.BadParameter("must be a JSON object such as '{\"camera\": 7}'.")
+        raise click.BadParameter(f"{value!r} must be a JSON object such as '{{\"camera\": 7}}'.")
     return parsed
 
 
