@@ -17,10 +17,10 @@ def main() -> None:
     try:
         from .cli import cli
 
-        for name in ("stdout", "stderr"):
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
             # None if the shell has closed the stream.
             if getattr(sys, name) is None:
-                setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as the process lives
+                setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
         cli(prog_name="cfplatform")
     except KeyboardInterrupt:
         # Before a command started, or while the process was exiting.

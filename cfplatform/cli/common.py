@@ -53,7 +53,7 @@ class HasDict(Protocol):
 class Output:
     """Everything that one command prints: data on stdout, everything else on stderr.
 
-    Text from a server passes :func:`~cfplatform.cli.text.clean`, and is never read as markup.
+    Text from a server is passed through :func:`~cfplatform.cli.text.clean`, and is never interpreted as markup.
 
     Args:
         as_json: Only JSON lines on stdout.
@@ -107,7 +107,7 @@ class Output:
             return code
 
     def _prepare_streams(self) -> None:
-        """Make printing safe: no name fails in a poor encoding, and a warning is one line."""
+        """Make printing safe: no name fails in a limited encoding, and a warning is one line."""
 
         def escape(error: UnicodeError) -> tuple[str | bytes, int]:
             self._has_escaped = True
@@ -127,7 +127,7 @@ class Output:
         sys.stdout.write(json.dumps(value, default=str) + "\n")
 
     def note(self, text: str) -> None:
-        """Write a line for people, which ``--quiet`` leaves out."""
+        """Write a note for the user; ``--quiet`` omits it."""
         if not self.quiet:
             write_line(sys.stderr, text)
 
@@ -305,12 +305,12 @@ def json_object(context: click.Context, parameter: click.Parameter, value: str |
     except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
-        raise click.BadParameter("must be a JSON object such as '{\"camera\": 7}'.")
+        raise click.BadParameter(f"{value!r} must be a JSON object such as '{{\"camera\": 7}}'.")
     return parsed
 
 
 def _ids_of_file(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
-    """Read the ids in a file: one a line, or lines that a listing has written."""
+    """Read the IDs in a file: one per line, or the output of a listing."""
     if value is None or context.resilient_parsing:
         return None
     try:
@@ -378,7 +378,7 @@ _time = functools.partial(_filter, metavar="TIME", callback=_moment)
 
 
 class Seconds(click.FloatRange):
-    """A time in seconds; that of click takes "nan" and "inf" for numbers in its range."""
+    """A time in seconds; the type of click accepts "nan" and "inf"."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read it."""

@@ -1,4 +1,4 @@
-"""``cfplatform doctor --contract``: what docs/protocol.rst assumes of the platform, checked by reading.
+"""``cfplatform doctor --contract``: what docs/protocol.rst assumes about the platform, checked by read requests.
 
 Each check is a small function that looks at raw responses. Its result contains nothing private, see :mod:`.reading`, so
 it can be shared.
@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     import requests
 
 CONFIRMED, DIFFERENT, NOT_SEEN = "confirmed", "different", "not seen"
-#: Seconds that a signed URL should be valid, those that the URL of an export is, and those that clocks may differ.
+#: In seconds: the minimum lifetime of a signed URL, the lifetime of the URL of an export, and the maximum clock
+#: difference.
 LIFETIME, EXPORT_LIFETIME, CLOSE = 300, 7 * 24 * 3600, 40
 
 
@@ -91,7 +92,7 @@ def findings(platform: Platform) -> Iterator[Finding]:
     """Yield the result of each check as soon as it is known.
 
     Raises:
-        CFPlatformError: If nothing can be checked: the platform does not respond, or refuses key or project.
+        CFPlatformError: If nothing can be checked: the platform does not respond, or rejects key or project.
     """
     platform.reach()
     for name, expected, function in CHECKS:
@@ -103,7 +104,7 @@ def findings(platform: Platform) -> Iterator[Finding]:
             # Its message may name the host.
             yield Finding(name, expected, Seen(NOT_SEEN, f"a request failed ({type(error).__name__})"), "Try again.")
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            # Such as an object where every known platform has a text.
+            # Such as an object where every known platform sends a string.
             yield Finding(name, expected, Seen(DIFFERENT, f"a response in an unknown format ({type(error).__name__})"))
 
 
@@ -304,7 +305,7 @@ def _status_filter(platform: Platform) -> Seen:
             return _verdict(False, "none, although the project has some")
         raise NotSeenError("the project has no finished work items", SET_PROJECT)
     if not any(isinstance(status, str) for status in found):
-        raise NotSeenError("work items have no status that is a text")
+        raise NotSeenError("no work item has a status that is a string")
     return _verdict(set(found) == {"COMPLETED"}, listed(constants(found)))
 
 
@@ -491,7 +492,7 @@ def _space_of_path(platform: Platform) -> Seen:
     if platform.given_space is None:
         raise NotSeenError("no space is set", SET_SPACE)
     is_given = {space for space, _ in platform.located} == {platform.given_space}
-    return _verdict(is_given, "the space of the settings" if is_given else "another space")
+    return _verdict(is_given, "the configured space" if is_given else "another space")
 
 
 @_check("signing", "Signing returns path and signedUrl for each path.")
@@ -613,7 +614,7 @@ def _ranges(platform: Platform) -> Seen:
 def _if_range(platform: Platform) -> Seen:
     etag = platform.etag
     if platform.part.status != 206:
-        raise NotSeenError("the storage sends no parts")
+        raise NotSeenError("the storage does not support ranges")
     same = platform.stored(platform.url, Range="bytes=0-9", If_Range=etag).status
     other = platform.stored(platform.url, Range="bytes=0-9", If_Range='"0"').status
     return _verdict((same, other) == (206, 200), f"status {same} for the ETag, {other} for another one")
@@ -797,7 +798,7 @@ def _webhook_keys(platform: Platform) -> Seen:
     return _verdict(is_known and age is not None, words)
 
 
-@_check("rate limits", "Responses have no headers about a rate limit.")
+@_check("rate limits", "Responses have no rate limit headers.")
 def _rate_limits(platform: Platform) -> Seen:
     names = {name.lower() for response in platform.responses for name in response.headers}
     # Any other name could contain the name of a customer.

@@ -112,7 +112,7 @@ def split(
 
     SOURCE is a folder of downloaded annotations, or a COCO file. Each part becomes a file OUTPUT/<part>.json, as
     "cfplatform merge" writes it, and all parts have the same categories. The part of an item depends on a hash of its
-    ID: items that are added later do not move others, and fractions are approximate. In datasets of other tools each
+    ID: items that are added later do not move others, and fractions are approximate. In datasets from other tools, each
     image is an item, and the frames of a video stay together. --images adds the images in OUTPUT/images.
 
     --by keeps the items of a group together. GROUP is "batch", "video", or a key of the image, of the metadata of

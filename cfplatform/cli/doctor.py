@@ -486,7 +486,7 @@ def _response(response: requests.Response | CFPlatformError, seconds: float, cli
     if status == 404:
         return Check("platform", _OK, f"{found}; it responds")
     if status == 401:
-        return Check("platform", _FAILED, bad, "API key refused. Check CF_API_KEY and the base URL.")
+        return Check("platform", _FAILED, bad, "API key rejected. Check CF_API_KEY and the base URL.")
     if status == 403:
         return Check(
             "platform", _FAILED, bad, "The key has no access to this project or space. Check the IDs and the key."

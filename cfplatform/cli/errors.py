@@ -39,7 +39,7 @@ TERMINATED = 143
 EXPLANATIONS: tuple[tuple[type[Exception], str, int], ...] = (
     (ConfigurationError, "{words}", USAGE),
     (InvalidParameterError, "{words}", USAGE),
-    (AuthenticationError, "API key refused ({response}). Check --api-key or CF_API_KEY, and --base-url.", FAILED),
+    (AuthenticationError, "API key rejected ({response}). Check --api-key or CF_API_KEY, and --base-url.", FAILED),
     (PermissionDeniedError, "Permission denied ({response}). Check --project-id, --space-id and the API key.", FAILED),
     (RateLimitError, "Too many requests ({response}). Try again later, or lower --max-workers.", FAILED),
     (ServerError, "The platform failed ({response}). Run the same command again later.", FAILED),
@@ -127,10 +127,7 @@ def _missing(error: CFPlatformError) -> str | None:
     if not parts.netloc or error.method is None or (error.status_code or 200) not in (200, 404):
         return None
     if not found:
-        base = f"{parts.scheme}://{parts.netloc}{re.split('/(?:projects|spaces)/', start)[0].rstrip('/')}"
-        # The base URL may have a part of it, or another version.
-        url = f"{re.sub('/api(/v[0-9]+)?$', '', base)}/api/v1"
-        return f"The base URL has no /api/v1: set CF_PLATFORM_BASE_URL or --base-url to {url}, unless it is a gateway."
+        return _outside_api(f"{parts.scheme}://{parts.netloc}", start)
     if error.status_code != 404:
         return None
     if "an HTML page" in error.message:
@@ -140,11 +137,23 @@ def _missing(error: CFPlatformError) -> str | None:
             return f"Only completed items have annotations: 'cfplatform work-items get {item}' shows its status."
         case ["projects", project, "workItems" | "batches"] if error.method == "GET":
             return _check_id("project", project)
+        case ["projects", project, "batches", _]:
+            return f"'cfplatform batches' lists the batches of the project. {_check_id('project', project)}"
         case ["spaces", space, "exports", _]:
             return f"'cfplatform exports' lists the exports of the space. {_check_id('space', space)}"
         case ["spaces", space, *_]:
             return _check_id("space", space)
     return None
+
+
+def _outside_api(server: str, path: str) -> str:
+    """Return advice about a path without ``/api/v1``."""
+    if path.startswith("/_sandbox/work-items/"):
+        return "ITEM is an ID or an index: 'cfplatform work-items --status any' lists the items of the sandbox."
+    base = f"{server}{re.split('/(?:projects|spaces)/', path)[0].rstrip('/')}"
+    # The base URL may have a part of it, or another version.
+    url = f"{re.sub('/api(/v[0-9]+)?$', '', base)}/api/v1"
+    return f"The base URL has no /api/v1: set CF_PLATFORM_BASE_URL or --base-url to {url}, unless it is a gateway."
 
 
 def _check_id(kind: str, value: str) -> str:

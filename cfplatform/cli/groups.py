@@ -29,8 +29,8 @@ class Formatter(click.HelpFormatter):
     """Writes headings in bold and names in cyan, on a terminal."""
 
     def _styled(self, text: str, **style: Any) -> str:
-        has_colours = is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
-        return click.style(text, **style) if has_colours else text
+        has_colors = is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
+        return click.style(text, **style) if has_colors else text
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
         """Write how the command is called."""
@@ -55,6 +55,12 @@ class Command(click.Command):
     """A command with its options in sections; the shared ones are only named."""
 
     context_class = Context
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        # As for options: click names the type in errors.
+        for each in self.params:
+            each.type.name = each.type.name.removesuffix(" range")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; the error about a mistyped option suggests no former names."""
@@ -109,11 +115,28 @@ def _write_options(
 # --- Groups -----------------------------------------------------------------------------------------------------------
 
 
+def _with_command_first(ctx: click.Context, args: list[str]) -> list[str]:
+    """Return arguments with the name of the command before shared options: ``batches --json list``."""
+    root = ctx.find_root()
+    shared = {name: each for each in root.command.params if isinstance(each, SharedOption) for name in each.opts}
+    place = 0
+    while place < len(args) and (found := shared.get(args[place].partition("=")[0])) is not None:
+        place += 1 if found.is_flag or "=" in args[place] else 2
+    known = ctx.command.commands if isinstance(ctx.command, click.Group) else {}
+    if 0 < place < len(args) and args[place] in known:
+        return [args[place], *args[:place], *args[place + 1 :]]
+    return args
+
+
 class Group(click.Group):
     """Commands about one subject."""
 
     command_class = Command
     context_class = Context
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; shared options may precede the name of the command."""
+        return super().parse_args(ctx, args if ctx.parent is None else _with_command_first(ctx, args))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -155,6 +178,7 @@ class DefaultGroup(Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; options before any command are those of the default command."""
+        args = _with_command_first(ctx, args)
         first = args[0] if args else ""
         # While a shell completes the first word after the group, that may still become the name of a command.
         unnamed = not (args or ctx.resilient_parsing) or (first.startswith("-") and first not in ctx.help_option_names)

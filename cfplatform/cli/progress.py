@@ -47,6 +47,7 @@ class Work(NamedTuple):
 
 _RESUMED = "Finished work is kept; run the same command again to resume."
 DOWNLOAD = Work("Downloading", "items", _RESUMED)
+CHECK = Work("Checking", "items", "Nothing was downloaded or removed.")
 ARCHIVE = Work("Downloading", BYTES, _RESUMED)
 UPLOAD = Work("Uploading", "files", "Uploaded files are kept; the same command would upload them again.")
 CREATE = Work("Creating", "work items", _RESUMED)
@@ -343,7 +344,7 @@ def _elapsed(began: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return some seconds for people, rounded up."""
+    """Return a human-readable duration, rounded up."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds > 2 * size:
             return f"{math.ceil(seconds / size):,} {unit}"

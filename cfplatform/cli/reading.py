@@ -1,6 +1,6 @@
 """Reading a platform for ``cfplatform doctor --contract``: each response once, and how its values may be described.
 
-A value is described in words of the protocol and in kinds such as "uuid", so that a description never holds an ID, a
+A value is described in terms of the protocol and by kinds such as "uuid", so that a description never holds an ID, a
 name, a key, a signature or a host.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Maximum number of requests, repeats after a transient error not counted, and of seconds before the last one.
+#: Maximum number of requests, not counting retries, and of seconds before the last one.
 MAX_REQUESTS = 40
 MAX_SECONDS = 120.0
 TIMEOUT = (5.0, 15.0)
@@ -31,7 +31,7 @@ RETRIES = 1
 #: Maximum bytes that are read of a document, and of the end of an archive, which has its directory.
 MAX_DOCUMENT = 8 * 1024 * 1024
 MAX_DIRECTORY = 1024 * 1024
-#: No key that was ever issued.
+#: A key that was never issued.
 NO_KEY = "cfplatform-contract-check"
 
 SET_PROJECT = "Set CF_PROJECT_ID to a project with finished work items."
@@ -55,7 +55,7 @@ _EXTENSIONS = ("json", "csv", "txt", "jpg", "jpeg", "png", "zip")
 _FOLDERS = ("spaces", "coco_output", "assets", "exports", "Default")
 _FILES = ("annotations.json", "annotations.csv")
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-#: Kinds of texts with their patterns; the first that matches.
+#: Kinds of strings with their patterns; the first match is used.
 KINDS = (
     ("empty text", r"\s*"),
     ("uuid", _UUID),
@@ -74,7 +74,7 @@ TIMES = frozenset({"time with Z", "time with offset"})
 
 
 def kind(value: object) -> str:
-    """Return the JSON type of a value; for a text its pattern, such as "uuid"."""
+    """Return the JSON type of a value; for a string its pattern, such as "uuid"."""
     if isinstance(value, str):
         return next(name for name, pattern in KINDS if re.fullmatch(pattern, value, re.DOTALL))
     types = {type(None): "null", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
@@ -97,12 +97,12 @@ def _part(part: str) -> str:
 
 
 def _is_word(text: object) -> bool:
-    """Return whether a text looks like a constant of the platform, such as ``CLIENT_REVIEW``."""
+    """Return whether a string looks like a constant of the platform, such as ``CLIENT_REVIEW``."""
     return isinstance(text, str) and re.fullmatch(r"[A-Z][A-Z_]{1,39}", text) is not None
 
 
 def constants(values: Iterable[object]) -> list[str]:
-    """Return the different constants; any other value becomes "another form"."""
+    """Return the distinct constants; any other value becomes "another form"."""
     return sorted({str(value) if _is_word(value) else f"another form ({kind(value)})" for value in values})
 
 
@@ -179,7 +179,7 @@ class Platform:
 
     def _count(self) -> None:
         if self.sent >= MAX_REQUESTS or time.monotonic() > self._end:
-            raise NotSeenError("the limit of requests or time was reached")
+            raise NotSeenError("the limit on requests or time was reached")
         self.sent += 1
 
     def get(self, path: str, *params: tuple[str, str], with_wrong_key: bool = False) -> requests.Response:
@@ -271,7 +271,7 @@ class Platform:
     def item_id(self) -> str:
         found = self.first.entries[0].get("id")
         if not isinstance(found, str):
-            raise NotSeenError("work items have no id that is a text")
+            raise NotSeenError("the id of a work item is not a string")
         return found
 
     @_once

@@ -233,7 +233,9 @@ def _started(**options: Any) -> Sandbox:
     try:
         return Sandbox(**options)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"Could not start the platform: {words(error)}") from None
+        port = options.get("port")
+        advice = f" Pass another --port than {port}." if port and isinstance(error, OSError) else ""
+        raise ConfigurationError(f"Could not start the platform: {words(error)}{advice}") from None
 
 
 def _show_environment(output: Output, running: Sandbox) -> None:

@@ -1,4 +1,4 @@
-"""Bars and tables, drawn by rich. Imported only where there is a terminal: rich takes its time."""
+"""Bars and tables, drawn by rich. Imported only on a terminal: importing rich takes time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text for a terminal: safe to print, with numbers for people."""
+"""Text for a terminal: safe to print, with human-readable numbers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def amount(size: float) -> str:
-    """Return a number of bytes for people, such as "1.2 MB"."""
+    """Return a human-readable size, such as "1.2 MB"."""
     units = ["TB", "GB", "MB", "kB", "B"]
     while size >= 999.5 and len(units) > 1:
         size /= 1000
@@ -63,7 +63,9 @@ def clock(seconds: float) -> str:
 
 def counted(number: int, unit: str) -> str:
     """Return a count with its unit, such as "1 file" or "1,200 files"."""
-    return f"{number:,} {unit if number != 1 else unit.removesuffix('s')}"
+    if number == 1:
+        unit = f"{unit.removesuffix('ies')}y" if unit.endswith("ies") else unit.removesuffix("s")
+    return f"{number:,} {unit}"
 
 
 def listed(texts: list[str], count: int) -> list[str]:

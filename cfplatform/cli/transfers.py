@@ -38,13 +38,13 @@ from .errors import FAILED, cause, explain, hint, message, without_request, word
 from .groups import command
 from .matching import with_allow_empty
 from .options import SELECTION, completing, option
-from .progress import UPLOAD, Reporter
+from .progress import CHECK, DOWNLOAD, UPLOAD, Reporter
 from .text import Column, amount, clock, counted, listed, moment
 
 if TYPE_CHECKING:
     from ..resources.results import DownloadResult, DownloadSummary
 
-#: Maximum number of failures that are listed, one for each kind, and of those whose work items are looked at.
+#: Maximum number of failures that are listed, one of each kind, and of failed work items whose status is fetched.
 NAMED_FAILURES = 10
 LOOKED_AT = 1000
 
@@ -133,9 +133,10 @@ def download(
                 **resolved(filters),
             )
 
+        progress = output.reporter(CHECK if dry_run else DOWNLOAD)
         if watch is not None:
-            _repeat(output, run, watch)
-        summary = run(output.reporter())
+            _repeat(output, run, watch, progress)
+        summary = run(progress)
         if output.as_json:
             for result in summary.results:
                 output.json_line(_result_fields(result))
@@ -150,9 +151,13 @@ def download(
         return matching.check(output, client, filters, summary.total_items, allow_empty=allow_empty) or failed
 
 
-def _repeat(output: Output, run: Callable[[Reporter | None], DownloadSummary], pause: float) -> NoReturn:
+def _repeat(
+    output: Output,
+    run: Callable[[Reporter | None], DownloadSummary],
+    pause: float,
+    progress: Reporter | None,
+) -> NoReturn:
     """Run a download again and again; only the first run shows its progress."""
-    progress: Reporter | None = output.reporter()
     while True:
         try:
             summary = run(progress)
@@ -216,10 +221,10 @@ def closing(summary: DownloadSummary, destination: str, *, dry_run: bool = False
     parts += [f"{summary.pruned:,} {'would be removed' if dry_run else 'removed'}"] if summary.pruned else []
     others = f" ({', '.join(parts)})" if parts else ""
     fetched = counted(summary.successful, "work items")
-    if dry_run:
-        return f"Would download {fetched} to {path}{others}; run the command without --dry-run to do it."
     if not summary.successful and not summary.pruned:
         return f"All {counted(summary.skipped, 'work items')} in {path} are up to date."
+    if dry_run:
+        return f"Would download {fetched} to {path}{others}; run the command without --dry-run to do it."
     following = "" if "://" in destination else f"; next: cfplatform validate {path}"
     elapsed = clock(summary.elapsed) if summary.elapsed >= 60 else f"{summary.elapsed:.1f} s"
     size = f"{amount(summary.bytes)} in {elapsed}"
@@ -232,15 +237,16 @@ def _left(summary: DownloadSummary, *, prune: bool) -> list[str]:
         return [f"Kept the files of {counted(left, 'items')}: the platform lists no work items at all."]
     if left and prune:
         return [f"Kept the files of {counted(left, 'items')} no longer listed: the files were changed locally."]
+    are = "is" if left == 1 else "are"
     return (
-        [f"{counted(left, 'items')} with local files are no longer listed; --prune removes their files."]
+        [f"{counted(left, 'items')} with local files {are} no longer listed; --prune removes the files."]
         if left
         else []
     )
 
 
 def no_statuses(_: Iterable[str]) -> dict[str, str]:
-    """Return no status where no platform can be asked."""
+    """Return no statuses, for callers without a connection to the platform."""
     return {}
 
 

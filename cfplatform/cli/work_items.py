@@ -276,7 +276,7 @@ def create(
 def _is_file(given: str) -> bool:
     """Return whether an asset is a local file; one that is misspelled must not become a work item as a storage path."""
     is_remote = "://" in given or given.startswith("assets/")
-    return os.path.exists(given) or (not is_remote and os.path.splitext(given)[1] != "")
+    return os.path.exists(given) or (not is_remote and (os.path.splitext(given)[1] != "" or given.endswith("/")))
 
 
 def _assets(given: str) -> Sequence[str | UploadedFile]:

@@ -353,7 +353,7 @@ def test_a_wrong_key_is_explained_and_never_shown(world, tmp_path, form):
     key = "wrong-key-1234567890"
     done = run("download", tmp_path, "--api-key", key, *form, sandbox=world)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "Error: API key refused (status 401, " in done.stderr
+    assert "Error: API key rejected (status 401, " in done.stderr
     assert "Check --api-key or CF_API_KEY" in done.stderr
     assert key not in done.stderr
     assert ("Traceback" in done.stderr) == (form == ["--debug"])
@@ -462,7 +462,9 @@ def test_a_port_in_use_is_explained(world):
     port = world.base_url.split(":")[2].split("/")[0]
     done = run("sandbox", "--port", port)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("Error: Could not start the platform: Address already in use")
+    assert done.stderr == (
+        f"Error: Could not start the platform: Address already in use. Pass another --port than {port}.\n"
+    )
 
 
 # --- Help --------------------------------------------------------------------------------------------------

@@ -141,6 +141,21 @@ def test_shared_options_may_stand_before_the_command(world):
     assert run("--project-id", "x", "count", "--project-id", world.project_id, sandbox=world).returncode == 0
 
 
+@pytest.mark.parametrize(
+    "options",
+    [["--json"], ["-q", "--json"], ["--json", "--project-id", "{project}"], ["--project-id={project}", "--json"]],
+)
+def test_shared_options_may_stand_between_a_group_and_its_command(world, options):
+    given = [each.format(project=world.project_id) for each in options]
+    listed = run("batches", "list", *given, sandbox=world)
+    for command in (["batches", *given, "list"], ["batches", *given]):
+        done = run(*command, sandbox=world)
+        assert (done.returncode, done.stdout, done.stderr) == (0, listed.stdout, "")
+    assert "Missing option '--body'" in run("webhook", "--json", "verify").stderr
+    # The value of an option is no command.
+    assert "no profile 'list'" in run("batches", "--profile", "list", sandbox=world).stderr
+
+
 def test_shared_options_are_described_once():
     whole = run("--help").stdout
     for option in ("--api-key KEY", "--base-url URL", "--project-id ID", "--space-id ID", "--profile NAME"):

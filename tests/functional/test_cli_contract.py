@@ -42,7 +42,7 @@ CONFIRMED = {
     "request ids": "X-Request-ID",
     "annotation": "id, projectID, workItemID, metadata",
     "storage path": "s3://<bucket>/spaces/<uuid>/coco_output/<uuid>.json",
-    "space of a path": "the space of the settings",
+    "space of a path": "the configured space",
     "signing": "3 for 3 paths, with path, signedUrl",
     "signing order": "the order of the request",
     "signing duplicates": "2 URLs for a path that was sent twice",
@@ -316,7 +316,7 @@ DIFFERENCES = {
     },
     no_ranges: {
         "ranges": ("different", "status 200, Accept-Ranges missing"),
-        "If-Range": ("not seen", "the storage sends no parts"),
+        "If-Range": ("not seen", "the storage does not support ranges"),
     },
     default_of_50: {"default page": ("different", "50 items")},
     unknown_ids_refused: {"unknown id": ("different", "status 400")},
@@ -401,7 +401,7 @@ def test_a_server_that_differs_in_twelve_ways(sandbox, tmp_path):
 def test_types_that_nobody_expects_end_no_report(sandbox):
     found = checked(sandbox, odd_types)
     assert len(found) == len(CONFIRMED)
-    assert found["id filter"] == ("not seen", "work items have no id that is a text")
+    assert found["id filter"] == ("not seen", "the id of a work item is not a string")
     assert found["overlap"] == ("different", "a response in an unknown format (TypeError)")
     assert found["statuses"] == ("different", "another form (array)")
 
@@ -559,8 +559,8 @@ def test_each_line_appears_as_soon_as_it_is_known(sandbox):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"CF_API_KEY": "wrong-key-123"}, "API key refused (status 401"),
-        ({"CF_API_KEY": "wrong-key-123", "CF_PROJECT_ID": None}, "API key refused (status 401"),
+        ({"CF_API_KEY": "wrong-key-123"}, "API key rejected (status 401"),
+        ({"CF_API_KEY": "wrong-key-123", "CF_PROJECT_ID": None}, "API key rejected (status 401"),
         ({"CF_PROJECT_ID": "none"}, "project not found"),
         ({"CF_PLATFORM_BASE_URL": "http://127.0.0.1:9/api/v1"}, "refused"),
     ],

@@ -159,7 +159,7 @@ def test_into_a_pipe_a_download_prints_only_figures(world, tmp_path):
     done = run("download", tmp_path, sandbox=world)
     figures = dict(line.split("\t") for line in done.stdout.splitlines())
     assert (figures["fetched"], figures["unchanged"], figures["failed"]) == ("0", "19", "0")
-    assert done.stderr.splitlines()[-1] == "1 item with local files are no longer listed; --prune removes their files."
+    assert done.stderr.splitlines()[-1] == "1 item with local files is no longer listed; --prune removes the files."
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,16 @@ def test_what_an_encoding_lacks_is_escaped_with_a_notice(make_sandbox, encoding,
     assert done.stderr.decode(encoding).splitlines() == [
         f"stdout is {encoding}: other characters were escaped. Set PYTHONIOENCODING=utf-8 to keep them."
     ]
+
+
+def test_a_dry_run_says_what_a_download_would_do(world, tmp_path):
+    done = run("download", tmp_path, "--dry-run", sandbox=world)
+    first, *_, last = done.stderr.splitlines()
+    assert (done.returncode, first) == (0, "Checking 20 items")
+    assert last == f"Would download 20 work items to {tmp_path}; run the command without --dry-run to do it."
+    assert run("download", tmp_path, "-q", sandbox=world).returncode == 0
+    done = run("download", tmp_path, "--dry-run", sandbox=world)
+    assert done.stderr.splitlines()[-1] == f"All 20 work items in {tmp_path} are up to date."
 
 
 # --- Watching ---------------------------------------------------------------------------------------------------------

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
+import subprocess
 
 import pytest
 import requests
 
-from tests.functional.shell import ESCAPE, HOSTILE, json_lines, on_terminal, run, shown, started
+from tests.functional.shell import ESCAPE, HOSTILE, command, environment, json_lines, on_terminal, run, shown, started
 
 
 @pytest.fixture
@@ -135,10 +137,10 @@ def test_a_name_that_is_taken(sandbox):
     ("arguments", "code", "sentence"),
     [
         (["create", " "], 2, "Error: NAME must be a non-empty string"),
-        (["rename", "x", "y"], 2, "Invalid value for 'BATCH_ID'"),
-        (["rename", "9999", "y"], 1, "failed with status 404"),
+        (["rename", "x", "y"], 2, "Invalid value for 'BATCH_ID': 'x' is not a valid integer.\n"),
+        (["rename", "9999", "y"], 1, "'cfplatform batches' lists the batches of the project."),
         (["crate", "y"], 2, "No such command 'crate'"),
-        (["--json", "create", "y"], 2, "unexpected extra arguments (create y)"),
+        (["--limit", "3", "create", "y"], 2, "unexpected extra arguments (create y)"),
     ],
 )
 def test_errors_about_batches(sandbox, arguments, code, sentence):
@@ -260,7 +262,7 @@ def test_set_status_by_number_and_by_id(sandbox):
 @pytest.mark.parametrize(
     ("arguments", "changes", "code", "sentence"),
     [
-        (["99", "X"], {}, 1, "work item not found"),
+        (["99", "X"], {}, 1, "ITEM is an ID or an index: 'cfplatform work-items --status any' lists the items"),
         (["a/../0", "X"], {}, 1, "failed with status 404"),
         (["..", "X"], {}, 2, "Error: ITEM: '..' is not a valid ID"),
         (["0", " "], {}, 1, "status must be a non-empty string"),
@@ -364,3 +366,15 @@ def test_the_options_of_the_sandbox_reach_it():
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
         assert process.returncode == 0
+
+
+def test_a_closed_stdin_is_an_empty_one(sandbox):
+    for arguments, words in (
+        (["count", "--work-item-ids", "-"], "--work-item-ids has no IDs."),
+        (["request", "POST", "/x", "--json-body", "@-"], "not valid JSON"),
+        (["exports", "delete", "x"], "pass --yes"),
+    ):
+        line = f"{shlex.join(command(*arguments))} <&-"
+        done = subprocess.run(["sh", "-c", line], env=environment(sandbox), capture_output=True, timeout=60, text=True)
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr

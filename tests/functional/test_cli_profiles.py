@@ -56,7 +56,7 @@ def test_a_profile_by_name(use, way):
 
 def test_an_option_goes_before_a_variable_and_both_before_the_profile(use, sandbox):
     wrong = '[profiles.a]\n{settings}api_key = "of-the-profile"\n'
-    assert "API key refused" in use(wrong, "count", "--profile", "a").stderr
+    assert "API key rejected" in use(wrong, "count", "--profile", "a").stderr
     done = use(wrong, "count", "--profile", "a", CF_API_KEY=sandbox.api_key)
     assert (done.stdout, done.stderr) == ("7\n", "CF_API_KEY overrides api_key of profile 'a'.\n")
     done = use(wrong, "count", "--profile", "a", "--api-key", sandbox.api_key, CF_API_KEY="of-the-environment")

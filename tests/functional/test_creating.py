@@ -714,7 +714,7 @@ def test_stopped_by_ctrl_c_and_resumed(make_sandbox, tmp_path):
 
 
 def test_a_command_with_a_misspelt_file_creates_nothing(sandbox, tmp_path):
-    for name in ("misspelt.png", "images/misspelt.JPG"):
+    for name in ("misspelt.png", "images/misspelt.JPG", "misspelt/"):
         done = run("work-items", "create", name, sandbox=sandbox, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
         assert f"Could not read '{name}': No such file or directory." in done.stderr

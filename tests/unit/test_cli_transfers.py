@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 from cfplatform.cli.common import Output
-from cfplatform.cli.text import Column
+from cfplatform.cli.text import Column, counted
 from cfplatform.cli.transfers import Upload, show_as_finished
 
 FILES = ["slow.png", "b.png", "missing.png", "a.png"]
@@ -34,3 +34,8 @@ def test_what_is_finished_is_printed_when_the_run_is_stopped(capsys, monkeypatch
         assert [json.loads(line)["file"] for line in printed] == ["b.png", "missing.png", "a.png"]
     else:
         assert printed == ["assets/2\tb.png", "assets/1\ta.png"]
+
+
+def test_a_count_of_one_is_singular():
+    counts = [counted(number, unit) for number in (1, 1200) for unit in ("files", "entries", "work items")]
+    assert counts == ["1 file", "1 entry", "1 work item", "1,200 files", "1,200 entries", "1,200 work items"]

@@ -94,7 +94,7 @@ def test_the_number_of_requests_is_limited(sandbox, client, monkeypatch):
     found = list(contract.findings(reading.Platform(client, client)))
     assert len(sandbox.requests) == 5
     assert len(found) == len(contract.CHECKS)
-    assert found[-5].seen == ("not seen", "the limit of requests or time was reached", {})
+    assert found[-5].seen == ("not seen", "the limit on requests or time was reached", {})
 
 
 def test_the_time_is_limited(sandbox, client, monkeypatch):
