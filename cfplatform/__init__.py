@@ -1,7 +1,7 @@
 """cfplatform: the Python SDK for the CloudFactory AI Platform.
 
-Start with :class:`Client`. The library is silent: it logs each request to the logger ``cfplatform`` at
-level DEBUG, without query strings and keys, and prints nothing.
+Start with :class:`Client`. The library prints nothing. It logs to loggers below ``cfplatform``: outages and failed
+items, and each request at level DEBUG. No record contains the API key or the query of a URL.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Client:
         project_id: The default project of calls. Defaults to ``CF_PROJECT_ID``.
         space_id: The default space of calls. Defaults to ``CF_SPACE_ID``. Downloads detect the space if it is not set.
         timeout: Seconds to wait for a connection and for the next bytes: one number, or a pair (connect, read),
-            up to 86400.
+            up to 86,400.
         retries: Number of retries of a request after a transient error (such as 429, 503 or a broken connection), 0 to
             20, or a ``urllib3.Retry``. Defaults to 5.
         patience: Seconds that a run (a download, a stream, an upload of many files) waits for an outage to end; 0 does
@@ -385,8 +385,8 @@ class Client:
                 before the first page.
             work_item_ids: Only these items. More than 100 are split into several requests; an empty list selects
                 nothing.
-            status: Only items with this status, such as ``"COMPLETED"``, or with one of several, which are listed one
-                after another. Defaults to every status.
+            status: Only items with this status, such as ``"COMPLETED"``, or with one of several statuses, which are
+                listed one after another. Defaults to every status.
             created_at_from, created_at_to: Only items created in this range, inclusive. Each is an aware ``datetime``
                 or an ISO 8601 string with a time zone.
             updated_at_from, updated_at_to: Only items changed in this range, inclusive.
@@ -438,8 +438,8 @@ class Client:
     def get_work_items_count(self, project_id: Id | None = None, **filters: Unpack[WorkItemFilters]) -> int:
         """Count work items. The filters are those of :meth:`get_work_items`.
 
-        This takes one request, or one for each status and each 100 IDs. If the platform reports no total, and with
-        ``metadata``, all items are listed.
+        This takes one request, or one for each status and each 100 IDs. If the platform reports no total, or if
+        ``metadata`` is used, all items are listed.
 
         Example:
             >>> client.get_work_items_count()
@@ -683,7 +683,7 @@ class Client:
 
         Files are written atomically to ``<destination>/<batch name>/<work item id>.json``. Unchanged files are skipped:
         call it again to resume an interrupted run, fetch changes and restore deleted files. An item that fails does
-        not stop the others, and an error that ends the run keeps finished items.
+        not stop the others, and finished items are kept if an error ends the run.
 
         Args:
             project_id: The project. Defaults to the client's.
@@ -1087,7 +1087,7 @@ class Client:
                 ``advance`` with the status.
 
         Raises:
-            ExportFailedError: If the platform could not create the export; the message has its reason.
+            ExportFailedError: If the platform could not create the export; the message includes the reason.
             ExportTimeoutError: If it took too long; ``export`` has the latest status. Call this again to keep waiting.
 
         Example:
@@ -1182,7 +1182,7 @@ class Client:
         """Create a work item: one asset to annotate.
 
         Provisional: CloudFactory does not document this call. It is assumed to be a POST to the path of the listing;
-        the error shows if the platform does not support it.
+        the error says so if the platform does not support it.
 
         The item is never created twice. If the response is lost (a broken connection or a 5xx), the newly created items
         are listed, and the request is sent again once if none of them has this asset. If you use a URL for several

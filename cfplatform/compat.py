@@ -1,6 +1,6 @@
 """Drop-in replacements for the classes of ``cf-ai-platform-client`` 0.3.0: change only the import line.
 
-Signatures, defaults, return types and log messages are those of the official client. Requests, retries and files are
+Signatures, defaults, return types and log events are those of the official client. Requests, retries and files are
 those of :class:`cfplatform.Client`: downloads resume, runs wait for outages to end, and errors are
 :class:`~cfplatform.CFPlatformError`. "Migrating" in the documentation lists the differences.
 """
@@ -53,7 +53,7 @@ MAX_LIMIT = 100
 #: Minimum seconds between two polls, and maximum seconds of a wait, that Client accepts.
 MIN_POLL = 0.1
 MAX_WAIT = 366 * 24 * 3600.0
-#: Seconds that a cancelled task waits for its thread to end.
+#: Seconds that a canceled task waits for its thread to end.
 GRACE = 0.3
 
 T = TypeVar("T")
@@ -240,7 +240,7 @@ def _text(data: Mapping[str, Any], *names: str) -> str | None:
 class SyncCFUserClient:
     """The synchronous client, for scripts and notebooks.
 
-    It is thread-safe and works beside a running event loop. It can be used again after :meth:`close`.
+    It is thread-safe and works alongside a running event loop. It can be used again after :meth:`close`.
 
     Args:
         api_key: The API key.
@@ -311,7 +311,7 @@ class SyncCFUserClient:
 
         Files are written to ``<destination>/<batch name>/<work item id>.json``, with ``Default`` for items without a
         batch. Unchanged files are not fetched again and count as successful. An item that fails does not stop the
-        others, and an error that ends the run keeps finished items. A progress bar is shown on stderr if tqdm is
+        others, and finished items are kept if an error ends the run. A progress bar is shown on stderr if tqdm is
         installed (extra ``progress``).
 
         Args:
@@ -535,7 +535,7 @@ class SyncCFUserClient:
             problem = ExportFileError(error.message, parameter=error.parameter, hint=error.hint)
             problem.export = error.export
             raise problem from None
-        _log.info("Export %s is in %s", export_id, path)
+        _log.info("Export %s was saved to %s", export_id, path)
         return str(path)
 
     def delete_export(self, space_id: str, export_id: str | uuid.UUID) -> None:
@@ -550,7 +550,7 @@ class SyncCFUserClient:
 class CFUserClient:
     """The client for ``async`` code: the calls of :class:`SyncCFUserClient`, each in its own thread.
 
-    Any number of tasks can use it concurrently. A cancelled task ends within half a second and sends no more requests.
+    Any number of tasks can use it concurrently. A canceled task ends within half a second and sends no more requests.
 
     Args:
         api_key: As for :class:`SyncCFUserClient`.
@@ -706,7 +706,7 @@ async def _in_thread(function: Callable[..., T], /, *args: Any, **kwargs: Any) -
 
     thread = Background(call, "compat")
     try:
-        # asyncio.wait does not cancel the future if it is cancelled itself.
+        # asyncio.wait does not cancel the future if it is canceled itself.
         await asyncio.wait({ended})
     except BaseException as error:
         # Cancelled, or closed by a closing loop.
@@ -726,7 +726,7 @@ def _ensure_between(name: str, value: object, most: int) -> None:
 
 
 def _format(function: str, value: ExportFormat | str | None, kwargs: dict[str, Any]) -> ExportFormat | str | None:
-    """Return the format, also from its old name ``format``; refuse other keywords as Python does."""
+    """Return the format, which may have its old name ``format``; refuse other keywords as Python does."""
     for name in kwargs:
         if name != "format":
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")

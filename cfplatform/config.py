@@ -30,7 +30,7 @@ Timeout = float | tuple[float, float]
 
 
 class Secret(str):
-    """A string with a masked ``repr``: tools that print local variables show it."""
+    """A string with a masked ``repr``, because tools that print local variables show the ``repr``."""
 
     __slots__ = ()
 
@@ -129,7 +129,7 @@ def timeout(value: Timeout) -> tuple[float, float]:
     pair = value if isinstance(value, tuple) else (value, value)
     if len(pair) != 2 or not all(_is_number(part) and 0 < part <= MAX_TIMEOUT for part in pair):
         raise ConfigurationError(
-            f"timeout must be a number of seconds above 0 and up to {MAX_TIMEOUT:g}, or a pair (connect, read). "
+            f"timeout must be a number of seconds above 0 and up to {MAX_TIMEOUT:,g}, or a pair (connect, read). "
             "It cannot be disabled: a stalled connection would never end.",
             parameter="timeout",
         )

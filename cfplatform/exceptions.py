@@ -9,7 +9,7 @@
     │   ├── APIConnectionError (ConnectionError)
     │   ├── APITimeoutError (TimeoutError)
     │   ├── OutageError                        the platform or the storage was down for longer than ``patience``
-    │   └── InvalidResponseError (ValueError)  the response is not valid, such as not JSON
+    │   └── InvalidResponseError (ValueError)  the response is not valid, for example not JSON
     ├── APIError                               the server responded with an error status
     │   ├── BadRequestError                    400, 422
     │   ├── AuthenticationError                401
@@ -55,7 +55,7 @@ _SIGNED_VALUE = (
 
 
 def blank(text: str, secret: str | None = None) -> str:
-    """Remove query strings, signatures and the API key, if given, from a text."""
+    """Remove query strings, signatures and the API key, if given, from a string."""
     text = text.replace(secret, "***") if secret else text
     return re.sub(_SIGNED_VALUE, r"\1\2***", re.sub(_QUERY, "?...", text))
 
@@ -318,7 +318,7 @@ def error_from_response(
     where = blank_url(url)
     message = f"{method} {where} failed with status {status_code}: {words.rstrip('.')}."
     if retry_after is not None:
-        message += f" The server asks to wait {retry_after:g} s."
+        message += f" The server says to wait {retry_after:,g} s."
     request_id = printable(plain.get("x-request-id") or plain.get("x-amz-request-id") or "") or None
     if request_id:
         message += f" (request ID {request_id})"

@@ -59,7 +59,7 @@ def _is_usable(name: str) -> bool:
 
 
 def digest(text: str) -> str:
-    """Return a hash of a text: eight hexadecimal digits."""
+    """Return a hash of a string: eight hexadecimal digits."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
@@ -81,7 +81,7 @@ def extension(path: str, default: str = ".json") -> str:
 
 
 def is_extension(suffix: str) -> bool:
-    """Return whether a text is a valid extension."""
+    """Return whether a string is a valid extension."""
     return _EXTENSION.fullmatch(suffix) is not None
 
 

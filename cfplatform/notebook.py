@@ -42,7 +42,7 @@ def _sequence(objects: Any) -> str | None:
 
 
 def _generator(generator: Any) -> str | None:
-    """Return what can be said of a generator of this package without running it."""
+    """Return a table that describes a generator of this package, without running it."""
     if not generator.gi_code.co_filename.startswith(_PACKAGE):
         return None
     state = _STATES.get(inspect.getgeneratorstate(generator), "started")

@@ -207,7 +207,7 @@ def batch_id(name: str, value: Any) -> str:
     digits = ""
     if isinstance(value, str):
         digits = value.strip()
-    # Integers of other libraries, such as numpy, are accepted.
+    # Integers from other libraries, such as numpy, are accepted.
     elif hasattr(value, "__index__") and not isinstance(value, bool) and 0 <= operator.index(value) < 10**19:
         digits = str(operator.index(value))
     if not digits.isascii() or not digits.isdigit() or len(digits) > 19:
@@ -280,7 +280,7 @@ def page_size(value: Any, limit: int | None = None) -> int:
 
 
 def limit(value: Any, max_items: Any = None) -> int | None:
-    """Check a maximum number of results, which may have its former name: ``None``, or 0 or more."""
+    """Check ``limit``, or ``max_items``, its former name: ``None``, or 0 or more."""
     if value is not None and max_items is not None:
         raise _wrong("limit", "limit and max_items are the same option: pass only limit.")
     name, number = ("limit", value) if max_items is None else ("max_items", max_items)

@@ -34,7 +34,7 @@ class ProgressReporter(Protocol):
         """
 
     def finish(self) -> None:
-        """Called at the end, also after an error."""
+        """Called at the end, even after an error."""
 
 
 #: Values of ``progress=``: ``None``, ``True`` for a tqdm bar, a reporter, or a function of (done, total).
@@ -183,7 +183,7 @@ class _Shielded:
                 getattr(self._reporter, name)(*arguments)
         except Exception as error:
             self._has_failed = True
-            message = "The progress reporter failed and is not called again (%s)"
+            message = "The progress reporter failed and will not be called again (%s)"
             log.warning(message, type(error).__name__, exc_info=True)
 
 

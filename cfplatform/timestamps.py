@@ -36,7 +36,7 @@ def parse_or_none(value: object) -> datetime | None:
 
 
 def rfc3339(text: str) -> str:
-    """Convert a text that :func:`parse` accepts to RFC 3339, with all digits of its fraction."""
+    """Convert a string that :func:`parse` accepts to RFC 3339, with all digits of its fraction."""
     day, clock, seconds, fraction, zone = _parts(text)
     return f"{day}T{clock}{seconds}{'.' if fraction else ''}{fraction}{zone}"
 

@@ -50,7 +50,7 @@ class CocoInfo(TypedDict, total=False):
 
 
 class CocoLicense(TypedDict, total=False):
-    """A license of images."""
+    """An image license."""
 
     id: Required[int]
     name: str

@@ -209,7 +209,7 @@ def _is_storage(origin: str, plain: bool, may_be_private: bool) -> bool:
 def public_url(url: object) -> str:
     """Check the URL of a public document: https (or http to this machine), with host and path only."""
     if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise ConfigurationError("The URL must be printable ASCII without spaces and backslashes.")
+        raise ConfigurationError("The URL must be printable ASCII without spaces or backslashes.")
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port

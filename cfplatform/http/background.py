@@ -22,7 +22,7 @@ class Background(Generic[T]):
     Args:
         call: Runs in the thread; gets an event that ends it early. Runs in the calling thread if no thread can start.
         name: Name of the thread, after ``cfplatform-``.
-        check: Called before a result is returned; raises if the result must not be used any more.
+        check: Called before a result is returned; raises if the result must not be used anymore.
     """
 
     def __init__(

@@ -192,13 +192,13 @@ class ObjectStream:
         if self._read_before is None:
             received = max(received, self._raw.tell())
         if isinstance(problem, APITimeoutError):
-            return APITimeoutError(f"{problem.message} The download stopped after {received} bytes.")
+            return APITimeoutError(f"{problem.message} The download stopped after {received:,} bytes.")
         if self.length is not None and received < self.length:
             return IncompleteDownloadError(
-                f"The download stopped after {received} of {self.length} bytes"
+                f"The download stopped after {received:,} of {self.length:,} bytes"
                 + (f": {problem.message}" if problem else ".")
             )
-        return problem or IncompleteDownloadError(f"Received {received} bytes instead of {self.length}.")
+        return problem or IncompleteDownloadError(f"Received {received:,} bytes instead of {self.length:,}.")
 
 
 def _read_before(response: requests.Response) -> bytes | None:
@@ -231,7 +231,7 @@ def _announced_length(response: requests.Response) -> int | None:
 
 def _too_large(limit: int) -> DownloadError:
     # Not retried: the object would not shrink.
-    return DownloadError(f"The object is larger than the limit of {limit} bytes.")
+    return DownloadError(f"The object is larger than the limit of {limit:,} bytes.")
 
 
 def _capped(chunks: Iterator[bytes], limit: int) -> Iterator[bytes]:
@@ -355,7 +355,7 @@ def read_body(response: requests.Response, limit: int = MAX_RESPONSE_BYTES) -> b
                 break
         else:
             return bytes(body)
-        problem: CFPlatformError = InvalidResponseError(f"The response is larger than the limit of {limit} bytes.")
+        problem: CFPlatformError = InvalidResponseError(f"The response is larger than the limit of {limit:,} bytes.")
     except errors.CAUGHT as error:
         problem = errors.describe(error)
     raise problem
@@ -380,7 +380,7 @@ def parsed(response: requests.Response, key: str) -> Any:
     # Blanked before it is cut: half a signature would not be recognized.
     start = blank(body[:4096].decode("utf-8", "replace"), key)[:80]
     raise InvalidResponseError(
-        f"The response is not valid JSON ({kind}, {len(body)} bytes, starts with {start!r}). "
+        f"The response is not valid JSON ({kind}, {len(body):,} bytes, starts with {start!r}). "
         "Check that the base URL is the CloudFactory AI Platform API.",
         status_code=response.status_code,
     )
@@ -458,7 +458,7 @@ class Body:
         if is_changed:
             raise self._failed("it changed")
         if len(piece) < wanted:
-            raise self._failed(f"it ended after {self._at + len(piece)} of {self.size} bytes")
+            raise self._failed(f"it ended after {self._at + len(piece):,} of {self.size:,} bytes")
         self._at += len(piece)
         return piece
 

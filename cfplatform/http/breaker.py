@@ -54,7 +54,7 @@ class Origin:
 
 
 class Breaker:
-    """The circuit breaker of one kind of request of one origin.
+    """The circuit breaker of one kind of request to one origin.
 
     It opens when calls fail and none has succeeded since. While it is open, one probe at a time is sent: a request that
     succeeded before, if there is one, because a few items that always fail are not an outage; otherwise one of the

@@ -33,9 +33,9 @@ from .body import CHUNK, Body, drain, start_of_body
 from .retry import RETRY_STATUSES, SINGLE, Attempts, RetryPolicy, Run, retry_after
 from .session import Channel
 
-#: Number of retries after a complete but unexpected response, such as an HTML page of a proxy.
+#: Number of retries after a complete but unexpected response, such as an HTML page from a proxy.
 CONTENT_REPEATS = 1
-_STORAGE_HINT = "The storage refused the object, also with a new signed URL if that could help."
+_STORAGE_HINT = "The storage refused the object, and a new signed URL did not or would not help."
 _NO_REDIRECT = "the API key is only sent to the base URL. Check the base URL."
 _NO_REDIRECT_OF_STORAGE = "a signed URL is valid for one location only."
 
@@ -69,7 +69,7 @@ class Call:
         route: The kind of request, such as "annotations". Defaults to the method.
         policy: Retry policy, with nothing counted yet. Defaults to the channel's.
         timeout: Seconds to connect and to read. Defaults to the channel's.
-        seconds: Limit for all attempts together, without waits for an outage. Defaults to :func:`~.timeouts.of_call`.
+        seconds: Limit for all attempts together, excluding waits for an outage. Defaults to :func:`~.timeouts.of_call`.
         is_essential: Whether the run cannot continue without it, such as the next page of the listing.
         is_checked: Whether to raise for error statuses.
         resumed: Continues where the last attempt stopped. Its headers are read before each attempt, and an attempt

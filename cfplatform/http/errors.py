@@ -45,7 +45,7 @@ def describe(error: BaseException) -> CFPlatformError:
     chain = _chain_of(error)
     if _is_any(chain, PrivateAddressError):
         return InvalidResponseError(
-            "The host is in a private network and was not contacted.",
+            "The host is on a private network and was not contacted.",
             parameter="allow_private_storage",
             hint="Pass allow_private_storage=True if this is your own storage.",
         )

@@ -294,7 +294,7 @@ class Channel:
         scheme, has_scheme, _ = proxy.lower().partition("://")
         if has_scheme and scheme not in config.PROXY_SCHEMES and not self.is_own:
             raise ConfigurationError(
-                f"The URL of the proxy has an unknown scheme; known are {', '.join(config.PROXY_SCHEMES)}. "
+                f"The URL of the proxy has an unknown scheme. Valid schemes: {', '.join(config.PROXY_SCHEMES)}. "
                 "Check proxies=, ALL_PROXY, HTTPS_PROXY and HTTP_PROXY."
             )
         if proxy.lower().startswith("socks") and importlib.util.find_spec("socks") is None:

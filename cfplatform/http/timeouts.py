@@ -11,7 +11,7 @@ lookup  connect, together with connecting to all addresses of the host, which sh
 TLS     connect
 head    no wait starts after read seconds, so at most twice read
 body    at least 1 KiB per second over every read seconds of waiting, so a slow server is cut off after twice read
-call    its deadline, extended by a second for every 16 KiB of the body; a wait that has started is finished
+call    its deadline, extended by a second for every 16 KiB of the body; a wait that has started is not cut short
 ======  ==========================================================================================================
 
 Time in which the process did not run (SIGSTOP, a suspended machine, a debugger) does not count. The connections of a
@@ -228,7 +228,7 @@ class _BoundedConnection(_Connection):
             if self.is_public:
                 addresses = [each for each in addresses if not config.is_private(each[4][0])]
                 if not addresses:
-                    raise PrivateAddressError(f"{self.host} is in a private network")
+                    raise PrivateAddressError(f"{self.host} is on a private network")
             sock = _connect(addresses, self.socket_options or (), deadline)
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error

@@ -323,7 +323,7 @@ class Transport:
     def look(
         self, method: str, url: str, headers: Mapping[str, str] | None = None, *, limit: int
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Send a request to the storage; return status, headers and up to ``limit`` bytes, also for an error status."""
+        """Send a request to the storage; return status, headers and up to ``limit`` bytes, even for an error status."""
         self.ensure_open()
         self._check_url(url)
         call = Call(self._storage, method, url, headers, is_checked=False)

@@ -1,4 +1,4 @@
-"""Work items, batches, annotations and exports: thin wrappers of the dict from the server."""
+"""Work items, batches, annotations and exports: thin wrappers around the dict from the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base class of resources: a thin wrapper of the dict from the server, with a table for notebooks."""
+"""The base class of resources: a thin wrapper around the dict from the server, with a table for notebooks."""
 
 from __future__ import annotations
 

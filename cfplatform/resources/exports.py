@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ..archives import ArchiveMember
-    from ..types import ExportData  # noqa: F401 - the class below names it in a text
+    from ..types import ExportData  # noqa: F401 - the class below names it in a string
     from .results import ExportDownloadOptions, WaitOptions
 
 

@@ -207,10 +207,10 @@ class DownloadSummary:
         """
         if failures := self.failures:
             named = "; ".join(f"{result.item_id}: {str(result.error).removesuffix('.')}" for result in failures[:3])
-            more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+            more = f"; and {len(failures) - 3:,} more" if len(failures) > 3 else ""
             error = DownloadError(
-                f"{self.failed} of {self.total_items} work items could not be downloaded: {named}{more}. "
-                "Run it again to fetch the missing items."
+                f"{self.failed:,} of {self.total_items:,} work items could not be downloaded: {named}{more}. "
+                "Run the download again to fetch the missing items."
             )
             error.failures = failures
             raise error
@@ -288,7 +288,7 @@ class _StoredResults(Sequence[DownloadResult]):
             )
         if count != stop - first:
             raise DownloadError(
-                f"The state file in {str(state)!r} has {count} of {stop - first} results of this run: it keeps the "
+                f"The state file in {str(state)!r} has {count:,} of {stop - first:,} results of this run: it keeps the "
                 f"results of the last {KEPT_RUNS} runs only. Read the results before you start more runs."
             )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from ..params import ListOptions
-    from ..types import AnnotationData, BatchData, CocoDocument, WorkItemData  # noqa: F401 - classes below name them in a text
+    from ..types import AnnotationData, BatchData, CocoDocument, WorkItemData  # noqa: F401 - classes below name them in strings
     from .results import DownloadOptions, DownloadResult, DownloadSummary, DrawOptions
 
 
@@ -104,7 +104,7 @@ class WorkItem(InProject["WorkItemData"]):
     def load_bytes(self) -> bytes:
         """Fetch the COCO document exactly as served. Nothing is written to disk.
 
-        The document is verified to be complete, like :meth:`load`, but ``info.asset_url`` is not set.
+        The document is verified to be complete, as in :meth:`load`, but ``info.asset_url`` is not set.
 
         Raises:
             CFPlatformError: If the document cannot be fetched.

@@ -153,11 +153,11 @@ class WebhookVerifier:
         base_url: The base URL of the platform, as for :class:`~cfplatform.Client`. Keys are fetched from
             ``/api/.well-known/jwks.json`` on its host. Defaults to ``CF_PLATFORM_BASE_URL``, then the
             production API.
-        jwks_url: The URL of the keys, if it is another one; https, or http on this machine.
+        jwks_url: The URL of the keys, if it is different; https, or http on this machine.
         keys: The keys, as the parsed JSON of a key set; nothing is fetched.
-        tolerance: Maximum difference between the signed ``deliveredAt`` and now in seconds, 1 to 604800 (7 days).
-        max_age: Maximum age of fetched keys in seconds, 60 to 86400. A shorter ``Cache-Control: max-age`` of the server
-            is respected, down to 60.
+        tolerance: Maximum difference between the signed ``deliveredAt`` and now in seconds, 1 to 604,800 (7 days).
+        max_age: Maximum age of fetched keys in seconds, 60 to 86,400. A shorter ``Cache-Control: max-age`` from the
+            server is respected, down to 60.
         expected: The IDs of the accepted work items, or a function of the event that returns True for accepted ones. It
             gets only events that are signed and recent.
         seen: Stores deliveries to reject exact copies: a :class:`RecentDeliveries`, or any object with a ``remember``
@@ -244,7 +244,7 @@ class WebhookVerifier:
                 "bytes that were sent.",
             )
         if len(body) > MAX_BODY_BYTES:
-            raise refused("too_large", f"the body has more than {MAX_BODY_BYTES} bytes. Respond with status 413.")
+            raise refused("too_large", f"the body has more than {MAX_BODY_BYTES:,} bytes. Respond with status 413.")
         signature, key_id, sent_at = self._read(headers)
         keys = self._fetched(key_id) if self._fetched else (self._given or {}).get(key_id)
         if not keys:
@@ -340,7 +340,7 @@ def _ascii(text: object) -> str:
 
 def _between(name: str, value: object, least: float, most: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-        raise ConfigurationError(f"{name} must be a number of seconds from {least:g} to {most:g}.", parameter=name)
+        raise ConfigurationError(f"{name} must be a number of seconds from {least:g} to {most:,g}.", parameter=name)
     return float(value)
 
 

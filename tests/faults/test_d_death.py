@@ -306,7 +306,7 @@ def test_d07_a_fault_of_a_progress_function_ends_nothing(make_sandbox, tmp_path,
     with sandbox.client(max_workers=4) as client:
         assert client.download_project(destination=tmp_path, progress=progress).successful == 50
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-        "The progress reporter failed and is not called again (OverflowError)"
+        "The progress reporter failed and will not be called again (OverflowError)"
     ]
 
 

@@ -344,7 +344,7 @@ def test_a_socks_proxy_without_pysocks_is_refused_before_any_request(monkeypatch
 @pytest.mark.parametrize("scheme", ["socks", "htp", "ftp"])
 def test_a_proxy_with_an_unknown_scheme_is_refused_before_any_request(monkeypatch, scheme):
     monkeypatch.setenv("ALL_PROXY", f"{scheme}://me:pa55@127.0.0.1:9")
-    with pytest.raises(ConfigurationError, match="an unknown scheme; known are http, .*socks5h") as caught:
+    with pytest.raises(ConfigurationError, match="an unknown scheme. Valid schemes: http, .*socks5h") as caught:
         Client(KEY, base_url="https://api.invalid/v1")
     assert "pa55" not in str(caught.value)
 

@@ -85,7 +85,7 @@ def test_a_body_that_is_not_proven_whole_is_never_accepted(serve, fetch, answer,
 
 def test_the_error_tells_how_much_arrived(serve, fetch):
     server = serve(Answer(raw(200, BODY[:1000], "Content-Length: 2400"), end="close"))
-    with pytest.raises(IncompleteDownloadError, match=r"download stopped after 1000 of 2400 bytes"):
+    with pytest.raises(IncompleteDownloadError, match=r"download stopped after 1,000 of 2,400 bytes"):
         fetch(server, retries=0)
 
 

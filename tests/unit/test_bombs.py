@@ -56,7 +56,7 @@ def test_a_bomb_stops_at_the_cap_in_flat_memory(serve, make_sandbox, tmp_path, b
     assert (code, err) == (0, "")
     kind, peak, message = out.split(" ", 2)
     assert kind == "DownloadError"
-    assert f"larger than the limit of {cap} bytes" in message
+    assert f"larger than the limit of {cap:,} bytes" in message
     assert int(peak) < rise
     assert len(server.requests) == 1
     assert entry == "load" or (tree(tmp_path), parts(tmp_path)) == ({}, [])
@@ -67,7 +67,7 @@ def test_endless_empty_members_count_too(download_body, monkeypatch):
     endless = chunked(gzip.compress(b"") * 1000, end=b"")
     result, requests = download_body(Answer(raw(200, b"", CHUNKED, GZIP), endless=endless), retries=0)
     assert type(result.error) is DownloadError
-    assert "larger than the limit of 1000000 bytes" in str(result.error)
+    assert "larger than the limit of 1,000,000 bytes" in str(result.error)
     assert requests == 1
 
 
@@ -84,7 +84,7 @@ def test_an_object_above_the_cap_is_refused_once_and_leaves_nothing(download_bod
     monkeypatch.setattr(body, "MAX_OBJECT_BYTES", 1000)
     result, requests = download_body(answer, retries=3)
     assert type(result.error) is DownloadError
-    assert "larger than the limit of 1000 bytes" in str(result.error)
+    assert "larger than the limit of 1,000 bytes" in str(result.error)
     assert requests == 1
 
 

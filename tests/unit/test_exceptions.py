@@ -291,7 +291,7 @@ def test_a_request_id_cannot_move_the_cursor_of_a_terminal():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(2.0, "to wait 2 s"), (0.5, "to wait 0.5 s"), (86400.0, "to wait 86400 s")]
+    ("seconds", "text"), [(2.0, "to wait 2 s"), (0.5, "to wait 0.5 s"), (86400.0, "to wait 86,400 s")]
 )
 def test_a_rate_limit_carries_the_wait(seconds, text):
     error = error_from_response(429, method="GET", url="https://h/x", headers={}, retry_after=seconds)

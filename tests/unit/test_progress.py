@@ -60,7 +60,7 @@ def test_a_fault_of_a_reporter_is_logged_once_and_ends_nothing(caplog):
     run(progress.reporter(report))
     assert calls == [1]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "The progress reporter failed and is not called again (OverflowError)" in caplog.text
+    assert "The progress reporter failed and will not be called again (OverflowError)" in caplog.text
 
 
 def test_ctrl_c_in_a_reporter_is_passed_on():
