@@ -226,7 +226,7 @@ class Steps:
 
 
 def _concerns_all(job: Job, error: CFPlatformError) -> bool:
-    """Return whether an error affects all items: key refused, outage, destination, or out of sockets."""
+    """Return whether an error affects all items: key rejected, outage, destination, or out of sockets."""
     if isinstance(error, (AuthenticationError, PermissionDeniedError)):
         # From the storage, it affects one object only.
         return not job.is_signed
