@@ -39,7 +39,7 @@ SIGN_GROUP = 100
 #: Maximum number of paths in a request (published reference).
 MAX_PATHS = 1000
 
-#: Maximum number of new signed URLs for one object: after it expired, and after another refusal.
+#: Maximum number of new signed URLs for one object: after one expired, and after any other refusal.
 MAX_RENEWALS_EXPIRED = 3
 MAX_RENEWALS_REFUSED = 1
 
