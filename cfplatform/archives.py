@@ -204,8 +204,8 @@ def extract(
                 free = shutil.disk_usage(target.parent).free
                 if info.total_bytes > free:
                     raise DownloadError(
-                        f"Could not extract the archive to {str(target)!r}: it needs {info.total_bytes} bytes, but "
-                        f"only {free} bytes are free. Free some space or choose another destination."
+                        f"Could not extract the archive to {str(target)!r}: it needs {info.total_bytes:,} bytes, but "
+                        f"only {free:,} bytes are free. Free some space or choose another destination."
                     )
             with _unfinished(target) as name:
                 _unpack(source, members, target.parent, name, progress)
@@ -296,7 +296,7 @@ class ArchiveMember:
             IncompleteDownloadError: If the file is damaged.
         """
         if self.size > limit:
-            raise DownloadError(f"{shown(self.name)} has {self.size} bytes; the limit is {limit}. Use open().")
+            raise DownloadError(f"{shown(self.name)} has {self.size:,} bytes; the limit is {limit:,}. Use open().")
         with self.open() as file:
             return file.read()
 
@@ -314,7 +314,7 @@ class ArchiveMember:
 
 
 def refuse_existing(target: Path) -> None:
-    """Raise an error if the target exists, also as a broken link."""
+    """Raise an error if the target exists, even as a broken link."""
     try:
         os.lstat(target)
     except FileNotFoundError:
@@ -508,11 +508,11 @@ def _inspect(
     announced, start, end = _find_directory(source)
     # Before zipfile creates an object for each.
     if (most := max(announced, source.count(_RECORD, start, end))) > max_members:
-        raise _over_limit(f"{most} members", max_members, "max_members")
+        raise _over_limit(f"{most:,} members", max_members, "max_members")
     infos = _read_directory(source, start)
     # Some programs write only the lower 16 bits of a larger number.
     if announced not in (len(infos), len(infos) & _FULL16):
-        raise _broken(f"it announces {announced} members and has {len(infos)}")
+        raise _broken(f"it announces {announced:,} members but has {len(infos):,}")
     for info in infos:
         _check_name(info.filename)
         _check_kind(info)
@@ -520,9 +520,10 @@ def _inspect(
     total = sum(info.file_size for info in infos)
     compressed = sum(info.compress_size for info in infos)
     if total > max_total_bytes:
-        raise _over_limit("more bytes", max_total_bytes, "max_total_bytes")
+        raise _over_limit(f"{total:,} bytes", max_total_bytes, "max_total_bytes")
     if total > RATIO_FREE_BYTES and total > max_ratio * compressed:
-        raise _over_limit(f"{total} bytes in {compressed}", max_ratio, "max_ratio")
+        ratio = f"a compression ratio of {total / max(compressed, 1):,.1f} ({total:,} bytes in {compressed:,})"
+        raise _over_limit(ratio, max_ratio, "max_ratio")
     _check_overlap(source, infos, start)
     return infos, ArchiveInfo(len(infos), total)
 
@@ -537,7 +538,7 @@ def _check_overlap(source: _Source, infos: list[zipfile.ZipInfo], start: int) ->
         if info.header_offset < last:
             raise DownloadError("Members of the archive overlap, as in a zip bomb. Do not use it.")
         front, last = min(front, info.header_offset), behind
-    # Otherwise the archive may be truncated, and this the directory of a nested archive, its last member.
+    # Otherwise the archive may be truncated, and this may be the directory of a nested archive, its last member.
     if source.count(_LOCAL, 0, front):
         raise _broken("its directory does not list the first members")
 
@@ -547,7 +548,7 @@ def _broken(reason: str) -> IncompleteDownloadError:
 
 
 def _over_limit(what: str, limit: float, option: str) -> DownloadError:
-    return DownloadError(f"The archive has {what}; the limit is {limit:g}. If you trust its source, increase {option}.")
+    return DownloadError(f"The archive has {what}; the limit is {limit:,}. If you trust its source, increase {option}.")
 
 
 def _find_directory(source: _Source) -> tuple[int, int, int]:
@@ -641,7 +642,7 @@ def _check_duplicates(infos: list[zipfile.ZipInfo], max_members: int) -> None:
                 "overwrite the other."
             )
         if len(is_folder) > max_members:
-            raise _over_limit("more members and folders", max_members, "max_members")
+            raise _over_limit("too many members and folders", max_members, "max_members")
 
 
 def _data_start(source: _Source, info: zipfile.ZipInfo) -> int:

@@ -71,9 +71,9 @@ def check_ends(head: bytes, tail: bytes) -> None:
 def set_asset_url(document: bytes, asset_url: str | None) -> bytes:
     """Check a document like :func:`parse`, and return it with ``info.asset_url`` set.
 
-    Only the value is replaced; a missing member is added first in its object, a missing ``info`` first in the document.
-    All other bytes stay the same. If a name is repeated, the last one is edited, because parsers use that one. ``None``
-    is written as ``""``, as the official client does.
+    Only the value is replaced; a missing member becomes the first of its object, a missing ``info`` the first of the
+    document. All other bytes stay the same. If a name is repeated, the last one is edited, because parsers use that
+    one. ``None`` is written as ``""``, as the official client does.
 
     Example:
         >>> set_asset_url(b'{"info": {"year": 2026}, "images": []}', "assets/1")

@@ -87,7 +87,7 @@ class DatasetFolder:
         self._marker = folder / MARKER
         if folder.is_dir() and not self._marker.is_file() and os.listdir(folder):
             raise InvalidParameterError(
-                f"output {str(folder)!r} contains files of other programs. Choose a new or empty folder.",
+                f"output {str(folder)!r} contains files from other programs. Choose a new or empty folder.",
                 parameter="output",
             )
         prepare_folder(folder)

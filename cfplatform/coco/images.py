@@ -72,7 +72,7 @@ def open_image(
     """Return an image in RGB, and its size before it was reduced.
 
     The EXIF orientation is applied, unless the size in ``record`` shows that the image was annotated as stored.
-    Transparent pixels become white. Gray levels of more than 8 bits are scaled to the range in use. Of an animation,
+    Transparent pixels become white. Gray levels of more than 8 bits are scaled to the range in use. For an animation,
     the first frame is returned.
 
     Args:

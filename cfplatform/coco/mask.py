@@ -180,7 +180,7 @@ def unpack(counts: str) -> list[int]:
 
     Each number is split into groups of five bits, the lowest first, and each group is one character, starting at ``0``.
     32 is added if another group follows; the highest bit of the last group is the sign. From the fourth number on, it
-    is the difference to the second last number.
+    is the difference from the number two before it.
 
     Raises:
         ValueError: If it is incomplete, has invalid characters, or a run is negative.

@@ -62,7 +62,7 @@ class Summary:
         licenses: Licenses in the result.
         elapsed: Duration in seconds.
         problem_count: The number of errors: entries that were skipped or are ambiguous.
-        conflict_count: The number of warnings: documents that differ, but nothing was lost.
+        conflict_count: The number of warnings, such as documents that differ, or fields and shapes that were dropped.
         counts: The number of errors and warnings by code.
         problems: The first errors.
         conflicts: The first warnings, each once.
@@ -576,7 +576,7 @@ class Merger:
     ) -> int:
         """Write the entries of a section into their datasets; return their size in bytes.
 
-        Entries that cannot be written are reported and removed, and later IDs move up.
+        Entries that cannot be written are reported and removed, and the entries after them get the freed IDs.
         """
         size = 0
         for dataset, entries in chosen.items():

@@ -104,7 +104,7 @@ def _taken(candidates: Sequence[tuple[int, float]], taken: dict[int, int]) -> in
     for step, threshold in enumerate(THRESHOLDS):
         bit, best, found = 1 << step, min(threshold, 1 - 1e-10), None
         for number, iou in candidates:
-            # Of equal ones, the last.
+            # If several are equal, the last one wins.
             if iou >= best and not taken.get(number, 0) & bit:
                 best, found = iou, number
         if found is not None:

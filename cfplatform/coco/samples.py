@@ -163,7 +163,7 @@ def samples_of(source: Source, *, images_from: PathLike | None = None, skip_miss
                 found.add(image)
     if missing and not skip_missing:
         raise InvalidParameterError(
-            f"{missing} of {len(found) + missing} images have no file. Download with assets=True, pass their folder "
-            "as images_from, or pass skip_missing=True."
+            f"{missing:,} of {len(found) + missing:,} images have no file. Download with assets=True, pass their "
+            "folder as images_from, or pass skip_missing=True."
         )
     return found

@@ -74,7 +74,7 @@ def _box_problems(value: Any, image: Size | None) -> Iterator[Problem]:
     if not are_numbers(value) or len(value) != 4:
         yield Problem("bad-box", "The box is not a list of four numbers: x, y, width and height.", "/bbox")
     elif not are_finite(value):
-        yield Problem("not-finite", "The box has a number that is not finite or far too large.", "/bbox")
+        yield Problem("not-finite", "The box has a number that is NaN, infinite or above 10^15.", "/bbox")
     elif value[2] <= 0 or value[3] <= 0:
         yield Problem("empty-box", f"The box is {shown(value[2])} wide and {shown(value[3])} high.", "/bbox")
     elif value[2] < 1 or value[3] < 1:
@@ -203,7 +203,7 @@ def _broken(polygon: Any, pointer: str) -> Problem | None:
     if not are_numbers(polygon):
         return Problem("bad-polygon", "The polygon is not a list of numbers.", pointer)
     if not are_finite(polygon):
-        return Problem("not-finite", "The polygon has a number that is not finite or far too large.", pointer)
+        return Problem("not-finite", "The polygon has a number that is NaN, infinite or above 10^15.", pointer)
     if len(polygon) % 2:
         return Problem("bad-polygon", f"The polygon has {len(polygon)} numbers; they must be pairs.", pointer)
     if len(polygon) < 6:
@@ -245,7 +245,7 @@ def _area_problems(annotation: dict[str, Any], found: _Box | None, extent: _Exte
     if type(area) not in NUMBERS:
         yield Problem("bad-area", f"The area is {shown(area)}, not a number.", "/area")
     elif number(area) is None:
-        yield Problem("not-finite", "The area is not finite or far too large.", "/area")
+        yield Problem("not-finite", "The area is NaN, infinite or above 10^15.", "/area")
     elif area < 0:
         yield Problem("bad-area", f"The area is {shown(area)}.", "/area")
     elif not area and (extent or found):
@@ -268,7 +268,7 @@ def _keypoint_problems(
         yield Problem("bad-keypoints", message, "/keypoints")
         return
     if not are_finite(value):
-        yield Problem("not-finite", "The keypoints have a number that is not finite or far too large.", "/keypoints")
+        yield Problem("not-finite", "The keypoints have a number that is NaN, infinite or above 10^15.", "/keypoints")
         return
     if named is not None and len(value) != 3 * named:
         message = f"There are {len(value) // 3} keypoints, but the category has {named}."

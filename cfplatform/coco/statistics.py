@@ -145,14 +145,14 @@ class Stats:
             ("images", self.images),
             ("empty images", self.empty_images),
             ("annotations", self.annotations),
-            ("crowds", f"{self.crowds} ({self.crowd_share:.1%})"),
+            ("crowds", f"{self.crowds:,} ({self.crowd_share:.1%})"),
             *((f"with {kind}", count) for kind, count in self.kinds.items() if kind != "none"),
             *self.box_sizes.items(),
         ]
 
 
 def _grid(title: str, header: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
-    caption = title if len(rows) <= _ROWS else f"{title}: the first {_ROWS} of {len(rows)}"
+    caption = title if len(rows) <= _ROWS else f"{title}: the first {_ROWS} of {len(rows):,}"
     return table(caption, rows[:_ROWS], header)
 
 

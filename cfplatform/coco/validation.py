@@ -26,7 +26,8 @@ class _Section(NamedTuple):
 
     #: The code for a duplicate ID.
     duplicate: str
-    #: Fields with their own checks for values that JSON lacks; of an object, its fields that have them.
+    #: Fields with their own checks for values that JSON lacks; for an object, those of its fields that have such
+    #: checks.
     checked: dict[str, dict[str, Any]]
 
 

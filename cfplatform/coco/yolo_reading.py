@@ -126,7 +126,7 @@ class Yolo(Stream):
         return [*map(str, paths)] if isinstance(paths, list) else [str(paths)]
 
     def _found(self, path: str) -> Path:
-        # Roboflow writes paths that leave the folder by mistake.
+        # Roboflow mistakenly writes paths that leave the folder.
         tried = [root / own for root in self._roots for own in (path, path.removeprefix("../"))]
         return next((each for each in tried if each.exists()), tried[0])
 
@@ -282,7 +282,7 @@ def _size(image: Path) -> tuple[int, int] | None:
 
 
 def _clean(value: float) -> float:
-    # Seven decimals of an image of 100,000 pixels.
+    # Only removes rounding errors: finer than seven decimals of any image side above 10 pixels.
     return round(value, 6)
 
 

@@ -218,7 +218,7 @@ class PartFile:
             while len(view):
                 view = view[self._file.write(view) :]
         except OSError as error:
-            space = f"{free_space(self._folder.path)}, {len(view)} more are needed"
+            space = f"{free_space(self._folder.path)}, the next write needs {len(view):,}"
             raise self._destination.failure(OSError(error.errno, f"{error.strerror or error} ({space})")) from None
 
     def read_back(self) -> Iterator[bytes]:
@@ -250,7 +250,7 @@ class PartFile:
 def free_space(folder: Path) -> str:
     """Return the free space, for messages."""
     try:
-        return f"{shutil.disk_usage(folder).free} bytes are free"
+        return f"{shutil.disk_usage(folder).free:,} bytes are free"
     except OSError:
         return "free space unknown"
 

@@ -1,7 +1,7 @@
 """Locks on unfinished files in use. The operating system releases a lock when its holder ends.
 
-Host names and process IDs are not reliable: containers share them, and the next pod has others. On a file system
-without locks, the age of a file is used instead.
+Host names and process IDs are not reliable: containers share them, and the next pod has different ones. On a file
+system without locks, the age of a file is used instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from pathlib import Path
 
 #: Seconds without changes after which an unfinished file is stale, if files cannot be locked.
 STALE_AFTER = 24 * 3600
-#: The byte to lock. Windows locks bytes against all processes, so no reader must need it; its offset has 32 bits.
+#: The byte to lock. Windows locks bytes against all processes, so it must be one that no reader needs; its offset has
+#: 32 bits.
 _BYTE = (1 << 31) - 2
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -27,7 +28,7 @@ def lock(descriptor: int) -> bool:
     """Lock an open file; return ``False`` if another holder has the lock.
 
     It stays locked until this process and its forked children have closed it. Opening the file again creates another
-    holder, also in the same process.
+    holder, even in the same process.
 
     Raises:
         OSError: If the file system does not support locks.

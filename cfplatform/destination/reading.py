@@ -1,4 +1,4 @@
-"""Read the state file without locks and writes, so readers never block a run."""
+"""Read the state file without locks or writes, so readers never block a run."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def read_metadata(recorded: str | None) -> dict[str, Any]:
 
 def _files(root: Path, table: str, column: str, problem: str) -> Iterator[tuple[str, str, str, str, str | None]]:
     statement = (
-        f"SELECT project_id, item_id, '{table}', path, {column} FROM {table} "  # noqa: S608 - only names of ours
+        f"SELECT project_id, item_id, '{table}', path, {column} FROM {table} "  # noqa: S608 - only our own names
         f"WHERE (project_id, item_id) > (?, ?) ORDER BY project_id, item_id LIMIT {_PAGE}"
     )
     last: tuple[Any, ...] = ("", "")

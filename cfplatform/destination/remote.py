@@ -166,7 +166,7 @@ class RemoteDestination(Destination):
                 written = self._look_up(target, size) or self._look_up(target, size)
                 if written is None:
                     raise DownloadError(
-                        f"{self.url}/{path} was uploaded, but the store does not have its {size} bytes. "
+                        f"{self.url}/{path} was uploaded, but the store does not have its {size:,} bytes. "
                         "Run it again to fetch the missing items."
                     )
                 if target != final:

@@ -83,7 +83,7 @@ class Application:
                 connection.transport.close()
 
     def _refuse_other_sites(self, scope: Scope) -> Response | None:
-        """Refuse requests of foreign web pages: those with another host name or origin."""
+        """Refuse requests from web pages of other sites: those with another host name or origin."""
         host = b",".join(_headers(scope, b"host")).decode("latin-1")
         try:
             own = is_loopback(urlsplit(f"//{host}").hostname) or host == urlsplit(self._platform.origin).netloc

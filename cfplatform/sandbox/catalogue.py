@@ -183,7 +183,7 @@ class Catalogue:
         return selection.has_index(index) and selection.wanted.accepts(self.status(index), self.updated_at(index))
 
     def walk(self, selection: Selection, start: int) -> Iterator[int]:
-        # Outside these bounds, no item was last updated in time.
+        # Outside these bounds, the update time of no item matches the filter.
         possible = self._bounds(selection.wanted, _LONGEST_WORK, _SHORTEST_WORK)
         for span in selection.spans:
             yield from self._search(selection.wanted, _clip(span, max(start, possible.start), possible.stop))
@@ -196,7 +196,7 @@ class Catalogue:
     def count(self, selection: Selection) -> int:
         wanted, total = selection.wanted, 0
         possible = self._bounds(wanted, _LONGEST_WORK, _SHORTEST_WORK)
-        # Inside these bounds, every item was, so only the edges between the two are searched.
+        # Inside these bounds, that of every item matches, so only the edges between the two are searched.
         certain = self._bounds(wanted, _SHORTEST_WORK, _LONGEST_WORK)
         pattern = self._pattern(wanted.status)
         for span in selection.spans:

@@ -18,7 +18,7 @@ _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:
 
 _INDEX_BITS = 32
 _MASK = (1 << _INDEX_BITS) - 1
-#: Multiplication by an odd number modulo a power of two is a permutation, so neighbours get unlike IDs.
+#: Multiplication by an odd number modulo a power of two is a permutation, so neighbors get dissimilar IDs.
 _MULTIPLIER = 0x9E3779B1
 _INVERSE = pow(_MULTIPLIER, -1, 1 << _INDEX_BITS)
 
@@ -58,7 +58,7 @@ class Identifiers:
     """Derives all IDs and other pseudo-random values of a sandbox from its seed.
 
     There is no table: an ID contains its index in the first 32 bits and a keyed hash of it in the others, so looking up
-    an ID costs the same in a sandbox of ten items and of ten million.
+    an ID costs the same in a sandbox of ten items and in one of ten million.
     """
 
     def __init__(self, seed: int) -> None:
@@ -86,7 +86,7 @@ class Identifiers:
         return index if self.encode(kind, index) == text.lower() else None
 
     def _offset(self, kind: str) -> int:
-        """Return the offset of the numbering of a kind, so that an item and its asset have unlike IDs."""
+        """Return the offset of the numbering of a kind, so that an item and its asset have dissimilar IDs."""
         if kind not in self._offsets:
             self._offsets[kind] = int.from_bytes(self.digest(f"offset {kind}", 0, 4), "big")
         return self._offsets[kind]

@@ -182,7 +182,7 @@ class Sandbox:
         }
 
     def reset(self) -> None:
-        """Restore the initial project, settings, faults and empty log."""
+        """Restore the initial project and settings, drop all faults, exports and webhooks, and clear the log."""
         self._platform.reset()
 
     # -- work items and batches

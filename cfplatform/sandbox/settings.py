@@ -89,7 +89,7 @@ class Settings:
         }
         for name, (least, most) in bounds.items():
             if not least <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be between {least} and {most}, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be between {least:,} and {most:,}, not {getattr(self, name):,}")
         if len(self.batch_names) > self.batches:
             raise ValueError(f"{len(self.batch_names)} batch_names were given for {self.batches} batches")
         if self.cursor_style not in get_args(CursorStyle):
@@ -115,7 +115,7 @@ class Settings:
                     raise ValueError(f"webhook_url must be a string, not {value!r}")
             elif name == "rate_limit":
                 if not isinstance(value, RateLimit | None):
-                    raise ValueError(f"rate_limit must be a rate limit, not {value!r}")
+                    raise ValueError(f"rate_limit must be a RateLimit, not {value!r}")
             elif not is_finite(value) or value < 0:
                 raise ValueError(f"{name} must be a number of seconds, 0 or more, not {value!r}")
         # Only the given settings: another thread may be changing others.

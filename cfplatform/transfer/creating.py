@@ -1,4 +1,4 @@
-"""Create work items, each at most once; a run of many uploads files first."""
+"""Create work items, each at most once; a bulk run uploads the files first."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _FATAL = (OutageError, DestinationError, AuthenticationError, PermissionDeniedEr
 
 
 class _Wanted:
-    """A work item whose creation may have lost its response."""
+    """A work item to search for if the response to its creation is lost."""
 
     def __init__(self, body: dict[str, Any], since: datetime) -> None:
         self.since = since
@@ -88,7 +88,7 @@ class Items:
 
         Args:
             body: The body of the request, without the batch.
-            since: The time since which an earlier run may have created it.
+            since: The earliest time at which a previous run may have created it.
         """
         body = {**body, **self._batch}
         wanted = _Wanted(body, since or earliest())
@@ -288,7 +288,7 @@ class Creator(Uploader[_Asset]):
             job.item, job.existed = items.create({"assetUrl": job.asset_url, **job.body}, since)
         except APIError as error:
             if error.method == "POST" and not isinstance(error, ServerError):
-                # It was refused, so the next run need not search for it.
+                # It was rejected, so the next run need not search for it.
                 entry.write(since=None)
             raise
         entry.write(item=job.item.id, batch_id=job.item.batch_id)

@@ -269,7 +269,7 @@ class Downloader:
         return target
 
     def _is_free(self, target: Target, item: WorkItem) -> bool:
-        """Return whether no other item has this name that is, or was at the state query, in progress."""
+        """Return whether no other item in progress, now or at the time of the state query, has this name."""
         return all(claimed.get(target.key, item.id) == item.id for claimed in (self._claimed, self._claimed_now))
 
     def _is_intact(self, job: Job, target: Target) -> bool:
@@ -280,7 +280,7 @@ class Downloader:
         found = self._destination.unchanged(known.path, known.written)
         if found is None:
             return False
-        # The file may have been copied or restored: with its new time, it need not be read again.
+        # The file may have been copied or restored: once its new time is recorded, it need not be read again.
         now = known._replace(mtime_ns=found.mtime_ns, metadata=_metadata(job.item))
         if now != known:
             self._state.remember(job.project_id, job.item.id, target.key, now)
@@ -321,7 +321,7 @@ class Downloader:
         """Return the current name of a batch; ``None`` if it no longer exists."""
         return self._batch_names(project_id, False, self.run).get(batch_id) if batch_id else DEFAULT_FOLDER
 
-    # --- Recording: in the thread that saved the file, or for other processes in the caller's ---------------
+    # --- Recording: in the thread that saved the file, or, for other processes, in the caller's thread -------
 
     def _keep(self, job: Job, saved: FinishedItem | FinishedAsset) -> None:
         """Record a saved file of an item."""

@@ -40,7 +40,7 @@ POLL_INTERVAL = 5.0
 #: Seconds before the second poll, and the growth factor of the waits.
 FIRST_POLL = 1.0
 POLL_GROWTH = 1.3
-#: Minimum timeout of a poll in seconds, also if less time is left; ensures at least one poll.
+#: Minimum timeout of a poll in seconds, even if less time is left; ensures at least one poll.
 POLL_TIMEOUT = 2.0
 
 #: Maximum number of 409 responses while no export is listed as running.

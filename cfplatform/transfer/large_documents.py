@@ -12,7 +12,7 @@ from ..exceptions import InvalidResponseError
 #: Maximum bytes of the name ``"info"``, with every letter escaped, and its quotes.
 LONGEST_NAME = 6 * len("info") + 2
 
-#: An escape sequence. Replaced by as many bytes, so positions stay the same.
+#: An escape sequence. Replaced by the same number of bytes, so positions stay the same.
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _OPENING = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{()[ \t\r\n]*(?=[^ \t\r\n])(\}?)")
 #: A member with this name, or the start of one at the end of the data.
@@ -23,9 +23,9 @@ _NO_MARKS = bytes(byte for byte in range(256) if byte not in b'"{}[]')
 
 
 class Rewriter:
-    """Edits a document at the position found in its first part, and checks at the end whether it was correct.
+    """Edits a document at the position found in its first part, and checks at the end whether the position was correct.
 
-    It was not if ``info`` comes after the first part, or is repeated, because parsers use the last one. The document
+    It is wrong if ``info`` comes after the first part, or is repeated, because parsers use the last one. The document
     must then be written again.
 
     Args:

@@ -15,7 +15,7 @@ from ..params import Query
 
 #: Number of recent cursors kept to detect loops: up to 5 million items at 100 items a page.
 REMEMBERED_CURSORS = 50_000
-#: Number of recent IDs kept to drop items that neighbouring pages repeat: about 100 pages.
+#: Number of recent IDs kept to drop items that neighboring pages repeat: about 100 pages.
 REMEMBERED_IDS = 10_000
 #: Consecutive empty pages that are followed before the listing fails.
 MAX_EMPTY_PAGES = 1_000

@@ -141,7 +141,7 @@ class Pool(Generic[J]):
         """
         source = iter(jobs)
         listing_error: Exception | None = None
-        # At interpreter shutdown a thread may be frozen while it holds a lock, so an open run is ended before.
+        # At interpreter shutdown a thread may be frozen while it holds a lock, so an open run is ended first.
         atexit.register(self._end, EXIT_TIMEOUT)
         try:
             while True:

@@ -39,8 +39,8 @@ from .pool import CHECK_INTERVAL
 from .receiving import Receiver
 from .steps import Job, Limits, Steps
 
-#: Items in a chunk. Filling and draining the window costs about three round trips of the dozen that 200 items take with
-#: 32 workers. If a process dies, the items of its chunk are fetched again.
+#: Items in a chunk. With 32 workers, 200 items take about a dozen round trips; filling and draining the window costs
+#: about three of them. If a process dies, the items of its chunk are fetched again.
 CHUNK = 200
 #: Maximum number of submitted chunks, enough for 32 processes. More would only use memory, about 2 KB an item.
 MAX_CHUNKS = 64

@@ -24,7 +24,8 @@ from .steps import Job
 
 #: Bytes at the start and end of a large document that are checked.
 END = 4096
-#: The default extension of an asset. Every asset has an extension, so no name can equal another one with its extension.
+#: The default extension of an asset. Every asset gets one: otherwise an item ``a.png`` could have the same file name as
+#: the PNG of an item ``a``.
 DEFAULT_EXTENSION = ".bin"
 
 

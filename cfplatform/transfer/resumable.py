@@ -257,7 +257,7 @@ class Resumable:
 
     def restart(self) -> None:
         """Discard the bytes on disk."""
-        # The note first: after a kill in between, it must not be beside other bytes.
+        # The note first: if the process is killed in between, it must not describe other bytes.
         self._write_note(None, None)
         self._cut(0)
 

@@ -39,7 +39,7 @@ SIGN_GROUP = 100
 #: Maximum number of paths in a request (published reference).
 MAX_PATHS = 1000
 
-#: Maximum number of new signed URLs for one object: after it expired, and after another refusal.
+#: Maximum number of new signed URLs for one object: after one expired, and after any other refusal.
 MAX_RENEWALS_EXPIRED = 3
 MAX_RENEWALS_REFUSED = 1
 
@@ -226,7 +226,7 @@ class Steps:
 
 
 def _concerns_all(job: Job, error: CFPlatformError) -> bool:
-    """Return whether an error affects all items: key refused, outage, destination, or out of sockets."""
+    """Return whether an error affects all items: key rejected, outage, destination, or out of sockets."""
     if isinstance(error, (AuthenticationError, PermissionDeniedError)):
         # From the storage, it affects one object only.
         return not job.is_signed

@@ -262,7 +262,7 @@ def test_f07_a_disk_that_fills_up_stops_the_run_with_one_error(make_sandbox, dis
     sandbox = make_sandbox(items=600, batches=2)
     root = place / "labels"
     with sandbox.client(max_workers=4) as client:
-        with pytest.raises(DownloadError, match=r"(?i)\d+ bytes are free") as caught:
+        with pytest.raises(DownloadError, match=r"(?i)[\d,]+ bytes are free") as caught:
             client.download_project(destination=root)
         assert "run it again" in str(caught.value)
         assert sandbox.counts["annotations"] < 600

@@ -540,9 +540,9 @@ def test_a_folder_with_other_files_is_refused(tmp_path, to):
     source = labels(tmp_path / "in", [])
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    with pytest.raises(InvalidParameterError, match="of other programs"):
+    with pytest.raises(InvalidParameterError, match="from other programs"):
         coco.convert(source, tmp_path / "out", to)
-    with pytest.raises(InvalidParameterError, match="of other programs"):
+    with pytest.raises(InvalidParameterError, match="from other programs"):
         coco.convert(source, tmp_path / "in", to)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
