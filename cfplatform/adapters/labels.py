@@ -1,4 +1,4 @@
-"""Labels as training samples: one image per document, and boxes of known classes."""
+"""Training labels: the annotations of an image with a non-empty box and a known class."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _around(points: list[Point]) -> tuple[float, float, float, float]:
 
 
 def _scaled(values: Sequence[float], factors: tuple[float, float]) -> list[float]:
-    """Return scaled x and y in turn."""
+    """Scale a flat list of alternating x and y values."""
     return [value * factors[index % 2] for index, value in enumerate(values)]
 
 

@@ -81,7 +81,8 @@ def to_dataframe(source: Source, *, empty_images: bool = False, images_from: Pat
 
     ``other`` is JSON with all fields of the annotation that have no column (keypoints, attributes), and with values
     that do not fit into their column: a ``bbox`` that is not four numbers, the ``category_id`` of an undefined or
-    unnamed class, an ID that is neither a 64-bit integer nor a string, an unusual ``area`` or ``iscrowd``.
+    unnamed class, an ID that is neither a 64-bit integer nor a string, an ``area`` that is not a number, an ``iscrowd``
+    that is not 0 or 1.
 
     Args:
         source: A folder, a file or an iterable, such as :meth:`~cfplatform.Client.iter_annotations`; see

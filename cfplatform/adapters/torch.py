@@ -93,7 +93,7 @@ class FolderDataset(Dataset):
 
         Raises:
             IndexError: If the index is out of range.
-            InvalidResponseError: If the document or image cannot be read; the message has the work item.
+            InvalidResponseError: If the document or image cannot be read; the message names the work item.
         """
         document = self.document(index)
         image = opened(document)
@@ -140,7 +140,7 @@ class StreamDataset(IterableDataset):
         max_workers: Maximum number of threads of each worker, 1 to 256. Defaults to its client's.
         ordered: ``False`` yields documents as they arrive, instead of in the order of the listing.
         on_error: Called with (work item, error), in the worker, for each item that fails; the item is skipped. Without
-            it, the first error ends the epoch; its message has the work item.
+            it, the first error ends the epoch; its message names the work item.
         filters: Filters of :meth:`~cfplatform.Client.get_work_items`; ``status`` defaults to "COMPLETED".
 
     Raises:
@@ -199,7 +199,8 @@ def detection_target(
 
     Annotations are skipped if their box is empty, their class is not in ``classes``, or, with ``masks``, they have no
     mask of the size in the document. ``cfplatform.coco.validate`` reports them. A rotated box
-    (``attributes.rotation``) becomes the upright box around it; without a segmentation, its mask is the rotated box.
+    (``attributes.rotation``) becomes the upright box around it, and its mask is the rotated box. Annotations with a
+    segmentation are not rotated.
 
     Args:
         document: The document.
@@ -241,7 +242,7 @@ def detection_target(
 
 
 def to_tensor(picture: Any) -> Any:
-    """Convert an image to a float tensor (3, height, width) from 0 to 1; a ``transform`` without torchvision.
+    """Convert an image to a float tensor (3, height, width) with values from 0 to 1, without torchvision.
 
     Example:
         >>> from PIL import Image

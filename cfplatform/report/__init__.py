@@ -9,8 +9,8 @@ from ..exceptions import ConfigurationError
 if missing := [name for name in ("PIL", "jinja2", "pygal") if importlib.util.find_spec(name) is None]:
     raise ConfigurationError(f"A report needs {' and '.join(missing)}: pip install 'cfplatform[report]'")
 
-from .comparing import DEFAULT_PAIRS, MAX_PAIRS, ComparisonSummary, write_comparison  # noqa: E402 - not before it is known that it can be
-from .writing import DEFAULT_SAMPLES, MAX_SAMPLES, ReportSummary, write_report  # noqa: E402 - not before it is known that it can be
+from .comparing import DEFAULT_PAIRS, MAX_PAIRS, ComparisonSummary, write_comparison  # noqa: E402 - after the check above
+from .writing import DEFAULT_SAMPLES, MAX_SAMPLES, ReportSummary, write_report  # noqa: E402 - after the check above
 
 __all__ = [
     "DEFAULT_PAIRS",

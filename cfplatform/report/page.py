@@ -85,7 +85,7 @@ class Page:
         return self._strip + self._others
 
     def pieces(self, drawn: Iterator[Thumbnail]) -> Generator[str]:
-        """Yield the page with these images, which have the order of :attr:`order`."""
+        """Yield the page with these images, which are in the order of :attr:`order`."""
         head, *middle, tail = self._texts
         yield head
         for number, thumbnail in zip(self._strip, drawn, strict=False):
@@ -97,10 +97,10 @@ class Page:
 
 
 def filled(name: str, index: dict[str, Any], *, made_at: datetime | None, **values: Any) -> list[str]:
-    """Return the texts of a page between which its images are.
+    """Render a page, and return its parts before, between and after the images.
 
     Args:
-        name: The name of its template, script and style sheet, which is added to the one of the report.
+        name: The name of its template, script and style sheet; the style sheet of the report is included, too.
         index: The data for its script.
         made_at: The creation time to show, or ``None``.
         values: The other variables of the template.
@@ -225,7 +225,7 @@ def _charts(found: Survey) -> dict[str, Markup]:
 
 
 def _bars(values: Sequence[tuple[str, int]], title: str) -> Markup:
-    """Return a bar chart as inline SVG, without scripts, styles and colors."""
+    """Return a bar chart as inline SVG, without scripts, styles or colors."""
     if not any(count for _, count in values):
         return Markup()
     chart = pygal.HorizontalBar(

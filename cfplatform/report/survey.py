@@ -104,7 +104,7 @@ def survey(source: Opened, limit: int, reporter: ProgressReporter) -> Survey:
 
 
 class _EvenSamples:
-    """Evenly spaced samples: when there are too many, every second one is dropped, also among later ones."""
+    """Evenly spaced samples: when there are too many, every second one is dropped, and the spacing doubles."""
 
     def __init__(self, limit: int, root: Path | None) -> None:
         self.samples: list[Sample] = []
@@ -177,16 +177,19 @@ def _sample(document: Document, names: Mapping[Key, str], findings: list[Finding
 
 
 def opening(samples: Sequence[Sample], limit: int) -> list[int]:
-    """Return the positions of samples with images that show most classes, the one with the most classes first."""
+    """Return the positions of samples whose images together show as many classes as possible.
+
+    The one with the most classes is first.
+    """
     left = [number for number, sample in enumerate(samples) if sample.has_image]
     chosen: list[int] = []
     seen: set[str] = set()
     batches = Counter[str]()
     while left and len(chosen) < limit:
-        # The first of several that are alike, from the batch that was chosen least.
+        # If several add as many classes, the first from the batch with the fewest chosen samples.
         best = max(left, key=lambda each: (len(samples[each].classes.keys() - seen), -batches[samples[each].batch]))
         if seen and not samples[best].classes.keys() - seen:
-            # All classes are there, so other images of them follow.
+            # All classes are shown, so start over with the other images.
             seen = set()
             continue
         left.remove(best)

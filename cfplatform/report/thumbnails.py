@@ -21,7 +21,7 @@ from ..viz import Colour, draw
 SIDES = ((200, 640), (1000, 480), (3000, 320))
 SMALLEST = 240
 _QUALITY = 60
-#: The effort of WebP; more takes twice the time and saves 5 % of the size.
+#: The effort of WebP; more takes twice the time and saves 5% of the size.
 _EFFORT = 2
 #: Images with more pixels are drawn one at a time.
 LARGE = 6_000_000
@@ -54,7 +54,7 @@ def media_type() -> str:
 
 
 def thumbnails(samples: Samples, order: Iterable[int], colours: Mapping[str, Colour]) -> Generator[Thumbnail]:
-    """Yield the annotated images of samples in an order."""
+    """Yield the annotated images of samples in the given order."""
     side, kind = side_for(len(samples)), media_type().partition("/")[2].upper()
     waiting: deque[Future[Thumbnail]] = deque()
     # Memory of large images is returned to the thread that allocated it, so one thread draws all of them.

@@ -83,7 +83,7 @@ def write_report(
             folder.
         images_from: The folder of the images, as for :func:`cfplatform.coco.read`.
         samples: Maximum number of images in the gallery, 0 to 50,000. If there are more images, samples are evenly
-            spaced (with several images per document, there may be only half as many). The longer side of each has 640
+            spaced (with several images per document, there may be only half as many). The longer side of each is 640
             pixels for up to 200 images, 480 for up to 1,000, 320 for up to 3,000, else 240. 10,000 photographs take
             about 100 MB.
         batches: The batches of the project, such as ``client.get_batches()``, to show how much of each batch is

@@ -1,4 +1,4 @@
-"""Colors of classes: the same for a name everywhere, and color-blind safe."""
+"""Colors of classes: the same in every run, and most of them distinguishable by people with color blindness."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def class_colours(names: Iterable[str]) -> dict[str, Colour]:
 
     A name has the same color in every run and on every machine, unless a name before it in the alphabet has taken that
     color. For matching colors across images, pass all names of a dataset at once. Up to twelve classes have different
-    colors, most of which can be distinguished with any color blindness.
+    colors, most of which can be distinguished by people with any type of color blindness.
 
     Example:
         >>> class_colours(["star", "ellipse"]) == class_colours(["ellipse", "star"])
@@ -59,7 +59,7 @@ def _of_number(number: int) -> Colour:
 
 
 def against(colour: Colour) -> Colour:
-    """Return black or white, whichever has more contrast to a color."""
+    """Return black or white, whichever has more contrast with a color."""
     parts = [value / 255 for value in colour]
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in parts]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

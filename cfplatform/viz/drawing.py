@@ -23,7 +23,7 @@ Picture = str | os.PathLike[str] | bytes | Image.Image | None
 
 #: Default maximum of the longer side of the result.
 MAX_SIZE = 4096
-#: Images with a shorter longer side are enlarged to keep names readable.
+#: Images whose longer side is below this are enlarged to keep names readable.
 MIN_SIZE = 256
 #: The color of a blank image.
 BLANK: Colour = (236, 236, 236)
@@ -63,9 +63,9 @@ def draw(
     their PNG if it is found next to the document, else as boxes with a note. Lines and text scale with the image.
     Malformed parts are skipped.
 
-    The EXIF orientation is applied, unless the document has the size or shape of the image as stored. If the document
-    has a different size than the image, annotations are scaled. An image whose longer side is below 256 pixels is
-    enlarged by an integer factor.
+    The EXIF orientation is applied, unless it is a quarter turn and the document has the size or aspect ratio of the
+    image as stored. If the document has a different size than the image, annotations are scaled. An image whose longer
+    side is below 256 pixels is enlarged by an integer factor.
 
     Args:
         document: The parsed document, or one from :func:`cfplatform.coco.read`.

@@ -20,8 +20,8 @@ Box = tuple[float, float, float, float]
 
 #: Maximum number of annotations drawn on an image.
 MAX_MARKS = 2000
-#: Limits for one image; beyond them only boxes are drawn. Pixels of one decoded mask and of all; shaded pixels, which
-#: are kept until all are drawn; vertices of polygons and keypoints; skeleton lines.
+#: Limits for one image; beyond them only boxes and outlines are drawn. Pixels of one decoded mask and of all; shaded
+#: pixels, which are kept until all are drawn; vertices of polygons and keypoints; skeleton lines.
 MAX_PIXELS_OF_MASK, MAX_MASK_PIXELS = 100_000_000, 500_000_000
 MAX_SHADED_PIXELS = 100_000_000
 MAX_POINTS = 100_000
@@ -177,7 +177,7 @@ class Reader:
         return mask.crop((0, rows[1], target[0], rows[3])), (left, rows[1])
 
     def _segment(self, own: Any) -> tuple[Image.Image, tuple[int, int]] | None:
-        """Return the pixels of a segment, whose ID is red + 256 green + 65536 blue, and their position."""
+        """Return the pixels of a segment, whose ID is red + 256 green + 65,536 blue, and their position."""
         if self._segments is None or not isinstance(own, int) or not 0 < own < 1 << 24:
             return None
         if not self._pixels.takes(self._target[0] * self._target[1]):

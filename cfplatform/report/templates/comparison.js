@@ -43,7 +43,7 @@ if (index.pairs.length) {
     list: byId("pairs"), entries: index.pairs, noun: "images", perPage: 12, item: entry,
     choices: {kind: index.kinds, category: index.categories},
     text: (pair) => [pair[NAME], pair[ITEM]],
-    // A pair of filters is about one change.
+    // Both filters must match the same change.
     matches: (wanted, _, number) => wanted.kind === "" && wanted.category === "" || index.pairs_of[number].some(
       ([kind, place]) => (wanted.kind === "" || kind === Number(wanted.kind)) &&
         (wanted.category === "" || place === Number(wanted.category))),

@@ -11,7 +11,7 @@ function element(name, text, className) {
   return made;
 }
 
-// Returns an element around a text that may run from right to left.
+// Returns an element around text that may run from right to left.
 function isolated(name, text, className) {
   const made = element(name, undefined, className);
   made.append(element("bdi", text));
