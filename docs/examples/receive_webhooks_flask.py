@@ -1,6 +1,7 @@
 """Receive webhooks with Flask.
 
-Run it with ``python receive_webhooks_flask.py [PORT [DATABASE]]``, or with any WSGI server.
+Run it with ``python receive_webhooks_flask.py [PORT [DATABASE]]``, or with any WSGI
+server.
 
 Put a reverse proxy with TLS in front of it. Another process reads the table.
 """
