@@ -15,5 +15,5 @@ proxy, ca_file = sys.argv[1:]
 with Client(proxies={"https": proxy, "http": proxy}, verify=ca_file) as client:
     print(client.get_work_items_count(status="COMPLETED"), "items are completed")
     item = next(client.get_work_items(status="COMPLETED"))
-    # The document comes from the storage, which has another host than the API.
+    # The document comes from the storage, which is on a different host from the API.
     print(len(item.load()["annotations"]), "annotations in the first one")

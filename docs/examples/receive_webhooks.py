@@ -2,7 +2,7 @@
 
 Run it with ``python receive_webhooks.py [PORT [DATABASE]]``.
 
-Put a server with TLS in front of it. Another process reads the table.
+Put a reverse proxy with TLS in front of it. Another process reads the table.
 """
 
 import sqlite3

@@ -1,8 +1,9 @@
 """Receive webhooks with Flask.
 
-Run it with ``python receive_webhooks_flask.py [PORT [DATABASE]]``, or any WSGI server.
+Run it with ``python receive_webhooks_flask.py [PORT [DATABASE]]``, or with any WSGI
+server.
 
-Put a server with TLS in front of it. Another process reads the table.
+Put a reverse proxy with TLS in front of it. Another process reads the table.
 """
 
 import sqlite3

@@ -21,7 +21,8 @@ with closing(sqlite3.connect(DATABASE)) as db, Client() as client:
         if result.error is not None:
             print("failed:", result.item_id, result.error, file=sys.stderr)
             continue
-        # The files are saved. If the script dies before this, the next run repeats it.
+        # The files are saved. If the script dies before it deletes the events, the next
+        # run processes them again.
         with db:
             db.executemany("DELETE FROM events WHERE key = ?", keys[result.item_id])
         print(result.path)
