@@ -1,4 +1,4 @@
-"""``python -m cfplatform`` and the ``cfplatform`` command, which need the extra ``cli``."""
+"""``python -m cfplatform`` and the ``cfplatform`` command, which need the ``cli`` extra."""
 
 from __future__ import annotations
 

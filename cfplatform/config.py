@@ -161,9 +161,9 @@ def patience(value: float) -> float:
 
 
 def flag(value: bool | None, variable: str) -> bool:
-    """Return a boolean setting: the argument, else the variable (unset, "", "0", "false" and "no" mean False)."""
+    """Return a boolean setting: the argument, else the variable (unset, "", "0", "false", "no" and "off" mean False)."""
     if value is None:
-        return os.environ.get(variable, "").strip() not in ("", "0", "false", "no")
+        return os.environ.get(variable, "").strip().lower() not in ("", "0", "false", "no", "off")
     if not isinstance(value, bool):
         name = variable.removeprefix("CF_").lower()
         raise ConfigurationError(f"{name} must be True or False, not {shown(value)}.", parameter=name)

@@ -127,7 +127,7 @@ def _notebook_display() -> Callable[..., Any] | None:
 
 
 class TqdmReporter:
-    """Shows a tqdm bar: in the output of a notebook cell, elsewhere on stderr. Needs the extra ``progress``."""
+    """Shows a tqdm bar: in the output of a notebook cell, elsewhere on stderr. Needs the ``progress`` extra."""
 
     def __init__(self, *, counts_bytes: bool = False) -> None:
         try:

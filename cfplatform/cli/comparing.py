@@ -91,7 +91,7 @@ def compare(
 
     Shows precision, recall, F1, mean IoU, Cohen's kappa and Krippendorff's alpha of matched objects, mAP if there are
     scores, the most confused categories, and the images that differ most. --csv writes a line for each object that
-    differs. --html draws both versions of each image that differs, the worst first; this needs the extra "report".
+    differs. --html draws both versions of each image that differs, the worst first; this needs the "report" extra.
     Works offline, without an API key.
 
     Prints tables on a terminal; tab-separated lines of kind, name and figures in a pipe; one object with --json. The

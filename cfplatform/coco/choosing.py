@@ -394,7 +394,7 @@ class _ByFraction(Chooser):
             return InvalidParameterError(
                 "None of the items in groups is in the source.",
                 parameter="groups",
-                hint="Items are work item IDs or, in datasets of other tools, names of videos or images.",
+                hint="Items are work item IDs or, in datasets from other tools, names of videos or images.",
             )
         if not isinstance(self._by, str):
             return InvalidParameterError("by returned no group for any image.", parameter="by")

@@ -95,7 +95,7 @@ def split(
             items and videos are never split: their first image decides. An item without a group becomes its own group,
             with a warning ("no-group").
         groups: Used instead of ``by``: the group of each item, or a CSV file with the columns item and group. An item
-            is a work item ID or, in datasets of other tools, the name of a video or image.
+            is a work item ID or, in datasets from other tools, the name of a video or image.
         stratify: Move whole groups until each part has about its fraction of all images, of images without annotations,
             and of the annotations of each class. Adding items may move others: use ``keep`` then.
         keep: The folder of an earlier split: its items, and their groups, stay in their parts.

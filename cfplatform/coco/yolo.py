@@ -67,14 +67,16 @@ class YoloWriter:
         Yields:
             Codes and messages of warnings.
         """
+        hint = "Download the images with assets=True (--assets), or pass images_from."
+        if not parts:
+            yield "no-part", f"There are no images, so training fails. {hint}"
         keys = {KEYS.get(part, part): part for part in parts}
         first = keys.get("train", next(iter(parts), "train"))
         paths = {"train": first, "val": keys.get("val", first), **keys}
         for key in ("train", "val"):
-            if key not in keys:
+            if parts and key not in keys:
                 yield "no-part", f"There is no part {key!r}, so {DATA} uses the images of {paths[key]!r} for it."
-            elif not parts[keys[key]]:
-                hint = "Download the images with assets=True (--assets), or pass images_from."
+            elif parts and not parts[keys[key]]:
                 yield "no-part", f"The part {keys[key]!r} has no images, so training fails. {hint}"
         for part in paths.values():
             self._folder.make(f"images/{part}")

@@ -194,7 +194,7 @@ class WorkItem(InProject["WorkItemData"]):
         """Fetch the annotations and the image, and return the annotated image. Nothing is left on disk.
 
         Notebooks show the image if it is the last value of a cell. Annotations without an image, such as those of a
-        video, are drawn on a blank canvas. Needs the extra ``viz``. The options are those of
+        video, are drawn on a blank canvas. Needs the ``viz`` extra. The options are those of
         :func:`cfplatform.viz.draw`.
 
         Raises:

@@ -116,7 +116,9 @@ def draw(
         _fill(canvas, found, known)
     _outline(canvas, found, known, boxes=boxes, masks=masks, keypoints=keypoints)
     if labels:
-        notes = [f"{len(chosen) - len(found):,} more annotations are not drawn"] if len(chosen) > len(found) else []
+        hidden = len(chosen) - len(found)
+        noun = "annotation is" if hidden == 1 else "annotations are"
+        notes = [f"{hidden:,} more {noun} not drawn"] if hidden else []
         if segments is None and any(marks.SEGMENT in each for each in chosen):
             notes.append(BOXES_OF_SEGMENTS)
         _write(canvas, found, known, font, notes)

@@ -1,6 +1,6 @@
 """Webhooks: verify that a delivery is signed by the platform, recent, and meant for you.
 
-Needs the extra ``webhooks`` (cryptography), which is imported when the first verifier is built.
+Needs the ``webhooks`` extra (cryptography), which is imported when the first verifier is built.
 """
 
 from __future__ import annotations

@@ -51,6 +51,8 @@ def test_without_images_no_training_is_proposed(client, tmp_path):
     client.download_project(destination=tmp_path / "labels").raise_for_failures()
     done = run("convert", tmp_path / "labels", tmp_path / "training", "--to", "yolo")
     assert done.stdout.splitlines()[-1] == f"{tmp_path}/training/data.yaml"
+    assert "There are no images, so training fails. Download the images" in done.stderr
+    assert "There is no part" not in done.stderr
     parts = ["--part", "train=80", "--part", "val=20"]
     done = run("convert", tmp_path / "labels", tmp_path / "training", "--to", "yolo", *parts, "--json")
     messages = [line["message"] for line in json_lines(done.stdout)[:-1] if line["code"] == "no-part"]

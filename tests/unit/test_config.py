@@ -179,6 +179,20 @@ def test_names_and_public_addresses_are_not_private(host):
     assert not config.is_loopback(host)
 
 
+@pytest.mark.parametrize("value", ["", " ", "0", "false", "False", "FALSE", "no", "No", "off", "OFF"])
+def test_a_variable_turns_an_option_off_in_any_case(monkeypatch, value):
+    monkeypatch.setenv("CF_ALLOW_PRIVATE_STORAGE", value)
+    assert config.flag(None, "CF_ALLOW_PRIVATE_STORAGE") is False
+    assert config.flag(True, "CF_ALLOW_PRIVATE_STORAGE") is True
+
+
+@pytest.mark.parametrize("value", ["1", "true", "True", "yes", "on"])
+def test_a_variable_turns_an_option_on(monkeypatch, value):
+    monkeypatch.setenv("CF_ALLOW_PRIVATE_STORAGE", value)
+    assert config.flag(None, "CF_ALLOW_PRIVATE_STORAGE") is True
+    assert config.flag(False, "CF_ALLOW_PRIVATE_STORAGE") is False
+
+
 @pytest.mark.parametrize(
     ("given", "pair"), [(5, (5.0, 5.0)), (0.25, (0.25, 0.25)), ((3, 7.5), (3.0, 7.5)), (86_400, (86_400.0, 86_400.0))]
 )
