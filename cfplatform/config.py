@@ -161,7 +161,7 @@ def patience(value: float) -> float:
 
 
 def flag(value: bool | None, variable: str) -> bool:
-    """Return a boolean setting: the argument, else the variable (unset, "", "0", "false", "no" and "off" mean False)."""
+    """Return a boolean setting: the argument, else the variable (unset, "", "0", "false", "no", "off": False)."""
     if value is None:
         return os.environ.get(variable, "").strip().lower() not in ("", "0", "false", "no", "off")
     if not isinstance(value, bool):
