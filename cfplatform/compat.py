@@ -688,7 +688,7 @@ class CFUserClient:
 
 
 async def _in_thread(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    """Call a function in a thread; cancelling the task ends the thread and its requests.
+    """Call a function in a thread; canceling the task ends the thread and its requests.
 
     ``asyncio.to_thread`` would not do: a closing loop waits for its threads, even for a server that never responds.
     """

@@ -47,7 +47,7 @@ Run = tuple[int, int, int]
 @dataclass(frozen=True)
 class Shape:
     kind: str
-    colour: tuple[int, int, int]
+    color: tuple[int, int, int]
     bbox: list[float]
     area: float
     segmentation: list[list[float]] | dict[str, list[int]]
@@ -79,7 +79,7 @@ class Scene:
         pen = ImageDraw.Draw(image)
         for shape in self.shapes:
             for x, top, bottom in shape.runs():
-                pen.rectangle((x, top, x, bottom - 1), fill=shape.colour)
+                pen.rectangle((x, top, x, bottom - 1), fill=shape.color)
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         return buffer.getvalue()
@@ -120,19 +120,19 @@ def make_scene(entropy: bytes) -> Scene:
     for position in range(count):
         swap = position + entropy[1 + position] % (MAX_SHAPES - position)
         cells[position], cells[swap] = cells[swap], cells[position]
-    first_colour = entropy[8]
+    first_color = entropy[8]
     shapes = []
     for position, cell in enumerate(sorted(cells[:count])):
         start = 16 + position * _BYTES_PER_SHAPE
         left = cell % _GRID_COLUMNS * _CELL_WIDTH + _MARGIN
         top = cell // _GRID_COLUMNS * _CELL_HEIGHT + _MARGIN
-        colour = _PALETTE[(first_colour + position) % len(_PALETTE)]
-        shapes.append(_make_shape(entropy[start : start + _BYTES_PER_SHAPE], left, top, colour))
+        color = _PALETTE[(first_color + position) % len(_PALETTE)]
+        shapes.append(_make_shape(entropy[start : start + _BYTES_PER_SHAPE], left, top, color))
     background = (228 + entropy[9] % 28, 228 + entropy[10] % 28, 228 + entropy[11] % 28)
     return Scene(background, tuple(shapes))
 
 
-def _make_shape(entropy: bytes, left: int, top: int, colour: tuple[int, int, int]) -> Shape:
+def _make_shape(entropy: bytes, left: int, top: int, color: tuple[int, int, int]) -> Shape:
     space_x = _CELL_WIDTH - 2 * _MARGIN
     space_y = _CELL_HEIGHT - 2 * _MARGIN
     kind = _DRAWN_KINDS[entropy[0] % len(_DRAWN_KINDS)]
@@ -144,21 +144,21 @@ def _make_shape(entropy: bytes, left: int, top: int, colour: tuple[int, int, int
     x = left + entropy[3] % (space_x - width + 1)
     y = top + entropy[4] % (space_y - height + 1)
     if kind == "ellipse":
-        return _ellipse(x, y, (width - 1) // 2, (height - 1) // 2, colour)
+        return _ellipse(x, y, (width - 1) // 2, (height - 1) // 2, color)
     points: Sequence[Point]
     if kind == "rectangle":
         points = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
     elif kind == "triangle":
         points = [(x, y + height), (x + width, y + height), (round(x + width * entropy[5] / 255, 2), y)]
     else:
-        centre_x, centre_y, radius = x + width / 2, y + width / 2, width / 2
+        center_x, center_y, radius = x + width / 2, y + width / 2, width / 2
         points = [
-            (round(centre_x + radius * dx, 2), round(centre_y + radius * dy, 2)) for dx, dy in _unit_star(entropy[5])
+            (round(center_x + radius * dx, 2), round(center_y + radius * dy, 2)) for dx, dy in _unit_star(entropy[5])
         ]
-    return _polygon(kind, points, colour)
+    return _polygon(kind, points, color)
 
 
-def _polygon(kind: str, points: Sequence[Point], colour: tuple[int, int, int]) -> Shape:
+def _polygon(kind: str, points: Sequence[Point], color: tuple[int, int, int]) -> Shape:
     xs = [x for x, _ in points]
     ys = [y for _, y in points]
     left, top = min(xs), min(ys)
@@ -167,7 +167,7 @@ def _polygon(kind: str, points: Sequence[Point], colour: tuple[int, int, int]) -
     )
     return Shape(
         kind=kind,
-        colour=colour,
+        color=color,
         bbox=[left, top, round(max(xs) - left, 2), round(max(ys) - top, 2)],
         area=round(abs(twice) / 2, 2),
         segmentation=[[value for point in points for value in point]],
@@ -175,19 +175,19 @@ def _polygon(kind: str, points: Sequence[Point], colour: tuple[int, int, int]) -
     )
 
 
-def _ellipse(x: int, y: int, radius_x: int, radius_y: int, colour: tuple[int, int, int]) -> Shape:
-    centre_y = y + radius_y
+def _ellipse(x: int, y: int, radius_x: int, radius_y: int, color: tuple[int, int, int]) -> Shape:
+    center_y = y + radius_y
     inner, area = _ellipse_counts(radius_x, radius_y)
     # Uncompressed COCO RLE: background and foreground in turn, column by column.
-    before = x * HEIGHT + centre_y
-    after = (WIDTH - (x + 2 * radius_x)) * HEIGHT - centre_y - 1
+    before = x * HEIGHT + center_y
+    after = (WIDTH - (x + 2 * radius_x)) * HEIGHT - center_y - 1
     return Shape(
         kind="ellipse",
-        colour=colour,
+        color=color,
         bbox=[x, y, 2 * radius_x + 1, 2 * radius_y + 1],
         area=area,
         segmentation={"counts": [before, *inner, after], "size": [HEIGHT, WIDTH]},
-        runs=partial(_ellipse_runs, x, centre_y, radius_x, radius_y),
+        runs=partial(_ellipse_runs, x, center_y, radius_x, radius_y),
     )
 
 
@@ -200,9 +200,9 @@ def _half_heights(radius_x: int, radius_y: int) -> tuple[int, ...]:
     )
 
 
-def _ellipse_runs(x: int, centre_y: int, radius_x: int, radius_y: int) -> Iterator[Run]:
+def _ellipse_runs(x: int, center_y: int, radius_x: int, radius_y: int) -> Iterator[Run]:
     for column, half in enumerate(_half_heights(radius_x, radius_y), start=x):
-        yield column, centre_y - half, centre_y + half + 1
+        yield column, center_y - half, center_y + half + 1
 
 
 @cache
@@ -235,11 +235,11 @@ def _polygon_runs(points: Sequence[Point]) -> Iterator[Run]:
     last = math.ceil(max(x for x, _ in points))
     edges = list(zip(points, [*points[1:], points[0]], strict=True))
     for column in range(first, last):
-        centre = column + 0.5
+        center = column + 0.5
         crossings = sorted(
-            y1 + (centre - x1) * (y2 - y1) / (x2 - x1)
+            y1 + (center - x1) * (y2 - y1) / (x2 - x1)
             for (x1, y1), (x2, y2) in edges
-            if (x1 <= centre) != (x2 <= centre)
+            if (x1 <= center) != (x2 <= center)
         )
         for top, bottom in zip(crossings[::2], crossings[1::2], strict=True):
             start, stop = math.ceil(top - 0.5), math.ceil(bottom - 0.5)

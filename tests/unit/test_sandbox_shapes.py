@@ -43,7 +43,7 @@ def test_masks_lie_on_the_shapes(scenes):
     for scene in scenes:
         picture = pixels(scene)
         for shape, annotation in zip(scene.shapes, scene.annotations(), strict=True):
-            drawn = (picture == shape.colour).all(axis=2)
+            drawn = (picture == shape.color).all(axis=2)
             mask = decode(annotation)
             if shape.kind == "ellipse":
                 assert (mask == drawn).all()
@@ -58,7 +58,7 @@ def test_boxes_enclose_the_shapes(scenes):
     for scene in scenes:
         picture = pixels(scene)
         for shape in scene.shapes:
-            rows, columns = np.nonzero((picture == shape.colour).all(axis=2))
+            rows, columns = np.nonzero((picture == shape.color).all(axis=2))
             x, y, width, height = shape.bbox
             assert x - 0.5 <= columns.min() <= x + 1.5
             assert y - 0.5 <= rows.min()
@@ -72,7 +72,7 @@ def test_boxes_enclose_the_shapes(scenes):
 def test_shapes_do_not_touch_and_stay_inside(scenes):
     for scene in scenes:
         assert shapes.MIN_SHAPES <= len(scene.shapes) <= shapes.MAX_SHAPES
-        assert len({shape.colour for shape in scene.shapes} | {scene.background}) == len(scene.shapes) + 1
+        assert len({shape.color for shape in scene.shapes} | {scene.background}) == len(scene.shapes) + 1
         count = np.zeros((shapes.HEIGHT, shapes.WIDTH), int)
         for shape in scene.shapes:
             for x, top, bottom in shape.runs():
