@@ -123,7 +123,8 @@ def test_a_piped_download_says_that_it_waits_and_that_it_is_over(world, tmp_path
 def test_another_reason_is_another_line(world, tmp_path):
     def break_it():
         world.outage(4, 503)
-        world.outage(5, 502, after=4)
+        # They overlap, so that no request succeeds in between on a busy machine.
+        world.outage(6, 502, after=3)
 
     begun, _ = when_there_are(40, tmp_path, break_it)
     done = timed("download", tmp_path, sandbox=world, begun=begun)
